@@ -144,7 +144,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         raise ProtocolError(f"{self.model} {self.version}: the manifest lists no file {path!r}")
 
     def build_for(self, runtimes: tuple[str, ...]) -> Build | None:
-        """The first build, in the manifest's order of preference, that one of ``runtimes`` can run."""
+        """The first build, in the manifest's order, that one of ``runtimes`` can run."""
         return next((build for build in self.builds if build.runtime in runtimes), None)
 
     def files_for(self, build: Build) -> tuple[File, ...]:

@@ -49,7 +49,7 @@ class Batch(Struct, frozen=True, array_like=True):
 
 
 class Ack(Struct, frozen=True, array_like=True):
-    """The hub has committed every row of ``stream`` in ``epoch`` up to and including ``sequence``."""
+    """The hub has committed every row of ``stream`` in ``epoch`` up to ``sequence``."""
 
     version: int
     stream: Stream
