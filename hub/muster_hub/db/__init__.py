@@ -1,0 +1,1 @@
+"""The hub's database: tables, the session seam and migrations."""

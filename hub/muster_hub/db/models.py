@@ -1,0 +1,313 @@
+"""The hub's tables. What must be unique is unique here, in the database, not only in code.
+
+Two things are called epoch, as in the protocol: a stream's (hexadecimal, made with the device's
+outbox) and the director's (an integer signed in the targets role). Times are seconds since 1970.
+"""
+
+from typing import Any, Literal, get_args
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    UniqueConstraint,
+    text,
+)
+from sqlmodel import Field
+
+from muster_hub.db.tables import Table, json_field, one_of
+
+Role = Literal["viewer", "operator", "releaser", "admin"]
+VersionStatus = Literal[
+    "uploaded", "checking", "checked", "awaiting_signatures", "rejected", "signed", "published",
+    "retired",
+]  # fmt: skip
+RolloutState = Literal["running", "paused", "aborted", "failed", "succeeded"]
+RolloutDeviceState = Literal[
+    "waiting", "sent", "updating", "succeeded", "failed", "timed_out", "superseded"
+]
+AlertState = Literal["open", "acknowledged", "resolved"]
+Severity = Literal["info", "warning", "critical"]
+
+Rowid = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite numbers rows by itself only in a column declared INTEGER."""
+
+NAME = 64
+HEX = 64
+
+
+def _version_exists() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["model", "version"], ["version.model", "version.version"])
+
+
+class Device(Table, table=True):
+    """A device: its identity, and the state it last reported."""
+
+    id: str = Field(primary_key=True, max_length=NAME)
+    labels: dict[str, str] = json_field(dict)
+    created: float
+    approved: bool = True
+    revoked: float | None = None
+    certificate_serial: str | None = Field(default=None, max_length=HEX, unique=True)
+    certificate_fingerprint: str | None = Field(default=None, max_length=HEX)
+    certificate_expires: float | None = None
+    key_fingerprint: str | None = Field(default=None, max_length=HEX)
+
+    online: bool = False
+    last_seen: float | None = None
+    reported: float | None = None
+    """When the latest report came."""
+    epoch: int = Field(default=0, sa_type=BigInteger)
+    generation: int = Field(default=0, sa_type=BigInteger)
+    """Of the directive the device has adopted."""
+    slots: dict[str, Any] = json_field(dict)
+    """Slot name to ``messages.SlotReport``."""
+    facts: dict[str, Any] = json_field(dict)
+    trust: dict[str, Any] = json_field(dict)
+    refusal: str | None = None
+    refusal_detail: str = ""
+    outbox_rows: int = 0
+    outbox_bytes: int = 0
+
+
+class EnrolToken(Table, table=True):
+    """Leave to enrol ``uses_left`` more devices; only the secret's hash is kept."""
+
+    __tablename__ = "enrol_token"
+    __table_args__ = (CheckConstraint("uses_left >= 0", name="uses_left"),)
+
+    id: str = Field(primary_key=True, max_length=32)
+    secret_hash: str = Field(max_length=HEX)
+    labels: dict[str, str] = json_field(dict)
+    device: str | None = Field(default=None, max_length=NAME)
+    """The only device id it is good for, when set."""
+    uses_left: int
+    created: float
+    expires: float
+
+
+class EnrolBinding(Table, table=True):
+    """The key a token's use was spent on: that key may retry until the token expires."""
+
+    __tablename__ = "enrol_binding"
+    __table_args__ = (UniqueConstraint("token", "device"),)
+
+    token: str = Field(primary_key=True, foreign_key="enrol_token.id")
+    key_fingerprint: str = Field(primary_key=True, max_length=HEX)
+    device: str = Field(foreign_key="device.id")
+
+
+class Model(Table, table=True):
+    name: str = Field(primary_key=True, max_length=NAME)
+    created: float
+
+
+class Version(Table, table=True):
+    """An immutable release of a model; ``manifest`` is the exact bytes that are signed."""
+
+    __table_args__ = (one_of("status", get_args(VersionStatus)),)
+
+    model: str = Field(primary_key=True, foreign_key="model.name")
+    version: str = Field(primary_key=True, max_length=NAME)
+    manifest_sha256: str = Field(max_length=HEX, unique=True)
+    manifest: bytes
+    status: str = Field(max_length=20)
+    check: dict[str, Any] = json_field(dict)
+    """What the release check found: ``{"ok", "reason", "builds": {runtime: {...}}}``."""
+    lineage: dict[str, Any] = json_field(dict)
+    size_bytes: int = Field(sa_type=BigInteger)
+    created: float
+    created_by: str
+
+
+class Assignment(Table, table=True):
+    """Selector → version in a slot. Of several that match a device the highest number wins."""
+
+    __table_args__ = (UniqueConstraint("slot", "selector"), _version_exists())
+
+    id: int | None = Field(default=None, primary_key=True)
+    slot: str = Field(max_length=NAME)
+    selector: str
+    model: str
+    version: str
+    precedence: int
+    created: float
+
+
+class Rollout(Table, table=True):
+    __table_args__ = (one_of("state", get_args(RolloutState)), _version_exists())
+
+    id: int | None = Field(default=None, primary_key=True)
+    model: str
+    version: str
+    slot: str = Field(max_length=NAME)
+    selector: str
+    state: str = Field(max_length=16, index=True)
+    plan: dict[str, Any] = json_field(dict)
+    progress: dict[str, Any] = json_field(dict)
+    """Current wave and since when; owned by the engine."""
+    reason: str = ""
+    created: float
+    created_by: str
+    updated: float
+
+
+class RolloutDevice(Table, table=True):
+    __tablename__ = "rollout_device"
+    __table_args__ = (one_of("state", get_args(RolloutDeviceState)),)
+
+    rollout: int = Field(primary_key=True, foreign_key="rollout.id")
+    device: str = Field(primary_key=True, foreign_key="device.id", index=True)
+    wave: int
+    state: str = Field(max_length=16)
+    generation: int = Field(default=0, sa_type=BigInteger)
+    """Of the directive that asked for this version; 0 before it was sent."""
+    since: float
+    detail: str = ""
+
+
+class DirectiveRow(Table, table=True):
+    """The directive in force for a device, and the envelope that proves it."""
+
+    __tablename__ = "directive"
+
+    device: str = Field(primary_key=True, foreign_key="device.id")
+    epoch: int = Field(sa_type=BigInteger)
+    generation: int = Field(sa_type=BigInteger)
+    slots: dict[str, Any] = json_field(dict)
+    envelope: bytes
+    issued: float
+    expires: float
+
+
+class OutboxMessage(Table, table=True):
+    """A message decided in a transaction, published after it."""
+
+    __tablename__ = "outbox_message"
+    __table_args__ = (
+        Index(
+            "ix_outbox_message_waiting",
+            "id",
+            sqlite_where=text("published IS NULL"),
+            postgresql_where=text("published IS NULL"),
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Rowid)
+    topic: str
+    payload: bytes
+    retain: bool
+    created: float
+    published: float | None = None
+
+
+class Stream(Table, table=True):
+    """How far a device's stream is committed without a gap: what the hub acknowledges."""
+
+    device: str = Field(primary_key=True, foreign_key="device.id")
+    stream: str = Field(primary_key=True, max_length=16)
+    epoch: str = Field(primary_key=True, max_length=32)
+    sequence: int = Field(default=0, sa_type=BigInteger)
+    """Highest contiguous sequence committed."""
+    updated: float
+
+
+class SummaryWindow(Table, table=True):
+    __tablename__ = "summary_window"
+    __table_args__ = (
+        UniqueConstraint("device", "epoch", "sequence"),
+        Index(None, "device", "model", "start"),
+        Index(None, "manifest", "start"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Rowid)
+    device: str = Field(foreign_key="device.id")
+    epoch: str = Field(max_length=32)
+    sequence: int = Field(sa_type=BigInteger)
+    slot: str = Field(default="", max_length=NAME)
+    model: str
+    version: str
+    manifest: str = Field(max_length=HEX)
+    start: float
+    """Re-anchored by the hub at receipt."""
+    seconds: float
+    n: int = Field(sa_type=BigInteger)
+    errors: int = Field(default=0, sa_type=BigInteger)
+    received: float
+    payload: bytes
+
+
+class EventRow(Table, table=True):
+    """Something that happened: on a device (with epoch and sequence) or at the hub (without)."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        UniqueConstraint("device", "epoch", "sequence"),
+        Index(None, "device", "id"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Rowid)
+    device: str | None = Field(default=None, foreign_key="device.id")
+    epoch: str | None = Field(default=None, max_length=32)
+    sequence: int | None = Field(default=None, sa_type=BigInteger)
+    kind: str = Field(max_length=32)
+    at: float
+    received: float
+    data: dict[str, Any] = json_field(dict)
+    """The rest of ``messages.Event``, or what a hub event says."""
+
+
+class Alert(Table, table=True):
+    """One trouble; ``key`` names it and is unique among alerts that aren't resolved."""
+
+    __table_args__ = (
+        one_of("state", get_args(AlertState)),
+        one_of("severity", get_args(Severity)),
+        Index(
+            "uq_alert_key_unresolved",
+            "key",
+            unique=True,
+            sqlite_where=text("state <> 'resolved'"),
+            postgresql_where=text("state <> 'resolved'"),
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    key: str
+    device: str | None = Field(default=None, foreign_key="device.id")
+    kind: str = Field(max_length=32)
+    severity: str = Field(max_length=16)
+    state: str = Field(max_length=16, index=True)
+    opened: float
+    updated: float
+    resolved: float | None = None
+    title: str
+    detail: dict[str, Any] = json_field(dict)
+
+
+class ApiToken(Table, table=True):
+    """An API token; only its hash is kept."""
+
+    __tablename__ = "api_token"
+    __table_args__ = (one_of("role", get_args(Role)),)
+
+    hash: str = Field(primary_key=True, max_length=HEX)
+    name: str = Field(max_length=NAME)
+    role: str = Field(max_length=16)
+    created: float
+    expires: float | None = None
+
+
+class Audit(Table, table=True):
+    """Who did what, each row sealed to the one before; a fork of the chain can't be stored."""
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Rowid)
+    at: float
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any] = json_field(dict)
+    previous: str = Field(max_length=HEX, unique=True)
+    hash: str = Field(max_length=HEX, unique=True)

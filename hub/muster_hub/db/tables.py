@@ -1,0 +1,35 @@
+"""What every table shares: metadata with named constraints, JSON columns, lists of allowed words.
+
+Times are seconds since 1970 (UTC). JSON values are replaced, never changed in place: SQLAlchemy
+does not notice a change inside one.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, MetaData
+from sqlmodel import Field, SQLModel
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Table(SQLModel):
+    metadata = METADATA
+
+
+def json_field(default: type[dict[str, Any]] | type[list[Any]]) -> Any:
+    """A JSON column that is never null."""
+    return Field(default_factory=default, sa_type=JSON, nullable=False)
+
+
+def one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
+    """A constraint that keeps ``column`` to the given words."""
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
