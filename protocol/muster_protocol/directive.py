@@ -83,14 +83,22 @@ class _Head(Struct):
 
 
 def encode(directive: Directive) -> bytes:
-    check_device_id(directive.device)
-    for name in directive.slots:
-        check_name(name, "slot")
-    return msgspec.json.encode(directive, order="deterministic")
+    """Deterministic JSON; raises ProtocolError for whatever ``decode`` would refuse on a device."""
+    payload = msgspec.json.encode(directive, order="deterministic")
+    try:
+        decode(payload)
+    except DirectiveRefused as error:
+        raise ProtocolError(str(error)) from None
+    return payload
 
 
 def decode(payload: bytes) -> Directive:
     """Parse a verified payload; raises DirectiveRefused naming what is wrong with it."""
+    if len(payload) > limits.DIRECTIVE_BYTES_MAX:
+        raise DirectiveRefused(
+            Refusal.TOO_LARGE,
+            f"a directive of {len(payload)} bytes, the limit is {limits.DIRECTIVE_BYTES_MAX}",
+        )
     try:
         head = msgspec.json.decode(payload, type=_Head)
         if head.format != FORMAT:

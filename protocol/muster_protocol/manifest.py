@@ -21,7 +21,7 @@ Datatype = Literal[
 """Tensor types as the Open Inference Protocol V2 names them."""
 
 Runtime = Literal["onnx", "tflite"]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # `$` would let a newline through
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 
@@ -38,7 +38,7 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
     """A file of the bundle. ``index`` names its chunk index's chunks; empty for a single chunk."""
 
     path: Annotated[
-        str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+        str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")
     ]
     size_bytes: Annotated[int, Meta(ge=0, le=limits.BUNDLE_BYTES_MAX)]
     sha256: Sha256
@@ -164,7 +164,7 @@ def role_name(model: str) -> str:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Deterministic JSON; raises LimitError when over ``MANIFEST_BYTES_MAX``."""
+    """Deterministic JSON; raises ProtocolError for whatever ``decode`` would refuse on a device."""
     check(manifest)
     data = msgspec.json.encode(manifest, order="deterministic")
     if len(data) > limits.MANIFEST_BYTES_MAX:
@@ -172,6 +172,7 @@ def encode(manifest: Manifest) -> bytes:
             f"{manifest.model} {manifest.version}: the manifest is {len(data)} bytes, "
             f"the limit is {limits.MANIFEST_BYTES_MAX}"
         )
+    decode(data)  # values built in Python may break bounds that only parsing checks, such as NaN
     return data
 
 
