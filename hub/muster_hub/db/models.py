@@ -17,17 +17,15 @@ from sqlalchemy import (
 )
 from sqlmodel import Field
 
-from muster_hub.db.tables import Table, json_field, one_of
+from muster_hub.db.tables import Table, json_field, one_of, optional_json_field
 
 Role = Literal["viewer", "operator", "releaser", "admin"]
 VersionStatus = Literal[
     "uploaded", "checking", "checked", "awaiting_signatures", "rejected", "signed", "published",
     "retired",
 ]  # fmt: skip
-RolloutState = Literal["running", "paused", "aborted", "failed", "succeeded"]
-RolloutDeviceState = Literal[
-    "waiting", "sent", "updating", "succeeded", "failed", "timed_out", "superseded"
-]
+RolloutState = Literal["running", "paused", "stopped", "aborted", "completed"]
+RolloutDeviceState = Literal["targeted", "in_progress", "committed", "failed", "withdrawn"]
 AlertState = Literal["open", "acknowledged", "resolved"]
 Severity = Literal["info", "warning", "critical"]
 
@@ -49,27 +47,30 @@ class Device(Table, table=True):
     labels: dict[str, str] = json_field(dict)
     created: float
     approved: bool = True
-    revoked: float | None = None
+    revoked: bool = False
     certificate_serial: str | None = Field(default=None, max_length=HEX, unique=True)
     certificate_fingerprint: str | None = Field(default=None, max_length=HEX)
     certificate_expires: float | None = None
     key_fingerprint: str | None = Field(default=None, max_length=HEX)
 
     online: bool = False
+    online_changed: float | None = None
     last_seen: float | None = None
     reported: float | None = None
     """When the latest report came."""
-    epoch: int = Field(default=0, sa_type=BigInteger)
-    generation: int = Field(default=0, sa_type=BigInteger)
-    """Of the directive the device has adopted."""
-    slots: dict[str, Any] = json_field(dict)
-    """Slot name to ``messages.SlotReport``."""
-    facts: dict[str, Any] = json_field(dict)
-    trust: dict[str, Any] = json_field(dict)
-    refusal: str | None = None
-    refusal_detail: str = ""
-    outbox_rows: int = 0
-    outbox_bytes: int = 0
+    report: dict[str, Any] | None = optional_json_field()
+    """``messages.Report`` as plain values."""
+
+
+class RevokedCertificate(Table, table=True):
+    """What the CRL lists. Rows stay until the certificate would have expired anyway."""
+
+    __tablename__ = "revoked_certificate"
+
+    serial: str = Field(primary_key=True, max_length=HEX)
+    device: str = Field(foreign_key="device.id")
+    revoked: float
+    expires: float
 
 
 class EnrolToken(Table, table=True):
@@ -89,7 +90,7 @@ class EnrolToken(Table, table=True):
 
 
 class EnrolBinding(Table, table=True):
-    """The key a token's use was spent on: that key may retry until the token expires."""
+    """The key that a use of a token was spent on: it may retry until the token expires."""
 
     __tablename__ = "enrol_binding"
     __table_args__ = (UniqueConstraint("token", "device"),)
@@ -122,32 +123,19 @@ class Version(Table, table=True):
     created_by: str
 
 
-class Assignment(Table, table=True):
-    """Selector → version in a slot. Of several that match a device the highest number wins."""
-
-    __table_args__ = (UniqueConstraint("slot", "selector"), _version_exists())
-
-    id: int | None = Field(default=None, primary_key=True)
-    slot: str = Field(max_length=NAME)
-    selector: str
-    model: str
-    version: str
-    precedence: int
-    created: float
-
-
 class Rollout(Table, table=True):
     __table_args__ = (one_of("state", get_args(RolloutState)), _version_exists())
 
     id: int | None = Field(default=None, primary_key=True)
     model: str
     version: str
+    manifest: str = Field(max_length=HEX)
     slot: str = Field(max_length=NAME)
     selector: str
     state: str = Field(max_length=16, index=True)
     plan: dict[str, Any] = json_field(dict)
-    progress: dict[str, Any] = json_field(dict)
-    """Current wave and since when; owned by the engine."""
+    wave: int = 0
+    window_seconds: float | None = None
     reason: str = ""
     created: float
     created_by: str
@@ -163,9 +151,28 @@ class RolloutDevice(Table, table=True):
     wave: int
     state: str = Field(max_length=16)
     generation: int = Field(default=0, sa_type=BigInteger)
-    """Of the directive that asked for this version; 0 before it was sent."""
-    since: float
+    """Of the directive that asked for this version; 0 before there was one."""
+    targeted_at: float
+    online_since: float | None = None
+    """When the time-out clock started: it runs only while the device is online."""
+    changed_at: float
     detail: str = ""
+
+
+class Assignment(Table, table=True):
+    """Selector → version in a slot. Of several that match a device the highest number wins."""
+
+    __table_args__ = (UniqueConstraint("slot", "selector"), _version_exists())
+
+    id: int | None = Field(default=None, primary_key=True)
+    slot: str = Field(max_length=NAME)
+    selector: str
+    model: str
+    version: str
+    precedence: int = Field(unique=True)
+    window_seconds: float | None = None
+    rollout: int | None = Field(default=None, foreign_key="rollout.id")
+    created: float
 
 
 class DirectiveRow(Table, table=True):
@@ -176,7 +183,9 @@ class DirectiveRow(Table, table=True):
     device: str = Field(primary_key=True, foreign_key="device.id")
     epoch: int = Field(sa_type=BigInteger)
     generation: int = Field(sa_type=BigInteger)
-    slots: dict[str, Any] = json_field(dict)
+    content_sha256: str = Field(max_length=HEX)
+    """Of what it says apart from generation and times: unchanged content needs no new one."""
+    payload: bytes
     envelope: bytes
     issued: float
     expires: float
@@ -190,8 +199,8 @@ class OutboxMessage(Table, table=True):
         Index(
             "ix_outbox_message_waiting",
             "id",
-            sqlite_where=text("published IS NULL"),
-            postgresql_where=text("published IS NULL"),
+            sqlite_where=text("published_at IS NULL"),
+            postgresql_where=text("published_at IS NULL"),
         ),
     )
 
@@ -199,8 +208,9 @@ class OutboxMessage(Table, table=True):
     topic: str
     payload: bytes
     retain: bool
+    expiry_seconds: int | None = None
     created: float
-    published: float | None = None
+    published_at: float | None = None
 
 
 class Stream(Table, table=True):
@@ -209,12 +219,13 @@ class Stream(Table, table=True):
     device: str = Field(primary_key=True, foreign_key="device.id")
     stream: str = Field(primary_key=True, max_length=16)
     epoch: str = Field(primary_key=True, max_length=32)
-    sequence: int = Field(default=0, sa_type=BigInteger)
-    """Highest contiguous sequence committed."""
+    contiguous: int = Field(default=0, sa_type=BigInteger)
     updated: float
 
 
 class SummaryWindow(Table, table=True):
+    """A committed summary row; one that couldn't be read is kept whole and says why."""
+
     __tablename__ = "summary_window"
     __table_args__ = (
         UniqueConstraint("device", "epoch", "sequence"),
@@ -227,16 +238,19 @@ class SummaryWindow(Table, table=True):
     epoch: str = Field(max_length=32)
     sequence: int = Field(sa_type=BigInteger)
     slot: str = Field(default="", max_length=NAME)
-    model: str
-    version: str
-    manifest: str = Field(max_length=HEX)
+    model: str = ""
+    version: str = ""
+    manifest: str = Field(default="", max_length=HEX)
     start: float
     """Re-anchored by the hub at receipt."""
-    seconds: float
-    n: int = Field(sa_type=BigInteger)
+    seconds: float = 0.0
+    n: int = Field(default=0, sa_type=BigInteger)
     errors: int = Field(default=0, sa_type=BigInteger)
     received: float
     payload: bytes
+    fault: str = ""
+    folded: bool = False
+    """The drift monitor has taken it in."""
 
 
 class EventRow(Table, table=True):
@@ -253,10 +267,28 @@ class EventRow(Table, table=True):
     epoch: str | None = Field(default=None, max_length=32)
     sequence: int | None = Field(default=None, sa_type=BigInteger)
     kind: str = Field(max_length=32)
-    at: float
     received: float
+    slot: str = ""
+    model: str = ""
+    version: str = ""
+    manifest: str = ""
+    generation: int = Field(default=0, sa_type=BigInteger)
+    refusal: str | None = None
+    detail: str = ""
     data: dict[str, Any] = json_field(dict)
-    """The rest of ``messages.Event``, or what a hub event says."""
+    """The whole ``messages.Event`` as plain values, or what else a hub event says."""
+
+
+class DriftState(Table, table=True):
+    """The drift monitor of one model version on one device."""
+
+    __tablename__ = "drift_state"
+
+    device: str = Field(primary_key=True, foreign_key="device.id")
+    manifest: str = Field(primary_key=True, max_length=HEX)
+    state: bytes
+    view: dict[str, Any] = json_field(dict)
+    updated: float
 
 
 class Alert(Table, table=True):
@@ -282,7 +314,8 @@ class Alert(Table, table=True):
     state: str = Field(max_length=16, index=True)
     opened: float
     updated: float
-    resolved: float | None = None
+    cleared_at: float | None = None
+    """Since when its cause is gone; it resolves after staying so."""
     title: str
     detail: dict[str, Any] = json_field(dict)
 

@@ -29,6 +29,11 @@ def json_field(default: type[dict[str, Any]] | type[list[Any]]) -> Any:
     return Field(default_factory=default, sa_type=JSON, nullable=False)
 
 
+def optional_json_field() -> Any:
+    """A JSON column where None is SQL's NULL."""
+    return Field(default=None, sa_type=JSON(none_as_null=True), nullable=True)
+
+
 def one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
     """A constraint that keeps ``column`` to the given words."""
     listed = ", ".join(f"'{word}'" for word in words)
