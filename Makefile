@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint format setup constraints clean
-.DELETE_ON_ERROR:
+.PHONY: demo test bench bench-gates lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -18,6 +17,9 @@ bench: setup
 	@deploy/need mosquitto
 	$(BIN)/python -m bench $(ARGS)
 
+bench-gates: setup
+	$(BIN)/python -m bench.gates $(ARGS)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -28,20 +30,12 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-setup: $(VENV)/.ready
-
-$(VENV)/.ready: constraints.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "muster needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12"; exit 1; }
-	@echo "Preparing $(VENV) (once; about a minute)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
-	@touch $@
+setup:
+	@$(PYTHON) .ci/prepare $(VENV)
 
 constraints:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra postgres \
 	  --group dev --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt
 
 clean:
-	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build $(VENV) $(VENV).lock .mypy_cache .ruff_cache .pytest_cache .hypothesis
