@@ -1,0 +1,93 @@
+"""The one durable way to put something on disk.
+
+A file appears under its name only when it is complete: written beside its place, fsynced, renamed,
+and the directory fsynced, so that a power cut leaves the old content or the new, never a mixture.
+Nothing else in the agent writes a file that must survive.
+"""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+PART_SUFFIX = ".part"
+"""Names that end so are unfinished and may be removed at any time."""
+
+
+class DurableWriter:
+    """Write a file in pieces; it takes its name when ``commit`` returns, or never does.
+
+    Used as a context manager: leaving the block without ``commit`` removes what was written.
+    Raises OSError as the file system does (ENOSPC among them).
+    """
+
+    def __init__(self, path: Path, *, mode: int = 0o644) -> None:
+        self._path = path
+        self._part = path.with_name(path.name + PART_SUFFIX)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(self._part, flags, mode)
+        self._committed = False
+
+    def write(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def commit(self) -> None:
+        os.fsync(self._descriptor)
+        self._part.replace(self._path)
+        self._committed = True
+        sync_directory(self._path.parent)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
+        if not self._committed:
+            self._part.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, data: bytes | memoryview, *, mode: int = 0o644) -> None:
+    """Replace ``path`` by ``data``; after return it survives a power cut. Raises OSError."""
+    with DurableWriter(path, mode=mode) as writer:
+        writer.write(data)
+        writer.commit()
+
+
+def link_durably(link: Path, target: Path | str) -> None:
+    """Point the symbolic link ``link`` at ``target`` in one step. Raises OSError."""
+    part = link.with_name(link.name + PART_SUFFIX)
+    part.unlink(missing_ok=True)
+    part.symlink_to(target)
+    part.replace(link)
+    sync_directory(link.parent)
+
+
+def rename_durably(source: Path, target: Path) -> None:
+    """Rename a finished file or directory whose content is already synced. Raises OSError."""
+    sync_directory(source if source.is_dir() else source.parent)
+    source.rename(target)
+    sync_directory(target.parent)
+
+
+def make_directory(path: Path, *, mode: int = 0o755) -> None:
+    """Create ``path`` and its missing parents, each entry synced into its parent."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(mode=mode, exist_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
