@@ -1,0 +1,12 @@
+"""Inference runtimes behind one interface. Importing this package imports none of them."""
+
+from muster_agent.runtimes.base import (
+    Model,
+    ModelError,
+    NoRuntimeError,
+    OutOfMemoryError,
+    available,
+    load,
+)
+
+__all__ = ["Model", "ModelError", "NoRuntimeError", "OutOfMemoryError", "available", "load"]

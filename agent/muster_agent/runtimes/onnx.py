@@ -1,0 +1,95 @@
+"""ONNX Runtime. The only module that imports it; imported only inside a worker."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from muster_agent.runtimes.base import NUMPY_TYPES, Array, ModelError, OutOfMemoryError, shorten
+from muster_protocol.manifest import Tensor
+
+# From 1.29 on, onnxruntime reports to its maker and writes a device id below the home directory
+# unless this is set before the import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime  # after the switch above
+
+_DATATYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+_MEMORY_MARKS = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
+"""How onnxruntime words an allocation that failed; it has no exception type for it."""
+
+
+class OnnxModel:
+    """A session on the CPU that keeps no idle thread spinning."""
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise _translated(error, "onnxruntime can't load the model") from None
+        self.inputs = tuple(_tensor(node) for node in self._session.get_inputs())
+        self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
+        self._names = [tensor.name for tensor in self.outputs]
+        self._text_inputs = [tensor.name for tensor in self.inputs if tensor.datatype == "BYTES"]
+        self._text_outputs = [tensor.name for tensor in self.outputs if tensor.datatype == "BYTES"]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        feed = dict(inputs)
+        try:
+            for name in self._text_inputs:
+                feed[name] = _decoded(feed[name])
+            answers = dict(zip(self._names, self._session.run(self._names, feed), strict=True))
+        except Exception as error:
+            raise _translated(error, "the model failed") from None
+        for name in self._text_outputs:
+            answers[name] = _encoded(answers[name])
+        return answers
+
+
+def _tensor(node: Any) -> Tensor:
+    datatype = _DATATYPES.get(node.type)
+    if datatype is None:
+        raise ModelError(f"tensor {node.name!r} has type {node.type}, which can't be served")
+    shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
+    return Tensor(node.name, datatype, shape)  # type: ignore[arg-type]  # a value of the table
+
+
+def _translated(error: Exception, what: str) -> ModelError:
+    text = shorten(error)
+    if isinstance(error, MemoryError) or any(mark in str(error) for mark in _MEMORY_MARKS):
+        return OutOfMemoryError(f"{what}: out of memory: {text}")
+    return ModelError(f"{what}: {text}")
+
+
+def _decoded(array: Array) -> Array:
+    texts = [bytes(item).decode("utf-8", "surrogateescape") for item in array.ravel()]
+    return np.array(texts, NUMPY_TYPES["BYTES"]).reshape(array.shape)
+
+
+def _encoded(array: Array) -> Array:
+    items = [str(item).encode("utf-8", "surrogateescape") for item in array.ravel()]
+    made = np.empty(len(items), NUMPY_TYPES["BYTES"])
+    made[:] = items
+    return made.reshape(array.shape)

@@ -1,0 +1,83 @@
+"""TFLite through ``ai-edge-litert`` or ``tflite-runtime``; imported only inside a worker."""
+
+import importlib
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from muster_agent.runtimes.base import NUMPY_TYPES, Array, ModelError, OutOfMemoryError, shorten
+from muster_protocol.manifest import Tensor
+
+_DATATYPES = {dtype.type: name for name, dtype in NUMPY_TYPES.items()} | {
+    np.bytes_: "BYTES",
+    np.str_: "BYTES",
+}
+_MEMORY_MARKS = ("bad_alloc", "Cannot allocate memory", "failed to allocate", "mmap")
+"""How the interpreter words an allocation that failed; it has no exception type for it."""
+
+
+class TfliteModel:
+    """One interpreter behind a lock: it isn't thread-safe, and wrong answers would be silent.
+
+    A batch size other than the last one resizes the inputs, which costs a new allocation.
+    """
+
+    def __init__(self, path: Path, *, module: str = "ai_edge_litert", threads: int = 1) -> None:
+        interpreter = importlib.import_module(f"{module}.interpreter")
+        self._lock = threading.Lock()
+        try:
+            self._interpreter = interpreter.Interpreter(model_path=str(path), num_threads=threads)
+            self._interpreter.allocate_tensors()
+            ins = self._interpreter.get_input_details()
+            outs = self._interpreter.get_output_details()
+        except Exception as error:
+            raise _translated(error, f"{module} can't load the model") from None
+        self.inputs = tuple(_tensor(detail) for detail in ins)
+        self.outputs = tuple(_tensor(detail) for detail in outs)
+        self._ins = {str(detail["name"]): int(detail["index"]) for detail in ins}
+        self._outs = {str(detail["name"]): int(detail["index"]) for detail in outs}
+        self._shapes = {
+            str(detail["name"]): tuple(int(size) for size in detail["shape"]) for detail in ins
+        }
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        interpreter = self._interpreter
+        with self._lock:
+            try:
+                self._fit({name: inputs[name].shape for name in self._ins})
+                for name, index in self._ins.items():
+                    interpreter.set_tensor(index, inputs[name])
+                interpreter.invoke()
+                # get_tensor copies: the interpreter reuses its own memory at the next run.
+                return {name: interpreter.get_tensor(index) for name, index in self._outs.items()}
+            except Exception as error:
+                raise _translated(error, "the model failed") from None
+
+    def _fit(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        if shapes == self._shapes:
+            return
+        self._shapes = {}  # unknown until every resize below has worked
+        for name, shape in shapes.items():
+            self._interpreter.resize_tensor_input(self._ins[name], shape)
+        self._interpreter.allocate_tensors()
+        self._shapes = shapes
+
+
+def _tensor(detail: dict[str, Any]) -> Tensor:
+    name = str(detail["name"])
+    datatype = _DATATYPES.get(detail["dtype"])
+    if datatype is None:
+        raise ModelError(f"tensor {name!r} has type {detail['dtype']}, which can't be served")
+    signature = detail.get("shape_signature", ())
+    shape = signature if len(signature) else detail["shape"]
+    return Tensor(name, datatype, tuple(int(size) for size in shape))  # type: ignore[arg-type]  # a value of the table
+
+
+def _translated(error: Exception, what: str) -> ModelError:
+    text = shorten(error)
+    if isinstance(error, MemoryError) or any(mark in str(error) for mark in _MEMORY_MARKS):
+        return OutOfMemoryError(f"{what}: out of memory: {text}")
+    return ModelError(f"{what}: {text}")
