@@ -1,0 +1,150 @@
+"""The hub's settings: ``<data>/hub.toml``, every key optional, unknown keys refused."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from muster_hub.db.store import sqlite_url
+from muster_hub.errors import ConfigError
+from muster_protocol import limits
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+FILE = "hub.toml"
+
+
+class Http(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the API listens, and the URL under which devices and operators reach it."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8443
+    url: str = ""
+    """Default: ``https://<first of names>:<port>``."""
+    upload_bytes_max: Annotated[int, Meta(gt=0, le=limits.BUNDLE_BYTES_MAX)] = 512 * limits.MIB
+
+
+class Broker(Struct, frozen=True, forbid_unknown_fields=True):
+    """The MQTT broker: a child process, or an external one when ``url`` is set."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8883
+    url: str = ""
+    """``mqtts://host:port`` of an external broker; empty: the hub runs Mosquitto itself."""
+    public_host: str = ""
+    """The host name devices are told; default: the first of ``names``."""
+    public_port: Port | None = None
+    """The port devices are told; default: ``port``."""
+
+
+class Directives(Struct, frozen=True, forbid_unknown_fields=True):
+    window_seconds: Annotated[
+        float, Meta(ge=limits.WINDOW_SECONDS_MIN, le=limits.WINDOW_SECONDS_MAX)
+    ] = 300.0
+    valid_seconds: Annotated[int, Meta(ge=3600)] = 30 * 86_400
+
+
+class Check(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds on the sandboxed check of a pushed version."""
+
+    wall_seconds: Annotated[float, Meta(gt=0, le=3600)] = 120.0
+
+
+class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    data: Path = Path("muster-hub")
+    """Set by ``load``; not a key of the file."""
+    names: Annotated[tuple[str, ...], Meta(min_length=1, max_length=32)] = (
+        "localhost",
+        "127.0.0.1",
+    )
+    """Host names and addresses in the hub's server certificates."""
+    database: str = ""
+    """``postgresql://…``; empty: ``<data>/hub.db``."""
+    http: Http = Http()
+    broker: Broker = Broker()
+    directives: Directives = Directives()
+    check: Check = Check()
+
+    @property
+    def database_url(self) -> str:
+        return self.database or sqlite_url(self.data / "hub.db")
+
+    @property
+    def url(self) -> str:
+        return self.http.url.rstrip("/") or f"https://{self.names[0]}:{self.http.port}"
+
+    @property
+    def broker_public(self) -> tuple[str, int]:
+        """Host and port that an enrolling device is told."""
+        port = self.broker.public_port or self.broker.port
+        return self.broker.public_host or self.names[0], port
+
+    @property
+    def tuf(self) -> Path:
+        return self.data / "tuf"
+
+    @property
+    def keys(self) -> Path:
+        return self.data / "keys"
+
+    @property
+    def ca(self) -> Path:
+        return self.data / "keys" / "ca"
+
+    @property
+    def blobs(self) -> Path:
+        return self.data / "blobs"
+
+    @property
+    def broker_directory(self) -> Path:
+        return self.data / "broker"
+
+
+def load(data: Path) -> HubConfig:
+    """Read ``<data>/hub.toml``; raises ConfigError naming the file and the key at fault."""
+    path = data / FILE
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} is missing: run `muster-hub init --data {data}` first, "
+            "or name the hub's directory with --data"
+        ) from None
+    try:
+        config = msgspec.toml.decode(text, type=HubConfig)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if config.data != HubConfig.data:
+        raise ConfigError(f"{path}: 'data' is where the file lies, not a setting")
+    return msgspec.structs.replace(config, data=data.resolve())
+
+
+def template(names: tuple[str, ...], http: Http, broker: Broker) -> str:
+    """The text of a new hub.toml."""
+    listed = ", ".join(_quote(name) for name in names)
+    return f"""\
+# Muster hub. Every key is optional; docs/hub.md lists them all.
+
+# Host names and addresses in the server certificates of the API and the broker.
+names = [{listed}]
+
+# A PostgreSQL URL (postgresql://user@host/name); empty means hub.db in this directory.
+database = ""
+
+[http]
+host = {_quote(http.host)}
+port = {http.port}
+
+[broker]
+host = {_quote(broker.host)}
+port = {broker.port}
+# mqtts://host:port of a broker you run yourself; empty means the hub runs Mosquitto.
+url = {_quote(broker.url)}
+
+[directives]
+window_seconds = {Directives().window_seconds}
+"""
+
+
+def _quote(text: str) -> str:
+    return msgspec.json.encode(text).decode()

@@ -1,0 +1,49 @@
+"""Errors of the hub's own doing, each with the stable code under which the API reports it."""
+
+from typing import ClassVar
+
+from muster_protocol.errors import MusterError
+
+
+class HubError(MusterError):
+    """Something was asked of the hub that it can't do. ``code`` is part of the API."""
+
+    code: ClassVar[str] = "failed"
+    status: ClassVar[int] = 500
+
+
+class NotFound(HubError):
+    code = "not_found"
+    status = 404
+
+
+class Conflict(HubError):
+    """The request contradicts what is there."""
+
+    code = "conflict"
+    status = 409
+
+
+class Invalid(HubError):
+    """The request can't be understood or breaks a rule; nothing was changed."""
+
+    code = "invalid"
+    status = 422
+
+
+class Refused(HubError):
+    """The caller may not do this."""
+
+    code = "refused"
+    status = 403
+
+
+class ConfigError(HubError):
+    code = "config"
+
+
+class CatalogueError(HubError):
+    """The signed catalogue can't be changed as asked."""
+
+    code = "catalogue"
+    status = 409

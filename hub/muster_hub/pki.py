@@ -1,0 +1,247 @@
+"""The hub's certificate authority: P-256 certificates for devices, servers and the hub itself."""
+
+import datetime as dt
+import hashlib
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from muster_hub.errors import ConfigError, Invalid
+from muster_hub.files import make_private_directory, write_durably
+
+CA_DAYS = 3650
+DEVICE_DAYS = 365
+SERVER_DAYS = 365
+CRL_DAYS = 30
+SKEW = dt.timedelta(hours=1)
+"""Certificates are valid from a little before now: clocks differ."""
+
+CSR_BYTES_MAX = 8192
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """An issued certificate; ``expires`` in seconds since 1970, hexadecimal elsewhere."""
+
+    pem: bytes
+    serial: str
+    fingerprint: str
+    key_fingerprint: str
+    expires: float
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    certificate_pem: bytes
+    key_pem: bytes
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked certificate request: the name it asks for and the key that signed it."""
+
+    common_name: str
+    public_key: ec.EllipticCurvePublicKey
+    key_fingerprint: str
+
+
+class Pki:
+    """The authority kept in a directory: ``ca.pem`` and ``ca.key`` (0600)."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        try:
+            self.ca_pem = (directory / "ca.pem").read_bytes()
+            key_pem = (directory / "ca.key").read_bytes()
+        except FileNotFoundError as error:
+            raise ConfigError(f"{error.filename} is missing: run `muster-hub init` first") from None
+        self._ca = x509.load_pem_x509_certificate(self.ca_pem)
+        key = serialization.load_pem_private_key(key_pem, None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ConfigError(f"{directory / 'ca.key'} is not an elliptic-curve key")
+        self._key = key
+
+    @property
+    def ca_fingerprint(self) -> str:
+        """SHA-256 of the CA certificate in DER: what an enrolment token carries."""
+        return self._ca.fingerprint(hashes.SHA256()).hex()
+
+    def issue_device(self, request: Request, device: str, now: float) -> Certificate:
+        """A client certificate for the request's key, in the name of ``device``."""
+        certificate = self._issue(
+            request.public_key, device, now, DEVICE_DAYS, ExtendedKeyUsageOID.CLIENT_AUTH
+        )
+        return Certificate(
+            pem=certificate.public_bytes(serialization.Encoding.PEM),
+            serial=f"{certificate.serial_number:x}",
+            fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+            key_fingerprint=request.key_fingerprint,
+            expires=certificate.not_valid_after_utc.timestamp(),
+        )
+
+    def issue_server(self, names: Iterable[str], now: float) -> KeyPair:
+        """A server's key and certificate for these host names and addresses."""
+        listed = list(dict.fromkeys(names))
+        alternatives = x509.SubjectAlternativeName([_general_name(name) for name in listed])
+        return self._issue_pair(
+            listed[0], now, SERVER_DAYS, ExtendedKeyUsageOID.SERVER_AUTH, alternatives
+        )
+
+    def issue_client(self, common_name: str, now: float) -> KeyPair:
+        """A key and client certificate for a part of the hub itself."""
+        return self._issue_pair(common_name, now, DEVICE_DAYS, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def crl(self, revoked: Iterable[tuple[str, float]], now: float) -> bytes:
+        """The list of revoked (serial, when), valid for ``CRL_DAYS``; PEM."""
+        at = _time(now)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._ca.subject)
+            .last_update(at - SKEW)
+            .next_update(at + dt.timedelta(days=CRL_DAYS))
+            .add_extension(x509.CRLNumber(int(now)), critical=False)
+            .add_extension(self._authority(), critical=False)
+        )
+        for serial, when in revoked:
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder()
+                .serial_number(int(serial, 16))
+                .revocation_date(_time(when))
+                .build()
+            )
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def _issue_pair(
+        self,
+        common_name: str,
+        now: float,
+        days: int,
+        usage: x509.ObjectIdentifier,
+        alternatives: x509.SubjectAlternativeName | None = None,
+    ) -> KeyPair:
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._issue(key.public_key(), common_name, now, days, usage, alternatives)
+        return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), _private_pem(key))
+
+    def _issue(
+        self,
+        public_key: ec.EllipticCurvePublicKey,
+        common_name: str,
+        now: float,
+        days: int,
+        usage: x509.ObjectIdentifier,
+        alternatives: x509.SubjectAlternativeName | None = None,
+    ) -> x509.Certificate:
+        builder = (
+            _builder(common_name, public_key, now, days)
+            .issuer_name(self._ca.subject)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(authority=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(self._authority(), critical=False)
+        )
+        if alternatives is not None:
+            builder = builder.add_extension(alternatives, critical=False)
+        return builder.sign(self._key, hashes.SHA256())
+
+    def _authority(self) -> x509.AuthorityKeyIdentifier:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+
+
+def create(directory: Path, name: str, now: float) -> Pki:
+    """Make a new authority; an existing one is never replaced."""
+    make_private_directory(directory)
+    if (directory / "ca.key").exists():
+        raise ConfigError(f"{directory} already holds a certificate authority")
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        _builder(name, key.public_key(), now, CA_DAYS)
+        .issuer_name(_name(name))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    write_durably(directory / "ca.key", _private_pem(key), mode=0o600)
+    write_durably(directory / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
+    return Pki(directory)
+
+
+def read_request(csr_pem: bytes) -> Request:
+    """Parse a certificate request and check that its key signed it; raises Invalid."""
+    if len(csr_pem) > CSR_BYTES_MAX:
+        raise Invalid(f"csr_pem: {len(csr_pem)} bytes, the limit is {CSR_BYTES_MAX}")
+    try:
+        csr = x509.load_pem_x509_csr(csr_pem)
+        key = csr.public_key()
+        signed = csr.is_signature_valid
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise Invalid(f"csr_pem: not a PEM certificate request: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise Invalid("csr_pem: the key must be on the curve P-256")
+    if not signed:
+        raise Invalid("csr_pem: the request isn't signed by its own key")
+    names = csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    common_name = str(names[0].value) if names else ""
+    der = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return Request(common_name, key, hashlib.sha256(der).hexdigest())
+
+
+def _builder(
+    common_name: str, public_key: ec.EllipticCurvePublicKey, now: float, days: int
+) -> x509.CertificateBuilder:
+    at = _time(now)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_name(common_name))
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(at - SKEW)
+        .not_valid_after(at + dt.timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+
+
+def _key_usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _time(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(int(seconds), dt.UTC)
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
