@@ -1,0 +1,53 @@
+"""The link to the broker as the rest of the agent sees it: three events and four verbs.
+
+An implementation owns its connection and its reconnecting. It hands every event to the ``deliver``
+callable given at construction, which puts it into the supervisor's bounded inbox.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The link is up and every remembered subscription has been asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The link is down, or could not be made; ``reason`` is one line for an operator."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    topic: str
+    payload: bytes
+    retained: bool
+    """It was waiting at the broker when we subscribed."""
+
+
+LinkEvent = Connected | Disconnected | Message
+
+
+class Link(Protocol):
+    def start(self) -> None: ...
+
+    def stop(self) -> None:
+        """Leave for good; the broker publishes the will, so presence turns offline at once."""
+        ...
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
+        """Send at QoS 1; False when not connected, too large or the queue is full.
+
+        What the broker did not acknowledge is forgotten with the connection: a message that must
+        arrive is kept by its owner until the hub itself acknowledges it.
+        """
+        ...
+
+    def subscribe(self, *topics: str) -> None:
+        """Follow topics, now and after every reconnect. Asking again brings retained ones again."""
+        ...
+
+    def unsubscribe(self, *topics: str) -> None: ...
