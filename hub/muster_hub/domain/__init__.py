@@ -1,0 +1,1 @@
+"""The hub's decisions, pure: values in, values and reasons out. No clock, database or network."""

@@ -1,0 +1,133 @@
+"""Alerts: one per trouble, open → acknowledged → resolved, with hysteresis. Pure.
+
+A condition says that a trouble is present. A new one opens an alert; the same one again keeps the
+alert and refreshes what it says. When the condition is gone the alert waits ``clear_seconds``
+before it resolves, so that a trouble that comes and goes is one alert, not twenty.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Severity = Literal["info", "warning", "critical"]
+_RANK: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A trouble that is present now; ``key`` names it for as long as it lasts."""
+
+    key: str
+    kind: str
+    severity: Severity
+    title: str
+    device: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """An alert that is open or acknowledged."""
+
+    id: int
+    key: str
+    severity: Severity
+    title: str
+    detail: Mapping[str, Any]
+    cleared_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What to write: alerts to open, to refresh (by id), to mark clearing, to resolve."""
+
+    opened: tuple[Condition, ...] = ()
+    refreshed: Mapping[int, Condition] = field(default_factory=dict)
+    clearing: tuple[int, ...] = ()
+    resolved: tuple[int, ...] = ()
+
+
+def decide(
+    standing: Iterable[Standing],
+    conditions: Iterable[Condition],
+    *,
+    now: float,
+    clear_seconds: float,
+) -> Changes:
+    """Compare what stands with what is; of conditions with one key the most severe counts."""
+    present: dict[str, Condition] = {}
+    for condition in conditions:
+        other = present.get(condition.key)
+        if other is None or _RANK[condition.severity] > _RANK[other.severity]:
+            present[condition.key] = condition
+    refreshed: dict[int, Condition] = {}
+    clearing: list[int] = []
+    resolved: list[int] = []
+    for alert in standing:
+        found = present.pop(alert.key, None)
+        if found is not None:
+            if alert.cleared_at is not None or _differs(alert, found):
+                refreshed[alert.id] = found
+        elif alert.cleared_at is None or alert.cleared_at > now:
+            clearing.append(alert.id)
+        elif now - alert.cleared_at >= clear_seconds:
+            resolved.append(alert.id)
+    return Changes(
+        opened=tuple(present[key] for key in sorted(present)),
+        refreshed=refreshed,
+        clearing=tuple(clearing),
+        resolved=tuple(resolved),
+    )
+
+
+def _differs(alert: Standing, condition: Condition) -> bool:
+    return (alert.severity, alert.title, dict(alert.detail)) != (
+        condition.severity,
+        condition.title,
+        dict(condition.detail),
+    )
+
+
+def silence(device: str, silent_seconds: float, allowed_seconds: float) -> Condition | None:
+    """A device that has said nothing for longer than allowed."""
+    if silent_seconds < allowed_seconds:
+        return None
+    return Condition(
+        key=f"silent/{device}",
+        kind="silence",
+        severity="warning",
+        device=device,
+        title=f"{device} has not been heard of for more than {allowed_seconds:.0f} s",
+    )
+
+
+def refused(device: str, slot: str, update: Mapping[str, Any]) -> Condition | None:
+    """A slot whose latest update the device refused or rolled back."""
+    refusal = update.get("refusal")
+    if update.get("state") != "failed" or not refusal:
+        return None
+    name = f"{update.get('model', '')} {update.get('version', '')}".strip() or "its update"
+    return Condition(
+        key=f"refused/{device}/{slot}/{update.get('manifest', '')}",
+        kind="refusal",
+        severity="warning",
+        device=device,
+        title=f"{device} refused {name} in {slot}: {refusal}",
+        detail={"slot": slot, "refusal": refusal, "detail": update.get("detail", "")},
+    )
+
+
+def drifted(device: str, model: str, version: str, features: Iterable[str]) -> Condition | None:
+    """A model on a device whose inputs or outputs have left the baseline."""
+    names = sorted(features)
+    if not names:
+        return None
+    return Condition(
+        key=f"drift/{device}/{model}",
+        kind="drift",
+        severity="warning",
+        device=device,
+        title=f"{device}: {model} {version} drifts in {', '.join(names[:3])}"
+        + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
+        detail={"model": model, "version": version, "features": names},
+    )
