@@ -1,0 +1,149 @@
+"""The shape of the tree, so that it can't drift unnoticed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from muster_protocol import limits, messages, topics
+from muster_protocol.directive import Directive
+from muster_protocol.errors import Refusal
+from muster_protocol.manifest import Manifest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("protocol/muster_protocol", "agent/muster_agent", "hub/muster_hub")
+LINES_MAX = 500
+PROTOCOL_PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+
+RUNTIMES = {"onnxruntime", "ai_edge_litert", "tflite_runtime"}
+SERVER = {"fastapi", "sqlmodel", "sqlalchemy", "pydantic", "typer", "rich", "scipy", "uvicorn"}
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def test_no_file_grows_past_what_one_can_read_at_once():
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in sources(*PACKAGES, "tests", "bench")
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > LINES_MAX
+    }
+    assert long == {}
+
+
+@pytest.mark.parametrize("folder", ["protocol", "agent", "hub"])
+def test_the_folders_of_the_tree_are_not_packages_themselves(folder):
+    assert not (ROOT / folder / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_says_what_it_is_for(package):
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in sources(package)
+        if (text := path.read_text(encoding="utf-8").strip())
+        and not text.startswith(('"""', 'r"""'))
+    ]
+    assert silent == []
+
+
+def test_import_rules_hold():
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=110,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """Top-level packages in memory after importing ``modules`` in a fresh interpreter."""
+    script = "import sys, importlib\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
+    script += "print('\\n'.join({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *modules],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def supervisor_modules() -> list[str]:
+    """Every module of the agent that runs in the supervisor's process."""
+    child = re.compile(r"muster_agent\.(runtimes\.(onnx|tflite)|worker\.(main|serving)|__main__)$")
+    names = []
+    for path in sources("agent/muster_agent"):
+        parts = path.relative_to(ROOT / "agent").with_suffix("").parts
+        name = ".".join(parts).removesuffix(".__init__")
+        if not child.search(name):
+            names.append(name)
+    return names
+
+
+def test_the_supervisor_loads_no_inference_runtime_and_no_server():
+    loaded = loaded_by(*supervisor_modules())
+    assert loaded & RUNTIMES == set()
+    assert loaded & SERVER == set()
+
+
+def test_only_one_module_of_the_agent_touches_the_mqtt_client():
+    importers = [name for name in supervisor_modules() if imports_paho(source_of(name))]
+    assert len(importers) == 1
+    assert importers[0].startswith("muster_agent.mqtt_")
+
+
+def source_of(module: str) -> str:
+    path = ROOT / "agent" / Path(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return file.read_text(encoding="utf-8")
+
+
+def imports_paho(text: str) -> bool:
+    return re.search(r"^\s*(from|import) paho", text, re.MULTILINE) is not None
+
+
+def test_the_protocol_loads_nothing_but_its_own_needs():
+    modules = [
+        ".".join(path.relative_to(ROOT / "protocol").with_suffix("").parts)
+        for path in sources("protocol/muster_protocol")
+        if path.stem != "__init__"
+    ]
+    loaded = loaded_by(*modules)
+    assert loaded & (RUNTIMES | SERVER | {"paho", "tuf", "sqlite3"}) == set()
+
+
+def test_every_limit_is_explained():
+    names = {name for name in vars(limits) if name.isupper()} - {"KIB", "MIB"}
+    assert {name for name in names if f"`{name}`" not in PROTOCOL_PAGE} == set()
+
+
+def test_every_documented_limit_exists():
+    documented = set(re.findall(r"^\| `([A-Z_]+)` \|", PROTOCOL_PAGE, re.MULTILINE))
+    assert documented
+    assert {name for name in documented if not hasattr(limits, name)} == set()
+
+
+def test_every_topic_refusal_and_signed_field_is_explained():
+    leaves = {f"`muster/v1/up/<device>/{leaf}`" for leaf in topics.UP_LEAVES}
+    leaves |= {f"`muster/v1/down/<device>/{leaf}`" for leaf in topics.DOWN_LEAVES}
+    fields = {f"`{name}`" for kind in (Manifest, Directive) for name in kind.__struct_fields__}
+    refusals = {f"`{refusal}`" for refusal in Refusal}
+    kinds = {f"`{kind.__name__}`" for kind in messages._LIMIT_BYTES}
+    wanted = leaves | fields | refusals | kinds
+    assert {name for name in wanted if name not in PROTOCOL_PAGE} == set()
+
+
+def test_every_page_links_only_to_pages_that_exist():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if "://" not in link
+    ]
+    assert links
+    assert [
+        f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()
+    ] == []
