@@ -1,0 +1,79 @@
+"""What the server knows about one client connection."""
+
+import socket
+
+from muster_agent.worker.http1 import Parser, Request
+from muster_agent.worker.slot_socket import HANDOVER_BYTES
+
+
+class Connection:
+    """State only; the server decides and does."""
+
+    __slots__ = (
+        "busy",
+        "client",
+        "close_after_answer",
+        "closed",
+        "descriptor",
+        "ended",
+        "finishing",
+        "interest",
+        "interest_changed",
+        "out",
+        "parser",
+        "request",
+        "since",
+    )
+
+    def __init__(self, client: socket.socket, pending: bytes, now: float) -> None:
+        self.client = client
+        self.descriptor = client.fileno()
+        self.parser = Parser(pending)
+        self.out = bytearray()
+        self.request: Request | None = None
+        self.busy = False
+        """A whole request waits or is being answered."""
+        self.ended = False
+        """The client has sent its last byte."""
+        self.finishing = False
+        """Closed as soon as ``out`` is written."""
+        self.close_after_answer = False
+        self.closed = False
+        self.interest = 0
+        self.interest_changed = False
+        self.since = now
+        """When it became idle, when its pending request began, or when it last took a byte."""
+
+    @property
+    def idle(self) -> bool:
+        return not (self.busy or self.out or self.parser.pending_bytes)
+
+    @property
+    def may_move(self) -> bool:
+        """Whether another process can go on with it, knowing only its unanswered bytes."""
+        return not (
+            self.busy
+            or self.out
+            or self.ended
+            or self.finishing
+            or self.parser.continued
+            or self.parser.pending_bytes > HANDOVER_BYTES
+        )
+
+    def received(self, data: bytes, now: float) -> None:
+        if not self.parser.pending_bytes and not self.busy:
+            self.since = now
+        self.parser.feed(data)
+
+    def wrote(self, now: float) -> None:
+        self.since = now
+
+    def settle(self, now: float) -> None:
+        """Nothing whole is left to answer."""
+        if self.idle:
+            self.since = now
+
+    def overdue(self, now: float, seconds: float) -> bool:
+        """A request begun but not whole, or an answer not taken, for longer than allowed."""
+        waiting = bool(self.out) or (bool(self.parser.pending_bytes) and not self.busy)
+        return waiting and now - self.since > seconds

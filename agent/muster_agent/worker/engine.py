@@ -1,0 +1,157 @@
+"""The engine: check the inputs, run the model, record what happened.
+
+The worker serves it over a socket; a Python program on the device can hold one itself:
+
+    with Engine.open(bundle_directory) as engine:
+        answer = engine.infer({"x": np.zeros((1, 64), np.float32)})
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from muster_agent.runtimes.base import Array, Model, ModelError
+from muster_agent.worker.fallback import FallbackContract
+from muster_agent.worker.recorder import Recorder
+from muster_agent.worker.ring import Ring, RingLayout
+from muster_agent.worker.rows import ErrorKind, Quality, is_recorded
+from muster_agent.worker.tensors import InvalidInput, batch_rows, check_inputs, fits
+from muster_protocol.manifest import Manifest
+
+
+class Answer(NamedTuple):
+    outputs: dict[str, Array]
+    quality: Quality
+
+
+class NoAnswer(ModelError):
+    """The model could not answer and no fallback is agreed."""
+
+
+class Engine:
+    """One model, its recorder and its fallback. Not thread-safe: one thread calls ``infer``."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        model: Model | None,
+        *,
+        manifest_sha256: str = "",
+        ring: Ring | None = None,
+        fallback: FallbackContract | None = None,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        layout = ring.layout if ring is not None else RingLayout.of(manifest, manifest_sha256)
+        self.manifest = manifest
+        self.model = model
+        self.fallback = fallback
+        self.recorder = Recorder(ring, layout)
+        self._monotonic_ns = monotonic_ns
+        self._fixed_outputs = [tensor for tensor in manifest.outputs if is_recorded(tensor)]
+        self._remembers = fallback is not None and fallback.remembers
+
+    @classmethod
+    def open(
+        cls, bundle: Path, *, runtime: str | None = None, ring: Ring | None = None
+    ) -> "Engine":
+        """Check and load a bundle's model in this process; raises startup.StartRefused."""
+        from muster_agent.worker import startup  # noqa: PLC0415  # start-up builds on this module
+
+        return startup.open_engine(bundle, runtime=runtime, ring=ring)
+
+    def infer(self, inputs: Mapping[str, Array], *, identifier: str = "") -> Answer:
+        """Answer one request of one or more batch elements, and record a row for each.
+
+        Raises InvalidInput for inputs that don't fit the manifest, NoAnswer when neither the
+        model nor a fallback could answer; both are recorded.
+        """
+        begun = self._monotonic_ns()
+        try:
+            checked = check_inputs(self.manifest.inputs, inputs)
+        except InvalidInput:
+            self.refuse(identifier, begun)
+            raise
+        rows = batch_rows(self.manifest.inputs, checked)
+        if self.model is None:
+            return self._fall_back(identifier, rows, checked, begun, ErrorKind.NO_MODEL, None)
+        try:
+            outputs = self.model.run(checked)
+        except (ModelError, MemoryError) as error:
+            return self._fall_back(identifier, rows, checked, begun, ErrorKind.RUN_FAILED, error)
+        if not all(fits(tensor, outputs[tensor.name], rows) for tensor in self._fixed_outputs):
+            return self._fall_back(identifier, rows, checked, begun, ErrorKind.BAD_OUTPUT, None)
+        ended = self._monotonic_ns()
+        if self._remembers and self.fallback is not None:
+            self.fallback.remember(outputs, ended / 1e9)
+        self.recorder.answered(
+            identifier,
+            rows,
+            checked,
+            outputs,
+            monotonic_ns=begun,
+            latency_us=min((ended - begun) // 1000, 0xFFFFFFFF),
+        )
+        return Answer(outputs, Quality.GOOD)
+
+    def refuse(self, identifier: str, begun: int | None = None) -> None:
+        """Record a request that could not even be read as inputs."""
+        now = self._monotonic_ns()
+        latency = 0 if begun is None else (now - begun) // 1000
+        self.recorder.refused(identifier, monotonic_ns=now, latency_us=latency)
+
+    def label(self, identifier: str, label: str) -> None:
+        """Record the true label of an earlier inference; raises LimitError when too long."""
+        self.recorder.labelled(identifier, label, monotonic_ns=self._monotonic_ns())
+
+    def _fall_back(
+        self,
+        identifier: str,
+        rows: int,
+        inputs: Mapping[str, Array],
+        begun: int,
+        error: ErrorKind,
+        cause: Exception | None,
+    ) -> Answer:
+        now = self._monotonic_ns()
+        quality = Quality.UNANSWERED
+        outputs: dict[str, Array] = {}
+        if self.fallback is not None:
+            quality, outputs = self.fallback.answer(rows, now / 1e9)
+        self.recorder.answered(
+            identifier,
+            rows,
+            inputs,
+            outputs,
+            monotonic_ns=begun,
+            latency_us=min((now - begun) // 1000, 0xFFFFFFFF),
+            error=error,
+            quality=quality,
+        )
+        if quality is Quality.UNANSWERED:
+            raise NoAnswer(_reason(error, cause))
+        return Answer(outputs, quality)
+
+    def close(self) -> None:
+        if self.recorder.ring is not None:
+            self.recorder.ring.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _reason(error: ErrorKind, cause: Exception | None) -> str:
+    if error is ErrorKind.NO_MODEL:
+        return "no model is loaded here and the manifest's fallback gives no answer"
+    if error is ErrorKind.BAD_OUTPUT:
+        return "the model's output doesn't have the shape its manifest declares"
+    return str(cause) or "the model failed"

@@ -1,0 +1,64 @@
+"""What answers when no model can: only what the signed manifest's fallback contract says."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from muster_agent.runtimes.base import NUMPY_TYPES, Array
+from muster_agent.worker.rows import Quality
+from muster_protocol.errors import ProtocolError
+from muster_protocol.manifest import Manifest
+
+
+class FallbackContract:
+    """Answers for one of the manifest's fallbacks. Pure: the caller says what time it is."""
+
+    def __init__(self, manifest: Manifest, name: str) -> None:
+        chosen = next((entry for entry in manifest.fallbacks if entry.name == name), None)
+        if chosen is None:
+            raise ProtocolError(
+                f"{manifest.model} {manifest.version}: the manifest has no fallback {name!r}"
+            )
+        self.name = name
+        self._kind = chosen.kind
+        self._ttl_seconds = chosen.ttl_seconds
+        self._constant = {
+            tensor.name: constant_row(manifest, tensor.name, chosen.outputs[tensor.name])
+            for tensor in (manifest.outputs if chosen.kind == "constant" else ())
+        }
+        self._last: dict[str, Array] = {}
+        self._last_seconds = -float("inf")
+
+    @property
+    def remembers(self) -> bool:
+        """Whether ``remember`` needs to be called with good answers."""
+        return self._kind == "last_good"
+
+    def remember(self, outputs: Mapping[str, Array], now: float) -> None:
+        """Keep a copy of the last row of a good answer, given at monotonic ``now``."""
+        self._last = {name: array[-1:].copy() for name, array in outputs.items()}
+        self._last_seconds = now
+
+    def answer(self, rows: int, now: float) -> tuple[Quality, dict[str, Array]]:
+        """The answer for ``rows`` batch elements; no outputs when there is no decision."""
+        if self._kind == "constant":
+            return Quality.CONSTANT, _repeated(self._constant, rows)
+        if self._kind == "last_good" and now - self._last_seconds <= self._ttl_seconds:
+            return Quality.LAST_GOOD, _repeated(self._last, rows)
+        return Quality.NO_DECISION, {}
+
+
+def constant_row(manifest: Manifest, name: str, values: list[float]) -> Array:
+    """A constant as one row of its output tensor, variable dimensions taken as 1."""
+    tensor = next(tensor for tensor in manifest.outputs if tensor.name == name)
+    shape = (1, *(1 if size == -1 else size for size in tensor.shape[1:]))
+    if tensor.datatype == "BYTES" or int(np.prod(shape)) != len(values):
+        raise ProtocolError(
+            f"{manifest.model} {manifest.version}: a constant of {len(values)} numbers "
+            f"can't be output {name!r} of shape {list(tensor.shape)}"
+        )
+    return np.array(values, NUMPY_TYPES[tensor.datatype]).reshape(shape)
+
+
+def _repeated(row: Mapping[str, Array], rows: int) -> dict[str, Array]:
+    return {name: np.repeat(array, rows, axis=0) for name, array in row.items()}

@@ -1,0 +1,176 @@
+"""HTTP/1.1 as pure functions over bytes: what a connection sent, and what to answer.
+
+The parser keeps a request's raw bytes until it is whole, so that a connection can be handed to
+another process at any moment before that. Chunked request bodies are refused by name (411):
+every Open Inference Protocol client sends a length. Source of the rules: RFC 9112.
+"""
+
+import re
+from typing import NamedTuple
+
+HEAD_BYTES_MAX = 16 * 1024
+HEADERS_MAX = 64
+BODY_BYTES_MAX = 16 * 1024 * 1024
+
+_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([^\s\x00-\x20\x7f]{1,4096}) HTTP/1\.([01])")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+_DIGITS = re.compile(r"[0-9]{1,19}")
+
+_REASONS = {
+    100: "Continue",
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    411: "Length Required",
+    413: "Content Too Large",
+    417: "Expectation Failed",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class HttpError(Exception):
+    """Bytes that are no acceptable request: answer with ``status``, then close."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    """Without the query."""
+    headers: dict[str, str]
+    """Names in lower case."""
+    body: bytes
+    keep_alive: bool
+
+
+class Response(NamedTuple):
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = "application/json"
+
+
+class _Head(NamedTuple):
+    method: str
+    path: str
+    headers: dict[str, str]
+    keep_alive: bool
+    end: int
+    """Where the body starts."""
+    size: int
+    """Bytes of the body."""
+
+
+class Parser:
+    """Bytes of one connection in; whole requests out."""
+
+    def __init__(self, data: bytes = b"", *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+        self._buffer = bytearray(data)
+        self._head: _Head | None = None
+        self._searched = 0
+        self._body_bytes_max = body_bytes_max
+        self.continued = False
+        """Whether the client of the pending request was told to continue."""
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    @property
+    def pending(self) -> bytes:
+        """Raw bytes of requests that were not returned yet."""
+        return bytes(self._buffer)
+
+    @property
+    def pending_bytes(self) -> int:
+        return len(self._buffer)
+
+    def wants_continue(self) -> bool:
+        """True once per request whose client waits for leave to send its body."""
+        head = self._head
+        if head is None or self.continued or len(self._buffer) > head.end:
+            return False
+        self.continued = head.headers.get("expect", "").lower() == "100-continue"
+        return self.continued
+
+    def next(self) -> Request | None:
+        """The next whole request, None until more bytes come; raises HttpError."""
+        if self._head is None:
+            self._head = self._parse_head()
+        head = self._head
+        if head is None or len(self._buffer) < head.end + head.size:
+            return None
+        body = bytes(memoryview(self._buffer)[head.end : head.end + head.size])
+        del self._buffer[: head.end + head.size]
+        self._head, self._searched, self.continued = None, 0, False
+        return Request(head.method, head.path, head.headers, body, head.keep_alive)
+
+    def _parse_head(self) -> _Head | None:
+        while self._buffer.startswith((b"\r\n", b"\n")):  # RFC 9112 §2.2: tolerate empty lines
+            del self._buffer[: self._buffer.index(b"\n") + 1]
+        end = self._buffer.find(b"\r\n\r\n", max(self._searched - 3, 0))
+        if end > HEAD_BYTES_MAX or (end < 0 and len(self._buffer) > HEAD_BYTES_MAX):
+            raise HttpError(431, f"a request head may have {HEAD_BYTES_MAX} bytes")
+        if end < 0:
+            self._searched = len(self._buffer)
+            return None
+        return parse_head(bytes(self._buffer[:end]), end + 4, self._body_bytes_max)
+
+
+def parse_head(head: bytes, end: int, body_bytes_max: int) -> _Head:
+    """A request line and headers, without the empty line; raises HttpError."""
+    first, *lines = head.split(b"\r\n")
+    match = _REQUEST_LINE.fullmatch(first)
+    if match is None:
+        raise HttpError(400, "the request line is not HTTP/1.1")
+    if len(lines) > HEADERS_MAX:
+        raise HttpError(431, f"a request may have {HEADERS_MAX} headers")
+    headers: dict[str, str] = {}
+    for line in lines:
+        pair = _HEADER.fullmatch(line)
+        if pair is None:
+            raise HttpError(400, "a header line is malformed")
+        name, value = pair[1].decode("ascii").lower(), pair[2].decode("latin-1")
+        if name in headers and name in {"content-length", "transfer-encoding", "host"}:
+            raise HttpError(400, f"the header {name} is given twice")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    size = _body_size(headers, body_bytes_max)
+    expect = headers.get("expect", "100-continue").lower()
+    if expect != "100-continue":
+        raise HttpError(417, f"can't meet the expectation {expect!r}")
+    options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
+    keep = "keep-alive" in options if match[3] == b"0" else "close" not in options
+    path = match[2].decode("latin-1").partition("?")[0]
+    return _Head(match[1].decode("ascii"), path, headers, keep, end, size)
+
+
+def _body_size(headers: dict[str, str], body_bytes_max: int) -> int:
+    if "transfer-encoding" in headers:
+        raise HttpError(411, "send a Content-Length: transfer encodings are not supported here")
+    text = headers.get("content-length", "0")
+    if _DIGITS.fullmatch(text) is None:
+        raise HttpError(400, "Content-Length is not a number")
+    size = int(text)
+    if size > body_bytes_max:
+        raise HttpError(413, f"a body of {size} bytes, the limit is {body_bytes_max}")
+    return size
+
+
+def encode(response: Response, *, keep_alive: bool) -> bytes:
+    """A response's bytes. There is no Date: a device may not know it (RFC 9110 §6.6.1)."""
+    lines = [
+        f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Error')}",
+        f"Content-Type: {response.content_type}",
+        f"Content-Length: {len(response.body)}",
+    ]
+    lines += [f"{name}: {value}" for name, value in response.headers]
+    if not keep_alive:
+        lines.append("Connection: close")
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + response.body

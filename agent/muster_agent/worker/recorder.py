@@ -1,0 +1,104 @@
+"""What happened, as rows of the ring: exactly one row per batch element, errors included."""
+
+from collections.abc import Mapping, Sequence
+
+from muster_agent.runtimes.base import Array
+from muster_agent.worker.ring import Ring
+from muster_agent.worker.rows import (
+    LABEL_BYTES_MAX,
+    ErrorKind,
+    Quality,
+    RingLayout,
+    RowKind,
+    element_bytes,
+    row_id,
+)
+from muster_protocol.errors import LimitError
+
+
+class Recorder:
+    """Turns answers into rows and counts them; without a ring it only counts."""
+
+    def __init__(self, ring: Ring | None, layout: RingLayout) -> None:
+        self.ring = ring
+        self._inputs = [tensor.name for tensor in layout.inputs]
+        self._outputs = [tensor.name for tensor in layout.outputs]
+        self._input_sizes = [element_bytes(tensor) for tensor in layout.inputs]
+        self._output_sizes = [element_bytes(tensor) for tensor in layout.outputs]
+        self._no_input = bytes(layout.input_bytes)
+        self._no_output = bytes(layout.output_bytes)
+        self.inferences = 0
+        self.errors = 0
+        self.invalid = 0
+        self.fallbacks = 0
+        self.labels = 0
+
+    def answered(
+        self,
+        identifier: str,
+        rows: int,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+        *,
+        monotonic_ns: int,
+        latency_us: int,
+        error: ErrorKind = ErrorKind.NONE,
+        quality: Quality = Quality.GOOD,
+    ) -> None:
+        """Record ``rows`` batch elements; empty ``outputs`` are recorded as zeros."""
+        self.inferences += rows
+        if error is not ErrorKind.NONE:
+            self.errors += rows
+        if quality is not Quality.GOOD:
+            self.fallbacks += rows
+        if self.ring is None:
+            return
+        ins = [inputs[name].tobytes() for name in self._inputs]
+        outs = [outputs[name].tobytes() for name in self._outputs] if outputs else [self._no_output]
+        if rows == 1:
+            name = row_id(identifier) if identifier else b""
+            self.ring.append(
+                monotonic_ns, latency_us, RowKind.INFERENCE, error, quality, name, *ins, *outs
+            )
+            return
+        for row in range(rows):
+            name = row_id(identifier, row, rows) if identifier else b""
+            taken = _sliced(ins, self._input_sizes, row)
+            given = _sliced(outs, self._output_sizes, row) if outputs else outs
+            self.ring.append(
+                monotonic_ns, latency_us, RowKind.INFERENCE, error, quality, name, *taken, *given
+            )
+
+    def refused(self, identifier: str, *, monotonic_ns: int, latency_us: int) -> None:
+        """Record one request that could not be read as an inference."""
+        self.invalid += 1
+        if self.ring is not None:
+            self.ring.append(
+                monotonic_ns,
+                latency_us,
+                RowKind.INFERENCE,
+                ErrorKind.INVALID_INPUT,
+                Quality.UNANSWERED,
+                row_id(identifier) if identifier else b"",
+                self._no_input,
+                self._no_output,
+            )
+
+    def labelled(self, identifier: str, label: str, *, monotonic_ns: int) -> None:
+        """Record a label that came for an inference id; raises LimitError when it is too long."""
+        data = label.encode()
+        if len(data) > LABEL_BYTES_MAX or b"\0" in data:
+            raise LimitError(
+                f"the label of {identifier!r} must be at most {LABEL_BYTES_MAX} bytes of text"
+            )
+        self.labels += 1
+        if self.ring is not None:
+            padded = data.ljust(LABEL_BYTES_MAX, b"\0")
+            self.ring.append(monotonic_ns, 0, RowKind.LABEL, 0, 0, row_id(identifier), padded)
+
+
+def _sliced(whole: Sequence[bytes], sizes: Sequence[int], row: int) -> list[memoryview]:
+    return [
+        memoryview(data)[row * size : (row + 1) * size]
+        for data, size in zip(whole, sizes, strict=True)
+    ]

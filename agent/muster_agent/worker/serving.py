@@ -1,0 +1,344 @@
+"""One thread, one epoll: the worker's HTTP server on the slot's shared listening sockets.
+
+Pausing never closes a connection that a client may still use: each is handed, with the bytes not
+yet answered, to the worker that accepts next (see ``slot_socket``). Only where that is impossible
+is a connection closed after its next answer, which says so.
+"""
+
+import contextlib
+import errno
+import logging
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+
+from muster_agent.worker import handover
+from muster_agent.worker.connection import Connection
+from muster_agent.worker.http1 import CONTINUE, HttpError, Request, Response, encode
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS_MAX = 128
+RECEIVE_BYTES = 256 * 1024
+OUT_BYTES_MAX = 1024 * 1024
+"""A client that doesn't read its answers is not asked for more requests beyond this."""
+IDLE_SECONDS_AT_LIMIT = 60.0
+"""Only with every connection in use is an idle one closed, the longest idle first."""
+TICK_SECONDS = 0.25
+
+App = Callable[[Request], Response]
+_CLOSED = select.EPOLLHUP | select.EPOLLERR
+
+
+class Server:
+    """Serves one application; ``watch`` adds the control channel to the same loop."""
+
+    def __init__(
+        self,
+        app: App,
+        listeners: tuple[socket.socket, ...],
+        *,
+        handover_out: socket.socket | None = None,
+        handover_in: socket.socket | None = None,
+        request_seconds: float = 30.0,
+        on_drained: Callable[[], None] = lambda: None,
+        on_tick: Callable[[float], None] = lambda _: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        self._out = handover_out
+        self._in = handover_in
+        self._request_seconds = request_seconds
+        self._on_drained = on_drained
+        self._on_tick = on_tick
+        self._monotonic = monotonic
+        self._epoll = select.epoll()
+        self._connections: dict[int, Connection] = {}
+        self._ready: deque[Connection] = deque()
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._listening = False
+        self._draining = False
+        self._accepting = False
+        self._out_watched = False
+        self._running = True
+        self.requests = 0
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    def watch(self, descriptor: int, call: Callable[[], None]) -> None:
+        self._watched[descriptor] = call
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def accept(self) -> None:
+        """Begin, or begin again, to take connections."""
+        self._accepting, self._draining = True, False
+        for connection in self._connections.values():
+            connection.close_after_answer = False
+        self._listen(on=True)
+
+    def pause(self) -> None:
+        """Take no more connections, finish what was begun, hand over the rest."""
+        self._accepting, self._draining = False, True
+        self._listen(on=False)
+        self._drain()
+
+    def stop(self) -> None:
+        self._running = False
+
+    def run(self) -> None:
+        """Serve until ``stop``; then close what is left."""
+        next_tick = self._monotonic()
+        while self._running:
+            now = self._monotonic()
+            if now >= next_tick:
+                self._tick(now)
+                next_tick = now + TICK_SECONDS
+            timeout = 0.0 if self._ready else max(next_tick - now, 0.0)
+            for descriptor, events in self._epoll.poll(timeout):
+                self._dispatch(descriptor, events)
+            for _ in range(len(self._ready)):
+                self._serve_one(self._ready.popleft())
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        self._epoll.close()
+
+    def _dispatch(self, descriptor: int, events: int) -> None:
+        connection = self._connections.get(descriptor)
+        if connection is not None:
+            self._on_connection(connection, events)
+        elif descriptor in self._watched:
+            self._watched[descriptor]()
+        elif descriptor in self._listeners:
+            self._accept_from(self._listeners[descriptor])
+        elif self._in is not None and descriptor == self._in.fileno():
+            self._take_over(self._in)
+        elif self._out is not None and descriptor == self._out.fileno():
+            self._watch_out(on=False)
+            self._drain()
+
+    def _listen(self, *, on: bool) -> None:
+        if on == self._listening:
+            return
+        self._listening = on
+        for descriptor in [*self._listeners, *([self._in.fileno()] if self._in else [])]:
+            if on:
+                self._epoll.register(descriptor, select.EPOLLIN)
+            else:
+                self._epoll.unregister(descriptor)
+
+    def _accept_from(self, listener: socket.socket) -> None:
+        if not self._accepting:
+            return
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # the other worker was quicker, or the client has gone
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                raise
+            log.warning("can't accept a connection: %s", error.strerror)
+            self._listen(on=False)  # the next tick tries again
+            return
+        if listener.family == socket.AF_INET:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._add(client)
+
+    def _take_over(self, source: socket.socket) -> None:
+        taken = handover.receive(source) if self._accepting else None
+        if taken is not None:
+            connection = self._add(taken.client, taken.pending)
+            if taken.pending:
+                self._advance(connection)
+
+    def _add(self, client: socket.socket, pending: bytes = b"") -> Connection:
+        client.setblocking(False)
+        connection = Connection(client, pending, self._monotonic())
+        self._connections[client.fileno()] = connection
+        self._epoll.register(client.fileno(), select.EPOLLIN)
+        connection.interest = select.EPOLLIN
+        if len(self._connections) >= CONNECTIONS_MAX:
+            self._listen(on=False)
+        return connection
+
+    def _on_connection(self, connection: Connection, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._flush(connection)
+        if events & select.EPOLLIN and not connection.closed:
+            self._receive(connection)
+        elif events & _CLOSED:
+            self._close(connection)
+
+    def _receive(self, connection: Connection) -> None:
+        try:
+            data = connection.client.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(connection)
+            return
+        if not data:
+            connection.ended = True
+            if not connection.busy and not connection.out:
+                self._close(connection)
+            return
+        connection.received(data, self._monotonic())
+        self._advance(connection)
+
+    def _advance(self, connection: Connection) -> None:
+        """Queue the connection when a whole request is there."""
+        if connection.busy or connection.closed or len(connection.out) > OUT_BYTES_MAX:
+            return
+        try:
+            connection.request = connection.parser.next()
+        except HttpError as error:
+            self._reject(connection, error.status, str(error))
+            return
+        if connection.request is not None:
+            connection.busy = True
+            self._ready.append(connection)
+            return
+        if connection.parser.wants_continue():
+            self._send(connection, CONTINUE)
+        connection.settle(self._monotonic())
+        if connection.ended and not connection.out:
+            self._close(connection)
+        elif self._draining:
+            self._hand_over(connection)
+
+    def _serve_one(self, connection: Connection) -> None:
+        request = connection.request
+        if connection.closed or request is None:
+            return
+        connection.request = None
+        self.requests += 1
+        try:
+            response = self._app(request)
+        except Exception:
+            log.exception("a request to %s failed", request.path)
+            response = Response(500, b'{"error":"internal error: see the agent\'s log"}')
+        if request.method == "HEAD":
+            response = response._replace(body=b"")
+        last = connection.close_after_answer and not connection.parser.pending_bytes
+        keep = request.keep_alive and not last
+        connection.finishing = not keep
+        self._send(connection, encode(response, keep_alive=keep))
+        connection.busy = False
+        if keep:
+            self._advance(connection)
+
+    def _reject(self, connection: Connection, status: int, message: str) -> None:
+        escaped = message.replace("\\", "\\\\").replace('"', '\\"')
+        body = f'{{"error":"{escaped}"}}'.encode()
+        connection.finishing = True
+        self._send(connection, encode(Response(status, body), keep_alive=False))
+
+    def _send(self, connection: Connection, data: bytes) -> None:
+        connection.out += data
+        self._flush(connection)
+
+    def _flush(self, connection: Connection) -> None:
+        try:
+            while connection.out:
+                sent = connection.client.send(connection.out)
+                del connection.out[:sent]
+                connection.wrote(self._monotonic())
+        except BlockingIOError:
+            self._want(connection, select.EPOLLIN | select.EPOLLOUT)
+            return
+        except OSError:
+            self._close(connection)
+            return
+        self._want(connection, select.EPOLLIN)
+        if connection.finishing or (connection.ended and not connection.busy):
+            self._finish(connection)
+        elif not connection.busy and connection.interest_changed:
+            self._advance(connection)
+
+    def _want(self, connection: Connection, interest: int) -> None:
+        if connection.closed:
+            return
+        if len(connection.out) > OUT_BYTES_MAX or connection.finishing:
+            interest &= ~select.EPOLLIN
+        connection.interest_changed = interest != connection.interest
+        if connection.interest_changed:
+            self._epoll.modify(connection.descriptor, interest)
+            connection.interest = interest
+
+    def _finish(self, connection: Connection) -> None:
+        """Close after the last answer; unread bytes must not turn that into a reset."""
+        with contextlib.suppress(OSError):
+            connection.client.shutdown(socket.SHUT_WR)
+            while connection.client.recv(RECEIVE_BYTES):
+                pass
+        self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
+        if connection.closed:
+            return
+        connection.closed = True
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(connection.descriptor)
+        del self._connections[connection.descriptor]
+        connection.client.close()
+        self._left()
+
+    def _left(self) -> None:
+        if self._accepting and len(self._connections) < CONNECTIONS_MAX:
+            self._listen(on=True)
+        if self._draining and not self._connections:
+            self._draining = False
+            self._on_drained()
+
+    def _drain(self) -> None:
+        for connection in list(self._connections.values()):
+            if self._draining:
+                self._hand_over(connection)
+        if self._draining and not self._connections:
+            self._left()
+
+    def _hand_over(self, connection: Connection) -> None:
+        if not connection.may_move:
+            return  # its answer, or the rest of its request, comes first
+        pending = connection.parser.pending
+        outcome = handover.send(self._out, connection.client, pending)
+        if outcome is handover.Outcome.SENT:
+            self._close(connection)
+        elif outcome is handover.Outcome.FULL:
+            self._watch_out(on=True)
+        else:
+            connection.close_after_answer = True
+
+    def _watch_out(self, *, on: bool) -> None:
+        if self._out is None or on == self._out_watched:
+            return
+        self._out_watched = on
+        if on:
+            self._epoll.register(self._out.fileno(), select.EPOLLOUT)
+        else:
+            self._epoll.unregister(self._out.fileno())
+
+    def _tick(self, now: float) -> None:
+        self._on_tick(now)
+        for connection in list(self._connections.values()):
+            if connection.overdue(now, self._request_seconds):
+                if connection.out:
+                    self._close(connection)
+                else:
+                    self._reject(
+                        connection, 408, f"no whole request in {self._request_seconds:g} s"
+                    )
+        if self._accepting and len(self._connections) >= CONNECTIONS_MAX:
+            self._close_longest_idle(now)
+        elif self._accepting:
+            self._listen(on=True)
+
+    def _close_longest_idle(self, now: float) -> None:
+        idle = [each for each in self._connections.values() if each.idle]
+        oldest = min(idle, key=lambda each: each.since, default=None)
+        if oldest is not None and now - oldest.since > IDLE_SECONDS_AT_LIMIT:
+            self._close(oldest)

@@ -1,0 +1,143 @@
+"""Arrays against the manifest's tensors: what fits, what doesn't, and which model tensor is meant.
+
+Pure functions over shapes and types; the batch is the first dimension.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from muster_agent.runtimes.base import NUMPY_TYPES, Array, Model, ModelError
+from muster_protocol.errors import ProtocolError
+from muster_protocol.manifest import Tensor
+
+
+class InvalidInput(ProtocolError):
+    """Inputs that don't fit the model's declared tensors."""
+
+
+def check_inputs(tensors: Sequence[Tensor], inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The inputs, C-contiguous, in the manifest's order; raises InvalidInput at the first fault."""
+    checked = {}
+    for tensor in tensors:
+        array = inputs.get(tensor.name)
+        if array is None:
+            raise InvalidInput(f"input {tensor.name!r} is missing")
+        if array.dtype != NUMPY_TYPES[tensor.datatype]:
+            raise InvalidInput(
+                f"input {tensor.name!r} must be {tensor.datatype}, not {array.dtype.name}"
+            )
+        if not shape_fits(tensor.shape, array.shape):
+            raise InvalidInput(
+                f"input {tensor.name!r} must have shape {list(tensor.shape)}, "
+                f"not {list(array.shape)}"
+            )
+        checked[tensor.name] = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    if len(inputs) != len(tensors):
+        extra = sorted(set(inputs) - set(checked))
+        raise InvalidInput(f"the model has no input {extra[0]!r}")
+    if len(tensors) > 1:
+        sizes = {array.shape[0] for array in checked.values() if array.ndim}
+        if len(sizes) > 1:
+            raise InvalidInput(f"the inputs' batch sizes differ: {sorted(sizes)}")
+    return checked
+
+
+def batch_rows(tensors: Sequence[Tensor], checked: Mapping[str, Array]) -> int:
+    """How many batch elements the (checked) inputs hold; a scalar is one."""
+    array = checked[tensors[0].name]
+    return array.shape[0] if array.ndim else 1
+
+
+def shape_fits(declared: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether ``shape`` is an instance of a declared shape; a variable dimension is at least 1."""
+    if len(declared) != len(shape):
+        return False
+    for want, got in zip(declared, shape, strict=True):  # all() is twice as slow
+        if want != got and (want != -1 or got < 1):
+            return False
+    return True
+
+
+def fits(tensor: Tensor, array: Array, rows: int) -> bool:
+    """Whether a model's output is what the manifest declares, one row per batch element."""
+    return (
+        array.dtype == NUMPY_TYPES[tensor.datatype]
+        and shape_fits(tensor.shape, array.shape)
+        and (not array.ndim or array.shape[0] == rows)
+    )
+
+
+class BoundModel:
+    """A model under its manifest's tensor names.
+
+    Converters rename tensors, so where names differ the order decides, provided that count, types
+    and shapes agree; golden vectors then show whether that was right. A model whose batch is
+    fixed at 1 while the manifest's is variable runs once for each batch element.
+    """
+
+    def __init__(
+        self, model: Model, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+    ) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self._model = model
+        self._ins = bind("input", inputs, model.inputs)
+        self._outs = bind("output", outputs, model.outputs)
+        self._singly = any(
+            want.shape[:1] == (-1,) and got.shape[:1] == (1,)
+            for want, got in zip(inputs, model.inputs, strict=True)
+        )
+
+    @property
+    def needed(self) -> bool:
+        """Whether the model can't be used as it is."""
+        renamed = any(name != own for name, own in self._ins + self._outs)
+        return renamed or self._singly or len(self._outs) != len(self._model.outputs)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        first = inputs[self._ins[0][0]]
+        if not self._singly or first.shape[0] == 1:
+            return self._run(inputs)
+        answers = [
+            self._run({name: array[row : row + 1] for name, array in inputs.items()})
+            for row in range(first.shape[0])
+        ]
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+    def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        answers = self._model.run({own: inputs[name] for name, own in self._ins})
+        return {name: answers[own] for name, own in self._outs}
+
+
+def bound(model: Model, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> Model:
+    """``model`` as its manifest declares it; raises ModelError when it can't be that model."""
+    wrapped = BoundModel(model, inputs, outputs)
+    return wrapped if wrapped.needed else model
+
+
+def bind(what: str, declared: Sequence[Tensor], own: Sequence[Tensor]) -> list[tuple[str, str]]:
+    """Pairs (manifest name, model name); raises ModelError when they can't be matched."""
+    if len(declared) > len(own) or (what == "input" and len(declared) != len(own)):
+        raise ModelError(f"the manifest declares {len(declared)} {what}s, the model has {len(own)}")
+    by_name = {tensor.name: tensor for tensor in own}
+    named = all(tensor.name in by_name for tensor in declared)
+    pairs = []
+    for index, tensor in enumerate(declared):
+        match = by_name[tensor.name] if named else own[index]
+        if match.datatype != tensor.datatype or not _agree(tensor.shape, match.shape):
+            raise ModelError(
+                f"{what} {tensor.name!r}: the manifest says {tensor.datatype} "
+                f"{list(tensor.shape)}, the model has {match.datatype} {list(match.shape)} "
+                f"({match.name!r})"
+            )
+        pairs.append((tensor.name, match.name))
+    return pairs
+
+
+def _agree(declared: Sequence[int], own: Sequence[int]) -> bool:
+    """Shapes agree where both are fixed; converters often leave the batch fixed at 1."""
+    return len(declared) == len(own) and all(
+        want == got or -1 in {want, got} or (axis == 0 and got == 1)
+        for axis, (want, got) in enumerate(zip(declared, own, strict=True))
+    )
