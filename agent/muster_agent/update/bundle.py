@@ -1,0 +1,140 @@
+"""From a signed goal to an installed bundle: which files, which chunks, put together in steps."""
+
+from typing import TYPE_CHECKING
+
+from muster_agent.store import ChunksMissing, Store, StoreRefused
+from muster_agent.update.table import Cause
+from muster_protocol import limits, manifest
+from muster_protocol.directive import Goal
+from muster_protocol.errors import ProtocolError, Refusal
+from muster_protocol.manifest import Build, File, Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STEP_BYTES = 4 * limits.MIB
+"""Bytes put together at a time, between which other events are handled."""
+
+
+class BundleInstall:
+    """Reads manifests out of the store and installs their bundles."""
+
+    def __init__(self, store: Store, runtimes: tuple[str, ...]) -> None:
+        self.store = store
+        self._runtimes = runtimes
+
+    def manifest(self, goal: Goal) -> Manifest:
+        """The goal's manifest; raises ChunksMissing, StoreRefused(MALFORMED)."""
+        data = self.store.manifest(goal.manifest)
+        if data is None:
+            raise ChunksMissing((goal.manifest,))
+        try:
+            listing = manifest.decode(data)
+        except ProtocolError as error:
+            raise StoreRefused(Refusal.MALFORMED, str(error)) from None
+        if (listing.model, listing.version) != (goal.model, goal.version):
+            raise StoreRefused(
+                Refusal.MALFORMED,
+                f"the manifest is of {listing.model} {listing.version}, "
+                f"the goal names {goal.model} {goal.version}",
+            )
+        return listing
+
+    def build(self, listing: Manifest) -> Build:
+        """The build this device runs; raises StoreRefused(NO_RUNTIME)."""
+        build = listing.build_for(self._runtimes)
+        if build is None:
+            needs = ", ".join(build.runtime for build in listing.builds)
+            has = ", ".join(self._runtimes) or "none"
+            raise StoreRefused(
+                Refusal.NO_RUNTIME,
+                f"{listing.model} {listing.version} runs on {needs}; this device has {has}",
+            )
+        return build
+
+    def installed(self, goal: Goal) -> bool:
+        try:
+            listing = self.manifest(goal)
+            return self.store.holds(goal.manifest, listing.files_for(self.build(listing)))
+        except (ChunksMissing, StoreRefused):
+            return False
+
+    def chunks(self, goal: Goal) -> tuple[tuple[str, ...], int]:
+        """Chunks still to be fetched, as far as what is here tells, and the bundle's bytes.
+
+        First the manifest alone, then the indexes, then the files; empty when all is here.
+        Raises StoreRefused when the bundle can't run here or has no room.
+        """
+        try:
+            listing = self.manifest(goal)
+        except ChunksMissing as gone:
+            return gone.digests, goal.manifest_bytes
+        files = listing.files_for(self.build(listing))
+        total = sum(entry.size_bytes for entry in files)
+        missing = [d for entry in files for d in entry.index if not self.store.has(d)]
+        if not missing:
+            try:
+                wanted = [d for entry in files for d in self.store.chunks_of(entry)]
+            except ProtocolError as error:
+                raise StoreRefused(Refusal.MALFORMED, str(error)) from None
+            except ChunksMissing as gone:
+                wanted = list(gone.digests)
+            missing = [digest for digest in dict.fromkeys(wanted) if not self.store.has(digest)]
+        return tuple(dict.fromkeys(missing)), total
+
+    def done_bytes(self, goal: Goal, missing: tuple[str, ...]) -> int:
+        """Bytes of the bundle's files that are here, to within a chunk a file."""
+        try:
+            listing = self.manifest(goal)
+            files = listing.files_for(self.build(listing))
+            lacking = set(missing)
+            return sum(self._done_of(entry, lacking) for entry in files)
+        except (ChunksMissing, StoreRefused):
+            return 0
+
+    def _done_of(self, entry: File, missing: set[str]) -> int:
+        try:
+            digests = self.store.chunks_of(entry)
+        except (ChunksMissing, ProtocolError):
+            return 0
+        lacking = sum(digest in missing for digest in digests)
+        return max(entry.size_bytes - lacking * limits.CHUNK_BYTES, 0)
+
+    def preflight(self, missing_chunks: int, total_bytes: int) -> None:
+        """Room for the chunks still to come and for the bundle put together of them."""
+        coming = min(missing_chunks * limits.CHUNK_BYTES, total_bytes)
+        self.store.preflight(coming + total_bytes)
+
+    def begin(self, goal: Goal) -> "Bundle":
+        return Bundle(self, goal)
+
+
+class Bundle:
+    """One bundle being put together."""
+
+    def __init__(self, install: BundleInstall, goal: Goal) -> None:
+        self._install = install
+        self._goal = goal
+        self._pieces: Iterator[int] | None = None
+
+    def step(self) -> Cause | tuple[Refusal, str] | None:
+        """Some bytes further: VERIFIED, DAMAGED, a refusal, or None: call again."""
+        try:
+            if self._pieces is None:
+                if self._install.installed(self._goal):
+                    return Cause.VERIFIED
+                listing = self._install.manifest(self._goal)
+                build = self._install.build(listing)
+                self._pieces = self._install.store.assemble(self._goal.manifest, listing, build)
+            done = 0
+            for size in self._pieces:
+                done += size
+                if done >= STEP_BYTES:
+                    return None
+        except ChunksMissing:
+            return Cause.DAMAGED
+        except StoreRefused as refused:
+            return refused.refusal, str(refused)
+        except OSError as error:
+            return Refusal.NO_SPACE, f"the bundle could not be written: {error}"
+        return Cause.VERIFIED

@@ -1,0 +1,202 @@
+"""Fetching one bundle at a time for all slots: the window's actions done on link, hub and store.
+
+Slots queue; what the second needs of the first's chunks is there already when its turn comes.
+"""
+
+import errno
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+from muster_agent import fetch as f
+from muster_agent.link import Link
+from muster_agent.store import StoreRefused
+from muster_agent.update.bundle import BundleInstall
+from muster_protocol import messages, topics
+from muster_protocol.directive import Goal, Source
+from muster_protocol.errors import Refusal
+
+
+class HttpGetter(Protocol):
+    def get(self, number: int, source: Source, digest: str) -> None:
+        """Ask; the answer comes as an ``HttpAnswer``."""
+        ...
+
+
+Outcome = Callable[[str, tuple[Refusal, str] | None, float], None]
+"""Called with the slot, a refusal or None (all is there), and now."""
+Healed = Callable[[str, Goal, int], None]
+"""Called with the slot, the goal and the number of chunks that came altered at first."""
+
+
+class BundleDelivery:
+    """Implements ``update.ports.Delivery``."""
+
+    def __init__(
+        self,
+        device: str,
+        link: Link,
+        http: HttpGetter,
+        install: BundleInstall,
+        *,
+        window: int,
+        silence_seconds: float,
+        rng: random.Random,
+        outcome: Outcome,
+        healed: Healed,
+    ) -> None:
+        self.sources: tuple[Source, ...] = ()
+        """HTTP sources of the directive in force; a fetch uses those at its beginning."""
+        self._device = device
+        self._link = link
+        self._http = http
+        self._install = install
+        self._window = window
+        self._silence_seconds = silence_seconds
+        self._rng = rng
+        self._outcome = outcome
+        self._healed = healed
+        self._queue: dict[str, Goal] = {}
+        """Slots in the order they came; the first is being served."""
+        self._fetch: f.Fetch | None = None
+        self._fetch_sources: tuple[Source, ...] = ()
+        self._link_up = False
+        self._altered = 0
+        self._missing = 0
+        self._sizes = (0, 0)
+
+    def begin(self, slot: str, goal: Goal, now: float) -> None:
+        self._queue[slot] = goal
+        self._next(now)
+
+    def cancel(self, slot: str, now: float) -> None:
+        if slot not in self._queue:
+            return
+        active = next(iter(self._queue)) == slot
+        del self._queue[slot]
+        if active and self._fetch is not None:
+            self._do(self._fetch.stop(), now)
+            self._fetch = None
+        self._next(now)
+
+    def progress(self, slot: str) -> tuple[int, int]:
+        if next(iter(self._queue), None) != slot:
+            return 0, self._queue[slot].manifest_bytes if slot in self._queue else 0
+        return self._sizes
+
+    def waiting(self, slot: str) -> str:
+        """What a queued slot waits for, for the report."""
+        first = next(iter(self._queue), None)
+        return f"the download for slot {first}" if slot in self._queue and first != slot else ""
+
+    def deadline(self) -> float:
+        return self._fetch.deadline() if self._fetch is not None else float("inf")
+
+    def tick(self, now: float) -> None:
+        if self._fetch is not None:
+            self._do(self._fetch.tick(now), now)
+
+    def connected(self, now: float) -> None:
+        self._link_up = True
+        if self._fetch is not None:
+            self._do(self._fetch.link_up(now), now)
+
+    def disconnected(self) -> None:
+        self._link_up = False
+        if self._fetch is not None:
+            self._fetch.link_down()
+
+    def arrived(self, digest: str, data: bytes, now: float) -> None:
+        """A message on a chunk topic."""
+        if self._fetch is not None:
+            self._do(self._fetch.arrived(digest, data, now), now)
+
+    def answered(
+        self, source: int, digest: str, data: bytes | None, detail: str, now: float
+    ) -> None:
+        """The end of an HTTP request."""
+        if self._fetch is not None:
+            self._do(self._fetch.answered(source, digest, data, detail, now), now)
+
+    def _next(self, now: float) -> None:
+        """Begin with the first slot in the queue, unless one is being served."""
+        if self._fetch is not None or not self._queue:
+            return
+        self._fetch_sources = self.sources
+        self._fetch = f.Fetch(
+            window=self._window,
+            silence_seconds=self._silence_seconds,
+            http_sources=len(self._fetch_sources),
+            rng=self._rng,
+        )
+        self._altered = 0
+        self._missing = 0
+        if self._link_up:
+            self._fetch.link_up(now)
+        self._stage(now)
+
+    def _stage(self, now: float) -> None:
+        """Ask for what the store lacks, as far as what it has tells: manifest, indexes, files."""
+        slot, goal = next(iter(self._queue.items()))
+        assert self._fetch is not None
+        if self._install.installed(goal):
+            self._finish(slot, None, now)
+            return
+        try:
+            missing, total = self._install.chunks(goal)
+            if missing:
+                self._install.preflight(len(missing), total)
+        except StoreRefused as refused:
+            self._finish(slot, (refused.refusal, str(refused)), now)
+            return
+        if not missing:
+            self._finish(slot, None, now)
+            return
+        self._missing = len(missing)
+        self._sizes = (self._install.done_bytes(goal, missing), total)
+        self._do(self._fetch.need(missing, now), now)
+
+    def _finish(self, slot: str, refusal: tuple[Refusal, str] | None, now: float) -> None:
+        goal = self._queue.pop(slot)
+        if self._fetch is not None:
+            stopped, self._fetch = self._fetch, None
+            self._do(stopped.stop(), now)
+        if self._altered:
+            self._healed(slot, goal, self._altered)
+        self._outcome(slot, refusal, now)
+        self._next(now)
+
+    def _do(self, actions: list[f.Action], now: float) -> None:
+        for action in actions:
+            match action:
+                case f.Subscribe(digests):
+                    self._link.subscribe(*map(topics.chunk, digests))
+                case f.Unsubscribe(digests):
+                    self._link.unsubscribe(*map(topics.chunk, digests))
+                case f.AskHub(digests):
+                    want = messages.encode(messages.Want(list(digests)))
+                    self._link.publish(topics.up(self._device, "want"), want)
+                case f.HttpGet(source, digest):
+                    self._http.get(source, self._fetch_sources[source], digest)
+                case f.Keep():
+                    if not self._keep(action, now):
+                        return
+                case f.GiveUp(refusal, detail):
+                    self._finish(next(iter(self._queue)), (refusal, detail), now)
+        if self._fetch is not None and self._fetch.done and actions:
+            self._stage(now)
+
+    def _keep(self, kept: f.Keep, now: float) -> bool:
+        """Store a verified chunk; False when the disk would not take it and the fetch is over."""
+        try:
+            self._install.store.put(kept.digest, kept.data)
+        except OSError as error:
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            reason = "the disk is full" if full else str(error)
+            detail = f"a chunk could not be stored: {reason}"
+            self._finish(next(iter(self._queue)), (Refusal.NO_SPACE, detail), now)
+            return False
+        done, total = self._sizes
+        self._sizes = (min(done + len(kept.data), total), total)
+        self._altered += kept.healed
+        return True

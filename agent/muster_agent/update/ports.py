@@ -1,0 +1,64 @@
+"""What a slot's update acts on, and how it tells the hub."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from muster_agent.current import CurrentLinks
+from muster_agent.state import JournalRow
+from muster_agent.state import State as Database
+from muster_agent.update.bundle import BundleInstall
+from muster_agent.update.table import parse
+from muster_protocol import messages
+from muster_protocol.directive import Goal
+
+
+class Delivery(Protocol):
+    """Fetches bundles into the store; the outcome reaches the slot as ``fetched`` or ``fault``."""
+
+    def begin(self, slot: str, goal: Goal, now: float) -> None: ...
+
+    def cancel(self, slot: str, now: float) -> None: ...
+
+    def progress(self, slot: str) -> tuple[int, int]:
+        """Bytes done and in all, as far as known."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    database: Database
+    delivery: Delivery
+    install: BundleInstall
+    links: CurrentLinks
+    stamp: Callable[[], messages.Stamp]
+    report: Callable[[messages.Event], None]
+    """Put an event into the outbox; joins an open transaction."""
+    changed: Callable[[], None]
+    """A step was made: a report is due, and the store may be swept."""
+    rng: random.Random
+    retry_seconds: tuple[float, float]
+    """First and longest pause before a goal refused for a passing reason is tried again."""
+
+
+def event(
+    kind: Literal["update", "refused", "rolled_back", "worker_died"],
+    slot: str,
+    row: JournalRow,
+    at: messages.Stamp,
+) -> messages.Event:
+    """A step of a slot's update as the hub hears of it."""
+    goal = row.goal
+    return messages.Event(
+        kind=kind,
+        at=at,
+        slot=slot,
+        model=goal.model if goal else "",
+        version=goal.version if goal else "",
+        manifest=goal.manifest if goal else "",
+        generation=row.generation,
+        state=parse(row.state).value,
+        refusal=row.refusal,
+        detail=row.detail,
+    )

@@ -1,0 +1,93 @@
+"""Probation: does the new champion serve as well as promised? Pure.
+
+Time and counts accumulate over restarts of the agent. Latency is judged against the previous
+model's 95th percentile on the same device.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from muster_agent.update.table import Cause
+from muster_agent.update.workers import Counts
+from muster_protocol.errors import Refusal
+from muster_protocol.manifest import Probation
+
+JUDGED_INFERENCES_MIN = 20
+"""Rates and percentiles over fewer say nothing."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    seconds: float
+    inferences: int
+    errors: int
+
+
+class Trial:
+    """One stretch of a probation, from a swap to a commit, a fault or a restart."""
+
+    def __init__(
+        self,
+        bounds: Probation,
+        *,
+        since: float,
+        seconds: float,
+        inferences: int,
+        errors: int,
+        champion: Counts | None,
+    ) -> None:
+        self._bounds = bounds
+        self._since = since
+        self._before = Tally(seconds, inferences, errors)
+        self._counts = Counts()
+        self._champion = champion
+
+    def deadline(self) -> float:
+        """When time alone will have been served."""
+        if self._served():
+            return self._since + max(self._bounds.seconds - self._before.seconds, 0.0)
+        return float("inf")
+
+    def tally(self, now: float) -> Tally:
+        before, counts = self._before, self._counts
+        return Tally(
+            before.seconds + now - self._since,
+            before.inferences + counts.inferences,
+            before.errors + counts.errors,
+        )
+
+    def judge(
+        self, counts: Counts, now: float
+    ) -> Literal[Cause.PASSED] | tuple[Refusal, str] | None:
+        """PASSED, a reason to roll back, or None: not yet."""
+        self._counts = counts
+        tally = self.tally(now)
+        if tally.inferences >= JUDGED_INFERENCES_MIN:
+            rate = tally.errors / tally.inferences
+            if rate > self._bounds.error_rate_max:
+                allowed = f"{self._bounds.error_rate_max:.1%} may"
+                detail = f"{tally.errors} of {tally.inferences} inferences failed; {allowed}"
+                return Refusal.PROBATION_ERRORS, detail
+            if slow := self._too_slow(counts):
+                return slow
+        passed = self._served() and tally.seconds >= self._bounds.seconds
+        return Cause.PASSED if passed else None
+
+    def _served(self) -> bool:
+        return self._before.inferences + self._counts.inferences >= self._bounds.inferences
+
+    def _too_slow(self, counts: Counts) -> tuple[Refusal, str] | None:
+        before = self._champion
+        if before is None or not before.p95_ms or counts.p95_ms is None:
+            return None
+        if min(before.inferences, counts.inferences) < JUDGED_INFERENCES_MIN:
+            return None
+        ratio = counts.p95_ms / before.p95_ms
+        if ratio <= self._bounds.latency_ratio_max:
+            return None
+        allowed = f"{self._bounds.latency_ratio_max:g} times may be"
+        detail = (
+            f"95th percentile {counts.p95_ms:.1f} ms is {ratio:.1f} times the previous model's; "
+            f"{allowed}"
+        )
+        return Refusal.PROBATION_LATENCY, detail

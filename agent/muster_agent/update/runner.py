@@ -1,0 +1,358 @@
+"""The update of one slot: the only writer of its journal. It persists the next state, then acts.
+
+Whatever raises while persisting leaves the old state in force, in memory as on disk; whatever
+raises or dies while acting is taken up again from the journal by ``resume``.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from muster_agent.state import JournalRow, Pointer
+from muster_agent.store import ChunksMissing, StoreRefused
+from muster_agent.update import workers as w
+from muster_agent.update.bundle import Bundle
+from muster_agent.update.ports import Ports, event
+from muster_agent.update.probation import Trial
+from muster_agent.update.table import (
+    ON_ENTRY,
+    ON_RESUME,
+    PASSING,
+    Act,
+    Cause,
+    State,
+    following,
+    parse,
+    resumes,
+)
+from muster_protocol.directive import Goal
+from muster_protocol.errors import Refusal
+from muster_protocol.limits import EVENT_DETAIL_CHARS_MAX
+from muster_protocol.messages import Event
+
+MARK_SECONDS = 5.0
+"""How often progress within a state is written to the journal."""
+_NEVER = float("inf")
+_NEW_GOAL = frozenset({Cause.GOAL, Cause.SATISFIED, Cause.WITHDRAWN})
+_TOLD = frozenset({State.PROBATION, State.COMMITTED, State.ROLLING_BACK})
+
+
+class SlotRunner:
+    """Drives one slot by the table. Times are monotonic seconds."""
+
+    def __init__(self, slot: str, ports: Ports, workers: w.SlotWorkers) -> None:
+        self.slot = slot
+        self.workers = workers
+        self.pointer: Pointer | None = None
+        self.row = JournalRow(state=State.IDLE)
+        self.hold = ""
+        """What a staged bundle waits for before it may start; empty: nothing."""
+        self._ports = ports
+        self._wanted: tuple[Goal | None, int] | None = None
+        self._retry_at = _NEVER
+        self._mark_at = _NEVER
+        self._assembly: Bundle | None = None
+        self._trial: Trial | None = None
+        self._acts = {
+            Act.REST: self._rest,
+            Act.CLEAN: self._clean,
+            Act.FETCH: self._fetch,
+            Act.ASSEMBLE: self._begin_assembly,
+            Act.WAIT: self._wait,
+            Act.START: self._start,
+            Act.SWAP: self._swap,
+            Act.COMMIT: self._commit,
+            Act.RESTORE: self._restore,
+        }
+
+    @property
+    def state(self) -> State:
+        return parse(self.row.state)
+
+    def deadline(self) -> float:
+        """When ``tick`` should be called next."""
+        assembly = 0.0 if self._assembly is not None else _NEVER
+        trial = self._trial.deadline() if self._trial is not None else _NEVER
+        return min(assembly, trial, self._retry_at, self._mark_at, self.workers.deadline())
+
+    # What comes from outside
+
+    def resume(self, pointer: Pointer | None, row: JournalRow | None, now: float) -> None:
+        """After a restart: the committed champion serves first, then the journal goes on."""
+        self.pointer = pointer
+        if pointer is not None:
+            self.take(self.workers.serve(pointer.goal, now), now)
+            self._ports.links.point(self.slot, pointer.goal.manifest)
+        if row is None:
+            return
+        self.row = row
+        count = resumes(self.state, row.resumes, progressed=row.mark > row.resumed_mark)
+        if count is None:
+            detail = f"restarted {row.resumes} times while {row.state} without getting further"
+            self.fault(Refusal.RESUME_LIMIT, detail, now)
+            return
+        changes: dict[str, Any] = {"state": self.state, "resumes": count, "resumed_mark": row.mark}
+        if self.state != row.state:
+            changes["detail"] = f"the journal held the unknown state {row.state!r}"
+        self._persist(msgspec.structs.replace(row, **changes))
+        if self.state is State.FAILED:
+            self._schedule_retry(now)
+        self._acts[ON_RESUME[self.state]](now)
+
+    def want(self, goal: Goal | None, generation: int, now: float) -> None:
+        """The directive's goal for this slot; None when it doesn't name the slot any more."""
+        self._wanted = (goal, generation)
+        if goal is None:
+            self._advance(Cause.WITHDRAWN, now, generation=generation)
+        elif self.row.goal is not None and self.row.goal.manifest == goal.manifest:
+            # In hand, committed or refused: only the number of the directive is new.
+            if self.row.generation != generation:
+                self._persist(msgspec.structs.replace(self.row, generation=generation))
+        elif self.pointer is not None and self.pointer.goal.manifest == goal.manifest:
+            self._advance(Cause.SATISFIED, now, goal=goal, generation=generation)
+        else:
+            self._advance(Cause.GOAL, now, goal=goal, generation=generation)
+
+    def permit(self, hold: str, now: float) -> None:
+        """What a staged bundle must wait for; empty when it may start."""
+        self.hold = hold
+        if self.state is State.STAGED:
+            self._wait(now)
+
+    def fetched(self, now: float) -> None:
+        self._advance(Cause.FETCHED, now)
+
+    def fault(self, refusal: Refusal, detail: str, now: float) -> None:
+        """The goal in hand is refused, or rolled back, for this reason."""
+        self._advance(Cause.FAULT, now, refusal=refusal, detail=detail[:EVENT_DETAIL_CHARS_MAX])
+
+    def retry(self, now: float) -> None:
+        """What stood in the way may be gone: try before the pause ends."""
+        if self._retry_at < _NEVER:
+            self._retry_at = _NEVER
+            self._advance(Cause.RETRY, now)
+
+    def tick(self, now: float) -> None:
+        if now >= self._retry_at:
+            self.retry(now)
+        if now >= self._mark_at:
+            self._mark(now)
+        if self._assembly is not None:
+            self._assemble(self._assembly, now)
+        self.judge(now)
+        self.take(self.workers.tick(now), now)
+
+    def take(self, notes: Iterable[w.Note], now: float) -> None:
+        """What the slot's workers have to say."""
+        for note in notes:
+            match note:
+                case w.Ready():
+                    self._advance(Cause.READY, now)
+                case w.Failed(refusal, detail):
+                    self.fault(refusal, detail, now)
+                case w.Crashed(detail):
+                    self._crashed(detail, now)
+                case w.ChampionServes():
+                    self._advance(Cause.RESTORED, now)
+                case w.ChampionDied():
+                    self._champion_died(note)
+
+    def judge(self, now: float) -> None:
+        """Look at the probation, with the candidate's latest counts."""
+        candidate = self.workers.candidate
+        if self._trial is None or candidate is None:
+            return
+        verdict = self._trial.judge(candidate.counts, now)
+        if verdict is Cause.PASSED:
+            self._advance(Cause.PASSED, now, **self._tallied(now))
+        elif verdict is not None:
+            refusal, detail = verdict
+            self.fault(refusal, detail, now)
+
+    # Persist, then act
+
+    def _advance(self, cause: Cause, now: float, **changes: Any) -> None:
+        before, target = self.state, following(self.state, cause)
+        if target is None:
+            return
+        row = self._next_row(target, cause, changes)
+        pointer = self.pointer
+        if cause is Cause.PASSED and row.goal is not None:
+            pointer = Pointer(row.goal, msgspec.msgpack.encode(self._ports.stamp()))
+        told = self._told(before, target, row)
+        with self._ports.database.transaction():
+            if pointer is not None and pointer is not self.pointer:
+                self._ports.database.put_pointer(self.slot, pointer)
+            if told is not None:
+                self._ports.report(told)
+            self._ports.database.put_journal(self.slot, row)
+        self.row, self.pointer = row, pointer
+        self._leave(now)
+        if target is State.FAILED:
+            self._schedule_retry(now)
+        self._ports.changed()
+        self._acts[ON_ENTRY[target]](now)
+
+    def _next_row(self, target: State, cause: Cause, changes: dict[str, Any]) -> JournalRow:
+        row = self.row
+        if target is State.ROLLING_BACK and cause in _NEW_GOAL:
+            # The new goal waits until the champion serves again.
+            changes = {"refusal": Refusal.SUPERSEDED, "detail": "another goal took its place"}
+        elif cause in _NEW_GOAL:
+            return JournalRow(state=target, **changes)
+        if cause is Cause.READY:
+            changes = {"refusal": None, "detail": ""}
+        if target is not row.state:
+            changes |= {"mark": 0, "resumed_mark": -1, "resumes": 0}
+        if target is State.FAILED:
+            changes["attempts"] = row.attempts + 1
+        return msgspec.structs.replace(row, state=target, **changes)
+
+    def _told(self, before: State, target: State, row: JournalRow) -> Event | None:
+        """What the hub must hear of this step, once."""
+        if target is State.FAILED:
+            if before is State.ROLLING_BACK:
+                return event("rolled_back", self.slot, row, self._ports.stamp())
+            if row.attempts > 1 and row.refusal == self.row.refusal:
+                return None
+            return event("refused", self.slot, row, self._ports.stamp())
+        if target is before or target not in _TOLD:
+            return None
+        return event("update", self.slot, row, self._ports.stamp())
+
+    def _persist(self, row: JournalRow) -> None:
+        self._ports.database.put_journal(self.slot, row)
+        self.row = row
+
+    def _leave(self, now: float) -> None:
+        """Whatever the old state had going stops; the new state's act starts its own."""
+        self._assembly = None
+        self._trial = None
+        self._mark_at = self._retry_at = _NEVER
+        self._ports.delivery.cancel(self.slot, now)
+
+    # Acts
+
+    def _rest(self, _now: float) -> None:
+        pass
+
+    def _clean(self, now: float) -> None:
+        self.take(self.workers.restore(now), now)
+        if self._wanted is None or self.state is not State.FAILED:
+            return
+        goal, generation = self._wanted
+        if goal is None or self.row.goal is None or goal.manifest != self.row.goal.manifest:
+            self.want(goal, generation, now)
+
+    def _fetch(self, now: float) -> None:
+        self._mark_at = now + MARK_SECONDS
+        self._ports.delivery.begin(self.slot, self._goal(), now)
+
+    def _begin_assembly(self, _now: float) -> None:
+        self._assembly = self._ports.install.begin(self._goal())
+
+    def _wait(self, now: float) -> None:
+        if not self.hold:
+            self._advance(Cause.PERMITTED, now)
+
+    def _start(self, now: float) -> None:
+        self.take(self.workers.try_candidate(self._goal()), now)
+
+    def _swap(self, now: float) -> None:
+        try:
+            bounds = self._ports.install.manifest(self._goal()).probation
+        except (ChunksMissing, StoreRefused) as error:
+            self.fault(Refusal.FILE_MISMATCH, str(error), now)
+            return
+        self.workers.swap()
+        champion = self.workers.champion
+        self._trial = Trial(
+            bounds,
+            since=now,
+            seconds=self.row.probation_seconds,
+            inferences=self.row.probation_inferences,
+            errors=self.row.probation_errors,
+            champion=champion.counts if champion is not None else None,
+        )
+        self._mark_at = now + MARK_SECONDS
+        self.judge(now)
+
+    def _commit(self, now: float) -> None:
+        goal = self._goal()
+        self._ports.database.checkpoint()
+        self._ports.links.point(self.slot, goal.manifest)
+        self.take(self.workers.promote(goal, now), now)
+
+    def _restore(self, now: float) -> None:
+        self.take(self.workers.restore(now), now)
+
+    def _goal(self) -> Goal:
+        assert self.row.goal is not None, "every state but IDLE and ROLLING_BACK has a goal"
+        return self.row.goal
+
+    # Within a state
+
+    def _assemble(self, assembly: Bundle, now: float) -> None:
+        outcome = assembly.step()
+        if isinstance(outcome, Cause):
+            self._advance(outcome, now)
+        elif outcome is not None:
+            refusal, detail = outcome
+            self.fault(refusal, detail, now)
+
+    def _tallied(self, now: float) -> dict[str, Any]:
+        assert self._trial is not None
+        tally = self._trial.tally(now)
+        return {
+            "probation_seconds": tally.seconds,
+            "probation_inferences": tally.inferences,
+            "probation_errors": tally.errors,
+        }
+
+    def _mark(self, now: float) -> None:
+        """Write progress down, so that a restart knows there was some."""
+        self._mark_at = now + MARK_SECONDS
+        if self._trial is not None:
+            tally = self._tallied(now)
+            mark = int(tally["probation_seconds"]) + int(tally["probation_inferences"])
+            self._persist(msgspec.structs.replace(self.row, mark=mark, **tally))
+            return
+        done, _ = self._ports.delivery.progress(self.slot)
+        if done > self.row.mark:
+            self._persist(msgspec.structs.replace(self.row, mark=done))
+
+    def _crashed(self, detail: str, now: float) -> None:
+        """The candidate died after it was ready: the champion takes over at once."""
+        crashes = self.row.probation_crashes + 1
+        try:
+            allowed = self._ports.install.manifest(self._goal()).probation.crashes_max
+        except (ChunksMissing, StoreRefused):
+            allowed = 0
+        if self._trial is None or crashes > allowed:
+            self.fault(Refusal.PROBATION_CRASHED, detail[:EVENT_DETAIL_CHARS_MAX], now)
+            return
+        self._persist(
+            msgspec.structs.replace(self.row, probation_crashes=crashes, **self._tallied(now))
+        )
+        self._leave(now)
+        self.take(self.workers.restore(now), now)
+        self.take(self.workers.try_candidate(self._goal()), now)
+
+    def _champion_died(self, note: w.ChampionDied) -> None:
+        row = JournalRow(
+            state=self.row.state,
+            goal=note.goal,
+            generation=self.row.generation,
+            refusal=note.refusal,
+            detail=note.detail[:EVENT_DETAIL_CHARS_MAX],
+        )
+        self._ports.report(event("worker_died", self.slot, row, self._ports.stamp()))
+        self._ports.changed()
+
+    def _schedule_retry(self, now: float) -> None:
+        if self.row.refusal not in PASSING:
+            return
+        least, most = self._ports.retry_seconds
+        pause = min(most, least * 2 ** min(max(self.row.attempts - 1, 0), 16))
+        self._retry_at = now + pause * self._ports.rng.uniform(0.75, 1.25)

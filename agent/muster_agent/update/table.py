@@ -1,0 +1,114 @@
+"""The whole update on one screen: what follows what, and what a restart does. Pure.
+
+The runner persists the next state, then does ``ON_ENTRY`` of it. After a restart it does
+``ON_RESUME`` of the state it finds. What the table doesn't list is ignored in that state.
+"""
+
+from enum import StrEnum
+from types import MappingProxyType
+
+from muster_protocol.errors import Refusal
+from muster_protocol.limits import JOURNAL_RESUMES_MAX
+
+
+class State(StrEnum):
+    """Values are the wire's ``messages.UpdateState``."""
+
+    IDLE = "idle"
+    FETCHING = "fetching"
+    VERIFYING = "verifying"
+    STAGED = "staged"
+    STARTING = "starting"
+    PROBATION = "probation"
+    COMMITTED = "committed"
+    ROLLING_BACK = "rolling_back"
+    FAILED = "failed"
+
+
+class Cause(StrEnum):
+    GOAL = "goal"  # the directive names something else than what is in hand
+    SATISFIED = "satisfied"  # ... names what serves already
+    WITHDRAWN = "withdrawn"  # ... no longer names the slot
+    FETCHED = "fetched"  # every chunk is in the store
+    DAMAGED = "damaged"  # a chunk that was there is not, or has rotted
+    VERIFIED = "verified"  # the bundle is put together and hashed
+    PERMITTED = "permitted"  # nothing is waited for any more
+    READY = "ready"  # the candidate has passed its golden vectors and is warm
+    PASSED = "passed"  # it has served long and well enough
+    FAULT = "fault"  # refused: the journal says why
+    RESTORED = "restored"  # the champion serves again
+    RETRY = "retry"  # the reason was a passing one, its pause is over
+
+
+class Act(StrEnum):
+    REST = "rest"
+    FETCH = "fetch"
+    ASSEMBLE = "assemble"
+    WAIT = "wait"
+    START = "start"  # start the candidate beside the champion
+    SWAP = "swap"  # the candidate serves, the champion stays loaded
+    COMMIT = "commit"  # the candidate is the champion; pointer and state are one transaction
+    RESTORE = "restore"  # the champion serves, the candidate goes
+    CLEAN = "clean"  # the candidate goes; the champion never noticed
+
+
+S, C, A = State, Cause, Act
+TABLE = MappingProxyType({
+    S.IDLE:         {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED},
+    S.FETCHING:     {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED, C.WITHDRAWN: S.IDLE,
+                     C.FETCHED: S.VERIFYING, C.FAULT: S.FAILED},
+    S.VERIFYING:    {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED, C.WITHDRAWN: S.IDLE,
+                     C.VERIFIED: S.STAGED, C.DAMAGED: S.FETCHING, C.FAULT: S.FAILED},
+    S.STAGED:       {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED, C.WITHDRAWN: S.IDLE,
+                     C.PERMITTED: S.STARTING, C.FAULT: S.FAILED},
+    S.STARTING:     {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED, C.WITHDRAWN: S.IDLE,
+                     C.READY: S.PROBATION, C.FAULT: S.FAILED},
+    S.PROBATION:    {C.GOAL: S.ROLLING_BACK, C.SATISFIED: S.ROLLING_BACK,
+                     C.WITHDRAWN: S.ROLLING_BACK, C.READY: S.PROBATION,
+                     C.PASSED: S.COMMITTED, C.FAULT: S.ROLLING_BACK},
+    S.COMMITTED:    {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED},
+    S.ROLLING_BACK: {C.RESTORED: S.FAILED},
+    S.FAILED:       {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED, C.WITHDRAWN: S.IDLE,
+                     C.RETRY: S.FETCHING},
+})  # fmt: skip
+#                   entered            resumed            restarts without progress are bounded
+_ACTS = {
+    S.IDLE:         (A.CLEAN,          A.REST,            False),
+    S.FETCHING:     (A.FETCH,          A.FETCH,           True),
+    S.VERIFYING:    (A.ASSEMBLE,       A.ASSEMBLE,        True),
+    S.STAGED:       (A.WAIT,           A.WAIT,            False),
+    S.STARTING:     (A.START,          A.START,           True),
+    S.PROBATION:    (A.SWAP,           A.START,           True),
+    S.COMMITTED:    (A.COMMIT,         A.COMMIT,          False),
+    S.ROLLING_BACK: (A.RESTORE,        A.RESTORE,         False),
+    S.FAILED:       (A.CLEAN,          A.REST,            False),
+}  # fmt: skip
+ON_ENTRY = MappingProxyType({state: acts[0] for state, acts in _ACTS.items()})
+ON_RESUME = MappingProxyType({state: acts[1] for state, acts in _ACTS.items()})
+BOUNDED = frozenset(state for state, acts in _ACTS.items() if acts[2])
+
+PASSING = frozenset({
+    Refusal.CHUNK_MISSING, Refusal.CHUNK_ALTERED, Refusal.NO_SPACE, Refusal.NO_MEMORY,
+    Refusal.UNSIGNED_MANIFEST, Refusal.METADATA_EXPIRED, Refusal.SUPERSEDED,
+})  # fmt: skip
+"""Reasons that lie in the surroundings, not in the bundle: worth another try after a pause."""
+
+
+def following(state: State, cause: Cause) -> State | None:
+    """The next state, or None when ``cause`` means nothing in ``state``."""
+    return TABLE[state].get(cause)
+
+
+def parse(state: str) -> State:
+    """A state as the journal holds it; one this version doesn't know is rolled back."""
+    try:
+        return State(state)
+    except ValueError:
+        return State.ROLLING_BACK
+
+
+def resumes(state: State, before: int, *, progressed: bool) -> int | None:
+    """Resumes without progress after one more restart, or None when it is one too many."""
+    if state not in BOUNDED or progressed:
+        return 0
+    return before + 1 if before < JOURNAL_RESUMES_MAX else None

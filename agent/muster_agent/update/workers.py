@@ -1,0 +1,280 @@
+"""The workers of one slot: which one serves, which waits, and what their events mean.
+
+At most two workers live: the champion and a candidate. Exactly one of them accepts requests once
+anything is ready. A champion that dies is started again after a jittered, growing pause.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from muster_protocol.directive import Goal
+from muster_protocol.errors import Refusal
+
+RESTARTS_DOUBLED_MAX = 16
+
+
+class Worker(Protocol):
+    """What the slot needs of a worker process; none of these blocks."""
+
+    def start(self) -> None: ...
+    def accept(self) -> None: ...
+    def pause(self) -> None: ...
+    def stop(self, grace_seconds: float) -> None: ...
+
+
+class Launcher(Protocol):
+    """Makes workers for installed bundles."""
+
+    def launch(self, slot: str, goal: Goal, fallback: str | None) -> tuple[str, Worker]:
+        """A new, not yet started worker and its id. Raises LaunchRefused."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The candidate can serve."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The candidate did not become ready."""
+
+    refusal: Refusal
+    detail: str
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """The candidate died after it was ready."""
+
+    detail: str
+
+
+@dataclass(frozen=True)
+class ChampionServes:
+    """The champion is ready and accepts, or there is none."""
+
+
+@dataclass(frozen=True)
+class ChampionDied:
+    """The champion's worker ended by itself; it will be started again."""
+
+    goal: Goal
+    refusal: Refusal
+    detail: str
+
+
+Note = Ready | Failed | Crashed | ChampionServes | ChampionDied
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a worker says of itself since it started."""
+
+    inferences: int = 0
+    errors: int = 0
+    p95_ms: float | None = None
+
+
+@dataclass
+class Running:
+    """A worker process and what is known of it."""
+
+    id: str
+    goal: Goal
+    worker: Worker
+    ready: bool = False
+    accepting: bool = False
+    facts: Mapping[str, object] = field(default_factory=dict)
+    counts: Counts = Counts()
+
+
+class SlotWorkers:
+    """Holds the workers of ``slot``. Times are monotonic seconds."""
+
+    def __init__(
+        self,
+        slot: str,
+        launcher: Launcher,
+        *,
+        restart_seconds_min: float,
+        restart_seconds_max: float,
+        stop_seconds: float,
+        rng: random.Random,
+    ) -> None:
+        self.slot = slot
+        self.champion: Running | None = None
+        self.candidate: Running | None = None
+        self.goal: Goal | None = None
+        """What the champion should be."""
+        self.fallback: str | None = None
+        self._launcher = launcher
+        self._restart_seconds = (restart_seconds_min, restart_seconds_max)
+        self._stop_seconds = stop_seconds
+        self._rng = rng
+        self._failures = 0
+        self._restart_at = float("inf")
+        self._leaving: dict[str, Running] = {}
+
+    @property
+    def serving(self) -> Running | None:
+        """The worker that answers requests now."""
+        for running in (self.candidate, self.champion):
+            if running is not None and running.accepting:
+                return running
+        return None
+
+    def deadline(self) -> float:
+        return self._restart_at
+
+    def serve(self, goal: Goal, now: float) -> list[Note]:
+        """Have the committed champion serve; at boot, and when it must be restored."""
+        self.goal = goal
+        if self.champion is None and self._restart_at == float("inf"):
+            self._restart_at = now
+        return self.tick(now)
+
+    def tick(self, now: float) -> list[Note]:
+        """Start the champion again when its pause is over."""
+        if now < self._restart_at or self.goal is None:
+            return []
+        self._restart_at = float("inf")
+        launched = self._launch(self.goal)
+        if isinstance(launched, Failed):
+            return self._champion_gone(self.goal, launched.refusal, launched.detail, now)
+        self.champion = launched
+        return []
+
+    def try_candidate(self, goal: Goal) -> list[Note]:
+        """Start the candidate beside the champion."""
+        self.drop_candidate()
+        launched = self._launch(goal)
+        if isinstance(launched, Failed):
+            return [launched]
+        self.candidate = launched
+        return []
+
+    def swap(self) -> None:
+        """The ready candidate accepts, then the champion stops accepting; it stays loaded."""
+        if self.candidate is not None:
+            self._accept(self.candidate)
+        if self.champion is not None and self.champion.accepting:
+            self.champion.accepting = False
+            self.champion.worker.pause()
+
+    def restore(self, now: float) -> list[Note]:
+        """The champion accepts again, then the candidate goes."""
+        if self.champion is not None and self.champion.ready:
+            self._accept(self.champion)
+            self.drop_candidate()
+            return [ChampionServes()]
+        self.drop_candidate()
+        return [ChampionServes()] if self.goal is None else self.serve(self.goal, now)
+
+    def promote(self, goal: Goal, now: float) -> list[Note]:
+        """The candidate that serves ``goal`` is the champion now; the old one goes."""
+        self.goal = goal
+        if self.candidate is not None and self.candidate.goal.manifest == goal.manifest:
+            old, self.champion, self.candidate = self.champion, self.candidate, None
+            self._leave(old)
+            self._restart_at = float("inf")
+            self._failures = 0
+            self._accept(self.champion)
+            return []
+        self.drop_candidate()
+        if self.champion is not None and self.champion.goal.manifest != goal.manifest:
+            self._leave(self.champion)
+            self.champion = None
+        if self.champion is not None and self.champion.ready:
+            self._accept(self.champion)
+        return self.serve(goal, now)
+
+    def drop_candidate(self) -> None:
+        self._leave(self.candidate)
+        self.candidate = None
+
+    def stop(self) -> None:
+        """Stop every worker for good; each ends with an event."""
+        self.goal = None
+        self._restart_at = float("inf")
+        self.drop_candidate()
+        self._leave(self.champion)
+        self.champion = None
+
+    def idle(self) -> bool:
+        """No worker process is left."""
+        return self.champion is None and self.candidate is None and not self._leaving
+
+    def knows(self, worker_id: str) -> bool:
+        known = (self.champion, self.candidate)
+        return worker_id in self._leaving or any(r and r.id == worker_id for r in known)
+
+    # Events of the processes
+
+    def on_ready(self, worker_id: str, facts: Mapping[str, object]) -> list[Note]:
+        if self.candidate is not None and self.candidate.id == worker_id:
+            self.candidate.ready, self.candidate.facts = True, facts
+            return [Ready()]
+        if self.champion is not None and self.champion.id == worker_id:
+            self.champion.ready, self.champion.facts = True, facts
+            if self.candidate is None or not self.candidate.accepting:
+                self._accept(self.champion)
+            return [ChampionServes()]
+        return []
+
+    def on_counts(self, worker_id: str, counts: Counts) -> None:
+        for running in (self.champion, self.candidate):
+            if running is not None and running.id == worker_id:
+                running.counts = counts
+                if running is self.champion and counts.inferences:
+                    self._failures = 0
+
+    def on_end(self, worker_id: str, refusal: Refusal, detail: str, now: float) -> list[Note]:
+        """A worker failed to start, or exited."""
+        if self._leaving.pop(worker_id, None) is not None:
+            return []
+        if self.candidate is not None and self.candidate.id == worker_id:
+            was_ready, self.candidate = self.candidate.ready, None
+            return [Crashed(detail) if was_ready else Failed(refusal, detail)]
+        if self.champion is not None and self.champion.id == worker_id:
+            goal, self.champion = self.champion.goal, None
+            return self._champion_gone(goal, refusal, detail, now)
+        return []
+
+    def _champion_gone(self, goal: Goal, refusal: Refusal, detail: str, now: float) -> list[Note]:
+        least, most = self._restart_seconds
+        pause = min(most, least * 2 ** min(self._failures, RESTARTS_DOUBLED_MAX))
+        self._failures += 1
+        self._restart_at = now + pause * self._rng.uniform(0.75, 1.25)
+        return [ChampionDied(goal, refusal, detail)]
+
+    def _accept(self, running: Running) -> None:
+        if not running.accepting:
+            running.accepting = True
+            running.worker.accept()
+
+    def _leave(self, running: Running | None) -> None:
+        if running is not None:
+            running.accepting = False
+            self._leaving[running.id] = running
+            running.worker.stop(self._stop_seconds)
+
+    def _launch(self, goal: Goal) -> Running | Failed:
+        try:
+            worker_id, worker = self._launcher.launch(self.slot, goal, self.fallback)
+            worker.start()
+        except LaunchRefused as refused:
+            return Failed(refused.refusal, str(refused))
+        except OSError as error:
+            return Failed(Refusal.WORKER_DIED, f"the worker could not be started: {error}")
+        return Running(worker_id, goal, worker)
+
+
+class LaunchRefused(Exception):
+    """There is nothing to run: the bundle is not installed, or no runtime for it."""
+
+    def __init__(self, refusal: Refusal, message: str) -> None:
+        super().__init__(message)
+        self.refusal = refusal
