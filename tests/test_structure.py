@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from muster_agent import config as agent_config
+from muster_hub import config as hub_config
 from muster_protocol import limits, messages, topics
 from muster_protocol.directive import Directive
 from muster_protocol.errors import Refusal
@@ -147,3 +150,34 @@ def test_every_page_links_only_to_pages_that_exist():
     assert [
         f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()
     ] == []
+
+
+def keys_of(kind: type, prefix: str = "") -> set[str]:
+    """Dotted names of a settings struct's leaves."""
+    keys: set[str] = set()
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            keys |= keys_of(field.type, f"{prefix}{field.name}.")
+        else:
+            keys.add(prefix + field.name)
+    return keys
+
+
+def documented_keys(page: str) -> set[str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return set(
+        re.findall(r"^\| `([a-z_.<>]+)` \|", text.split("## The directory")[0], re.MULTILINE)
+    )
+
+
+def test_the_hubs_page_lists_exactly_the_settings_there_are():
+    assert documented_keys("hub.md") == keys_of(hub_config.HubConfig) - {"data"}
+
+
+def test_the_agents_page_lists_exactly_the_settings_there_are_and_means_the_same():
+    page = (ROOT / "docs" / "agent.md").read_text(encoding="utf-8")
+    slots = {f"slots.<name>.{key}" for key in agent_config.SLOT_KEYS}
+    assert documented_keys("agent.md") == {one.key for one in agent_config.SETTINGS} | slots
+    meanings = {one.key: one.meaning for one in agent_config.SETTINGS}
+    meanings |= {f"slots.<name>.{key}": text for key, text in agent_config.SLOT_KEYS.items()}
+    assert {key for key, text in meanings.items() if text not in page} == set()
