@@ -1,0 +1,1 @@
+"""What the hub signs: the catalogue of releases (TUF) and the devices' directives (DSSE)."""

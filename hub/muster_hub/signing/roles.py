@@ -1,0 +1,199 @@
+"""The roles of the catalogue as values: making, parsing, signing and verifying. No files here."""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import Signer, SSlibKey
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import (
+    DelegatedRole,
+    Delegations,
+    Metadata,
+    MetaFile,
+    Root,
+    Signed,
+    Snapshot,
+    Targets,
+    Timestamp,
+)
+from tuf.api.serialization import DeserializationError
+
+from muster_hub.errors import CatalogueError
+from muster_hub.signing.keys import Keyring
+from muster_hub.signing.keys import Role as KeyRole
+from muster_protocol import directive, limits, manifest
+
+AnyMetadata = Metadata[Any]
+Kind = TypeVar("Kind", Root, Timestamp, Snapshot, Targets)
+
+EPOCH_FIELD: Final = "x-muster-director-epoch"
+ISSUED_FIELD: Final = "x-muster-issued"
+"""Seconds since 1970: the only thing in metadata that a device takes as a floor of time."""
+
+DAY_SECONDS: Final = 86_400
+THRESHOLD: Final = 1
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """How long a role's metadata stays good, and when before its end it is signed anew."""
+
+    days: int
+    renew_days: int
+
+    def expires(self, now: float) -> dt.datetime:
+        return _time(now) + dt.timedelta(days=self.days)
+
+    def due(self, signed: Signed, now: float) -> bool:
+        return _time(now) + dt.timedelta(days=self.renew_days) >= signed.expires
+
+
+OFFLINE_LIFETIME: Final = Lifetime(days=730, renew_days=180)
+LIFETIMES: Final = {
+    "root": Lifetime(days=3650, renew_days=365),
+    "snapshot": Lifetime(days=30, renew_days=20),
+    "timestamp": Lifetime(days=7, renew_days=5),
+}
+"""A device that can't reach a fresh timestamp for a week starts no new installation."""
+
+
+def lifetime(role: str) -> Lifetime:
+    return LIFETIMES.get(role, OFFLINE_LIFETIME)
+
+
+def key_role(role: str) -> KeyRole:
+    """Whose key signs a metadata role: all model roles are signed by the release key."""
+    if role == "root":
+        return "root"
+    if role == "targets":
+        return "targets"
+    if role == "snapshot":
+        return "snapshot"
+    if role == "timestamp":
+        return "timestamp"
+    return "release"
+
+
+def parse_any(data: bytes, name: str) -> AnyMetadata:
+    """Read metadata of any kind; raises CatalogueError naming the file."""
+    try:
+        return Metadata.from_bytes(data)
+    except (DeserializationError, ValueError) as error:
+        raise CatalogueError(f"{name}: not TUF metadata: {error}") from None
+
+
+def parse(kind: type[Kind], data: bytes, name: str) -> Metadata[Kind]:
+    """Read metadata of one kind; raises CatalogueError naming the file."""
+    metadata = parse_any(data, name)
+    if not isinstance(metadata.signed, kind):
+        raise CatalogueError(f"{name}: expected a {kind.type} role, got {metadata.signed.type}")
+    return metadata
+
+
+def serialise(role: str, metadata: AnyMetadata) -> bytes:
+    """The published bytes; raises CatalogueError when a broker could not carry them."""
+    data = metadata.to_bytes()
+    if len(data) > limits.TUF_METADATA_BYTES_MAX:
+        raise CatalogueError(
+            f"the {role} role has grown to {len(data)} bytes, the limit is "
+            f"{limits.TUF_METADATA_BYTES_MAX}: retire old versions"
+        )
+    return data
+
+
+def stamp(role: str, signed: Signed, version: int, now: float) -> None:
+    """Give the role its next version, its issue time and its expiry."""
+    signed.version = version
+    signed.expires = lifetime(role).expires(now)
+    signed.unrecognized_fields[ISSUED_FIELD] = int(now)
+
+
+def add_signature(data: bytes, signer: Signer) -> bytes:
+    """Metadata with one signature more; raises CatalogueError."""
+    metadata = parse_any(data, "the signing request")
+    metadata.sign(signer, append=True)
+    return metadata.to_bytes()
+
+
+def verified(delegator: Root | Targets, role: str, metadata: AnyMetadata) -> bool:
+    """Whether enough of the delegator's keys for ``role`` signed the metadata."""
+    try:
+        delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+    except (RepositoryError, VerificationError, ValueError):
+        return False
+    return True
+
+
+def signed_by(delegator: Root | Targets, role: str, metadata: AnyMetadata) -> tuple[int, int]:
+    """(Valid signatures, threshold) of a role under its delegator."""
+    result = delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+    return len(result.signed), result.threshold
+
+
+def new_root(keyring: Keyring) -> Root:
+    root = Root(consistent_snapshot=True)
+    for role in ("root", "targets", "snapshot", "timestamp"):
+        root.add_key(keyring.public(key_role(role)), role)
+    return root
+
+
+def new_targets(keyring: Keyring, director_epoch: int) -> Targets:
+    """The top-level targets: no target of its own, the director delegated without any path."""
+    director = keyring.public("director")
+    targets = Targets(
+        delegations=Delegations(
+            keys={director.keyid: director},
+            roles={
+                directive.ROLE: DelegatedRole(
+                    directive.ROLE, [director.keyid], THRESHOLD, terminating=False, paths=[]
+                )
+            },
+        )
+    )
+    targets.unrecognized_fields[EPOCH_FIELD] = director_epoch
+    return targets
+
+
+def delegate_model(targets: Targets, model: str, key: SSlibKey) -> None:
+    """Delegate a model's manifests to a release key."""
+    delegations = delegations_of(targets)
+    name = manifest.role_name(model)
+    delegations.keys[key.keyid] = key
+    if delegations.roles is not None:
+        delegations.roles[name] = DelegatedRole(
+            name, [key.keyid], THRESHOLD, terminating=True, paths=[f"{model}/*/manifest.json"]
+        )
+
+
+def delegates(targets: Targets, role: str) -> bool:
+    return role in (delegations_of(targets).roles or {})
+
+
+def delegations_of(targets: Targets) -> Delegations:
+    if targets.delegations is None:
+        raise CatalogueError("targets.json delegates nothing: it isn't this hub's")
+    return targets.delegations
+
+
+def director_epoch(targets: Targets) -> int:
+    epoch = targets.unrecognized_fields.get(EPOCH_FIELD)
+    if not isinstance(epoch, int) or epoch < 1:
+        raise CatalogueError(f"targets.json names no {EPOCH_FIELD}")
+    return epoch
+
+
+def next_snapshot(current: Snapshot | None, changed: dict[str, int]) -> Snapshot:
+    """A snapshot that names the changed roles at their versions and the rest as before."""
+    meta = {} if current is None else dict(current.meta)
+    meta.update({f"{role}.json": MetaFile(version) for role, version in changed.items()})
+    return Snapshot(meta=meta)
+
+
+def next_timestamp(snapshot_version: int) -> Timestamp:
+    return Timestamp(snapshot_meta=MetaFile(snapshot_version))
+
+
+def _time(now: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(int(now), dt.UTC)
