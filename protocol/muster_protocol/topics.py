@@ -78,6 +78,11 @@ def tuf(file: str) -> str:
     return f"{ROOT}/tuf/{file}"
 
 
+def hub_chunks() -> str:
+    """The hub's own retained note of which chunks it has published; devices can't read it."""
+    return f"{ROOT}/hub/chunks"
+
+
 def parse_up(topic: str) -> UpTopic:
     """Parse ``muster/v1/up/<device>/<leaf>``; raises ProtocolError on anything else."""
     parts = topic.split("/")

@@ -1,0 +1,154 @@
+"""Commit what devices said: each row once, and how far each stream is without a gap.
+
+One call is one transaction of the caller. Rows already committed are left out, so a batch that
+comes twice counts once; the database's unique constraints stand behind that.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import inspect
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select, update
+
+from muster_hub.db.models import Device, EventRow, SummaryWindow
+from muster_hub.db.models import Stream as StreamRow
+from muster_hub.mqtt.inbound import Inbound, Malformed, Reported, Rows, Seen, Wanted
+from muster_protocol import limits
+from muster_protocol.messages import Ack, Stream
+
+Key = tuple[str, Stream, bytes]
+TABLES: dict[Stream, type[EventRow] | type[SummaryWindow]] = {
+    "event": EventRow,
+    "summary": SummaryWindow,
+}
+
+
+@dataclass
+class Committed:
+    """What a transaction did: acknowledgements to send by device, and counts."""
+
+    acks: list[tuple[str, Ack]] = field(default_factory=list)
+    rows: int = 0
+    duplicates: int = 0
+    unknown_devices: int = 0
+    skipped_rows: int = 0
+    """Rows acknowledged by a hub whose database was lost; they will not come again."""
+    reports: int = 0
+
+
+def commit(session: Session, batch: Sequence[Inbound], now: float) -> Committed:
+    """Write a batch of messages; the caller commits, then sends the acknowledgements."""
+    result = Committed()
+    names = {one.device for one in batch}
+    known = set(session.exec(select(Device.id).where(col(Device.id).in_(names))).all())
+    result.unknown_devices = sum(1 for one in batch if one.device not in known)
+    told = [one for one in batch if one.device in known]
+    _commit_rows(session, [one for one in told if isinstance(one, Rows)], now, result)
+    _commit_state(session, told, now, result)
+    return result
+
+
+def _commit_rows(session: Session, batches: list[Rows], now: float, result: Committed) -> None:
+    pending: dict[Key, dict[int, dict[str, Any]]] = {}
+    for one in batches:
+        pending.setdefault((one.device, one.stream, one.epoch), {}).update(one.rows)
+        result.rows += len(one.rows)
+    streams = _streams(session, pending, now)
+    for stream, table in TABLES.items():
+        fresh = [
+            row
+            for key, rows in pending.items()
+            if key[1] == stream
+            for sequence, row in rows.items()
+            if sequence > streams[key].contiguous
+        ]
+        _insert_new(session, table, fresh)
+    for key, rows in pending.items():
+        stream_row = streams[key]
+        before = stream_row.contiguous
+        result.duplicates += sum(1 for sequence in rows if sequence <= before)
+        _advance(session, key, stream_row, max(rows), result)
+        stream_row.updated = now
+        session.add(stream_row)
+        result.acks.append((key[0], Ack(1, key[1], key[2], stream_row.contiguous)))
+
+
+def _streams(session: Session, keys: Iterable[Key], now: float) -> dict[Key, StreamRow]:
+    wanted = list(keys)
+    found = session.exec(
+        select(StreamRow).where(col(StreamRow.device).in_({device for device, _, _ in wanted}))
+    ).all()
+    rows = {(row.device, row.stream, row.epoch): row for row in found}
+    return {
+        (device, stream, epoch): rows.get((device, stream, epoch.hex()))
+        or StreamRow(device=device, stream=stream, epoch=epoch.hex(), contiguous=0, updated=now)
+        for device, stream, epoch in wanted
+    }
+
+
+def _insert_new(
+    session: Session, table: type[EventRow] | type[SummaryWindow], rows: list[dict[str, Any]]
+) -> None:
+    if not rows:
+        return
+    target = inspect(table).local_table
+    postgres = session.get_bind().dialect.name == "postgresql"
+    insert = postgresql.insert if postgres else sqlite.insert
+    session.connection().execute(
+        insert(target).on_conflict_do_nothing(index_elements=["device", "epoch", "sequence"]), rows
+    )
+
+
+def _advance(session: Session, key: Key, row: StreamRow, highest: int, result: Committed) -> None:
+    """Move the stream's mark over every row that stands without a gap.
+
+    A device has at most ``IN_FLIGHT_ROWS_MAX`` rows in flight, so anything that far below its
+    highest was acknowledged before: by this hub, or by one whose database was lost. Without that
+    rule a hub restored from a backup would wait for ever for rows the device has let go.
+    """
+    least = highest - limits.IN_FLIGHT_ROWS_MAX
+    if row.contiguous < least:
+        result.skipped_rows += least - row.contiguous
+        row.contiguous = least
+    table = TABLES[key[1]]
+    found = session.exec(
+        select(table.sequence)
+        .where(
+            col(table.device) == key[0],
+            col(table.epoch) == key[2].hex(),
+            col(table.sequence) > row.contiguous,
+        )
+        .order_by(col(table.sequence))
+    )
+    for sequence in found:
+        if sequence != row.contiguous + 1:
+            break
+        row.contiguous = sequence
+
+
+def _commit_state(
+    session: Session, batch: Sequence[Inbound], now: float, result: Committed
+) -> None:
+    """Write what devices are: seen now, their latest report, online or not."""
+    changes: dict[str, dict[str, Any]] = {}
+    for one in batch:
+        change = changes.setdefault(one.device, {})
+        match one:
+            case Reported():
+                change |= {"report": one.report, "reported": now, "last_seen": now}
+                result.reports += 1
+            case Seen():
+                change["online"] = one.online
+            case Rows() | Wanted():
+                change["last_seen"] = now
+            case Malformed():
+                pass
+    devices = session.exec(select(Device).where(col(Device.id).in_(list(changes)))).all()
+    for device in devices:
+        change = changes[device.id]
+        if "online" in change and change["online"] != device.online:
+            change["online_changed"] = now
+        if change:
+            session.exec(update(Device).where(col(Device.id) == device.id).values(**change))

@@ -1,0 +1,170 @@
+"""What a device's message says, as values ready to commit. Pure.
+
+A device may believe it is 1970: the time of what it tells is worked out from its monotonic clock
+and the moment its message came.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from muster_protocol import messages, summary_wire, topics
+from muster_protocol.errors import ProtocolError
+from muster_protocol.messages import Batch, Event, Presence, Report, Stamp, Stream, Want
+
+SUMMARY_COLUMNS = (
+    "device", "epoch", "sequence", "model", "version", "manifest", "start", "seconds",
+    "n", "errors", "received", "payload", "fault",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one stream of one device, by sequence; values are columns of their table."""
+
+    device: str
+    stream: Stream
+    epoch: bytes
+    rows: dict[int, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Reported:
+    device: str
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Presence: the device came or went."""
+
+    device: str
+    online: bool
+
+
+@dataclass(frozen=True)
+class Wanted:
+    device: str
+    chunks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """A message that can't be read; it is recorded and dropped."""
+
+    device: str
+    topic: str
+    fault: str = field(compare=False)
+
+
+Inbound = Rows | Reported | Seen | Wanted | Malformed
+
+
+def read(topic: str, payload: bytes, received: float) -> Inbound:
+    """Read a message that came on ``topic`` at ``received`` seconds; never raises ProtocolError."""
+    device = ""
+    try:
+        device, leaf = topics.parse_up(topic)
+        if leaf in ("telemetry", "event"):
+            return _rows(device, leaf, messages.decode(payload, Batch), received)
+        return _state(device, leaf, payload)
+    except ProtocolError as error:
+        return Malformed(device, topic, str(error))
+
+
+def _rows(device: str, leaf: topics.UpLeaf, batch: Batch, received: float) -> Rows:
+    if batch.version != 1:
+        raise ProtocolError(f"batch version {batch.version} is not known here (know 1)")
+    sequences = [row.sequence for row in batch.rows]
+    if sequences != sorted(set(sequences)):
+        raise ProtocolError("the batch's sequence numbers don't rise")
+    if leaf == "event":
+        return Rows(device, "event", batch.epoch, _events(device, batch, received))
+    return Rows(device, "summary", batch.epoch, _summaries(device, batch, received))
+
+
+def _state(device: str, leaf: topics.UpLeaf, payload: bytes) -> Inbound:
+    match leaf:
+        case "report":
+            return Reported(device, msgspec.to_builtins(messages.decode(payload, Report)))
+        case "presence":
+            return Seen(device, messages.decode(payload, Presence).online)
+        case "want":
+            chunks = messages.decode(payload, Want).chunks
+            return Wanted(device, tuple(topics.check_sha256(chunk) for chunk in chunks))
+        case _:
+            raise ProtocolError(f"this hub does not take {leaf!r} messages")
+
+
+def anchor(stamp: Stamp, sent: Stamp, received: float) -> float:
+    """When ``stamp`` was, by the hub's clock, told in a message sent at ``sent``.
+
+    Within one boot the device's monotonic clock says how long ago. From an earlier boot only a
+    synchronised wall clock can tell, and never a time to come; else the moment of receipt stands.
+    """
+    if stamp.boot == sent.boot:
+        return received - max(sent.monotonic_seconds - stamp.monotonic_seconds, 0.0)
+    if stamp.quality == "synchronised":
+        return min(stamp.wall_seconds, received)
+    return received
+
+
+def _summaries(device: str, batch: Batch, received: float) -> dict[int, dict[str, Any]]:
+    epoch = batch.epoch.hex()
+    rows = {}
+    for row in batch.rows:
+        columns: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS, "")
+        columns |= {"device": device, "epoch": epoch, "sequence": row.sequence}
+        columns |= {"start": received, "seconds": 0.0, "n": 0, "errors": 0, "received": received}
+        columns["payload"] = row.payload
+        rows[row.sequence] = columns | _summary(row.payload, batch.sent, received)
+    return rows
+
+
+def _summary(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
+    """Columns read from a summary; one that can't be read is kept raw with its fault."""
+    try:
+        header = summary_wire.peek(payload)
+    except ProtocolError as error:
+        return {"fault": str(error)[:500]}
+    if isinstance(header, summary_wire.Unknown):
+        return {"fault": f"summary version {header.version} is newer than this hub knows"}
+    summary = header.summary
+    start = anchor(summary.opened, sent, received)
+    return {
+        "model": summary.model,
+        "version": summary.version,
+        "manifest": summary.manifest,
+        "start": start,
+        "seconds": max(anchor(summary.closed, sent, received) - start, 0.0),
+        "n": summary.counts.inferences,
+        "errors": summary.counts.errors,
+    }
+
+
+def _events(device: str, batch: Batch, received: float) -> dict[int, dict[str, Any]]:
+    return {
+        row.sequence: {
+            "device": device,
+            "epoch": batch.epoch.hex(),
+            "sequence": row.sequence,
+            "received": received,
+        }
+        | _event(row.payload, batch.sent, received)
+        for row in batch.rows
+    }
+
+
+def _event(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        "kind": "unreadable", "slot": "", "model": "", "version": "", "manifest": "",
+        "generation": 0, "refusal": None, "detail": "", "data": {},
+    }  # fmt: skip
+    try:
+        event = messages.decode(payload, Event)
+    except ProtocolError as error:
+        return columns | {"detail": str(error)[:500], "data": {"payload": payload.hex()}}
+    told = {name: getattr(event, name) for name in columns if name != "data"}
+    data = msgspec.to_builtins(event) | {"happened": anchor(event.at, sent, received)}
+    return columns | told | {"data": data}

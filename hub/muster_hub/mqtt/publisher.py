@@ -1,0 +1,204 @@
+"""Keep the broker holding what it should: decided messages, the catalogue, directives, chunks.
+
+Messages decided in a transaction wait in ``outbox_message`` and are marked when the broker has
+taken them. Everything retained follows from database, catalogue and blobs, so a broker that lost
+its memory is filled again. Chunks are published once: a retained note names the set the broker
+holds, written after the last of them and expiring before they do; only without it they go again.
+"""
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlmodel import col, select, update
+
+from muster_hub.db.models import DirectiveRow, OutboxMessage
+from muster_hub.db.store import Store
+from muster_hub.mqtt.chunk_cache import ChunkCache, Chunks
+from muster_hub.mqtt.client import BrokerAddress
+from muster_hub.mqtt.sending import Sender
+from muster_hub.mqtt.wants import WantDesk
+from muster_protocol import topics
+from muster_protocol.chunks import sha256_hex
+
+TICK_SECONDS = 1.0
+OUTBOX_ROWS_MAX = 200
+WANTS_MAX = 1_000
+RETIRED_SECONDS = 300.0
+"""How long an outdated metadata file stays for devices that are reading it."""
+
+_log = logging.getLogger(__name__)
+_random = random.SystemRandom()
+
+
+class Catalogue(Protocol):
+    def files_to_publish(self) -> Mapping[str, bytes]: ...
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Names an outbox message under way."""
+
+    id: int
+
+
+class Publisher:
+    """Started, it publishes. ``save`` has the broker write its memory down, where it can."""
+
+    def __init__(
+        self,
+        store: Store,
+        address: BrokerAddress,
+        catalogue: Catalogue,
+        chunks: Chunks,
+        *,
+        save: Callable[[], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._chunks = chunks
+        self._now = now
+        self._sender = Sender(address)
+        self._cache = ChunkCache(self._sender, chunks, save=save)
+        self._desk = WantDesk()
+        self._wants: queue.Queue[tuple[str, tuple[str, ...]]] = queue.Queue(WANTS_MAX)
+        self._files: dict[str, str] = {}
+        self._retired: dict[str, float] = {}
+        self._connection = 0
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    @property
+    def connected(self) -> bool:
+        return self._sender.client.connected
+
+    def start(self) -> None:
+        self._sender.client.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Publish what is decided, if the broker is there, then disconnect."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+        self._sender.client.stop()
+
+    def wake(self) -> None:
+        """Something was decided: look now. Never blocks."""
+        self._wake.set()
+
+    def want(self, device: str, chunks: tuple[str, ...]) -> None:
+        """A device lacks chunks. Never blocks; what doesn't fit the queue is asked for again."""
+        try:
+            self._wants.put_nowait((device, chunks))
+        except queue.Full:
+            return
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait(TICK_SECONDS * _random.uniform(0.8, 1.2))
+            self._wake.clear()
+            try:
+                self.step()
+            except Exception:
+                _log.exception("publishing failed; trying again")
+                self._stopping.wait(_random.uniform(1.0, 3.0))
+
+    def step(self) -> None:
+        """Publish whatever is due now; called by the thread."""
+        connection = self._sender.connections
+        if not self._sender.client.connected:
+            return
+        if connection != self._connection:
+            self._files.clear()
+            self._cache.forget()
+            self._republish_directives()
+            self._connection = connection
+        self._publish_outbox()
+        self._publish_catalogue()
+        self._cache.publish(self._now())
+        self._answer_wants()
+        self._mark_taken()
+
+    def _publish_outbox(self) -> None:
+        under_way = {name.id for name in self._sender.under_way() if isinstance(name, _Row)}
+        while True:
+            self._mark_taken()
+            with self._store.read() as session:
+                rows = session.exec(
+                    select(OutboxMessage)
+                    .where(col(OutboxMessage.published_at).is_(None))
+                    .where(col(OutboxMessage.id).not_in(under_way))
+                    .order_by(col(OutboxMessage.id))
+                    .limit(OUTBOX_ROWS_MAX)
+                ).all()
+            for row in rows:
+                assert row.id is not None
+                if not self._sender.send(
+                    _Row(row.id),
+                    row.topic,
+                    row.payload,
+                    retain=row.retain,
+                    expiry_seconds=row.expiry_seconds,
+                ):
+                    return
+                under_way.add(row.id)
+            if len(rows) < OUTBOX_ROWS_MAX:
+                return
+            self._sender.drain(5.0)
+
+    def _mark_taken(self) -> None:
+        ids = [name.id for name in self._sender.taken() if isinstance(name, _Row)]
+        if not ids:
+            return
+        with self._store.write() as session:
+            session.exec(
+                update(OutboxMessage)
+                .where(col(OutboxMessage.id).in_(ids))
+                .values(published_at=self._now())
+            )
+
+    def _publish_catalogue(self) -> None:
+        now = self._now()
+        files = self._catalogue.files_to_publish()
+        for file, data in files.items():
+            digest = sha256_hex(data)
+            if self._files.get(file) == digest:
+                continue
+            if not self._sender.send(file, topics.tuf(file), data, retain=True):
+                return
+            self._files[file] = digest
+            self._retired.pop(file, None)
+        for file in self._files.keys() - files.keys():
+            self._retired.setdefault(file, now)
+        for file, since in list(self._retired.items()):
+            if now - since >= RETIRED_SECONDS and self._sender.send(
+                file, topics.tuf(file), b"", retain=True
+            ):
+                del self._retired[file]
+                self._files.pop(file, None)
+
+    def _republish_directives(self) -> None:
+        with self._store.read() as session:
+            rows = session.exec(select(DirectiveRow.device, DirectiveRow.envelope)).all()
+        for device, envelope in rows:
+            name = ("directive", device)
+            self._sender.send(name, topics.down(device, "directive"), envelope, retain=True)
+
+    def _answer_wants(self) -> None:
+        while True:
+            try:
+                device, wanted = self._wants.get_nowait()
+            except queue.Empty:
+                return
+            allowed = self._chunks.of_directive(device)
+            for chunk in self._desk.answer(device, wanted, allowed, time.monotonic()):
+                self._cache.republish(chunk)

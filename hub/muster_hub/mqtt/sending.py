@@ -1,0 +1,123 @@
+"""Publish with a bound on what is under way, and know what the broker has taken."""
+
+import threading
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from muster_hub.mqtt.client import BrokerAddress, HubClient
+
+CLIENT_ID = "muster-hub-publish"
+UNDER_WAY_MAX = 64
+"""Messages published but not yet acknowledged; of chunks that is 8 MiB."""
+STALLED_SECONDS = 30.0
+
+
+@dataclass
+class _Flight:
+    """Guarded by the sender's condition."""
+
+    pending: dict[int, Hashable] = field(default_factory=dict)
+    early: set[int] = field(default_factory=set)
+    """Acknowledged before ``publish`` had returned their number."""
+    taken: list[Hashable] = field(default_factory=list)
+    connections: int = 0
+    noted: dict[str, bytes] = field(default_factory=dict)
+
+
+class Sender:
+    """A connection for publishing. ``send`` names each message; ``taken`` tells which arrived.
+
+    paho repeats what was under way when a connection broke, so nothing is published twice here.
+    """
+
+    def __init__(self, address: BrokerAddress) -> None:
+        self._condition = threading.Condition()
+        self._flight = _Flight()
+        self.client = HubClient(
+            address,
+            CLIENT_ID,
+            on_message=lambda one: self._note(one.topic, one.payload),
+            on_connection=self._connection_changed,
+            on_published=self._acknowledged,
+        )
+
+    @property
+    def connections(self) -> int:
+        """How often a connection has been made; a change means the broker may have forgotten."""
+        with self._condition:
+            return self._flight.connections
+
+    def send(
+        self,
+        name: Hashable,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool,
+        expiry_seconds: int | None = None,
+    ) -> bool:
+        """Publish once there is room; False when the connection went away or stalls."""
+        with self._condition:
+            room = self._condition.wait_for(
+                lambda: len(self._flight.pending) < UNDER_WAY_MAX or not self.client.connected,
+                timeout=STALLED_SECONDS,
+            )
+        if not room or not self.client.connected:
+            return False
+        mid = self.client.publish(topic, payload, retain=retain, expiry_seconds=expiry_seconds)
+        if mid is None:
+            return False
+        with self._condition:
+            if mid in self._flight.early:
+                self._flight.early.discard(mid)
+                self._flight.taken.append(name)
+            else:
+                self._flight.pending[mid] = name
+        return True
+
+    def under_way(self) -> set[Hashable]:
+        with self._condition:
+            return set(self._flight.pending.values())
+
+    def taken(self) -> list[Hashable]:
+        """Names of messages the broker has acknowledged since the last call."""
+        with self._condition:
+            taken, self._flight.taken = self._flight.taken, []
+        return taken
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Wait until nothing is under way; False when that took too long or the link broke."""
+        with self._condition:
+            self._condition.wait_for(
+                lambda: not self._flight.pending or not self.client.connected, timeout_seconds
+            )
+            return not self._flight.pending
+
+    def retained(self, topic: str, timeout_seconds: float) -> bytes | None:
+        """The retained message of a topic, or None when none came in time."""
+        with self._condition:
+            self._flight.noted.pop(topic, None)
+        self.client.subscribe(topic)
+        with self._condition:
+            self._condition.wait_for(lambda: topic in self._flight.noted, timeout_seconds)
+            found = self._flight.noted.get(topic)
+        self.client.unsubscribe(topic)
+        return found
+
+    def _note(self, topic: str, payload: bytes) -> None:
+        with self._condition:
+            self._flight.noted[topic] = payload
+            self._condition.notify_all()
+
+    def _acknowledged(self, mid: int) -> None:
+        with self._condition:
+            if mid in self._flight.pending:
+                self._flight.taken.append(self._flight.pending.pop(mid))
+            else:
+                self._flight.early.add(mid)
+            self._condition.notify_all()
+
+    def _connection_changed(self, connected: bool) -> None:  # noqa: FBT001 (a handler of one fact)
+        with self._condition:
+            self._flight.connections += int(connected)
+            self._condition.notify_all()
