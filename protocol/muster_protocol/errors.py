@@ -29,6 +29,7 @@ class Refusal(StrEnum):
     METADATA_ROLLBACK = "metadata_rollback"
     METADATA_EXPIRED = "metadata_expired"
     METADATA_INVALID = "metadata_invalid"
+    METADATA_MISSING = "metadata_missing"
     UNSIGNED_MANIFEST = "unsigned_manifest"
     CHUNK_ALTERED = "chunk_altered"
     CHUNK_MISSING = "chunk_missing"
