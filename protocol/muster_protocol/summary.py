@@ -23,21 +23,22 @@ class Tally:
     inferences: int = 0
     """Requests answered by the model."""
     fallbacks: int = 0
-    """Requests answered by the manifest's fallback."""
+    """Requests answered by the manifest's fallback; why is counted among the errors."""
     errors_input: int = 0
     """Requests refused because of their input."""
-    errors_runtime: int = 0
+    errors_run: int = 0
     """The runtime raised."""
     errors_output: int = 0
     """The answer was not finite or not of the declared shape."""
-    errors_timeout: int = 0
+    errors_no_model: int = 0
+    """No model could be asked."""
     errors_other: int = 0
     overruns: int = 0
     """Rows overwritten in the ring before they were folded: known only by their number."""
     labels_right: int = 0
     labels_wrong: int = 0
     labels_unmatched: int = 0
-    """Labels for an inference that is not, or no longer, remembered."""
+    """Labels of an inference that is not, or no longer, remembered, or that name no class."""
     compared: int = 0
     """Inferences a challenger answered too."""
     disagreed: int = 0

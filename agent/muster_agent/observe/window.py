@@ -1,0 +1,132 @@
+"""The open window: a summary that still grows, and when it closes."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muster_protocol import histogram
+from muster_protocol.binning import FeatureCounts
+from muster_protocol.manifest import Manifest
+from muster_protocol.messages import Stamp
+from muster_protocol.summary import Confusion, LabelErrors, Summary, Tally
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose window it is."""
+
+    model: str
+    version: str
+    manifest: str
+    """SHA-256 of the manifest, in hexadecimal."""
+
+    @classmethod
+    def of(cls, manifest: Manifest, digest: str) -> "Identity":
+        return cls(manifest.model, manifest.version, digest)
+
+
+@dataclass(eq=False)
+class OpenWindow:
+    """Adds up one window of one model; ``summary`` may be taken at any time."""
+
+    identity: Identity
+    opened: Stamp
+    windows: int = 1
+    counts: Tally = field(default_factory=Tally)
+    latency: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(histogram.LATENCY_BINS, np.int64)
+    )
+    confidence: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(histogram.CONFIDENCE_BINS, np.int64)
+    )
+    confusion: Confusion = field(default_factory=dict)
+    label_errors: LabelErrors = field(default_factory=LabelErrors)
+    cpu_seconds: float = 0.0
+    features: FeatureCounts | None = None
+
+    @classmethod
+    def resumed(cls, summary: Summary) -> "OpenWindow":
+        """The window a summary was taken of."""
+        return cls(
+            Identity(summary.model, summary.version, summary.manifest),
+            summary.opened,
+            summary.windows,
+            summary.counts,
+            summary.latency,
+            summary.confidence,
+            dict(summary.confusion),
+            summary.label_errors,
+            summary.cpu_seconds,
+            summary.features,
+        )
+
+    @property
+    def empty(self) -> bool:
+        return self.counts == Tally()
+
+    def add(self, counts: Tally) -> None:
+        self.counts += counts
+
+    def add_features(self, features: FeatureCounts) -> None:
+        self.features = features if self.features is None else self.features + features
+
+    def add_class_label(self, label: int, predicted: int) -> None:
+        """A label that names the class ``label``."""
+        right = label == predicted
+        self.counts += Tally(labels_right=int(right), labels_wrong=int(not right))
+        self.confusion[label, predicted] = self.confusion.get((label, predicted), 0) + 1
+
+    def add_value_label(self, label: float, answered: float) -> None:
+        """A label of a regression."""
+        error = answered - label
+        self.label_errors += LabelErrors(1, abs(error), error * error)
+
+    def summary(self, closed: Stamp) -> Summary:
+        return Summary(
+            self.identity.model,
+            self.identity.version,
+            self.identity.manifest,
+            self.opened,
+            closed,
+            self.windows,
+            self.counts,
+            self.latency.copy(),
+            self.confidence.copy(),
+            dict(self.confusion),
+            self.label_errors,
+            self.cpu_seconds,
+            0.0,
+            self.features,
+        )
+
+
+@dataclass(frozen=True)
+class WindowTimer:
+    """When the open window closes, on the device's monotonic clock.
+
+    The first window of a run is cut to a random share, so that devices powered up together do not
+    close, and send, together for ever after.
+    """
+
+    seconds: float
+    closes: float
+
+    @classmethod
+    def started(cls, seconds: float, now: float, random: float) -> "WindowTimer":
+        """``random`` is uniform in [0, 1)."""
+        return cls(seconds, now + seconds * (0.5 + 0.5 * random))
+
+    def due(self, now: float) -> bool:
+        return now >= self.closes
+
+    def next(self, now: float) -> "WindowTimer":
+        """After a close: keep the phase, skip what a sleep or a stall missed."""
+        missed = max(int((now - self.closes) // self.seconds), 0)
+        return replace(self, closes=self.closes + (missed + 1) * self.seconds)
+
+    def changed(self, seconds: float, now: float) -> "WindowTimer":
+        """Another window length, as a new directive may ask for."""
+        if seconds == self.seconds:
+            return self
+        return WindowTimer(seconds, min(self.closes, now + seconds))
