@@ -1,0 +1,75 @@
+"""`muster drift`: what a device sees now beside what its model was trained on."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from muster_hub.operator import bars, output
+from muster_hub.operator.devices import Selector
+from muster_hub.operator.failures import Exit, OperatorError
+from muster_hub.operator.output import Json
+from muster_hub.operator.session import api
+
+app = typer.Typer(help="Drift of inputs and outputs, feature by feature.", no_args_is_help=True)
+
+ALARMING = {"drift", "drifting", "opened", "holding"}
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    device: Annotated[str | None, typer.Argument(help="One device.")] = None,
+    *,
+    selector: Selector = None,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw each feature's distribution, baseline above now, and say whether it has drifted."""
+    if (device is None) == (selector is None):
+        raise OperatorError("name a DEVICE, or several with --selector", Exit.USAGE)
+    hub = api(context)
+    if device is not None:
+        views = list(_views(hub.get(f"/devices/{device}/drift", model=model)))
+    else:
+        views = list(_views(hub.get("/drift", selector=selector, model=model)))
+    if as_json:
+        output.show_json(views)
+        return
+    if not views:
+        output.show(Text("No window has been received yet.", style="dim"))
+    for view in views:
+        output.show(*render(view))
+
+
+def render(view: dict[str, Any]) -> Iterator[Any]:
+    """One device and model: a heading, then two bars and the statistics of each feature."""
+    yield Text.assemble(
+        (f"\n{view.get('device', '')}  ", "bold"),
+        f"{view.get('model', '')} {view.get('version', '')}  ",
+        output.state(view.get("status")),
+        (f"  {view.get('n', 0)} inferences", "dim"),
+    )
+    for feature in view.get("features", []):
+        alarming = feature.get("status") in ALARMING
+        yield Text.assemble(
+            f"  {feature['name']}  ",
+            output.state(feature.get("status")),
+            (f"  {_statistics(feature.get('statistics') or {})}", "dim"),
+        )
+        chart = bars.compare(feature["p0"], feature["now"], alarming=alarming)
+        for line in chart.split("\n"):
+            yield Text("    ") + line
+
+
+def _views(answer: Any) -> Iterator[dict[str, Any]]:
+    yield from answer if isinstance(answer, list) else answer.get("items", [])
+
+
+def _statistics(values: dict[str, Any]) -> str:
+    wanted = ("n", "psi", "psi_corrected", "js", "ks", "w1", "p")
+    told = ((name, values.get(name)) for name in wanted)
+    return "  ".join(
+        f"{name.replace('_', ' ')} {value:.3g}" for name, value in told if value is not None
+    )

@@ -1,0 +1,149 @@
+"""What the operator sees: tables for people, JSON for programs."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel="Output")
+]
+
+STYLES = {
+    "ok": "green",
+    "quiet": "green",
+    "stable": "green",
+    "online": "green",
+    "committed": "green",
+    "completed": "green",
+    "published": "green",
+    "signed": "green",
+    "resolved": "green",
+    "running": "cyan",
+    "probation": "cyan",
+    "in_progress": "cyan",
+    "calibrating": "cyan",
+    "check_function": "cyan",
+    "paused": "yellow",
+    "warning": "yellow",
+    "acknowledged": "yellow",
+    "maintenance_required": "yellow",
+    "off_spec": "yellow",
+    "withdrawn": "yellow",
+    "offline": "dim",
+    "revoked": "red",
+    "drift": "bold red",
+    "drifting": "bold red",
+    "open": "bold red",
+    "critical": "bold red",
+    "failed": "bold red",
+    "failure": "bold red",
+    "rejected": "bold red",
+    "stopped": "bold red",
+    "aborted": "bold red",
+}
+"""Colour of a state, wherever it is shown. Colour only repeats what the word says."""
+
+
+def console() -> Console:
+    """A console on the standard output of this moment; wide when it isn't a terminal."""
+    screen = Console(highlight=False)
+    if not screen.is_terminal:
+        screen = Console(highlight=False, width=200)
+    return screen
+
+
+def show(*parts: RenderableType) -> None:
+    screen = console()
+    for part in parts:
+        screen.print(part)
+
+
+def show_json(value: Any) -> None:
+    """One JSON document; keys in the hub's order."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def show_json_line(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> RenderableType:
+    """A table without lines; ``empty`` is said when there are no rows."""
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for heading in headings:
+        grid.add_column(heading, overflow="fold")
+    count = 0
+    for row in rows:
+        grid.add_row(*(cell(value) for value in row))
+        count += 1
+    return grid if count else Text(empty, style="dim")
+
+
+def facts(pairs: Iterable[tuple[str, Any]]) -> RenderableType:
+    """Names and values below each other; absent values are left out."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        if value not in (None, "", {}, []):
+            grid.add_row(name, cell(value))
+    return grid
+
+
+def cell(value: Any) -> RenderableType:
+    match value:
+        case Text() | Table():
+            return value
+        case None | "":
+            return Text("–", style="dim")
+        case bool():
+            text = "yes" if value else "no"
+        case float():
+            text = f"{value:.4g}"
+        case dict():
+            text = labels(value)
+        case list() | tuple():
+            text = ", ".join(str(one) for one in value)
+        case _:
+            text = str(value)
+    return Text(text)
+
+
+def state(word: Any) -> Text:
+    text = str(word or "–")
+    return Text(text.replace("_", " "), style=STYLES.get(text, ""))
+
+
+def labels(pairs: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(pairs.items()))
+
+
+def ago(at: float | None) -> str:
+    """How long ago a time in seconds since 1970 was, in the largest fitting unit."""
+    if not at:
+        return "never"
+    seconds = max(time.time() - at, 0.0)
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def size(count: float | None) -> str:
+    """Bytes with a binary prefix."""
+    if count is None:
+        return ""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError

@@ -1,0 +1,196 @@
+"""`muster rollout`: start one, watch it, hold it, end it."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from muster_hub.operator import bars, output
+from muster_hub.operator.client import Api
+from muster_hub.operator.failures import Exit, OperatorError
+from muster_hub.operator.output import Json
+from muster_hub.operator.session import api
+
+app = typer.Typer(help="Bring a version to devices, in waves.", no_args_is_help=True)
+
+POLL_SECONDS = 0.5
+ENDED = {"completed", "stopped", "aborted"}
+
+RolloutId = Annotated[int, typer.Argument(metavar="ID", help="The rollout's number.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it ends.")]
+
+
+@app.command("start")
+def start(
+    context: typer.Context,
+    model: str,
+    version: str,
+    *,
+    slot: Annotated[str, typer.Option(help="Where on the device it runs.")] = "main",
+    selector: Annotated[
+        str, typer.Option("--selector", "-s", help="Which devices; empty is all.")
+    ] = "",
+    canary: Annotated[
+        str, typer.Option(help="First wave: a share (0.25), a percentage (25%) or a count (3).")
+    ] = "25%",
+    min_soak_seconds: Annotated[
+        float, typer.Option(min=0, help="How long the canary must hold before the rest follow.")
+    ] = 60.0,
+    timeout_seconds: Annotated[
+        float, typer.Option(min=1, help="How long a device may take while online.")
+    ] = 1800.0,
+    window_seconds: Annotated[
+        float | None, typer.Option(min=1, help="Telemetry window; the hub's own when not given.")
+    ] = None,
+    watch: Watch = False,
+    as_json: Json = False,
+) -> None:
+    """Start a rollout. It stops by itself when canary devices fail."""
+    body: dict[str, Any] = {
+        "model": model,
+        "version": version,
+        "slot": slot,
+        "selector": selector,
+        "canary": parse_canary(canary),
+        "min_soak_seconds": min_soak_seconds,
+        "timeout_seconds": timeout_seconds,
+    }
+    if window_seconds is not None:
+        body["window_seconds"] = window_seconds
+    hub = api(context)
+    view = hub.post("/rollouts", body)
+    _tell(hub, view, watch=watch, as_json=as_json)
+
+
+@app.command("list")
+def list_rollouts(context: typer.Context, *, limit: int = 50, as_json: Json = False) -> None:
+    """Show rollouts, the newest first."""
+    items = list(api(context).pages("/rollouts", limit=limit))
+    if as_json:
+        output.show_json(items)
+        return
+    headings = ("ID", "MODEL", "SLOT", "SELECTOR", "STATE", "STARTED", "REASON")
+    rows = (
+        (
+            item["id"],
+            f"{item['model']} {item['version']}",
+            item.get("slot"),
+            item.get("selector") or "all",
+            output.state(item.get("state")),
+            output.ago(item.get("created")),
+            item.get("reason"),
+        )
+        for item in items
+    )
+    output.show(output.table(headings, rows, empty="No rollout has been started yet."))
+
+
+@app.command("status")
+def status(
+    context: typer.Context, rollout: RolloutId, *, watch: Watch = False, as_json: Json = False
+) -> None:
+    """Show a rollout by wave and device, and the reason for its state in words."""
+    hub = api(context)
+    _tell(hub, hub.get(f"/rollouts/{rollout}"), watch=watch, as_json=as_json)
+
+
+@app.command("pause")
+def pause(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
+    """Ask no further device. Those under way finish."""
+    _act(context, rollout, "pause", as_json=as_json)
+
+
+@app.command("resume")
+def resume(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
+    """Go on with a paused rollout."""
+    _act(context, rollout, "resume", as_json=as_json)
+
+
+@app.command("abort")
+def abort(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
+    """End it and bring the devices it reached back to what they ran before."""
+    _act(context, rollout, "abort", as_json=as_json)
+
+
+def parse_canary(text: str) -> float | int:
+    """``0.25`` and ``25%`` are a share of the devices, ``3`` is a count; 0 is no canary."""
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if text.endswith("%"):
+        value /= 100
+        if 0 <= value < 1:
+            return value
+    elif 0 <= value < 1:
+        return value
+    elif value >= 1 and value.is_integer():
+        return int(value)
+    raise OperatorError(
+        f"canary {text!r}: give a share below 1 (0.25 or 25%) or a whole number of devices",
+        Exit.USAGE,
+    )
+
+
+def render(view: dict[str, Any]) -> RenderableType:
+    """A rollout for people: its state in words, then each wave and its devices."""
+    head = Text.assemble(
+        (f"rollout {view['id']}  ", "bold"),
+        f"{view['model']} {view['version']}  ",
+        output.state(view.get("state")),
+    )
+    parts: list[RenderableType] = [head]
+    if view.get("reason"):
+        parts.append(Text(str(view["reason"])))
+    for wave in view.get("waves", []):
+        devices = wave.get("devices", [])
+        done = sum(device.get("state") == "committed" for device in devices)
+        meter = bars.meter(done, len(devices))
+        parts.append(Text(f"\n{wave.get('name', 'wave')}  {meter}  {done}/{len(devices)}"))
+        parts.append(
+            output.table(
+                ("DEVICE", "STATE", "SINCE", "DETAIL"),
+                (
+                    (
+                        device.get("device"),
+                        output.state(device.get("state")),
+                        output.ago(device.get("changed_at")),
+                        device.get("detail"),
+                    )
+                    for device in devices
+                ),
+                empty="no device yet",
+            )
+        )
+    return Group(*parts)
+
+
+def _act(context: typer.Context, rollout: int, action: str, *, as_json: bool) -> None:
+    hub = api(context)
+    hub.post(f"/rollouts/{rollout}/{action}")
+    _tell(hub, hub.get(f"/rollouts/{rollout}"), watch=False, as_json=as_json)
+
+
+def _tell(hub: Api, view: dict[str, Any], *, watch: bool, as_json: bool) -> None:
+    if watch:
+        view = _follow(hub, view, quiet=as_json)
+    if as_json:
+        output.show_json(view)
+    else:
+        output.show(render(view))
+    if watch and view.get("state") != "completed":
+        raise OperatorError(f"rollout {view['id']} {view.get('state')}: {view.get('reason')}")
+
+
+def _follow(hub: Api, view: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    screen = output.console()
+    screen.quiet = quiet or not screen.is_terminal
+    with Live(render(view), console=screen, transient=True, auto_refresh=False) as live:
+        while view.get("state") not in ENDED:
+            time.sleep(POLL_SECONDS)
+            view = hub.get(f"/rollouts/{view['id']}")
+            live.update(render(view), refresh=True)
+    return view
