@@ -1,0 +1,39 @@
+"""Bring a database to the tables this version of the hub needs."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import OperationalError
+
+from muster_hub.db.store import Store
+from muster_hub.errors import ConfigError
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def upgrade(store: Store) -> None:
+    """Run the migrations that are missing, each in a transaction of its own.
+
+    Raises ConfigError when the database can't be reached or was written by a newer hub.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    try:
+        with store.engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+            if current is not None and current not in known:
+                raise ConfigError(
+                    f"the database is at revision {current}, which this hub doesn't know: "
+                    "it was upgraded by a newer one; run that one"
+                )
+            connection.rollback()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+    except OperationalError as error:
+        where = store.engine.url.render_as_string(hide_password=True)
+        raise ConfigError(f"the database {where} can't be used: {error.orig}") from None
