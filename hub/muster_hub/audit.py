@@ -1,0 +1,67 @@
+"""The audit log: who did what, each row sealed by a hash over itself and the row before.
+
+The first row's predecessor is 64 zeros. Cutting rows off the end can't be seen from within:
+keep the latest hash elsewhere.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+from sqlmodel import Session, col, select
+
+from muster_hub.db.models import Audit
+from muster_hub.errors import HubError
+from muster_protocol.chunks import sha256_hex
+
+GENESIS = "0" * 64
+_LOCK = 0x6D757374
+
+
+class AuditBroken(HubError):
+    """A row of the audit log is not what was written."""
+
+    code = "audit_broken"
+
+
+def append(
+    session: Session, *, actor: str, action: str, subject: str, now: float, **detail: Any
+) -> None:
+    """Add a row within the caller's ``store.write()``, so that act and record stand together.
+
+    ``actor`` is ``token:<name>``, ``device:<id>`` or ``hub``; ``action`` like ``device.revoke``.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.connection().execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    last = session.exec(select(Audit.hash).order_by(col(Audit.id).desc()).limit(1)).first()
+    row = Audit(
+        at=now,
+        actor=actor,
+        action=action,
+        subject=subject,
+        detail=detail,
+        previous=last or GENESIS,
+        hash="",
+    )
+    row.hash = seal(row)
+    session.add(row)
+    session.flush()
+
+
+def seal(row: Audit) -> str:
+    """The hash of a row: over the previous hash and every field but the id."""
+    fields = [row.previous, row.at, row.actor, row.action, row.subject, row.detail]
+    return sha256_hex(msgspec.json.encode(fields, order="deterministic"))
+
+
+def verify(rows: Iterable[Audit]) -> int:
+    """Check rows in order from the first; returns how many. Raises AuditBroken naming the row."""
+    previous = GENESIS
+    count = 0
+    for row in rows:
+        if row.previous != previous or row.hash != seal(row):
+            raise AuditBroken(f"audit row {row.id} ({row.action} {row.subject}) was changed")
+        previous = row.hash
+        count += 1
+    return count

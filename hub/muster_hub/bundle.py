@@ -1,0 +1,87 @@
+"""Packing files as a bundle, and finding every blob that a packed one needs."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from muster_protocol import manifest
+from muster_protocol.chunks import cut, index_of, parse_index, sha256_hex
+from muster_protocol.errors import ProtocolError
+from muster_protocol.limits import CHUNK_BYTES
+from muster_protocol.manifest import File, Manifest
+
+Put = Callable[[bytes | memoryview], object]
+"""Takes each chunk and index chunk, once."""
+
+
+def cut_file(path: Path, put: Put, *, name: str | None = None) -> File:
+    """Cut a file of any size, holding one chunk at a time, and return its manifest entry."""
+    whole = hashlib.sha256()
+    digests: list[str] = []
+    size_bytes = 0
+    with path.open("rb") as file:
+        while True:
+            chunk = file.read(CHUNK_BYTES)
+            if not chunk and digests:
+                break
+            whole.update(chunk)
+            size_bytes += len(chunk)
+            digests.append(sha256_hex(chunk))
+            put(chunk)
+            if len(chunk) < CHUNK_BYTES:
+                break
+    index: tuple[str, ...] = ()
+    if len(digests) > 1:
+        pieces = list(cut(index_of(digests)))
+        for piece in pieces:
+            put(piece)
+        index = tuple(sha256_hex(piece) for piece in pieces)
+    return File(name or path.name, size_bytes, whole.hexdigest(), index)
+
+
+def pack(files: Mapping[str, Path], put: Put, **fields: Any) -> bytes:
+    """Cut the files, hand every blob to ``put`` and return the encoded manifest, itself a blob.
+
+    ``fields`` are those of ``Manifest`` without ``files``. Raises ProtocolError. Example::
+
+        pack({"m.onnx": path, "golden.npz": golden}, blobs.put, model="m", version="1", …)
+    """
+    entries = tuple(cut_file(path, put, name=name) for name, path in sorted(files.items()))
+    encoded = manifest.encode(Manifest(files=entries, **fields))
+    put(encoded)
+    return encoded
+
+
+def chunks_of(entry: File, read: Callable[[str], bytes]) -> tuple[str, ...]:
+    """The chunks of a file, in order; ``read`` fetches its index chunks."""
+    if not entry.index:
+        return (entry.sha256,)
+    digests = parse_index(b"".join(read(name) for name in entry.index), entry.size_bytes)
+    return tuple(digests)
+
+
+def names(manifest_bytes: bytes, read: Callable[[str], bytes]) -> Iterator[str]:
+    """Every blob of a version in the order a device asks for them, the manifest first."""
+    yield sha256_hex(manifest_bytes)
+    for entry in manifest.decode(manifest_bytes).files:
+        yield from entry.index
+        yield from chunks_of(entry, read)
+
+
+def unpack(manifest_bytes: bytes, read: Callable[[str], bytes], directory: Path) -> Manifest:
+    """Write a version's files and ``manifest.json`` to a directory, each file's hash checked."""
+    parsed = manifest.decode(manifest_bytes)
+    (directory / "manifest.json").write_bytes(manifest_bytes)
+    for entry in parsed.files:
+        whole = hashlib.sha256()
+        with (directory / entry.path).open("xb") as file:
+            for name in chunks_of(entry, read):
+                chunk = read(name)
+                whole.update(chunk)
+                file.write(chunk)
+        if whole.hexdigest() != entry.sha256:
+            raise ProtocolError(
+                f"{parsed.model} {parsed.version}: the chunks of {entry.path} don't add up to it"
+            )
+    return parsed
