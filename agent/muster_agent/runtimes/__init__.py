@@ -7,6 +7,15 @@ from muster_agent.runtimes.base import (
     OutOfMemoryError,
     available,
     load,
+    prepare,
 )
 
-__all__ = ["Model", "ModelError", "NoRuntimeError", "OutOfMemoryError", "available", "load"]
+__all__ = [
+    "Model",
+    "ModelError",
+    "NoRuntimeError",
+    "OutOfMemoryError",
+    "available",
+    "load",
+    "prepare",
+]

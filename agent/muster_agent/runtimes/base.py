@@ -92,22 +92,36 @@ def provider_of(runtime: str) -> tuple[str, str] | None:
     return None
 
 
+def prepare(runtime: str) -> None:
+    """Import a runtime without loading a model, so that memory can be counted from there."""
+    module = _backend(runtime)
+    if module == "onnxruntime":
+        importlib.import_module("muster_agent.runtimes.onnx")
+    else:
+        importlib.import_module(f"{module}.interpreter")
+
+
 def load(runtime: str, path: Path, *, threads: int = 1) -> Model:
     """Load a model file; raises NoRuntimeError, OutOfMemoryError or ModelError.
 
     ``threads`` bounds the threads of one run.
     """
-    provider = provider_of(runtime)
-    if provider is None:
-        wanted = " or ".join(name for _, name in DISTRIBUTIONS.get(runtime, ())) or "a newer agent"
-        raise NoRuntimeError(f"no {runtime} runtime is installed here: install {wanted}")
-    if runtime == "onnx":
+    module = _backend(runtime)
+    if module == "onnxruntime":
         from muster_agent.runtimes.onnx import OnnxModel  # noqa: PLC0415  # imports the runtime
 
         return OnnxModel(path, threads=threads)
     from muster_agent.runtimes.tflite import TfliteModel  # noqa: PLC0415  # imports the runtime
 
-    return TfliteModel(path, module=provider[0], threads=threads)
+    return TfliteModel(path, module=module, threads=threads)
+
+
+def _backend(runtime: str) -> str:
+    provider = provider_of(runtime)
+    if provider is None:
+        wanted = " or ".join(name for _, name in DISTRIBUTIONS.get(runtime, ())) or "a newer agent"
+        raise NoRuntimeError(f"no {runtime} runtime is installed here: install {wanted}")
+    return provider[0]
 
 
 def shorten(error: BaseException, limit_chars: int = 300) -> str:

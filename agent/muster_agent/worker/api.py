@@ -1,12 +1,11 @@
 """The paths a worker answers: Open Inference Protocol V2, the repository index, and labels."""
 
+import importlib.metadata
 import re
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 
-from muster_agent import __version__
 from muster_agent.worker import oip
 from muster_agent.worker.engine import Engine, NoAnswer
 from muster_agent.worker.http1 import Request, Response
@@ -49,10 +48,11 @@ class InferenceApi:
         self._model = engine.manifest.model
         self._version = engine.manifest.version
         self._runtime = runtime
+        self._agent = importlib.metadata.version("muster-edge")
         self._wanted = frozenset(tensor.name for tensor in engine.manifest.outputs)
         self._infer_path = f"/v2/models/{self._model}/infer"
         self._metadata = msgspec.json.encode(self._describe())
-        self._fixed: dict[str, Callable[[], Response]] = {
+        self._fixed = {
             "/v2": self._server,
             "/v2/health/live": lambda: _ok({"live": True}),
             "/v2/health/ready": self._ready,
@@ -67,17 +67,14 @@ class InferenceApi:
         if path == "/v2/repository/index":
             return self._index(request) if request.method == "POST" else _method("POST")
         match = _MODEL_PATH.fullmatch(path)
-        if match is None:
-            return _error(404, f"nothing is served at {request.path}")
-        if match["model"] != self._model:
-            return _error(404, f"model {match['model']!r} is not served here")
-        if match["version"] not in {None, self._version}:
-            return _error(
-                404,
-                f"version {match['version']!r} of {self._model!r} is not served here; "
-                f"{self._version!r} is",
-            )
-        return self._model_call(request, match["verb"])
+        fault = f"nothing is served at {request.path}"
+        if match is not None and match["model"] != self._model:
+            fault = f"model {match['model']!r} is not served here; {self._model!r} is"
+        elif match is not None and match["version"] not in {None, self._version}:
+            fault = f"version {match['version']!r} is not served here; {self._version!r} is"
+        elif match is not None:
+            return self._model_call(request, match["verb"])
+        return _error(404, fault)
 
     def _model_call(self, request: Request, verb: str | None) -> Response:
         method = "POST" if verb in {"infer", "labels"} else "GET"
@@ -97,9 +94,7 @@ class InferenceApi:
         try:
             asked = oip.decode_request(request.body, _header_length(request))
             identifier = asked.id
-            if asked.outputs is not None and not self._wanted.issuperset(asked.outputs):
-                missing = sorted(set(asked.outputs) - self._wanted)[0]
-                raise oip.OipError(f"the model has no output {missing!r}")
+            self._check_wanted(asked)
         except oip.OipError as error:
             engine.refuse(identifier)
             return _error(error.status, str(error))
@@ -125,6 +120,11 @@ class InferenceApi:
         named = (("Inference-Header-Content-Length", str(header)),)
         return Response(200, body, named, "application/octet-stream")
 
+    def _check_wanted(self, asked: oip.InferRequest) -> None:
+        for name in asked.outputs or ():
+            if name not in self._wanted:
+                raise oip.OipError(f"the model has no output {name!r}")
+
     def _labels(self, request: Request) -> Response:
         try:
             given = msgspec.json.decode(request.body, type=_Labels).labels
@@ -141,7 +141,7 @@ class InferenceApi:
 
     def _server(self) -> Response:
         extensions = ["binary_tensor_data", "model_repository(index)", "muster_labels"]
-        return _ok({"name": "muster", "version": __version__, "extensions": extensions})
+        return _ok({"name": "muster", "version": self._agent, "extensions": extensions})
 
     def _ready(self) -> Response:
         ready = self._engine.model is not None

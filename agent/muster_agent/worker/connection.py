@@ -5,6 +5,8 @@ import socket
 from muster_agent.worker.http1 import Parser, Request
 from muster_agent.worker.slot_socket import HANDOVER_BYTES
 
+LINGER_SECONDS = 2.0
+
 
 class Connection:
     """State only; the server decides and does."""
@@ -19,6 +21,7 @@ class Connection:
         "finishing",
         "interest",
         "interest_changed",
+        "lingering",
         "out",
         "parser",
         "request",
@@ -37,6 +40,8 @@ class Connection:
         """The client has sent its last byte."""
         self.finishing = False
         """Closed as soon as ``out`` is written."""
+        self.lingering = False
+        """Said goodbye; what still comes is thrown away until the client closes."""
         self.close_after_answer = False
         self.closed = False
         self.interest = 0
@@ -75,5 +80,7 @@ class Connection:
 
     def overdue(self, now: float, seconds: float) -> bool:
         """A request begun but not whole, or an answer not taken, for longer than allowed."""
+        if self.lingering:
+            return now - self.since > LINGER_SECONDS
         waiting = bool(self.out) or (bool(self.parser.pending_bytes) and not self.busy)
         return waiting and now - self.since > seconds

@@ -2,13 +2,12 @@
 
 The worker serves it over a socket; a Python program on the device can hold one itself:
 
-    with Engine.open(bundle_directory) as engine:
+    with startup.open_engine(bundle_directory) as engine:
         answer = engine.infer({"x": np.zeros((1, 64), np.float32)})
 """
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -51,15 +50,6 @@ class Engine:
         self._monotonic_ns = monotonic_ns
         self._fixed_outputs = [tensor for tensor in manifest.outputs if is_recorded(tensor)]
         self._remembers = fallback is not None and fallback.remembers
-
-    @classmethod
-    def open(
-        cls, bundle: Path, *, runtime: str | None = None, ring: Ring | None = None
-    ) -> "Engine":
-        """Check and load a bundle's model in this process; raises startup.StartRefused."""
-        from muster_agent.worker import startup  # noqa: PLC0415  # start-up builds on this module
-
-        return startup.open_engine(bundle, runtime=runtime, ring=ring)
 
     def infer(self, inputs: Mapping[str, Array], *, identifier: str = "") -> Answer:
         """Answer one request of one or more batch elements, and record a row for each.

@@ -1,11 +1,13 @@
 """What answers when no model can: only what the signed manifest's fallback contract says."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from muster_agent.runtimes.base import NUMPY_TYPES, Array
-from muster_agent.worker.rows import Quality
+from muster_agent.worker.ring import Ring, RingError
+from muster_agent.worker.rows import ErrorKind, Quality, RowKind
 from muster_protocol.errors import ProtocolError
 from muster_protocol.manifest import Manifest
 
@@ -62,3 +64,23 @@ def constant_row(manifest: Manifest, name: str, values: list[float]) -> Array:
 
 def _repeated(row: Mapping[str, Array], rows: int) -> dict[str, Array]:
     return {name: np.repeat(array, rows, axis=0) for name, array in row.items()}
+
+
+def seed_last_good(contract: FallbackContract, manifest: Manifest, path: Path) -> None:
+    """Remember the last good answer that an earlier worker of the slot left in its ring.
+
+    A ring that is missing, unreadable or of other outputs leaves nothing to remember.
+    """
+    try:
+        ring = Ring.open(path)
+    except RingError:
+        return
+    with ring:
+        if ring.layout.outputs != manifest.outputs:
+            return
+        rows = ring.read(max(ring.published - ring.capacity_rows, 0), ring.capacity_rows).rows
+        good = (rows["kind"] == RowKind.INFERENCE) & (rows["quality"] == Quality.GOOD)
+        chosen = rows[good & (rows["error"] == ErrorKind.NONE)][-1:]
+        if len(chosen):
+            seconds = float(chosen["monotonic_ns"][0]) / 1e9
+            contract.remember(ring.layout.output_arrays(chosen), seconds)

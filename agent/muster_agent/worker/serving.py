@@ -63,6 +63,7 @@ class Server:
         self._draining = False
         self._accepting = False
         self._out_watched = False
+        self._taking = False
         self._running = True
         self.requests = 0
 
@@ -80,11 +81,14 @@ class Server:
         for connection in self._connections.values():
             connection.close_after_answer = False
         self._listen(on=True)
+        self._watch_handover(taking=True)
+        self._watch_out(on=False)
 
     def pause(self) -> None:
         """Take no more connections, finish what was begun, hand over the rest."""
         self._accepting, self._draining = False, True
         self._listen(on=False)
+        self._watch_handover(taking=False)
         self._drain()
 
     def stop(self) -> None:
@@ -122,14 +126,26 @@ class Server:
             self._drain()
 
     def _listen(self, *, on: bool) -> None:
-        if on == self._listening:
-            return
-        self._listening = on
-        for descriptor in [*self._listeners, *([self._in.fileno()] if self._in else [])]:
-            if on:
-                self._epoll.register(descriptor, select.EPOLLIN)
-            else:
-                self._epoll.unregister(descriptor)
+        if on != self._listening:
+            self._listening = on
+            for descriptor in self._listeners:
+                self._watch(descriptor, select.EPOLLIN if on else 0)
+
+    def _watch(self, descriptor: int, interest: int) -> None:
+        if interest:
+            self._epoll.register(descriptor, interest)
+        else:
+            self._epoll.unregister(descriptor)
+
+    def _watch_handover(self, *, taking: bool) -> None:
+        if self._in is not None and taking != self._taking:
+            self._taking = taking
+            self._watch(self._in.fileno(), select.EPOLLIN if taking else 0)
+
+    def _watch_out(self, *, on: bool) -> None:
+        if self._out is not None and on != self._out_watched:
+            self._out_watched = on
+            self._watch(self._out.fileno(), select.EPOLLOUT if on else 0)
 
     def _accept_from(self, listener: socket.socket) -> None:
         if not self._accepting:
@@ -156,7 +172,7 @@ class Server:
                 self._advance(connection)
 
     def _add(self, client: socket.socket, pending: bytes = b"") -> Connection:
-        client.setblocking(False)
+        client.settimeout(0.0)
         connection = Connection(client, pending, self._monotonic())
         self._connections[client.fileno()] = connection
         self._epoll.register(client.fileno(), select.EPOLLIN)
@@ -168,7 +184,10 @@ class Server:
     def _on_connection(self, connection: Connection, events: int) -> None:
         if events & select.EPOLLOUT:
             self._flush(connection)
-        if events & select.EPOLLIN and not connection.closed:
+        if connection.closed:
+            return
+        # While a request is being answered the rest stays in the kernel: that bounds the buffer.
+        if events & select.EPOLLIN and not connection.busy:
             self._receive(connection)
         elif events & _CLOSED:
             self._close(connection)
@@ -183,15 +202,19 @@ class Server:
             return
         if not data:
             connection.ended = True
-            if not connection.busy and not connection.out:
+            if connection.lingering or not connection.out:
                 self._close(connection)
-            return
-        connection.received(data, self._monotonic())
-        self._advance(connection)
+            else:
+                self._want(connection, connection.interest & ~select.EPOLLIN)
+        elif not connection.lingering:
+            connection.received(data, self._monotonic())
+            self._advance(connection)
 
     def _advance(self, connection: Connection) -> None:
         """Queue the connection when a whole request is there."""
-        if connection.busy or connection.closed or len(connection.out) > OUT_BYTES_MAX:
+        if connection.busy or connection.closed or connection.finishing:
+            return
+        if len(connection.out) > OUT_BYTES_MAX:
             return
         try:
             connection.request = connection.parser.next()
@@ -254,15 +277,13 @@ class Server:
             self._close(connection)
             return
         self._want(connection, select.EPOLLIN)
-        if connection.finishing or (connection.ended and not connection.busy):
+        if connection.finishing:
             self._finish(connection)
         elif not connection.busy and connection.interest_changed:
             self._advance(connection)
 
     def _want(self, connection: Connection, interest: int) -> None:
-        if connection.closed:
-            return
-        if len(connection.out) > OUT_BYTES_MAX or connection.finishing:
+        if connection.ended or len(connection.out) > OUT_BYTES_MAX:
             interest &= ~select.EPOLLIN
         connection.interest_changed = interest != connection.interest
         if connection.interest_changed:
@@ -270,12 +291,20 @@ class Server:
             connection.interest = interest
 
     def _finish(self, connection: Connection) -> None:
-        """Close after the last answer; unread bytes must not turn that into a reset."""
-        with contextlib.suppress(OSError):
+        """Say goodbye after the last answer.
+
+        Closing at once with bytes unread would reset the connection, and a reset can overtake
+        the answer; so what still comes is read and thrown away until the client closes.
+        """
+        if connection.ended or connection.lingering:
+            self._close(connection)
+            return
+        connection.lingering = True
+        connection.wrote(self._monotonic())
+        try:
             connection.client.shutdown(socket.SHUT_WR)
-            while connection.client.recv(RECEIVE_BYTES):
-                pass
-        self._close(connection)
+        except OSError:
+            self._close(connection)
 
     def _close(self, connection: Connection) -> None:
         if connection.closed:
@@ -313,20 +342,11 @@ class Server:
         else:
             connection.close_after_answer = True
 
-    def _watch_out(self, *, on: bool) -> None:
-        if self._out is None or on == self._out_watched:
-            return
-        self._out_watched = on
-        if on:
-            self._epoll.register(self._out.fileno(), select.EPOLLOUT)
-        else:
-            self._epoll.unregister(self._out.fileno())
-
     def _tick(self, now: float) -> None:
         self._on_tick(now)
         for connection in list(self._connections.values()):
             if connection.overdue(now, self._request_seconds):
-                if connection.out:
+                if connection.out or connection.lingering:
                     self._close(connection)
                 else:
                     self._reject(

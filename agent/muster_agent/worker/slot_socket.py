@@ -32,7 +32,7 @@ class SlotSockets:
             socket.AF_UNIX, socket.SOCK_SEQPACKET
         )
         for end in (self.handover_out, self.handover_in):
-            end.setblocking(False)
+            end.settimeout(0.0)
         self.handover_out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * HANDOVER_BYTES)
 
     @property
@@ -62,7 +62,7 @@ def open_listeners(path: Path, tcp_port: int | None = None) -> SlotSockets:
         if tcp_port is not None:
             listeners.append(_tcp(tcp_port))
         for listener in listeners:
-            listener.setblocking(False)
+            listener.settimeout(0.0)
             listener.listen(BACKLOG)
         return SlotSockets(path, tuple(listeners))
     except OSError as error:

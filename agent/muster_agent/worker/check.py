@@ -1,0 +1,107 @@
+"""The release check: ``python -m muster_agent.worker.check BUNDLE_DIR [--runtime NAME]``.
+
+Takes a bundle directory (``manifest.json`` plus files) through the very start-up that a device
+will put it through, each build in a worker of its own under its limits, and prints one line of
+JSON. Exit code 0: every build passed; 1: refused; 2: wrong usage.
+"""
+
+import argparse
+import queue
+import sys
+from pathlib import Path
+
+import msgspec
+
+from muster_agent.worker.bundle import StartRefused, read_manifest
+from muster_agent.worker.events import Facts, Failed, Ready, WorkerEvent
+from muster_agent.worker.process import WorkerProcess, WorkerSpec
+from muster_protocol.errors import Refusal
+from muster_protocol.manifest import Build, Manifest
+
+MARGIN_SECONDS = 30.0
+"""On top of the manifest's own start limit, before the check gives up on its worker."""
+
+
+class BuildVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    runtime: str
+    ok: bool
+    refusal: Refusal | None = None
+    detail: str = ""
+    facts: Facts | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the check prints."""
+
+    ok: bool
+    model: str = ""
+    version: str = ""
+    refusal: Refusal | None = None
+    """Why the bundle as a whole was refused: its manifest can't be read."""
+    detail: str = ""
+    builds: tuple[BuildVerdict, ...] = ()
+
+
+def check(bundle: Path, runtime: str | None = None) -> Verdict:
+    """Check every build of a bundle, or the one for ``runtime``."""
+    try:
+        manifest, sha256 = read_manifest(bundle)
+    except StartRefused as error:
+        return Verdict(ok=False, refusal=error.refusal, detail=str(error))
+    chosen = [build for build in manifest.builds if runtime in {None, build.runtime}]
+    builds = tuple(check_build(bundle, manifest, sha256, build) for build in chosen)
+    missing = "" if chosen else f"the manifest has no build for {runtime}"
+    return Verdict(
+        ok=bool(builds) and all(build.ok for build in builds),
+        model=manifest.model,
+        version=manifest.version,
+        refusal=None if chosen else Refusal.NO_RUNTIME,
+        detail=missing,
+        builds=builds,
+    )
+
+
+def check_build(bundle: Path, manifest: Manifest, sha256: str, build: Build) -> BuildVerdict:
+    """Start one worker that serves nobody, hear how it went, and stop it."""
+    events: queue.Queue[WorkerEvent] = queue.Queue()
+    spec = WorkerSpec(
+        worker_id=f"check-{build.runtime}",
+        bundle=bundle,
+        manifest=manifest,
+        manifest_sha256=sha256,
+        build=build,
+    )
+    worker = WorkerProcess(spec, events.put)
+    worker.start()
+    try:
+        event = events.get(timeout=manifest.start.wall_seconds + MARGIN_SECONDS)
+    except queue.Empty:
+        event = Failed(spec.worker_id, Refusal.START_TIMEOUT, "the worker never answered")
+    finally:
+        worker.stop(0.5)
+        worker.wait(MARGIN_SECONDS)
+    match event:
+        case Ready(facts=facts):
+            return BuildVerdict(runtime=build.runtime, ok=True, facts=facts)
+        case Failed(refusal=refusal, detail=detail):
+            return BuildVerdict(runtime=build.runtime, ok=False, refusal=refusal, detail=detail)
+    return BuildVerdict(
+        runtime=build.runtime, ok=False, refusal=Refusal.WORKER_DIED, detail=str(event)
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m muster_agent.worker.check",
+        description="Check a bundle as a device would before serving it.",
+    )
+    parser.add_argument("bundle", type=Path, help="directory with manifest.json and the files")
+    parser.add_argument("--runtime", choices=("onnx", "tflite"), help="check only this build")
+    options = parser.parse_args(arguments)
+    verdict = check(options.bundle, options.runtime)
+    sys.stdout.buffer.write(msgspec.json.encode(verdict) + b"\n")
+    return 0 if verdict.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

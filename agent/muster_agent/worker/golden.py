@@ -1,0 +1,101 @@
+"""Golden vectors: inputs and the outputs that a candidate must reproduce on this device."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from muster_agent.runtimes.base import NUMPY_TYPES, Array
+from muster_agent.worker.bundle import StartRefused
+from muster_agent.worker.tensors import shape_fits
+from muster_protocol.errors import Refusal
+from muster_protocol.manifest import Golden, Manifest, Tensor
+
+CASES_MAX = 10_000
+
+
+class Case(NamedTuple):
+    """One batch element: arrays by tensor name, their first dimension 1."""
+
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+
+
+def read(path: Path, manifest: Manifest) -> list[Case]:
+    """Cases of the bundle's ``.npz``; raises StartRefused (GOLDEN_MISMATCH) for an unfit file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            inputs = {each.name: _array(arrays, "input", each) for each in manifest.inputs}
+            outputs = {each.name: _array(arrays, "output", each) for each in manifest.outputs}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _unfit(f"the golden vectors can't be read: {error}") from None
+    counts = {len(array) for array in (*inputs.values(), *outputs.values())}
+    if len(counts) != 1 or not 0 < next(iter(counts)) <= CASES_MAX:
+        raise _unfit(f"the golden vectors have {sorted(counts)} cases; 1 to {CASES_MAX}, all equal")
+    return [
+        Case(
+            {tensor.name: _element(tensor, inputs[tensor.name], row) for tensor in manifest.inputs},
+            {name: array[row : row + 1] for name, array in outputs.items()},
+        )
+        for row in range(counts.pop())
+    ]
+
+
+def compare(got: dict[str, Array], case: Case, rule: Golden) -> str | None:
+    """What is wrong with an answer, in words, or None. Equal values pass, infinite ones too."""
+    for name, want in case.outputs.items():
+        found = got[name]
+        if found.shape != want.shape and found.shape != want.shape[1:]:
+            return f"output {name!r} has shape {list(found.shape)}, expected {list(want.shape)}"
+        found = found.reshape(want.shape)
+        if found.dtype.kind == "O":
+            if not np.array_equal(found, want):
+                return f"output {name!r} differs"
+            continue
+        worst = _worst(found, want, rule)
+        if worst is not None:
+            return f"output {name!r}: {worst}"
+    return None
+
+
+def _worst(found: Array, want: Array, rule: Golden) -> str | None:
+    left, right = found.astype(np.float64), want.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(left - right)
+        passed = (left == right) | (off <= rule.atol + rule.rtol * np.abs(right))
+    if passed.all():
+        return None
+    place = np.argmax(np.where(passed, -1.0, np.nan_to_num(off, nan=np.inf)))
+    return (
+        f"got {left.flat[place]:.6g}, expected {right.flat[place]:.6g} "
+        f"(tolerance {rule.atol:g} + {rule.rtol:g}·|expected|); "
+        f"{int((~passed).sum())} of {passed.size} values differ"
+    )
+
+
+def _array(arrays: "np.lib.npyio.NpzFile", kind: str, tensor: Tensor) -> Array:
+    key = f"{kind}:{tensor.name}"
+    if key not in arrays:
+        raise _unfit(f"the golden vectors have no array {key!r}")
+    array: Array = arrays[key]
+    if tensor.datatype == "BYTES" and array.dtype.kind == "S":
+        array = array.astype(object)
+    if array.dtype != NUMPY_TYPES[tensor.datatype]:
+        raise _unfit(f"golden array {key!r} is {array.dtype}, the tensor is {tensor.datatype}")
+    declared = (-1, *tensor.shape[1:])
+    if not shape_fits(declared, array.shape):
+        raise _unfit(
+            f"golden array {key!r} has shape {list(array.shape)}, expected {list(declared)}"
+        )
+    return array
+
+
+def _element(tensor: Tensor, array: Array, row: int) -> Array:
+    element = np.ascontiguousarray(array[row : row + 1])
+    return element if tensor.shape else element.reshape(())
+
+
+def _unfit(message: str) -> StartRefused:
+    return StartRefused(Refusal.GOLDEN_MISMATCH, message)

@@ -1,0 +1,220 @@
+"""The worker process: ``python -m muster_agent.worker.main --control FD``.
+
+Started by the supervisor only. It confines itself, proves the model, says so, and serves until it
+is told to stop or the supervisor goes away.
+"""
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+
+from muster_agent import runtimes
+from muster_agent.worker import control, limits, startup
+from muster_agent.worker.api import InferenceApi
+from muster_agent.worker.bundle import StartRefused, choose_build, read_manifest
+from muster_agent.worker.control import Accept, Pause, Start, Stop
+from muster_agent.worker.engine import Engine
+from muster_agent.worker.events import Counters, Facts
+from muster_agent.worker.fallback import FallbackContract, seed_last_good
+from muster_agent.worker.ring import Ring, RingError
+from muster_agent.worker.serving import Server
+from muster_protocol.errors import ProtocolError, Refusal
+from muster_protocol.manifest import Manifest
+
+HEARTBEAT_SECONDS = 1.0
+REFUSED_EXIT = 3
+
+
+class Channel:
+    """The worker's end of the control channel."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._reader = control.LineReader()
+        self._lines: list[bytes] = []
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def send(self, message: control.Reply) -> None:
+        try:
+            self._end.sendall(control.encode(message))
+        except OSError:
+            raise SystemExit("the supervisor has gone") from None
+
+    def first(self) -> Start:
+        """Wait for the Start command."""
+        while not self._lines:
+            data = self._end.recv(65536)
+            if not data:
+                raise SystemExit("the supervisor has gone")
+            self._lines += self._reader.feed(data)
+        command = control.decode_command(self._lines.pop(0))
+        if not isinstance(command, Start):
+            raise SystemExit("the first command must be start")
+        return command
+
+    def commands(self) -> list[control.Command]:
+        """Commands that have come; raises EOFError when the supervisor has gone."""
+        data = self._end.recv(65536)
+        if not data:
+            raise EOFError
+        lines = self._lines + self._reader.feed(data)
+        self._lines = []
+        return [control.decode_command(line) for line in lines]
+
+
+class Worker:
+    """Wires channel, engine and server together."""
+
+    def __init__(self, channel: Channel, start: Start, engine: Engine) -> None:
+        self._channel = channel
+        self._engine = engine
+        self._request_seconds = start.request_seconds
+        self._beat_at = 0.0
+        self._stop_at: float | None = None
+        self._stop_grace: float | None = None
+        self._server = Server(
+            InferenceApi(engine, start.runtime),
+            tuple(socket.socket(fileno=each) for each in start.listeners),
+            handover_out=_inherited(start.handover_out),
+            handover_in=_inherited(start.handover_in),
+            request_seconds=start.request_seconds,
+            on_drained=self._drained,
+            on_tick=self._tick,
+        )
+
+    def run(self) -> None:
+        self._server.watch(self._channel.fileno(), self._on_command)
+        self._server.run()
+
+    def _on_command(self) -> None:
+        try:
+            commands = self._channel.commands()
+        except (EOFError, OSError):
+            self._server.stop()
+            return
+        for command in commands:
+            match command:
+                case Accept():
+                    self._server.accept()
+                case Pause():
+                    self._server.pause()
+                case Stop(grace_seconds=seconds):
+                    self._stop_grace = seconds
+                    self._server.pause()
+                case Start():
+                    raise ProtocolError("start was sent twice")
+                case _ as unreachable:
+                    assert_never(unreachable)
+
+    def _drained(self) -> None:
+        self._channel.send(control.IsDrained())
+        if self._stop_grace is not None:
+            self._server.stop()
+
+    def _tick(self, now: float) -> None:
+        # A loop that is stuck, in a model or anywhere else, is killed by the kernel.
+        limits.rearm(self._request_seconds)
+        if self._stop_grace is not None:
+            self._stop_at = now + self._stop_grace if self._stop_at is None else self._stop_at
+            if now >= self._stop_at:
+                self._server.stop()
+        if now >= self._beat_at:
+            self._beat_at = now + HEARTBEAT_SECONDS
+            self._channel.send(control.Beat(self._counters()))
+
+    def _counters(self) -> Counters:
+        recorder = self._engine.recorder
+        latencies = recorder.ring.latencies_us() if recorder.ring else np.empty(0, np.uint32)
+        p50, p95 = np.percentile(latencies, [50, 95]) if len(latencies) else (0.0, 0.0)
+        return Counters(
+            inferences=recorder.inferences,
+            errors=recorder.errors,
+            invalid=recorder.invalid,
+            fallbacks=recorder.fallbacks,
+            labels=recorder.labels,
+            connections=self._server.connections,
+            rss_bytes=limits.resident_bytes(),
+            latency_p50_us=int(p50),
+            latency_p95_us=int(p95),
+        )
+
+
+def begin(start: Start) -> tuple[Engine, Facts]:
+    """The engine this worker serves, proved; raises StartRefused."""
+    manifest, sha256 = read_manifest(Path(start.bundle), start.manifest_sha256)
+    model, facts = None, Facts()
+    try:
+        ring = Ring.open(Path(start.ring), writable=True) if start.ring is not None else None
+    except RingError as error:
+        raise StartRefused(Refusal.NO_SPACE, f"the ring can't be used: {error}") from None
+    if start.runtime is not None:
+        build = choose_build(manifest, start.runtime, ())
+        try:
+            runtimes.prepare(start.runtime)
+        except (runtimes.NoRuntimeError, ImportError) as error:
+            raise StartRefused(Refusal.NO_RUNTIME, str(error)) from None
+        limits.confine_memory(build.memory_bytes)
+        limits.confine_cpu(manifest.start.cpu_seconds)
+        model, facts = startup.prove(Path(start.bundle), manifest, build, threads=start.threads)
+        limits.lift_cpu()
+    engine = Engine(
+        manifest,
+        model,
+        manifest_sha256=sha256,
+        ring=ring,
+        fallback=_fallback(start, manifest),
+    )
+    return engine, facts
+
+
+def _fallback(start: Start, manifest: Manifest) -> FallbackContract | None:
+    if start.fallback is None:
+        return None
+    try:
+        contract = FallbackContract(manifest, start.fallback)
+    except ProtocolError as error:
+        raise StartRefused(Refusal.MALFORMED, str(error)) from None
+    if start.previous_ring is not None and contract.remembers:
+        seed_last_good(contract, manifest, Path(start.previous_ring))
+    return contract
+
+
+def _inherited(descriptor: int | None) -> socket.socket | None:
+    return None if descriptor is None else socket.socket(fileno=descriptor)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="A Muster worker; started by the supervisor.")
+    parser.add_argument("--control", type=int, required=True, metavar="FD")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    end = socket.socket(fileno=options.control)
+    channel = Channel(end)
+    start = channel.first()
+    limits.die_with_parent(start.supervisor)
+    for descriptor in (options.control, *start.descriptors()):
+        os.set_inheritable(descriptor, False)  # noqa: FBT003  # takes no keyword
+    try:
+        engine, facts = begin(start)
+        worker = Worker(channel, start, engine)
+    except StartRefused as error:
+        channel.send(control.Refused(error.refusal, str(error)))
+        return REFUSED_EXIT
+    except MemoryError:
+        channel.send(control.Refused(Refusal.NO_MEMORY, "out of memory while starting"))
+        return REFUSED_EXIT
+    channel.send(control.IsReady(facts))
+    worker.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
