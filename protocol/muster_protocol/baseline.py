@@ -66,7 +66,7 @@ class Baseline:
     features: tuple[Feature, ...]
     bins: tuple[Bins, ...]
     digest: str
-    """SHA-256 of the file, in hexadecimal."""
+    """SHA-256 of the content before compression, in hexadecimal: the same after re-encoding."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -137,17 +137,13 @@ def fit(tensors: Tensors, features: Sequence[Feature]) -> Baseline:
         feature = extractor.features[index]
         bins[index] = _fit_categories(feature.name, values, boolean=feature.kind == "boolean")
     fitted = tuple(entry for entry in bins if entry is not None)
-    file = _pack(extractor.features, fitted)
-    return Baseline(extractor.features, fitted, hashlib.sha256(file).hexdigest())
+    packed = _pack(extractor.features, fitted)
+    return Baseline(extractor.features, fitted, hashlib.sha256(packed).hexdigest())
 
 
 def encode(baseline: Baseline) -> bytes:
     """The bundle's file; raises LimitError when over ``BASELINE_BYTES_MAX``."""
-    return _pack(baseline.features, baseline.bins)
-
-
-def _pack(features: tuple[Feature, ...], bins: tuple[Bins, ...]) -> bytes:
-    packed = zlib.compress(msgspec.msgpack.encode(_File(FORMAT, features, bins)), 9)
+    packed = zlib.compress(_pack(baseline.features, baseline.bins), 9)
     data = MAGIC + bytes([FORMAT]) + packed
     if len(data) > limits.BASELINE_BYTES_MAX:
         raise LimitError(
@@ -155,6 +151,10 @@ def _pack(features: tuple[Feature, ...], bins: tuple[Bins, ...]) -> bytes:
             "watch fewer features"
         )
     return data
+
+
+def _pack(features: tuple[Feature, ...], bins: tuple[Bins, ...]) -> bytes:
+    return msgspec.msgpack.encode(_File(FORMAT, features, bins))
 
 
 def decode(data: bytes) -> Baseline:
@@ -181,7 +181,7 @@ def decode(data: bytes) -> Baseline:
         raise ProtocolError(f"a baseline of {len(file.features)} features bins {len(file.bins)}")
     for feature, bins in zip(file.features, file.bins, strict=True):
         _check_bins(feature, bins)
-    return Baseline(file.features, file.bins, hashlib.sha256(data).hexdigest())
+    return Baseline(file.features, file.bins, hashlib.sha256(packed).hexdigest())
 
 
 def _check_bins(feature: Feature, bins: Bins) -> None:

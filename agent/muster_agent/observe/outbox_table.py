@@ -1,0 +1,234 @@
+"""The outbox's tables: rows by stream, sequences, running totals, and the baselines rows need."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import get_args
+
+from muster_agent.observe.merging import Mergeable
+from muster_protocol.messages import Row, Stream
+
+STREAMS: tuple[Stream, ...] = get_args(Stream)
+"""In the order in which they are sent."""
+EPOCH_BYTES = 16
+ROW_OVERHEAD_BYTES = 64
+"""What SQLite and its index take beside the payload."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS outbox_row (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, manifest TEXT NOT NULL,
+    windows INTEGER NOT NULL, sequence INTEGER, payload BLOB NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS outbox_sequence ON outbox_row (stream, sequence);
+CREATE INDEX IF NOT EXISTS outbox_manifest ON outbox_row (manifest);
+CREATE TABLE IF NOT EXISTS outbox_stream (
+    stream TEXT PRIMARY KEY, epoch BLOB NOT NULL, assigned INTEGER NOT NULL DEFAULT 0,
+    rows INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
+    merged INTEGER NOT NULL DEFAULT 0, dropped INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS outbox_baseline (manifest TEXT PRIMARY KEY, file BLOB NOT NULL)
+"""
+
+
+@dataclass(frozen=True)
+class StreamTotals:
+    epoch: bytes
+    assigned: int
+    """Last sequence given to a row of this epoch."""
+    rows: int
+    bytes: int
+    merged: int
+    dropped: int
+
+
+class OutboxTable:
+    """Plain statements; every one that writes joins an open transaction, or makes its own."""
+
+    def __init__(self, connection: sqlite3.Connection, new_epoch: Callable[[int], bytes]) -> None:
+        self._connection = connection
+        self._new_epoch = new_epoch
+        with self.transaction():
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            for stream in STREAMS:
+                connection.execute(
+                    "INSERT OR IGNORE INTO outbox_stream (stream, epoch) VALUES (?, ?)",
+                    (stream, new_epoch(EPOCH_BYTES)),
+                )
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        if self._connection.in_transaction:
+            yield
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.OperationalError):  # SQLite may have rolled back by itself
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def totals(self, stream: Stream) -> StreamTotals:
+        row = self._connection.execute(
+            "SELECT epoch, assigned, rows, bytes, merged, dropped FROM outbox_stream "
+            "WHERE stream = ?",
+            (stream,),
+        ).fetchone()
+        return StreamTotals(*row)
+
+    def size_bytes(self) -> int:
+        """All that counts towards the outbox's bound."""
+        (files,) = self._connection.execute(
+            "SELECT COALESCE(SUM(LENGTH(file)), 0) FROM outbox_baseline"
+        ).fetchone()
+        return int(files) + sum(self.totals(stream).bytes for stream in STREAMS)
+
+    def insert(self, stream: Stream, manifest: str, windows: int, payload: bytes) -> None:
+        with self.transaction():
+            self._connection.execute(
+                "INSERT INTO outbox_row (stream, manifest, windows, payload) VALUES (?, ?, ?, ?)",
+                (stream, manifest, windows, payload),
+            )
+            self._grow(stream, 1, len(payload) + ROW_OVERHEAD_BYTES)
+
+    def in_flight(self, stream: Stream) -> list[tuple[int, int]]:
+        """(sequence, payload bytes), rising."""
+        return self._connection.execute(
+            "SELECT sequence, LENGTH(payload) FROM outbox_row "
+            "WHERE stream = ? AND sequence IS NOT NULL ORDER BY sequence",
+            (stream,),
+        ).fetchall()
+
+    def launch(self, stream: Stream, rows_max: int) -> list[tuple[int, int]]:
+        """Give the oldest waiting rows their sequences, durably; (sequence, payload bytes)."""
+        waiting = self._connection.execute(
+            "SELECT id, LENGTH(payload) FROM outbox_row "
+            "WHERE stream = ? AND sequence IS NULL ORDER BY id LIMIT ?",
+            (stream, rows_max),
+        ).fetchall()
+        if not waiting:
+            return []
+        with self.transaction():
+            first = self.totals(stream).assigned + 1
+            self._connection.executemany(
+                "UPDATE outbox_row SET sequence = ? WHERE id = ?",
+                [(first + place, identifier) for place, (identifier, _) in enumerate(waiting)],
+            )
+            self._connection.execute(
+                "UPDATE outbox_stream SET assigned = ? WHERE stream = ?",
+                (first + len(waiting) - 1, stream),
+            )
+        return [(first + place, size) for place, (_, size) in enumerate(waiting)]
+
+    def rows(self, stream: Stream, sequences: list[int]) -> list[Row]:
+        """Rows in flight, by rising sequence."""
+        found = self._connection.execute(
+            "SELECT sequence, payload FROM outbox_row "
+            "WHERE stream = ? AND sequence BETWEEN ? AND ? ORDER BY sequence",
+            (stream, sequences[0], sequences[-1]),
+        )
+        wanted = set(sequences)
+        return [Row(*row) for row in found if row[0] in wanted]
+
+    def delete_up_to(self, stream: Stream, sequence: int) -> int:
+        """Delete rows in flight up to a sequence; returns how many."""
+        with self.transaction():
+            gone = self._connection.execute(
+                "DELETE FROM outbox_row WHERE stream = ? AND sequence <= ? "
+                "RETURNING LENGTH(payload)",
+                (stream, sequence),
+            ).fetchall()
+            size = sum(row[0] for row in gone) + len(gone) * ROW_OVERHEAD_BYTES
+            self._grow(stream, -len(gone), -size)
+        return len(gone)
+
+    def renew_epoch(self, stream: Stream) -> None:
+        """Begin a new numbering; nothing may be in flight."""
+        self._connection.execute(
+            "UPDATE outbox_stream SET epoch = ?, assigned = 0 WHERE stream = ?",
+            (self._new_epoch(EPOCH_BYTES), stream),
+        )
+
+    def drop_oldest(self, stream: Stream) -> bool:
+        """Give up the oldest waiting row and count it; False when none waits."""
+        with self.transaction():
+            gone = self._connection.execute(
+                "DELETE FROM outbox_row WHERE id = (SELECT MIN(id) FROM outbox_row "
+                "WHERE stream = ? AND sequence IS NULL) RETURNING LENGTH(payload)",
+                (stream,),
+            ).fetchall()
+            if gone:
+                self._grow(stream, -1, -(gone[0][0] + ROW_OVERHEAD_BYTES))
+                self._connection.execute(
+                    "UPDATE outbox_stream SET dropped = dropped + 1 WHERE stream = ?", (stream,)
+                )
+        return bool(gone)
+
+    def mergeable(self) -> list[Mergeable]:
+        """Waiting summaries in order of time."""
+        return [
+            Mergeable(*row)
+            for row in self._connection.execute(
+                "SELECT id, manifest, windows, LENGTH(payload) FROM outbox_row "
+                "WHERE stream = 'summary' AND sequence IS NULL ORDER BY id"
+            )
+        ]
+
+    def payload(self, row: Mergeable) -> bytes:
+        (payload,) = self._connection.execute(
+            "SELECT payload FROM outbox_row WHERE id = ?", (row.id,)
+        ).fetchone()
+        return bytes(payload)
+
+    def replace_pair(
+        self, first: Mergeable, second: Mergeable, windows: int, payload: bytes
+    ) -> None:
+        """Put the merged row in the first one's place."""
+        with self.transaction():
+            self._connection.execute("DELETE FROM outbox_row WHERE id = ?", (second.id,))
+            self._connection.execute(
+                "UPDATE outbox_row SET payload = ?, windows = ? WHERE id = ?",
+                (payload, windows, first.id),
+            )
+            self._grow(
+                "summary", -1, len(payload) - first.bytes - second.bytes - ROW_OVERHEAD_BYTES
+            )
+            self._connection.execute(
+                "UPDATE outbox_stream SET merged = merged + 1 WHERE stream = 'summary'"
+            )
+
+    def baseline(self, manifest: str) -> bytes | None:
+        row = self._connection.execute(
+            "SELECT file FROM outbox_baseline WHERE manifest = ?", (manifest,)
+        ).fetchone()
+        return row[0] if row else None
+
+    def has_baseline(self, manifest: str) -> bool:
+        return bool(
+            self._connection.execute(
+                "SELECT 1 FROM outbox_baseline WHERE manifest = ?", (manifest,)
+            ).fetchone()
+        )
+
+    def put_baseline(self, manifest: str, file: bytes) -> None:
+        """Keep a baseline, and forget those that no row needs any more."""
+        with self.transaction():
+            self._connection.execute(
+                "DELETE FROM outbox_baseline "
+                "WHERE manifest NOT IN (SELECT manifest FROM outbox_row)"
+            )
+            self._connection.execute(
+                "INSERT OR REPLACE INTO outbox_baseline (manifest, file) VALUES (?, ?)",
+                (manifest, file),
+            )
+
+    def _grow(self, stream: Stream, rows: int, size: int) -> None:
+        self._connection.execute(
+            "UPDATE outbox_stream SET rows = rows + ?, bytes = bytes + ? WHERE stream = ?",
+            (rows, size, stream),
+        )
