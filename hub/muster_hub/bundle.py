@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from muster_protocol import manifest
 from muster_protocol.chunks import cut, index_of, parse_index, sha256_hex
@@ -15,29 +15,28 @@ Put = Callable[[bytes | memoryview], object]
 """Takes each chunk and index chunk, once."""
 
 
-def cut_file(path: Path, put: Put, *, name: str | None = None) -> File:
+def cut_file(name: str, file: BinaryIO, put: Put) -> File:
     """Cut a file of any size, holding one chunk at a time, and return its manifest entry."""
     whole = hashlib.sha256()
     digests: list[str] = []
     size_bytes = 0
-    with path.open("rb") as file:
-        while True:
-            chunk = file.read(CHUNK_BYTES)
-            if not chunk and digests:
-                break
-            whole.update(chunk)
-            size_bytes += len(chunk)
-            digests.append(sha256_hex(chunk))
-            put(chunk)
-            if len(chunk) < CHUNK_BYTES:
-                break
+    while True:
+        chunk = file.read(CHUNK_BYTES)
+        if not chunk and digests:
+            break
+        whole.update(chunk)
+        size_bytes += len(chunk)
+        digests.append(sha256_hex(chunk))
+        put(chunk)
+        if len(chunk) < CHUNK_BYTES:
+            break
     index: tuple[str, ...] = ()
     if len(digests) > 1:
         pieces = list(cut(index_of(digests)))
         for piece in pieces:
             put(piece)
         index = tuple(sha256_hex(piece) for piece in pieces)
-    return File(name or path.name, size_bytes, whole.hexdigest(), index)
+    return File(name, size_bytes, whole.hexdigest(), index)
 
 
 def pack(files: Mapping[str, Path], put: Put, **fields: Any) -> bytes:
@@ -47,8 +46,11 @@ def pack(files: Mapping[str, Path], put: Put, **fields: Any) -> bytes:
 
         pack({"m.onnx": path, "golden.npz": golden}, blobs.put, model="m", version="1", …)
     """
-    entries = tuple(cut_file(path, put, name=name) for name, path in sorted(files.items()))
-    encoded = manifest.encode(Manifest(files=entries, **fields))
+    entries = []
+    for name, path in sorted(files.items()):
+        with path.open("rb") as file:
+            entries.append(cut_file(name, file, put))
+    encoded = manifest.encode(Manifest(files=tuple(entries), **fields))
     put(encoded)
     return encoded
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -32,9 +33,9 @@ class Broker(Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
     """``mqtts://host:port`` of an external broker; empty: the hub runs Mosquitto itself."""
     public_host: str = ""
-    """The host name devices are told; default: the first of ``names``."""
+    """The host name devices are told; default: that of ``url``, or the first of ``names``."""
     public_port: Port | None = None
-    """The port devices are told; default: ``port``."""
+    """The port devices are told; default: that of ``url``, or ``port``."""
 
 
 class Directives(Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,8 +77,9 @@ class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def broker_public(self) -> tuple[str, int]:
         """Host and port that an enrolling device is told."""
-        port = self.broker.public_port or self.broker.port
-        return self.broker.public_host or self.names[0], port
+        external = urlsplit(self.broker.url)
+        host = self.broker.public_host or external.hostname or self.names[0]
+        return host, self.broker.public_port or external.port or self.broker.port
 
     @property
     def tuf(self) -> Path:

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 from sqlmodel import Session, col, select
@@ -96,7 +97,7 @@ class Releases:
 
     # Steps
 
-    def push(self, manifest_bytes: bytes, files: Mapping[str, Path], actor: str) -> Version:
+    def push(self, manifest_bytes: bytes, files: Mapping[str, BinaryIO], actor: str) -> Version:
         """Keep an upload. The same content again is the same version; other content is refused,
         except in place of a rejected one. Raises Invalid, Conflict, ProtocolError."""
         parsed = manifest.decode(manifest_bytes)
@@ -181,15 +182,15 @@ class Releases:
         if signed:
             self._released()
 
-    def _keep(self, parsed: Manifest, files: Mapping[str, Path]) -> None:
+    def _keep(self, parsed: Manifest, files: Mapping[str, BinaryIO]) -> None:
         """Cut the files into blobs; raises Invalid when they aren't those of the manifest."""
         listed = {entry.path: entry for entry in parsed.files}
         odd = sorted(listed.keys() ^ files.keys())
         if odd:
             what = "missing from the upload" if odd[0] in listed else "not in the manifest"
             raise Invalid(f"{odd[0]!r} is {what}")
-        for name, path in files.items():
-            if bundle.cut_file(path, self._blobs.put, name=name) != listed[name]:
+        for name, file in files.items():
+            if bundle.cut_file(name, file, self._blobs.put) != listed[name]:
                 raise Invalid(f"{name!r} is not the file that the manifest describes")
 
     def _record(

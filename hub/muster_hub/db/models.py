@@ -48,11 +48,8 @@ class Device(Table, table=True):
     created: float
     approved: bool = True
     revoked: bool = False
-    certificate_serial: str | None = Field(default=None, max_length=HEX, unique=True)
-    certificate_fingerprint: str | None = Field(default=None, max_length=HEX)
     certificate_expires: float | None = None
-    key_fingerprint: str | None = Field(default=None, max_length=HEX)
-
+    """Of the newest; all of them are in ``certificate``."""
     online: bool = False
     online_changed: float | None = None
     last_seen: float | None = None
@@ -62,15 +59,16 @@ class Device(Table, table=True):
     """``messages.Report`` as plain values."""
 
 
-class RevokedCertificate(Table, table=True):
-    """What the CRL lists. Rows stay until the certificate would have expired anyway."""
-
-    __tablename__ = "revoked_certificate"
+class Certificate(Table, table=True):
+    """Every certificate a device was given; the CRL lists those revoked and not yet expired."""
 
     serial: str = Field(primary_key=True, max_length=HEX)
-    device: str = Field(foreign_key="device.id")
-    revoked: float
+    device: str = Field(foreign_key="device.id", index=True)
+    key_fingerprint: str = Field(max_length=HEX)
+    pem: str
+    issued: float
     expires: float
+    revoked: float | None = None
 
 
 class EnrolToken(Table, table=True):

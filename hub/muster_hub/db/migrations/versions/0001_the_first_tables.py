@@ -45,17 +45,13 @@ def upgrade() -> None:
         sa.Column("created", sa.Float(), nullable=False),
         sa.Column("approved", sa.Boolean(), nullable=False),
         sa.Column("revoked", sa.Boolean(), nullable=False),
-        sa.Column("certificate_serial", sa.String(length=64), nullable=True),
-        sa.Column("certificate_fingerprint", sa.String(length=64), nullable=True),
         sa.Column("certificate_expires", sa.Float(), nullable=True),
-        sa.Column("key_fingerprint", sa.String(length=64), nullable=True),
         sa.Column("online", sa.Boolean(), nullable=False),
         sa.Column("online_changed", sa.Float(), nullable=True),
         sa.Column("last_seen", sa.Float(), nullable=True),
         sa.Column("reported", sa.Float(), nullable=True),
         sa.Column("report", sa.JSON(none_as_null=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_device")),
-        sa.UniqueConstraint("certificate_serial", name=op.f("uq_device_certificate_serial")),
     )
     op.create_table(
         "enrol_token",
@@ -128,6 +124,21 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "certificate",
+        sa.Column("serial", sa.String(length=64), nullable=False),
+        sa.Column("device", sa.String(), nullable=False),
+        sa.Column("key_fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("pem", sa.String(), nullable=False),
+        sa.Column("issued", sa.Float(), nullable=False),
+        sa.Column("expires", sa.Float(), nullable=False),
+        sa.Column("revoked", sa.Float(), nullable=True),
+        sa.ForeignKeyConstraint(["device"], ["device.id"], name=op.f("fk_certificate_device")),
+        sa.PrimaryKeyConstraint("serial", name=op.f("pk_certificate")),
+    )
+    with op.batch_alter_table("certificate", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_certificate_device"), ["device"], unique=False)
+
+    op.create_table(
         "directive",
         sa.Column("device", sa.String(), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
@@ -185,17 +196,6 @@ def upgrade() -> None:
     with op.batch_alter_table("event", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_event_device_id"), ["device", "id"], unique=False)
 
-    op.create_table(
-        "revoked_certificate",
-        sa.Column("serial", sa.String(length=64), nullable=False),
-        sa.Column("device", sa.String(), nullable=False),
-        sa.Column("revoked", sa.Float(), nullable=False),
-        sa.Column("expires", sa.Float(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["device"], ["device.id"], name=op.f("fk_revoked_certificate_device")
-        ),
-        sa.PrimaryKeyConstraint("serial", name=op.f("pk_revoked_certificate")),
-    )
     op.create_table(
         "stream",
         sa.Column("device", sa.String(), nullable=False),
@@ -354,7 +354,6 @@ def downgrade() -> None:
 
     op.drop_table("summary_window")
     op.drop_table("stream")
-    op.drop_table("revoked_certificate")
     with op.batch_alter_table("event", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_event_device_id"))
 
@@ -362,6 +361,10 @@ def downgrade() -> None:
     op.drop_table("enrol_binding")
     op.drop_table("drift_state")
     op.drop_table("directive")
+    with op.batch_alter_table("certificate", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_certificate_device"))
+
+    op.drop_table("certificate")
     with op.batch_alter_table("alert", schema=None) as batch_op:
         batch_op.drop_index(
             "uq_alert_key_unresolved",
