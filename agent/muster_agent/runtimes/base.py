@@ -5,7 +5,7 @@ The supervisor asks ``available`` and never imports a runtime; a worker calls ``
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -122,6 +122,16 @@ def _backend(runtime: str) -> str:
         wanted = " or ".join(name for _, name in DISTRIBUTIONS.get(runtime, ())) or "a newer agent"
         raise NoRuntimeError(f"no {runtime} runtime is installed here: install {wanted}")
     return provider[0]
+
+
+def shape_fits(declared: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether ``shape`` is an instance of a declared shape; a variable dimension is at least 1."""
+    if len(declared) != len(shape):
+        return False
+    for want, got in zip(declared, shape, strict=True):  # all() is twice as slow
+        if want != got and (want != -1 or got < 1):
+            return False
+    return True
 
 
 def shorten(error: BaseException, limit_chars: int = 300) -> str:

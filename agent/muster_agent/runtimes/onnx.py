@@ -84,12 +84,12 @@ def _translated(error: Exception, what: str) -> ModelError:
 
 
 def _decoded(array: Array) -> Array:
-    texts = [bytes(item).decode("utf-8", "surrogateescape") for item in array.ravel()]
+    texts = [bytes(item).decode() for item in array.ravel()]
     return np.array(texts, NUMPY_TYPES["BYTES"]).reshape(array.shape)
 
 
 def _encoded(array: Array) -> Array:
-    items = [str(item).encode("utf-8", "surrogateescape") for item in array.ravel()]
+    items = [str(item).encode() for item in array.ravel()]
     made = np.empty(len(items), NUMPY_TYPES["BYTES"])
     made[:] = items
     return made.reshape(array.shape)

@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from muster_agent.runtimes.base import NUMPY_TYPES, Array, ModelError, OutOfMemoryError, shorten
+from muster_agent.runtimes.base import (
+    NUMPY_TYPES,
+    Array,
+    ModelError,
+    OutOfMemoryError,
+    shape_fits,
+    shorten,
+)
 from muster_protocol.manifest import Tensor
 
 _DATATYPES = {dtype.type: name for name, dtype in NUMPY_TYPES.items()} | {
@@ -59,6 +66,10 @@ class TfliteModel:
     def _fit(self, shapes: dict[str, tuple[int, ...]]) -> None:
         if shapes == self._shapes:
             return
+        # The interpreter would take other shapes too and answer with nonsense.
+        for tensor in self.inputs:
+            if not shape_fits(tensor.shape, shapes[tensor.name]):
+                raise ValueError(f"input {tensor.name!r} can't have shape {shapes[tensor.name]}")
         self._shapes = {}  # unknown until every resize below has worked
         for name, shape in shapes.items():
             self._interpreter.resize_tensor_input(self._ins[name], shape)

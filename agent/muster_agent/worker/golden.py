@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from muster_agent.runtimes.base import NUMPY_TYPES, Array
+from muster_agent.runtimes.base import NUMPY_TYPES, Array, shape_fits
 from muster_agent.worker.bundle import StartRefused
-from muster_agent.worker.tensors import shape_fits
 from muster_protocol.errors import Refusal
 from muster_protocol.manifest import Golden, Manifest, Tensor
 

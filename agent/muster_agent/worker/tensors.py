@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from muster_agent.runtimes.base import NUMPY_TYPES, Array, Model, ModelError
+from muster_agent.runtimes.base import NUMPY_TYPES, Array, Model, ModelError, shape_fits
 from muster_protocol.errors import ProtocolError
 from muster_protocol.manifest import Tensor
 
@@ -47,16 +47,6 @@ def batch_rows(tensors: Sequence[Tensor], checked: Mapping[str, Array]) -> int:
     """How many batch elements the (checked) inputs hold; a scalar is one."""
     array = checked[tensors[0].name]
     return array.shape[0] if array.ndim else 1
-
-
-def shape_fits(declared: Sequence[int], shape: Sequence[int]) -> bool:
-    """Whether ``shape`` is an instance of a declared shape; a variable dimension is at least 1."""
-    if len(declared) != len(shape):
-        return False
-    for want, got in zip(declared, shape, strict=True):  # all() is twice as slow
-        if want != got and (want != -1 or got < 1):
-            return False
-    return True
 
 
 def fits(tensor: Tensor, array: Array, rows: int) -> bool:
