@@ -82,6 +82,10 @@ class TrustMirror:
         """The link was made anew: what was silent before may speak now."""
         self._since = dict.fromkeys(self._since, now)
 
+    def ask_again(self) -> None:
+        """Run a cycle although nothing came: the clock was set, or time went by."""
+        self._news = True
+
     def put(self, file: str, data: bytes, now: float) -> None:
         """A file has come. Only what is wanted is kept; too large a one is kept cut, to be
         refused by name.
@@ -142,11 +146,13 @@ class TrustMirror:
     def _leaves(self, snapshot: int) -> set[str]:
         """The snapshot the timestamp names and the roles of ours that it lists."""
         file = f"{snapshot}.snapshot.json"
+        stems = ("targets", *map(manifest.role_name, self._models))
         leaves = set()
-        if snapshot != self._versions.get("snapshot"):
+        # Even a trusted snapshot is asked for again when a role is to be found by it.
+        if snapshot != self._versions.get("snapshot") or not self._versions.keys() >= set(stems):
             leaves.add(file)
         listed = self._listed(file)
-        for stem in ("targets", *map(manifest.role_name, self._models)):
+        for stem in stems:
             version = listed.get(f"{stem}.json")
             if version is not None and version != self._versions.get(stem):
                 leaves.add(f"{version}.{stem}.json")
