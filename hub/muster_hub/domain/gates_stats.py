@@ -77,27 +77,26 @@ def compare_rates(canary: Arm, control: Arm) -> Comparison | None:
         canary.past_exposure.sum() + control.past_exposure.sum() + 1.0
     )
     expected_c, expected_k = _expected(canary, past_rate), _expected(control, past_rate)
-    weight = stratum_weights(canary.stratum, expected_c, control.stratum, expected_k)
+    mix = stratum_weights(canary.stratum, expected_c, control.stratum, expected_k)
+    lasting = _lasting(control.events, expected_k, mix)
+    # Past a point a busy device tells more about itself than about the release.
+    busy_c, busy_k = 1 / (1 + lasting * expected_c), mix / (1 + lasting * expected_k)
 
-    sum_k = float(weight @ control.events) + 0.5
-    ratio_k = sum_k / (float(weight @ expected_k) + 0.5)
-    ratio_c = (canary.events.sum() + 0.5) / (expected_c.sum() + 0.5)
-    at_control_rate = ratio_k * float(expected_c.sum())
+    sum_k = float(busy_k @ control.events) + 0.5
+    ratio_k = sum_k / (float(busy_k @ expected_k) + 0.5)
+    weighted_c = busy_c * expected_c
+    ratio_c = (float(busy_c @ canary.events) + 0.5) / (float(weighted_c.sum()) + 0.5)
+    at_control_rate = ratio_k * float(weighted_c.sum())
 
-    residual = control.events - ratio_k * expected_k
-    n = len(residual)
-    spread = n / (n - 1) * float(residual @ residual)
-    lasting = max(spread - float(control.events.sum()), 0.0) / float(
-        (ratio_k * expected_k) @ (ratio_k * expected_k)
-    )
-    devices_effective = _effective(expected_c)
-    of_control = n / (n - 1) * float((weight * residual) @ (weight * residual)) / sum_k**2
-    chance = 1.0 / at_control_rate
+    residual = busy_k * (control.events - ratio_k * expected_k)
+    m, n = len(canary.events), len(residual)
+    of_control = n / (n - 1) * float(residual @ residual) / sum_k**2
+    chance = float(busy_c @ weighted_c) * ratio_k / at_control_rate**2
+    devices_effective = _effective(weighted_c)
     variance = chance + lasting / devices_effective + of_control
-    own = canary.events - ratio_c * expected_c
-    m = len(own)
-    spread_own = m / max(m - 1, 1) * float(own @ own)
-    cautious = max(variance, spread_own / (ratio_c * expected_c.sum()) ** 2 + of_control)
+    own = busy_c * (canary.events - ratio_c * expected_c)
+    spread_own = m / max(m - 1, 1) * float(own @ own) / (ratio_c * float(weighted_c.sum())) ** 2
+    cautious = max(variance, spread_own + of_control)
     outliers, outlier_chance = _outliers(
         (canary.events + 1) / (expected_c + 1), (control.events + 1) / (expected_k + 1)
     )
@@ -105,7 +104,7 @@ def compare_rates(canary: Arm, control: Arm) -> Comparison | None:
         harm=math.log(ratio_c / ratio_k),
         variance=variance,
         variance_cautious=cautious,
-        variance_lasting=lasting * (1 / devices_effective + 1 / _effective(weight * expected_k)),
+        variance_lasting=lasting * (1 / devices_effective + 1 / _effective(busy_k * expected_k)),
         degrees=_degrees(residual, devices_effective),
         devices=m,
         devices_effective=devices_effective,
@@ -236,6 +235,15 @@ def _expected(arm: Arm, past_rate: float) -> Floats:
         arm.past_exposure + PAST_EVENTS_PRIOR / past_rate
     )
     return np.asarray(arm.exposure * rate, np.float64)
+
+
+def _lasting(events: Floats, expected: Floats, weight: Floats) -> float:
+    """Squared spread of the controls' ratios beyond what counting explains."""
+    ratio = (float(weight @ events) + 0.5) / (float(weight @ expected) + 0.5)
+    residual = events - ratio * expected
+    n = len(events)
+    spread = n / (n - 1) * float(residual @ residual)
+    return max(spread - float(events.sum()), 0.0) / float((ratio * expected) @ (ratio * expected))
 
 
 def _effective(size: Floats) -> float:

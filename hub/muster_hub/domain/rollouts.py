@@ -156,8 +156,8 @@ def _stop(
         f"{one.device} {one.reached.detail}" for one in failed[:NAMED_MAX] if one.reached
     )
     reason = (
-        f"Stopped in wave {_wave(rollout.wave)}: {len(failed)} failed, "
-        f"{rollout.plan.failures_allowed} allowed: {told}."
+        f"Stopped in wave {_wave(rollout.wave)}: {len(failed)} of {_count(members)} reached "
+        f"failed, {rollout.plan.failures_allowed} allowed: {told}."
     )
     for member in members:
         if member.reached is not None:
@@ -182,6 +182,9 @@ def _advance(
     if wave == CANARY and rollout.plan.canary == 0:
         wave = ALL
     if wave == CANARY:
+        if _canary_lost(rollout.plan, members):
+            failed = [one for one in members if one.reached and one.reached.state == "failed"]
+            return _stop(rollout, failed, members, changed, now)
         waits = _canary_waits(rollout, members, now)
         if waits is not None:
             return _canary(rollout, members, changed, waits)
@@ -210,6 +213,13 @@ def _canary_waits(rollout: Rollout, members: list[Member], now: float) -> str | 
     latest = max(one.reached.changed_at for one in committed if one.reached)
     left = rollout.plan.min_soak_seconds - max(now - latest, 0.0)
     return f"soaking for {left:.0f} s more" if left > 0 else None
+
+
+def _canary_lost(plan: Plan, members: list[Member]) -> bool:
+    """Every device the canary may reach has failed: nothing is left to learn from."""
+    reached = [one.reached for one in members if one.reached]
+    full = len(reached) >= canary_size(plan, sum(1 for one in members if one.matches))
+    return bool(reached) and full and all(one.state == "failed" for one in reached)
 
 
 def _canary(
@@ -315,6 +325,10 @@ def _nobody(members: list[Member]) -> str:
     if not matching:
         return "no device matches the selector"
     return f"none of the {matching} matching devices is online"
+
+
+def _count(members: Iterable[Member]) -> int:
+    return sum(1 for one in members if one.reached)
 
 
 def _names(devices: Iterable[str]) -> str:

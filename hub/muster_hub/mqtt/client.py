@@ -288,7 +288,9 @@ class HubClient:
 
 
 def _tls_context(address: BrokerAddress) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=address.ca)
+    context = ssl.create_default_context()
+    if address.ca is not None:
+        context.load_verify_locations(address.ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if address.certificate is not None:
         context.load_cert_chain(address.certificate, address.key)

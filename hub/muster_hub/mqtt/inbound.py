@@ -15,7 +15,7 @@ from muster_protocol.messages import Batch, Event, Presence, Report, Stamp, Stre
 
 SUMMARY_COLUMNS = (
     "device", "epoch", "sequence", "model", "version", "manifest", "start", "seconds",
-    "n", "errors", "received", "payload", "fault",
+    "n", "errors", "labels_right", "labels_wrong", "received", "payload", "fault",
 )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def _summaries(device: str, batch: Batch, received: float) -> dict[int, dict[str
         columns: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS, "")
         columns |= {"device": device, "epoch": epoch, "sequence": row.sequence}
         columns |= {"start": received, "seconds": 0.0, "n": 0, "errors": 0, "received": received}
-        columns["payload"] = row.payload
+        columns |= {"labels_right": 0, "labels_wrong": 0, "payload": row.payload}
         rows[row.sequence] = columns | _summary(row.payload, batch.sent, received)
     return rows
 
@@ -140,6 +140,8 @@ def _summary(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
         "seconds": max(anchor(summary.closed, sent, received) - start, 0.0),
         "n": summary.counts.inferences,
         "errors": summary.counts.errors,
+        "labels_right": summary.counts.labels_right,
+        "labels_wrong": summary.counts.labels_wrong,
     }
 
 

@@ -1,0 +1,105 @@
+"""Bring alerts in line with the troubles that are present, in the engine's transaction."""
+
+from collections.abc import Mapping
+
+from sqlmodel import Session, col, select
+
+from muster_hub.db import models
+from muster_hub.domain import alerts
+from muster_hub.domain.alerts import Changes, Condition, Standing
+from muster_hub.engine.load import Known
+
+SILENT_SECONDS = 300.0
+CLEAR_SECONDS = 60.0
+DRIFT_FRESH_SECONDS = 86_400.0
+"""Drift last seen longer ago than this is of a model that no longer runs there."""
+
+
+def step(session: Session, known: Mapping[str, Known], now: float) -> int:
+    """Open, refresh and resolve alerts; how many changed."""
+    rows = {row.id or 0: row for row in _unresolved(session)}
+    standing = [
+        Standing(
+            id=number,
+            key=row.key,
+            severity=row.severity,  # type: ignore[arg-type]  # the database holds the column to these words
+            title=row.title,
+            detail=row.detail,
+            cleared_at=row.cleared_at,
+        )
+        for number, row in rows.items()
+    ]
+    changes = alerts.decide(
+        standing, _conditions(session, known, now), now=now, clear_seconds=CLEAR_SECONDS
+    )
+    return _persist(session, rows, changes, now)
+
+
+def _unresolved(session: Session) -> list[models.Alert]:
+    return list(
+        session.exec(select(models.Alert).where(col(models.Alert.state) != "resolved")).all()
+    )
+
+
+def _conditions(session: Session, known: Mapping[str, Known], now: float) -> list[Condition]:
+    found: list[Condition | None] = []
+    running: set[tuple[str, str]] = set()
+    for device in known.values():
+        if not device.active:
+            continue
+        if device.last_seen is not None:
+            found.append(alerts.silence(device.id, now - device.last_seen, SILENT_SECONDS))
+        for slot, told in ((device.report or {}).get("slots") or {}).items():
+            found.append(alerts.refused(device.id, slot, told.get("update") or {}))
+            running.add((device.id, (told.get("running") or {}).get("manifest", "")))
+    states = session.exec(
+        select(models.DriftState).where(col(models.DriftState.updated) > now - DRIFT_FRESH_SECONDS)
+    )
+    for state in states:
+        view = state.view
+        if (state.device, state.manifest) in running and view.get("drifting"):
+            found.append(
+                alerts.drifted(state.device, view["model"], view["version"], view["drifting"])
+            )
+    return [condition for condition in found if condition is not None]
+
+
+def _persist(
+    session: Session, rows: Mapping[int, models.Alert], changes: Changes, now: float
+) -> int:
+    for condition in changes.opened:
+        session.add(
+            models.Alert(
+                key=condition.key,
+                device=condition.device,
+                kind=condition.kind,
+                severity=condition.severity,
+                state="open",
+                opened=now,
+                updated=now,
+                title=condition.title,
+                detail=dict(condition.detail),
+            )
+        )
+        _tell(session, "alert", condition.device, condition.title, now)
+    for number, condition in changes.refreshed.items():
+        row = rows[number]
+        row.severity, row.title = condition.severity, condition.title
+        row.detail, row.cleared_at, row.updated = dict(condition.detail), None, now
+        session.add(row)
+    for number in changes.clearing:
+        rows[number].cleared_at = now
+        session.add(rows[number])
+    for number in changes.resolved:
+        row = rows[number]
+        row.state, row.updated = "resolved", now
+        session.add(row)
+        _tell(session, "alert_resolved", row.device, row.title, now)
+    session.flush()
+    return (
+        len(changes.opened) + len(changes.refreshed) + len(changes.clearing) + len(changes.resolved)
+    )
+
+
+def _tell(session: Session, kind: str, device: str | None, title: str, now: float) -> None:
+    session.add(models.EventRow(kind=kind, device=device, received=now, detail=title))

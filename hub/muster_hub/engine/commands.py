@@ -1,0 +1,169 @@
+"""What operators ask, as changes within the caller's transaction; the engine acts on them next."""
+
+import msgspec
+from sqlmodel import Session, col, select
+
+from muster_hub.db import models
+from muster_hub.domain import rollouts, selectors
+from muster_hub.errors import Conflict, Invalid, NotFound
+from muster_protocol import limits
+from muster_protocol.topics import check_name
+
+LIVE = ("running", "paused")
+RELEASED = ("signed", "published")
+
+
+def start_rollout(
+    session: Session,
+    *,
+    model: str,
+    version: str,
+    slot: str,
+    selector: str,
+    by: str,
+    now: float,
+    window_seconds: float | None = None,
+    **plan: object,
+) -> int:
+    """Create a running rollout and return its number. ``plan`` are fields of ``rollouts.Plan``.
+
+    Raises Invalid or ProtocolError for what can't be read, NotFound for an unknown version,
+    Conflict for one that isn't signed or when another rollout in progress concerns the same slot
+    of the same devices.
+    """
+    check_name(slot, "slot")
+    chosen = selectors.parse(selector)
+    settled = rollouts.read_plan({key: value for key, value in plan.items() if value is not None})
+    _check_window(window_seconds)
+    found = session.get(models.Version, (model, version))
+    if found is None:
+        raise NotFound(f"there is no version {version} of model {model}")
+    if found.status not in RELEASED:
+        raise Conflict(
+            f"{model} {version} is {found.status}, not published: only what release keys have "
+            "signed can be rolled out"
+        )
+    _check_overlap(session, slot, chosen)
+    row = models.Rollout(
+        model=model,
+        version=version,
+        manifest=found.manifest_sha256,
+        slot=slot,
+        selector=str(chosen),
+        state="running",
+        plan=msgspec.to_builtins(settled),
+        window_seconds=window_seconds,
+        reason="Just started.",
+        created=now,
+        created_by=by,
+        updated=now,
+    )
+    session.add(row)
+    session.flush()
+    assert row.id is not None
+    _tell(session, row, f"started by {by}", now)
+    return row.id
+
+
+def pause_rollout(session: Session, rollout: int, *, by: str, now: float) -> None:
+    """Reach no further device; those reached go on."""
+    _move(session, rollout, ("running",), "paused", f"Paused by {by}.", now)
+
+
+def resume_rollout(session: Session, rollout: int, *, by: str, now: float) -> None:
+    _move(session, rollout, ("paused",), "running", f"Resumed by {by}.", now)
+
+
+def abort_rollout(session: Session, rollout: int, *, by: str, now: float) -> None:
+    """End it and give every device it reached back what it had."""
+    reason = f"Aborted by {by}; the devices reached go back to what they had."
+    _move(session, rollout, LIVE, "aborted", reason, now)
+
+
+def acknowledge_alert(session: Session, alert: int, *, by: str, now: float) -> None:
+    row = _alert(session, alert)
+    if row.state == "resolved":
+        raise Conflict(f"alert {alert} is resolved already")
+    _set_alert(session, row, "acknowledged", by, now)
+
+
+def resolve_alert(session: Session, alert: int, *, by: str, now: float) -> None:
+    """Close an alert; its cause, if it is still there, opens a new one."""
+    row = _alert(session, alert)
+    if row.state != "resolved":
+        _set_alert(session, row, "resolved", by, now)
+
+
+def _check_window(seconds: float | None) -> None:
+    least, most = limits.WINDOW_SECONDS_MIN, limits.WINDOW_SECONDS_MAX
+    if seconds is not None and not least <= seconds <= most:
+        raise Invalid(f"window_seconds {seconds}: use {least} to {most}")
+
+
+def _check_overlap(session: Session, slot: str, selector: selectors.Selector) -> None:
+    live = session.exec(
+        select(models.Rollout).where(
+            col(models.Rollout.slot) == slot, col(models.Rollout.state).in_(LIVE)
+        )
+    ).all()
+    if not live:
+        return
+    labels = session.exec(select(models.Device.labels)).all()
+    mine = [one for one in labels if selector.matches(one)]
+    for other in live:
+        theirs = selectors.parse(other.selector)
+        shared = sum(1 for one in mine if theirs.matches(one))
+        if shared:
+            raise Conflict(
+                f"rollout {other.id} ({other.model} {other.version}) is {other.state} in slot "
+                f"{slot} and concerns {shared} of these devices: wait for it or abort it"
+            )
+
+
+def _move(
+    session: Session, number: int, allowed: tuple[str, ...], state: str, reason: str, now: float
+) -> None:
+    row = session.get(models.Rollout, number, with_for_update=True)
+    if row is None:
+        raise NotFound(f"there is no rollout {number}")
+    if row.state not in allowed:
+        raise Conflict(f"rollout {number} is {row.state}; it would have to be {allowed[0]}")
+    row.state, row.reason, row.updated = state, reason, now
+    session.add(row)
+    _tell(session, row, reason, now)
+
+
+def _tell(session: Session, row: models.Rollout, what: str, now: float) -> None:
+    session.add(
+        models.EventRow(
+            kind="rollout",
+            received=now,
+            slot=row.slot,
+            model=row.model,
+            version=row.version,
+            manifest=row.manifest,
+            detail=f"rollout {row.id}: {what}",
+            data={"rollout": row.id, "state": row.state, "wave": row.wave},
+        )
+    )
+
+
+def _alert(session: Session, number: int) -> models.Alert:
+    row = session.get(models.Alert, number)
+    if row is None:
+        raise NotFound(f"there is no alert {number}")
+    return row
+
+
+def _set_alert(session: Session, row: models.Alert, state: str, by: str, now: float) -> None:
+    row.state, row.updated = state, now
+    session.add(row)
+    session.add(
+        models.EventRow(
+            kind="alert",
+            device=row.device,
+            received=now,
+            detail=f"alert {row.id} {state} by {by}: {row.title}",
+            data={"alert": row.id, "state": state},
+        )
+    )

@@ -1,0 +1,105 @@
+"""Feed committed summaries to each device's drift monitor; its state is kept beside what it saw."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from muster_protocol.drift import DriftFinding, DriftMonitor, Rule
+from sqlmodel import Session, col, select
+
+from muster_hub.db import models
+from muster_hub.engine.bundles import Bundles
+from muster_protocol import summary_wire
+from muster_protocol.errors import MusterError
+
+ROWS_MAX = 500
+
+_log = logging.getLogger(__name__)
+
+
+def step(session: Session, bundles: Bundles, now: float) -> int:
+    """Take in windows not yet seen, oldest first; how many."""
+    rows = session.exec(
+        select(models.SummaryWindow)
+        .where(col(models.SummaryWindow.folded).is_(False), col(models.SummaryWindow.fault) == "")
+        .order_by(col(models.SummaryWindow.id))
+        .limit(ROWS_MAX)
+    ).all()
+    grouped: dict[tuple[str, str], list[models.SummaryWindow]] = {}
+    for row in rows:
+        grouped.setdefault((row.device, row.manifest), []).append(row)
+    for (device, manifest), windows in grouped.items():
+        try:
+            _feed(session, bundles, device, manifest, windows, now)
+        except MusterError as error:
+            _log.warning("no drift for %s on %s: %s", manifest[:12], device, error)
+            for row in windows:
+                row.fault = str(error)[:500]
+        for row in windows:
+            row.folded = True
+            session.add(row)
+    return len(rows)
+
+
+def _feed(
+    session: Session,
+    bundles: Bundles,
+    device: str,
+    manifest: str,
+    windows: list[models.SummaryWindow],
+    now: float,
+) -> None:
+    if (
+        session.exec(
+            select(models.Version.model).where(col(models.Version.manifest_sha256) == manifest)
+        ).first()
+        is None
+    ):
+        raise MusterError("the summary is of a version this hub does not know")
+    baseline = bundles.baseline(manifest)
+    if baseline is None:
+        return
+    kept = session.get(models.DriftState, (device, manifest))
+    rule = Rule(window_seconds=max(windows[-1].seconds, 1.0))
+    monitor = (
+        DriftMonitor(baseline, rule)
+        if kept is None
+        else DriftMonitor.decode(baseline, rule, kept.state)
+    )
+    findings: list[DriftFinding] = []
+    for row in windows:
+        summary = summary_wire.decode(row.payload, baseline)
+        if not isinstance(summary, summary_wire.Unknown):
+            findings += monitor.feed(summary)
+    view = _view(monitor, findings, windows[-1], kept.view if kept is not None else {})
+    state = kept or models.DriftState(device=device, manifest=manifest, state=b"", updated=now)
+    state.state, state.view, state.updated = monitor.encode(), view, now
+    session.add(state)
+
+
+def _view(
+    monitor: DriftMonitor,
+    findings: Iterable[DriftFinding],
+    window: models.SummaryWindow,
+    before: dict[str, Any],
+) -> dict[str, Any]:
+    """What alerts and the API show: features drifting now, and the latest finding of each."""
+    drifting = monitor.drifting()
+    found = {name: told for name, told in before.get("findings", {}).items() if name in drifting}
+    for finding in findings:
+        if finding.feature in drifting:
+            found[finding.feature] = {
+                "statistic": finding.statistic,
+                "value": float(finding.value),
+                "effect": float(finding.effect),
+                "n": int(finding.n),
+                "direction": finding.direction,
+                "status": finding.status,
+            }
+    return {
+        "model": window.model,
+        "version": window.version,
+        "drifting": sorted(drifting),
+        "findings": found,
+        "latest": window.start,
+    }

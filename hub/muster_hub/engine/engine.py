@@ -1,0 +1,132 @@
+"""The engine's tick and its thread."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from sqlmodel import col, delete
+
+from muster_hub.db import models
+from muster_hub.db.store import Store
+from muster_hub.engine import alert_step, directive_step, drift_step, load, rollout_step
+from muster_hub.engine.bundles import Bundles
+from muster_hub.engine.directive_step import DirectiveSettings, Signing
+
+TICK_SECONDS = 1.0
+REVIEW_SECONDS = 30.0
+"""Directives are looked through this often even when nothing is known to have changed."""
+HOUSEKEEPING_SECONDS = 60.0
+PUBLISHED_KEPT_SECONDS = 3600.0
+
+_log = logging.getLogger(__name__)
+_random = random.SystemRandom()
+
+
+class Catalogue(Protocol):
+    @property
+    def director_epoch(self) -> int: ...
+
+    def refresh(self, now: float) -> bool: ...
+
+
+class Engine:
+    """One per hub. ``step`` is the whole of a tick.
+
+    ``on_published`` is called when messages wait to be published.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        signing: Signing,
+        bundles: Bundles,
+        settings: DirectiveSettings,
+        *,
+        on_published: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.bundles = bundles
+        self._store = store
+        self._catalogue = catalogue
+        self._signing = signing
+        self._settings = settings
+        self._on_published = on_published
+        self._now = now
+        self._dirty = threading.Event()
+        self._dirty.set()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._reviewed = self._kept_house = float("-inf")
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+
+    def wake(self) -> None:
+        """Something was committed that may change a decision. Never blocks."""
+        self._wake.set()
+
+    def step(self) -> None:
+        """Load, decide, persist; then let the publisher know."""
+        now = self._now()
+        review = now - self._reviewed >= REVIEW_SECONDS or now < self._reviewed
+        dirty = self._dirty.is_set()
+        self._dirty.clear()
+        try:
+            with self._store.write() as session:
+                known = load.devices(session, now)
+                moved = rollout_step.step(session, known, now)
+                issued = 0
+                if dirty or moved or review:
+                    epoch = self._catalogue.director_epoch
+                    issued = directive_step.step(
+                        session, known, self._signing, epoch, self._settings, now
+                    )
+        except BaseException:
+            self._dirty.set()
+            raise
+        if review:
+            self._reviewed = now
+        if issued:
+            self._on_published()
+        with self._store.write() as session:
+            drift_step.step(session, self.bundles, now)
+            alert_step.step(session, known, now)
+        self._keep_house(now)
+
+    def changed(self) -> None:
+        """Someone committed a change of devices, assignments or rollouts. Never blocks."""
+        self._dirty.set()
+        self._wake.set()
+
+    def _keep_house(self, now: float) -> None:
+        if 0 <= now - self._kept_house < HOUSEKEEPING_SECONDS:
+            return
+        self._kept_house = now
+        if self._catalogue.refresh(now):
+            self._on_published()
+        with self._store.write() as session:
+            session.exec(
+                delete(models.OutboxMessage).where(
+                    col(models.OutboxMessage.published_at) < now - PUBLISHED_KEPT_SECONDS
+                )
+            )
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.step()
+            except Exception:
+                _log.exception("the engine's step failed; trying again")
+                self._stopping.wait(_random.uniform(1.0, 3.0))
+            self._wake.wait(TICK_SECONDS * _random.uniform(0.8, 1.2))
+            self._wake.clear()

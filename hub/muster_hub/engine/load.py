@@ -1,0 +1,198 @@
+"""Read what decisions need from the database, as the values the domain decides over."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from muster_hub.db import models
+from muster_hub.domain import selectors
+from muster_hub.domain.assignments import Assignment, Override, Release
+from muster_hub.domain.evidence import FAILING_EVENTS, Evidence, Told
+from muster_hub.domain.evidence import read as read_evidence
+from muster_hub.domain.rollouts import Member, Plan, Reached, Rollout, read_plan
+
+HEARD_SECONDS = 200.0
+"""A device reports about every minute; one unheard of for three is taken as offline."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A device, as far as decisions go."""
+
+    id: str
+    labels: Mapping[str, str]
+    online: bool
+    report: Mapping[str, Any] | None
+    last_seen: float | None
+    active: bool
+    """Approved and not revoked."""
+
+
+def devices(session: Session, now: float) -> dict[str, Known]:
+    return {
+        row.id: Known(
+            id=row.id,
+            labels=row.labels,
+            online=is_online(row, now),
+            report=row.report,
+            last_seen=row.last_seen,
+            active=row.approved and not row.revoked,
+        )
+        for row in session.exec(select(models.Device)).all()
+    }
+
+
+def is_online(device: models.Device, now: float) -> bool:
+    """Connected by its own word and the broker's, and heard of lately."""
+    heard = device.last_seen is None or now - device.last_seen < HEARD_SECONDS
+    return device.online and heard
+
+
+def release(version: models.Version) -> Release:
+    return Release(
+        model=version.model,
+        version=version.version,
+        manifest=version.manifest_sha256,
+        manifest_bytes=len(version.manifest),
+    )
+
+
+def assignments(session: Session) -> list[Assignment]:
+    found = session.exec(
+        select(models.Assignment, models.Version).where(
+            col(models.Assignment.model) == col(models.Version.model),
+            col(models.Assignment.version) == col(models.Version.version),
+        )
+    ).all()
+    return [
+        Assignment(
+            id=row.id or 0,
+            slot=row.slot,
+            selector=selectors.parse(row.selector),
+            release=release(version),
+            precedence=row.precedence,
+            window_seconds=row.window_seconds,
+        )
+        for row, version in found
+    ]
+
+
+def overrides(session: Session) -> dict[str, list[Override]]:
+    """Device → what rollouts in progress ask of it; a device that failed is left to assignments."""
+    found = session.exec(
+        select(models.RolloutDevice, models.Rollout, models.Version).where(
+            col(models.RolloutDevice.rollout) == col(models.Rollout.id),
+            col(models.Rollout.model) == col(models.Version.model),
+            col(models.Rollout.version) == col(models.Version.version),
+            col(models.Rollout.state).in_(("running", "paused")),
+            col(models.RolloutDevice.state).in_(("targeted", "in_progress", "committed")),
+        )
+    ).all()
+    by_device: dict[str, list[Override]] = {}
+    for reached, rollout, version in found:
+        by_device.setdefault(reached.device, []).append(
+            Override(
+                rollout=reached.rollout,
+                slot=rollout.slot,
+                release=release(version),
+                window_seconds=rollout.window_seconds,
+            )
+        )
+    return by_device
+
+
+def plan(row: models.Rollout) -> Plan:
+    return read_plan(row.plan)
+
+
+def rollout(row: models.Rollout) -> Rollout:
+    return Rollout(id=row.id or 0, state=row.state, wave=row.wave, plan=plan(row))  # type: ignore[arg-type]  # the database holds the column to these words
+
+
+def reached_rows(session: Session, rollout_id: int) -> dict[str, models.RolloutDevice]:
+    found = session.exec(
+        select(models.RolloutDevice).where(col(models.RolloutDevice.rollout) == rollout_id)
+    )
+    return {row.device: row for row in found}
+
+
+def members(
+    session: Session,
+    row: models.Rollout,
+    reached: Mapping[str, models.RolloutDevice],
+    known: Mapping[str, Known],
+) -> list[Member]:
+    """Every device the rollout concerns, with the evidence about it."""
+    selector = selectors.parse(row.selector)
+    told = _events(session, row)
+    found = []
+    for device in known.values():
+        matches = device.active and selector.matches(device.labels)
+        mine = reached.get(device.id)
+        if not matches and mine is None:
+            continue
+        found.append(
+            Member(
+                device=device.id,
+                labels=device.labels,
+                online=device.online and device.active,
+                matches=matches,
+                reached=_reached(mine),
+                evidence=_evidence(row, mine, device, told.get(device.id, ())),
+            )
+        )
+    return found
+
+
+def _reached(row: models.RolloutDevice | None) -> Reached | None:
+    if row is None:
+        return None
+    return Reached(
+        wave=row.wave,
+        state=row.state,  # type: ignore[arg-type]  # the database holds the column to these words
+        online_since=row.online_since,
+        changed_at=row.changed_at,
+        detail=row.detail,
+    )
+
+
+def _evidence(
+    row: models.Rollout, mine: models.RolloutDevice | None, device: Known, told: Iterable[Told]
+) -> Evidence:
+    if mine is None or mine.generation == 0:
+        return Evidence(stage="unseen", detail="not asked yet")
+    return read_evidence(
+        device.report,
+        told,
+        slot=row.slot,
+        manifest=row.manifest,
+        generation=mine.generation,
+        targeted_at=mine.targeted_at,
+    )
+
+
+def _events(session: Session, row: models.Rollout) -> dict[str, list[Told]]:
+    found = session.exec(
+        select(models.EventRow)
+        .where(
+            col(models.EventRow.manifest) == row.manifest,
+            col(models.EventRow.kind).in_(FAILING_EVENTS),
+            col(models.EventRow.received) >= row.created,
+        )
+        .order_by(col(models.EventRow.id))
+    )
+    by_device: dict[str, list[Told]] = {}
+    for event in found:
+        told = Told(
+            kind=event.kind,
+            slot=event.slot,
+            manifest=event.manifest,
+            generation=event.generation,
+            received=event.received,
+            refusal=event.refusal,
+            detail=event.detail,
+        )
+        by_device.setdefault(event.device or "", []).append(told)
+    return by_device

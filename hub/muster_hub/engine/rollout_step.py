@@ -1,0 +1,138 @@
+"""One step of every rollout that still moves, within the engine's transaction."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import func
+from sqlmodel import Session, col, or_, select
+
+from muster_hub.db import models
+from muster_hub.domain import rollouts
+from muster_hub.domain.rollouts import Decision, Reached
+from muster_hub.engine import load
+from muster_hub.engine.load import Known
+
+FOLLOW_SECONDS = 30 * 86_400
+"""How long a completed rollout still counts devices that converge later."""
+
+
+def step(session: Session, known: Mapping[str, Known], now: float) -> bool:
+    """Decide and persist; whether any device may need another directive."""
+    changed = False
+    for row in _moving(session, now):
+        reached = load.reached_rows(session, row.id or 0)
+        members = load.members(session, row, reached, known)
+        decision = rollouts.decide(load.rollout(row), members, now)
+        changed |= _persist(session, row, reached, known, decision, now)
+    return changed
+
+
+def _moving(session: Session, now: float) -> list[models.Rollout]:
+    waiting = (
+        select(models.RolloutDevice.rollout)
+        .where(col(models.RolloutDevice.state).in_(("targeted", "in_progress")))
+        .distinct()
+    )
+    withdrawing = (
+        select(models.RolloutDevice.rollout)
+        .where(col(models.RolloutDevice.state).in_(("targeted", "in_progress", "committed")))
+        .distinct()
+    )
+    state = col(models.Rollout.state)
+    found = session.exec(
+        select(models.Rollout)
+        .where(
+            or_(
+                state.in_(("running", "paused")),
+                (state == "completed")
+                & col(models.Rollout.id).in_(waiting)
+                & (col(models.Rollout.updated) > now - FOLLOW_SECONDS),
+                state.in_(("stopped", "aborted")) & col(models.Rollout.id).in_(withdrawing),
+            )
+        )
+        .order_by(col(models.Rollout.id))
+        .with_for_update()
+    )
+    return list(found)
+
+
+def _persist(
+    session: Session,
+    row: models.Rollout,
+    reached: Mapping[str, models.RolloutDevice],
+    known: Mapping[str, Known],
+    decision: Decision,
+    now: float,
+) -> bool:
+    for device, after in decision.changed.items():
+        _write_reached(session, reached[device], after)
+    for device in decision.target:
+        session.add(
+            models.RolloutDevice(
+                rollout=row.id or 0,
+                device=device,
+                wave=decision.wave,
+                state="targeted",
+                targeted_at=now,
+                online_since=now if known[device].online else None,
+                changed_at=now,
+            )
+        )
+    moved = decision.state != row.state or decision.wave != row.wave
+    ended = decision.state == "completed" and row.state != "completed"
+    if moved or bool(decision.target):
+        _tell(session, row, decision, now)
+    if moved or (decision.reason and decision.reason != row.reason):
+        row.reason = decision.reason or row.reason
+        row.updated = now if moved else row.updated
+        row.state, row.wave = decision.state, decision.wave
+        session.add(row)
+    if ended:
+        assign(session, row, now)
+    session.flush()
+    return moved or bool(decision.target) or bool(decision.changed)
+
+
+def _write_reached(session: Session, row: models.RolloutDevice, after: Reached) -> None:
+    row.state = after.state
+    row.online_since = after.online_since
+    row.changed_at = after.changed_at
+    row.detail = after.detail
+    session.add(row)
+
+
+def assign(session: Session, row: models.Rollout, now: float) -> None:
+    """Make a completed rollout's release what its selector gets, devices to come included."""
+    found = session.exec(
+        select(models.Assignment).where(
+            col(models.Assignment.slot) == row.slot, col(models.Assignment.selector) == row.selector
+        )
+    ).first()
+    highest = session.exec(select(func.max(models.Assignment.precedence))).one() or 0
+    assignment = found or models.Assignment(
+        slot=row.slot,
+        selector=row.selector,
+        model=row.model,
+        version=row.version,
+        precedence=0,
+        created=now,
+    )
+    assignment.model, assignment.version = row.model, row.version
+    assignment.precedence = highest + 1
+    assignment.window_seconds = row.window_seconds
+    assignment.rollout = row.id
+    session.add(assignment)
+
+
+def _tell(session: Session, row: models.Rollout, decision: Decision, now: float) -> None:
+    session.add(
+        models.EventRow(
+            kind="rollout",
+            received=now,
+            slot=row.slot,
+            model=row.model,
+            version=row.version,
+            manifest=row.manifest,
+            detail=f"rollout {row.id}: {decision.reason or decision.state}",
+            data={"rollout": row.id, "state": decision.state, "wave": decision.wave},
+        )
+    )

@@ -1,0 +1,143 @@
+"""Who may reach the broker: its server certificate, and the list of revoked device certificates.
+
+Mosquitto reads a new list only at SIGHUP and keeps live connections; a missing or broken list lets
+everyone in and an expired one locks everyone out. So the list is written whole, renewed long
+before it expires, and the connection of a device that was just revoked is taken over and ended.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography import x509
+from sqlmodel import col, select
+
+from muster_hub.db.models import Certificate
+from muster_hub.db.store import Store
+from muster_hub.files import write_durably
+from muster_hub.mqtt.client import BrokerAddress, HubClient
+from muster_hub.pki import Pki
+
+CRL_RENEW_SECONDS = 86_400.0
+SERVER_RENEW_SECONDS = 60 * 86_400.0
+CHECK_SECONDS = 30.0
+KICK_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
+_random = random.SystemRandom()
+
+
+class BrokerFiles:
+    """The managed broker's certificate, key and revocation list in its directory."""
+
+    def __init__(self, directory: Path, pki: Pki, store: Store) -> None:
+        self._pki = pki
+        self._store = store
+        self.ca = directory / "ca.pem"
+        self.certificate = directory / "server.pem"
+        self.key = directory / "server.key"
+        self.crl = directory / "crl.pem"
+        self._listed: frozenset[str] | None = None
+        self._written = 0.0
+
+    def prepare(self, names: tuple[str, ...], now: float) -> None:
+        """Write what the broker needs before it starts."""
+        self.ca.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_durably(self.ca, self._pki.ca_pem)
+        if not self._still_good(names, now):
+            pair = self._pki.issue_server(names, now)
+            write_durably(self.key, pair.key_pem, mode=0o600)
+            write_durably(self.certificate, pair.certificate_pem)
+        self.refresh_crl(now)
+
+    def refresh_crl(self, now: float) -> frozenset[str] | None:
+        """Write the list when it changed or grows old; devices newly on it, None if unwritten."""
+        with self._store.read() as session:
+            rows = session.exec(
+                select(Certificate.serial, Certificate.revoked, Certificate.device).where(
+                    col(Certificate.revoked).is_not(None), col(Certificate.expires) > now
+                )
+            ).all()
+        serials = frozenset(serial for serial, _, _ in rows)
+        fresh = 0 <= now - self._written < CRL_RENEW_SECONDS
+        if serials == self._listed and fresh:
+            return None
+        revoked = [(serial, when) for serial, when, _ in rows if when is not None]
+        pem = self._pki.crl(revoked, now)
+        x509.load_pem_x509_crl(pem)
+        write_durably(self.crl, pem)
+        before = self._listed if self._listed is not None else serials
+        self._listed, self._written = serials, now
+        return frozenset(device for serial, _, device in rows if serial not in before)
+
+    def _still_good(self, names: tuple[str, ...], now: float) -> bool:
+        """Whether the certificate on disk is of this authority, for these names and not ending."""
+        try:
+            held = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+            held.verify_directly_issued_by(x509.load_pem_x509_certificate(self._pki.ca_pem))
+            listed = held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except Exception:
+            return False
+        ending = held.not_valid_after_utc.timestamp() - now < SERVER_RENEW_SECONDS
+        return self.key.exists() and not ending and {str(one.value) for one in listed} == set(names)
+
+
+class Gatekeeper:
+    """Keeps the broker's revocation list in force while started."""
+
+    def __init__(
+        self,
+        files: BrokerFiles,
+        address: BrokerAddress,
+        *,
+        reload: Callable[[], None],
+        now: Callable[[], float],
+    ) -> None:
+        self._files = files
+        self._address = address
+        self._reload = reload
+        self._now = now
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="gatekeeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+
+    def wake(self) -> None:
+        """A certificate may have been revoked. Never blocks."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._check()
+            except Exception:
+                _log.exception("the revocation list could not be brought up to date")
+            self._wake.wait(CHECK_SECONDS * _random.uniform(0.8, 1.2))
+            self._wake.clear()
+
+    def _check(self) -> None:
+        revoked = self._files.refresh_crl(self._now())
+        if revoked is None:
+            return
+        self._reload()
+        for device in sorted(revoked):
+            kick(self._address, device)
+
+
+def kick(address: BrokerAddress, device: str) -> bool:
+    """End a device's connection by taking over its client id; whether the broker let us."""
+    client = HubClient(address, device)
+    client.start()
+    try:
+        return client.wait_connected(KICK_SECONDS)
+    finally:
+        client.stop()
