@@ -21,7 +21,7 @@ import numpy as np
 from bench.gates_fleet import FleetShape, Floats, History, simulate
 from scipy import special
 
-from muster_hub.domain.gates import ERRORS, Evidence, Gate, Rates, find
+from muster_hub.domain.gates import ERRORS, Evidence, Gate, Rates, judge
 from muster_hub.domain.gates_stats import Arm
 
 RESULTS = Path(__file__).parent / "results" / "gates.json"
@@ -50,9 +50,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run under one gate: the look that stopped it (0: none), and harmed device-hours."""
+    """One run under one gate: the looks that stopped it and let it advance, 0 for never."""
 
     stopped: int
+    advanced: int
     harmed_hours: float
 
 
@@ -79,33 +80,37 @@ def run_one(case: Case, seed: np.random.SeedSequence) -> dict[str, Outcome]:
     split, end = shape.past_windows, shape.past_windows + shape.looks
     now = [received(history, v, split, end) for v in (history.events, history.exposure)]
     past = [received(history, v, 0, split) for v in (history.events, history.exposure)]
-    stops = {
+    looks = {
         "two arms": _two_arms(history, now, past),
-        "threshold 2x": _threshold(history, now, past),
-        "peeked z": _peeked_z(history, now),
+        "threshold 2x": (_threshold(history, now, past), 0),
+        "peeked z": (_peeked_z(history, now), 0),
     }
     exposed = harmed if factor > 1 else 0
     return {
-        gate: Outcome(look, exposed * WINDOW_HOURS * (look or shape.looks))
-        for gate, look in stops.items()
+        gate: Outcome(stopped, advanced, exposed * WINDOW_HOURS * (stopped or shape.looks))
+        for gate, (stopped, advanced) in looks.items()
     }
 
 
-def _two_arms(history: History, now: list[Floats], past: list[Floats]) -> int:
+def _two_arms(history: History, now: list[Floats], past: list[Floats]) -> tuple[int, int]:
     def arm(rows: np.ndarray, look: int) -> Arm:
         columns = [v[rows, look] for v in (*now, *past)]
         return Arm(*columns, history.site[rows])
 
+    advanced = 0
     for look in range(FleetShape.looks):
         pair = Rates(arm(history.canary, look), arm(~history.canary, look))
         canaries = int(history.canary.sum())
         evidence = Evidence(
             look=look + 1, data={ERRORS.name: pair}, canaries=canaries, silent=0,
-            device_hours=canaries * WINDOW_HOURS * (look + 1), soaked=False,
+            device_hours=canaries * WINDOW_HOURS * (look + 1), soaked=True,
         )  # fmt: skip
-        if find(GATE, ERRORS, evidence).stop:
-            return look + 1
-    return 0
+        verdict = judge(GATE, evidence)
+        if verdict.action == "stop":
+            return look + 1, advanced
+        if verdict.action == "advance" and not advanced:
+            advanced = look + 1
+    return 0, advanced
 
 
 def _threshold(history: History, now: list[Floats], past: list[Floats]) -> int:
@@ -145,6 +150,7 @@ def run_case(case: Case) -> dict[str, dict[str, float | None]]:
             "standard_error": float(np.sqrt(share * (1 - share) / case.runs)),
             "median_windows": float(np.median(looks[looks > 0])) if share else None,
             "harmed_device_hours": float(hours.mean()),
+            "advanced": float(np.mean([outcome[gate].advanced > 0 for outcome in outcomes])),
         }
     return rows
 
@@ -155,6 +161,7 @@ def line(case: Case, gate: str, row: dict[str, float | None]) -> str:
         f"{case.canaries:3} canaries  {case.scenario:12} {gate:13} stopped {row['stopped']:6.1%}  "
         f"median {'-' if median is None else f'{median:.1f}':>5} windows  "
         f"{row['harmed_device_hours']:7.1f} harmed device-hours"
+        + (f"  advanced {row['advanced']:6.1%}" if gate == GATES[0] else "")
     )
 
 
