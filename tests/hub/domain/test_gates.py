@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.domain.gates_samples import any_arm, arm, evidence, rates
 from muster_hub.domain.gates import (
     ACCURACY,
     ERRORS,
@@ -24,6 +23,7 @@ from muster_hub.domain.gates import (
 )
 from muster_hub.domain.gates_installs import Installs
 from muster_hub.domain.gates_stats import Changes
+from support.gates_samples import any_arm, arm, evidence, rates
 
 ERRORS_ONLY = Gate(metrics=(ERRORS,))
 

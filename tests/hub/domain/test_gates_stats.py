@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hub.domain.gates_samples import any_arm, arm, rates
 from muster_hub.domain import gates_stats
 from muster_hub.domain.gates_installs import Installs, design_effect, judge_installs, log_evidence
 from muster_hub.domain.gates_stats import Arm, Changes, Comparison
+from support.gates_samples import any_arm, arm, rates
 
 BLANK = Comparison(
     harm=0.0, variance=0.01, variance_cautious=0.01, variance_lasting=0.005, degrees=1e6,
