@@ -12,6 +12,7 @@ from muster_agent.update.bundle import BundleInstall
 from muster_agent.update.table import parse
 from muster_protocol import messages
 from muster_protocol.directive import Goal
+from muster_protocol.errors import Refusal
 
 
 class Delivery(Protocol):
@@ -35,8 +36,14 @@ class Ports:
     stamp: Callable[[], messages.Stamp]
     report: Callable[[messages.Event], None]
     """Put an event into the outbox; joins an open transaction."""
+    verdict: Callable[[Goal], tuple[Refusal, str] | None]
+    """Why the catalogue doesn't allow a goal, or None when release keys signed it."""
+    metadata_wait_seconds: float
+    """How long a goal may be ahead of the metadata that sign it."""
     changed: Callable[[], None]
     """A step was made: a report is due, and the store may be swept."""
+    settled: Callable[[], None]
+    """The slot is at rest and can take the directive's goal again if that is another."""
     rng: random.Random
     retry_seconds: tuple[float, float]
     """First and longest pause before a goal refused for a passing reason is tried again."""

@@ -35,6 +35,9 @@ MARK_SECONDS = 5.0
 """How often progress within a state is written to the journal."""
 _NEVER = float("inf")
 _NEW_GOAL = frozenset({Cause.GOAL, Cause.SATISFIED, Cause.WITHDRAWN})
+_OF_METADATA = frozenset(
+    {Refusal.UNSIGNED_MANIFEST, Refusal.METADATA_EXPIRED, Refusal.METADATA_MISSING}
+)
 _TOLD = frozenset({State.PROBATION, State.COMMITTED, State.ROLLING_BACK})
 
 
@@ -49,7 +52,7 @@ class SlotRunner:
         self.hold = ""
         """What a staged bundle waits for before it may start; empty: nothing."""
         self._ports = ports
-        self._wanted: tuple[Goal | None, int] | None = None
+        self._unsigned_until = _NEVER
         self._retry_at = _NEVER
         self._mark_at = _NEVER
         self._assembly: Bundle | None = None
@@ -74,7 +77,8 @@ class SlotRunner:
         """When ``tick`` should be called next."""
         assembly = 0.0 if self._assembly is not None else _NEVER
         trial = self._trial.deadline() if self._trial is not None else _NEVER
-        return min(assembly, trial, self._retry_at, self._mark_at, self.workers.deadline())
+        timers = (self._retry_at, self._mark_at, self._unsigned_until)
+        return min(assembly, trial, *timers, self.workers.deadline())
 
     # What comes from outside
 
@@ -102,17 +106,37 @@ class SlotRunner:
 
     def want(self, goal: Goal | None, generation: int, now: float) -> None:
         """The directive's goal for this slot; None when it doesn't name the slot any more."""
-        self._wanted = (goal, generation)
         if goal is None:
             self._advance(Cause.WITHDRAWN, now, generation=generation)
         elif self.row.goal is not None and self.row.goal.manifest == goal.manifest:
             # In hand, committed or refused: only the number of the directive is new.
             if self.row.generation != generation:
                 self._persist(msgspec.structs.replace(self.row, generation=generation))
-        elif self.pointer is not None and self.pointer.goal.manifest == goal.manifest:
+        elif self.has_committed(goal):
             self._advance(Cause.SATISFIED, now, goal=goal, generation=generation)
         else:
             self._advance(Cause.GOAL, now, goal=goal, generation=generation)
+
+    def has_committed(self, goal: Goal) -> bool:
+        return self.pointer is not None and self.pointer.goal.manifest == goal.manifest
+
+    @property
+    def waiting_for(self) -> str:
+        """What stands between this state and the next, for the report."""
+        if self._unsigned_until < _NEVER:
+            return "signed metadata that name the version"
+        return self.hold if self.state is State.STAGED else ""
+
+    def needs(self) -> set[str]:
+        """Manifests whose bundles and chunks must stay."""
+        goals = [running.goal for running in self.workers.all()]
+        if self.pointer is not None:
+            goals.append(self.pointer.goal)
+        if self.row.goal is not None and (
+            self.state is not State.FAILED or self._retry_at < _NEVER
+        ):
+            goals.append(self.row.goal)
+        return {goal.manifest for goal in goals}
 
     def permit(self, hold: str, now: float) -> None:
         """What a staged bundle must wait for; empty when it may start."""
@@ -127,6 +151,13 @@ class SlotRunner:
         """The goal in hand is refused, or rolled back, for this reason."""
         self._advance(Cause.FAULT, now, refusal=refusal, detail=detail[:EVENT_DETAIL_CHARS_MAX])
 
+    def metadata_came(self, now: float) -> None:
+        """The catalogue may sign now what it did not."""
+        if self._unsigned_until < _NEVER:
+            self._fetch(now)
+        elif self.row.refusal in _OF_METADATA:
+            self.retry(now)
+
     def retry(self, now: float) -> None:
         """What stood in the way may be gone: try before the pause ends."""
         if self._retry_at < _NEVER:
@@ -136,6 +167,8 @@ class SlotRunner:
     def tick(self, now: float) -> None:
         if now >= self._retry_at:
             self.retry(now)
+        if now >= self._unsigned_until:
+            self._unsigned(now)
         if now >= self._mark_at:
             self._mark(now)
         if self._assembly is not None:
@@ -229,7 +262,7 @@ class SlotRunner:
         """Whatever the old state had going stops; the new state's act starts its own."""
         self._assembly = None
         self._trial = None
-        self._mark_at = self._retry_at = _NEVER
+        self._mark_at = self._retry_at = self._unsigned_until = _NEVER
         self._ports.delivery.cancel(self.slot, now)
 
     # Acts
@@ -239,15 +272,25 @@ class SlotRunner:
 
     def _clean(self, now: float) -> None:
         self.take(self.workers.restore(now), now)
-        if self._wanted is None or self.state is not State.FAILED:
-            return
-        goal, generation = self._wanted
-        if goal is None or self.row.goal is None or goal.manifest != self.row.goal.manifest:
-            self.want(goal, generation, now)
+        self._ports.settled()
 
     def _fetch(self, now: float) -> None:
-        self._mark_at = now + MARK_SECONDS
-        self._ports.delivery.begin(self.slot, self._goal(), now)
+        """Nothing is fetched that the release keys did not sign; metadata may still be coming."""
+        goal = self._goal()
+        if self._ports.verdict(goal) is None:
+            self._unsigned_until = _NEVER
+            self._mark_at = now + MARK_SECONDS
+            self._ports.delivery.begin(self.slot, goal, now)
+        elif self._unsigned_until == _NEVER:
+            self._unsigned_until = now + self._ports.metadata_wait_seconds
+
+    def _unsigned(self, now: float) -> None:
+        verdict = self._ports.verdict(self._goal())
+        if verdict is None:
+            self._fetch(now)
+        else:
+            refusal, detail = verdict
+            self.fault(refusal, detail, now)
 
     def _begin_assembly(self, _now: float) -> None:
         self._assembly = self._ports.install.begin(self._goal())
@@ -257,6 +300,11 @@ class SlotRunner:
             self._advance(Cause.PERMITTED, now)
 
     def _start(self, now: float) -> None:
+        verdict = self._ports.verdict(self._goal()) if self.state is State.STARTING else None
+        if verdict is not None:
+            refusal, detail = verdict
+            self.fault(refusal, detail, now)
+            return
         self.take(self.workers.try_candidate(self._goal()), now)
 
     def _swap(self, now: float) -> None:
@@ -283,6 +331,7 @@ class SlotRunner:
         self._ports.database.checkpoint()
         self._ports.links.point(self.slot, goal.manifest)
         self.take(self.workers.promote(goal, now), now)
+        self._ports.settled()
 
     def _restore(self, now: float) -> None:
         self.take(self.workers.restore(now), now)

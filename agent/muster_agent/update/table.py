@@ -89,7 +89,8 @@ BOUNDED = frozenset(state for state, acts in _ACTS.items() if acts[2])
 
 PASSING = frozenset({
     Refusal.CHUNK_MISSING, Refusal.CHUNK_ALTERED, Refusal.NO_SPACE, Refusal.NO_MEMORY,
-    Refusal.UNSIGNED_MANIFEST, Refusal.METADATA_EXPIRED, Refusal.SUPERSEDED,
+    Refusal.UNSIGNED_MANIFEST, Refusal.METADATA_EXPIRED, Refusal.METADATA_MISSING,
+    Refusal.SUPERSEDED,
 })  # fmt: skip
 """Reasons that lie in the surroundings, not in the bundle: worth another try after a pause."""
 

@@ -5,8 +5,7 @@ anything is ready. A champion that dies is started again after a jittered, growi
 """
 
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from muster_protocol.directive import Goal
@@ -87,7 +86,7 @@ class Running:
     worker: Worker
     ready: bool = False
     accepting: bool = False
-    facts: Mapping[str, object] = field(default_factory=dict)
+    runtime: str = ""
     counts: Counts = Counts()
 
 
@@ -125,6 +124,10 @@ class SlotWorkers:
             if running is not None and running.accepting:
                 return running
         return None
+
+    def all(self) -> list[Running]:
+        known = [self.champion, self.candidate, *self._leaving.values()]
+        return [running for running in known if running is not None]
 
     def deadline(self) -> float:
         return self._restart_at
@@ -205,20 +208,19 @@ class SlotWorkers:
 
     def idle(self) -> bool:
         """No worker process is left."""
-        return self.champion is None and self.candidate is None and not self._leaving
+        return not self.all()
 
     def knows(self, worker_id: str) -> bool:
-        known = (self.champion, self.candidate)
-        return worker_id in self._leaving or any(r and r.id == worker_id for r in known)
+        return any(running.id == worker_id for running in self.all())
 
     # Events of the processes
 
-    def on_ready(self, worker_id: str, facts: Mapping[str, object]) -> list[Note]:
+    def on_ready(self, worker_id: str, runtime: str) -> list[Note]:
         if self.candidate is not None and self.candidate.id == worker_id:
-            self.candidate.ready, self.candidate.facts = True, facts
+            self.candidate.ready, self.candidate.runtime = True, runtime
             return [Ready()]
         if self.champion is not None and self.champion.id == worker_id:
-            self.champion.ready, self.champion.facts = True, facts
+            self.champion.ready, self.champion.runtime = True, runtime
             if self.candidate is None or not self.candidate.accepting:
                 self._accept(self.champion)
             return [ChampionServes()]

@@ -1,0 +1,42 @@
+"""What this device is and can run, read from the system without importing any runtime."""
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from muster_agent.runtimes import available
+from muster_agent.store import disk_free_bytes
+from muster_protocol.messages import Facts
+
+DISTRIBUTION = "muster-edge"
+
+
+def agent_version() -> str:
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def usable_runtimes(allow: tuple[str, ...]) -> dict[str, str]:
+    """Installed runtimes and their versions, in a fixed order, restricted to ``allow`` if given."""
+    return {name: v for name, v in available().items() if not allow or name in allow}
+
+
+def memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def read(directory: Path, allow: tuple[str, ...] = ()) -> Facts:
+    return Facts(
+        agent_version=agent_version(),
+        machine=platform.machine(),
+        system=f"{platform.system()} {platform.release()}",
+        python=".".join(map(str, sys.version_info[:3])),
+        runtimes=usable_runtimes(allow),
+        cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=memory_bytes(),
+        disk_free_bytes=disk_free_bytes(directory),
+    )

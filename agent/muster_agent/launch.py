@@ -1,0 +1,106 @@
+"""Starting worker processes for installed bundles: sockets, rings and specifications."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from muster_agent.config import Config
+from muster_agent.files import make_directory
+from muster_agent.store import ChunksMissing, StoreRefused
+from muster_agent.telemetry import Telemetry
+from muster_agent.update.bundle import BundleInstall
+from muster_agent.update.workers import LaunchRefused, Worker
+from muster_agent.worker.events import WorkerEvent
+from muster_agent.worker.process import WorkerProcess, WorkerSpec
+from muster_agent.worker.ring import Ring, RingError, RingLayout
+from muster_agent.worker.slot_socket import SlotSockets, open_listeners
+from muster_protocol.directive import Goal
+from muster_protocol.errors import MusterError, Refusal
+
+
+class ProcessLauncher:
+    """Implements ``update.workers.Launcher`` with real processes.
+
+    A slot's sockets are opened once, with its first worker, and kept for the agent's life.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        install: BundleInstall,
+        telemetry: Telemetry,
+        deliver: Callable[[WorkerEvent], None],
+        *,
+        boot: int,
+        now: Callable[[], float],
+    ) -> None:
+        """``boot`` makes worker ids unique between starts of the agent."""
+        self._config = config
+        self._install = install
+        self._telemetry = telemetry
+        self._deliver = deliver
+        self._boot = boot
+        self._now = now
+        self._count = 0
+        self._sockets: dict[str, SlotSockets] = {}
+
+    def launch(self, slot: str, goal: Goal, fallback: str | None) -> tuple[str, Worker]:
+        try:
+            listing = self._install.manifest(goal)
+            build = self._install.build(listing)
+        except ChunksMissing:
+            raise LaunchRefused(
+                Refusal.FILE_MISMATCH, f"the manifest of {goal.model} {goal.version} is gone"
+            ) from None
+        except StoreRefused as refused:
+            raise LaunchRefused(refused.refusal, str(refused)) from None
+        bundle = self._install.store.bundle(goal.manifest)
+        if bundle is None:
+            raise LaunchRefused(
+                Refusal.FILE_MISMATCH, f"{goal.model} {goal.version} is not installed"
+            )
+        names = {each.name for each in listing.fallbacks}
+        self._count += 1
+        worker_id = f"{slot}-{self._boot}-{self._count}"
+        ring = self._ring(worker_id, RingLayout.of(listing, goal.manifest))
+        try:
+            sockets = self._slot_sockets(slot)
+        except MusterError as error:
+            raise LaunchRefused(Refusal.WORKER_DIED, str(error)) from None
+        spec = WorkerSpec(
+            worker_id=worker_id,
+            bundle=bundle,
+            manifest=listing,
+            manifest_sha256=goal.manifest,
+            build=build,
+            sockets=sockets,
+            ring=ring,
+            fallback=fallback if fallback in names else None,
+            previous_ring=None,
+        )
+        self._telemetry.begin(worker_id, slot, goal, self._now())
+        return worker_id, WorkerProcess(spec, self._deliver)
+
+    def close(self) -> None:
+        for sockets in self._sockets.values():
+            sockets.close()
+        self._sockets.clear()
+
+    def _slot_sockets(self, slot: str) -> SlotSockets:
+        if slot not in self._sockets:
+            path = self._config.socket_path(slot)
+            make_directory(path.parent)
+            self._sockets[slot] = open_listeners(path, self._config.tcp_ports.get(slot))
+        return self._sockets[slot]
+
+    def _ring(self, worker_id: str, layout: RingLayout) -> Path:
+        path = self._telemetry.ring_path(worker_id)
+        make_directory(path.parent)
+        rows = min(self._config.count("limits.ring_rows"), layout.capacity_for(_RING_BYTES_MAX))
+        try:
+            Ring.create(path, layout, rows).close()
+        except RingError as error:
+            raise LaunchRefused(Refusal.NO_SPACE, str(error)) from None
+        return path
+
+
+_RING_BYTES_MAX = 64 * 1024 * 1024

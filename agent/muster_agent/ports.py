@@ -1,0 +1,80 @@
+"""What the supervisor acts on and hears from; a simulator brings its own of each."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from muster_agent.clock import Clock
+from muster_agent.current import CurrentLinks
+from muster_agent.goals import TrustSource
+from muster_agent.http_source import HttpAnswer
+from muster_agent.link import Connected, Disconnected, Link, Message
+from muster_agent.state import State
+from muster_agent.telemetry import Telemetry
+from muster_agent.update.bundle import BundleInstall
+from muster_agent.update.delivery import HttpGetter
+from muster_agent.update.workers import Launcher
+from muster_agent.worker.events import WorkerEvent
+from muster_protocol import limits
+from muster_protocol.messages import Ack, Batch, Event, Facts, Stamp, Stream
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Finish: stop the workers, fold everything, and say goodbye."""
+
+
+Inbox = Connected | Disconnected | Message | HttpAnswer | WorkerEvent | Stop
+
+
+class OutboxStats(Protocol):
+    @property
+    def rows(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+
+
+class Outbox(Protocol):
+    """``observe.outbox.Outbox``, as far as the supervisor uses it."""
+
+    def put_event(self, event: Event) -> None: ...
+    def next(self, now: float, sent: Stamp) -> tuple[Stream, Batch] | None: ...
+    def acknowledge(self, ack: Ack) -> int: ...
+    def not_sent(self, stream: Stream, batch: Batch) -> None: ...
+    def due(self, now: float) -> float | None: ...
+    def reconnected(self) -> None: ...
+    def stats(self) -> OutboxStats: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Times in seconds."""
+
+    device: str
+    report_seconds: float = 60.0
+    metadata_wait_seconds: float = 20.0
+    chunk_silence_seconds: float = 4.0
+    fetch_window: int = limits.FETCH_WINDOW_CHUNKS
+    restart_seconds: tuple[float, float] = (0.5, 60.0)
+    retry_seconds: tuple[float, float] = (60.0, 3600.0)
+    stop_seconds: float = 10.0
+    certificate_expires: int = 0
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What the supervisor acts on."""
+
+    clock: Clock
+    link: Link
+    http: HttpGetter
+    state: State
+    install: BundleInstall
+    links: CurrentLinks
+    trust: TrustSource
+    launcher: Launcher
+    telemetry: Telemetry
+    outbox: Outbox
+    facts: Callable[[], Facts]
+    rng: random.Random

@@ -1,0 +1,104 @@
+"""The device's report: what it is, what it runs as it sees it itself, and what it waits for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from muster_agent.update.runner import SlotRunner
+from muster_agent.update.table import State
+from muster_protocol import messages
+from muster_protocol.limits import EVENT_DETAIL_CHARS_MAX
+from muster_protocol.messages import Facts, Ne107, Stamp
+
+_REFUSED = frozenset({State.FAILED, State.ROLLING_BACK})
+_CHANGING = frozenset({State.STARTING, State.PROBATION, State.ROLLING_BACK})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the report says besides the slots."""
+
+    at: Stamp
+    facts: Facts
+    epoch: int
+    generation: int
+    trust: messages.TrustReport
+    refusal: str | None
+    refusal_detail: str
+    certificate_expires: int
+    outbox_rows: int
+    outbox_bytes: int
+
+
+def build(
+    standing: Standing,
+    runners: Mapping[str, SlotRunner],
+    progress: Mapping[str, tuple[int, int]],
+    waiting: Mapping[str, str],
+) -> messages.Report:
+    """``progress`` and ``waiting`` are by slot: bytes done and in all; what is waited for."""
+    slots = {
+        name: messages.SlotReport(
+            health=_health(runner),
+            running=_running(runner, standing.at),
+            update=_update(runner, progress.get(name, (0, 0)), waiting.get(name, "")),
+        )
+        for name, runner in runners.items()
+    }
+    return messages.Report(
+        at=standing.at,
+        epoch=standing.epoch,
+        generation=standing.generation,
+        slots=slots,
+        facts=standing.facts,
+        trust=standing.trust,
+        refusal=standing.refusal,
+        refusal_detail=standing.refusal_detail[:EVENT_DETAIL_CHARS_MAX],
+        certificate_expires=standing.certificate_expires,
+        outbox_rows=standing.outbox_rows,
+        outbox_bytes=standing.outbox_bytes,
+    )
+
+
+def _health(runner: SlotRunner) -> Ne107:
+    if runner.workers.serving is None:
+        return "failure" if runner.pointer is not None else "check_function"
+    return "check_function" if runner.state in _CHANGING else "ok"
+
+
+def _running(runner: SlotRunner, now: Stamp) -> messages.Running | None:
+    serving = runner.workers.serving
+    if serving is None:
+        return None
+    since = now
+    pointer = runner.pointer
+    if pointer is not None and pointer.since and pointer.goal.manifest == serving.goal.manifest:
+        since = msgspec.msgpack.decode(pointer.since, type=Stamp)
+    return messages.Running(
+        model=serving.goal.model,
+        version=serving.goal.version,
+        manifest=serving.goal.manifest,
+        runtime=serving.runtime,
+        since=since,
+        inferences=serving.counts.inferences,
+        errors=serving.counts.errors,
+    )
+
+
+def _update(runner: SlotRunner, progress: tuple[int, int], waiting: str) -> messages.Update:
+    row, goal = runner.row, runner.row.goal
+    refused = runner.state in _REFUSED
+    done, total = progress
+    return messages.Update(
+        state=runner.state.value,
+        model=goal.model if goal else "",
+        version=goal.version if goal else "",
+        manifest=goal.manifest if goal else "",
+        generation=row.generation,
+        bytes_done=done,
+        bytes_total=total,
+        waiting_for=waiting or runner.waiting_for,
+        refusal=row.refusal if refused else None,
+        detail=row.detail if refused else "",
+    )

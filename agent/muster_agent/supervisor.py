@@ -1,0 +1,403 @@
+"""The supervisor's decisions: one thread, one inbox, ``handle(event, now)``; no clock, no sleep.
+
+It ties the rooms together: link events go to goals, chunks to delivery, worker events to their
+slot, acknowledgements to the outbox. What it acts on is given to it (``Ports``), so that a
+simulator can drive it with a link, workers and a clock of its own. ``deadline`` says when ``tick``
+is due next.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+
+from muster_agent import reporting
+from muster_agent.clock import stamp
+from muster_agent.goals import Goals
+from muster_agent.http_source import HttpAnswer
+from muster_agent.link import Connected, Disconnected, Message
+from muster_agent.ports import Inbox, Ports, Settings, Stop
+from muster_agent.update.delivery import BundleDelivery
+from muster_agent.update.ports import Ports as UpdatePorts
+from muster_agent.update.runner import SlotRunner
+from muster_agent.update.table import State as Step
+from muster_agent.update.workers import Counts, SlotWorkers
+from muster_agent.worker import events as worker
+from muster_protocol import limits, messages, topics
+from muster_protocol.directive import Goal
+from muster_protocol.errors import MusterError, ProtocolError, Refusal
+from muster_protocol.messages import Event, Stamp
+
+log = logging.getLogger(__name__)
+REPORT_SOON_SECONDS = 0.2
+"""Changes within this time make one report."""
+SWEEP_SECONDS = 10.0
+SEND_AGAIN_SECONDS = 0.5
+"""Pause after the link would not take a batch."""
+TROUBLE_SECONDS = 5.0
+"""Pause after the disk or the database would not take something."""
+_NEVER = float("inf")
+_FETCHING = frozenset({Step.FETCHING, Step.VERIFYING})
+
+
+class Supervisor:
+    """Times are monotonic seconds. Call ``start`` once, then ``handle`` and ``tick``."""
+
+    def __init__(self, settings: Settings, ports: Ports, now: float) -> None:
+        self.runners: dict[str, SlotRunner] = {}
+        self.connected = False
+        self.stopping = False
+        self.trouble = ports.state.trouble
+        """Why something could not be written, for status and log; empty when all is well."""
+        self._settings = settings
+        self._ports = ports
+        self._report_at = _NEVER
+        self._sweep_at = now + SWEEP_SECONDS
+        self._quiet_until = now
+        self._settled = False
+        self._send_at = now
+        self.delivery = BundleDelivery(
+            settings.device,
+            ports.link,
+            ports.http,
+            ports.install,
+            window=settings.fetch_window,
+            silence_seconds=settings.chunk_silence_seconds,
+            rng=ports.rng,
+            outcome=self._fetched,
+            healed=self._healed,
+        )
+        self.goals = Goals(
+            settings.device,
+            clock=ports.clock,
+            link=ports.link,
+            state=ports.state,
+            trust=ports.trust,
+            wait_seconds=settings.metadata_wait_seconds,
+            refused=self._message_refused,
+            now=now,
+        )
+        self._update_ports = UpdatePorts(
+            database=ports.state,
+            delivery=self.delivery,
+            install=ports.install,
+            links=ports.links,
+            stamp=self._stamp,
+            report=ports.outbox.put_event,
+            verdict=self.goals.verdict,
+            metadata_wait_seconds=settings.metadata_wait_seconds,
+            changed=self._changed,
+            settled=self._slot_settled,
+            rng=ports.rng,
+            retry_seconds=settings.retry_seconds,
+        )
+
+    def start(self, now: float) -> None:
+        """After boot: committed champions serve, journals go on. Needs no link and no time."""
+        if self.goals.directive is not None:
+            self.delivery.sources = self.goals.directive.sources
+            self._ports.telemetry.set_window(self.goals.directive.window_seconds, now)
+        pointers, journal = self._ports.state.pointers(), self._ports.state.journal()
+        for slot in {**pointers, **journal}:
+            runner = self._runner(slot)
+            self._guarded(partial(runner.resume, pointers.get(slot), journal.get(slot), now))
+        self._apply_goals(now)
+        subscribed = topics.down(self._settings.device, "ack")
+        self._ports.link.subscribe(subscribed)
+
+    def handle(self, event: Inbox, now: float) -> None:
+        """Take one event and act on it. Never raises for what a disk or a peer does."""
+        self._guarded(lambda: self._dispatch(event, now))
+
+    def tick(self, now: float) -> None:
+        """Do what has become due."""
+        if now < self._quiet_until:
+            return
+        before = self.trouble
+        self._guarded(lambda: self._tick(now))
+        if self.trouble and self.trouble != before:
+            self._quiet_until = now + TROUBLE_SECONDS * self._ports.rng.uniform(0.75, 1.25)
+
+    def deadline(self, now: float) -> float:
+        """When ``tick`` should be called next."""
+        due = self._ports.outbox.due(now) if self.connected else None
+        outbox = max(due, self._send_at) if due is not None else _NEVER
+        settled = now if self._settled else _NEVER
+        soonest = min(
+            self._report_at if self.connected else _NEVER,
+            self._sweep_at,
+            outbox,
+            settled,
+            self.goals.deadline(now),
+            self.delivery.deadline(),
+            self._ports.telemetry.deadline(),
+            *(runner.deadline() for runner in self.runners.values()),
+        )
+        return max(soonest, self._quiet_until)
+
+    @property
+    def drained(self) -> bool:
+        """After ``Stop``: every worker has ended and every row has been folded."""
+        return self.stopping and all(r.workers.idle() for r in self.runners.values())
+
+    # Events
+
+    def _dispatch(self, event: Inbox, now: float) -> None:
+        match event:
+            case Message():
+                self._message(event, now)
+            case Connected():
+                self._link_up(now)
+            case Disconnected():
+                self.connected = False
+                self.delivery.disconnected()
+            case HttpAnswer(source, digest, data, detail):
+                self.delivery.answered(source, digest, data, detail, now)
+            case Stop():
+                self._stop()
+            case _:
+                self._worker(event, now)
+
+    def _link_up(self, now: float) -> None:
+        self.connected = True
+        device = self._settings.device
+        presence = messages.encode(messages.Presence(online=True))
+        self._ports.link.publish(topics.up(device, "presence"), presence, retain=True)
+        self._ports.outbox.reconnected()
+        self._send_at = now
+        self.goals.connected(now)
+        self.delivery.connected(now)
+        self._report(now)
+        self._send(now)
+
+    def _message(self, event: Message, now: float) -> None:
+        try:
+            if (digest := topics.parse_chunk(event.topic)) is not None:
+                self.delivery.arrived(digest, event.payload, now)
+            elif (file := topics.parse_tuf(event.topic)) is not None:
+                if self._may_change() and self.goals.put_metadata(file, event.payload, now):
+                    self._goals_changed(now)
+            elif event.topic == topics.down(self._settings.device, "directive"):
+                if self._may_change() and self.goals.put_directive(event.payload, now):
+                    self._goals_changed(now)
+                self._changed()
+            elif event.topic == topics.down(self._settings.device, "ack"):
+                self._ports.outbox.acknowledge(messages.decode(event.payload, messages.Ack))
+                self._send(now)
+        except ProtocolError as error:
+            log.warning("ignored a message on %s: %s", event.topic[:120], error)
+
+    def _worker(self, event: worker.WorkerEvent, now: float) -> None:
+        runner = next((r for r in self.runners.values() if r.workers.knows(event.worker_id)), None)
+        ended = isinstance(event, worker.Failed | worker.Exited)
+        if ended:
+            self._ports.telemetry.end(event.worker_id)
+        if runner is None:
+            return
+        workers = runner.workers
+        match event:
+            case worker.Ready(worker_id, facts):
+                runner.take(workers.on_ready(worker_id, facts.runtime), now)
+            case worker.Heartbeat(worker_id, counters):
+                workers.on_counts(worker_id, _counts(counters))
+                runner.judge(now)
+            case worker.Failed(worker_id, refusal, detail):
+                runner.take(workers.on_end(worker_id, refusal, detail, now), now)
+            case worker.Exited(worker_id, returncode, detail):
+                reason = detail or _ending(returncode)
+                runner.take(workers.on_end(worker_id, Refusal.WORKER_DIED, reason, now), now)
+            case worker.Drained():
+                pass
+        if not isinstance(event, worker.Heartbeat):
+            self._changed()
+
+    # Goals
+
+    def _goals_changed(self, now: float) -> None:
+        """A directive was adopted, or metadata came that may sign what they did not."""
+        self._apply_goals(now)
+        for runner in self.runners.values():
+            runner.metadata_came(now)
+        self._changed()
+
+    def _apply_goals(self, now: float) -> None:
+        """Hand each slot the directive's goal; one that is in hand already stays so."""
+        directive = self.goals.directive
+        if directive is None or self.stopping or not self._may_change():
+            return
+        self.delivery.sources = directive.sources
+        self._ports.telemetry.set_window(directive.window_seconds, now)
+        for name, slot in directive.slots.items():
+            runner = self._runner(name)
+            runner.workers.fallback = slot.fallback
+            runner.permit("the hub's leave to swap" if slot.swap == "grant" else "", now)
+            runner.want(slot.champion, directive.generation, now)
+        if directive.slots:  # An empty directive changes nothing that runs.
+            for name in self.runners.keys() - directive.slots.keys():
+                self.runners[name].want(None, directive.generation, now)
+
+    def _may_change(self) -> bool:
+        """Nothing new is adopted while nothing can be made durable."""
+        return self._ports.state.durable
+
+    # Time
+
+    def _tick(self, now: float) -> None:
+        telemetry = self._ports.telemetry
+        self.delivery.tick(now)
+        for runner in self.runners.values():
+            runner.tick(now)
+        telemetry.tick(now)
+        if self._may_change() and self.goals.tick(now):
+            self._goals_changed(now)
+        if self._settled:
+            self._settled = False
+            self._apply_goals(now)
+        if now >= self._sweep_at:
+            self._sweep()
+        if self.connected:
+            if now >= self._report_at:
+                self._report(now)
+            self._send(now)
+
+    def _send(self, now: float) -> None:
+        """Hand the outbox's due batches to the link."""
+        outbox, device = self._ports.outbox, self._settings.device
+        if now < self._send_at:
+            return
+        while self.connected and (due := outbox.next(now, self._stamp())) is not None:
+            stream, batch = due
+            topic = topics.up(device, "event" if stream == "event" else "telemetry")
+            if not self._ports.link.publish(topic, messages.encode(batch)):
+                outbox.not_sent(stream, batch)
+                self._send_at = now + SEND_AGAIN_SECONDS
+                break
+
+    def _report(self, now: float) -> None:
+        spread = self._ports.rng.uniform(0.8, 1.2)
+        self._report_at = now + self._settings.report_seconds * spread
+        payload = messages.encode(self.report())
+        self._ports.link.publish(topics.up(self._settings.device, "report"), payload)
+
+    def report(self) -> messages.Report:
+        """The device as it stands."""
+        adopted = self._ports.state.adopted()
+        trusted, refusal = self.goals.trusted, self.goals.refusal
+        stats = self._ports.outbox.stats()
+        standing = reporting.Standing(
+            at=self._stamp(),
+            facts=self._ports.facts(),
+            epoch=adopted.epoch if adopted else 0,
+            generation=adopted.generation if adopted else 0,
+            trust=messages.TrustReport(
+                versions=dict(trusted.versions) if trusted else {},
+                expires=dict(trusted.expires) if trusted else {},
+            ),
+            refusal=refusal[0] if refusal else None,
+            refusal_detail=refusal[1] if refusal else self.trouble,
+            certificate_expires=self._settings.certificate_expires,
+            outbox_rows=stats.rows,
+            outbox_bytes=stats.bytes,
+        )
+        progress = {slot: self.delivery.progress(slot) for slot in self.runners}
+        waiting = {slot: self.delivery.waiting(slot) for slot in self.runners}
+        return reporting.build(standing, self.runners, progress, waiting)
+
+    def _sweep(self) -> None:
+        """Let the store delete what neither journal, pointer nor worker may need."""
+        self._sweep_at = _NEVER
+        if not self._may_change():
+            return
+        keep: set[str] = set()
+        fetching: set[str] = set()
+        for runner in self.runners.values():
+            keep |= runner.needs()
+            if runner.state in _FETCHING and runner.row.goal is not None:
+                fetching.add(runner.row.goal.manifest)
+        self._ports.install.store.sweep(keep, fetching)
+
+    # Called by the rooms
+
+    def _fetched(self, slot: str, refusal: tuple[Refusal, str] | None, now: float) -> None:
+        runner = self.runners[slot]
+        if refusal is None:
+            runner.fetched(now)
+        else:
+            runner.fault(*refusal, now)
+
+    def _healed(self, slot: str, goal: Goal, count: int) -> None:
+        self._ports.outbox.put_event(
+            Event(
+                kind="fetch_healed",
+                at=self._stamp(),
+                slot=slot,
+                model=goal.model,
+                version=goal.version,
+                manifest=goal.manifest,
+                detail=f"{count} chunks came altered; a good copy came from another source",
+                values={"chunks": float(count)},
+            )
+        )
+
+    def _message_refused(self, refusal: Refusal, detail: str, generation: int) -> None:
+        log.warning("refused (%s): %s", refusal, detail)
+        self._ports.outbox.put_event(
+            Event(
+                kind="refused",
+                at=self._stamp(),
+                generation=generation,
+                refusal=refusal,
+                detail=detail[: limits.EVENT_DETAIL_CHARS_MAX],
+            )
+        )
+        self._changed()
+
+    def _changed(self) -> None:
+        now = self._ports.clock.monotonic()
+        soon = REPORT_SOON_SECONDS * self._ports.rng.uniform(0.5, 1.5)
+        self._report_at = min(self._report_at, now + soon)
+        self._sweep_at = min(self._sweep_at, now + SWEEP_SECONDS)
+
+    def _slot_settled(self) -> None:
+        self._settled = True
+
+    def _stamp(self) -> Stamp:
+        return stamp(self._ports.clock)
+
+    def _stop(self) -> None:
+        self.stopping = True
+        for runner in self.runners.values():
+            runner.workers.stop()
+
+    def _runner(self, slot: str) -> SlotRunner:
+        if slot not in self.runners:
+            least, most = self._settings.restart_seconds
+            workers = SlotWorkers(
+                slot,
+                self._ports.launcher,
+                restart_seconds_min=least,
+                restart_seconds_max=most,
+                stop_seconds=self._settings.stop_seconds,
+                rng=self._ports.rng,
+            )
+            self.runners[slot] = SlotRunner(slot, self._update_ports, workers)
+        return self.runners[slot]
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except (sqlite3.Error, OSError, MusterError) as error:
+            # The journal says what was not done; a later tick or the next start does it.
+            self.trouble = f"{type(error).__name__}: {error}"
+            log.exception("could not act on an event")
+        else:
+            self.trouble = self._ports.state.trouble
+
+
+def _counts(counters: worker.Counters) -> Counts:
+    p95_ms = counters.latency_p95_us / 1000
+    return Counts(counters.inferences, counters.errors, p95_ms or None)
+
+
+def _ending(returncode: int) -> str:
+    return f"killed by signal {-returncode}" if returncode < 0 else f"exited with {returncode}"

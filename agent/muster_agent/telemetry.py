@@ -1,0 +1,224 @@
+"""From the workers' rings to the outbox: every row is folded once, whatever dies when.
+
+Each worker has a ring file. Its rows are folded into an open window about once a second. Cursor
+and open window are saved together every few seconds, and always in the transaction that puts a
+closed window into the outbox; after a crash the rows since the saved cursor are still in the ring.
+"""
+
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from muster_agent.state import State
+from muster_protocol.directive import Goal
+from muster_protocol.messages import Stamp
+
+FOLD_SECONDS = 1.0
+SAVE_SECONDS = 5.0
+READ_ROWS = 4096
+_JITTER = 0.1
+
+
+class ReadResult(Protocol):
+    @property
+    def rows(self) -> Any: ...  # a numpy structured array; numpy is not needed here
+    @property
+    def cursor(self) -> int: ...
+    @property
+    def overrun(self) -> int: ...
+
+
+class Ring(Protocol):
+    capacity_rows: int
+
+    def read(self, cursor: int = 0, rows_max: int = READ_ROWS) -> ReadResult: ...
+    def close(self) -> None: ...
+
+
+class Fold(Protocol):
+    """An open window (``observe.fold.Fold``)."""
+
+    @property
+    def empty(self) -> bool: ...
+    def feed(self, rows: Any, overrun: int = 0) -> None: ...
+    def recall(self, rows: Any) -> None: ...
+    def close(self, stamp: Stamp) -> list[Any]: ...
+    def save(self) -> bytes: ...
+    def restore(self, saved: bytes) -> None: ...
+
+
+class Folds(Protocol):
+    """Opens rings and makes folds for them; ``observing.Folds`` is the real one."""
+
+    def ring(self, path: Path) -> Ring: ...
+    def fold(self, slot: str, goal: Goal, opened: Stamp) -> Fold: ...
+
+
+class Recording(Struct, frozen=True):
+    """What is saved of one ring."""
+
+    slot: str
+    goal: Goal
+    cursor: int = 0
+    fold: bytes = b""
+
+
+@dataclass
+class _Open:
+    path: Path
+    recording: Recording
+    ring: Ring
+    fold: Fold
+    saved_cursor: int
+    saved_at: float
+
+
+class Telemetry:
+    """Rings by worker id. ``put`` takes closed windows into the outbox, joining a transaction."""
+
+    def __init__(
+        self,
+        rings: Path,
+        *,
+        state: State,
+        folds: Folds,
+        put: Callable[[Any], None],
+        stamp: Callable[[], Stamp],
+        rng: random.Random,
+        window_seconds: float,
+        now: float,
+    ) -> None:
+        self._rings = rings
+        self._state = state
+        self._folds = folds
+        self._put = put
+        self._stamp = stamp
+        self._rng = rng
+        self._window_seconds = window_seconds
+        self._open: dict[str, _Open] = {}
+        self._fold_at = now
+        # Devices that start together must not send together.
+        self._close_at = now + window_seconds * rng.uniform(0.5, 1.0)
+
+    def deadline(self) -> float:
+        return min(self._fold_at, self._close_at) if self._open else float("inf")
+
+    def set_window(self, seconds: float, now: float) -> None:
+        """The directive's window length; the open window is shortened if need be."""
+        if seconds != self._window_seconds:
+            self._window_seconds = seconds
+            self._close_at = min(self._close_at, now + seconds * self._rng.uniform(0.5, 1.0))
+
+    def ring_path(self, worker_id: str) -> Path:
+        return self._rings / f"{worker_id}.ring"
+
+    def begin(self, worker_id: str, slot: str, goal: Goal, now: float) -> None:
+        """A worker's ring has been made: follow it."""
+        recording = Recording(slot, goal)
+        self._state.put_recording(worker_id, msgspec.msgpack.encode(recording))
+        self._follow(worker_id, recording, now)
+
+    def end(self, worker_id: str) -> None:
+        """The worker is gone: fold what it left, close its window, forget the ring."""
+        opened = self._open.get(worker_id)
+        if opened is None:
+            return
+        self._read(opened)
+        with self._state.transaction():
+            self._close_window(opened)
+            self._state.drop_recording(worker_id)
+        del self._open[worker_id]
+        opened.ring.close()
+        opened.path.unlink(missing_ok=True)
+
+    def recover(self, now: float) -> list[str]:
+        """At start: fold the rings that workers of an earlier run left; one line for each fault."""
+        faults = []
+        saved = self._state.recordings()
+        for worker_id, row in saved.items():
+            try:
+                self._follow(worker_id, msgspec.msgpack.decode(row, type=Recording), now)
+            except (OSError, ValueError, RuntimeError) as error:
+                faults.append(f"{self.ring_path(worker_id)}: {error}: its open window is lost")
+                self._state.drop_recording(worker_id)
+                continue
+            self.end(worker_id)
+        if self._rings.is_dir():
+            for path in self._rings.iterdir():
+                path.unlink()
+        return faults
+
+    def tick(self, now: float) -> None:
+        if now >= self._close_at:
+            self.close_windows(now)
+        elif now >= self._fold_at:
+            self._fold_at = now + FOLD_SECONDS * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+            for worker_id, opened in self._open.items():
+                self._read(opened)
+                behind = opened.recording.cursor - opened.saved_cursor
+                due = now >= opened.saved_at + SAVE_SECONDS
+                if behind > opened.ring.capacity_rows // 4 or (behind and due):
+                    self._save(worker_id, opened, now)
+
+    def close_windows(self, now: float) -> None:
+        """Close every open window into the outbox; windows without anything leave nothing."""
+        self._close_at = now + self._window_seconds * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+        for worker_id, opened in self._open.items():
+            self._read(opened)
+            with self._state.transaction():
+                self._close_window(opened)
+                self._save(worker_id, opened, now)
+
+    def _close_window(self, opened: _Open) -> None:
+        if not opened.fold.empty:
+            for summary in opened.fold.close(self._stamp()):
+                self._put(summary)
+
+    def _follow(self, worker_id: str, recording: Recording, now: float) -> None:
+        path = self.ring_path(worker_id)
+        ring = self._folds.ring(path)
+        fold = self._folds.fold(recording.slot, recording.goal, self._stamp())
+        if recording.fold:
+            fold.restore(recording.fold)
+        self._recall(ring, fold, recording.cursor)
+        self._open[worker_id] = _Open(path, recording, ring, fold, recording.cursor, now)
+
+    def _recall(self, ring: Ring, fold: Fold, end: int) -> None:
+        """Rows counted before a restart, for the labels still to come."""
+        cursor = 0
+        while cursor < end:
+            result = ring.read(cursor, min(READ_ROWS, end - cursor))
+            if not cursor < result.cursor <= end:
+                break
+            fold.recall(result.rows)
+            cursor = result.cursor
+
+    def _read(self, opened: _Open) -> None:
+        cursor = opened.recording.cursor
+        # Bounded: a worker that writes faster than this can be read is caught up with next time.
+        for _ in range(2 + opened.ring.capacity_rows // READ_ROWS):
+            result = opened.ring.read(cursor, READ_ROWS)
+            if result.cursor == cursor:
+                break
+            opened.fold.feed(result.rows, result.overrun)
+            cursor = result.cursor
+        opened.recording = msgspec.structs.replace(opened.recording, cursor=cursor)
+
+    def _save(self, worker_id: str, opened: _Open, now: float) -> None:
+        opened.recording = msgspec.structs.replace(opened.recording, fold=opened.fold.save())
+        self._state.put_recording(worker_id, msgspec.msgpack.encode(opened.recording))
+        opened.saved_cursor = opened.recording.cursor
+        opened.saved_at = now
+
+    def close(self) -> None:
+        """Forget the rings without closing windows; a later ``recover`` takes them up."""
+        for opened in self._open.values():
+            with contextlib.suppress(OSError):
+                opened.ring.close()
+        self._open.clear()

@@ -1,0 +1,241 @@
+"""The supervisor's decisions, driven through a world with its own clock, broker and workers."""
+
+import pytest
+from support.agent_world import SLOT, Device, World
+
+from muster_protocol import topics
+from muster_protocol.errors import Refusal
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def device(world, tmp_path):
+    made = Device(world, tmp_path)
+    made.boot()
+    yield made
+    if made.supervisor is not None:
+        made.cut()
+
+
+def committed(device, world, version="1"):
+    goal = world.release(version)
+    world.direct(goal)
+    device.run(60)
+    assert device.step == "committed", device.supervisor.runners[SLOT].row
+    return goal
+
+
+def test_a_signed_model_is_fetched_proved_on_probation_and_committed(world, device):
+    goal = world.release("1")
+    world.direct(goal)
+    device.run(20)
+    assert (device.step, device.serving) == ("probation", ["1"])
+    device.run(40)
+    assert (device.step, device.serving) == ("committed", ["1"])
+    running = device.reports[-1].slots[SLOT].running
+    assert (running.version, running.manifest, running.runtime) == ("1", goal.manifest, "onnx")
+    assert [event.state for event in device.told("update")] == ["probation", "committed"]
+
+
+def test_the_champion_serves_until_the_moment_the_candidate_does(world, device):
+    committed(device, world)
+    world.direct(world.release("2"))
+    for _ in range(200):
+        device.run(0.5)
+        assert len(device.serving) == 1
+    assert (device.step, device.serving) == ("committed", ["2"])
+    assert [worker.goal.version for worker in device.workers if worker.alive] == ["2"]
+
+
+@pytest.mark.parametrize(
+    "refusal", [Refusal.GOLDEN_MISMATCH, Refusal.WORKER_DIED, Refusal.START_TIMEOUT]
+)
+def test_a_candidate_that_fails_costs_nothing_but_a_report(world, device, refusal):
+    committed(device, world)
+    bad = world.release("2")
+    world.faults[bad.manifest] = refusal
+    world.direct(bad)
+    device.run(30)
+    assert (device.step, device.refusal, device.serving) == ("failed", refusal, ["1"])
+    (event,) = device.told("refused")
+    assert (event.version, event.refusal, event.generation) == ("2", refusal, 2)
+    update = device.reports[-1].slots[SLOT].update
+    assert (update.state, update.refusal, update.version) == ("failed", refusal, "2")
+
+
+def test_a_refused_manifest_stays_refused_whatever_generation_names_it(world, device):
+    committed(device, world)
+    bad = world.release("2")
+    world.faults[bad.manifest] = Refusal.GOLDEN_MISMATCH
+    for _ in range(3):
+        world.direct(bad)
+        device.run(30)
+    assert [worker.goal.version for worker in device.workers].count("2") == 1
+    world.direct(world.release("3"))
+    device.run(60)
+    assert (device.step, device.serving) == ("committed", ["3"])
+
+
+def test_a_model_that_errs_on_probation_is_rolled_back_at_once(world, device):
+    committed(device, world)
+    bad = world.release("2")
+    world.erring.add(bad.manifest)
+    world.direct(bad)
+    device.run(25)
+    assert (device.step, device.refusal) == ("failed", Refusal.PROBATION_ERRORS)
+    assert device.serving == ["1"]
+    assert [event.refusal for event in device.told("rolled_back")] == [Refusal.PROBATION_ERRORS]
+
+
+def test_a_model_that_dies_on_probation_is_rolled_back(world, device):
+    committed(device, world)
+    world.direct(world.release("2"))
+    device.run(20)
+    assert device.step == "probation"
+    next(worker for worker in device.workers if worker.accepting).die()
+    device.run(1)
+    assert (device.refusal, device.serving) == (Refusal.PROBATION_CRASHED, ["1"])
+
+
+def test_a_champion_that_dies_is_started_again_and_told_of(world, device):
+    committed(device, world)
+    device.workers[-1].die()
+    device.run(2)
+    assert device.serving == ["1"]
+    assert len(device.told("worker_died")) == 1
+
+
+def test_a_manifest_the_release_keys_did_not_sign_is_never_fetched(world, device):
+    committed(device, world)
+    world.direct(world.release("2", signed=False))
+    asked = set()
+    for _ in range(40):
+        device.run(1)
+        asked |= set(device.link.filters)
+    assert (device.refusal, device.serving) == (Refusal.UNSIGNED_MANIFEST, ["1"])
+    assert not any(topics.parse_chunk(topic) for topic in asked - set(device.link.filters))
+    assert [event.refusal for event in device.told("refused")] == [Refusal.UNSIGNED_MANIFEST]
+
+
+def test_a_directive_that_overtakes_its_metadata_waits_for_them(world, device):
+    committed(device, world)
+    held = dict(world.broker.retained)
+    goal = world.release("2")
+    late = {topic: data for topic, data in world.broker.retained.items() if topics.parse_tuf(topic)}
+    for topic in late:
+        if topic in held:
+            world.broker.publish(topic, held[topic], retain=True)
+        else:
+            del world.broker.retained[topic]
+    world.direct(goal)
+    device.run(5)
+    assert device.reports[-1].slots[SLOT].update.waiting_for
+    for topic, data in late.items():
+        world.broker.publish(topic, data, retain=True)
+    device.run(60)
+    assert (device.step, device.serving) == ("committed", ["2"])
+
+
+def test_a_device_boots_and_serves_with_no_link_at_all(world, device):
+    committed(device, world)
+    device.cut()
+    device.linked = False
+    device.boot()
+    device.run(5)
+    assert device.serving == ["1"]
+    assert device.reports
+
+
+def test_a_directive_for_another_device_is_refused_and_named(world, device):
+    committed(device, world)
+    world.direct(world.release("2"), device="dev-2")
+    device.run(30)
+    assert device.serving == ["1"]
+    assert device.reports[-1].refusal == Refusal.WRONG_DEVICE
+    assert [event.refusal for event in device.told("refused")] == [Refusal.WRONG_DEVICE]
+
+
+def test_an_empty_directive_changes_nothing_that_runs(world, device):
+    committed(device, world)
+    world.direct(None)
+    device.run(30)
+    assert device.serving == ["1"]
+
+
+def test_one_altered_chunk_heals_from_the_second_source_and_is_told_of(world, device):
+    goal = world.release("1")
+    altered = next(t for t, data in world.broker.retained.items() if len(data) == 128 * 1024)
+    world.broker.publish(altered, b"altered", retain=True)
+    world.direct(goal, sources=1)
+    device.run(60)
+    assert device.step == "committed"
+    assert [event.values for event in device.told("fetch_healed")] == [{"chunks": 1.0}]
+
+
+def test_a_chunk_altered_at_every_source_is_refused_by_that_name(world, device):
+    committed(device, world)
+    before = set(world.broker.retained)
+    goal = world.release("2")
+    name = next(
+        t
+        for t in world.broker.retained
+        if t not in before and len(world.broker.retained[t]) == 128 * 1024
+    )
+    world.broker.publish(name, b"altered", retain=True)
+    world.http[topics.parse_chunk(name)] = b"altered too"
+    world.direct(goal, sources=1)
+    device.run(40)
+    assert (device.step, device.refusal) == ("failed", Refusal.CHUNK_ALTERED)
+    assert device.serving == ["1"]
+
+
+def test_missing_chunks_come_from_the_http_source_when_the_broker_is_silent(world, device):
+    goal = world.release("1", size=1_000_000)
+    for topic in [t for t in world.broker.retained if topics.parse_chunk(t)]:
+        del world.broker.retained[topic]
+    world.direct(goal, sources=1)
+    device.run(90)
+    assert device.step == "committed"
+
+
+def test_a_full_disk_waits_for_space_and_says_so(world, device):
+    committed(device, world)
+    device.cut()
+    device.boot(free_bytes=1000)
+    world.direct(world.release("2"))
+    device.run(30)
+    assert (device.step, device.refusal, device.serving) == ("failed", Refusal.NO_SPACE, ["1"])
+    device.cut()
+    device.boot()
+    device.run(200)
+    assert (device.step, device.serving) == ("committed", ["2"])
+
+
+def test_going_back_to_the_champion_during_probation_restores_it(world, device):
+    first = committed(device, world)
+    world.direct(world.release("2"))
+    device.run(20)
+    assert device.serving == ["2"]
+    world.direct(first)
+    device.run(10)
+    assert (device.step, device.serving) == ("committed", ["1"])
+
+
+def test_the_report_names_the_adopted_generation_and_the_trusted_versions(world, device):
+    committed(device, world)
+    report = device.reports[-1]
+    assert (report.epoch, report.generation) == (1, 1)
+    assert report.trust.versions["timestamp"] >= 2
+
+
+def test_what_is_not_needed_any_more_leaves_the_disk(world, device):
+    first = committed(device, world, "1")
+    committed(device, world, "2")
+    device.run(30)
+    bundles = {path.name for path in (device.directory / "store" / "bundles").iterdir()}
+    assert first.manifest not in bundles
+    assert len(bundles) == 1

@@ -1,0 +1,368 @@
+"""A device in a world of its own: memory broker, own clock, scripted workers, real disk and trust.
+
+``World.run`` moves time only when nothing else is left to do, so a minute costs milliseconds and
+every run with the same seed is the same. ``Fuse`` cuts the power at the n-th step of a device.
+"""
+
+import contextlib
+import hashlib
+import random
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from muster_agent.clock import stamp
+from muster_agent.current import CurrentLinks
+from muster_agent.http_source import HttpAnswer
+from muster_agent.link import LinkEvent
+from muster_agent.memory_link import MemoryBroker, MemoryLink
+from muster_agent.observe.outbox import Outbox
+from muster_agent.observing import Folds
+from muster_agent.ports import Ports, Settings, Stop
+from muster_agent.state import State, open_state
+from muster_agent.store import Store
+from muster_agent.supervisor import Supervisor
+from muster_agent.telemetry import Telemetry
+from muster_agent.trust_store import TrustStore
+from muster_agent.update.bundle import BundleInstall
+from muster_agent.worker import events as w
+from muster_protocol import chunks, manifest, messages, topics
+from muster_protocol import directive as d
+from muster_protocol.directive import Goal, Slot, Source
+from muster_protocol.errors import Refusal
+from muster_protocol.messages import ClockQuality, Facts
+from support.tuf_repository import NOW, Repository
+
+DEVICE = "dev-1"
+SLOT = "main"
+
+
+class PowerCut(BaseException):
+    """The device is gone; nothing may catch this but the world."""
+
+
+class Fuse:
+    """Counts the device's steps and cuts the power at one of them."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at = at
+        self.steps = 0
+
+    def burn(self) -> None:
+        self.steps += 1
+        if self.steps == self.at:
+            raise PowerCut
+
+
+class WorldClock:
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+        self.boots = 1
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def wall(self) -> float:
+        return NOW + self.seconds
+
+    def boot_id(self) -> bytes:
+        return self.boots.to_bytes(16, "big")
+
+    def quality(self) -> ClockQuality:
+        return "synchronised"
+
+
+class FusedState(State):
+    """Burns before each transaction begins and after it has committed."""
+
+    fuse = Fuse()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        if self.connection.in_transaction:
+            yield
+            return
+        self.fuse.burn()
+        with super().transaction():
+            yield
+        self.fuse.burn()
+
+
+class FusedStore(Store):
+    fuse = Fuse()
+
+    def put(self, digest: str, data: bytes | memoryview) -> None:
+        self.fuse.burn()
+        super().put(digest, data)
+        self.fuse.burn()
+
+    def assemble(self, *args: Any) -> Iterator[int]:
+        for size in super().assemble(*args):
+            self.fuse.burn()
+            yield size
+
+    def sweep(self, keep: Any, fetching: Any) -> None:
+        self.fuse.burn()
+        super().sweep(keep, fetching)
+        self.fuse.burn()
+
+
+class ScriptedWorker:
+    """A worker that does what the world's script says of its manifest."""
+
+    def __init__(self, device: "Device", worker_id: str, slot: str, goal: Goal) -> None:
+        self.device, self.id, self.slot, self.goal = device, worker_id, slot, goal
+        self.accepting = False
+        self.alive = False
+        self.inferences = 0
+        self.errors = 0
+
+    def start(self) -> None:
+        self.device.fuse.burn()
+        self.alive = True
+        fault = self.device.world.faults.get(self.goal.manifest)
+        if fault is not None:
+            self.alive = False
+            self.device.inbox.append(w.Failed(self.id, fault, "as the script says"))
+        else:
+            self.device.inbox.append(w.Ready(self.id, w.Facts(runtime="onnx")))
+
+    def accept(self) -> None:
+        self.device.fuse.burn()
+        self.accepting = True
+
+    def pause(self) -> None:
+        self.device.fuse.burn()
+        self.accepting = False
+
+    def stop(self, grace_seconds: float) -> None:
+        self.device.fuse.burn()
+        if self.alive:
+            self.die(0)
+
+    def die(self, returncode: int = -11) -> None:
+        self.alive = self.accepting = False
+        self.device.inbox.append(w.Exited(self.id, returncode))
+
+    def beat(self) -> None:
+        if self.accepting:
+            self.inferences += 10
+            self.errors += 10 if self.goal.manifest in self.device.world.erring else 0
+        counters = w.Counters(inferences=self.inferences, errors=self.errors)
+        self.device.inbox.append(w.Heartbeat(self.id, counters))
+
+
+class World:
+    """The hub's side: catalogue, broker, HTTP source; and what the scripts of workers say."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.rng = random.Random(seed)
+        self.clock = WorldClock()
+        self.broker = MemoryBroker()
+        self.repository = Repository()
+        self.faults: dict[str, Refusal] = {}
+        self.erring: set[str] = set()
+        self.http: dict[str, bytes] = {}
+        self.generation = 0
+        self.publish_catalogue()
+
+    def publish_catalogue(self) -> None:
+        for file, data in self.repository.files.items():
+            self.broker.publish(topics.tuf(file), data, retain=True)
+
+    def release(
+        self, version: str, *, size: int = 300_000, signed: bool = True, **fields: Any
+    ) -> Goal:
+        """Make a version with a model file of ``size`` random bytes, sign it and publish it all."""
+        files = {"model.onnx": self.rng.randbytes(size), "golden.npz": self.rng.randbytes(100)}
+        entries = []
+        for path, data in files.items():
+            names = self.publish_chunks(chunks.cut(data))
+            index = (
+                self.publish_chunks(chunks.cut(chunks.index_of(names))) if len(names) > 1 else ()
+            )
+            sha256 = hashlib.sha256(data).hexdigest()
+            entries.append(manifest.File(path, len(data), sha256, tuple(index)))
+        made = manifest.Manifest(**{
+            "model": "digits", "version": version, "created": 0,
+            "inputs": (manifest.Tensor("x", "FP32", (-1, 4)),),
+            "outputs": (manifest.Tensor("p", "FP32", (-1, 3)),),
+            "builds": (manifest.Build("onnx", "model.onnx", 1 << 20),),
+            "files": tuple(entries), "golden": manifest.Golden("golden.npz"),
+            "probation": manifest.Probation(seconds=30.0), **fields,
+        })  # fmt: skip
+        data = manifest.encode(made)
+        (digest,) = self.publish_chunks([memoryview(data)])
+        if signed:
+            self.repository.release("digits", version, data)
+            self.publish_catalogue()
+        return Goal("digits", version, digest, len(data))
+
+    def publish_chunks(self, pieces: Any) -> tuple[str, ...]:
+        names = []
+        for piece in pieces:
+            name = chunks.sha256_hex(piece)
+            self.broker.publish(topics.chunk(name), bytes(piece), retain=True)
+            self.http[name] = bytes(piece)
+            names.append(name)
+        return tuple(names)
+
+    def direct(self, goal: Goal | None, *, sources: int = 0, **fields: Any) -> None:
+        """Sign and publish a directive with this goal for the slot."""
+        self.generation += 1
+        built = d.Directive(**{
+            "device": DEVICE, "epoch": 1, "generation": self.generation, "issued": NOW,
+            "expires": NOW + 86_400, "slots": {SLOT: Slot(goal)} if goal else {},
+            "window_seconds": 10.0,
+            "sources": tuple(Source(f"https://hub-{n}.test/chunks") for n in range(sources)),
+            **fields,
+        })  # fmt: skip
+        envelope = self.repository.envelope(d.encode(built))
+        self.broker.publish(topics.down(DEVICE, "directive"), envelope, retain=True)
+
+
+class Device:
+    """One agent on one directory; ``boot`` it again after ``cut``."""
+
+    def __init__(self, world: World, directory: Path) -> None:
+        self.world, self.directory = world, directory
+        self.fuse = Fuse()
+        self.inbox: deque[Any] = deque()
+        self.workers: list[ScriptedWorker] = []
+        self.reports: list[messages.Report] = []
+        self.events: list[messages.Event] = []
+        self.linked = True
+        self.supervisor: Supervisor | None = None
+        (directory / "trust").mkdir(parents=True, exist_ok=True)
+        (directory / "trust" / "root.json").write_bytes(world.repository.factory_root)
+        self.launched = 0
+
+    def boot(self, fuse: Fuse | None = None, free_bytes: int = 1 << 40, **settings: Any) -> None:
+        """Start the agent; raises PowerCut when the fuse says so."""
+        world, now = self.world, self.world.clock.monotonic()
+        self.fuse = fuse or Fuse()
+        self.inbox.clear()
+        self.workers.clear()
+        store = FusedStore(self.directory / "store", free_bytes=lambda _path: free_bytes)
+        store.fuse = self.fuse
+        store.clean()
+        links = CurrentLinks(self.directory / "current", store)
+        opened = open_state(self.directory, links.read())
+        self.state = FusedState(opened.connection, trouble=opened.trouble)
+        self.state.fuse = self.fuse
+        self.outbox = Outbox(self.state.connection, uniform=world.rng.random)
+        self.link = MemoryLink(
+            world.broker,
+            DEVICE,
+            (topics.up(DEVICE, "presence"), b"\x81\xa6online\xc2"),
+            self.deliver,
+        )
+        self.store = store
+        install = BundleInstall(store, ("onnx",))
+        telemetry = Telemetry(
+            self.directory / "rings", state=self.state, folds=Folds(store),
+            put=self.outbox.put_summary, stamp=lambda: stamp(world.clock), rng=world.rng,
+            window_seconds=10.0, now=now,
+        )  # fmt: skip
+        self.supervisor = Supervisor(
+            Settings(DEVICE, **settings),
+            Ports(
+                clock=world.clock, link=self.link, http=self, state=self.state, install=install,
+                links=links, trust=TrustStore(self.directory / "trust"), launcher=self,
+                telemetry=telemetry, outbox=self.outbox,
+                facts=lambda: Facts(agent_version="test"), rng=world.rng,
+            ),
+            now,
+        )  # fmt: skip
+        self.supervisor.start(now)
+        if self.linked:
+            self.link.start()
+
+    def cut(self) -> None:
+        """The power goes: what is not on the disk is lost."""
+        self.link.stop()
+        self.state.close()
+        self.supervisor = None
+        self.world.clock.boots += 1
+
+    def deliver(self, event: LinkEvent) -> None:
+        self.inbox.append(event)
+
+    # Launcher and HTTP, as the supervisor sees them
+
+    def launch(self, slot: str, goal: Goal, fallback: str | None) -> tuple[str, ScriptedWorker]:
+        self.fuse.burn()
+        self.launched += 1
+        worker = ScriptedWorker(self, f"{slot}-{self.launched}", slot, goal)
+        self.workers.append(worker)
+        return worker.id, worker
+
+    def get(self, number: int, source: Source, digest: str) -> None:
+        data = self.world.http.get(digest)
+        self.inbox.append(HttpAnswer(number, digest, data, "" if data else "answered 404"))
+
+    # Time
+
+    def run(self, seconds: float) -> None:
+        """Let the device live; raises PowerCut when its fuse blows."""
+        clock, supervisor = self.world.clock, self.supervisor
+        assert supervisor is not None
+        end = clock.seconds + seconds
+        beat = clock.seconds + 1.0
+        while clock.seconds < end:
+            self.world.broker.pump()
+            self._hear()
+            if self.inbox:
+                supervisor.handle(self.inbox.popleft(), clock.seconds)
+            elif supervisor.deadline(clock.seconds) > clock.seconds:
+                clock.seconds = min(supervisor.deadline(clock.seconds), beat, end)
+                if clock.seconds >= beat:
+                    beat = clock.seconds + 1.0
+                    for worker in self.workers:
+                        if worker.alive:
+                            worker.beat()
+            supervisor.tick(clock.seconds)
+        self._hear()
+
+    def stop(self) -> None:
+        assert self.supervisor is not None
+        self.supervisor.handle(Stop(), self.world.clock.seconds)
+        self.run(2.0)
+
+    def _hear(self) -> None:
+        """The hub reads what the device has published and acknowledges rows."""
+        published = self.world.broker.published
+        while published:
+            message = published.popleft()
+            leaf = topics.parse_up(message.topic).leaf
+            if leaf == "report":
+                self.reports.append(messages.decode(message.payload, messages.Report))
+            elif leaf in ("event", "telemetry"):
+                batch = messages.decode(message.payload, messages.Batch)
+                stream: messages.Stream = "event" if leaf == "event" else "summary"
+                if stream == "event":
+                    rows = [messages.decode(row.payload, messages.Event) for row in batch.rows]
+                    self.events += [event for event in rows if event not in self.events]
+                ack = messages.Ack(1, stream, batch.epoch, batch.rows[-1].sequence)
+                self.world.broker.publish(topics.down(DEVICE, "ack"), messages.encode(ack))
+
+    # What an observer sees
+
+    @property
+    def serving(self) -> list[str]:
+        """Versions whose workers accept requests now."""
+        return [worker.goal.version for worker in self.workers if worker.accepting]
+
+    @property
+    def step(self) -> str:
+        assert self.supervisor is not None
+        return self.supervisor.runners[SLOT].row.state
+
+    @property
+    def refusal(self) -> str | None:
+        assert self.supervisor is not None
+        return self.supervisor.runners[SLOT].row.refusal
+
+    def told(self, kind: str) -> list[messages.Event]:
+        return [event for event in self.events if event.kind == kind]
