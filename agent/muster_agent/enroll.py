@@ -168,7 +168,7 @@ class _Hub:
         data = self._ask("POST", "/enroll", tls.context(ca_pem), msgspec.json.encode(body))
         try:
             return msgspec.json.decode(data, type=_Reply)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise EnrolError(f"{self.url} gave an answer that makes no sense: {error}") from None
 
     def _ask(
@@ -345,7 +345,7 @@ def _reason(data: bytes, status: int) -> str:
     """One line from a problem document, or the bare status."""
     try:
         problem = msgspec.json.decode(data, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         problem = _Problem()
     said = " ".join((problem.detail or problem.title).split())[:300]
     return said or f"HTTP {status}"

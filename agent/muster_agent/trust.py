@@ -152,7 +152,7 @@ def _open(envelope: bytes) -> Envelope:
     try:
         parsed = msgspec.json.decode(envelope, type=_Envelope)
         return Envelope.from_dict(msgspec.to_builtins(parsed))
-    except (msgspec.DecodeError, ValueError, SecureSystemsError) as error:
+    except (msgspec.DecodeError, RecursionError, ValueError, SecureSystemsError) as error:
         raise DirectiveRefused(
             Refusal.MALFORMED, f"not a signed envelope: {str(error)[:200]}"
         ) from None

@@ -161,6 +161,6 @@ class TrustMirror:
     def _listed(self, file: str) -> dict[str, int]:
         try:
             signed = msgspec.json.decode(self._files.get(file, b""), type=_Envelope).signed
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return {}
         return {name: meta.version for name, meta in signed.meta.items()}

@@ -111,7 +111,7 @@ def decode(payload: bytes) -> Directive:
         check_device_id(directive.device)
         for name in directive.slots:
             check_name(name, "slot")
-    except (msgspec.DecodeError, UnicodeDecodeError, ProtocolError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ProtocolError) as error:
         raise DirectiveRefused(Refusal.MALFORMED, f"not a valid directive: {error}") from None
     return directive
 

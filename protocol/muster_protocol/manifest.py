@@ -185,7 +185,7 @@ def decode(data: bytes) -> Manifest:
         if head.format != FORMAT:
             raise ProtocolError(f"manifest format {head.format} is not known here (know {FORMAT})")
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a valid manifest: {error}") from None
     check(manifest)
     return manifest

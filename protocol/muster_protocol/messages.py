@@ -189,5 +189,5 @@ def decode(data: bytes, kind: type[M]) -> M:
         raise LimitError(f"a {kind.__name__} of {len(data)} bytes, the limit is {limit}")
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a valid {kind.__name__}: {error}") from None
