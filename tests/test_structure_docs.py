@@ -1,0 +1,69 @@
+"""The guides name only commands and options that exist."""
+
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = ("muster", "muster-hub", "muster-agent")
+
+
+def commands(text: str) -> list[str]:
+    """Lines of code blocks that start with one of our commands."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.split(" ")[0] in COMMANDS]
+
+
+SHOWN = sorted({line for page in PAGES for line in commands(page.read_text(encoding="utf-8"))})
+
+
+@cache
+def help_of(*words: str) -> str:
+    done = subprocess.run(
+        [Path(sys.executable).parent / words[0], *words[1:], "--help"],
+        capture_output=True, text=True, check=False, timeout=60, env={"COLUMNS": "400"},
+    )  # fmt: skip
+    assert done.returncode == 0, f"{' '.join(words)} --help: {done.stderr}"
+    return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+
+
+@pytest.mark.parametrize("line", SHOWN)
+def test_a_command_in_the_guides_exists_with_its_options(line):
+    words = shlex.split(line)
+    path = [words[0]]
+    for word in words[1:]:
+        if not re.fullmatch(r"[a-z][a-z-]*", word):
+            break
+        path.append(word)
+    shown = help_of(*path)
+    options = {word.split("=")[0] for word in words if re.fullmatch(r"--[a-z-]+(=.*)?", word)}
+    assert {option for option in options if option not in shown} == set()
+
+
+def test_the_guides_show_commands():
+    assert {line.split(" ")[0] for line in SHOWN} == set(COMMANDS)
+
+
+def test_every_make_target_that_is_shown_exists():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md", *(ROOT / "bench").glob("*.md")]
+    shown = {
+        target
+        for page in pages
+        for target in re.findall(r"\bmake ([a-z-]+)", "\n".join(code(page.read_text())))
+    }
+    assert {"demo", "test", "lint"} <= shown
+    assert shown <= targets
+
+
+def code(text: str) -> list[str]:
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return blocks + re.findall(r"`([^`\n]+)`", text)
