@@ -5,6 +5,7 @@ until the token expires and gets the same certificate. A revoked device stays re
 """
 
 import hmac
+import re
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,9 @@ from muster_protocol.topics import check_device_id
 
 USES_MAX = 100_000
 LABELS_MAX = 32
+LABEL_CHARS_MAX = 64
 TOKEN_CHARS_MAX = 256
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?")
 
 
 class TokenRefused(HubError):
@@ -152,9 +155,10 @@ def check_labels(labels: dict[str, str]) -> None:
         raise Invalid(f"{len(labels)} labels, the limit is {LABELS_MAX}")
     for key, value in labels.items():
         for what, word in (("label", key), (f"value of label {key}", value)):
-            if not 1 <= len(word) <= 64 or not all(c.isalnum() or c in "._-/" for c in word):
+            if len(word) > LABEL_CHARS_MAX or not _LABEL.fullmatch(word):
                 raise Invalid(
-                    f"{what} {word[:80]!r}: use 1 to 64 letters, digits, '.', '_', '-', '/'"
+                    f"{what} {word[:80]!r}: use 1 to {LABEL_CHARS_MAX} letters, digits, "
+                    "'.', '_', '-' or '/', a letter or digit first and last"
                 )
 
 

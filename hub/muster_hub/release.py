@@ -97,10 +97,14 @@ class Releases:
 
     # Steps
 
-    def push(self, manifest_bytes: bytes, files: Mapping[str, BinaryIO], actor: str) -> Version:
+    def push(
+        self, manifest_bytes: bytes, files: Mapping[str, BinaryIO], actor: str, *, model: str
+    ) -> Version:
         """Keep an upload. The same content again is the same version; other content is refused,
         except in place of a rejected one. Raises Invalid, Conflict, ProtocolError."""
         parsed = manifest.decode(manifest_bytes)
+        if parsed.model != model:
+            raise Invalid(f"the manifest is of the model {parsed.model!r}, not {model!r}")
         self._keep(parsed, files)
         self._blobs.put(manifest_bytes)
         with self._store.write() as session:

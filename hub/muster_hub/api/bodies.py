@@ -1,0 +1,65 @@
+"""A bound on the size of every request body, before anything reads it."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from muster_hub.api.problems import problem
+from muster_protocol.limits import KIB, TUF_METADATA_BYTES_MAX
+
+JSON_BYTES_MAX = 64 * KIB
+FORM_OVERHEAD_BYTES = 256 * KIB
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class BodyLimit:
+    """Answers 413 when a body is, or turns out to be, larger than its path allows."""
+
+    def __init__(self, app: ASGIApp, upload_bytes_max: int) -> None:
+        self._app = app
+        self._upload_bytes_max = upload_bytes_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._limit(scope)
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            await self._refuse(limit, scope, receive, send)
+            return
+        taken = 0
+        started = False
+
+        async def bounded() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > limit:
+                raise _TooLarge
+            return message
+
+        async def noticed(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, bounded, noticed)
+        except _TooLarge:
+            if started:
+                raise
+            await self._refuse(limit, scope, receive, send)
+
+    def _limit(self, scope: Scope) -> int:
+        path = scope["path"]
+        if path.endswith("/versions"):
+            return self._upload_bytes_max + FORM_OVERHEAD_BYTES
+        if path.endswith("/signatures"):
+            return 2 * TUF_METADATA_BYTES_MAX
+        return JSON_BYTES_MAX
+
+    async def _refuse(self, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+        detail = f"the body is over the limit of {limit} bytes for this path"
+        await problem(413, "too_large", detail, Connection="close")(scope, receive, send)

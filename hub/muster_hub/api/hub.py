@@ -1,0 +1,129 @@
+"""What the routes work with: the opened hub, its parts built from one configuration."""
+
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from muster_hub.api import capability
+from muster_hub.blobs import Blobs
+from muster_hub.config import HubConfig
+from muster_hub.db import migrate
+from muster_hub.db.store import Store
+from muster_hub.files import make_private_directory, write_durably
+from muster_hub.pki import Pki
+from muster_hub.release import Releases
+from muster_hub.sandbox import WorkerCheck
+from muster_hub.signing.catalogue import Catalogue
+from muster_hub.signing.directives import Directives
+from muster_hub.signing.keys import Keyring
+
+CAPABILITY_KEY = "capability.key"
+CAPABILITY_KEY_BYTES = 32
+
+
+@dataclass
+class Hub:
+    """An opened hub. ``changed`` wakes whoever acts on the database: engine, publisher, CRL."""
+
+    config: HubConfig
+    clock: Callable[[], float]
+    store: Store
+    pki: Pki
+    keyring: Keyring
+    catalogue: Catalogue
+    directives: Directives
+    blobs: Blobs
+    releases: Releases
+    capability_key: bytes
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _listeners: list[Callable[[], None]] = field(default_factory=list)
+    _health: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, config: HubConfig, clock: Callable[[], float]) -> "Hub":
+        """Open what ``init`` made, with the database brought up to date. Raises ConfigError."""
+        pki = Pki(config.ca)
+        keyring = Keyring(config.keys)
+        catalogue = Catalogue(config.tuf, keyring)
+        store = Store(config.database_url)
+        migrate.upgrade(store)
+        blobs = Blobs(config.blobs)
+        listeners: list[Callable[[], None]] = []
+        releases = Releases(
+            store,
+            blobs,
+            catalogue,
+            WorkerCheck(config.check.wall_seconds),
+            clock=clock,
+            released=lambda: _call(listeners),
+        )
+        return cls(
+            config=config,
+            clock=clock,
+            store=store,
+            pki=pki,
+            keyring=keyring,
+            catalogue=catalogue,
+            directives=Directives(keyring.online_signer("director")),
+            blobs=blobs,
+            releases=releases,
+            capability_key=_capability_key(config.keys),
+            _listeners=listeners,
+        )
+
+    def start(self) -> None:
+        """Begin to work in the background: release checks."""
+        self.releases.start()
+
+    def stop(self) -> None:
+        """End event streams and the release check under way, then close the database."""
+        self.stopping.set()
+        self.releases.stop()
+        self.store.close()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called, from any thread, after every change; it must not block."""
+        self._listeners.append(listener)
+
+    def changed(self) -> None:
+        _call(self._listeners)
+
+    def add_health(self, name: str, probe: Callable[[], dict[str, Any]]) -> None:
+        """Show a part under ``GET /health``; ``probe`` answers ``{"ok": bool, …}`` at once."""
+        self._health[name] = probe
+
+    def health(self) -> dict[str, dict[str, Any]]:
+        return {name: probe() for name, probe in self._health.items()}
+
+    def chunk_token(self, device: str, expires: int) -> str:
+        """A device's leave to fetch chunks over HTTP, for ``directive.Source.token``."""
+        return capability.mint(self.capability_key, device, expires)
+
+    def server_certificate(self) -> tuple[Path, Path]:
+        """Files with a fresh certificate and key (0600) for the API's listener."""
+        pair = self.pki.issue_server(self.config.names, self.clock())
+        directory = make_private_directory(self.config.keys / "http")
+        certificate, key = directory / "cert.pem", directory / "key.pem"
+        write_durably(key, pair.key_pem, mode=0o600)
+        write_durably(certificate, pair.certificate_pem)
+        return certificate, key
+
+
+def create_capability_key(keys: Path) -> None:
+    write_durably(keys / CAPABILITY_KEY, secrets.token_bytes(CAPABILITY_KEY_BYTES), mode=0o600)
+
+
+def _capability_key(keys: Path) -> bytes:
+    """The key of chunk capabilities. A lost one is made anew: devices get new tokens soon."""
+    path = keys / CAPABILITY_KEY
+    if not path.exists():
+        create_capability_key(keys)
+    return path.read_bytes()
+
+
+def _call(listeners: list[Callable[[], None]]) -> None:
+    for listener in listeners:
+        listener()

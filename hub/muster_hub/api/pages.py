@@ -1,0 +1,41 @@
+"""Cursor pagination: ``?limit=&cursor=`` → ``{"items": […], "next": …}``.
+
+A cursor is the key of the last item, so that pages neither skip nor repeat when rows are added.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, Field
+
+from muster_hub.errors import Invalid
+
+PAGE_MAX = 500
+Item = TypeVar("Item")
+
+Limit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="Items on a page.")]
+Cursor = Annotated[str | None, Query(max_length=128, description="`next` of the page before.")]
+
+
+class Page(BaseModel, Generic[Item]):
+    items: list[Item]
+    next: str | None = Field(
+        default=None, description="The cursor of the next page; null on the last."
+    )
+
+
+def number(cursor: str | None) -> int | None:
+    """The numeric key that a cursor names; raises Invalid."""
+    if cursor is None:
+        return None
+    if not cursor.isdecimal() or len(cursor) > 18:
+        raise Invalid(f"cursor: {cursor!r} is not one that this list gave out")
+    return int(cursor)
+
+
+def page(items: list[Any], limit: int, key: Callable[[Any], object]) -> dict[str, Any]:
+    """A page of at most ``limit`` of ``items``, which were asked for one more than that."""
+    more = len(items) > limit
+    kept = items[:limit]
+    return {"items": kept, "next": str(key(kept[-1])) if more else None}

@@ -1,0 +1,74 @@
+"""The first contact of a device: the CA, the factory root, tokens and enrolment."""
+
+from fastapi import APIRouter, Response
+
+from muster_hub import audit, enrolment
+from muster_hub.api.auth import HubDep, Operator
+from muster_hub.api.problems import answers
+from muster_hub.api.schemas import (
+    BrokerAddress,
+    EnrolAnswer,
+    EnrolAsk,
+    TokenAnswer,
+    TokenAsk,
+)
+
+router = APIRouter(tags=["enrolment"])
+PEM = "application/x-pem-file"
+
+
+@router.get("/ca", response_class=Response, responses={200: {"content": {PEM: {}}}})
+def ca(hub: HubDep) -> Response:
+    """The hub's CA certificate. A device checks it by the fingerprint in its token."""
+    return Response(hub.pki.ca_pem, media_type=PEM)
+
+
+@router.get("/root", response_class=Response, responses=answers(409))
+def root(hub: HubDep) -> Response:
+    """The catalogue's first root. A device believes it only by a hash it has from elsewhere."""
+    return Response(hub.catalogue.factory_root(), media_type="application/json")
+
+
+@router.post("/enroll", responses=answers(403, 409, 413, 422))
+def enroll(hub: HubDep, ask: EnrolAsk) -> EnrolAnswer:
+    """Exchange a token and a certificate request for a certificate.
+
+    The same key may ask again until the token expires and gets the same certificate.
+    """
+    with hub.store.write() as session:
+        enrolled = enrolment.enrol(session, hub.pki, ask.token, ask.csr_pem, ask.facts, hub.clock())
+    hub.changed()
+    host, port = hub.config.broker_public
+    return EnrolAnswer(
+        device=enrolled.device,
+        certificate_pem=enrolled.certificate_pem,
+        ca_pem=hub.pki.ca_pem.decode(),
+        broker=BrokerAddress(host=host, port=port),
+    )
+
+
+@router.post("/enroll-tokens", status_code=201, responses=answers(401, 403, 422))
+def make_token(hub: HubDep, actor: Operator, ask: TokenAsk) -> TokenAnswer:
+    """Make an enrolment token. Its text carries the CA's fingerprint and is shown once."""
+    now = hub.clock()
+    with hub.store.write() as session:
+        token = enrolment.make_token(
+            session,
+            hub.pki.ca_fingerprint,
+            labels=ask.labels,
+            uses=ask.uses,
+            expires_seconds=ask.expires_seconds,
+            device=ask.device,
+            now=now,
+        )
+        audit.append(
+            session,
+            actor=actor.label,
+            action="enrol-token.make",
+            subject=token.partition(".")[0],
+            now=now,
+            labels=ask.labels,
+            uses=ask.uses,
+            device=ask.device,
+        )
+    return TokenAnswer(token=token, expires=now + ask.expires_seconds)

@@ -1,0 +1,115 @@
+"""What happened: history page by page, and live as server-sent events."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import StreamingResponse
+from sqlalchemy import func
+from sqlmodel import select
+from starlette.concurrency import run_in_threadpool
+
+from muster_hub import queries
+from muster_hub.api.auth import HubDep, Reader
+from muster_hub.api.hub import Hub
+from muster_hub.api.pages import Cursor, Limit, Page, number, page
+from muster_hub.api.problems import answers
+from muster_hub.api.schemas import View
+from muster_hub.db.models import EventRow
+from muster_hub.errors import HubError
+
+router = APIRouter(tags=["events"])
+
+POLL_SECONDS = 0.3
+KEEPALIVE_SECONDS = 15.0
+BATCH_EVENTS = 200
+STREAMS_MAX = 64
+_random = random.SystemRandom()
+
+
+class TooManyStreams(HubError):
+    code = "too_many"
+    status = 429
+
+
+@router.get("/events", responses=answers(401, 422))
+def events(
+    hub: HubDep,
+    _: Reader,
+    after: Annotated[int, Query(ge=0, description="Events with a higher id.")] = 0,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[View]:
+    """Events of devices and hub, the oldest first."""
+    start = max(after, number(cursor) or 0)
+    with hub.store.read() as session:
+        items = queries.events(session, after=start, limit=limit + 1)
+    return Page(**page(items, limit, lambda item: item["id"]))
+
+
+@router.get(
+    "/events/stream",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}, **answers(401, 429)},
+)
+async def stream(
+    request: Request,
+    hub: HubDep,
+    _: Reader,
+    last_event_id: Annotated[str | None, Header(max_length=20)] = None,
+) -> StreamingResponse:
+    """Events as they happen; `Last-Event-ID` resumes after the last one seen."""
+    state = request.app.state
+    if state.streams >= STREAMS_MAX:
+        raise TooManyStreams(f"{STREAMS_MAX} event streams are open already")
+    after = number(last_event_id)
+    if after is None:
+        after = await run_in_threadpool(_latest, hub)
+    return StreamingResponse(
+        _follow(request, hub, after),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _follow(request: Request, hub: Hub, after: int) -> AsyncIterator[bytes]:
+    """Events after an id until the client leaves or the hub stops."""
+    state = request.app.state
+    state.streams += 1
+    silent = 0.0
+    try:
+        yield b": muster events\n\n"
+        while not hub.stopping.is_set() and not await request.is_disconnected():
+            batch = await run_in_threadpool(_after, hub, after)
+            for item in batch:
+                after = item["id"]
+                yield _frame(item)
+            if batch:
+                silent = 0.0
+                continue
+            pause = POLL_SECONDS * _random.uniform(0.8, 1.2)
+            await asyncio.sleep(pause)
+            silent += pause
+            if silent >= KEEPALIVE_SECONDS:
+                silent = 0.0
+                yield b": still here\n\n"
+    finally:
+        state.streams -= 1
+
+
+def _frame(item: View) -> bytes:
+    data = msgspec.json.encode(item)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (item["id"], str(item["kind"]).encode(), data)
+
+
+def _after(hub: Hub, after: int) -> list[View]:
+    with hub.store.read() as session:
+        return queries.events(session, after=after, limit=BATCH_EVENTS)
+
+
+def _latest(hub: Hub) -> int:
+    with hub.store.read() as session:
+        return session.exec(select(func.max(EventRow.id))).one() or 0

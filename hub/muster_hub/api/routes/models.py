@@ -1,0 +1,120 @@
+"""The registry: pushing versions, seeing their checks, and signatures made elsewhere."""
+
+from fastapi import APIRouter, UploadFile
+from sqlmodel import col, select
+
+from muster_hub import audit
+from muster_hub.api.auth import HubDep, Reader, Releaser
+from muster_hub.api.pages import Cursor, Limit, Page, page
+from muster_hub.api.problems import answers
+from muster_hub.api.schemas import (
+    ModelView,
+    SignatureAsk,
+    SigningRequest,
+    VersionDetail,
+    VersionView,
+)
+from muster_hub.db.models import Model, Version
+from muster_hub.errors import Invalid, NotFound
+from muster_hub.release import find
+from muster_protocol.chunks import sha256_hex
+from muster_protocol.limits import FILES_PER_BUNDLE_MAX, MANIFEST_BYTES_MAX
+
+router = APIRouter(tags=["models"])
+
+
+@router.post(
+    "/models/{model}/versions", status_code=202, responses=answers(401, 403, 409, 413, 422)
+)
+def push(
+    hub: HubDep, actor: Releaser, model: str, manifest: UploadFile, files: list[UploadFile]
+) -> VersionView:
+    """Push a version: its manifest and every file the manifest lists, named as there.
+
+    The hub keeps it, then loads it and runs its golden vectors; only a version that passes can be
+    signed. Ask for the version until its status is neither `uploaded`, `checking` nor `checked`.
+    """
+    manifest_bytes = manifest.file.read(MANIFEST_BYTES_MAX + 1)
+    named = {file.filename or "": file.file for file in files}
+    if len(named) != len(files) or len(files) > FILES_PER_BUNDLE_MAX:
+        raise Invalid(f"send at most {FILES_PER_BUNDLE_MAX} files, each under a name of its own")
+    row = hub.releases.push(manifest_bytes, named, actor.label, model=model)
+    if row.status == "uploaded":
+        hub.releases.submit(row.model, row.version)
+    return VersionView.of(row)
+
+
+@router.get("/models", responses=answers(401))
+def models(hub: HubDep, _: Reader, limit: Limit = 100, cursor: Cursor = None) -> Page[ModelView]:
+    """Models by name with their versions."""
+    with hub.store.read() as session:
+        found = session.exec(
+            select(Model).where(Model.name > (cursor or "")).order_by(Model.name).limit(limit + 1)
+        ).all()
+        names = [row.name for row in found]
+        rows = session.exec(
+            select(Version)
+            .where(col(Version.model).in_(names))
+            .order_by(col(Version.created).desc())
+        ).all()
+    items = [_view(one, [row for row in rows if row.model == one.name]) for one in found]
+    return Page(**page(items, limit, lambda item: item.name))
+
+
+@router.get("/models/{model}", responses=answers(401, 404))
+def model(hub: HubDep, _: Reader, model: str) -> ModelView:
+    with hub.store.read() as session:
+        found = session.get(Model, model)
+        rows = session.exec(
+            select(Version).where(Version.model == model).order_by(col(Version.created).desc())
+        ).all()
+    if found is None:
+        raise NotFound(f"there is no model {model!r}")
+    return _view(found, list(rows))
+
+
+@router.get("/models/{model}/versions/{version}", responses=answers(401, 404))
+def version(hub: HubDep, _: Reader, model: str, version: str) -> VersionDetail:
+    """One version: its status, its check, its manifest."""
+    with hub.store.read() as session:
+        return VersionDetail.of(find(session, model, version))
+
+
+@router.post(
+    "/models/{model}/versions/{version}/check",
+    status_code=202,
+    responses=answers(401, 403, 404, 409),
+)
+def recheck(hub: HubDep, actor: Releaser, model: str, version: str) -> VersionView:
+    """Check a rejected version once more, after the hub was given what the check lacked."""
+    return VersionView.of(hub.releases.recheck(model, version, actor.label))
+
+
+@router.get("/signing-request", tags=["signing"], responses=answers(401, 403))
+def signing_request(hub: HubDep, _: Releaser) -> SigningRequest:
+    """What waits for the keys kept off the hub: sign it with `muster-hub sign`."""
+    pending = hub.catalogue.pending()
+    return SigningRequest(roles={role: data.decode() for role, data in pending.items()})
+
+
+@router.post("/signatures", tags=["signing"], responses=answers(401, 403, 409, 413))
+def signatures(hub: HubDep, actor: Releaser, ask: SignatureAsk) -> SigningRequest:
+    """Bring back one signed role; answers with what still waits."""
+    now = hub.clock()
+    with hub.store.write() as session:
+        audit.append(
+            session,
+            actor=actor.label,
+            action="catalogue.sign",
+            subject=sha256_hex(ask.metadata.encode()),
+            now=now,
+        )
+        hub.catalogue.add_signatures(ask.metadata.encode(), now)
+    hub.releases.settle()
+    return signing_request(hub, actor)
+
+
+def _view(row: Model, versions: list[Version]) -> ModelView:
+    return ModelView(
+        name=row.name, created=row.created, versions=[VersionView.of(one) for one in versions]
+    )

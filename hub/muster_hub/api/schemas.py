@@ -1,0 +1,172 @@
+"""Bodies of requests and answers, with the examples that the OpenAPI document shows."""
+
+from typing import Annotated, Any
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
+from muster_hub.db.models import Version
+from muster_hub.enrolment import USES_MAX
+from muster_protocol import limits, manifest
+
+View = dict[str, Any]
+DAY_SECONDS = 86_400
+
+
+class Body(BaseModel):
+    """A request body: an unknown field is an error, not a surprise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Health(BaseModel):
+    status: str = Field(examples=["ok"], description="`ok`, or `degraded` when a part isn't.")
+    version: str = Field(examples=["0.1.0"])
+    parts: dict[str, View] = Field(examples=[{"broker": {"ok": True, "detail": "connected"}}])
+
+
+class EnrolAsk(Body):
+    token: str = Field(max_length=256, examples=["9f86d081884c7d65.c2VjcmV0.3a7b…"])
+    csr_pem: str = Field(
+        max_length=8192, examples=["-----BEGIN CERTIFICATE REQUEST-----\n…"],
+        description="Signed by a P-256 key; its common name is the device id, or empty.",
+    )  # fmt: skip
+    facts: View = Field(default={}, examples=[{"agent_version": "0.1.0", "machine": "aarch64"}])
+
+
+class BrokerAddress(BaseModel):
+    host: str = Field(examples=["hub.example"])
+    port: int = Field(examples=[8883])
+
+
+class EnrolAnswer(BaseModel):
+    device: str = Field(examples=["cam-1"])
+    certificate_pem: str = Field(examples=["-----BEGIN CERTIFICATE-----\n…"])
+    ca_pem: str = Field(examples=["-----BEGIN CERTIFICATE-----\n…"])
+    broker: BrokerAddress
+
+
+class TokenAsk(Body):
+    labels: dict[str, str] = Field(
+        default={}, examples=[{"site": "berlin", "line": "2"}],
+        description="Given to every device that enrols with the token.",
+    )  # fmt: skip
+    uses: int = Field(default=1, ge=1, le=USES_MAX)
+    expires_seconds: float = Field(default=3600, ge=1, le=90 * DAY_SECONDS)
+    device: str | None = Field(
+        default=None, examples=["cam-1"],
+        description="The only device id it is good for; also lets a known device get a new key.",
+    )  # fmt: skip
+
+
+class TokenAnswer(BaseModel):
+    token: str = Field(examples=["9f86d081884c7d65.c2VjcmV0.3a7b…"], description="Shown once.")
+    expires: float = Field(examples=[1767225600.0])
+
+
+class LabelsPatch(Body):
+    labels: dict[str, str] = Field(
+        examples=[{"site": "berlin", "line": "3"}], description="Replaces all labels."
+    )
+
+
+class Build(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    runtime: str = Field(examples=["onnx"])
+    ok: bool
+    refusal: str | None = Field(default=None, examples=["golden_mismatch"])
+    detail: str | None = None
+
+
+class Check(BaseModel):
+    """What loading the builds and running their golden vectors showed."""
+
+    ok: bool | None = Field(default=None, description="null until the check has run.")
+    reason: str = Field(default="", examples=["onnx: golden_mismatch: case 3, output 'y'"])
+    builds: list[Build] = []
+
+
+class VersionView(BaseModel):
+    model: str = Field(examples=["digits"])
+    version: str = Field(examples=["2"])
+    status: str = Field(examples=["published"])
+    manifest_sha256: str = Field(examples=["3f" * 32])
+    size_bytes: int = Field(examples=[262144])
+    created: float = Field(examples=[1767225600.0])
+    created_by: str = Field(examples=["token:ci"])
+    lineage: View = Field(examples=[{"source": "git.example/digits", "commit": "1f2e3d"}])
+    check: Check
+
+    @classmethod
+    def of(cls, row: Version) -> "VersionView":
+        return cls(
+            model=row.model,
+            version=row.version,
+            status=row.status,
+            manifest_sha256=row.manifest_sha256,
+            size_bytes=row.size_bytes,
+            created=row.created,
+            created_by=row.created_by,
+            lineage=row.lineage,
+            check=Check.model_validate(row.check),
+        )
+
+
+class VersionDetail(VersionView):
+    """A version with what its manifest says."""
+
+    manifest: View
+
+    @classmethod
+    def of(cls, row: Version) -> "VersionDetail":
+        parsed = manifest.decode(row.manifest)
+        view = VersionView.of(row).model_dump()
+        return cls(manifest=msgspec.to_builtins(parsed), **view)
+
+
+class ModelView(BaseModel):
+    name: str = Field(examples=["digits"])
+    created: float
+    versions: list[VersionView] = Field(description="The newest first.")
+
+
+class SigningRequest(BaseModel):
+    """Role metadata to be signed elsewhere, in this order, byte for byte."""
+
+    roles: dict[str, str] = Field(examples=[{"model-digits": '{"signatures":[],"signed":{…}}'}])
+
+
+class SignatureAsk(Body):
+    metadata: str = Field(
+        max_length=limits.TUF_METADATA_BYTES_MAX, examples=['{"signatures":[{…}],"signed":{…}}']
+    )
+
+
+class RolloutAsk(Body):
+    model: str = Field(max_length=limits.NAME_CHARS_MAX, examples=["digits"])
+    version: str = Field(max_length=limits.NAME_CHARS_MAX, examples=["2"])
+    slot: str = Field(default="main", max_length=limits.NAME_CHARS_MAX, examples=["vision"])
+    selector: str = Field(
+        default="", max_length=1024, examples=["site=berlin,line in (1,2)"],
+        description="Which devices; empty is all.",
+    )  # fmt: skip
+    canary: float | int = Field(
+        default=0.25, ge=0, examples=[0.25],
+        description="The first wave: a share below 1, or a whole number of devices.",
+    )  # fmt: skip
+    min_soak_seconds: float = Field(default=60, ge=0, le=30 * DAY_SECONDS)
+    timeout_seconds: float = Field(default=1800, gt=0, le=30 * DAY_SECONDS)
+    window_seconds: Annotated[
+        float | None, Field(ge=limits.WINDOW_SECONDS_MIN, le=limits.WINDOW_SECONDS_MAX)
+    ] = None
+
+
+class AuditView(BaseModel):
+    id: int
+    at: float
+    actor: str = Field(examples=["token:ci"])
+    action: str = Field(examples=["version.push"])
+    subject: str = Field(examples=["digits/2"])
+    detail: View
+    previous: str
+    hash: str
