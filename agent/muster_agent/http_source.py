@@ -1,19 +1,21 @@
 """Chunks over HTTPS: one thread, a bounded queue, one kept connection a source.
 
 A thin shell: every request put in is answered once through ``deliver``, with bytes or a reason.
-Certificates are checked against the hub's CA only.
+Certificates are checked against the hub's CA only, by trusted time.
 """
 
 import http.client
 import queue
-import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from muster_agent import tls
+from muster_agent.trusted_time import Instant
 from muster_protocol.directive import Source
+from muster_protocol.errors import MusterError
 from muster_protocol.limits import MANIFEST_BYTES_MAX
 
 REQUESTS_MAX = 32
@@ -34,8 +36,15 @@ class HttpAnswer:
 class HttpSource:
     """Fetches ``<url>/<sha256>`` with the source's bearer token."""
 
-    def __init__(self, ca_file: Path, deliver: Callable[[HttpAnswer], None]) -> None:
+    def __init__(
+        self,
+        ca_file: Path,
+        deliver: Callable[[HttpAnswer], None],
+        now: Callable[[], Instant],
+    ) -> None:
+        """``now`` is trusted time; ``deliver`` is called on this object's own thread."""
         self._ca_file = ca_file
+        self._now = now
         self._deliver = deliver
         self._queue: queue.Queue[tuple[int, Source, str] | None] = queue.Queue(REQUESTS_MAX)
         self._thread = threading.Thread(target=self._run, name="http-source", daemon=True)
@@ -63,7 +72,7 @@ class HttpSource:
             number, source, digest = request
             try:
                 data = self._fetch(source, digest)
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            except (OSError, http.client.HTTPException, ValueError, MusterError) as error:
                 self._forget(source)
                 reason = f"{source.url}: {str(error) or type(error).__name__}"
                 self._deliver(HttpAnswer(number, digest, None, reason))
@@ -100,8 +109,17 @@ class HttpSource:
     def _connect(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
         if scheme != "https":
             return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
-        context = ssl.create_default_context(cafile=str(self._ca_file))
-        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
+        context = tls.context(self._ca_file)
+        connection = http.client.HTTPSConnection(
+            host, port, timeout=TIMEOUT_SECONDS, context=context
+        )
+        try:
+            connection.connect()
+            tls.check_peer(connection.sock, context, self._now(), host)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _forget(self, source: Source) -> None:
         connection = self._connections.pop(source.url, None)

@@ -114,12 +114,13 @@ class Service:
             now=clock.monotonic,
         )
         stack.callback(launcher.close)
-        http = HttpSource(who.ca, self.mailbox.put)
-        http.start()
-        stack.callback(http.stop)
 
         def trusted_now() -> Instant:
             return trust.now(Reading(clock.wall(), clock.quality()))
+
+        http = HttpSource(who.ca, self.mailbox.put, trusted_now)
+        http.start()
+        stack.callback(http.stop)
 
         link = MqttLink(
             MqttSettings(

@@ -200,6 +200,11 @@ def open_state(directory: Path, fallback: Mapping[str, Goal]) -> State:
     return _in_memory(path, fallback, reason)
 
 
+def read_state(directory: Path) -> State:
+    """The database for looking only, beside a running agent. Raises sqlite3.Error."""
+    return State(_connect(f"{(directory / FILE).absolute().as_uri()}?mode=ro"))
+
+
 def _open_writable(path: Path) -> sqlite3.Connection:
     connection = _connect(str(path))
     try:
