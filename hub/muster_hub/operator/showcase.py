@@ -19,7 +19,7 @@ def demo(
 ) -> None:
     """Run hub, broker and four agents here: roll out, drift, refuse bad releases, lose the link."""
     try:
-        from muster_hub.demo.scenario import run  # noqa: PLC0415 - only the demo needs its extra
+        from muster_hub.demo.play import run  # noqa: PLC0415 - only the demo needs its extra
     except ModuleNotFoundError as error:
         name = NEEDED.get((error.name or "").partition(".")[0], error.name)
         raise OperatorError(

@@ -1,0 +1,110 @@
+"""Run the demo: clear its directory, play the scenario, tell the result, end every process."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from muster_hub.demo.fleet import clear
+from muster_hub.demo.processes import end_leftovers
+from muster_hub.demo.promises import BrokenPromise, Summary
+from muster_hub.demo.scenario import FAILING_CAMERA, Scenario
+from muster_hub.demo.screen import Screen
+from muster_hub.demo.stage import Stage
+from muster_hub.operator import output
+from muster_protocol.errors import MusterError
+
+SUMMARY = "summary.json"
+
+
+def run(directory: Path, *, keep: bool) -> int:
+    """Run the demo in ``directory``; returns the exit code. Ctrl-C ends every process."""
+    directory = directory.absolute()
+    screen = Screen(output.console())
+    try:
+        for name in end_leftovers(directory / "processes"):
+            screen.say(f"ended {name}, left by an earlier run")
+        clear(directory)
+        with _terminated_like_interrupted(), ExitStack() as stack:
+            stage = Stage(directory, screen, stack)
+            _play(stage, keep=keep)
+    except KeyboardInterrupt:
+        screen.say(Text("interrupted: every process was ended", style="yellow"))
+        return 130
+    except (MusterError, OSError) as error:
+        kind = "broken promise" if isinstance(error, BrokenPromise) else "the demo failed"
+        screen.say(Text(f"{kind}: {error}", style="bold red"), f"logs: {directory}/processes")
+        return 1
+    screen.say("DEMO OK")
+    return 0
+
+
+def _play(stage: Stage, *, keep: bool) -> None:
+    scenario = Scenario(stage)
+    try:
+        with stage.screen:
+            scenario.run()
+        (stage.directory / SUMMARY).write_bytes(scenario.summary.encode())
+        stage.screen.say("", _told(scenario.summary))
+        if keep:
+            _explore(scenario)
+    finally:
+        for feeder in stage.feeders.values():
+            feeder.finish()
+
+
+def _told(summary: Summary) -> RenderableType:
+    before, after = summary.accuracy_before, summary.accuracy_after
+    up, raw = output.size(summary.bytes_up), output.size(summary.bytes_raw)
+    return output.facts(
+        [
+            ("devices", summary.devices),
+            ("inferences", f"{summary.inferences_fed} fed, {summary.inferences_counted} counted"),
+            ("failed requests", str(summary.failed_requests)),
+            ("swaps under load", str(summary.swaps)),
+            ("refused releases", summary.refused_releases),
+            ("altered chunk", f"healed on {summary.chunks_healed} device(s)"),
+            ("drift alert", f"after {summary.drift_windows_to_alert} window(s)"),
+            ("false alerts", str(summary.false_alerts)),
+            ("accuracy", f"{before:.1%} before, {after:.1%} after, behind the degraded camera"),
+            ("sent home", f"{up} in all; the raw tensors would be {raw}"),
+            ("seconds", summary.seconds),
+        ]
+    )
+
+
+def _explore(scenario: Scenario) -> None:
+    """Leave everything running, and fed, until interrupted."""
+    stage = scenario.stage
+    stage.feed(scenario.models.data, first_seed=len(stage.devices))
+    muster = f"muster --profile {stage.hub.profile}"
+    stage.screen.say(
+        "DEMO OK",
+        f"\nStill running. API and documentation: {stage.hub.url}/docs",
+        f"Explore with: {muster} device list",
+        f"              {muster} drift show {FAILING_CAMERA}",
+        f"              {muster} tail",
+        "Ctrl-C ends it.",
+    )
+    threading.Event().wait()
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the demo as Ctrl-C does: with all its children."""
+
+    def interrupt(_signal: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    ends = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in ends}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

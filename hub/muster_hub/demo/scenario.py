@@ -1,0 +1,264 @@
+"""The demo step by step, every promise checked as it is made."""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from muster_hub.demo import bundles
+from muster_hub.demo.bad_releases import BadRelease
+from muster_hub.demo.camera import DEGRADED
+from muster_hub.demo.digits import CLASSES, SIDE
+from muster_hub.demo.outsider import Outsider
+from muster_hub.demo.promises import BrokenPromise, Summary, promise
+from muster_hub.demo.stage import FLEET, RATE_PER_SECOND, SLOT, WINDOW_SECONDS, Stage
+from muster_hub.demo.training import Models
+
+FAILING_CAMERA = "cam-3"
+CUT_DEVICE = "cam-2"
+CUT_SECONDS = 20.0
+QUIET_WINDOWS = 2
+"""Windows of every device before the camera fails, to see that nobody cries wolf."""
+ANSWERS_JUDGED = 100
+"""Answers behind the degraded camera that an accuracy is taken from."""
+ACCURACY_RECOVERED = 0.9
+REFUSED_SECONDS = 30.0
+ROW_BYTES = (SIDE * SIDE + len(CLASSES)) * 4
+
+
+class Scenario:
+    """One run. The steps build on each other."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.summary = Summary(devices=len(FLEET))
+        self._degraded_at = 0.0
+
+    def run(self) -> None:
+        self.prepare()
+        self.roll_out_first()
+        self.healthy_cameras()
+        self.camera_fails()
+        self.roll_out_second()
+        self.refuse_bad_releases()
+        self.cut_link()
+        self.settle()
+
+    def prepare(self) -> None:
+        """Start hub, broker and agents; train both versions meanwhile."""
+        stage, screen = self.stage, self.stage.screen
+        with ThreadPoolExecutor(max_workers=1) as trainer:
+            models: Future[Models] = trainer.submit(Models, stage.directory / "models")
+            screen.step("starting hub and broker, training two classifiers on digits")
+            stage.open_hub()
+            screen.kept(f"hub and broker run: {stage.hub.url}, port {stage.hub.broker_port}")
+            screen.step(f"enrolling {len(FLEET)} agents")
+            stage.open_devices()
+            screen.kept(f"{len(FLEET)} agents enrolled and online")
+            screen.step("training")
+            stage.wait("both versions are trained", models.done)
+        self.models = models.result()
+        versions = (self.models.first, self.models.second)
+        metrics = [one.manifest.lineage.metrics["held_out_accuracy"] for one in versions]
+        told = " and ".join(f"{accuracy:.1%}" for accuracy in metrics)
+        screen.kept(f"two versions trained, right on {told} of held-out digits")
+
+    def roll_out_first(self) -> None:
+        stage, screen = self.stage, self.stage.screen
+        screen.step("pushing version 1: the hub loads it and runs its golden vectors")
+        stage.push(self.models.first)
+        screen.step("rolling out version 1, canary first")
+        stage.roll_out("1")
+        runtimes = {name: stage.view.slot(name).runtime for name in stage.names}
+        expected = {spec.name: (*spec.runtimes, "onnx")[0] for spec in FLEET}
+        promise(runtimes == expected, f"expected runtimes {expected}, devices report {runtimes}")
+        told = ", ".join(f"{name} {runtime}" for name, runtime in runtimes.items())
+        screen.kept(f"version 1 runs everywhere: {told}")
+
+    def healthy_cameras(self) -> None:
+        """Feed every device from now on, and see that healthy cameras raise no alert."""
+        stage, screen = self.stage, self.stage.screen
+        screen.step(f"feeding held-out digits, {RATE_PER_SECOND:g} a second to each device")
+        stage.feed(self.models.data)
+        for name in stage.names:
+            stage.wait(
+                f"{QUIET_WINDOWS} windows of {name}",
+                partial(self._quiet, name),
+            )
+        alerts = stage.view.drift_alerts()
+        promise(not alerts, f"healthy cameras raised {[alert.get('title') for alert in alerts]}")
+        screen.kept(f"{QUIET_WINDOWS} windows of every device, no alert")
+
+    def camera_fails(self) -> None:
+        """Degrade one camera: its alert is raised, the others stay quiet."""
+        stage, screen = self.stage, self.stage.screen
+        screen.step(f"the camera of {FAILING_CAMERA} degrades: blur, dim light, glare")
+        feeder = stage.feeders[FAILING_CAMERA]
+        self._degraded_at = time.time()
+        feeder.camera = DEGRADED
+        alert = stage.wait(f"a drift alert of {FAILING_CAMERA}", self._alert)
+        windows = self.summary.drift_windows_to_alert = self._windows_until(alert)
+        self.summary.accuracy_before = self._accuracy("1")
+        self._only_the_failing_camera_drifts()
+        screen.kept(
+            f"drift alert of {FAILING_CAMERA} after {windows} window(s), the others stay quiet; "
+            f"version 1 is right on {self.summary.accuracy_before:.1%} there"
+        )
+
+    def roll_out_second(self) -> None:
+        """Bring version 2 out under load; one of its chunks is altered on the broker meanwhile."""
+        stage, screen = self.stage, self.stage.screen
+        screen.step("pushing version 2, trained with blur and light; altering one of its chunks")
+        stage.push(self.models.second)
+        baseline = self.models.second.manifest.file(bundles.BASELINE_FILE)
+        with Outsider(stage.hub.data) as outsider:
+            outsider.alter_retained((*baseline.index, baseline.sha256)[0])
+        screen.step("rolling out version 2 under full load")
+        stage.roll_out("2")
+        stage.no_failed_request("while version 2 was swapped in")
+        after = self.summary.accuracy_after = self._accuracy("2")
+        promise(
+            after >= ACCURACY_RECOVERED,
+            f"version 2 is right on only {after:.1%} behind the degraded camera, "
+            f"{ACCURACY_RECOVERED:.0%} are expected",
+        )
+        healed = {event["device"] for event in stage.view.events("fetch_healed")}
+        promise(bool(healed), "no device reported that the altered chunk healed")
+        self.summary.chunks_healed = len(healed)
+        self.summary.swaps = sum(
+            len(feeder.tally.versions) - 1 for feeder in stage.feeders.values()
+        )
+        screen.kept(
+            f"version 2 runs everywhere, no request failed; {FAILING_CAMERA} is right on "
+            f"{after:.1%} again; the altered chunk healed on {len(healed)} device(s)"
+        )
+
+    def refuse_bad_releases(self) -> None:
+        """Bring out four bad releases; each must be refused by every device for its own reason."""
+        stage, screen = self.stage, self.stage.screen
+        with Outsider(stage.hub.data) as outsider:
+            before = {name: outsider.directive_in_force(name) for name in stage.names}
+            for bad in self.models.bad:
+                screen.step(f"an outsider releases {bad.title}")
+                bad.publish(outsider, bad.bundle)
+                for name in stage.names:
+                    outsider.order(name, SLOT, bad.bundle)
+                self._refused_by_all(bad)
+            for name in stage.names:
+                outsider.reorder(outsider.directive_in_force(name), before[name].slots)
+
+    def cut_link(self) -> None:
+        """Cut one device's link while it goes on answering; then it returns."""
+        stage, screen = self.stage, self.stage.screen
+        screen.step(f"the link of {CUT_DEVICE} is cut for {CUT_SECONDS:g} s")
+        wire, tally = stage.device(CUT_DEVICE).wire, stage.feeders[CUT_DEVICE].tally
+        began, answered = time.monotonic(), tally.answered
+        wire.cut()
+        stage.wait(
+            f"the hub sees {CUT_DEVICE} offline",
+            lambda: not stage.view.online(CUT_DEVICE),
+            CUT_SECONDS,
+        )
+        stage.pause_until(began + CUT_SECONDS)
+        answered = tally.answered - answered
+        self.summary.link_cut_seconds = round(time.monotonic() - began, 1)
+        wire.restore()
+        stage.no_failed_request(f"while {CUT_DEVICE} had no link")
+        stage.wait(f"{CUT_DEVICE} returns", lambda: stage.view.online(CUT_DEVICE))
+        screen.kept(f"{CUT_DEVICE} answered {answered} requests without a link, and is back")
+
+    def settle(self) -> None:
+        """Stop feeding; the hub must have counted exactly what was fed, device by device."""
+        stage, screen = self.stage, self.stage.screen
+        screen.step("feeding ends; waiting for the last windows")
+        tallies = {name: feeder.finish() for name, feeder in stage.feeders.items()}
+        stage.no_failed_request("in the whole run")
+        fed = {name: tally.answered for name, tally in tallies.items()}
+        counted = self._count(fed)
+        self._only_the_failing_camera_drifts()
+        summary = self.summary
+        summary.inferences_fed = sum(fed.values())
+        summary.inferences_counted = sum(counted.values())
+        summary.failed_requests = sum(tally.failed for tally in tallies.values())
+        summary.labels_sent = sum(tally.labels_sent for tally in tallies.values())
+        summary.bytes_up = sum(device.wire.bytes_up for device in stage.devices)
+        summary.bytes_raw = summary.inferences_fed * ROW_BYTES
+        summary.seconds = round(screen.seconds, 1)
+        screen.kept(f"the hub counted {summary.inferences_counted}: what was fed, on every device")
+
+    def _count(self, fed: dict[str, int]) -> dict[str, int]:
+        """The hub's counts once they equal ``fed``; BrokenPromise when they never do."""
+        stage = self.stage
+        counted: dict[str, int] = {}
+
+        def compared() -> str:
+            return ", ".join(f"{name} fed {fed[name]} counted {counted[name]}" for name in fed)
+
+        def all_counted() -> bool:
+            counted.update({name: stage.view.counts(name)["inferences"] for name in fed})
+            over = any(counted[name] > fed[name] for name in fed)
+            promise(not over, f"the hub counted more than was fed: {compared()}")
+            return counted == fed
+
+        try:
+            stage.wait("every inference is counted", all_counted)
+        except BrokenPromise as broken:
+            raise BrokenPromise(f"{broken}; {compared()}") from None
+        return counted
+
+    def _accuracy(self, version: str) -> float:
+        """Accuracy of a version behind the degraded camera, once enough was answered."""
+        tally = self.stage.feeders[FAILING_CAMERA].tally
+        self.stage.wait(
+            f"{ANSWERS_JUDGED} answers of version {version} behind the degraded camera",
+            lambda: tally.seen[version, DEGRADED] >= ANSWERS_JUDGED,
+        )
+        return tally.accuracy(version, DEGRADED) or 0.0
+
+    def _refused_by_all(self, bad: BadRelease) -> None:
+        stage = self.stage
+        version = bad.bundle.manifest.version
+
+        def refused() -> dict[str, str] | None:
+            said = stage.view.refusals(version)
+            return said if set(said) >= set(stage.names) else None
+
+        said = stage.wait(f"every device refuses {bad.title}", refused, REFUSED_SECONDS)
+        promise(
+            set(said.values()) == {bad.refusal},
+            f"{bad.title}: expected {bad.refusal.value} of every device, got {said}",
+        )
+        served = {name: stage.view.slot(name).version for name in stage.names}
+        promise(
+            set(served.values()) == {"2"},
+            f"after {bad.title} the devices should serve version 2, they report {served}",
+        )
+        stage.no_failed_request(f"while {bad.title} was refused")
+        self.summary.refused_releases[version] = bad.refusal.value
+        stage.screen.kept(f"{bad.title}: refused by every device ({bad.refusal.value})")
+
+    def _alert(self) -> dict[str, Any] | None:
+        alerts = self.stage.view.drift_alerts()
+        return next((alert for alert in alerts if alert["device"] == FAILING_CAMERA), None)
+
+    def _quiet(self, name: str) -> bool:
+        """Whether enough windows have come that are at least half full."""
+        least = RATE_PER_SECOND * WINDOW_SECONDS / 2
+        full = [window for window in self.stage.view.windows(name) if window["n"] >= least]
+        return len(full) >= QUIET_WINDOWS
+
+    def _windows_until(self, alert: dict[str, Any]) -> int:
+        """Windows with degraded images that the hub had received when it raised the alert."""
+        received = [
+            window
+            for window in self.stage.view.windows(FAILING_CAMERA)
+            if window["start"] + window["seconds"] > self._degraded_at
+            and window["received"] <= alert["opened"]
+        ]
+        return max(len(received), 1)
+
+    def _only_the_failing_camera_drifts(self) -> None:
+        alerts = self.stage.view.drift_alerts()
+        others = [alert for alert in alerts if alert["device"] != FAILING_CAMERA]
+        self.summary.false_alerts = len(others)
+        promise(not others, f"false drift alerts: {[alert.get('title') for alert in others]}")

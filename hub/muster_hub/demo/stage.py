@@ -1,0 +1,205 @@
+"""The demo's stage: hub, devices and feeders, and what every step does with them."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from muster_hub.demo import bundles
+from muster_hub.demo.camera import CLEAN
+from muster_hub.demo.digits import Digits
+from muster_hub.demo.feeder import Feeder
+from muster_hub.demo.fleet import Device, DeviceSpec, Hub
+from muster_hub.demo.processes import Child
+from muster_hub.demo.promises import promise, wait_for
+from muster_hub.demo.screen import Screen
+from muster_hub.demo.view import FleetView
+from muster_protocol.errors import MusterError
+
+SLOT = "vision"
+SELECTOR = "site=demo"
+FLEET = (
+    DeviceSpec("cam-1", {"site": "demo", "line": "a"}),
+    DeviceSpec("cam-2", {"site": "demo", "line": "a"}),
+    DeviceSpec("cam-3", {"site": "demo", "line": "b"}),
+    DeviceSpec("cam-4", {"site": "demo", "line": "b"}, runtimes=("tflite",)),
+)
+RATE_PER_SECOND = 25.0
+WINDOW_SECONDS = 3.0
+LABEL_DELAY_SECONDS = 1.0
+SOAK_SECONDS = 1.0
+TIMERS = {
+    "report_seconds": 5.0,
+    "metadata_wait_seconds": 2.0,
+    "chunk_silence_seconds": 0.7,
+}
+"""Patience of minutes on a plant is seconds here."""
+
+ENOUGH_SECONDS = 60.0
+"""How long anything may take on a busy machine before it counts as not happening."""
+T = TypeVar("T")
+
+
+class Stage:
+    """Everything it starts is ended by the stack it is given."""
+
+    def __init__(self, directory: Path, screen: Screen, stack: ExitStack) -> None:
+        self.directory = directory
+        self.screen = screen
+        self.feeders: dict[str, Feeder] = {}
+        self._stack = stack
+        self._children: list[Child] = []
+        self._processes = directory / "processes"
+        self._processes.mkdir()
+
+    def open_hub(self) -> None:
+        """Start the hub with its broker, and wait until it answers."""
+        hub_data = self.directory / "hub"
+        self.hub = Hub(hub_data, window_seconds=WINDOW_SECONDS)
+        self._start(self.hub)
+        self.api = self._stack.enter_context(self.hub.api())
+        self.view = FleetView(self.api, SLOT)
+        self.wait("the hub answers", self._healthy)
+
+    def open_devices(self) -> None:
+        """Enrol and start every agent, and wait until the hub sees them."""
+        self.devices = [Device(spec, self.directory / spec.name, self.hub) for spec in FLEET]
+        for device in self.devices:
+            self._stack.callback(device.wire.close)
+        with ThreadPoolExecutor(max_workers=len(FLEET)) as pool:
+            list(pool.map(self._enrol, self.devices))
+        for device in self.devices:
+            self._start(device)
+        for name in self.names:
+            self.wait(f"{name} connects", partial(self.view.online, name))
+
+    @property
+    def names(self) -> list[str]:
+        return [spec.name for spec in FLEET]
+
+    def device(self, name: str) -> Device:
+        return next(device for device in self.devices if device.name == name)
+
+    def wait(self, what: str, look: Callable[[], T | None], seconds: float = ENOUGH_SECONDS) -> T:
+        """Wait for something while every process lives; see ``promises.wait_for``."""
+        return wait_for(what, seconds, look, self._alive)
+
+    def pause_until(self, moment: float) -> None:
+        """Let time pass until a monotonic moment, while every process lives."""
+        while time.monotonic() < moment:
+            self._alive()
+            time.sleep(0.2)
+
+    def feed(self, digits: Digits, *, first_seed: int = 0) -> None:
+        """Start feeding held-out digits to every device, each in an order of its own."""
+        for number, device in enumerate(self.devices, first_seed):
+            feeder = Feeder(
+                device.name,
+                device.socket(SLOT),
+                bundles.MODEL,
+                digits.held_out_images,
+                digits.held_out_labels,
+                rate=RATE_PER_SECOND,
+                label_delay_seconds=LABEL_DELAY_SECONDS,
+                seed=number,
+            )
+            self.feeders[device.name] = feeder
+            feeder.start()
+        self.screen.rows = self._rows
+
+    def push(self, bundle: bundles.Bundle) -> None:
+        """Push a bundle and wait until the hub has checked, signed and published it."""
+        parsed = bundle.manifest
+        path = f"/models/{parsed.model}/versions"
+        with ExitStack() as opened:
+            files = {
+                entry.path: opened.enter_context((bundle.directory / entry.path).open("rb"))
+                for entry in parsed.files
+            }
+            self.api.upload(path, bundle.encoded, files)
+
+        def published() -> bool:
+            item = self.api.get(f"{path}/{parsed.version}")
+            promise(
+                item["status"] != "rejected",
+                f"the hub rejected version {parsed.version}: {item.get('check')}",
+            )
+            return bool(item["status"] == "published")
+
+        self.wait(f"version {parsed.version} is published", published)
+
+    def roll_out(self, version: str) -> None:
+        """Roll a version out, one canary first, and wait until every device has committed it."""
+        body = {
+            "model": bundles.MODEL,
+            "version": version,
+            "slot": SLOT,
+            "selector": SELECTOR,
+            "canary": 1,
+            "min_soak_seconds": SOAK_SECONDS,
+            "timeout_seconds": ENOUGH_SECONDS,
+        }
+        rollout = self.api.post("/rollouts", body)["id"]
+
+        def completed() -> bool:
+            view = self.api.get(f"/rollouts/{rollout}")
+            promise(
+                view["state"] in ("running", "completed"),
+                f"the rollout of version {version} is {view['state']}: {view['reason']}",
+            )
+            return bool(view["state"] == "completed")
+
+        self.wait(f"version {version} is rolled out", completed, 2 * ENOUGH_SECONDS)
+
+    def no_failed_request(self, when: str) -> None:
+        for name, feeder in self.feeders.items():
+            tally = feeder.tally
+            promise(
+                tally.failed == 0,
+                f"{tally.failed} failed request(s) of {name} {when}: {tally.failures[:1]}",
+            )
+
+    def _start(self, one: Hub | Device) -> None:
+        child = Child(one.name, one.command, self._processes)
+        self._children.append(child)
+        self._stack.callback(child.stop)
+
+    def _alive(self) -> None:
+        for child in self._children:
+            child.check()
+
+    def _healthy(self) -> Any:
+        with contextlib.suppress(MusterError):
+            return self.api.get("/health")
+        return None
+
+    def _enrol(self, device: Device) -> None:
+        body = {
+            "labels": dict(device.spec.labels),
+            "uses": 1,
+            "expires_seconds": 600,
+            "device": device.name,
+        }
+        device.enrol(self.api.post("/enroll-tokens", body)["token"], TIMERS)
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [self._row(device) for device in self.devices]
+
+    def _row(self, device: Device) -> tuple[str, ...]:
+        feeder = self.feeders[device.name]
+        tally = feeder.tally
+        version = tally.latest
+        accuracy = tally.accuracy(version, feeder.camera)
+        return (
+            device.name,
+            f"{bundles.MODEL} {version}",
+            "cut" if device.wire.is_cut else "up",
+            "clear" if feeder.camera == CLEAN else "degraded",
+            str(tally.answered),
+            str(tally.failed),
+            "" if accuracy is None else f"{accuracy:.1%}",
+        )

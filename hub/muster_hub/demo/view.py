@@ -1,0 +1,59 @@
+"""Reading the hub's answers: what runs where, who refused what, which alerts there are."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from muster_hub.operator.client import Api
+
+
+@dataclass(frozen=True)
+class SlotView:
+    """A slot as its device last reported it."""
+
+    version: str = ""
+    runtime: str = ""
+    state: str = ""
+
+
+class FleetView:
+    def __init__(self, api: Api, slot: str) -> None:
+        self._api = api
+        self._slot = slot
+
+    def device(self, name: str) -> dict[str, Any]:
+        item: dict[str, Any] = self._api.get(f"/devices/{name}")
+        return item
+
+    def online(self, name: str) -> bool:
+        return bool(self.device(name).get("online"))
+
+    def slot(self, name: str) -> SlotView:
+        report = self.device(name).get("report") or {}
+        slot = (report.get("slots") or {}).get(self._slot) or {}
+        running = slot.get("running") or {}
+        return SlotView(
+            version=running.get("version", ""),
+            runtime=running.get("runtime", ""),
+            state=(slot.get("update") or {}).get("state", ""),
+        )
+
+    def counts(self, name: str) -> dict[str, Any]:
+        counts: dict[str, Any] = self._api.get(f"/devices/{name}/counts")
+        return counts
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self._api.pages("/events") if event.get("kind") == kind]
+
+    def refusals(self, version: str) -> dict[str, str]:
+        """Each device's reason for refusing a version, from its own events."""
+        return {
+            event["device"]: event["refusal"]
+            for event in self.events("refused")
+            if event.get("version") == version
+        }
+
+    def drift_alerts(self) -> list[dict[str, Any]]:
+        return [alert for alert in self._api.pages("/alerts") if alert.get("kind") == "drift"]
+
+    def windows(self, name: str) -> list[dict[str, Any]]:
+        return list(self._api.pages(f"/devices/{name}/windows"))
