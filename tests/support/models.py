@@ -66,7 +66,8 @@ def graph_onnx(
         [helper.make_tensor_value_info(*tensor) for tensor in outputs],
         [numpy_helper.from_array(array, name) for name, array in (initializers or {}).items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
