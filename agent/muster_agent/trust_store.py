@@ -220,9 +220,13 @@ class TrustStore:
     def _newest_files(self) -> dict[str, bytes]:
         """The files of the newest set, with an older set's file in place of a damaged one."""
         files: dict[str, bytes] = {}
-        for number in self._set_numbers():
-            for name, data in _intact(self._sets / str(number)).items():
+        sets = [_pack(self._sets / str(number)) for number in self._set_numbers()]
+        intact = [_intact(found) for found in sets]
+        # A set without its sums may still remember more than nothing: ngclient judges its files.
+        for found in [*intact, *sets]:
+            for name, data in found.items():
                 files.setdefault(name, data)
+        files.pop(SUMS, None)
         return files
 
     def _commit(self, files: Mapping[str, bytes]) -> None:
@@ -261,19 +265,18 @@ def _pack(directory: Path) -> dict[str, bytes]:
     files = {}
     for path in sorted(directory.rglob("*.json")):
         name = path.relative_to(directory).as_posix()
-        if _FILE.fullmatch(name) and name != SUMS and path.is_file() and not path.is_symlink():
+        if _FILE.fullmatch(name) and path.is_file() and not path.is_symlink():
             with path.open("rb") as opened:
                 files[name] = opened.read(limits.TUF_METADATA_BYTES_MAX + 1)
     return files
 
 
-def _intact(directory: Path) -> dict[str, bytes]:
-    """The files of a set that are what was written; without sums ngclient alone must judge."""
-    files = _pack(directory)
+def _intact(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files of a set that are what was written, by its sums."""
     try:
-        sums = msgspec.json.decode((directory / SUMS).read_bytes(), type=dict[str, str])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return files
+        sums = msgspec.json.decode(files.get(SUMS, b""), type=dict[str, str])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return {}
     return {name: data for name, data in files.items() if sums.get(name) == sha256_hex(data)}
 
 
