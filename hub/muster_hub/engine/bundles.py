@@ -1,7 +1,7 @@
 """What a version's bundle holds, found from its manifest: chunks by name, and the baseline."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol, TypeVar
 
 from sqlmodel import col, select
@@ -62,7 +62,9 @@ class Bundles:
     def baseline(self, manifest: str) -> Baseline | None:
         """The baseline of a version; None when it has none or the version is unknown."""
         if manifest not in self._baselines:
-            _remember(self._baselines, manifest, self._read_baseline(manifest), BASELINES_MAX)
+            _remember(
+                self._baselines, manifest, read_baseline(manifest, self._blobs.read), BASELINES_MAX
+            )
         return self._baselines[manifest]
 
     def _live_manifests(self) -> list[str]:
@@ -97,16 +99,18 @@ class Bundles:
         _remember(self._names, manifest, found, REMEMBERED_MAX)
         return found
 
-    def _read_baseline(self, sha256: str) -> Baseline | None:
-        manifest = manifest_wire.decode(self._blobs.read(sha256))
-        if manifest.baseline is None:
-            return None
-        file = manifest.file(manifest.baseline)
-        parts: tuple[str, ...] = (file.sha256,)
-        if file.index:
-            index = b"".join(self._blobs.read(part) for part in file.index)
-            parts = chunks.parse_index(index, file.size_bytes)
-        return baseline_wire.decode(b"".join(self._blobs.read(part) for part in parts))
+
+def read_baseline(manifest: str, read: Callable[[str], bytes]) -> Baseline | None:
+    """The baseline in the bundle of a manifest; raises MusterError when blobs are missing."""
+    parsed = manifest_wire.decode(read(manifest))
+    if parsed.baseline is None:
+        return None
+    file = parsed.file(parsed.baseline)
+    parts: tuple[str, ...] = (file.sha256,)
+    if file.index:
+        index = b"".join(read(part) for part in file.index)
+        parts = chunks.parse_index(index, file.size_bytes)
+    return baseline_wire.decode(b"".join(read(part) for part in parts))
 
 
 def _remember(memory: OrderedDict[str, T], key: str, value: T, most: int) -> None:

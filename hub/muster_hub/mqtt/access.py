@@ -43,14 +43,26 @@ class BrokerFiles:
         self._written = 0.0
 
     def prepare(self, names: tuple[str, ...], now: float) -> None:
-        """Write what the broker needs before it starts."""
-        self.ca.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_durably(self.ca, self._pki.ca_pem)
+        """Write what the managed broker needs before it starts."""
+        self._write_ca()
         if not self._still_good(names, now):
             pair = self._pki.issue_server(names, now)
             write_durably(self.key, pair.key_pem, mode=0o600)
             write_durably(self.certificate, pair.certificate_pem)
         self.refresh_crl(now)
+
+    def prepare_client(self, user: str, now: float) -> tuple[Path, Path]:
+        """A fresh client certificate and key with which the hub reaches an external broker."""
+        self._write_ca()
+        pair = self._pki.issue_client(user, now)
+        certificate, key = self.ca.with_name("client.pem"), self.ca.with_name("client.key")
+        write_durably(key, pair.key_pem, mode=0o600)
+        write_durably(certificate, pair.certificate_pem)
+        return certificate, key
+
+    def _write_ca(self) -> None:
+        self.ca.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_durably(self.ca, self._pki.ca_pem)
 
     def refresh_crl(self, now: float) -> frozenset[str] | None:
         """Write the list when it changed or grows old; devices newly on it, None if unwritten."""

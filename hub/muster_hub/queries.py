@@ -1,0 +1,335 @@
+"""What the API shows, read from the database as plain values. Nothing here writes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from muster_hub.db import models
+from muster_hub.domain import selectors
+from muster_hub.domain.rollouts import WAVE_NAMES
+from muster_hub.engine.bundles import read_baseline
+from muster_hub.engine.load import is_online
+from muster_protocol import drift as drift_wire
+from muster_protocol import summary as summaries
+from muster_protocol import summary_wire
+from muster_protocol.baseline import Baseline
+from muster_protocol.errors import MusterError
+from muster_protocol.summary import Summary
+
+PAGE_DEVICES = 500
+DRIFT_WINDOWS = 12
+"""Windows merged into the "now" of a drift view."""
+
+Plain = dict[str, Any]
+Read = Callable[[str], bytes]
+
+
+def devices(
+    session: Session, *, selector: str | None, after: str, limit: int, now: float
+) -> list[Plain]:
+    """Devices by id, those after ``after``; raises SelectorError."""
+    chosen = selectors.parse(selector or "")
+    found: list[Plain] = []
+    for row in _devices(session, after):
+        if chosen.matches(row.labels):
+            found.append(_device(session, row, now))
+        if len(found) == limit:
+            break
+    return found
+
+
+def device(session: Session, device: str, now: float) -> Plain | None:
+    row = session.get(models.Device, device)
+    return None if row is None else _device(session, row, now)
+
+
+def rollouts(session: Session, *, before: int | None, limit: int) -> list[Plain]:
+    """Rollouts without their devices, the newest first."""
+    query = select(models.Rollout).order_by(col(models.Rollout.id).desc()).limit(limit)
+    if before is not None:
+        query = query.where(col(models.Rollout.id) < before)
+    return [row.model_dump() for row in session.exec(query)]
+
+
+def rollout(session: Session, rollout: int, now: float) -> Plain | None:
+    """A rollout with its waves, and in each its devices, what became of them and why."""
+    row = session.get(models.Rollout, rollout)
+    if row is None:
+        return None
+    found = session.exec(
+        select(models.RolloutDevice, models.Device)
+        .where(
+            col(models.RolloutDevice.rollout) == rollout,
+            col(models.RolloutDevice.device) == col(models.Device.id),
+        )
+        .order_by(col(models.RolloutDevice.device))
+    ).all()
+    waves: list[Plain] = [
+        {"wave": wave, "name": name, "devices": []} for wave, name in enumerate(WAVE_NAMES)
+    ]
+    for reached, known in found:
+        online = is_online(known, now)
+        waiting = reached.state in ("targeted", "in_progress")
+        shown = reached.model_dump(exclude={"rollout", "wave"})
+        detail = reached.detail or ("waiting until it is back" if waiting and not online else "")
+        waves[reached.wave]["devices"].append(shown | {"online": online, "detail": detail})
+    for wave in waves:
+        states = [one["state"] for one in wave["devices"]]
+        wave["counts"] = {state: states.count(state) for state in sorted(set(states))}
+    return row.model_dump() | {"waves": waves, "ended": row.state not in ("running", "paused")}
+
+
+def counts(session: Session, device: str) -> Plain:
+    """What the hub has counted of a device, each window once."""
+    window = models.SummaryWindow
+    found = session.exec(
+        select(  # type: ignore[call-overload]  # SQLModel types up to four columns
+            window.model,
+            window.version,
+            func.count(),
+            func.sum(window.n),
+            func.sum(window.errors),
+            func.sum(window.labels_right),
+            func.sum(window.labels_wrong),
+        )
+        .where(col(window.device) == device, col(window.fault) == "")
+        .group_by(window.model, window.version)
+    ).all()
+    by_version = {f"{model}/{version}": int(n) for model, version, _, n, *_ in found}
+    return {
+        "device": device,
+        "inferences": sum(by_version.values()),
+        "errors": sum(int(row[4]) for row in found),
+        "windows": sum(int(row[2]) for row in found),
+        "by_version": by_version,
+        "label_accuracy": {
+            f"{row[0]}/{row[1]}": {
+                "labels": int(row[5] + row[6]),
+                "accuracy": row[5] / (row[5] + row[6]) if row[5] + row[6] else None,
+            }
+            for row in found
+        },
+        "unreadable_windows": session.exec(
+            select(func.count()).where(col(window.device) == device, col(window.fault) != "")
+        ).one(),
+    }
+
+
+def windows(
+    session: Session, device: str, *, model: str | None, before: int | None, limit: int
+) -> list[Plain]:
+    """Committed windows, the newest first, without their features."""
+    window = models.SummaryWindow
+    query = select(window).where(col(window.device) == device)
+    if model is not None:
+        query = query.where(col(window.model) == model)
+    if before is not None:
+        query = query.where(col(window.id) < before)
+    found = session.exec(query.order_by(col(window.id).desc()).limit(limit))
+    return [row.model_dump(exclude={"payload", "folded"}) | _told(row) for row in found]
+
+
+def alerts(session: Session, *, state: str | None, before: int | None, limit: int) -> list[Plain]:
+    """Alerts, the newest first."""
+    query = select(models.Alert).order_by(col(models.Alert.id).desc()).limit(limit)
+    if state is not None:
+        query = query.where(col(models.Alert.state) == state)
+    if before is not None:
+        query = query.where(col(models.Alert.id) < before)
+    return [row.model_dump() for row in session.exec(query)]
+
+
+def alert(session: Session, alert: int) -> Plain | None:
+    row = session.get(models.Alert, alert)
+    return None if row is None else row.model_dump()
+
+
+def events(session: Session, *, after: int, limit: int) -> list[Plain]:
+    """What happened since event ``after``, the oldest first."""
+    found = session.exec(
+        select(models.EventRow)
+        .where(col(models.EventRow.id) > after)
+        .order_by(col(models.EventRow.id))
+        .limit(limit)
+    )
+    return [row.model_dump() for row in found]
+
+
+def drift(
+    session: Session,
+    read: Read,
+    *,
+    device: str | None,
+    selector: str | None,
+    model: str | None,
+    now: float,  # noqa: ARG001 (the API passes it to every view)
+) -> list[Plain]:
+    """Per device and model that runs there: each feature against the baseline, latest windows."""
+    chosen = selectors.parse(selector or "")
+    names = (
+        [device]
+        if device is not None
+        else [row.id for row in _devices(session, "") if chosen.matches(row.labels)]
+    )
+    baselines: dict[str, Baseline | None] = {}
+    found = []
+    for name in names:
+        for latest in _latest_manifests(session, name, model):
+            if latest.manifest not in baselines:
+                baselines[latest.manifest] = _baseline(latest.manifest, read)
+            baseline = baselines[latest.manifest]
+            if baseline is not None:
+                found.append(_drift_view(session, latest, baseline))
+    return found
+
+
+def _devices(session: Session, after: str) -> Iterator[models.Device]:
+    while True:
+        page = session.exec(
+            select(models.Device)
+            .where(col(models.Device.id) > after)
+            .order_by(col(models.Device.id))
+            .limit(PAGE_DEVICES)
+        ).all()
+        yield from page
+        if len(page) < PAGE_DEVICES:
+            return
+        after = page[-1].id
+
+
+def _device(session: Session, row: models.Device, now: float) -> Plain:
+    """A device with what it should run beside what it has proved to run."""
+    directive = session.get(models.DirectiveRow, row.id)
+    wanted = {} if directive is None else msgspec.json.decode(directive.payload)["slots"]
+    slots = ((row.report or {}).get("slots") or {}) if row.report else {}
+    desired = {
+        slot: {key: one["champion"][key] for key in ("model", "version", "manifest")}
+        for slot, one in wanted.items()
+    }
+    return row.model_dump() | {
+        "online": is_online(row, now),
+        "generation": None if directive is None else directive.generation,
+        "desired": desired,
+        "proved": {
+            slot: {key: running.get(key) for key in ("model", "version", "manifest", "runtime")}
+            for slot, one in slots.items()
+            if (running := one.get("running"))
+        },
+        "converged": all(_runs(slots.get(slot), one) for slot, one in desired.items()),
+    }
+
+
+def _runs(slot: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    """Whether a slot's report proves the wanted version committed."""
+    running = (slot or {}).get("running") or {}
+    state = ((slot or {}).get("update") or {}).get("state")
+    return running.get("manifest") == wanted["manifest"] and state in ("idle", "committed")
+
+
+def _latest_manifests(
+    session: Session, device: str, model: str | None
+) -> list[models.SummaryWindow]:
+    """The latest readable window of each model of a device."""
+    window = models.SummaryWindow
+    latest = (
+        select(func.max(window.id))
+        .where(col(window.device) == device, col(window.fault) == "", col(window.n) > 0)
+        .group_by(window.model)
+    )
+    if model is not None:
+        latest = latest.where(col(window.model) == model)
+    return list(session.exec(select(window).where(col(window.id).in_(latest))).all())
+
+
+def _drift_view(session: Session, latest: models.SummaryWindow, baseline: Baseline) -> Plain:
+    merged = _merged(session, latest, baseline)
+    state = session.get(models.DriftState, (latest.device, latest.manifest))
+    view: Plain = state.view if state is not None else {}
+    drifting = set(view.get("drifting", ()))
+    features = []
+    if merged is not None and merged.features is not None:
+        for index, told in enumerate(drift_wire.statistics(merged, baseline)):
+            size = int(baseline.sizes[index])
+            features.append(
+                {
+                    "name": told.name,
+                    "p0": (baseline.shares[index, :size] / baseline.shares[index].sum()).tolist(),
+                    "now": merged.features.bins[index, :size].tolist(),
+                    "statistics": _numbers(told),
+                    "status": "drifting" if told.name in drifting else "ok",
+                    "finding": view.get("findings", {}).get(told.name),
+                }
+            )
+    return {
+        "device": latest.device,
+        "model": latest.model,
+        "version": latest.version,
+        "manifest": latest.manifest,
+        "n": merged.counts.inferences if merged is not None else 0,
+        "windows": merged.windows if merged is not None else 0,
+        "status": "drifting" if drifting else view.get("status", "ok"),
+        "features": features,
+    }
+
+
+def _merged(session: Session, latest: models.SummaryWindow, baseline: Baseline) -> Summary | None:
+    window = models.SummaryWindow
+    rows = session.exec(
+        select(window)
+        .where(
+            col(window.device) == latest.device,
+            col(window.manifest) == latest.manifest,
+            col(window.fault) == "",
+        )
+        .order_by(col(window.id).desc())
+        .limit(DRIFT_WINDOWS)
+    ).all()
+    merged: Summary | None = None
+    for row in reversed(rows):
+        try:
+            one = summary_wire.decode(row.payload, baseline)
+        except MusterError:
+            continue
+        if isinstance(one, Summary):
+            merged = one if merged is None else summaries.merge(merged, one)
+    return merged
+
+
+def _numbers(told: object) -> Plain:
+    """Statistics as plain numbers; what isn't finite is None, for JSON has no such thing."""
+    plain = {}
+    for name, value in vars(told).items():
+        if isinstance(value, int | float | np.number):
+            number = float(value)
+            plain[name] = number if np.isfinite(number) else None
+    return plain
+
+
+def _told(row: models.SummaryWindow) -> Plain:
+    """What else a window's header says."""
+    try:
+        header = summary_wire.peek(row.payload)
+    except MusterError:
+        return {}
+    if isinstance(header, summary_wire.Unknown):
+        return {}
+    summary = header.summary
+    p95 = summary.latency_quantile(0.95)
+    return {
+        "errors_by_kind": summary.counts.errors_by_kind(),
+        "fallbacks": summary.counts.fallbacks,
+        "merged_windows": summary.windows,
+        "p95_seconds": p95 if np.isfinite(p95) else None,
+        "accuracy": summary.accuracy,
+    }
+
+
+def _baseline(manifest: str, read: Read) -> Baseline | None:
+    try:
+        return read_baseline(manifest, read)
+    except MusterError:
+        return None

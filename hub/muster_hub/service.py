@@ -1,0 +1,249 @@
+"""``muster-hub serve``: broker, publisher, ingest, engine and API in one process."""
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from muster_hub.api.app import create_app
+from muster_hub.api.hub import Hub
+from muster_hub.config import HubConfig
+from muster_hub.engine import Engine
+from muster_hub.engine.bundles import Bundles
+from muster_hub.engine.directive_step import DirectiveSettings
+from muster_hub.errors import Conflict, HubError
+from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
+from muster_hub.mqtt.broker import Broker, own_user
+from muster_hub.mqtt.broker_config import HUB_USER, BrokerConfig
+from muster_hub.mqtt.client import BrokerAddress, parse_url
+from muster_hub.mqtt.ingest import Ingest
+from muster_hub.mqtt.publisher import Publisher
+
+SHUTDOWN_SECONDS = 2
+PORT_WAIT_SECONDS = 3.0
+"""A hub that was just killed needs a moment before its port is free."""
+BACKLOG = 2048
+
+_log = logging.getLogger(__name__)
+
+
+class Fleet:
+    """Everything of the hub that speaks with devices, wired around an opened ``Hub``."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        config, now = hub.config, hub.clock
+        self.broker: Broker | None = None
+        self._gatekeeper: Gatekeeper | None = None
+        address = _external(hub) if config.broker.url else self._managed()
+        bundles = Bundles(hub.store, hub.blobs)
+        self.publisher = Publisher(
+            hub.store, address, hub.catalogue, bundles, save=self._save, now=now
+        )
+        self.engine = Engine(
+            hub.store,
+            hub.catalogue,
+            hub.directives,
+            bundles,
+            DirectiveSettings(
+                window_seconds=config.directives.window_seconds,
+                valid_seconds=config.directives.valid_seconds,
+                chunks_url=f"{config.url}/api/v1/chunks",
+                token=hub.chunk_token,
+            ),
+            on_published=self.publisher.wake,
+            now=now,
+        )
+        self.ingest = Ingest(
+            hub.store, address, on_want=self.publisher.want, on_change=self.engine.wake, now=now
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Start in order, end in reverse; raises BrokerError when the broker can't run."""
+        with ExitStack() as stack:
+            parts = (self.broker, self._gatekeeper, self.publisher, self.ingest, self.engine)
+            for part in parts:
+                if part is not None:
+                    part.start()
+                    stack.callback(part.stop)
+            self._hub.on_change(self.wake)
+            self._hub.add_health("broker", self._broker_health)
+            self._hub.add_health("ingest", self._ingest_health)
+            yield
+
+    def wake(self) -> None:
+        """Something was changed by an operator or a release. Never blocks."""
+        self.engine.changed()
+        self.publisher.wake()
+        if self._gatekeeper is not None:
+            self._gatekeeper.wake()
+
+    def _managed(self) -> BrokerAddress:
+        hub, config = self._hub, self._hub.config
+        files = BrokerFiles(config.broker_directory, hub.pki, hub.store)
+        names = tuple(dict.fromkeys((*config.names, config.broker_public[0])))
+        files.prepare(names, hub.clock())
+        self.broker = Broker(
+            BrokerConfig(
+                directory=config.broker_directory,
+                host=config.broker.host,
+                port=config.broker.port,
+                ca=files.ca,
+                certificate=files.certificate,
+                key=files.key,
+                crl=files.crl,
+                run_as=own_user(),
+            )
+        )
+        self._gatekeeper = Gatekeeper(
+            files, self.broker.address, reload=self.broker.reload, now=hub.clock
+        )
+        return self.broker.address
+
+    def _save(self) -> None:
+        if self.broker is not None:
+            self.broker.save()
+
+    def _broker_health(self) -> dict[str, Any]:
+        broker = self.broker
+        return {
+            "ok": self.publisher.connected and self.ingest.client.connected,
+            "managed": broker is not None,
+            "restarts": broker.restarts if broker is not None else 0,
+            "detail": self.ingest.client.last_error,
+        }
+
+    def _ingest_health(self) -> dict[str, Any]:
+        counters = self.ingest.counters
+        return {"ok": counters.overflowed == 0, **vars(counters)}
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that tells event streams to end when a signal comes, so that none holds it up."""
+
+    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_exit()
+        super().handle_exit(sig, frame)
+
+
+def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
+    """Run the hub until SIGTERM or SIGINT; 0 when it ended as asked.
+
+    Raises HubError or BrokerError, having changed nothing, when it can't run: another hub on the
+    same directory, a port that is taken, a broker that is missing.
+    """
+    signals = _Signals()
+    with _only_one(config.data), signals.handled(), _listen(config) as listener:
+        hub = Hub.open(config, clock=time.time)
+        try:
+            fleet = Fleet(hub)
+            with fleet.running():
+                hub.start()
+                certificate, key = hub.server_certificate()
+                server = _Server(
+                    uvicorn.Config(
+                        create_app(hub),
+                        ssl_certfile=certificate,
+                        ssl_keyfile=key,
+                        log_level="warning",
+                        access_log=False,
+                        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+                    ),
+                    hub.stopping.set,
+                )
+                host, port = config.broker_public
+                broker = config.broker.url or f"mqtts://{host}:{port}"
+                announce(f"hub ready: {config.url} broker {broker}")
+                signals.serving = True
+                server.run(sockets=[listener])
+        finally:
+            hub.stop()
+    return 0
+
+
+def _external(hub: Hub) -> BrokerAddress:
+    """An external broker: the hub comes with a certificate of its own authority."""
+    config = hub.config
+    directory = config.broker_directory
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    files = BrokerFiles(directory, hub.pki, hub.store)
+    certificate, key = files.prepare_client(HUB_USER, hub.clock())
+    return parse_url(config.broker.url, ca=files.ca, certificate=certificate, key=key)
+
+
+@contextmanager
+def _only_one(data: Path) -> Iterator[None]:
+    """Hold the directory's lock; the kernel lets go of it however the process ends."""
+    path = data / "hub.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise Conflict(
+                f"a hub is already running on {data} (process {owner}): stop it first"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class _Signals:
+    """SIGTERM and SIGINT end the start-up at once; later ones are uvicorn's, which repeats them
+    when it has ended: by then everything is being stopped already."""
+
+    def __init__(self) -> None:
+        self.serving = False
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, self._handle) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if not self.serving:
+            self.serving = True
+            raise SystemExit(0)
+
+
+@contextmanager
+def _listen(config: HubConfig) -> Iterator[socket.socket]:
+    host, port = config.http.host, config.http.port
+    until = time.monotonic() + PORT_WAIT_SECONDS
+    while True:
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            if time.monotonic() < until:
+                time.sleep(0.1)
+                continue
+            raise HubError(
+                f"the API can't listen on {host}:{port}: {error.strerror}; "
+                "stop what uses the port or change [http] port in hub.toml"
+            ) from None
+        with listener:
+            yield listener
+        return
