@@ -89,11 +89,11 @@ class Wire:
     def _copy(self, source: socket.socket, sink: socket.socket, upward: bool) -> None:  # noqa: FBT001 - private
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK_BYTES):
-                sink.sendall(data)
                 if upward:
                     self.bytes_up += len(data)
                 else:
                     self.bytes_down += len(data)
+                sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
