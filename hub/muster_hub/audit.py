@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import text
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from muster_hub.db.models import Audit
 from muster_hub.errors import HubError
@@ -55,8 +56,16 @@ def seal(row: Audit) -> str:
     return sha256_hex(msgspec.json.encode(fields, order="deterministic"))
 
 
-def verify(rows: Iterable[Audit]) -> int:
-    """Check rows in order from the first; returns how many. Raises AuditBroken naming the row."""
+def in_order() -> SelectOfScalar[Audit]:
+    """The query for every row, the first one first."""
+    return select(Audit).order_by(col(Audit.id))
+
+
+def verify(rows: Iterable[Audit]) -> tuple[int, str]:
+    """Check rows in order from the first; returns how many and the latest hash.
+
+    Raises AuditBroken naming the first row that isn't what was written.
+    """
     previous = GENESIS
     count = 0
     for row in rows:
@@ -64,4 +73,4 @@ def verify(rows: Iterable[Audit]) -> int:
             raise AuditBroken(f"audit row {row.id} ({row.action} {row.subject}) was changed")
         previous = row.hash
         count += 1
-    return count
+    return count, previous

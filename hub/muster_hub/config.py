@@ -13,6 +13,7 @@ from muster_protocol import limits
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 FILE = "hub.toml"
+_UNSET = Path()
 
 
 class Http(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,7 +53,7 @@ class Check(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    data: Path = Path("muster-hub")
+    data: Path = _UNSET
     """Set by ``load``; not a key of the file."""
     names: Annotated[tuple[str, ...], Meta(min_length=1, max_length=32)] = (
         "localhost",
@@ -116,12 +117,12 @@ def load(data: Path) -> HubConfig:
         config = msgspec.toml.decode(text, type=HubConfig)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    if config.data != HubConfig.data:
+    if config.data != _UNSET:
         raise ConfigError(f"{path}: 'data' is where the file lies, not a setting")
     return msgspec.structs.replace(config, data=data.resolve())
 
 
-def template(names: tuple[str, ...], http: Http, broker: Broker) -> str:
+def template(names: tuple[str, ...], http: Http, broker: Broker, database: str) -> str:
     """The text of a new hub.toml."""
     listed = ", ".join(_quote(name) for name in names)
     return f"""\
@@ -131,7 +132,7 @@ def template(names: tuple[str, ...], http: Http, broker: Broker) -> str:
 names = [{listed}]
 
 # A PostgreSQL URL (postgresql://user@host/name); empty means hub.db in this directory.
-database = ""
+database = {_quote(database)}
 
 [http]
 host = {_quote(http.host)}

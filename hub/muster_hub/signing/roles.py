@@ -117,6 +117,21 @@ def add_signature(data: bytes, signer: Signer) -> bytes:
     return metadata.to_bytes()
 
 
+def describe(data: bytes) -> str:
+    """What one approves by signing this metadata, in a few words."""
+    signed = parse_any(data, "the signing request").signed
+    what = f"{signed.type} version {signed.version}, good until {signed.expires:%Y-%m-%d}"
+    if isinstance(signed, Root):
+        return f"{what}; keys {', '.join(sorted(key[:8] for key in signed.keys))}"
+    if isinstance(signed, Targets):
+        named = [
+            f"{path} {target.hashes['sha256'][:12]}" for path, target in signed.targets.items()
+        ]
+        delegated = list((signed.delegations and signed.delegations.roles) or {})
+        return "; ".join([what, *named, *(f"delegates {role}" for role in delegated)])
+    return what
+
+
 def verified(delegator: Root | Targets, role: str, metadata: AnyMetadata) -> bool:
     """Whether enough of the delegator's keys for ``role`` signed the metadata."""
     try:

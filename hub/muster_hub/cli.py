@@ -1,0 +1,231 @@
+"""``muster-hub``: make a hub, run it, and handle its keys."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from securesystemslib.signer import SSlibKey
+
+from muster_hub import audit, config, initialise
+from muster_hub.api.auth import make_token
+from muster_hub.api.hub import Hub
+from muster_hub.config import Broker, Http
+from muster_hub.db.models import Role
+from muster_hub.errors import ConfigError
+from muster_hub.sandbox import WorkerCheck
+from muster_hub.signing import keys, roles
+from muster_protocol import manifest
+from muster_protocol.chunks import sha256_hex
+from muster_protocol.errors import MusterError
+
+app = typer.Typer(
+    help="The Muster hub: signs models, publishes them, hears the fleet.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Data = Annotated[Path, typer.Option("--data", help="The hub's directory.")]
+KeyFile = Annotated[Path | None, typer.Option(help="A .pub file made by `muster-hub keygen`.")]
+DEFAULT_DATA = Path("muster-hub")
+EXPIRES_DAYS_MAX = 3650
+
+
+@app.command()
+def init(
+    *,
+    data: Data = DEFAULT_DATA,
+    all_keys_here: Annotated[
+        bool,
+        typer.Option(
+            "--all-keys-here",
+            help="Make root, targets and release keys on this machine: for demos and tests only.",
+        ),
+    ] = False,
+    root_public: KeyFile = None,
+    targets_public: KeyFile = None,
+    release_public: KeyFile = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="A host name or address of this hub; repeat for more."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Listen on this address.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(min=1, max=65535)] = Http().port,
+    broker_port: Annotated[int, typer.Option(min=1, max=65535)] = Broker().port,
+    broker_url: Annotated[
+        str, typer.Option(help="mqtts://host:port of a broker you run yourself.")
+    ] = "",
+    database: Annotated[str, typer.Option(help="postgresql://… instead of a file.")] = "",
+) -> None:
+    """Make a new hub: keys, certificate authority, catalogue, database, the first API token."""
+    public = _offline_keys(root_public, targets_public, release_public, all_here=all_keys_here)
+    settings = initialise.initialise(
+        data,
+        initialise.Wanted(
+            names=tuple(name) if name else ("localhost", "127.0.0.1"),
+            http=Http(host=host, port=http_port),
+            broker=Broker(host=host, port=broker_port, url=broker_url),
+            database=database,
+            offline_public=public,
+        ),
+    )
+    print(f"A hub was made in {settings.data}.")
+    if public is None:
+        print(
+            "All keys are on this machine (--all-keys-here): whoever takes it over can sign "
+            "models. Good for a demo, not for a plant."
+        )
+        root = (settings.tuf / "1.root.json").read_bytes()
+        print(f"Factory root for devices: {settings.tuf / '1.root.json'}")
+        print(f"  its SHA-256: {sha256_hex(root)}")
+    else:
+        print("Nothing can be published before its first root and targets are signed:")
+        print(f"  muster-hub signing-request --data {data} OUT")
+        print("  muster-hub sign --key KEY OUT/…   (where the keys are)")
+        print(f"  muster-hub add-signatures --data {data} OUT/…")
+    print(f"Run it:    muster-hub serve --data {data}")
+    print(f"Operate:   muster --profile {data / initialise.OPERATOR_FILE} device list")
+
+
+@app.command()
+def serve(*, data: Data = DEFAULT_DATA) -> None:
+    """Run the hub: API, broker, publisher, ingest and engine in one process."""
+    from muster_hub.service import serve as run  # noqa: PLC0415 - the other commands start faster
+
+    raise typer.Exit(run(config.load(data)))
+
+
+@app.command()
+def keygen(file: Annotated[Path, typer.Argument(help="Where the private key goes.")]) -> None:
+    """Make an Ed25519 signing key: FILE (keep it safe) and FILE.pub (give it to the hub)."""
+    key = keys.generate(file)
+    print(f"{file} (private) and {file}.pub (public), key id {key.keyid}")
+
+
+@app.command("signing-request")
+def signing_request(
+    out: Annotated[Path, typer.Argument(help="Folder for the files to sign.")],
+    *,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Write what waits for signatures as files, to be carried to where the keys are."""
+    hub = Hub.open(config.load(data), time.time)
+    pending = hub.catalogue.pending()
+    out.mkdir(parents=True, exist_ok=True)
+    for role, draft in pending.items():
+        (out / f"{role}.json").write_bytes(draft)
+        print(f"{out / f'{role}.json'}: for the {roles.key_role(role)} key")
+    if not pending:
+        print("Nothing waits for signatures.")
+
+
+@app.command()
+def sign(
+    files: Annotated[list[Path], typer.Argument(help="Files of a signing request.")],
+    *,
+    key: Annotated[Path, typer.Option(help="A private key made by `muster-hub keygen`.")],
+) -> None:
+    """Sign files of a signing request in place. Read what it prints: that is what you approve."""
+    signer = keys.load_signer(key)
+    for file in files:
+        signed = roles.add_signature(file.read_bytes(), signer)
+        print(f"{file}: {roles.describe(signed)}")
+        file.write_bytes(signed)
+
+
+@app.command("add-signatures")
+def add_signatures(
+    files: Annotated[list[Path], typer.Argument(help="Signed files of a signing request.")],
+    *,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Take signed files in. A running hub publishes within seconds what is complete."""
+    hub = Hub.open(config.load(data), time.time)
+    for file in files:
+        hub.catalogue.add_signatures(file.read_bytes(), time.time())
+    hub.releases.settle()
+    waiting = ", ".join(hub.catalogue.pending())
+    print(f"Still waiting for signatures: {waiting}" if waiting else "Everything is signed.")
+
+
+@app.command()
+def token(
+    name: Annotated[str, typer.Argument(help="Who it is for; shown in the audit log.")],
+    *,
+    role: Annotated[str, typer.Option(help=" | ".join(get_args(Role)))] = "viewer",
+    expires_days: Annotated[
+        int | None, typer.Option(min=1, max=EXPIRES_DAYS_MAX, help="Never, when not given.")
+    ] = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Make an API token and print it; it is kept nowhere."""
+    allowed: tuple[Role, ...] = get_args(Role)
+    chosen = next((one for one in allowed if one == role), None)
+    if chosen is None:
+        raise typer.BadParameter(f"use one of {', '.join(allowed)}", param_hint="--role")
+    hub = Hub.open(config.load(data), time.time)
+    now = time.time()
+    expires = None if expires_days is None else now + expires_days * roles.DAY_SECONDS
+    with hub.store.write() as session:
+        text = make_token(session, name, chosen, now, expires)
+        audit.append(
+            session, actor="hub", action="api-token.make", subject=name, now=now, role=chosen
+        )
+    print(text)
+
+
+@app.command()
+def check(
+    bundle: Annotated[Path, typer.Argument(help="Folder with manifest.json and its files.")],
+) -> None:
+    """Check a bundle as a push would: load every build, run its golden vectors."""
+    path = bundle / "manifest.json"
+    try:
+        parsed = manifest.decode(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    result = WorkerCheck(config.Check().wall_seconds)(bundle.resolve(), parsed)
+    for build in result.builds:
+        print(f"{build['runtime']}: {'ok' if build['ok'] else build.get('detail')}")
+    if not result.ok:
+        raise MusterError(f"{parsed.model} {parsed.version} fails: {result.reason}")
+
+
+@app.command("audit-verify")
+def audit_verify(*, data: Data = DEFAULT_DATA) -> None:
+    """Check the audit log's chain of hashes from the first row to the last."""
+    hub = Hub.open(config.load(data), time.time)
+    with hub.store.read() as session:
+        rows = session.exec(audit.in_order()).yield_per(1000)
+        count, latest = audit.verify(rows)
+    print(f"{count} rows, unbroken. Latest: {latest}")
+
+
+def main() -> None:
+    """Entry point: a known error ends in one line and exit code 1."""
+    try:
+        app()
+    except (MusterError, OSError) as error:
+        message = " ".join(str(error).split())
+        print(f"muster-hub: {message}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _offline_keys(
+    root: Path | None, targets: Path | None, release: Path | None, *, all_here: bool
+) -> dict[keys.Role, SSlibKey] | None:
+    given: dict[keys.Role, Path | None] = {"root": root, "targets": targets, "release": release}
+    found: dict[keys.Role, SSlibKey] = {
+        role: keys.load_public(path) for role, path in given.items() if path is not None
+    }
+    if all_here and not found:
+        return None
+    if all_here or len(found) != len(given):
+        raise typer.BadParameter(
+            "give --root-public, --targets-public and --release-public, made elsewhere with "
+            "`muster-hub keygen`; or --all-keys-here for a demo",
+            param_hint="keys",
+        )
+    return found
