@@ -3,7 +3,9 @@
 ``trust/root.json`` is the factory root, always the bootstrap. A cycle works on a scratch copy of
 the newest set; whatever ngclient has verified by its end, failed or not, becomes ``sets/<n>`` in
 one rename. ``sums.json`` in each set tells damage, and an older set stands in for a damaged file,
-so a power cut can't make this device forget which versions it has seen. One thread at a time.
+so a power cut can't make this device forget which versions it has seen.
+
+One thread, of one process, refreshes; others may read, which writes nothing here.
 """
 
 import re
@@ -42,7 +44,7 @@ BEFORE_ALL_EXPIRY = 0
 """A reference time at which nothing has expired: for reading what was verified, apart from time."""
 
 _URL = "mirror:/"
-_CYCLE_PREFIX = "cycle-"
+_SCRATCH_PREFIX = "muster-trust-"
 _FILE = re.compile(r"(?:root_history/[1-9][0-9]{0,8}\.root|[a-z0-9][a-z0-9._-]{0,79})\.json")
 _CONFIG = UpdaterConfig(
     max_root_rotations=ROOTS_MAX,
@@ -99,10 +101,10 @@ class TrustStore:
             raise TrustStoreError(
                 f"{path} is not a factory root ({error}): restore it from the installer"
             ) from None
-        make_directory(self._sets)
-        for stray in [*directory.glob(f"{_CYCLE_PREFIX}*"), *self._sets.glob(f"*{PART_SUFFIX}")]:
-            shutil.rmtree(stray, ignore_errors=True)
-        self._view = self._read(self._newest_files())
+        try:
+            self._view = self._read(self._newest_files())
+        except OSError as error:
+            raise TrustStoreError(f"can't read {directory}: {error}") from None
 
     def now(self, reading: Reading) -> Instant:
         """Trusted time by this store's signed issue times and the system clock."""
@@ -139,7 +141,9 @@ class TrustStore:
         before = self._newest_files()
         try:
             remote = self._held(before) | dict(files)
-            view, after, refused = self._run(before, remote, models, now.seconds)
+            view, after, refused = self._run(
+                before, remote, models | _models_in(before), now.seconds
+            )
             kept = _bounded(after, models)
             if kept != before:
                 self._commit(kept)
@@ -161,14 +165,8 @@ class TrustStore:
 
     def _read(self, files: Mapping[str, bytes]) -> Trusted:
         """Verify what is on disk, apart from time."""
-        stems = (name.removesuffix(".json") for name in files)
-        models = frozenset(
-            stem.removeprefix(MODEL_ROLE_PREFIX)
-            for stem in stems
-            if stem.startswith(MODEL_ROLE_PREFIX)
-        )
         remote = {name: data for name, data in files.items() if name == "timestamp.json"}
-        view, _, _ = self._run(files, remote, models, BEFORE_ALL_EXPIRY)
+        view, _, _ = self._run(files, remote, _models_in(files), BEFORE_ALL_EXPIRY)
         return view
 
     def _run(
@@ -180,7 +178,7 @@ class TrustStore:
     ) -> tuple[Trusted, dict[str, bytes], TrustRefused | None]:
         """One run of ngclient: what it trusts, the files it leaves, and its objection."""
         fetcher = _MirrorFetcher(remote)
-        with tempfile.TemporaryDirectory(prefix=_CYCLE_PREFIX, dir=self._directory) as scratch:
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX) as scratch:
             _unpack(local, Path(scratch))
             updater = Updater(
                 scratch, _URL, fetcher=fetcher, config=_CONFIG, bootstrap=self._factory_root
@@ -214,6 +212,8 @@ class TrustStore:
 
     def _set_numbers(self) -> list[int]:
         """Numbers of the sets on disk, newest first."""
+        if not self._sets.is_dir():
+            return []
         names = [path.name for path in self._sets.iterdir() if path.is_dir()]
         return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
@@ -230,6 +230,8 @@ class TrustStore:
         return files
 
     def _commit(self, files: Mapping[str, bytes]) -> None:
+        for stray in self._sets.glob(f"*{PART_SUFFIX}"):
+            shutil.rmtree(stray, ignore_errors=True)
         number = max(self._set_numbers(), default=0) + 1
         part = self._sets / f"{number}{PART_SUFFIX}"
         make_directory(part / "root_history")
@@ -241,6 +243,14 @@ class TrustStore:
         link_durably(self._directory / "current", f"sets/{number}")
         for old in self._set_numbers()[SETS_KEPT:]:
             shutil.rmtree(self._sets / str(old), ignore_errors=True)
+
+
+def _models_in(files: Mapping[str, bytes]) -> frozenset[str]:
+    """Models whose roles are held, though no directive may name them at the moment."""
+    stems = (name.removesuffix(".json") for name in files)
+    return frozenset(
+        stem.removeprefix(MODEL_ROLE_PREFIX) for stem in stems if stem.startswith(MODEL_ROLE_PREFIX)
+    )
 
 
 def _attempt(step: Callable[[], object]) -> TrustRefused | None:

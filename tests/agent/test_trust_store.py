@@ -63,6 +63,18 @@ def test_what_was_verified_is_there_after_a_restart(
     assert found[0] == digest
 
 
+def test_a_cycle_that_follows_no_model_yet_forgets_none(
+    device: TrustDevice, repository: Repository
+) -> None:
+    repository.release("digits", "1.0.0")
+    device.update(repository.files)
+    device.restart()
+    device.models = frozenset()
+    repository.publish()
+    trusted = device.update(repository.files)
+    assert trusted.manifest_target("digits", "1.0.0", now=NOW)
+
+
 def test_a_fresh_device_trusts_its_factory_root_and_nothing_else(device: TrustDevice) -> None:
     assert device.store.trusted() is None
     assert device.store.versions() == {"root": 1}
@@ -159,17 +171,26 @@ def test_a_missing_or_broken_factory_root_is_told_in_one_line(tmp_path: Path) ->
         TrustStore(tmp_path)
 
 
-def test_a_cycle_killed_midway_leaves_nothing_behind(
+def test_a_set_left_unfinished_by_a_kill_is_not_read_and_goes_with_the_next(
     device: TrustDevice, repository: Repository
 ) -> None:
     device.update(repository.files)
-    newest = max((device.directory / "sets").iterdir())
-    shutil.copytree(newest, device.directory / "sets" / "7.part")
-    (device.directory / "cycle-abc").mkdir()
+    sets = device.directory / "sets"
+    shutil.copytree(max(sets.iterdir()), sets / "2.part")
+    (sets / "2.part" / "timestamp.json").write_bytes(b"")
     device.restart()
-    names = {path.name for path in device.directory.rglob("*")}
-    assert not {"7.part", "cycle-abc"} & names
+    assert device.store.versions()["timestamp"] == 1
     device.assert_updates(repository)
+    assert {path.name for path in sets.iterdir()} == {"1", "2"}
+
+
+def test_reading_a_store_writes_nothing_beside_a_running_agent(
+    device: TrustDevice, repository: Repository
+) -> None:
+    device.update(repository.files)
+    before = {path: path.lstat().st_mtime_ns for path in device.directory.rglob("*")}
+    assert TrustStore(device.directory).trusted() is not None
+    assert {path: path.lstat().st_mtime_ns for path in device.directory.rglob("*")} == before
 
 
 def test_a_directive_is_verified_by_the_key_that_targets_delegate(
