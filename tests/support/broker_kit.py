@@ -129,6 +129,10 @@ class DeviceClient:
         self._paho.publish(topic, payload, qos=1, retain=retain)
         return self.acked.get(timeout=5)
 
+    def send(self, topic: str, payload: bytes) -> None:
+        """Publish without waiting for the broker."""
+        self._paho.publish(topic, payload, qos=1)
+
     def subscribe(self, topic: str) -> None:
         self._paho.subscribe(topic, qos=1)
         assert self.acked.get(timeout=5) == "subscribed"
