@@ -16,7 +16,6 @@ from muster_protocol.topics import check_device_id
 KEY_FILE = "key.pem"
 CERT_FILE = "cert.pem"
 CA_FILE = "ca.pem"
-PLACEHOLDER_NAME = "muster-enrolment"
 """Common name of a request whose device id the hub will choose."""
 
 
@@ -82,8 +81,9 @@ def make_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def request(key: ec.EllipticCurvePrivateKey, device: str | None) -> str:
-    """A certificate signing request in PEM, for ``device`` or a name the hub chooses."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device or PLACEHOLDER_NAME)])
+    """A certificate signing request in PEM, for ``device``; without one the token names it."""
+    names = [x509.NameAttribute(NameOID.COMMON_NAME, device)] if device else []
+    name = x509.Name(names)
     csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     return csr.public_bytes(serialization.Encoding.PEM).decode()
 
