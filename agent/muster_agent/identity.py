@@ -16,7 +16,6 @@ from muster_protocol.topics import check_device_id
 KEY_FILE = "key.pem"
 CERT_FILE = "cert.pem"
 CA_FILE = "ca.pem"
-"""Common name of a request whose device id the hub will choose."""
 
 
 class IdentityError(MusterError):
