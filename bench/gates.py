@@ -1,10 +1,11 @@
 """How often rollout gates stop for nothing, and how fast they find harm, by simulation.
 
-    python -m bench.gates [--runs 1000] [--seed N] [--canaries 5,20,50]
+    python -m bench.gates [--runs 1000] [--seed N] [--canaries 5,20,50] [--fleets typical,rough]
 
 Compares the gate of ``muster_hub.domain.gates`` with two that are common: stopping when the
 canary's cumulative error rate passes twice its own past, and a two-proportion z-test on inferences
-at every window. Writes ``bench/results/gates.json``. Each run has its own seed, drawn afresh unless
+at every window. Fleets after the first are tried with the middle size only. Writes
+``bench/results/gates.json``. Each run has its own seed, drawn afresh unless
 ``--seed`` is given; the seed is written down.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from bench.gates_fleet import FleetShape, Floats, History, simulate
+from bench.gates_fleet import FLEETS, FleetShape, Floats, History, simulate
 from scipy import special
 
 from muster_hub.domain.gates import ERRORS, Evidence, Gate, Rates, judge
@@ -26,7 +27,7 @@ from muster_hub.domain.gates_stats import Arm
 
 RESULTS = Path(__file__).parent / "results" / "gates.json"
 WINDOW_HOURS = 0.25
-GATE = Gate(metrics=(ERRORS,), looks=FleetShape.looks)
+GATE = Gate(metrics=(ERRORS,), looks=FleetShape().looks)
 THRESHOLD_RATIO = 2.0
 THRESHOLD_INFERENCES_MIN = 100
 Z_CRITICAL = float(special.ndtri(1 - 0.01))
@@ -42,6 +43,7 @@ SCENARIOS = {
 
 @dataclass(frozen=True)
 class Case:
+    fleet: str
     scenario: str
     canaries: int
     seed: int
@@ -57,13 +59,13 @@ class Outcome:
     harmed_hours: float
 
 
-def received(history: History, values: Floats, since: int, until: int) -> Floats:
+def received(history: History, values: Floats, since: int, until: int, launch: int) -> Floats:
     """Cumulative by look: devices × looks, what has arrived of windows ``since`` … ``until``."""
     devices, windows = values.shape
-    looks = windows - FleetShape.past_windows
+    looks = windows - launch
     out = np.zeros((devices, looks + 1))
     part = history.arrives[:, since:until]
-    at = np.clip(part - FleetShape.past_windows, 0, looks)  # the last column: not in time
+    at = np.clip(part - launch, 0, looks)  # the last column: not in time
     rows = np.broadcast_to(np.arange(devices)[:, None], at.shape)
     np.add.at(out, (rows, at), values[:, since:until])
     return out[:, :looks].cumsum(axis=1)
@@ -71,15 +73,15 @@ def received(history: History, values: Floats, since: int, until: int) -> Floats
 
 def run_one(case: Case, seed: np.random.SeedSequence) -> dict[str, Outcome]:
     rng = np.random.default_rng(seed)
-    shape = FleetShape()
+    shape = FLEETS[case.fleet]
     share, factor = SCENARIOS[case.scenario]
     harmed = max(1, round(share * case.canaries))
     harm = np.ones(case.canaries)
     harm[rng.permutation(case.canaries)[:harmed]] = factor
     history = simulate(rng, shape, case.canaries, harm)
     split, end = shape.past_windows, shape.past_windows + shape.looks
-    now = [received(history, v, split, end) for v in (history.events, history.exposure)]
-    past = [received(history, v, 0, split) for v in (history.events, history.exposure)]
+    now = [received(history, v, split, end, split) for v in (history.events, history.exposure)]
+    past = [received(history, v, 0, split, split) for v in (history.events, history.exposure)]
     looks = {
         "two arms": _two_arms(history, now, past),
         "threshold 2x": (_threshold(history, now, past), 0),
@@ -98,7 +100,7 @@ def _two_arms(history: History, now: list[Floats], past: list[Floats]) -> tuple[
         return Arm(*columns, history.site[rows])
 
     advanced = 0
-    for look in range(FleetShape.looks):
+    for look in range(GATE.looks):
         pair = Rates(arm(history.canary, look), arm(~history.canary, look))
         canaries = int(history.canary.sum())
         evidence = Evidence(
@@ -137,8 +139,8 @@ def _first(over: np.ndarray) -> int:
 
 def run_case(case: Case) -> dict[str, dict[str, float | None]]:
     """Every run of a case, summed up per gate."""
-    names = list(SCENARIOS)
-    seeds = np.random.SeedSequence([case.seed, names.index(case.scenario), case.canaries])
+    place = list(FLEETS).index(case.fleet), list(SCENARIOS).index(case.scenario)
+    seeds = np.random.SeedSequence([case.seed, *place, case.canaries])
     outcomes = [run_one(case, seed) for seed in seeds.spawn(case.runs)]
     rows = {}
     for gate in GATES:
@@ -158,7 +160,8 @@ def run_case(case: Case) -> dict[str, dict[str, float | None]]:
 def line(case: Case, gate: str, row: dict[str, float | None]) -> str:
     median = row["median_windows"]
     return (
-        f"{case.canaries:3} canaries  {case.scenario:12} {gate:13} stopped {row['stopped']:6.1%}  "
+        f"{case.fleet:20} {case.canaries:3} canaries  {case.scenario:12} {gate:13} "
+        f"stopped {row['stopped']:6.1%}  "
         f"median {'-' if median is None else f'{median:.1f}':>5} windows  "
         f"{row['harmed_device_hours']:7.1f} harmed device-hours"
         + (f"  advanced {row['advanced']:6.1%}" if gate == GATES[0] else "")
@@ -170,26 +173,41 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--canaries", default="5,20,50")
+    parser.add_argument("--fleets", default=",".join(FLEETS))
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     seed = secrets.randbits(63) if options.seed is None else options.seed
     sizes = [int(size) for size in options.canaries.split(",")]
-    cases = [Case(name, size, seed, options.runs) for size in sizes for name in SCENARIOS]
+    cases = [
+        Case(fleet, name, size, seed, options.runs)
+        for fleet in options.fleets.split(",")
+        for size in (sizes if fleet == next(iter(FLEETS)) else sizes[len(sizes) // 2 :][:1])
+        for name in SCENARIOS
+    ]
     began = time.perf_counter()
     table = []
     with ProcessPoolExecutor(options.jobs) as pool:
         for case, rows in zip(cases, pool.map(run_case, cases), strict=True):
             for gate, row in rows.items():
                 table.append(
-                    {"canaries": case.canaries, "scenario": case.scenario, "gate": gate} | row
+                    {
+                        "fleet": case.fleet,
+                        "canaries": case.canaries,
+                        "scenario": case.scenario,
+                        "gate": gate,
+                    }
+                    | row
                 )
                 print(line(case, gate, row), flush=True)
     result = {
-        "runs": options.runs, "seed": seed, "nominal": ERRORS.false_stop,
-        "fleet": asdict(FleetShape()), "seconds": round(time.perf_counter() - began, 1),
+        "runs": options.runs,
+        "seed": seed,
+        "nominal": ERRORS.false_stop,
+        "fleets": {name: asdict(shape) for name, shape in FLEETS.items()},
+        "seconds": round(time.perf_counter() - began, 1),
         "table": table,
-    }  # fmt: skip
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -38,6 +38,19 @@ class FleetShape:
     late_windows: int = 8
 
 
+FLEETS = {
+    "typical": FleetShape(),
+    "rough": FleetShape(
+        device_sd=1.0, wander_sd=0.8, site_sd=0.5, fleet_sd=0.5, shock_chance=0.03, day_swing=0.6
+    ),
+    "rare errors": FleetShape(error_rate=0.0005),
+    "short past": FleetShape(past_windows=8),
+    "few controls": FleetShape(controls=30),
+    "half offline or late": FleetShape(offline_share=0.5, late_share=0.5, late_windows=24),
+}
+"""The first is what is compared at length; the others try what its choice might hide."""
+
+
 @dataclass(frozen=True)
 class History:
     """Devices × windows. ``arrives`` is the window in which each is received (or never: large)."""

@@ -39,10 +39,15 @@ class Arm:
 
 @dataclass(frozen=True)
 class Changes:
-    """One number per device: how much worse it is than before (log p95) or than the champion."""
+    """One number per device: how much worse it is than before (log p95) or than the champion.
+
+    ``noise`` is the part of the values' variance that more windows would reduce, such as the mean
+    squared standard error of a device's own mean; what is beyond it is how devices differ.
+    """
 
     values: Floats
     stratum: Index
+    noise: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +137,7 @@ def compare_changes(canary: Changes, control: Changes) -> Comparison | None:
         harm=float(canary.values.mean()) - mean_k,
         variance=variance,
         variance_cautious=cautious,
-        variance_lasting=variance,
+        variance_lasting=max(lasting - control.noise, 0.0) * (1 / m + float(weight @ weight)),
         degrees=_degrees(residual, m),
         devices=m,
         devices_effective=float(m),
@@ -152,7 +157,7 @@ def compare_pairs(canary: Changes) -> Comparison | None:
         harm=float(canary.values.mean()),
         variance=variance,
         variance_cautious=variance,
-        variance_lasting=variance,
+        variance_lasting=max(variance - canary.noise / m, 0.0),
         degrees=m - 1.0,
         devices=m,
         devices_effective=float(m),

@@ -30,7 +30,9 @@ ERRORS_ONLY = Gate(metrics=(ERRORS,))
 
 def changes(mean, devices, seed=3, sd=0.05):
     return Changes(
-        np.random.default_rng(seed).normal(mean, sd, devices), np.zeros(devices, np.intp)
+        np.random.default_rng(seed).normal(mean, sd, devices),
+        np.zeros(devices, np.intp),
+        noise=sd**2 / 2,
     )
 
 
@@ -156,6 +158,23 @@ def test_accuracy_is_judged_on_shadow_pairs_in_points():
     assert "points" in worse.reason
     same = judge(gate, evidence({"accuracy loss": Pairs(changes(0.0, 40, sd=0.01))}, canaries=40))
     assert same.action == "advance"
+
+
+@pytest.mark.parametrize(
+    ("noise_share", "said"),
+    [(0.95, "more device-hours"), (0.0, "More time won't settle this")],
+)
+def test_latencies_that_wander_need_time_and_devices_that_differ_need_more_devices(
+    noise_share, said
+):
+    sd = 0.3
+    data = Shifts(
+        replace(changes(0, 20, sd=sd), noise=noise_share * sd**2),
+        replace(changes(0, 100, seed=4, sd=sd), noise=noise_share * sd**2),
+    )
+    verdict = judge(Gate(metrics=(LATENCY,)), evidence({"p95 latency": data}))
+    assert verdict.action == "wait"
+    assert said in verdict.reason
 
 
 def test_with_few_controls_the_same_evidence_must_be_twice_as_strong():

@@ -153,8 +153,8 @@ def test_devices_that_differ_more_make_the_same_ratio_less_certain():
 
 def test_changes_are_compared_by_device():
     rng = np.random.default_rng(2)
-    control = Changes(rng.normal(0, 0.05, 100), np.zeros(100, np.intp))
-    canary = Changes(rng.normal(0.2, 0.05, 20), np.zeros(20, np.intp))
+    control = Changes(rng.normal(0, 0.05, 100), np.zeros(100, np.intp), noise=0.001)
+    canary = Changes(rng.normal(0.2, 0.05, 20), np.zeros(20, np.intp), noise=0.00005)
     compared = gates_stats.compare_changes(canary, control)
     assert compared is not None
     assert compared.harm == pytest.approx(0.2, abs=0.05)
@@ -163,12 +163,14 @@ def test_changes_are_compared_by_device():
 
 
 def test_pairs_need_no_controls():
-    canary = Changes(np.random.default_rng(2).normal(0.03, 0.01, 20), np.zeros(20, np.intp))
+    canary = Changes(
+        np.random.default_rng(2).normal(0.03, 0.01, 20), np.zeros(20, np.intp), noise=0.00005
+    )
     compared = gates_stats.compare_pairs(canary)
     assert compared is not None
     assert compared.controls == 0
     assert gates_stats.harm_evidence(compared, 0.03) > math.log(200)
-    assert gates_stats.compare_pairs(Changes(np.zeros(1), np.zeros(1, np.intp))) is None
+    assert gates_stats.compare_pairs(Changes(np.zeros(1), np.zeros(1, np.intp), noise=0.0)) is None
 
 
 @pytest.mark.parametrize("done", [1, 20, 300])
