@@ -256,4 +256,5 @@ def image_statistic(source: Image, values: Floats) -> Floats:
         grid[:, :-2, 1:-1] + grid[:, 2:, 1:-1] + grid[:, 1:-1, :-2] + grid[:, 1:-1, 2:]
         - 4 * grid[:, 1:-1, 1:-1]
     )  # fmt: skip
-    return np.asarray(np.square(laplacian).reshape(rows, -1).mean(axis=1), np.float32)
+    inner = planes * (source.height - 2) * (source.width - 2)
+    return np.asarray(np.square(laplacian).reshape(rows, inner).mean(axis=1), np.float32)

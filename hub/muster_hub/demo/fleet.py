@@ -39,17 +39,10 @@ class Hub:
     def __init__(self, data: Path, *, window_seconds: float) -> None:
         self.data = data
         http, self.broker_port = free_ports(2)
-        run([program("muster-hub"), "init", "--data", str(data), "--all-keys-here"])
-        settings.change(
-            data / "hub.toml",
-            {
-                "http.port": http,
-                "broker.port": self.broker_port,
-                "directives.window_seconds": window_seconds,
-            },
-        )
+        ports = ["--http-port", str(http), "--broker-port", str(self.broker_port)]
+        run([program("muster-hub"), "init", "--data", str(data), "--all-keys-here", *ports])
+        settings.change(data / "hub.toml", {"directives.window_seconds": window_seconds})
         self.url = f"https://localhost:{http}"
-        settings.change(data / "operator.toml", {"hub": self.url})
         self.profile = data / "operator.toml"
 
     @property
