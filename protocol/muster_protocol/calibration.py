@@ -1,0 +1,177 @@
+"""Learning how much a device's scores move when all is well, from its own first windows.
+
+Each score is fitted at merge scales of 1, 3 and 12 windows, and as a one-step innovation: what a
+window brings beyond what the windows before it foretold. Slow wandering makes level limits wide
+(few independent windows, so few degrees of freedom) while innovations stay sharp.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muster_protocol.distributions import student_quantile
+
+Doubles = NDArray[np.float64]
+LAGS = 6
+"""Windows an innovation looks back: the last one, and the mean of the five before it."""
+CLIP_SDS = 4.0
+"""Dispersion's dependence on location is not extrapolated beyond this."""
+FREEDOM_GRID = tuple(1.25**power for power in range(-3, 32))
+"""Degrees of freedom are rounded down to these, so that few quantiles are ever computed."""
+RHO_MAX = 0.999
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """One scale of every score [scores], or the innovations.
+
+    The prediction is ``terms @ coefficients``; terms are (1, a, b) as ``predict`` is given them.
+    """
+
+    coefficients: Doubles
+    """[scores, 3]"""
+    sd: Doubles
+    """Of a new window about its prediction, the fit's own uncertainty included."""
+    freedom: Doubles
+    rows: Doubles
+    """Harmonic mean of the rows per window at this scale."""
+
+    def predict(self, first: Doubles, second: Doubles) -> Doubles:
+        a, b, c = self.coefficients.T
+        return np.asarray(a + b * first + c * second)
+
+    def limits(self, alpha: float, rows: Doubles) -> Doubles:
+        """How far from the prediction is too far, for windows of ``rows``."""
+        grid = np.array(FREEDOM_GRID)
+        quantiles = np.array([np.inf, *(student_quantile(alpha, freedom) for freedom in grid)])
+        chosen = quantiles[np.searchsorted(grid, self.freedom, side="right")]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # A window with fewer rows than usual may stray further by sampling alone.
+            thinner = np.sqrt(np.maximum(self.rows / rows, 1.0))
+            limits = chosen * self.sd * thinner
+        return np.asarray(np.where(np.isfinite(limits), limits, np.inf))
+
+
+@dataclass(frozen=True, eq=False)
+class LevelFit:
+    """Levels at one scale. Dispersion scores are cube roots, explained by their location score."""
+
+    fit: Fit
+    center: Doubles
+    """[dispersions]: mean of the location score."""
+    scale: Doubles
+    """[dispersions]: its standard deviation."""
+
+    def deviation(self, x: Doubles, dispersion: NDArray[np.intp]) -> Doubles:
+        """How far scores are from their prediction."""
+        first, second = np.zeros_like(x), np.zeros_like(x)
+        z = standardised(x[dispersion - 1], self.center, self.scale)
+        first[dispersion], second[dispersion] = z, np.square(z)
+        return transformed(x, dispersion) - self.fit.predict(first, second)
+
+
+def transformed(x: Doubles, dispersion: NDArray[np.intp]) -> Doubles:
+    """Scores [..., scores] with dispersions as cube roots, which are closer to normal."""
+    changed = x.copy()
+    changed[..., dispersion] = np.cbrt(x[..., dispersion])
+    return changed
+
+
+def standardised(location: Doubles, center: Doubles, scale: Doubles) -> Doubles:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(scale > 0, (location - center) / scale, 0.0)
+    return np.asarray(np.clip(z, -CLIP_SDS, CLIP_SDS))
+
+
+def merged(x: Doubles, n: Doubles, windows: int) -> tuple[Doubles, Doubles]:
+    """Scores and rows of every ``windows`` consecutive windows merged [times − windows + 1, …]."""
+    weighted = np.cumsum(np.nan_to_num(x) * n, axis=0)
+    rows = np.cumsum(n, axis=0)
+    weighted[windows:] = weighted[windows:] - weighted[:-windows]
+    rows[windows:] = rows[windows:] - rows[:-windows]
+    weighted, rows = weighted[windows - 1 :], rows[windows - 1 :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(rows > 0, weighted / rows, np.nan), rows
+
+
+def fit_level(x: Doubles, n: Doubles, windows: int, dispersion: NDArray[np.intp]) -> LevelFit:
+    """Fit one scale from calibration windows [times, scores]."""
+    level, rows = merged(x, n, windows)
+    level = _filled(level)
+    location = level[:, dispersion - 1]
+    center, scale = location.mean(axis=0), location.std(axis=0)
+    z = standardised(location, center, scale)
+    y = transformed(level, dispersion)
+    first, second = np.zeros_like(y), np.zeros_like(y)
+    first[:, dispersion], second[:, dispersion] = z, np.square(z)
+    return LevelFit(_regress(y, first, second, rows, windows), center, scale)
+
+
+def fit_innovation(x: Doubles, n: Doubles, dispersion: NDArray[np.intp]) -> Fit:
+    """Fit one-step predictions from calibration windows [times, scores]."""
+    y = transformed(_filled(x), dispersion)
+    last, before = lag_terms(y)
+    return _regress(y[LAGS:], last, before, n[LAGS:], 1)
+
+
+def lag_terms(y: Doubles) -> tuple[Doubles, Doubles]:
+    """(last window, mean of the five before it) for every window that has six before it."""
+    times = len(y) - LAGS
+    before = np.mean([y[lag : lag + times] for lag in range(LAGS - 1)], axis=0)
+    return y[LAGS - 1 : LAGS - 1 + times], np.asarray(before)
+
+
+def _regress(y: Doubles, first: Doubles, second: Doubles, rows: Doubles, windows: int) -> Fit:
+    """Least squares of each column on (1, first, second); terms that don't vary get no weight."""
+    times = len(y)
+    terms = np.stack([np.ones_like(y), first, second], axis=2)
+    gram = np.einsum("tsi,tsj->sij", terms, terms)
+    ridge = np.eye(3) * (1e-9 * np.trace(gram, axis1=1, axis2=2) + 1e-12)[:, None, None]
+    moment = np.einsum("tsi,ts->si", terms, y)
+    coefficients = np.linalg.solve(gram + ridge, moment[:, :, None])[:, :, 0]
+    rest = y - np.einsum("tsi,si->ts", terms, coefficients)
+    used = 1 + (np.ptp(first, axis=0) > 0) + (np.ptp(second, axis=0) > 0)
+    independent = independent_windows(rest, windows)
+    freedom = np.maximum(independent - used, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # What the fitted mean took with it comes back by the independent windows, not by all.
+        variance = np.square(rest).mean(axis=0) * independent / np.maximum(freedom, 1e-9)
+        sd = np.sqrt(variance * (1 + 1 / np.maximum(independent, 1e-9)))
+        usual = times / np.sum(1 / np.maximum(rows, 1e-9), axis=0)
+    return Fit(coefficients, np.where(np.isfinite(sd), sd, np.inf), freedom, usual)
+
+
+def independent_windows(y: Doubles, windows: int) -> Doubles:
+    """How many independent ones the merged windows [times, scores] are worth.
+
+    Blocks over 1 + 2·Σ autocorrelations at distances without overlap, summed while neighbouring
+    pairs stay positive (Geyer's initial positive sequence), each corrected for its known bias.
+    """
+    times = len(y)
+    blocks = times / windows
+    centred = y - y.mean(axis=0)
+    power = np.square(centred).mean(axis=0)
+    steps = max(min(int(blocks // 3), 48), 1)
+    rho = np.zeros((steps + steps % 2, y.shape[1]))
+    for step in range(1, steps + 1):
+        lag = step * windows
+        if lag >= times:
+            break
+        with np.errstate(divide="ignore", invalid="ignore"):
+            raw = (centred[lag:] * centred[:-lag]).mean(axis=0) / power
+        rho[step - 1] = np.minimum(
+            np.nan_to_num(raw) + (1 + 3 * np.nan_to_num(raw)) / blocks, RHO_MAX
+        )
+    pairs = rho.reshape(-1, 2, y.shape[1]).sum(axis=1)
+    going = np.cumprod(pairs > 0, axis=0)
+    inflation = 1 + 2 * np.maximum((pairs * going).sum(axis=0), 0.0)
+    return np.asarray(blocks / inflation)
+
+
+def _filled(x: Doubles) -> Doubles:
+    """Windows without rows take the mean of the others; a score never seen is 0 throughout."""
+    known = np.isfinite(x)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, x, 0.0).sum(axis=0) / count
+    return np.where(known, x, mean)

@@ -1,0 +1,96 @@
+"""How far each score may be from where it should be: the limits of one window's tests."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muster_protocol.calibration import transformed
+from muster_protocol.distributions import bernstein, student_quantile
+from muster_protocol.monitor_state import Doubles, State, Status
+from muster_protocol.scores import Scores, Spread
+
+FREEDOM_MAX = 1000.0
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Deviations and limits at one scale, [scores]."""
+
+    deviation: Doubles
+    limit: Doubles
+    rows: Doubles
+    windows: int
+    innovation: bool = False
+
+    @property
+    def exceeded(self) -> NDArray[np.bool_]:
+        return np.asarray(np.abs(self.deviation) > self.limit)
+
+
+class Judge:
+    """Sets limits that each test exceeds by chance with probability ``alpha``."""
+
+    def __init__(self, scores: Scores, alpha: float) -> None:
+        self._scores = scores
+        self._alpha = alpha
+
+    def level(
+        self, state: State, spread: Spread, place: int, scale: int, x: Doubles, n: Doubles
+    ) -> Trial:
+        """The level of ``scale`` merged windows, against the reference or the own normal.
+
+        No limit is tighter than sampling error: that holds even where a calibration saw no
+        movement at all.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            worth = 1 / (1 / n + 1 / spread.rows)
+        floor = bernstein(spread.variance, spread.bound, worth, self._alpha)
+        deviation = x - spread.mean
+        limit = np.maximum(floor, self._dependent(state, spread, scale, n))
+        calibrated = self._calibrated(state)
+        if state.calibration is not None and calibrated.any():
+            level = state.calibration.levels[place]
+            own = np.maximum(level.fit.limits(self._alpha, n), floor * self._steps(spread))
+            limit = np.where(calibrated, own, limit)
+            from_own = level.deviation(x, self._scores.dispersion)
+            deviation = np.where(calibrated, from_own, deviation)
+        return Trial(_finite(deviation), limit, n, scale)
+
+    def innovation(self, state: State, spread: Spread, x: Doubles, n: Doubles) -> list[Trial]:
+        """What the window brings beyond what those before it foretold; needs a calibration."""
+        if state.calibration is None:
+            return []
+        fit = state.calibration.innovation
+        foretold = fit.predict(state.lags[-1], np.mean(state.lags[:-1], axis=0))
+        deviation = transformed(x, self._scores.dispersion) - foretold
+        floor = bernstein(spread.variance, spread.bound, n, self._alpha) * self._steps(spread)
+        own = np.maximum(fit.limits(self._alpha, n), floor)
+        limit = np.where(self._calibrated(state), own, np.inf)
+        return [Trial(_finite(deviation), limit, n, 1, innovation=True)]
+
+    def _dependent(self, state: State, spread: Spread, scale: int, n: Doubles) -> Doubles:
+        """The limit where windows differ more than independent rows would make them; else 0."""
+        inflation = state.independence.inflation(spread.variance)
+        freedom = np.clip(state.independence.windows - 1, 0.0, FREEDOM_MAX)
+        known = {value: student_quantile(self._alpha, value) for value in np.unique(freedom)}
+        quantiles = np.array([known[value] for value in freedom.tolist()])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # Where rows depend on each other, merging may not make their mean any steadier.
+            one_window = np.sqrt(spread.variance * inflation * scale / n)
+            limit = quantiles * one_window * np.sqrt(1 + 1 / state.independence.windows)
+        return np.where(inflation > 1, limit, 0.0)
+
+    def _calibrated(self, state: State) -> NDArray[np.bool_]:
+        return np.asarray((state.status == Status.CALIBRATED)[self._scores.feature])
+
+    def _steps(self, spread: Spread) -> Doubles:
+        """Derivative of the transform where the score should be: a cube root's for dispersions."""
+        steps = np.ones(len(self._scores))
+        at = np.maximum(spread.mean[self._scores.dispersion], 1e-12)
+        steps[self._scores.dispersion] = np.cbrt(at) / (3 * at)
+        return steps
+
+
+def _finite(deviation: Doubles) -> Doubles:
+    return np.where(np.isfinite(deviation), deviation, 0.0)
