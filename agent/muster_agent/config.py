@@ -54,8 +54,9 @@ SETTINGS = (
             "Free space an update must leave on the disk.", 0),
     Setting("limits.fetch_window", int, limits.FETCH_WINDOW_CHUNKS,
             "Chunks asked for at once.", 1, 16),
-    Setting("limits.ring_rows", int, 4096,
-            "Inferences a worker may record before the supervisor reads them.", 64, 1_048_576),
+    Setting("limits.ring_bytes", int, 8 * limits.MIB,
+            "Size of a worker's ring file: what it may record before the supervisor reads it.",
+            65_536, 1_073_741_824),
     Setting("timers.report_seconds", float, 60.0, "Time between reports, ±20 %.", 1, 86_400),
     Setting("timers.metadata_wait_seconds", float, 20.0,
             "How long a directive may name a manifest that no metadata signs before it is "

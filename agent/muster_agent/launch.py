@@ -95,12 +95,9 @@ class ProcessLauncher:
     def _ring(self, worker_id: str, layout: RingLayout) -> Path:
         path = self._telemetry.ring_path(worker_id)
         make_directory(path.parent)
-        rows = min(self._config.count("limits.ring_rows"), layout.capacity_for(_RING_BYTES_MAX))
+        rows = layout.capacity_for(self._config.count("limits.ring_bytes"))
         try:
             Ring.create(path, layout, rows).close()
         except RingError as error:
             raise LaunchRefused(Refusal.NO_SPACE, str(error)) from None
         return path
-
-
-_RING_BYTES_MAX = 64 * 1024 * 1024

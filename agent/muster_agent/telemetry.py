@@ -20,6 +20,8 @@ from muster_protocol.directive import Goal
 from muster_protocol.messages import Stamp
 
 FOLD_SECONDS = 1.0
+BUSY_FOLD_SECONDS = 0.1
+"""While rings fill by more than a tenth between two looks."""
 SAVE_SECONDS = 5.0
 READ_ROWS = 4096
 _JITTER = 0.1
@@ -158,13 +160,15 @@ class Telemetry:
         if now >= self._close_at:
             self.close_windows(now)
         elif now >= self._fold_at:
-            self._fold_at = now + FOLD_SECONDS * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+            pause = FOLD_SECONDS
             for worker_id, opened in self._open.items():
-                self._read(opened)
+                if self._read(opened) > opened.ring.capacity_rows // 10:
+                    pause = BUSY_FOLD_SECONDS
                 behind = opened.recording.cursor - opened.saved_cursor
                 due = now >= opened.saved_at + SAVE_SECONDS
                 if behind > opened.ring.capacity_rows // 4 or (behind and due):
                     self._save(worker_id, opened, now)
+            self._fold_at = now + pause * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
 
     def close_windows(self, now: float) -> None:
         """Close every open window into the outbox; windows without anything leave nothing."""
@@ -199,7 +203,8 @@ class Telemetry:
             fold.recall(result.rows)
             cursor = result.cursor
 
-    def _read(self, opened: _Open) -> None:
+    def _read(self, opened: _Open) -> int:
+        """Fold what is new; returns how many rows that were."""
         cursor = opened.recording.cursor
         # Bounded: a worker that writes faster than this can be read is caught up with next time.
         for _ in range(2 + opened.ring.capacity_rows // READ_ROWS):
@@ -208,7 +213,9 @@ class Telemetry:
                 break
             opened.fold.feed(result.rows, result.overrun)
             cursor = result.cursor
+        read = cursor - opened.recording.cursor
         opened.recording = msgspec.structs.replace(opened.recording, cursor=cursor)
+        return read
 
     def _save(self, worker_id: str, opened: _Open, now: float) -> None:
         opened.recording = msgspec.structs.replace(opened.recording, fold=opened.fold.save())
