@@ -76,8 +76,13 @@ class Releases:
                 self._queue.get_nowait()
             except queue.Empty:
                 break
+            self._queue.task_done()
         self._queue.put(None)
         self._thread.join()
+
+    def finish(self) -> None:
+        """Wait until nothing is left to check."""
+        self._queue.join()
 
     def submit(self, model: str, version: str) -> None:
         """Have a version checked and signed soon; raises Conflict when too many wait."""
@@ -94,6 +99,8 @@ class Releases:
                 self.advance(*job)
             except Exception:
                 _log.exception("the release of %s %s failed", *job)
+            finally:
+                self._queue.task_done()
 
     # Steps
 
