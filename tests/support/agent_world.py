@@ -120,6 +120,8 @@ class ScriptedWorker:
 
     def start(self) -> None:
         self.device.fuse.burn()
+        if self.goal.manifest in self.device.world.killing:
+            raise PowerCut
         self.alive = True
         fault = self.device.world.faults.get(self.goal.manifest)
         if fault is not None:
@@ -163,6 +165,8 @@ class World:
         self.repository = Repository()
         self.faults: dict[str, Refusal] = {}
         self.erring: set[str] = set()
+        self.killing: set[str] = set()
+        """Manifests whose start takes the whole device down."""
         self.http: dict[str, bytes] = {}
         self.generation = 0
         self.publish_catalogue()
