@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_protocol import monitor_state
+from muster_protocol import divergence, monitor_state
 from muster_protocol.baseline import Baseline
 from muster_protocol.calibration import LAGS, fit_innovation, fit_level, transformed
 from muster_protocol.divergence import pooled, pooled_live, psi_corrected, training_counts
+from muster_protocol.errors import ProtocolError
 from muster_protocol.judge import Judge, Trial
 from muster_protocol.monitor_state import (
     Calibration,
@@ -280,3 +281,18 @@ class DriftMonitor:
         self._spread = self._reference_spread()
         state.history, state.history_nulls, state.history_rows = [], [], []
         state.gathered = Reference.none(self.baseline)
+
+
+def statistics(summary: Summary, baseline: Baseline) -> list[divergence.FeatureStatistics]:
+    """Every textbook statistic of a window against its baseline; empty when it has no features.
+
+    Raises ProtocolError when the window was counted against another baseline.
+    """
+    if summary.features is None:
+        return []
+    if summary.features.baseline.digest != baseline.digest:
+        raise ProtocolError(
+            f"the window was counted against baseline {summary.features.baseline.digest[:12]}, "
+            f"not {baseline.digest[:12]}"
+        )
+    return divergence.statistics(summary.features)

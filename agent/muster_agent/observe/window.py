@@ -1,6 +1,6 @@
-"""The open window: a summary that still grows, and when it closes."""
+"""The open window: a summary that still grows."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,34 +99,3 @@ class OpenWindow:
             0.0,
             self.features,
         )
-
-
-@dataclass(frozen=True)
-class WindowTimer:
-    """When the open window closes, on the device's monotonic clock.
-
-    The first window of a run is cut to a random share, so that devices powered up together do not
-    close, and send, together for ever after.
-    """
-
-    seconds: float
-    closes: float
-
-    @classmethod
-    def started(cls, seconds: float, now: float, random: float) -> "WindowTimer":
-        """``random`` is uniform in [0, 1)."""
-        return cls(seconds, now + seconds * (0.5 + 0.5 * random))
-
-    def due(self, now: float) -> bool:
-        return now >= self.closes
-
-    def next(self, now: float) -> "WindowTimer":
-        """After a close: keep the phase, skip what a sleep or a stall missed."""
-        missed = max(int((now - self.closes) // self.seconds), 0)
-        return replace(self, closes=self.closes + (missed + 1) * self.seconds)
-
-    def changed(self, seconds: float, now: float) -> "WindowTimer":
-        """Another window length, as a new directive may ask for."""
-        if seconds == self.seconds:
-            return self
-        return WindowTimer(seconds, min(self.closes, now + seconds))
