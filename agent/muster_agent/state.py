@@ -45,7 +45,7 @@ class JournalRow(Struct, frozen=True, omit_defaults=True):
     """Restarts of the agent in this state without progress between them."""
     mark: int = 0
     """Progress within the state: bytes fetched, or seconds and inferences of probation."""
-    resumed_mark: int = -1
+    resumed_mark: int = 0
     """``mark`` as it was at the last resume."""
     attempts: int = 0
     """Tries at this goal that failed for a passing reason."""

@@ -11,13 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from support.ideal_hub import IdealHub
-from support.models import write_bundle
-from support.mosquitto import Mosquitto
-from support.pki import Authority
-from support.tuf_repository import Repository
-from support.workers import Client, end_load, infer_body, start_load
 
 from muster_agent import config
 from muster_agent.link import Connected, LinkEvent, Message
@@ -25,6 +20,12 @@ from muster_agent.mqtt_link import MqttLink, MqttSettings
 from muster_agent.trusted_time import Instant
 from muster_protocol import chunks, directive, manifest, messages, summary_wire, topics
 from muster_protocol.directive import Goal, Slot
+from support.ideal_hub import IdealHub
+from support.models import write_bundle
+from support.mosquitto import Mosquitto
+from support.pki import Authority
+from support.tuf_repository import Repository
+from support.workers import Client, end_load, infer_body, start_load
 
 pytestmark = pytest.mark.system
 DEVICE = "cam-1"
@@ -269,8 +270,6 @@ def _until_served(agent: Agent) -> None:
 
 
 def _wrong_golden() -> dict[str, Any]:
-    import numpy as np
-
     return {
         "input:x": np.ones((2, 4), np.float32),
         "output:probabilities": np.full((2, 3), 9.0, np.float32),

@@ -1,10 +1,10 @@
 """The supervisor's decisions, driven through a world with its own clock, broker and workers."""
 
 import pytest
-from support.agent_world import SLOT, Device, World
 
 from muster_protocol import topics
 from muster_protocol.errors import Refusal
+from support.agent_world import SLOT, Device, World
 
 
 @pytest.fixture

@@ -237,7 +237,7 @@ class SlotRunner:
         if cause is Cause.READY:
             changes = {"refusal": None, "detail": ""}
         if target is not row.state:
-            changes |= {"mark": 0, "resumed_mark": -1, "resumes": 0}
+            changes |= {"mark": 0, "resumed_mark": 0, "resumes": 0}
         if target is State.FAILED:
             changes["attempts"] = row.attempts + 1
         return msgspec.structs.replace(row, state=target, **changes)
