@@ -115,13 +115,11 @@ def _checked(check: Callable[[str], str], value: str, prefix: str = "") -> str:
 def _installed_root(request: Request) -> bytes | None:
     """The factory root from the installer; None when the hub's is to be checked by hash."""
     path = request.directory / "trust" / "root.json"
-    given = None
-    if request.root_file is not None:
-        try:
-            given = request.root_file.read_bytes()
-        except OSError as error:
-            raise EnrolError(f"--root {request.root_file}: {error.strerror}") from None
-    held = path.read_bytes() if path.exists() else None
+    try:
+        given = request.root_file.read_bytes() if request.root_file is not None else None
+        held = path.read_bytes() if path.exists() else None
+    except OSError as error:
+        raise EnrolError(f"{error.filename}: {error.strerror}") from None
     root = held if given is None else given
     if held is not None and held != root:
         raise EnrolError(

@@ -210,7 +210,18 @@ class Connection:
             self._client.loop_write()
         if held or events & ~select.POLLOUT:
             self._client.loop_read()
+            self._check_packet()
         self._client.loop_misc()
+
+    def _check_packet(self) -> None:
+        """Hang up on a broker that ignores the packet limit we gave it, before memory is gone."""
+        # Private, and the only place that knows; a test watches over it.
+        announced = self._client._in_packet["remaining_length"]  # noqa: SLF001
+        if announced > PACKET_BYTES_MAX:
+            raise ConnectionLost(
+                f"{self._settings.address} sends a packet of {announced} bytes, "
+                f"{PACKET_BYTES_MAX} are allowed: an endless data attack, or not our broker"
+            )
 
     def _send_pending(self) -> None:
         with self._lock:
@@ -252,7 +263,15 @@ class Connection:
     ) -> None:
         if flags.is_disconnect_packet_from_server:
             self._reason = f"{self._settings.address} ended the connection: {reason}"
-        elif not self._reason:
+        elif self._reason:
+            return
+        elif self._connected_at is None:
+            # A TLS alert that says why may be lost with the connection.
+            self._reason = (
+                f"{self._settings.address} hung up before answering: most often it refuses this "
+                "device's certificate (another CA, revoked or expired)"
+            )
+        else:
             self._reason = f"the connection to {self._settings.address} was lost: {reason}"
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
