@@ -38,18 +38,15 @@ class Health:
 def judge(signs: Signs) -> Health:
     """The gravest state that holds, and why, in one line."""
     requests = signs.inferences + signs.errors
-    if not signs.serving and not signs.swapping:
-        return Health("failure", "no model is serving")
-    if requests and signs.errors / requests > ERROR_SHARE_MAX:
-        return Health("failure", f"{signs.errors} of {requests} requests failed")
-    if signs.swapping:
-        return Health("check_function", "another version is starting or on probation")
-    if signs.drifting:
-        named = sorted(signs.drifting)
-        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
-        return Health("off_spec", f"inputs drift: {', '.join(named[:3])}{more}")
-    if signs.labels_overdue:
-        return Health("maintenance_required", "labels are overdue")
-    if signs.trouble:
-        return Health("maintenance_required", signs.trouble)
-    return Health("ok", "")
+    failing = requests > 0 and signs.errors / requests > ERROR_SHARE_MAX
+    named = sorted(signs.drifting)
+    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+    states: tuple[tuple[bool, Ne107, str], ...] = (
+        (not signs.serving and not signs.swapping, "failure", "no model is serving"),
+        (failing, "failure", f"{signs.errors} of {requests} requests failed"),
+        (signs.swapping, "check_function", "another version is starting or on probation"),
+        (bool(named), "off_spec", f"inputs drift: {', '.join(named[:3])}{more}"),
+        (signs.labels_overdue, "maintenance_required", "labels are overdue"),
+        (bool(signs.trouble), "maintenance_required", signs.trouble),
+    )
+    return next((Health(state, why) for holds, state, why in states if holds), Health("ok", ""))
