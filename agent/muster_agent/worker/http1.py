@@ -163,8 +163,11 @@ def _body_size(headers: dict[str, str], body_bytes_max: int) -> int:
     return size
 
 
-def encode(response: Response, *, keep_alive: bool) -> bytes:
-    """A response's bytes. There is no Date: a device may not know it (RFC 9110 §6.6.1)."""
+def encode(response: Response, *, keep_alive: bool, head_only: bool = False) -> bytes:
+    """A response's bytes, for a HEAD request without the body.
+
+    There is no Date: a device may not know it (RFC 9110 §6.6.1).
+    """
     lines = [
         f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Error')}",
         f"Content-Type: {response.content_type}",
@@ -173,4 +176,5 @@ def encode(response: Response, *, keep_alive: bool) -> bytes:
     lines += [f"{name}: {value}" for name, value in response.headers]
     if not keep_alive:
         lines.append("Connection: close")
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + response.body
+    head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+    return head if head_only else head + response.body

@@ -49,8 +49,8 @@ class Recorder:
         self.inferences += rows
         if error is not ErrorKind.NONE:
             self.errors += rows
-        if quality is not Quality.GOOD:
-            self.fallbacks += rows
+            if quality is not Quality.UNANSWERED:
+                self.fallbacks += rows
         if self.ring is None:
             return
         ins = [inputs[name].tobytes() for name in self._inputs]

@@ -244,12 +244,11 @@ class Server:
         except Exception:
             log.exception("a request to %s failed", request.path)
             response = Response(500, b'{"error":"internal error: see the agent\'s log"}')
-        if request.method == "HEAD":
-            response = response._replace(body=b"")
         last = connection.close_after_answer and not connection.parser.pending_bytes
         keep = request.keep_alive and not last
         connection.finishing = not keep
-        self._send(connection, encode(response, keep_alive=keep))
+        head_only = request.method == "HEAD"
+        self._send(connection, encode(response, keep_alive=keep, head_only=head_only))
         connection.busy = False
         if keep:
             self._advance(connection)
