@@ -250,6 +250,7 @@ def _drift_view(session: Session, latest: models.SummaryWindow, baseline: Baseli
     state = session.get(models.DriftState, (latest.device, latest.manifest))
     view: Plain = state.view if state is not None else {}
     drifting = set(view.get("drifting", ()))
+    calibration: dict[str, str] = view.get("calibration", {})
     features = []
     if merged is not None and merged.features is not None:
         for index, told in enumerate(drift_wire.statistics(merged, baseline)):
@@ -260,7 +261,9 @@ def _drift_view(session: Session, latest: models.SummaryWindow, baseline: Baseli
                     "p0": (baseline.shares[index, :size] / baseline.shares[index].sum()).tolist(),
                     "now": merged.features.bins[index, :size].tolist(),
                     "statistics": _numbers(told),
-                    "status": "drifting" if told.name in drifting else "ok",
+                    "status": "drifting"
+                    if told.name in drifting
+                    else calibration.get(told.name, "calibrating"),
                     "finding": view.get("findings", {}).get(told.name),
                 }
             )
@@ -271,9 +274,17 @@ def _drift_view(session: Session, latest: models.SummaryWindow, baseline: Baseli
         "manifest": latest.manifest,
         "n": merged.counts.inferences if merged is not None else 0,
         "windows": merged.windows if merged is not None else 0,
-        "status": "drifting" if drifting else view.get("status", "ok"),
+        "status": _drift_status(drifting, set(calibration.values())),
         "features": features,
     }
+
+
+def _drift_status(drifting: set[str], calibration: set[str]) -> str:
+    """Of a model on a device: the worst that its features say."""
+    if drifting:
+        return "drifting"
+    worst = ("refused", "calibrating", "calibrated")
+    return next((word for word in worst if word in calibration), "calibrating")
 
 
 def _merged(session: Session, latest: models.SummaryWindow, baseline: Baseline) -> Summary | None:

@@ -4,12 +4,13 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from muster_protocol.drift import DriftFinding, DriftMonitor, Rule
 from sqlmodel import Session, col, select
 
 from muster_hub.db import models
 from muster_hub.engine.bundles import Bundles
+from muster_protocol import directive as wire
 from muster_protocol import summary_wire
+from muster_protocol.drift import DriftFinding, DriftMonitor, Rule
 from muster_protocol.errors import MusterError
 
 ROWS_MAX = 500
@@ -60,7 +61,7 @@ def _feed(
     if baseline is None:
         return
     kept = session.get(models.DriftState, (device, manifest))
-    rule = Rule(window_seconds=max(windows[-1].seconds, 1.0))
+    rule = Rule(window_seconds=_window_seconds(session, device))
     monitor = (
         DriftMonitor(baseline, rule)
         if kept is None
@@ -77,6 +78,12 @@ def _feed(
     session.add(state)
 
 
+def _window_seconds(session: Session, device: str) -> float:
+    """How long the device's windows are asked to be; the alert budget is counted in them."""
+    row = session.get(models.DirectiveRow, device)
+    return Rule.window_seconds if row is None else wire.decode(row.payload).window_seconds
+
+
 def _view(
     monitor: DriftMonitor,
     findings: Iterable[DriftFinding],
@@ -91,6 +98,7 @@ def _view(
             found[finding.feature] = {
                 "statistic": finding.statistic,
                 "value": float(finding.value),
+                "limit": float(finding.limit),
                 "effect": float(finding.effect),
                 "n": int(finding.n),
                 "direction": finding.direction,
@@ -100,6 +108,7 @@ def _view(
         "model": window.model,
         "version": window.version,
         "drifting": sorted(drifting),
+        "calibration": monitor.status(),
         "findings": found,
         "latest": window.start,
     }
