@@ -1,0 +1,102 @@
+"""A hub for the API's tests: real database, keys, catalogue and HTTP server; no broker."""
+
+import socket
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from muster_hub.api.app import create_app
+from muster_hub.api.auth import make_token
+from muster_hub.api.hub import Hub
+from muster_hub.config import Broker, Http
+from muster_hub.initialise import Wanted, initialise
+
+API = "/api/v1"
+
+
+@dataclass
+class Clock:
+    """Time that only moves when told."""
+
+    now: float = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Kit:
+    hub: Hub
+    clock: Clock
+    http: httpx.Client
+    server: uvicorn.Server
+    thread: threading.Thread
+    wakes: list[float] = field(default_factory=list)
+
+    def close(self) -> None:
+        self.http.close()
+        self.hub.stopping.set()
+        self.server.should_exit = True
+        self.thread.join()
+        self.hub.store.close()
+
+    def as_(self, role: str) -> dict[str, str]:
+        """Headers with a new token of this role."""
+        with self.hub.store.write() as session:
+            token = make_token(session, f"a-{role}", role, self.clock())
+        return {"Authorization": f"Bearer {token}"}
+
+    def enrol_token(self, **ask) -> str:
+        answer = self.http.post(f"{API}/enroll-tokens", json=ask, headers=self.as_("operator"))
+        assert answer.status_code == 201, answer.text
+        return answer.json()["token"]
+
+    def enrol(self, token: str, key=None, name="cam-1", **more):
+        body = {"token": token, "csr_pem": csr(key or new_key(), name), **more}
+        return self.http.post(f"{API}/enroll", json=body)
+
+
+def open_kit(directory: Path, **wanted) -> Kit:
+    """Make a hub in ``directory`` and serve its API on a free port, without TLS."""
+    config = initialise(directory / "hub", Wanted(("hub.test",), Http(), Broker(), **wanted))
+    clock = Clock()
+    hub = Hub.open(config, clock)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(hub), log_level="critical", timeout_graceful_shutdown=2)
+    )
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    host, port = listener.getsockname()
+    kit = Kit(hub, clock, httpx.Client(base_url=f"http://{host}:{port}"), server, thread)
+    hub.on_change(lambda: kit.wakes.append(clock()))
+    return kit
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def csr(key: ec.EllipticCurvePrivateKey, name: str) -> str:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    signed = request.sign(key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def is_problem(answer, status: int, code: str) -> str:
+    """Check a problem document; its detail."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert (body["status"], body["code"]) == (status, code), body
+    assert body["title"]
+    assert body["detail"]
+    return body["detail"]
