@@ -209,12 +209,18 @@ class Connection:
         if events & select.POLLOUT:
             self._client.loop_write()
         if held or events & ~select.POLLOUT:
-            self._client.loop_read()
-            self._check_packet()
+            self._read()
         self._client.loop_misc()
 
-    def _check_packet(self) -> None:
-        """Hang up on a broker that ignores the packet limit we gave it, before memory is gone."""
+    def _read(self) -> None:
+        """Let paho read; hang up on a broker that makes it stumble or ignores our packet limit."""
+        try:
+            self._client.loop_read()
+        except Exception as error:  # malformed packets surface as whatever parsing them raised
+            _log.warning("%s: unreadable packet", self._settings.address, exc_info=True)
+            raise ConnectionLost(
+                f"{self._settings.address} sends what is not MQTT 5 ({type(error).__name__})"
+            ) from None
         # Private, and the only place that knows; a test watches over it.
         announced = self._client._in_packet["remaining_length"]  # noqa: SLF001
         if announced > PACKET_BYTES_MAX:

@@ -81,15 +81,18 @@ class MqttLink:
         attempt = 0
         while not self._stopping.is_set():
             connection = Connection(self._settings, self._will, self._deliver, self._up)
+            reason = ""
             try:
                 connection.open(self._now())
                 connection.serve(self._stopping)
             except ConnectionLost as lost:
-                self._down()
-                self._deliver(Disconnected(str(lost)))
+                reason = str(lost)
             finally:
-                self._down()
+                with self._lock:
+                    self._connection = None
                 connection.close()
+            if reason:
+                self._deliver(Disconnected(reason))
             attempt = 0 if connection.lasted_seconds() >= STEADY_SECONDS else attempt + 1
             # Jitter needs no secrecy.
             fraction = random.random()  # noqa: S311
@@ -109,7 +112,3 @@ class MqttLink:
             self._connection = connection
             connection.subscribe(self._topics)
         self._deliver(Connected())
-
-    def _down(self) -> None:
-        with self._lock:
-            self._connection = None

@@ -5,11 +5,12 @@ import queue
 import re
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from hypothesis import given
@@ -291,31 +292,71 @@ def test_backoff_stays_between_half_the_least_and_the_most(attempt: int, fractio
     assert 0.25 <= backoff(attempt, 0.5, 60.0, fraction) <= 60.0
 
 
-def test_a_broker_that_sends_endless_data_is_hung_up_on(
-    tmp_path: Path, authority: Authority
-) -> None:
+CONNACK = bytes([0x20, 3, 0, 0, 0])
+
+
+@contextmanager
+def rogue_broker(authority: Authority, sends: Iterable[bytes]) -> Iterator[tuple[int, Event]]:
+    """A broker with a good certificate that accepts everyone and then sends anything at all.
+
+    Yields its port, and an event that is set when its first peer has hung up.
+    """
     pair = authority.issue("broker", hosts=("127.0.0.1",))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.cert, pair.key)
-    connack = bytes([0x20, 3, 0, 0, 0])
-    endless_publish = bytes([0x30, 0xFF, 0xFF, 0xFF, 0x7F])
-    hung_up = threading.Event()
+    hung_up = Event()
 
-    def flood(listener: socket.socket) -> None:
+    def serve(listener: socket.socket) -> None:
         with context.wrap_socket(listener.accept()[0], server_side=True) as peer:
-            peer.recv(4096)
-            peer.sendall(connack + endless_publish)
             with suppress(OSError):
-                for _ in range(20_000):
-                    peer.sendall(bytes(16_384))
-                return
+                peer.recv(4096)
+                peer.sendall(CONNACK)
+                for data in sends:
+                    peer.sendall(data)
+                peer.settimeout(WAIT_SECONDS)
+                while peer.recv(4096):
+                    pass
             hung_up.set()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = threading.Thread(target=flood, args=(listener,))
+        server = Thread(target=serve, args=(listener,))
         server.start()
-        with linked(authority, listener.getsockname()[1]) as (_, inbox):
-            assert inbox.next() == Connected()
-            assert "endless data" in inbox.reason()
+        yield listener.getsockname()[1], hung_up
         server.join(WAIT_SECONDS)
-    assert hung_up.is_set()
+
+
+def test_a_broker_that_sends_endless_data_is_hung_up_on(authority: Authority) -> None:
+    endless_publish = bytes([0x30, 0xFF, 0xFF, 0xFF, 0x7F])
+    flood = (bytes(16_384) for _ in range(20_000))
+    with (
+        rogue_broker(authority, chain([endless_publish], flood)) as (port, hung_up),
+        linked(authority, port) as (_, inbox),
+    ):
+        assert inbox.next() == Connected()
+        assert "endless data" in inbox.reason()
+        assert hung_up.wait(WAIT_SECONDS)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        bytes([0x30, 6, 0, 2, 0xFF, 0xFE, 0, 0x78]),
+        bytes([0x30, 2, 0xFF, 0xFF]),
+        bytes([0x30, 5, 0, 1, 0x61, 0x7F, 0xEE]),
+        bytes([0x90, 1, 0]),
+        bytes([0x20, 0]),
+        bytes([0xF0, 0]),
+        bytes([0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]),
+    ],
+    ids=["topic", "short", "properties", "suback", "connack", "reserved", "length"],
+)
+def test_a_broker_that_sends_malformed_packets_does_not_silence_the_link(
+    authority: Authority, packet: bytes
+) -> None:
+    with (
+        rogue_broker(authority, [packet]) as (port, hung_up),
+        linked(authority, port) as (_, inbox),
+    ):
+        assert inbox.next() == Connected()
+        assert inbox.reason()
+        assert hung_up.wait(WAIT_SECONDS)
