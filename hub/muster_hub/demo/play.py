@@ -16,6 +16,7 @@ from muster_hub.demo.promises import BrokenPromise, Summary
 from muster_hub.demo.scenario import FAILING_CAMERA, Scenario
 from muster_hub.demo.screen import Screen
 from muster_hub.demo.stage import Stage
+from muster_hub.demo.training import Training
 from muster_hub.operator import output
 from muster_protocol.errors import MusterError
 
@@ -32,7 +33,9 @@ def run(directory: Path, *, keep: bool) -> int:
         clear(directory)
         with _terminated_like_interrupted(), ExitStack() as stack:
             stage = Stage(directory, screen, stack)
-            _play(stage, keep=keep)
+            training = Training(directory / "models")
+            stack.callback(training.close)
+            _play(Scenario(stage, training), keep=keep)
     except KeyboardInterrupt:
         screen.say(Text("interrupted: every process was ended", style="yellow"))
         return 130
@@ -44,8 +47,8 @@ def run(directory: Path, *, keep: bool) -> int:
     return 0
 
 
-def _play(stage: Stage, *, keep: bool) -> None:
-    scenario = Scenario(stage)
+def _play(scenario: Scenario, *, keep: bool) -> None:
+    stage = scenario.stage
     try:
         with stage.screen:
             scenario.run()
@@ -81,7 +84,7 @@ def _told(summary: Summary) -> RenderableType:
 def _explore(scenario: Scenario) -> None:
     """Leave everything running, and fed, until interrupted."""
     stage = scenario.stage
-    stage.feed(scenario.models.data, first_seed=len(stage.devices))
+    stage.feed(scenario.training.data, first_seed=len(stage.devices))
     muster = f"muster --profile {stage.hub.profile}"
     stage.screen.say(
         "DEMO OK",

@@ -28,8 +28,8 @@ FLEET = (
     DeviceSpec("cam-3", {"site": "demo", "line": "b"}),
     DeviceSpec("cam-4", {"site": "demo", "line": "b"}, runtimes=("tflite",)),
 )
-RATE_PER_SECOND = 25.0
-WINDOW_SECONDS = 3.0
+RATE_PER_SECOND = 40.0
+WINDOW_SECONDS = 2.0
 LABEL_DELAY_SECONDS = 1.0
 SOAK_SECONDS = 1.0
 TIMERS = {
@@ -132,8 +132,8 @@ class Stage:
 
         self.wait(f"version {parsed.version} is published", published)
 
-    def roll_out(self, version: str) -> None:
-        """Roll a version out, one canary first, and wait until every device has committed it."""
+    def start_rollout(self, version: str) -> int:
+        """Start to roll a version out, one canary first; returns the rollout's number."""
         body = {
             "model": bundles.MODEL,
             "version": version,
@@ -143,17 +143,20 @@ class Stage:
             "min_soak_seconds": SOAK_SECONDS,
             "timeout_seconds": ENOUGH_SECONDS,
         }
-        rollout = self.api.post("/rollouts", body)["id"]
+        return int(self.api.post("/rollouts", body)["id"])
+
+    def finish_rollout(self, rollout: int) -> None:
+        """Wait until every device has committed the rollout's version."""
 
         def completed() -> bool:
             view = self.api.get(f"/rollouts/{rollout}")
             promise(
                 view["state"] in ("running", "completed"),
-                f"the rollout of version {version} is {view['state']}: {view['reason']}",
+                f"rollout {rollout} is {view['state']}: {view['reason']}",
             )
             return bool(view["state"] == "completed")
 
-        self.wait(f"version {version} is rolled out", completed, 2 * ENOUGH_SECONDS)
+        self.wait(f"rollout {rollout} is completed", completed, 2 * ENOUGH_SECONDS)
 
     def no_failed_request(self, when: str) -> None:
         for name, feeder in self.feeders.items():
