@@ -120,3 +120,15 @@ def test_the_install_script_explains_itself():
     assert done.returncode == 0
     assert "--root FILE" in done.stdout
     assert "set -eu" not in done.stdout
+
+
+def test_the_install_script_finds_the_line_it_changes_in_a_written_agent_toml(tmp_path):
+    """It moves the sockets to where the unit's group can reach them."""
+    written = agent_config.write(
+        tmp_path, {"device": "press-7", "broker.host": "hub.example", "broker.port": 8883}
+    )
+    script = (DEPLOY / "install-device").read_text()
+    (edit,) = re.findall(r"^\s*sed -i ('[^']+') \"\$state/agent.toml\"$", script, re.MULTILINE)
+    done = subprocess.run(["sed", "-i", edit.strip("'"), written], check=False, timeout=20)
+    assert done.returncode == 0
+    assert str(agent_config.load(tmp_path).run_dir) == "/run/muster"
