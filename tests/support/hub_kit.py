@@ -1,6 +1,10 @@
 """A hub for the API's tests: real database, keys, catalogue and HTTP server; no broker."""
 
+import atexit
+import functools
+import shutil
 import socket
+import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from muster_hub.api.app import create_app
 from muster_hub.api.auth import make_token
 from muster_hub.api.hub import Hub
-from muster_hub.config import Broker, Http
+from muster_hub.config import Broker, Http, load
 from muster_hub.initialise import Wanted, initialise
 
 API = "/api/v1"
@@ -63,9 +67,26 @@ class Kit:
         return self.http.post(f"{API}/enroll", json=body)
 
 
+@functools.cache
+def _example() -> Path:
+    """A hub made once for all tests of a process, to be copied."""
+    parent = Path(tempfile.mkdtemp(prefix="muster-hub-"))
+    atexit.register(shutil.rmtree, parent, ignore_errors=True)
+    _initialise(parent / "hub")
+    return parent / "hub"
+
+
+def _initialise(directory: Path, **wanted) -> None:
+    initialise(directory, Wanted(("hub.test",), Http(), Broker(), **wanted))
+
+
 def open_kit(directory: Path, **wanted) -> Kit:
     """Make a hub in ``directory`` and serve its API on a free port, without TLS."""
-    config = initialise(directory / "hub", Wanted(("hub.test",), Http(), Broker(), **wanted))
+    if wanted:
+        _initialise(directory / "hub", **wanted)
+    else:
+        shutil.copytree(_example(), directory / "hub")
+    config = load(directory / "hub")
     clock = Clock()
     hub = Hub.open(config, clock)
     listener = socket.create_server(("127.0.0.1", 0))

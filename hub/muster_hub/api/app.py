@@ -32,7 +32,7 @@ def create_app(hub: Hub) -> FastAPI:
     app.state.hub = hub
     app.state.streams = 0
     for room in (system, enrol, devices, models, rollouts, alerts, events):
-        app.include_router(room.router, prefix=PREFIX)
+        app.include_router(room.router, prefix=PREFIX, responses=problems.answers(422))
     app.add_middleware(BodyLimit, upload_bytes_max=hub.config.http.upload_bytes_max)
     problems.install(app)
     return app

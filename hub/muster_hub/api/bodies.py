@@ -1,5 +1,6 @@
 """A bound on the size of every request body, before anything reads it."""
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from muster_hub.api.problems import problem
@@ -7,10 +8,6 @@ from muster_protocol.limits import KIB, TUF_METADATA_BYTES_MAX
 
 JSON_BYTES_MAX = 64 * KIB
 FORM_OVERHEAD_BYTES = 256 * KIB
-
-
-class _TooLarge(Exception):
-    pass
 
 
 class BodyLimit:
@@ -30,27 +27,16 @@ class BodyLimit:
             await self._refuse(limit, scope, receive, send)
             return
         taken = 0
-        started = False
 
         async def bounded() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > limit:
-                raise _TooLarge
+                raise HTTPException(413, _detail(limit))
             return message
 
-        async def noticed(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, bounded, noticed)
-        except _TooLarge:
-            if started:
-                raise
-            await self._refuse(limit, scope, receive, send)
+        await self._app(scope, bounded, send)
 
     def _limit(self, scope: Scope) -> int:
         path = scope["path"]
@@ -61,5 +47,9 @@ class BodyLimit:
         return JSON_BYTES_MAX
 
     async def _refuse(self, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
-        detail = f"the body is over the limit of {limit} bytes for this path"
-        await problem(413, "too_large", detail, Connection="close")(scope, receive, send)
+        refusal = problem(413, "too_large", _detail(limit), Connection="close")
+        await refusal(scope, receive, send)
+
+
+def _detail(limit: int) -> str:
+    return f"the body is over the limit of {limit} bytes for this path"
