@@ -4,9 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from muster_hub.demo import bundles, traps
+import numpy as np
+
+from muster_hub.demo import bundles, export, traps
 from muster_hub.demo.bundles import Bundle
 from muster_hub.demo.digits import CLASSES, SIDE
+from muster_hub.demo.export import Layers
 from muster_hub.demo.outsider import Outsider
 from muster_protocol import manifest
 from muster_protocol.errors import Refusal
@@ -24,8 +27,8 @@ class BadRelease:
     refusal: Refusal
 
 
-def all_four(directory: Path, good: dict[str, bytes], worse: dict[str, bytes]) -> list[BadRelease]:
-    """The four, made from the files of a good release and of one that answers differently."""
+def all_four(directory: Path, good: dict[str, bytes], layers: Layers) -> list[BadRelease]:
+    """The four, made from the files and the layers of a good release."""
 
     def pack(version: str, files: dict[str, bytes]) -> Bundle:
         lineage = manifest.Lineage(source="an outsider", notes=version)
@@ -44,19 +47,19 @@ def all_four(directory: Path, good: dict[str, bytes], worse: dict[str, bytes]) -
     return [
         BadRelease(
             "chunks altered at every source",
-            pack("altered", worse),
+            pack("altered", {**good, **_unsure(layers, 0.9)}),
             _altered,
             Refusal.CHUNK_ALTERED,
         ),
         BadRelease(
             "a manifest that no release key signed",
-            pack("unsigned", good),
+            pack("unsigned", {**good, **_unsure(layers, 0.7)}),
             _unsigned,
             Refusal.UNSIGNED_MANIFEST,
         ),
         BadRelease(
             "a model whose golden vectors fail on the device",
-            pack("unproved", {**worse, bundles.GOLDEN_FILE: good[bundles.GOLDEN_FILE]}),
+            pack("unproved", {**good, **_unsure(layers, 0.8)}),
             _careless,
             Refusal.GOLDEN_MISMATCH,
         ),
@@ -69,9 +72,21 @@ def all_four(directory: Path, good: dict[str, bytes], worse: dict[str, bytes]) -
     ]
 
 
+def _unsure(layers: Layers, factor: float) -> dict[str, bytes]:
+    """Both builds with the last layer scaled: other bytes, and other answers than proved."""
+    *hidden, (weight, bias) = layers
+    scaled = [*hidden, (weight * np.float32(factor), bias)]
+    return {
+        bundles.ONNX_FILE: export.to_onnx(scaled, SIDE),
+        bundles.TFLITE_FILE: export.to_tflite(scaled, SIDE),
+    }
+
+
 def _altered(outsider: Outsider, bundle: Bundle) -> None:
+    """Only the models' chunks: the others are shared with the version that serves."""
     outsider.sign(bundle)
-    outsider.spread(bundle, altered=True)
+    models = (bundles.ONNX_FILE, bundles.TFLITE_FILE)
+    outsider.spread(bundle, altered=[bundle.manifest.file(path).sha256 for path in models])
 
 
 def _unsigned(outsider: Outsider, bundle: Bundle) -> None:

@@ -6,6 +6,7 @@ it; they are simply not in its way, as with any stolen or careless key.
 
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -69,14 +70,13 @@ class Outsider:
         for file, data in self._catalogue.files_to_publish().items():
             self._publish(topics.tuf(file), data)
 
-    def spread(self, bundle: Bundle, *, altered: bool = False) -> None:
+    def spread(self, bundle: Bundle, *, altered: Collection[str] = ()) -> None:
         """Publish a bundle's blobs and lay them at the hub's HTTP source.
 
-        With ``altered`` every blob but the manifest differs in one byte at both places.
+        Those named in ``altered`` differ in one bit at both places.
         """
-        manifest_name = chunks.sha256_hex(bundle.encoded)
         for name, data in bundle.blobs.items():
-            content = data if name == manifest_name or not altered else alter(data)
+            content = alter(data) if name in altered else data
             self._publish(topics.chunk(name), content)
             path = self._config.blobs / name[:2] / name
             path.parent.mkdir(parents=True, exist_ok=True)

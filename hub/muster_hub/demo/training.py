@@ -26,7 +26,6 @@ class Training:
         self._directory = directory
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="training")
         self.data = digits.load()
-        self._plain: digits.Classifier | None = None
         self.first: Future[Bundle] = self._pool.submit(self._train_first)
         self.second: Future[Second] = self._pool.submit(self._train_second)
 
@@ -34,16 +33,14 @@ class Training:
         self._pool.shutdown(cancel_futures=True)
 
     def _train_first(self) -> Bundle:
-        self._plain = digits.train(self.data)
-        return self._release("1", self._plain)
+        return self._release("1", digits.train(self.data))
 
     def _train_second(self) -> Second:
-        assert self._plain is not None
         hardened = digits.train(self.data, digits.AUGMENTATIONS)
         bad = bad_releases.all_four(
             self._directory,
             good=bundles.files_of(hardened, self.data),
-            worse=bundles.files_of(self._plain, self.data),
+            layers=hardened.layers(),
         )
         return Second(self._release("2", hardened), bad)
 
