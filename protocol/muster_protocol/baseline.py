@@ -32,6 +32,8 @@ SHARE_ONE = 1 << 24
 """Shares are counted in units of 2⁻²⁴ and add up to this."""
 CATEGORIES_MAX = 63
 CATEGORY_CHARS_MAX = 128
+WHOLE_MAX = 2**53
+"""Larger whole numbers are categories by their text: a float can't tell them apart."""
 INFLATED_BYTES_MAX = 4 * limits.BASELINE_BYTES_MAX
 
 Category = int | str
@@ -219,9 +221,10 @@ def _fit_numeric(name: str, values: Floats) -> Bins:
         raise ProtocolError(f"feature {name!r} has no finite value among {len(values)} rows")
     inner = np.linspace(TAIL, 1 - TAIL, INNER_BINS + 1)
     quantiles = np.quantile(finite, inner, method="inverted_cdf").astype(np.float32)
-    above = np.nextafter(finite[-1], np.float32(np.inf), dtype=np.float32)
+    with np.errstate(over="ignore"):
+        above = np.nextafter(finite[-1], np.float32(np.inf), dtype=np.float32)
+    above = min(above, np.finfo(np.float32).max)
     edges = np.concatenate([finite[:1], quantiles, [above]]).astype(np.float32)
-    edges[-1] = min(edges[-1], np.finfo(np.float32).max)
     below = np.searchsorted(finite, edges, side="left")
     counts = np.diff(below, prepend=0, append=len(finite))
     exact = finite.astype(np.float64)
@@ -259,7 +262,7 @@ def _text(value: object) -> str:
 def _number(value: float) -> Category | None:
     if not np.isfinite(value):
         return None
-    return int(value) if value == int(value) else repr(value)
+    return int(value) if value == int(value) and abs(value) <= WHOLE_MAX else repr(value)
 
 
 def _fit_categories(name: str, values: NDArray[Any], *, boolean: bool) -> Bins:
