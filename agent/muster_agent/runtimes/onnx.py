@@ -56,11 +56,10 @@ class OnnxModel:
         self._text_outputs = [tensor.name for tensor in self.outputs if tensor.datatype == "BYTES"]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        feed = dict(inputs)
         try:
-            for name in self._text_inputs:
-                feed[name] = _decoded(feed[name])
-            answers = dict(zip(self._names, self._session.run(self._names, feed), strict=True))
+            if self._text_inputs:
+                inputs = {**inputs, **{name: _decoded(inputs[name]) for name in self._text_inputs}}
+            answers = dict(zip(self._names, self._session.run(self._names, inputs), strict=True))
         except Exception as error:
             raise _translated(error, "the model failed") from None
         for name in self._text_outputs:

@@ -15,14 +15,18 @@ from muster_agent.runtimes.base import Array, Model, ModelError
 from muster_agent.worker.fallback import FallbackContract
 from muster_agent.worker.recorder import Recorder
 from muster_agent.worker.ring import Ring, RingLayout
-from muster_agent.worker.rows import ErrorKind, Quality, is_recorded
-from muster_agent.worker.tensors import InvalidInput, batch_rows, check_inputs, fits
+from muster_agent.worker.rows import ErrorKind, Quality, element_bytes
+from muster_agent.worker.tensors import InputCheck, InvalidInput
 from muster_protocol.manifest import Manifest
 
 
 class Answer(NamedTuple):
     outputs: dict[str, Array]
     quality: Quality
+
+
+def _good(outputs: dict[str, Array], *, _quality: Quality = Quality.GOOD) -> Answer:
+    return Answer(outputs, _quality)
 
 
 class NoAnswer(ModelError):
@@ -48,7 +52,8 @@ class Engine:
         self.fallback = fallback
         self.recorder = Recorder(ring, layout)
         self._monotonic_ns = monotonic_ns
-        self._fixed_outputs = [tensor for tensor in manifest.outputs if is_recorded(tensor)]
+        self._check = InputCheck(manifest.inputs)
+        self._output_bytes = [(tensor.name, element_bytes(tensor)) for tensor in layout.outputs]
         self._remembers = fallback is not None and fallback.remembers
 
     def infer(self, inputs: Mapping[str, Array], *, identifier: str = "") -> Answer:
@@ -59,37 +64,29 @@ class Engine:
         """
         begun = self._monotonic_ns()
         try:
-            checked = check_inputs(self.manifest.inputs, inputs)
+            checked, rows = self._check(inputs)
         except InvalidInput:
             self.refuse(identifier, begun)
             raise
-        rows = batch_rows(self.manifest.inputs, checked)
         if self.model is None:
             return self._fall_back(identifier, rows, checked, begun, ErrorKind.NO_MODEL, None)
         try:
             outputs = self.model.run(checked)
         except (ModelError, MemoryError) as error:
             return self._fall_back(identifier, rows, checked, begun, ErrorKind.RUN_FAILED, error)
-        if not all(fits(tensor, outputs[tensor.name], rows) for tensor in self._fixed_outputs):
-            return self._fall_back(identifier, rows, checked, begun, ErrorKind.BAD_OUTPUT, None)
+        for name, size in self._output_bytes:
+            if outputs[name].nbytes != size * rows:
+                return self._fall_back(identifier, rows, checked, begun, ErrorKind.BAD_OUTPUT, None)
         ended = self._monotonic_ns()
         if self._remembers and self.fallback is not None:
             self.fallback.remember(outputs, ended / 1e9)
-        self.recorder.answered(
-            identifier,
-            rows,
-            checked,
-            outputs,
-            monotonic_ns=begun,
-            latency_us=min((ended - begun) // 1000, 0xFFFFFFFF),
-        )
-        return Answer(outputs, Quality.GOOD)
+        self.recorder.answered(identifier, rows, checked, outputs, begun, ended)
+        return _good(outputs)
 
     def refuse(self, identifier: str, begun: int | None = None) -> None:
         """Record a request that could not even be read as inputs."""
         now = self._monotonic_ns()
-        latency = 0 if begun is None else (now - begun) // 1000
-        self.recorder.refused(identifier, monotonic_ns=now, latency_us=latency)
+        self.recorder.refused(identifier, now if begun is None else begun, now)
 
     def label(self, identifier: str, label: str) -> None:
         """Record the true label of an earlier inference; raises LimitError when too long."""
@@ -114,8 +111,8 @@ class Engine:
             rows,
             inputs,
             outputs,
-            monotonic_ns=begun,
-            latency_us=min((now - begun) // 1000, 0xFFFFFFFF),
+            begun,
+            now,
             error=error,
             quality=quality,
         )

@@ -211,6 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
     except MemoryError:
         channel.send(control.Refused(Refusal.NO_MEMORY, "out of memory while starting"))
         return REFUSED_EXIT
+    limits.rearm(start.request_seconds)
     channel.send(control.IsReady(facts))
     worker.run()
     return 0

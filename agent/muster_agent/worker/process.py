@@ -72,7 +72,9 @@ class WorkerProcess:
         try:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-X", "faulthandler", "-m", "muster_agent.worker.main"),
+                    # -P: never import from the directory the agent happens to stand in.
+                    *(sys.executable, "-P", "-X", "faulthandler"),
+                    *("-m", "muster_agent.worker.main"),
                     *("--control", str(self._theirs.fileno())),
                 ],
                 stdin=subprocess.DEVNULL,

@@ -15,6 +15,14 @@ from muster_agent.worker.rows import (
 )
 from muster_protocol.errors import LimitError
 
+LATENCY_US_MAX = 0xFFFFFFFF
+
+# Looking a member up in its enumeration costs as much as packing the row.
+_INFERENCE = int(RowKind.INFERENCE)
+_NO_ERROR = int(ErrorKind.NONE)
+_GOOD = int(Quality.GOOD)
+_UNANSWERED = int(Quality.UNANSWERED)
+
 
 class Recorder:
     """Turns answers into rows and counts them; without a ring it only counts."""
@@ -39,46 +47,47 @@ class Recorder:
         rows: int,
         inputs: Mapping[str, Array],
         outputs: Mapping[str, Array],
+        begun_ns: int,
+        ended_ns: int,
         *,
-        monotonic_ns: int,
-        latency_us: int,
-        error: ErrorKind = ErrorKind.NONE,
-        quality: Quality = Quality.GOOD,
+        error: int = _NO_ERROR,
+        quality: int = _GOOD,
     ) -> None:
-        """Record ``rows`` batch elements; empty ``outputs`` are recorded as zeros."""
+        """Record ``rows`` batch elements; empty ``outputs`` are recorded as zeros.
+
+        Times are monotonic nanoseconds; every element of a batch carries the batch's latency.
+        """
         self.inferences += rows
-        if error is not ErrorKind.NONE:
+        if error != _NO_ERROR:
             self.errors += rows
-            if quality is not Quality.UNANSWERED:
+            if quality != _UNANSWERED:
                 self.fallbacks += rows
-        if self.ring is None:
+        ring = self.ring
+        if ring is None:
             return
+        latency = min((ended_ns - begun_ns) // 1000, LATENCY_US_MAX)
         ins = [inputs[name].tobytes() for name in self._inputs]
         outs = [outputs[name].tobytes() for name in self._outputs] if outputs else [self._no_output]
         if rows == 1:
             name = row_id(identifier) if identifier else b""
-            self.ring.append(
-                monotonic_ns, latency_us, RowKind.INFERENCE, error, quality, name, *ins, *outs
-            )
+            ring.append(begun_ns, latency, _INFERENCE, error, quality, name, *ins, *outs)
             return
         for row in range(rows):
             name = row_id(identifier, row, rows) if identifier else b""
             taken = _sliced(ins, self._input_sizes, row)
             given = _sliced(outs, self._output_sizes, row) if outputs else outs
-            self.ring.append(
-                monotonic_ns, latency_us, RowKind.INFERENCE, error, quality, name, *taken, *given
-            )
+            ring.append(begun_ns, latency, _INFERENCE, error, quality, name, *taken, *given)
 
-    def refused(self, identifier: str, *, monotonic_ns: int, latency_us: int) -> None:
+    def refused(self, identifier: str, begun_ns: int, ended_ns: int) -> None:
         """Record one request that could not be read as an inference."""
         self.invalid += 1
         if self.ring is not None:
             self.ring.append(
-                monotonic_ns,
-                latency_us,
-                RowKind.INFERENCE,
-                ErrorKind.INVALID_INPUT,
-                Quality.UNANSWERED,
+                begun_ns,
+                min((ended_ns - begun_ns) // 1000, LATENCY_US_MAX),
+                _INFERENCE,
+                int(ErrorKind.INVALID_INPUT),
+                _UNANSWERED,
                 row_id(identifier) if identifier else b"",
                 self._no_input,
                 self._no_output,

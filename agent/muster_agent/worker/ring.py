@@ -127,9 +127,8 @@ class Ring:
         *payload: bytes | memoryview,
     ) -> None:
         """Publish one row; only one thread of one process may. Payload must fit the row."""
-        data = b"".join(
-            (_head_pack(monotonic_ns, latency_us, kind, error, quality, identifier), *payload)
-        )
+        head = _head_pack(monotonic_ns, latency_us, kind, error, quality, identifier)
+        data = b"".join((head, *payload))
         size = len(data)
         if size > self._row_bytes:
             raise ValueError(f"a row of {size} bytes, the ring holds {self._row_bytes}")
