@@ -197,6 +197,13 @@ class Store:
 
     # What may go
 
+    def discard(self, digest: str) -> None:
+        """Remove an installed bundle that is not what its manifest says."""
+        bundle = self._bundles / digest
+        if bundle.exists():
+            shutil.rmtree(bundle)
+        self._reusable = None
+
     def sweep(self, keep: AbstractSet[str], fetching: AbstractSet[str]) -> None:
         """Delete bundles not in ``keep`` and chunks nobody needs.
 

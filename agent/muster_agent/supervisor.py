@@ -197,7 +197,7 @@ class Supervisor:
         workers = runner.workers
         match event:
             case worker.Ready(worker_id, facts):
-                runner.take(workers.on_ready(worker_id, facts.runtime), now)
+                runner.take(workers.on_ready(worker_id, facts.runtime, now), now)
             case worker.Heartbeat(worker_id, counters):
                 workers.on_counts(worker_id, _counts(counters))
                 runner.judge(now)

@@ -31,7 +31,8 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
             writer.write(b"half of the new")
             raise RuntimeError
 
-    pytest.raises(RuntimeError, interrupted)
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

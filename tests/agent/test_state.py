@@ -49,7 +49,8 @@ def test_pointer_and_journal_commit_together_or_not_at_all(tmp_path):
             state.put_journal("main", JournalRow("committed", NEXT))
             raise RuntimeError
 
-    pytest.raises(RuntimeError, interrupted)
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert state.pointers()["main"].goal == GOAL
     assert state.journal()["main"].goal == GOAL
     state.close()

@@ -239,3 +239,43 @@ def test_what_is_not_needed_any_more_leaves_the_disk(world, device):
     bundles = {path.name for path in (device.directory / "store" / "bundles").iterdir()}
     assert first.manifest not in bundles
     assert len(bundles) == 1
+
+
+def test_a_champion_that_rots_on_the_disk_is_fetched_anew(world, device):
+    goal = committed(device, world)
+    model = device.store.bundle(goal.manifest) / "model.onnx"
+    model.write_bytes(b"rot" + model.read_bytes()[3:])
+    device.cut()
+    device.boot()
+    device.run(60)
+    assert (device.step, device.serving) == ("committed", ["1"])
+    assert list(device.store.problems()) == []
+    assert [event.refusal for event in device.told("worker_died")] == [Refusal.FILE_MISMATCH]
+
+
+def test_with_a_database_that_only_reads_the_champion_serves_and_nothing_new_is_taken(
+    world, device
+):
+    committed(device, world)
+    device.cut()
+    (device.directory / "state.db-wal").unlink(missing_ok=True)
+    (device.directory / "state.db-wal").mkdir()
+    device.boot()
+    world.direct(world.release("2"))
+    device.run(30)
+    assert device.serving == ["1"]
+    assert "state.db" in device.reports[-1].refusal_detail
+    assert device.reports[-1].generation == 1
+
+
+def test_a_champion_that_keeps_dying_is_told_of_at_growing_intervals(world, device):
+    committed(device, world)
+    for _ in range(100):
+        device.run(5)
+        for worker in device.workers:
+            if worker.alive:
+                worker.inferences = 0
+                worker.die()
+    started = [worker.goal.version for worker in device.workers]
+    assert len(started) < 40
+    assert len(device.told("worker_died")) <= 7

@@ -123,6 +123,11 @@ class ScriptedWorker:
         if self.goal.manifest in self.device.world.killing:
             raise PowerCut
         self.alive = True
+        bundle = self.device.store.bundle(self.goal.manifest)
+        if bundle is None or (bundle / "model.onnx").read_bytes()[:3] == b"rot":
+            self.alive = False
+            self.device.inbox.append(w.Failed(self.id, Refusal.FILE_MISMATCH, "rotten"))
+            return
         fault = self.device.world.faults.get(self.goal.manifest)
         if fault is not None:
             self.alive = False

@@ -15,6 +15,7 @@ from muster_agent.update import workers as w
 from muster_agent.update.bundle import Bundle
 from muster_agent.update.ports import Ports, event
 from muster_agent.update.probation import Trial
+from muster_agent.update.rows import next_row, told_as
 from muster_agent.update.table import (
     ON_ENTRY,
     ON_RESUME,
@@ -29,16 +30,14 @@ from muster_agent.update.table import (
 from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
 from muster_protocol.limits import EVENT_DETAIL_CHARS_MAX
-from muster_protocol.messages import Event
 
 MARK_SECONDS = 5.0
 """How often progress within a state is written to the journal."""
 _NEVER = float("inf")
-_NEW_GOAL = frozenset({Cause.GOAL, Cause.SATISFIED, Cause.WITHDRAWN})
 _OF_METADATA = frozenset(
     {Refusal.UNSIGNED_MANIFEST, Refusal.METADATA_EXPIRED, Refusal.METADATA_MISSING}
 )
-_TOLD = frozenset({State.PROBATION, State.COMMITTED, State.ROLLING_BACK})
+_AT_REST = frozenset({State.IDLE, State.COMMITTED, State.FAILED})
 
 
 class SlotRunner:
@@ -189,7 +188,7 @@ class SlotRunner:
                 case w.ChampionServes():
                     self._advance(Cause.RESTORED, now)
                 case w.ChampionDied():
-                    self._champion_died(note)
+                    self._champion_died(note, now)
 
     def judge(self, now: float) -> None:
         """Look at the probation, with the candidate's latest counts."""
@@ -209,16 +208,16 @@ class SlotRunner:
         before, target = self.state, following(self.state, cause)
         if target is None:
             return
-        row = self._next_row(target, cause, changes)
+        row = next_row(self.row, target, cause, changes)
         pointer = self.pointer
         if cause is Cause.PASSED and row.goal is not None:
             pointer = Pointer(row.goal, msgspec.msgpack.encode(self._ports.stamp()))
-        told = self._told(before, target, row)
+        kind = told_as(before, target, self.row, row)
         with self._ports.database.transaction():
             if pointer is not None and pointer is not self.pointer:
                 self._ports.database.put_pointer(self.slot, pointer)
-            if told is not None:
-                self._ports.report(told)
+            if kind is not None:
+                self._ports.report(event(kind, self.slot, row, self._ports.stamp()))
             self._ports.database.put_journal(self.slot, row)
         self.row, self.pointer = row, pointer
         self._leave(now)
@@ -226,33 +225,6 @@ class SlotRunner:
             self._schedule_retry(now)
         self._ports.changed()
         self._acts[ON_ENTRY[target]](now)
-
-    def _next_row(self, target: State, cause: Cause, changes: dict[str, Any]) -> JournalRow:
-        row = self.row
-        if target is State.ROLLING_BACK and cause in _NEW_GOAL:
-            # The new goal waits until the champion serves again.
-            changes = {"refusal": Refusal.SUPERSEDED, "detail": "another goal took its place"}
-        elif cause in _NEW_GOAL:
-            return JournalRow(state=target, **changes)
-        if cause is Cause.READY:
-            changes = {"refusal": None, "detail": ""}
-        if target is not row.state:
-            changes |= {"mark": 0, "resumed_mark": 0, "resumes": 0}
-        if target is State.FAILED:
-            changes["attempts"] = row.attempts + 1
-        return msgspec.structs.replace(row, state=target, **changes)
-
-    def _told(self, before: State, target: State, row: JournalRow) -> Event | None:
-        """What the hub must hear of this step, once."""
-        if target is State.FAILED:
-            if before is State.ROLLING_BACK:
-                return event("rolled_back", self.slot, row, self._ports.stamp())
-            if row.attempts > 1 and row.refusal == self.row.refusal:
-                return None
-            return event("refused", self.slot, row, self._ports.stamp())
-        if target is before or target not in _TOLD:
-            return None
-        return event("update", self.slot, row, self._ports.stamp())
 
     def _persist(self, row: JournalRow) -> None:
         self._ports.database.put_journal(self.slot, row)
@@ -277,7 +249,7 @@ class SlotRunner:
     def _fetch(self, now: float) -> None:
         """Nothing is fetched that the release keys did not sign; metadata may still be coming."""
         goal = self._goal()
-        if self._ports.verdict(goal) is None:
+        if self._verdict() is None:
             self._unsigned_until = _NEVER
             self._mark_at = now + MARK_SECONDS
             self._ports.delivery.begin(self.slot, goal, now)
@@ -285,7 +257,7 @@ class SlotRunner:
             self._unsigned_until = now + self._ports.metadata_wait_seconds
 
     def _unsigned(self, now: float) -> None:
-        verdict = self._ports.verdict(self._goal())
+        verdict = self._verdict()
         if verdict is None:
             self._fetch(now)
         else:
@@ -300,7 +272,7 @@ class SlotRunner:
             self._advance(Cause.PERMITTED, now)
 
     def _start(self, now: float) -> None:
-        verdict = self._ports.verdict(self._goal()) if self.state is State.STARTING else None
+        verdict = self._verdict() if self.state is State.STARTING else None
         if verdict is not None:
             refusal, detail = verdict
             self.fault(refusal, detail, now)
@@ -388,16 +360,26 @@ class SlotRunner:
         self.take(self.workers.restore(now), now)
         self.take(self.workers.try_candidate(self._goal()), now)
 
-    def _champion_died(self, note: w.ChampionDied) -> None:
-        row = JournalRow(
-            state=self.row.state,
-            goal=note.goal,
-            generation=self.row.generation,
-            refusal=note.refusal,
-            detail=note.detail[:EVENT_DETAIL_CHARS_MAX],
-        )
-        self._ports.report(event("worker_died", self.slot, row, self._ports.stamp()))
+    def _champion_died(self, note: w.ChampionDied, now: float) -> None:
+        if note.failures.bit_count() == 1:  # The 1st, 2nd, 4th, … in a row are told.
+            row = JournalRow(
+                state=self.row.state,
+                goal=note.goal,
+                generation=self.row.generation,
+                refusal=note.refusal,
+                detail=note.detail[:EVENT_DETAIL_CHARS_MAX],
+            )
+            self._ports.report(event("worker_died", self.slot, row, self._ports.stamp()))
         self._ports.changed()
+        if note.refusal is Refusal.FILE_MISMATCH and self.state in _AT_REST:
+            # The bundle has rotted on the disk: what was committed is fetched anew.
+            self._ports.install.store.discard(note.goal.manifest)
+            self._advance(Cause.GOAL, now, goal=note.goal, generation=self.row.generation)
+
+    def _verdict(self) -> tuple[Refusal, str] | None:
+        """Why the goal in hand may not be installed; what is committed may be repaired."""
+        goal = self._goal()
+        return None if self.has_committed(goal) else self._ports.verdict(goal)
 
     def _schedule_retry(self, now: float) -> None:
         if self.row.refusal not in PASSING:

@@ -12,6 +12,8 @@ from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
 
 RESTARTS_DOUBLED_MAX = 16
+STEADY_SECONDS = 60.0
+"""A champion that served this long before it died is started again after the shortest pause."""
 
 
 class Worker(Protocol):
@@ -63,6 +65,8 @@ class ChampionDied:
     goal: Goal
     refusal: Refusal
     detail: str
+    failures: int
+    """In a row, this one included."""
 
 
 Note = Ready | Failed | Crashed | ChampionServes | ChampionDied
@@ -86,6 +90,7 @@ class Running:
     worker: Worker
     ready: bool = False
     accepting: bool = False
+    ready_at: float = float("inf")
     runtime: str = ""
     counts: Counts = Counts()
 
@@ -215,12 +220,14 @@ class SlotWorkers:
 
     # Events of the processes
 
-    def on_ready(self, worker_id: str, runtime: str) -> list[Note]:
+    def on_ready(self, worker_id: str, runtime: str, now: float) -> list[Note]:
         if self.candidate is not None and self.candidate.id == worker_id:
             self.candidate.ready, self.candidate.runtime = True, runtime
+            self.candidate.ready_at = now
             return [Ready()]
         if self.champion is not None and self.champion.id == worker_id:
             self.champion.ready, self.champion.runtime = True, runtime
+            self.champion.ready_at = now
             if self.candidate is None or not self.candidate.accepting:
                 self._accept(self.champion)
             return [ChampionServes()]
@@ -230,8 +237,6 @@ class SlotWorkers:
         for running in (self.champion, self.candidate):
             if running is not None and running.id == worker_id:
                 running.counts = counts
-                if running is self.champion and counts.inferences:
-                    self._failures = 0
 
     def on_end(self, worker_id: str, refusal: Refusal, detail: str, now: float) -> list[Note]:
         """A worker failed to start, or exited."""
@@ -241,7 +246,10 @@ class SlotWorkers:
             was_ready, self.candidate = self.candidate.ready, None
             return [Crashed(detail) if was_ready else Failed(refusal, detail)]
         if self.champion is not None and self.champion.id == worker_id:
-            goal, self.champion = self.champion.goal, None
+            goal, lived = self.champion.goal, now - self.champion.ready_at
+            self.champion = None
+            if lived >= STEADY_SECONDS:
+                self._failures = 0
             return self._champion_gone(goal, refusal, detail, now)
         return []
 
@@ -250,7 +258,7 @@ class SlotWorkers:
         pause = min(most, least * 2 ** min(self._failures, RESTARTS_DOUBLED_MAX))
         self._failures += 1
         self._restart_at = now + pause * self._rng.uniform(0.75, 1.25)
-        return [ChampionDied(goal, refusal, detail)]
+        return [ChampionDied(goal, refusal, detail, self._failures)]
 
     def _accept(self, running: Running) -> None:
         if not running.accepting:

@@ -1,0 +1,40 @@
+"""The next row of the journal, and what of it the hub must hear. Pure."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from muster_agent.state import JournalRow
+from muster_agent.update.table import Cause, State
+from muster_protocol.errors import Refusal
+
+_NEW_GOAL = frozenset({Cause.GOAL, Cause.SATISFIED, Cause.WITHDRAWN})
+_TOLD = frozenset({State.PROBATION, State.COMMITTED, State.ROLLING_BACK})
+
+
+def next_row(row: JournalRow, target: State, cause: Cause, changes: dict[str, Any]) -> JournalRow:
+    """``row`` moved to ``target``; ``changes`` are what the cause brought along."""
+    if cause in _NEW_GOAL and target is not State.ROLLING_BACK:
+        return JournalRow(state=target, **changes)
+    if cause in _NEW_GOAL:
+        # The new goal waits until the champion serves again.
+        changes = {"refusal": Refusal.SUPERSEDED, "detail": "another goal took its place"}
+    elif cause is Cause.READY:
+        changes = {"refusal": None, "detail": ""}
+    if target != row.state:
+        changes = {"mark": 0, "resumed_mark": 0, "resumes": 0} | changes
+    if target is State.FAILED:
+        changes = {"attempts": row.attempts + 1} | changes
+    return msgspec.structs.replace(row, state=target, **changes)
+
+
+def told_as(
+    before: State, target: State, old: JournalRow, new: JournalRow
+) -> Literal["update", "refused", "rolled_back"] | None:
+    """The kind of event this step is, told once; None when the report is enough."""
+    if target is State.FAILED:
+        if before is State.ROLLING_BACK:
+            return "rolled_back"
+        again = new.attempts > 1 and new.refusal == old.refusal
+        return None if again else "refused"
+    return "update" if target is not before and target in _TOLD else None
