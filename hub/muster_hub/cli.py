@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -203,10 +204,10 @@ def audit_verify(*, data: Data = DEFAULT_DATA) -> None:
     print(f"{count} rows, unbroken. Latest: {latest}")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: a known error ends in one line and exit code 1."""
     try:
-        app()
+        app(arguments)
     except (MusterError, OSError) as error:
         message = " ".join(str(error).split())
         print(f"muster-hub: {message}", file=sys.stderr)

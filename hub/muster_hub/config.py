@@ -1,5 +1,6 @@
 """The hub's settings: ``<data>/hub.toml``, every key optional, unknown keys refused."""
 
+import tomllib
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -13,7 +14,6 @@ from muster_protocol import limits
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 FILE = "hub.toml"
-_UNSET = Path()
 
 
 class Http(Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,7 +53,7 @@ class Check(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    data: Path = _UNSET
+    data: Path = Path()
     """Set by ``load``; not a key of the file."""
     names: Annotated[tuple[str, ...], Meta(min_length=1, max_length=32)] = (
         "localhost",
@@ -113,12 +113,13 @@ def load(data: Path) -> HubConfig:
             f"{path} is missing: run `muster-hub init --data {data}` first, "
             "or name the hub's directory with --data"
         ) from None
+    settings: dict[str, object] = {}
     try:
-        config = msgspec.toml.decode(text, type=HubConfig)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-    if config.data != _UNSET:
-        raise ConfigError(f"{path}: 'data' is where the file lies, not a setting")
+        settings = tomllib.loads(text.decode())
+        config = msgspec.convert(settings, HubConfig)
+    except (msgspec.ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        says = "'data' is where the file lies, not a setting" if "data" in settings else error
+        raise ConfigError(f"{path}: {says}") from None
     return msgspec.structs.replace(config, data=data.resolve())
 
 
