@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_protocol.baseline import EDGES, SHARE_ONE, Baseline
+from muster_protocol.baseline import EDGES, SHARE_ONE, TAIL, Baseline
 from muster_protocol.binning import Counts, FeatureCounts
 from muster_protocol.distributions import chi_square_tail
 
 Doubles = NDArray[np.float64]
 SMOOTHING = 0.5
+TAIL_SHARE_MAX = 4 * TAIL
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,10 @@ def pooled_live(baseline: Baseline) -> NDArray[np.bool_]:
 
 
 def _with_tails(baseline: Baseline) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Numeric features whose outermost bins in range are tails, not a value of its own weight."""
     numeric = baseline.extractor.numeric
-    return numeric[baseline.live[numeric, 1]], numeric[baseline.live[numeric, EDGES - 1]]
+    tail = baseline.live & (baseline.shares <= TAIL_SHARE_MAX * SHARE_ONE)
+    return numeric[tail[numeric, 1]], numeric[tail[numeric, EDGES - 1]]
 
 
 def psi(counts: Counts | Doubles, reference: Doubles, live: NDArray[np.bool_]) -> Doubles:
