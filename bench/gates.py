@@ -5,7 +5,7 @@
 Compares the gate of ``muster_hub.domain.gates`` with two that are common: stopping when the
 canary's cumulative error rate passes twice its own past, and a two-proportion z-test on inferences
 at every window. Fleets after the first are tried with the middle size only. Writes
-``bench/results/gates.json``. Each run has its own seed, drawn afresh unless
+``bench/results/gates.json`` and its table in ``bench/README.md``. Seeds are drawn afresh unless
 ``--seed`` is given; the seed is written down.
 """
 
@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from bench import gates_report
 from bench.gates_fleet import FLEETS, FleetShape, Floats, History, simulate
 from scipy import special
 
 from muster_hub.domain.gates import ERRORS, Evidence, Gate, Rates, judge
 from muster_hub.domain.gates_stats import Arm
 
-RESULTS = Path(__file__).parent / "results" / "gates.json"
 WINDOW_HOURS = 0.25
 GATE = Gate(metrics=(ERRORS,), looks=FleetShape().looks)
 THRESHOLD_RATIO = 2.0
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--canaries", default="5,20,50")
     parser.add_argument("--fleets", default=",".join(FLEETS))
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=gates_report.RESULTS)
     options = parser.parse_args()
     seed = secrets.randbits(63) if options.seed is None else options.seed
     sizes = [int(size) for size in options.canaries.split(",")]
@@ -210,6 +210,8 @@ def main() -> None:
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if options.out == gates_report.RESULTS:
+        gates_report.main()
 
 
 if __name__ == "__main__":
