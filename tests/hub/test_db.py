@@ -161,8 +161,8 @@ def test_the_database_refuses_what_must_not_be(store):
 
 
 def test_a_failed_transaction_leaves_nothing(store):
-    twice = [Device(id="cam-1", created=1), Device(id="cam-1", created=2)]
-    assert refuses(store, *twice)
+    good, bad = Device(id="cam-1", created=1), EventRow(device="cam-2", kind="x", received=1)
+    assert refuses(store, good, bad)
     with store.read() as session:
         assert session.get(Device, "cam-1") is None
 

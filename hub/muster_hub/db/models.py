@@ -244,6 +244,8 @@ class SummaryWindow(Table, table=True):
     seconds: float = 0.0
     n: int = Field(default=0, sa_type=BigInteger)
     errors: int = Field(default=0, sa_type=BigInteger)
+    labels_right: int = Field(default=0, sa_type=BigInteger)
+    labels_wrong: int = Field(default=0, sa_type=BigInteger)
     received: float
     payload: bytes
     fault: str = ""

@@ -220,6 +220,8 @@ def upgrade() -> None:
         sa.Column("seconds", sa.Float(), nullable=False),
         sa.Column("n", sa.BigInteger(), nullable=False),
         sa.Column("errors", sa.BigInteger(), nullable=False),
+        sa.Column("labels_right", sa.BigInteger(), nullable=False),
+        sa.Column("labels_wrong", sa.BigInteger(), nullable=False),
         sa.Column("received", sa.Float(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.Column("fault", sa.String(), nullable=False),
