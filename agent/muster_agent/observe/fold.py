@@ -79,6 +79,8 @@ class Fold:
         """Remember the ids of rows counted before a restart, without counting them again."""
         good = rows[_good(rows)]
         self._remember(good, self._tensors(good))
+        for identifier, _ in self.layout.labels(rows):
+            self._memory.take(identifier)
 
     def add_cpu(self, seconds: float) -> None:
         """CPU time the worker has used since it was last told."""

@@ -221,8 +221,8 @@ def test_put_joins_an_open_transaction() -> None:
     assert outbox.stats().rows == 0
     outbox.put_summary(window(0, 10))
     assert outbox.stats().rows == 1
+    connection.execute("BEGIN")
     with pytest.raises(AssertionError):
-        connection.execute("BEGIN")
         outbox.next(0.0, stamp(0))
 
 
