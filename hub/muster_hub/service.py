@@ -149,10 +149,12 @@ def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
     signals = _Signals()
     with _only_one(config.data), signals.handled(), _listen(config) as listener:
         hub = Hub.open(config, clock=time.time)
+        started = False
         try:
             fleet = Fleet(hub)
             with fleet.running():
                 hub.start()
+                started = True
                 certificate, key = hub.server_certificate()
                 server = _Server(
                     uvicorn.Config(
@@ -171,7 +173,10 @@ def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
                 signals.serving = True
                 server.run(sockets=[listener])
         finally:
-            hub.stop()
+            if started:
+                hub.stop()
+            else:
+                hub.store.close()
     return 0
 
 
