@@ -77,7 +77,10 @@ class ProcessLauncher:
             fallback=fallback if fallback in names else None,
             previous_ring=None,
         )
-        self._telemetry.begin(worker_id, slot, goal, self._now())
+        try:
+            self._telemetry.begin(worker_id, slot, goal, self._now())
+        except (MusterError, ValueError) as error:
+            raise LaunchRefused(Refusal.MALFORMED, f"can't observe the model: {error}") from None
         return worker_id, WorkerProcess(spec, self._deliver)
 
     def close(self) -> None:

@@ -113,9 +113,7 @@ class Supervisor:
         """Do what has become due."""
         if now < self._quiet_until:
             return
-        before = self.trouble
-        self._guarded(lambda: self._tick(now))
-        if self.trouble and self.trouble != before:
+        if not self._guarded(lambda: self._tick(now)):
             self._quiet_until = now + TROUBLE_SECONDS * self._ports.rng.uniform(0.75, 1.25)
 
     def deadline(self, now: float) -> float:
@@ -383,15 +381,17 @@ class Supervisor:
             self.runners[slot] = SlotRunner(slot, self._update_ports, workers)
         return self.runners[slot]
 
-    def _guarded(self, act: Callable[[], None]) -> None:
+    def _guarded(self, act: Callable[[], None]) -> bool:
+        """True when all of it could be done."""
         try:
             act()
         except (sqlite3.Error, OSError, MusterError) as error:
             # The journal says what was not done; a later tick or the next start does it.
             self.trouble = f"{type(error).__name__}: {error}"
             log.exception("could not act on an event")
-        else:
-            self.trouble = self._ports.state.trouble
+            return False
+        self.trouble = self._ports.state.trouble
+        return True
 
 
 def _counts(counters: worker.Counters) -> Counts:

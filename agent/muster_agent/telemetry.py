@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from muster_agent.state import State
 from muster_protocol.directive import Goal
+from muster_protocol.errors import MusterError
 from muster_protocol.messages import Stamp
 
 FOLD_SECONDS = 1.0
@@ -146,11 +147,11 @@ class Telemetry:
         for worker_id, row in saved.items():
             try:
                 self._follow(worker_id, msgspec.msgpack.decode(row, type=Recording), now)
-            except (OSError, ValueError, RuntimeError) as error:
+                self.end(worker_id)
+            except (OSError, ValueError, MusterError) as error:
                 faults.append(f"{self.ring_path(worker_id)}: {error}: its open window is lost")
+                self._open.pop(worker_id, None)
                 self._state.drop_recording(worker_id)
-                continue
-            self.end(worker_id)
         if self._rings.is_dir():
             for path in self._rings.iterdir():
                 path.unlink()

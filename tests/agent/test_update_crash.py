@@ -7,7 +7,7 @@ import pytest
 from muster_protocol.errors import Refusal
 from muster_protocol.limits import JOURNAL_RESUMES_MAX
 from muster_protocol.manifest import Probation
-from support.agent_world import SLOT, Device, Fuse, PowerCut, World
+from support.agent_world import SLOT, Device, FullDisk, Fuse, PowerCut, World
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +131,23 @@ def test_a_candidate_that_takes_the_whole_device_down_is_given_up(plant, tmp_pat
     assert (device.step, device.refusal) == ("failed", Refusal.RESUME_LIMIT)
     assert device.serving == ["1"]
     device.cut()
+
+
+def test_a_database_that_is_full_for_a_while_at_any_step_only_delays_an_update(plant, tmp_path):
+    world, template, _ = plant
+    world.direct(world.release("6", size=1000))
+    whole = reboot(world, template, tmp_path / "whole")
+    fuse = Fuse()
+    whole.boot(fuse)
+    whole.run(60)
+    assert (whole.step, whole.serving) == ("committed", ["6"])
+    whole.cut()
+    for step in range(1, fuse.steps + 1):
+        device = reboot(world, template, tmp_path / str(step))
+        device.boot(FullDisk(step))
+        for _ in range(180):
+            device.run(1)
+            assert len(device.serving) <= 1, step
+        assert (device.step, device.serving) == ("committed", ["6"]), step
+        device.cut()
+        shutil.rmtree(device.directory)

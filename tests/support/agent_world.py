@@ -7,6 +7,7 @@ every run with the same seed is the same. ``Fuse`` cuts the power at the n-th st
 import contextlib
 import hashlib
 import random
+import sqlite3
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,26 @@ class Fuse:
         if self.steps == self.at:
             raise PowerCut
 
+    def write(self) -> None:
+        """The step before a transaction."""
+        self.burn()
+
+
+class FullDisk(Fuse):
+    """The database takes nothing from the n-th step on, for so many steps."""
+
+    def __init__(self, at: int, steps: int = 3) -> None:
+        super().__init__(at)
+        self.until = at + steps
+
+    def burn(self) -> None:
+        self.steps += 1
+
+    def write(self) -> None:
+        self.steps += 1
+        if self.at is not None and self.at <= self.steps < self.until:
+            raise sqlite3.OperationalError("database or disk is full")
+
 
 class WorldClock:
     def __init__(self) -> None:
@@ -83,7 +104,7 @@ class FusedState(State):
         if self.connection.in_transaction:
             yield
             return
-        self.fuse.burn()
+        self.fuse.write()
         with super().transaction():
             yield
         self.fuse.burn()

@@ -4,7 +4,9 @@ Whatever raises while persisting leaves the old state in force, in memory as on 
 raises or dies while acting is taken up again from the journal by ``resume``.
 """
 
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -54,6 +56,8 @@ class SlotRunner:
         self._unsigned_until = _NEVER
         self._retry_at = _NEVER
         self._mark_at = _NEVER
+        self._undone: Act | None = None
+        """An act that a full or failing disk cut short."""
         self._assembly: Bundle | None = None
         self._trial: Trial | None = None
         self._acts = {
@@ -74,7 +78,7 @@ class SlotRunner:
 
     def deadline(self) -> float:
         """When ``tick`` should be called next."""
-        assembly = 0.0 if self._assembly is not None else _NEVER
+        assembly = _NEVER if self._assembly is None and self._undone is None else 0.0
         trial = self._trial.deadline() if self._trial is not None else _NEVER
         timers = (self._retry_at, self._mark_at, self._unsigned_until)
         return min(assembly, trial, *timers, self.workers.deadline())
@@ -101,7 +105,7 @@ class SlotRunner:
         self._persist(msgspec.structs.replace(row, **changes))
         if self.state is State.FAILED:
             self._schedule_retry(now)
-        self._acts[ON_RESUME[self.state]](now)
+        self._do(ON_RESUME[self.state], now)
 
     def want(self, goal: Goal | None, generation: int, now: float) -> None:
         """The directive's goal for this slot; None when it doesn't name the slot any more."""
@@ -164,6 +168,9 @@ class SlotRunner:
             self._advance(Cause.RETRY, now)
 
     def tick(self, now: float) -> None:
+        """Do what is due."""
+        if self._undone is not None:
+            self._do(self._undone, now)
         if now >= self._retry_at:
             self.retry(now)
         if now >= self._unsigned_until:
@@ -213,7 +220,7 @@ class SlotRunner:
         if cause is Cause.PASSED and row.goal is not None:
             pointer = Pointer(row.goal, msgspec.msgpack.encode(self._ports.stamp()))
         kind = told_as(before, target, self.row, row)
-        with self._ports.database.transaction():
+        with self._taken_up_again(), self._ports.database.transaction():
             if pointer is not None and pointer is not self.pointer:
                 self._ports.database.put_pointer(self.slot, pointer)
             if kind is not None:
@@ -224,7 +231,23 @@ class SlotRunner:
         if target is State.FAILED:
             self._schedule_retry(now)
         self._ports.changed()
-        self._acts[ON_ENTRY[target]](now)
+        self._do(ON_ENTRY[target], now)
+
+    @contextmanager
+    def _taken_up_again(self) -> Iterator[None]:
+        """When a step can't be written, what led to it is done once more at a later tick."""
+        try:
+            yield
+        except sqlite3.Error:
+            if self.state is not State.PROBATION or self.workers.candidate is None:
+                self._undone = ON_RESUME[self.state]
+            self._ports.settled()
+            raise
+
+    def _do(self, act: Act, now: float) -> None:
+        self._undone = act
+        self._acts[act](now)
+        self._undone = None
 
     def _persist(self, row: JournalRow) -> None:
         self._ports.database.put_journal(self.slot, row)

@@ -1,0 +1,118 @@
+"""The HTTPS source: every request is answered once, by bytes or by a reason."""
+
+import http.server
+import queue
+import ssl
+import threading
+import time
+
+import pytest
+
+from muster_agent.http_source import REQUESTS_MAX, HttpSource
+from muster_agent.trusted_time import Instant
+from muster_protocol.directive import Source
+from muster_protocol.limits import MANIFEST_BYTES_MAX
+from support.pki import Authority
+
+CHUNK = b"chunk" * 100
+NOW = int(time.time())
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        name = self.path.rpartition("/")[2]
+        if self.headers["Authorization"] != "Bearer secret":
+            return self.answer(401, b"")
+        if name == "huge":
+            return self.answer(200, bytes(MANIFEST_BYTES_MAX + 1))
+        if name == "closing":
+            self.close_connection = True
+        if name == "absent":
+            return self.answer(404, b"nothing here")
+        return self.answer(200, CHUNK)
+
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    """An HTTPS server of the hub's CA; yields (authority, url)."""
+    authority = Authority(tmp_path)
+    pair = authority.issue("hub", hosts=("127.0.0.1",))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(str(pair.cert), str(pair.key))
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.daemon_threads = True
+    made.socket = context.wrap_socket(made.socket, server_side=True)
+    thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+    thread.start()
+    yield authority, f"https://127.0.0.1:{made.server_address[1]}/api/v1/chunks"
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+@pytest.fixture
+def source(server):
+    answers = queue.Queue()
+    made = HttpSource(server[0].cert, answers.put, lambda: Instant(NOW, "synchronised"))
+    made.start()
+    made.answers = answers
+    yield made
+    made.stop()
+
+
+def ask(source, url, name, token="secret"):
+    source.get(0, Source(url, token), name)
+    return source.answers.get(timeout=20)
+
+
+def test_a_chunk_comes_with_the_devices_token_and_again_over_the_kept_connection(server, source):
+    for name in ("a", "b", "closing", "c"):
+        answer = ask(source, server[1], name)
+        assert (answer.digest, answer.data) == (name, CHUNK)
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "says"),
+    [("absent", "secret", "404"), ("a", "wrong", "401"), ("huge", "secret", "more than")],
+)
+def test_a_refusal_is_an_answer_with_its_reason(server, source, name, token, says):
+    answer = ask(source, server[1], name, token)
+    assert answer.data is None
+    assert says in answer.detail
+
+
+def test_a_server_of_another_ca_gets_no_token(server, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    answers = queue.Queue()
+    stranger = HttpSource(Authority(other).cert, answers.put, lambda: Instant(NOW, "synchronised"))
+    stranger.start()
+    stranger.get(0, Source(server[1], "secret"), "a")
+    answer = answers.get(timeout=20)
+    stranger.stop()
+    assert answer.data is None
+    assert "certificate" in answer.detail.lower()
+
+
+def test_a_server_that_is_not_there_is_a_reason_and_the_next_request_works(server, source):
+    assert ask(source, "https://127.0.0.1:1/x", "a").data is None
+    assert ask(source, server[1], "a").data == CHUNK
+
+
+def test_too_many_requests_are_refused_at_once_not_queued(tmp_path):
+    answers = queue.Queue()
+    idle = HttpSource(tmp_path / "ca", answers.put, lambda: Instant(NOW, "synchronised"))
+    for number in range(REQUESTS_MAX + 1):
+        idle.get(0, Source("https://hub.test"), str(number))
+    assert answers.get_nowait().digest == str(REQUESTS_MAX)

@@ -1,0 +1,191 @@
+"""From rings to the outbox: each recorded row is counted exactly once, whatever dies when."""
+
+import random
+
+import numpy as np
+import pytest
+
+from muster_agent.clock import stamp
+from muster_agent.observe.outbox import Outbox
+from muster_agent.observing import Folds
+from muster_agent.state import open_state
+from muster_agent.store import Store
+from muster_agent.telemetry import Telemetry
+from muster_agent.worker.ring import Ring, RingLayout
+from muster_agent.worker.rows import ErrorKind, Quality, RowKind
+from muster_protocol import summary_wire
+from muster_protocol.directive import Goal
+from muster_protocol.messages import Ack
+from support.agent_world import Fuse, FusedState, PowerCut, WorldClock
+from support.models import write_bundle
+
+WORKER = "main-1-1"
+PAYLOAD = np.ones(7, np.float32).tobytes()
+
+
+class Recorder:
+    """A device's disk with one installed bundle, and a worker's hand on its ring."""
+
+    def __init__(self, directory, capacity=2000):
+        self.directory = directory
+        self.clock = WorldClock()
+        self.capacity = capacity
+        part = directory / "bundle"
+        part.mkdir()
+        self.listing, digest = write_bundle(part)
+        bundles = directory / "store" / "bundles"
+        bundles.mkdir(parents=True)
+        part.rename(bundles / digest)
+        size = (bundles / digest / "manifest.json").stat().st_size
+        self.goal = Goal("dense", "1", digest, size)
+        (directory / "rings").mkdir()
+        self.written = 0
+        self.counted = 0
+        self.windows = 0
+
+    def boot(self, fuse=None):
+        opened = open_state(self.directory, {})
+        self.state = FusedState(opened.connection)
+        self.state.fuse = fuse or Fuse()
+        self.outbox = Outbox(self.state.connection)
+        self.telemetry = Telemetry(
+            self.directory / "rings", state=self.state,
+            folds=Folds(Store(self.directory / "store")), put=self.outbox.put_summary,
+            stamp=lambda: stamp(self.clock), rng=random.Random(1), window_seconds=10.0,
+            now=self.clock.seconds,
+        )  # fmt: skip
+        self.faults = self.telemetry.recover(self.clock.seconds)
+
+    def begin(self):
+        layout = RingLayout.of(self.listing, self.goal.manifest)
+        self.ring = Ring.create(self.telemetry.ring_path(WORKER), layout, self.capacity)
+        self.telemetry.begin(WORKER, "main", self.goal, self.clock.seconds)
+
+    def record(self, count):
+        for _ in range(count):
+            self.ring.append(0, 100, RowKind.INFERENCE, ErrorKind.NONE, Quality.GOOD, b"", PAYLOAD)
+        self.written += count
+
+    def run(self, seconds):
+        end = self.clock.seconds + seconds
+        while self.clock.seconds < end:
+            self.clock.seconds = min(max(self.telemetry.deadline(), self.clock.seconds), end)
+            self.telemetry.tick(self.clock.seconds)
+
+    def cut(self):
+        self.telemetry.close()
+        self.state.close()
+
+    def collect(self):
+        """Count what the outbox holds, as the hub would, and acknowledge it."""
+        while (due := self.outbox.next(self.clock.seconds, stamp(self.clock))) is not None:
+            stream, batch = due
+            for row in batch.rows:
+                window = summary_wire.decode(row.payload, None)
+                self.counted += window.counts.inferences
+                self.windows += 1
+                self.overruns = window.counts.overruns
+            self.outbox.acknowledge(Ack(1, stream, batch.epoch, batch.rows[-1].sequence))
+        return self.counted
+
+
+def test_what_is_recorded_arrives_window_by_window(tmp_path):
+    one = Recorder(tmp_path)
+    one.boot()
+    one.begin()
+    for _ in range(5):
+        one.record(100)
+        one.run(10)
+    one.telemetry.end(WORKER)
+    assert one.collect() == 500
+    assert 4 <= one.windows <= 7
+    assert list((tmp_path / "rings").iterdir()) == []
+    one.cut()
+
+
+def test_windows_in_which_nothing_happened_take_no_room(tmp_path):
+    one = Recorder(tmp_path)
+    one.boot()
+    one.begin()
+    one.run(100)
+    assert one.collect() == 0
+    assert one.windows == 0
+    one.cut()
+
+
+def test_rows_a_dead_agent_never_read_are_counted_by_the_next(tmp_path):
+    one = Recorder(tmp_path)
+    one.boot()
+    one.begin()
+    one.record(30)
+    one.cut()
+    one.record(12)  # The worker lives a moment longer.
+    one.boot()
+    assert one.faults == []
+    assert one.collect() == 42
+    assert list((tmp_path / "rings").iterdir()) == []
+    one.cut()
+
+
+def test_a_crash_at_any_commit_neither_loses_nor_doubles_a_row(tmp_path):
+    total = Fuse()
+    steps = None
+    step = 0
+    while steps is None or step < steps:
+        directory = tmp_path / str(step)
+        directory.mkdir()
+        one = Recorder(directory)
+        fuse = Fuse(step or None)
+        try:
+            one.boot(fuse)
+            one.begin()
+            for _ in range(4):
+                one.record(600)
+                one.run(7)
+            one.telemetry.end(WORKER)
+        except PowerCut:
+            one.cut()
+            one.boot()
+        else:
+            total = fuse
+        assert one.collect() == one.written, step
+        one.cut()
+        steps = total.steps
+        step += 1
+    assert steps > 10
+
+
+def test_a_slow_reader_is_told_how_much_it_lost(tmp_path):
+    one = Recorder(tmp_path, capacity=100)
+    one.boot()
+    one.begin()
+    one.record(250)
+    one.run(15)
+    counted = one.collect()
+    assert counted + one.overruns == 250
+    one.cut()
+
+
+def test_a_ring_that_cannot_be_read_is_named_and_does_not_stop_the_boot(tmp_path):
+    one = Recorder(tmp_path)
+    one.boot()
+    one.begin()
+    one.cut()
+    (tmp_path / "rings" / f"{WORKER}.ring").write_bytes(b"not a ring")
+    one.boot()
+    assert len(one.faults) == 1
+    assert "its open window is lost" in one.faults[0]
+    assert one.state.recordings() == {}
+    one.cut()
+
+
+@pytest.mark.parametrize("seconds", [1.0, 60.0])
+def test_a_new_window_length_takes_effect_within_the_shorter_of_the_two(tmp_path, seconds):
+    one = Recorder(tmp_path)
+    one.boot()
+    one.begin()
+    one.record(1)
+    one.telemetry.set_window(seconds, one.clock.seconds)
+    one.run(min(seconds, 10.0) + 1.0)
+    assert one.collect() == 1
+    one.cut()
