@@ -172,8 +172,10 @@ class Stage:
         self._stack.callback(child.stop)
 
     def _alive(self) -> None:
+        """Whether all is well while something is waited for."""
         for child in self._children:
             child.check()
+        self.no_failed_request("so far")
 
     def _healthy(self) -> Any:
         with contextlib.suppress(MusterError):
