@@ -33,8 +33,6 @@ PORT_WAIT_SECONDS = 3.0
 """A hub that was just killed needs a moment before its port is free."""
 BACKLOG = 2048
 
-_log = logging.getLogger(__name__)
-
 
 class Fleet:
     """Everything of the hub that speaks with devices, wired around an opened ``Hub``."""
@@ -146,6 +144,9 @@ def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
     Raises HubError or BrokerError, having changed nothing, when it can't run: another hub on the
     same directory, a port that is taken, a broker that is missing.
     """
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     signals = _Signals()
     with _only_one(config.data), signals.handled(), _listen(config) as listener:
         hub = Hub.open(config, clock=time.time)

@@ -305,3 +305,10 @@ def test_an_alert_can_be_acknowledged_and_resolved_by_hand(plant: Plant):
     assert alerts(plant) == {"silent/d2": "resolved"}
     with plant.store.write() as session, pytest.raises(Conflict, match="resolved already"):
         commands.acknowledge_alert(session, 1, by="ann", now=plant.now)
+
+
+def test_the_catalogue_goes_on_from_the_highest_version_any_device_trusts(plant: Plant):
+    for device, version in (("d1", 7), ("d2", 9)):
+        plant.change(device, report={"trust": {"versions": {"timestamp": version, "root": 1}}})
+    plant.tick(100)
+    assert plant.catalogue.reported == {"timestamp": 9, "root": 1}

@@ -1,5 +1,6 @@
 """An engine on a real database with a clock set by hand, and devices that report to it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ class FixedCatalogue:
 
     director_epoch = 1
 
+    def __init__(self) -> None:
+        self.reported: dict[str, int] = {}
+
+    def continue_from(self, reported: Mapping[str, int], now: float) -> bool:
+        self.reported = dict(reported)
+        return False
+
     def refresh(self, now: float) -> bool:
         return False
 
@@ -38,9 +46,10 @@ class Plant:
         self.now = 1_000_000.0
         self.store = open_store(directory, *devices)
         self.blobs = Blobs(directory / "blobs")
+        self.catalogue = FixedCatalogue()
         self.engine = Engine(
             self.store,
-            FixedCatalogue(),
+            self.catalogue,
             signing or Directives(CryptoSigner.generate_ed25519()),
             Bundles(self.store, self.blobs),
             DirectiveSettings(

@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from sqlmodel import col, delete
@@ -14,6 +14,7 @@ from muster_hub.db.store import Store
 from muster_hub.engine import alert_step, directive_step, drift_step, load, rollout_step
 from muster_hub.engine.bundles import Bundles
 from muster_hub.engine.directive_step import DirectiveSettings, Signing
+from muster_hub.engine.load import Known
 
 TICK_SECONDS = 1.0
 REVIEW_SECONDS = 30.0
@@ -30,6 +31,8 @@ class Catalogue(Protocol):
     def director_epoch(self) -> int: ...
 
     def refresh(self, now: float) -> bool: ...
+
+    def continue_from(self, reported: Mapping[str, int], now: float) -> bool: ...
 
 
 class Engine:
@@ -101,18 +104,19 @@ class Engine:
         with self._store.write() as session:
             drift_step.step(session, self.bundles, now)
             alert_step.step(session, known, now)
-        self._keep_house(now)
+        self._keep_house(known, now)
 
     def changed(self) -> None:
         """Someone committed a change of devices, assignments or rollouts. Never blocks."""
         self._dirty.set()
         self._wake.set()
 
-    def _keep_house(self, now: float) -> None:
+    def _keep_house(self, known: Mapping[str, Known], now: float) -> None:
         if 0 <= now - self._kept_house < HOUSEKEEPING_SECONDS:
             return
         self._kept_house = now
-        if self._catalogue.refresh(now):
+        ahead = self._catalogue.continue_from(_trusted_versions(known), now)
+        if self._catalogue.refresh(now) or ahead:
             self._on_published()
         with self._store.write() as session:
             session.exec(
@@ -130,3 +134,13 @@ class Engine:
                 self._stopping.wait(_random.uniform(1.0, 3.0))
             self._wake.wait(TICK_SECONDS * _random.uniform(0.8, 1.2))
             self._wake.clear()
+
+
+def _trusted_versions(known: Mapping[str, Known]) -> dict[str, int]:
+    """Role → the highest version of its metadata that any device trusts."""
+    highest: dict[str, int] = {}
+    for device in known.values():
+        trust = (device.report or {}).get("trust") or {}
+        for role, version in (trust.get("versions") or {}).items():
+            highest[role] = max(version, highest.get(role, 0))
+    return highest
