@@ -10,15 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_protocol.distributions import student_quantile
+from muster_protocol.distributions import student_quantiles
 
 Doubles = NDArray[np.float64]
 LAGS = 6
 """Windows an innovation looks back: the last one, and the mean of the five before it."""
 CLIP_SDS = 4.0
 """Dispersion's dependence on location is not extrapolated beyond this."""
-FREEDOM_GRID = tuple(1.25**power for power in range(-3, 32))
-"""Degrees of freedom are rounded down to these, so that few quantiles are ever computed."""
 RHO_MAX = 0.999
 
 
@@ -43,9 +41,7 @@ class Fit:
 
     def limits(self, alpha: float, rows: Doubles) -> Doubles:
         """How far from the prediction is too far, for windows of ``rows``."""
-        grid = np.array(FREEDOM_GRID)
-        quantiles = np.array([np.inf, *(student_quantile(alpha, freedom) for freedom in grid)])
-        chosen = quantiles[np.searchsorted(grid, self.freedom, side="right")]
+        chosen = student_quantiles(alpha, self.freedom)
         with np.errstate(divide="ignore", invalid="ignore"):
             # A window with fewer rows than usual may stray further by sampling alone.
             thinner = np.sqrt(np.maximum(self.rows / rows, 1.0))

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 Doubles = NDArray[np.float64]
 _TINY = 1e-300
 _STEPS_MAX = 500
+FREEDOM_RATIO = 1.25
+"""Between neighbours of the grid on which quantiles are tabulated, from ½ to about 1000."""
 
 
 def chi_square_tail(value: float, freedom: float) -> float:
@@ -27,7 +29,6 @@ def student_tail(value: float, freedom: float) -> float:
     return _beta_share(freedom / 2, 0.5, freedom / (freedom + value * value))
 
 
-@lru_cache(maxsize=4096)
 def student_quantile(alpha: float, freedom: float) -> float:
     """The value that |T| exceeds with probability ``alpha``; infinite below half a degree."""
     if freedom < 0.5:
@@ -44,6 +45,19 @@ def student_quantile(alpha: float, freedom: float) -> float:
         else:
             high = middle
     return high
+
+
+def student_quantiles(alpha: float, freedom: Doubles) -> Doubles:
+    """``student_quantile`` for many, degrees of freedom rounded down to a grid."""
+    grid, quantiles = _student_table(alpha)
+    return np.asarray(quantiles[np.searchsorted(grid, freedom, side="right")])
+
+
+@lru_cache(maxsize=64)
+def _student_table(alpha: float) -> tuple[Doubles, Doubles]:
+    grid = np.asarray(FREEDOM_RATIO ** np.arange(-3.0, 32.0), np.float64)
+    quantiles = [math.inf, *(student_quantile(alpha, freedom) for freedom in grid.tolist())]
+    return grid, np.array(quantiles)
 
 
 def bernstein(variance: Doubles, bound: Doubles, rows: Doubles, alpha: float) -> Doubles:

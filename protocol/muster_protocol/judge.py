@@ -6,11 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_protocol.calibration import transformed
-from muster_protocol.distributions import bernstein, student_quantile
+from muster_protocol.distributions import bernstein, student_quantiles
 from muster_protocol.monitor_state import Doubles, State, Status
 from muster_protocol.scores import Scores, Spread
-
-FREEDOM_MAX = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +45,10 @@ class Judge:
             worth = 1 / (1 / n + 1 / spread.rows)
         floor = bernstein(spread.variance, spread.bound, worth, self._alpha)
         deviation = x - spread.mean
-        limit = np.maximum(floor, self._dependent(state, spread, scale, n))
         calibrated = self._calibrated(state)
+        limit = floor
+        if not calibrated.all():
+            limit = np.maximum(floor, self._dependent(state, spread, scale, n))
         if state.calibration is not None and calibrated.any():
             level = state.calibration.levels[place]
             own = np.maximum(level.fit.limits(self._alpha, n), floor * self._steps(spread))
@@ -72,9 +72,7 @@ class Judge:
     def _dependent(self, state: State, spread: Spread, scale: int, n: Doubles) -> Doubles:
         """The limit where windows differ more than independent rows would make them; else 0."""
         inflation = state.independence.inflation(spread.variance)
-        freedom = np.clip(state.independence.windows - 1, 0.0, FREEDOM_MAX)
-        known = {value: student_quantile(self._alpha, value) for value in np.unique(freedom)}
-        quantiles = np.array([known[value] for value in freedom.tolist()])
+        quantiles = student_quantiles(self._alpha, state.independence.windows - 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             # Where rows depend on each other, merging may not make their mean any steadier.
             one_window = np.sqrt(spread.variance * inflation * scale / n)
