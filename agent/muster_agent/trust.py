@@ -193,6 +193,11 @@ _MEANINGS: tuple[tuple[type[Exception], Refusal, str], ...] = (
         "metadata longer than allowed (an endless data attack)",
     ),
     (
+        exceptions.SlowRetrievalError,
+        Refusal.METADATA_MISSING,
+        "metadata that drip in (a slow retrieval attack, or a bad link)",
+    ),
+    (
         exceptions.DownloadError,
         Refusal.METADATA_MISSING,
         "metadata that the broker did not hand out (withheld, or not published yet)",

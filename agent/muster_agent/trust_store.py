@@ -45,7 +45,8 @@ BEFORE_ALL_EXPIRY = 0
 
 _URL = "mirror:/"
 _SCRATCH_PREFIX = "muster-trust-"
-_FILE = re.compile(r"(?:root_history/[1-9][0-9]{0,8}\.root|[a-z0-9][a-z0-9._-]{0,79})\.json")
+_FILE = re.compile(r"(?:root_history/[1-9][0-9]{0,8}\.root|[A-Za-z0-9%._~-]{1,200})\.json")
+"""ngclient's names in a set: a role's name comes quoted, so none can leave the directory."""
 _CONFIG = UpdaterConfig(
     max_root_rotations=ROOTS_MAX,
     root_max_length=limits.TUF_METADATA_BYTES_MAX,
@@ -59,15 +60,19 @@ class TrustStoreError(MusterError):
     """The trust store itself can't be used: the factory root is missing or damaged."""
 
 
-class _MirrorFetcher(FetcherInterface):
-    """Hands ngclient the mirrored files; an absent one is its 404."""
+Source = Callable[[str], bytes | None]
+"""The bytes of a TUF file by its name; None when it does not exist."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self.files = files
+
+class _MirrorFetcher(FetcherInterface):
+    """Hands ngclient the files of a source; an absent one is its 404."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         name = url.removeprefix(_URL)
-        data = self.files.get(name)
+        data = self.source(name)
         if data is None:
             raise exceptions.DownloadHTTPError(f"{name} did not come", 404)
         return iter((data,))
@@ -110,6 +115,10 @@ class TrustStore:
         """Trusted time by this store's signed issue times and the system clock."""
         return trusted_now(reading, self._view.issued)
 
+    @property
+    def factory_root(self) -> bytes:
+        return self._factory_root
+
     def versions(self) -> dict[str, int]:
         """Versions of what is verified, by file stem; at least the root's."""
         return self._view.versions
@@ -126,23 +135,47 @@ class TrustStore:
         Raises TrustRefused; even then the store may have moved, so ask ``trusted`` and
         ``versions`` again. A model whose role is refused is named in ``Trusted.refused``.
         """
+        return self._refreshed(files.get, models, None, reading)
+
+    def locate(self, source: Source, path: str | None, reading: Reading) -> Trusted:
+        """Run one cycle over a repository that can be asked file by file, and look for ``path``
+        through any delegation; afterwards ``Trusted.find(path)`` answers. Raises TrustRefused.
+        """
+        return self._refreshed(source, frozenset(), path, reading)
+
+    def files(self) -> dict[str, bytes]:
+        """The files held, by ngclient's names for them: what to show to someone who asks."""
+        return self._newest_files()
+
+    def _refreshed(
+        self, source: Source, models: frozenset[str], path: str | None, reading: Reading
+    ) -> Trusted:
         root_before = self.versions()[Root.type]
-        refused = self._cycle(files, models, self.now(reading))
+        refused = self._cycle(source, models, path, self.now(reading))
         if refused is not None and self.versions()[Root.type] > root_before:
             # A new root resets the time floor: metadata under withdrawn keys no longer sets it.
-            refused = self._cycle(files, models, self.now(reading))
+            refused = self._cycle(source, models, path, self.now(reading))
         if refused is not None:
             raise refused
         return self._view
 
     def _cycle(
-        self, files: Mapping[str, bytes], models: frozenset[str], now: Instant
+        self, source: Source, models: frozenset[str], path: str | None, now: Instant
     ) -> TrustRefused | None:
         before = self._newest_files()
+        held = self._held(before)
+
+        def remote(name: str) -> bytes | None:
+            found = source(name)
+            return held.get(name) if found is None else found
+
         try:
-            remote = self._held(before) | dict(files)
             view, after, refused = self._run(
-                before, remote, models | _models_in(before), now.seconds
+                before,
+                remote,
+                models | _models_in(before),
+                now.seconds,
+                path,
             )
             kept = _bounded(after, models)
             if kept != before:
@@ -166,15 +199,16 @@ class TrustStore:
     def _read(self, files: Mapping[str, bytes]) -> Trusted:
         """Verify what is on disk, apart from time."""
         remote = {name: data for name, data in files.items() if name == "timestamp.json"}
-        view, _, _ = self._run(files, remote, _models_in(files), BEFORE_ALL_EXPIRY)
+        view, _, _ = self._run(files, remote.get, _models_in(files), BEFORE_ALL_EXPIRY)
         return view
 
     def _run(
         self,
         local: Mapping[str, bytes],
-        remote: Mapping[str, bytes],
+        remote: Source,
         models: frozenset[str],
         seconds: int,
+        wanted: str | None = None,
     ) -> tuple[Trusted, dict[str, bytes], TrustRefused | None]:
         """One run of ngclient: what it trusts, the files it leaves, and its objection."""
         fetcher = _MirrorFetcher(remote)
@@ -194,9 +228,11 @@ class TrustStore:
                     problem = _attempt(partial(updater.get_targetinfo, path))
                     if problem is not None:
                         refused_models[model] = problem
+            if refused is None and wanted is not None:
+                refused = _attempt(partial(updater.get_targetinfo, wanted))
             left = _pack(Path(scratch))
         # ngclient may look for a role again later: it must find nothing new then.
-        fetcher.files = {}
+        fetcher.source = lambda _: None
         roles: dict[str, Signed] = {}
         for stem in (
             "root",
@@ -235,6 +271,7 @@ class TrustStore:
         number = max(self._set_numbers(), default=0) + 1
         part = self._sets / f"{number}{PART_SUFFIX}"
         make_directory(part / "root_history")
+        files = {name: data for name, data in files.items() if name != SUMS}
         for name, data in files.items():
             write_durably(part / name, data)
         sums = {name: sha256_hex(data) for name, data in files.items()}
