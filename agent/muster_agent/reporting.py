@@ -1,4 +1,4 @@
-"""The device's report: what it is, what it runs as it sees it itself, and what it waits for."""
+"""What the device tells: its report, and the events that are not a step of one slot's update."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ import msgspec
 from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import State
 from muster_protocol import messages
+from muster_protocol.directive import Goal
+from muster_protocol.errors import Refusal
 from muster_protocol.limits import EVENT_DETAIL_CHARS_MAX
 from muster_protocol.messages import Facts, Ne107, Stamp
 
@@ -101,4 +103,29 @@ def _update(runner: SlotRunner, progress: tuple[int, int], waiting: str) -> mess
         waiting_for=waiting or runner.waiting_for,
         refusal=row.refusal if refused else None,
         detail=row.detail if refused else "",
+    )
+
+
+def healed(slot: str, goal: Goal, count: int, at: Stamp) -> messages.Event:
+    """``count`` chunks came altered from one source and right from another."""
+    return messages.Event(
+        kind="fetch_healed",
+        at=at,
+        slot=slot,
+        model=goal.model,
+        version=goal.version,
+        manifest=goal.manifest,
+        detail=f"{count} chunks came altered; a good copy came from another source",
+        values={"chunks": float(count)},
+    )
+
+
+def refused(refusal: Refusal, detail: str, generation: int, at: Stamp) -> messages.Event:
+    """A directive or metadata that were not taken; ``generation`` is 0 when none is known."""
+    return messages.Event(
+        kind="refused",
+        at=at,
+        generation=generation,
+        refusal=refusal,
+        detail=detail[:EVENT_DETAIL_CHARS_MAX],
     )

@@ -23,10 +23,10 @@ from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import State as Step
 from muster_agent.update.workers import Counts, SlotWorkers
 from muster_agent.worker import events as worker
-from muster_protocol import limits, messages, topics
+from muster_protocol import messages, topics
 from muster_protocol.directive import Goal
 from muster_protocol.errors import MusterError, ProtocolError, Refusal
-from muster_protocol.messages import Event, Stamp
+from muster_protocol.messages import Stamp
 
 log = logging.getLogger(__name__)
 REPORT_SOON_SECONDS = 0.2
@@ -324,30 +324,12 @@ class Supervisor:
             runner.fault(*refusal, now)
 
     def _healed(self, slot: str, goal: Goal, count: int) -> None:
-        self._ports.outbox.put_event(
-            Event(
-                kind="fetch_healed",
-                at=self._stamp(),
-                slot=slot,
-                model=goal.model,
-                version=goal.version,
-                manifest=goal.manifest,
-                detail=f"{count} chunks came altered; a good copy came from another source",
-                values={"chunks": float(count)},
-            )
-        )
+        self._ports.outbox.put_event(reporting.healed(slot, goal, count, self._stamp()))
 
     def _message_refused(self, refusal: Refusal, detail: str, generation: int) -> None:
         log.warning("refused (%s): %s", refusal, detail)
-        self._ports.outbox.put_event(
-            Event(
-                kind="refused",
-                at=self._stamp(),
-                generation=generation,
-                refusal=refusal,
-                detail=detail[: limits.EVENT_DETAIL_CHARS_MAX],
-            )
-        )
+        event = reporting.refused(refusal, detail, generation, self._stamp())
+        self._ports.outbox.put_event(event)
         self._changed()
 
     def _changed(self) -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 from muster_agent.state import JournalRow
 from muster_agent.update.table import Cause, State
+from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
 
 _NEW_GOAL = frozenset({Cause.GOAL, Cause.SATISFIED, Cause.WITHDRAWN})
@@ -38,3 +39,13 @@ def told_as(
         again = new.attempts > 1 and new.refusal == old.refusal
         return None if again else "refused"
     return "update" if target is not before and target in _TOLD else None
+
+
+def died(row: JournalRow, goal: Goal, refusal: Refusal, detail: str) -> JournalRow:
+    """What is told of a champion's death; never written to the journal."""
+    return JournalRow(row.state, goal, row.generation, refusal=refusal, detail=detail)
+
+
+def retry_pause(row: JournalRow, least: float, most: float) -> float:
+    """Seconds before a goal refused for a passing reason is tried again: doubling, bounded."""
+    return min(most, least * 2.0 ** min(max(row.attempts - 1, 0), 16))

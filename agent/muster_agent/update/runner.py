@@ -17,7 +17,7 @@ from muster_agent.update import workers as w
 from muster_agent.update.bundle import Bundle
 from muster_agent.update.ports import Ports, event
 from muster_agent.update.probation import Trial
-from muster_agent.update.rows import next_row, told_as
+from muster_agent.update.rows import died, next_row, retry_pause, told_as
 from muster_agent.update.table import (
     ON_ENTRY,
     ON_RESUME,
@@ -206,8 +206,7 @@ class SlotRunner:
         if verdict is Cause.PASSED:
             self._advance(Cause.PASSED, now, **self._tallied(now))
         elif verdict is not None:
-            refusal, detail = verdict
-            self.fault(refusal, detail, now)
+            self.fault(*verdict, now)
 
     # Persist, then act
 
@@ -284,8 +283,7 @@ class SlotRunner:
         if verdict is None:
             self._fetch(now)
         else:
-            refusal, detail = verdict
-            self.fault(refusal, detail, now)
+            self.fault(*verdict, now)
 
     def _begin_assembly(self, _now: float) -> None:
         self._assembly = self._ports.install.begin(self._goal())
@@ -297,8 +295,7 @@ class SlotRunner:
     def _start(self, now: float) -> None:
         verdict = self._verdict() if self.state is State.STARTING else None
         if verdict is not None:
-            refusal, detail = verdict
-            self.fault(refusal, detail, now)
+            self.fault(*verdict, now)
             return
         self.take(self.workers.try_candidate(self._goal()), now)
 
@@ -342,8 +339,7 @@ class SlotRunner:
         if isinstance(outcome, Cause):
             self._advance(outcome, now)
         elif outcome is not None:
-            refusal, detail = outcome
-            self.fault(refusal, detail, now)
+            self.fault(*outcome, now)
 
     def _tallied(self, now: float) -> dict[str, Any]:
         assert self._trial is not None
@@ -385,13 +381,7 @@ class SlotRunner:
 
     def _champion_died(self, note: w.ChampionDied, now: float) -> None:
         if note.failures.bit_count() == 1:  # The 1st, 2nd, 4th, … in a row are told.
-            row = JournalRow(
-                state=self.row.state,
-                goal=note.goal,
-                generation=self.row.generation,
-                refusal=note.refusal,
-                detail=note.detail[:EVENT_DETAIL_CHARS_MAX],
-            )
+            row = died(self.row, note.goal, note.refusal, note.detail[:EVENT_DETAIL_CHARS_MAX])
             self._ports.report(event("worker_died", self.slot, row, self._ports.stamp()))
         self._ports.changed()
         if note.refusal is Refusal.FILE_MISMATCH and self.state in _AT_REST:
@@ -407,6 +397,5 @@ class SlotRunner:
     def _schedule_retry(self, now: float) -> None:
         if self.row.refusal not in PASSING:
             return
-        least, most = self._ports.retry_seconds
-        pause = min(most, least * 2 ** min(max(self.row.attempts - 1, 0), 16))
+        pause = retry_pause(self.row, *self._ports.retry_seconds)
         self._retry_at = now + pause * self._ports.rng.uniform(0.75, 1.25)
