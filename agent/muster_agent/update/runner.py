@@ -126,9 +126,8 @@ class SlotRunner:
     @property
     def waiting_for(self) -> str:
         """What stands between this state and the next, for the report."""
-        if self._unsigned_until < _NEVER:
-            return "signed metadata that name the version"
-        return self.hold if self.state is State.STAGED else ""
+        unsigned = "signed metadata that name the version" if self._unsigned_until < _NEVER else ""
+        return unsigned or (self.hold if self.state is State.STAGED else "")
 
     def needs(self) -> set[str]:
         """Manifests whose bundles and chunks must stay."""
