@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
+from tuf.api.metadata import TargetFile
+
 from muster_agent import trust_cli
 
 
@@ -41,6 +43,11 @@ class TufServer:
         self._thread = threading.Thread(
             target=lambda: self._server.serve_forever(poll_interval=0.02), daemon=True
         )
+
+    def offer(self, target: TargetFile, data: bytes) -> None:
+        """Lay an artifact under the name of its hash."""
+        folder, slash, name = target.path.rpartition("/")
+        self.artifacts[f"{folder}{slash}{target.hashes['sha256']}.{name}"] = data
 
     def answer(self, path: str) -> tuple[int, bytes]:
         _, kind, name = path.split("/", 2)
