@@ -216,7 +216,7 @@ def test_a_model_that_fails_its_golden_vectors_here_is_refused_and_the_champion_
         assert client.call("POST", "/v2/models/dense/infer", infer_body([1, 2, 3, 4]))[0] == 200
 
 
-def test_after_a_kill_the_device_serves_with_no_broker_and_loses_no_recorded_row(field):
+def test_after_a_kill_the_device_serves_again_and_loses_no_recorded_row(field):
     hub, agent = field
     hub.direct(hub.release("1"))
     agent.start()

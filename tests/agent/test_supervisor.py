@@ -140,14 +140,17 @@ def test_a_directive_that_overtakes_its_metadata_waits_for_them(world, device):
     assert (device.step, device.serving) == ("committed", ["2"])
 
 
-def test_a_device_boots_and_serves_with_no_link_at_all(world, device):
+def test_a_device_boots_and_serves_with_no_link_and_a_clock_that_believes_it_is_1970(world, device):
     committed(device, world)
     device.cut()
     device.linked = False
+    world.clock.wall_offset, world.clock.trusted = 0.0, "unknown"
+    heard = len(device.reports)
     device.boot()
     device.run(5)
     assert device.serving == ["1"]
-    assert device.reports
+    assert not device.supervisor.connected
+    assert len(device.reports) == heard
 
 
 def test_a_directive_for_another_device_is_refused_and_named(world, device):

@@ -80,18 +80,20 @@ class WorldClock:
     def __init__(self) -> None:
         self.seconds = 1000.0
         self.boots = 1
+        self.wall_offset = float(NOW)
+        self.trusted: ClockQuality = "synchronised"
 
     def monotonic(self) -> float:
         return self.seconds
 
     def wall(self) -> float:
-        return NOW + self.seconds
+        return self.wall_offset + self.seconds
 
     def boot_id(self) -> bytes:
         return self.boots.to_bytes(16, "big")
 
     def quality(self) -> ClockQuality:
-        return "synchronised"
+        return self.trusted
 
 
 class FusedState(State):
