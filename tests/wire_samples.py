@@ -113,6 +113,10 @@ REPORT = messages.Report(
 )  # fmt: skip
 PRESENCE = messages.Presence(online=True)
 WANT = messages.Want([SHA_A, SHA_B])
+GRANT_REQUEST = messages.GrantRequest(
+    nonce=bytes(range(12)), slot="vision", manifest=SHA_A, generation=42
+)
+GRANT = messages.Grant(nonce=bytes(range(12)), slot="vision", given=True, valid_seconds=60.0)
 
 MESSAGES = {
     "batch": BATCH,
@@ -121,6 +125,8 @@ MESSAGES = {
     "report": REPORT,
     "presence": PRESENCE,
     "want": WANT,
+    "grant_request": GRANT_REQUEST,
+    "grant": GRANT,
 }
 
 device_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)

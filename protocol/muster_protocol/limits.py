@@ -17,6 +17,7 @@ TELEMETRY_BYTES_MAX = 64 * KIB
 REPORT_BYTES_MAX = 64 * KIB
 EVENT_DETAIL_CHARS_MAX = 512
 WANT_CHUNKS_MAX = 64
+GRANT_REASON_CHARS_MAX = 256
 TUF_METADATA_BYTES_MAX = 512 * KIB
 """The largest message a broker must carry; packet limits are set from it."""
 

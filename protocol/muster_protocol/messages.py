@@ -161,7 +161,39 @@ class Want(Struct, frozen=True):
     chunks: Annotated[list[str], Meta(min_length=1, max_length=limits.WANT_CHUNKS_MAX)]
 
 
-M = TypeVar("M", Batch, Ack, Event, Report, Presence, Want)
+class GrantRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A staged device asks for leave to swap one slot now. Not retained; asked anew until told.
+
+    ``nonce`` is random and new for every request: an answer to another one counts for nothing.
+    """
+
+    nonce: Annotated[bytes, Meta(min_length=8, max_length=16)]
+    slot: str
+    manifest: str
+    """What it would swap to: the champion of the adopted directive."""
+    generation: int
+    """Of the adopted directive."""
+
+
+class Grant(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The hub's answer to one ``GrantRequest``; never retained.
+
+    Given, it is leave to *begin* the swap within ``valid_seconds`` of the moment the device made
+    the request, by the device's monotonic clock and within one boot. Not given, the device asks
+    again after about ``retry_seconds``.
+    """
+
+    nonce: Annotated[bytes, Meta(min_length=8, max_length=16)]
+    slot: str
+    given: bool
+    valid_seconds: float = 0.0
+    retry_seconds: float = 0.0
+    reason: Annotated[str, Meta(max_length=limits.GRANT_REASON_CHARS_MAX)] = ""
+    """Why not, in words for the report."""
+
+
+Message = Batch | Ack | Event | Report | Presence | Want | GrantRequest | Grant
+M = TypeVar("M", Batch, Ack, Event, Report, Presence, Want, GrantRequest, Grant)
 
 _LIMIT_BYTES: dict[type[Any], int] = {
     Batch: limits.TELEMETRY_BYTES_MAX,
@@ -170,10 +202,12 @@ _LIMIT_BYTES: dict[type[Any], int] = {
     Event: 8 * limits.KIB,
     Presence: 64,
     Want: 8 * limits.KIB,
+    GrantRequest: 512,
+    Grant: 2 * limits.KIB,
 }
 
 
-def encode(message: Batch | Ack | Event | Report | Presence | Want) -> bytes:
+def encode(message: Message) -> bytes:
     """MessagePack; raises LimitError when the message is over its limit."""
     data = msgspec.msgpack.encode(message)
     limit = _LIMIT_BYTES[type(message)]

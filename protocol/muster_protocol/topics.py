@@ -10,9 +10,11 @@ from typing import Literal, NamedTuple
 from muster_protocol.errors import ProtocolError
 
 ROOT = "muster/v1"
-UpLeaf = Literal["report", "presence", "telemetry", "event", "want", "csr"]
+UpLeaf = Literal["report", "presence", "telemetry", "event", "want", "csr", "grant"]
 DownLeaf = Literal["directive", "ack", "cert", "grant"]
-UP_LEAVES: tuple[UpLeaf, ...] = ("report", "presence", "telemetry", "event", "want", "csr")
+UP_LEAVES: tuple[UpLeaf, ...] = (
+    "report", "presence", "telemetry", "event", "want", "csr", "grant",
+)  # fmt: skip
 DOWN_LEAVES: tuple[DownLeaf, ...] = ("directive", "ack", "cert", "grant")
 
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
