@@ -40,6 +40,7 @@ def push(
     ],
     *,
     wait: Annotated[bool, typer.Option(help="Wait for the hub's check.")] = True,
+    wait_seconds: Annotated[float, typer.Option(min=1, help="How long at most.")] = 600.0,
     as_json: Json = False,
 ) -> None:
     """Upload a version. The hub loads it and runs its golden vectors before it can be signed."""
@@ -53,7 +54,7 @@ def push(
         with _upload_progress(files, quiet=as_json) as sent:
             answer = hub.upload(path, encoded, sent)
     if wait:
-        answer = _settle(hub, f"{path}/{parsed.version}", quiet=as_json)
+        answer = _settle(hub, f"{path}/{parsed.version}", wait_seconds, quiet=as_json)
     if as_json:
         output.show_json(answer)
     else:
@@ -166,8 +167,9 @@ def _length(file: BinaryIO) -> int:
     return end
 
 
-def _settle(hub: Api, path: str, *, quiet: bool) -> dict[str, Any]:
+def _settle(hub: Api, path: str, seconds: float, *, quiet: bool) -> dict[str, Any]:
     screen = output.console()
+    until = time.monotonic() + seconds
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -180,6 +182,11 @@ def _settle(hub: Api, path: str, *, quiet: bool) -> dict[str, Any]:
             item: dict[str, Any] = hub.get(path)
             if item.get("status") not in UNSETTLED:
                 return item
+            if time.monotonic() >= until:
+                raise OperatorError(
+                    f"the hub has not settled it after {seconds:g} s (status "
+                    f"{item.get('status')}): look later with `muster model show`"
+                )
             bar.update(task, description=f"the hub: {item.get('status')}")
             time.sleep(POLL_SECONDS)
 
