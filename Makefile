@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench bench-gates lint format setup constraints clean
+.PHONY: demo test bench bench-gates bench-trust lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -19,6 +19,10 @@ bench: setup
 
 bench-gates: setup
 	$(BIN)/python -m bench.gates $(ARGS)
+
+bench-trust: setup
+	@deploy/need mosquitto
+	$(BIN)/python -m bench.trust $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ Nothing else in the agent writes a file that must survive.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -58,6 +59,23 @@ def write_durably(path: Path, data: bytes | memoryview, *, mode: int = 0o644) ->
     with DurableWriter(path, mode=mode) as writer:
         writer.write(data)
         writer.commit()
+
+
+def fill_durably(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Fill a directory that nobody reads yet; for ``rename_durably`` afterwards. Raises OSError.
+
+    Keys are paths relative to it, at most one folder deep. Each directory is synced once.
+    """
+    folders = {directory, *((directory / name).parent for name in files)}
+    for folder in sorted(folders):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        with (directory / name).open("wb") as opened:
+            opened.write(data)
+            opened.flush()
+            os.fsync(opened.fileno())
+    for folder in sorted(folders, reverse=True):
+        sync_directory(folder)
 
 
 def link_durably(link: Path, target: Path | str) -> None:

@@ -22,10 +22,10 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from muster_agent.files import (
     PART_SUFFIX,
+    fill_durably,
     link_durably,
     make_directory,
     rename_durably,
-    write_durably,
 )
 from muster_agent.trust import Trusted, TrustRefused, as_datetime, refusal_of
 from muster_agent.trust_mirror import MODEL_ROLE_PREFIX
@@ -107,7 +107,8 @@ class TrustStore:
                 f"{path} is not a factory root ({error}): restore it from the installer"
             ) from None
         try:
-            self._view = self._read(self._newest_files())
+            self._files = self._newest_files()
+            self._view = self._read(self._files)
         except OSError as error:
             raise TrustStoreError(f"can't read {directory}: {error}") from None
 
@@ -145,7 +146,7 @@ class TrustStore:
 
     def files(self) -> dict[str, bytes]:
         """The files held, by ngclient's names for them: what to show to someone who asks."""
-        return self._newest_files()
+        return dict(self._files)
 
     def _refreshed(
         self, source: Source, models: frozenset[str], path: str | None, reading: Reading
@@ -162,7 +163,7 @@ class TrustStore:
     def _cycle(
         self, source: Source, models: frozenset[str], path: str | None, now: Instant
     ) -> TrustRefused | None:
-        before = self._newest_files()
+        before = self._files
         held = self._held(before)
 
         def remote(name: str) -> bytes | None:
@@ -180,6 +181,7 @@ class TrustStore:
             kept = _bounded(after, models)
             if kept != before:
                 self._commit(kept)
+                self._files = kept
         except OSError as error:
             return TrustRefused(
                 Refusal.NO_SPACE, f"can't write {self._directory}: {error.strerror or error}"
@@ -270,12 +272,10 @@ class TrustStore:
             shutil.rmtree(stray, ignore_errors=True)
         number = max(self._set_numbers(), default=0) + 1
         part = self._sets / f"{number}{PART_SUFFIX}"
-        make_directory(part / "root_history")
+        make_directory(self._sets)
         files = {name: data for name, data in files.items() if name != SUMS}
-        for name, data in files.items():
-            write_durably(part / name, data)
         sums = {name: sha256_hex(data) for name, data in files.items()}
-        write_durably(part / SUMS, msgspec.json.encode(sums, order="deterministic"))
+        fill_durably(part, {**files, SUMS: msgspec.json.encode(sums, order="deterministic")})
         rename_durably(part, self._sets / str(number))
         link_durably(self._directory / "current", f"sets/{number}")
         for old in self._set_numbers()[SETS_KEPT:]:
