@@ -15,38 +15,41 @@ from muster_protocol.distributions import student_quantiles
 Doubles = NDArray[np.float64]
 LAGS = 6
 """Windows an innovation looks back: the last one, and the mean of the five before it."""
-CLIP_SDS = 4.0
-"""Dispersion's dependence on location is not extrapolated beyond this."""
 RHO_MAX = 0.999
+RIDGE = 1e-9
+"""Relative; keeps the normal equations solvable where a term never varied."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """One scale of every score [scores], or the innovations.
-
-    The prediction is ``terms @ coefficients``; terms are (1, a, b) as ``predict`` is given them.
-    """
+    """Least squares of every score [scores] on the terms (1, first, second)."""
 
     coefficients: Doubles
     """[scores, 3]"""
+    leverage: Doubles
+    """[scores, 3, 3]: what the fit's own uncertainty adds to a prediction, by its terms."""
     sd: Doubles
-    """Of a new window about its prediction, the fit's own uncertainty included."""
+    """Of windows about the fit."""
     freedom: Doubles
     rows: Doubles
     """Harmonic mean of the rows per window at this scale."""
 
-    def predict(self, first: Doubles, second: Doubles) -> Doubles:
-        a, b, c = self.coefficients.T
-        return np.asarray(a + b * first + c * second)
+    def judge(
+        self, y: Doubles, first: Doubles, second: Doubles, rows: Doubles, alpha: float
+    ) -> tuple[Doubles, Doubles]:
+        """Deviation from the prediction, and how far is too far, for windows of ``rows``.
 
-    def limits(self, alpha: float, rows: Doubles) -> Doubles:
-        """How far from the prediction is too far, for windows of ``rows``."""
-        chosen = student_quantiles(alpha, self.freedom)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        The limit widens where the terms are far from those of calibration: nothing is known there.
+        """
+        terms = np.stack([np.ones_like(first), first, second], axis=1)
+        foretold = np.einsum("sk,sk->s", terms, self.coefficients)
+        stretch = np.einsum("si,sij,sj->s", terms, self.leverage, terms)
+        quantiles = student_quantiles(alpha, self.freedom)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             # A window with fewer rows than usual may stray further by sampling alone.
-            thinner = np.sqrt(np.maximum(self.rows / rows, 1.0))
-            limits = chosen * self.sd * thinner
-        return np.asarray(np.where(np.isfinite(limits), limits, np.inf))
+            thinner = np.maximum(self.rows / rows, 1.0)
+            limits = quantiles * self.sd * np.sqrt(thinner + np.maximum(stretch, 0.0))
+        return y - foretold, np.where(np.isfinite(limits), limits, np.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +62,14 @@ class LevelFit:
     scale: Doubles
     """[dispersions]: its standard deviation."""
 
-    def deviation(self, x: Doubles, dispersion: NDArray[np.intp]) -> Doubles:
-        """How far scores are from their prediction."""
+    def judge(
+        self, x: Doubles, rows: Doubles, dispersion: NDArray[np.intp], alpha: float
+    ) -> tuple[Doubles, Doubles]:
+        """Deviations and limits of a window's scores."""
         first, second = np.zeros_like(x), np.zeros_like(x)
         z = standardised(x[dispersion - 1], self.center, self.scale)
         first[dispersion], second[dispersion] = z, np.square(z)
-        return transformed(x, dispersion) - self.fit.predict(first, second)
+        return self.fit.judge(transformed(x, dispersion), first, second, rows, alpha)
 
 
 def transformed(x: Doubles, dispersion: NDArray[np.intp]) -> Doubles:
@@ -77,7 +82,7 @@ def transformed(x: Doubles, dispersion: NDArray[np.intp]) -> Doubles:
 def standardised(location: Doubles, center: Doubles, scale: Doubles) -> Doubles:
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(scale > 0, (location - center) / scale, 0.0)
-    return np.asarray(np.clip(z, -CLIP_SDS, CLIP_SDS))
+    return np.asarray(z)
 
 
 def merged(x: Doubles, n: Doubles, windows: int) -> tuple[Doubles, Doubles]:
@@ -123,19 +128,24 @@ def _regress(y: Doubles, first: Doubles, second: Doubles, rows: Doubles, windows
     times = len(y)
     terms = np.stack([np.ones_like(y), first, second], axis=2)
     gram = np.einsum("tsi,tsj->sij", terms, terms)
-    ridge = np.eye(3) * (1e-9 * np.trace(gram, axis1=1, axis2=2) + 1e-12)[:, None, None]
+    trace = np.trace(gram, axis1=1, axis2=2)
+    inverse = np.linalg.inv(gram + np.eye(3) * (RIDGE * trace + 1e-12)[:, None, None])
     moment = np.einsum("tsi,ts->si", terms, y)
-    coefficients = np.linalg.solve(gram + ridge, moment[:, :, None])[:, :, 0]
+    coefficients = np.einsum("sij,sj->si", inverse, moment)
     rest = y - np.einsum("tsi,si->ts", terms, coefficients)
-    used = 1 + (np.ptp(first, axis=0) > 0) + (np.ptp(second, axis=0) > 0)
+    varies = np.stack([np.ptp(term, axis=0) > 0 for term in (first, second)])
     independent = independent_windows(rest, windows)
-    freedom = np.maximum(independent - used, 0.0)
+    varies = np.insert(varies, 0, values=True, axis=0)
+    freedom = np.maximum(independent - varies.sum(axis=0), 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # What the fitted mean took with it comes back by the independent windows, not by all.
+        # What the fit took with it comes back by the independent windows, not by all.
         variance = np.square(rest).mean(axis=0) * independent / np.maximum(freedom, 1e-9)
-        sd = np.sqrt(variance * (1 + 1 / np.maximum(independent, 1e-9)))
         usual = times / np.sum(1 / np.maximum(rows, 1e-9), axis=0)
-    return Fit(coefficients, np.where(np.isfinite(sd), sd, np.inf), freedom, usual)
+        leverage = inverse * (times / np.maximum(independent, 1e-9))[:, None, None]
+    # A term that didn't vary says nothing, and has no weight.
+    leverage *= varies.T[:, :, None] * varies.T[:, None, :]
+    sd = np.sqrt(variance)
+    return Fit(coefficients, leverage, np.where(np.isfinite(sd), sd, np.inf), freedom, usual)
 
 
 def independent_windows(y: Doubles, windows: int) -> Doubles:

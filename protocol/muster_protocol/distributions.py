@@ -60,18 +60,6 @@ def _student_table(alpha: float) -> tuple[Doubles, Doubles]:
     return grid, np.array(quantiles)
 
 
-def bernstein(variance: Doubles, bound: Doubles, rows: Doubles, alpha: float) -> Doubles:
-    """How far a mean of ``rows`` independent values may stray, with probability 1 − ``alpha``.
-
-    ``variance`` of one value, ``bound`` on how far one value lies from its mean. Bernstein's
-    inequality, both sides: it holds at every sample size and shape, rare events included.
-    """
-    log = math.log(2 / alpha)
-    with np.errstate(divide="ignore"):
-        linear = bound * log / (3 * rows)
-        return np.asarray(linear + np.sqrt(np.square(linear) + 2 * variance * log / rows))
-
-
 def _gamma_series(a: float, x: float) -> float:
     term = total = 1 / a
     for n in range(1, _STEPS_MAX):

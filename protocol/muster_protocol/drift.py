@@ -27,7 +27,8 @@ from muster_protocol.monitor_state import (
     Window,
     chosen_fits,
 )
-from muster_protocol.scores import Scores, Spread, Statistic, smooth_shares
+from muster_protocol.sampling import Spread
+from muster_protocol.scores import Scores, Statistic, smooth_shares
 from muster_protocol.summary import Summary
 
 Doubles = NDArray[np.float64]
@@ -54,6 +55,9 @@ class Rule:
     """A day of five-minute windows; a week is better where days differ."""
     effect: float = 0.1
     """Bias-corrected PSI below which a shift doesn't matter, however certain it is."""
+    effect_calibrating: float = 0.25
+    """The same while calibrating: as long as the device's own variation isn't known, only shifts
+    that are large by any standard count."""
     warmup_windows: int = 5
     """Windows before any judgement: they show whether rows are independent of each other."""
     clear_windows: int = 6
@@ -73,7 +77,7 @@ class DriftFinding:
     statistic: StatisticName
     """The score that is furthest beyond its limit; empty when the feature just recovered."""
     value: float
-    """How far the score is from where it should be: in ranks (0 to 1) or shares."""
+    """How far the score is from where it should be: in normal scores (σ) or shares."""
     limit: float
     effect: float
     """Bias-corrected PSI of the merged windows against the reference."""
@@ -153,6 +157,7 @@ class DriftMonitor:
         return State(
             reference=Reference(training_counts(self.baseline), nulls),
             independence=Independence.none(len(self._scores)),
+            pending=Independence.none(len(self._scores)),
             gathered=Reference.none(self.baseline),
             status=np.full(size, Status.CALIBRATING, np.int64),
             quiet=np.full(size, -1, np.int64),
@@ -177,14 +182,19 @@ class DriftMonitor:
             if not any(test.exceeded.any() for test in tests):
                 continue
             effect = self._effect(window.bins, window.nulls)
+            matters = effect >= self._gate()
             for test in tests:
-                for score in np.flatnonzero(test.exceeded & (effect >= self.rule.effect)).tolist():
+                for score in np.flatnonzero(test.exceeded & matters).tolist():
                     feature = int(self._scores.feature[score])
                     ratio = float(abs(test.deviation[score]) / test.limit[score])
                     if feature not in found or ratio > found[feature][0]:
                         finding = self._finding(test, score, float(effect[score]))
                         found[feature] = (ratio, finding)
         return {feature: finding for feature, (_, finding) in found.items()}
+
+    def _gate(self) -> Doubles:
+        calibrating = (self._state.status == Status.CALIBRATING)[self._scores.feature]
+        return np.where(calibrating, self.rule.effect_calibrating, self.rule.effect)
 
     def _effect(self, bins: monitor_state.Integers, nulls: monitor_state.Integers) -> Doubles:
         """Bias-corrected PSI behind each score: of values, or of missing against present."""
@@ -225,6 +235,7 @@ class DriftMonitor:
         findings = [found[feature] for feature in sorted(found)]
         for feature in np.flatnonzero(quiet >= self.rule.clear_windows).tolist():
             quiet[feature] = -1
+            self._state.forgive(self._scores.feature == feature)
             status = Status(self._state.status[feature]).name.lower()
             findings.append(
                 DriftFinding(
@@ -245,7 +256,9 @@ class DriftMonitor:
         x, n = scores.measure(window.bins, window.nulls, window.rows)
         x = np.nan_to_num(x)
         state.lags = [*state.lags, transformed(x, scores.dispersion)][-LAGS:]
-        state.independence.add(x, n, (state.quiet < 0)[scores.feature])
+        calm = (state.quiet < 0)[scores.feature]
+        state.independence.add(x, n, calm)
+        state.pending.add(x, n, ~calm)
         if (state.status == Status.CALIBRATED).all():
             return
         state.history.append(x.astype(np.float32))

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_protocol.calibration import transformed
-from muster_protocol.distributions import bernstein, student_quantiles
+from muster_protocol.distributions import student_quantiles
 from muster_protocol.monitor_state import Doubles, State, Status
-from muster_protocol.scores import Scores, Spread
+from muster_protocol.sampling import Spread
+from muster_protocol.scores import Scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,19 +42,17 @@ class Judge:
         No limit is tighter than sampling error: that holds even where a calibration saw no
         movement at all.
         """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            worth = 1 / (1 / n + 1 / spread.rows)
-        floor = bernstein(spread.variance, spread.bound, worth, self._alpha)
         deviation = x - spread.mean
+        floor = spread.limits(deviation, n, self._alpha)
         calibrated = self._calibrated(state)
         limit = floor
         if not calibrated.all():
             limit = np.maximum(floor, self._dependent(state, spread, scale, n))
         if state.calibration is not None and calibrated.any():
             level = state.calibration.levels[place]
-            own = np.maximum(level.fit.limits(self._alpha, n), floor * self._steps(spread))
-            limit = np.where(calibrated, own, limit)
-            from_own = level.deviation(x, self._scores.dispersion)
+            from_own, own = level.judge(x, n, self._scores.dispersion, self._alpha)
+            floor = spread.limits(from_own, n, self._alpha) * self._steps(spread)
+            limit = np.where(calibrated, np.maximum(own, floor), limit)
             deviation = np.where(calibrated, from_own, deviation)
         return Trial(_finite(deviation), limit, n, scale)
 
@@ -62,11 +61,11 @@ class Judge:
         if state.calibration is None:
             return []
         fit = state.calibration.innovation
-        foretold = fit.predict(state.lags[-1], np.mean(state.lags[:-1], axis=0))
-        deviation = transformed(x, self._scores.dispersion) - foretold
-        floor = bernstein(spread.variance, spread.bound, n, self._alpha) * self._steps(spread)
-        own = np.maximum(fit.limits(self._alpha, n), floor)
-        limit = np.where(self._calibrated(state), own, np.inf)
+        last, before = state.lags[-1], np.mean(state.lags[:-1], axis=0)
+        y = transformed(x, self._scores.dispersion)
+        deviation, own = fit.judge(y, last, before, n, self._alpha)
+        floor = spread.limits(deviation, n, self._alpha) * self._steps(spread)
+        limit = np.where(self._calibrated(state), np.maximum(own, floor), np.inf)
         return [Trial(_finite(deviation), limit, n, 1, innovation=True)]
 
     def _dependent(self, state: State, spread: Spread, scale: int, n: Doubles) -> Doubles:

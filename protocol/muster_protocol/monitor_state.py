@@ -94,6 +94,17 @@ class Independence:
         self.weighted[chosen] += (n * x)[chosen]
         self.squares[chosen] += (n * x * x)[chosen]
 
+    def take(self, other: "Independence", chosen: NDArray[np.bool_]) -> None:
+        """Move the chosen scores' sums of another one here."""
+        for mine, theirs in (
+            (self.windows, other.windows),
+            (self.rows, other.rows),
+            (self.weighted, other.weighted),
+            (self.squares, other.squares),
+        ):
+            mine[chosen] += theirs[chosen]
+            theirs[chosen] = 0.0
+
     def inflation(self, variance: Doubles) -> Doubles:
         """Variance of a window's score over what independent rows would give it, at least 1.
 
@@ -129,6 +140,7 @@ def chosen_fits(
     def fit(before: Fit, after: Fit) -> Fit:
         return Fit(
             np.where(chosen[:, None], after.coefficients, before.coefficients),
+            np.where(chosen[:, None, None], after.leverage, before.leverage),
             np.where(chosen, after.sd, before.sd),
             np.where(chosen, after.freedom, before.freedom),
             np.where(chosen, after.rows, before.rows),
@@ -152,6 +164,8 @@ class State:
 
     reference: Reference
     independence: Independence
+    pending: Independence
+    """Of windows in which the feature drifted: they count only if it recovers."""
     gathered: Reference
     """Counts of the calibration windows so far."""
     status: Integers
@@ -168,6 +182,10 @@ class State:
     history_rows: list[int] = field(default_factory=list)
     calibration: Calibration | None = None
     seen: int = 0
+
+    def forgive(self, scores: NDArray[np.bool_]) -> None:
+        """A feature went and came back by itself: it varies more than was known."""
+        self.independence.take(self.pending, scores)
 
 
 @dataclass(eq=False)

@@ -1,12 +1,13 @@
-"""The scores that drift tests watch: each a mean over rows, so it adds up like the counts it is of.
+"""The scores that drift tests watch, all made from a window's counts.
 
-A numeric feature has a *location* score, the mean of the baseline's mid-ranks (½ without drift),
-and a *dispersion* score, the mean squared distance of the ranks from ½. A category's score is its
-share of the values. Each feature has a *missing* score, the share of rows without a value.
+A numeric feature's bins get normal scores: what a standard normal would be on average between the
+same quantiles of training. Its *location* score is their mean (0 without drift), its *dispersion*
+score their variance. A category's score is its share of the values. Each feature has a *missing*
+score, the share of rows without a value.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from muster_protocol.baseline import Baseline
 from muster_protocol.binning import Counts
 from muster_protocol.divergence import training_counts
+from muster_protocol.sampling import Spread
 
 Doubles = NDArray[np.float64]
 SMOOTHING = 0.5
@@ -27,32 +29,19 @@ class Statistic(IntEnum):
     MISSING = 3
 
 
-@dataclass(frozen=True)
-class Spread:
-    """What a score does without drift, for one row: mean, variance, and the farthest one row is."""
-
-    mean: Doubles
-    variance: Doubles
-    bound: Doubles
-    rows: Doubles
-    """Rows the three were learned from."""
-
-
 class Scores:
     """All scores of a baseline, as arrays [scores]."""
 
     def __init__(self, baseline: Baseline) -> None:
-        live = baseline.live
         shares = smooth_shares(baseline, training_counts(baseline))
-        ranks = np.cumsum(shares, axis=1) - shares / 2
+        normal = normal_scores(shares)
         feature: list[int] = []
         kind: list[Statistic] = []
         weights: list[Doubles] = []
         category: list[int] = []
         for i, described in enumerate(baseline.features):
             if described.kind == "numeric":
-                location = np.where(live[i], ranks[i], 0.0)
-                weights += [location, np.where(live[i], np.square(location - 0.5), 0.0)]
+                weights += [normal[i], np.square(normal[i])]
                 kind += [Statistic.LOCATION, Statistic.DISPERSION]
                 category += [0, 0]
                 feature += [i, i]
@@ -88,7 +77,9 @@ class Scores:
         sums = np.einsum("sw,sw->s", self._weights, bins[self.feature].astype(np.float64))
         sums[self.missing] = nulls[self.feature[self.missing]]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(n > 0, sums / n, np.nan), n
+            x = np.where(n > 0, sums / n, np.nan)
+        x[self.dispersion] -= np.square(x[self.dispersion - 1])
+        return x, n
 
     def direction(self, score: int, *, up: bool) -> str:
         """A deviation in words."""
@@ -105,21 +96,31 @@ class Scores:
         return f"more {name}" if up else f"fewer {name}"
 
     def spread(self, shares: Doubles, rows: Doubles, nulls: Doubles) -> Spread:
-        """How scores spread under ``shares`` [features, width], learned from ``rows`` values."""
+        """How scores stray under ``shares`` [features, width], learned from ``rows`` values."""
         rates = (nulls + SMOOTHING) / (rows + nulls + 2 * SMOOTHING)
-        p = shares[self.feature]
-        mean = np.einsum("sw,sw->s", self._weights, p)
-        variance = np.einsum("sw,sw->s", np.square(self._weights - mean[:, None]), p)
-        apart = np.where(p > 0, np.abs(self._weights - mean[:, None]), 0.0)
-        bound = apart.max(axis=1, initial=0.0)
-        rate = rates[self.feature]
+        values, probabilities = self._weights.copy(), shares[self.feature]
+        location = self.dispersion - 1
+        mean = np.einsum("sw,sw->s", values[location], probabilities[location])
+        values[self.dispersion] = np.square(values[location] - mean[:, None])
+        # A row is missing, or it isn't.
+        missing = np.flatnonzero(self.missing)
+        values[missing], probabilities[missing] = 0.0, 0.0
+        values[missing, 0] = 1.0
+        rate = rates[self.feature[missing]]
+        probabilities[missing, 0], probabilities[missing, 1] = rate, 1 - rate
         learned = np.where(self.missing, (rows + nulls)[self.feature], rows[self.feature])
-        return Spread(
-            np.where(self.missing, rate, mean),
-            np.where(self.missing, rate * (1 - rate), variance),
-            np.where(self.missing, 1.0, bound),
-            learned,
-        )
+        return Spread.of(values, probabilities, learned)
+
+
+def normal_scores(shares: Doubles) -> Doubles:
+    """[features, width]: mean of a standard normal between each bin's quantiles."""
+    normal = NormalDist()
+    upper = np.clip(np.cumsum(shares, axis=1), 0.0, 1.0)
+    height = np.zeros((shares.shape[0], shares.shape[1] + 1))
+    for row, edges in zip(height, upper, strict=True):
+        row[1:] = [normal.pdf(normal.inv_cdf(edge)) if 0 < edge < 1 else 0.0 for edge in edges]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(shares > 0, (height[:, :-1] - height[:, 1:]) / shares, 0.0)
 
 
 def smooth_shares(baseline: Baseline, counts: Doubles) -> Doubles:

@@ -77,18 +77,6 @@ def test_tails_match_scipy(freedom: float) -> None:
         assert quantile == pytest.approx(stats.t.isf(alpha / 2, freedom), rel=1e-6)
 
 
-@pytest.mark.parametrize(("share", "rows"), [(0.5, 50), (0.01, 300), (0.001, 3000)])
-def test_bernstein_holds_where_the_normal_approximation_does_not(share: float, rows: int) -> None:
-    """The exact binomial chance of straying that far is below alpha, for rare events too."""
-    alpha = 1e-4
-    limit = distributions.bernstein(
-        np.array([share * (1 - share)]), np.array([1 - share]), np.array([float(rows)]), alpha
-    )[0]
-    beyond = stats.binom.sf(np.ceil(rows * (share + limit)) - 1, rows, share)
-    below = stats.binom.cdf(np.floor(rows * (share - limit)), rows, share)
-    assert beyond + below <= alpha
-
-
 @pytest.mark.parametrize("n", [50, 100, 300, 3000])
 def test_corrected_psi_is_about_zero_without_drift_at_any_sample_size(n: int) -> None:
     live = divergence.pooled_live(TRAINED)
