@@ -10,7 +10,7 @@ demo: setup
 	@$(BIN)/muster demo $(if $(KEEP),--keep)
 
 test: setup
-	@deploy/need mosquitto strace
+	@deploy/need mosquitto strace postgresql
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 bench: setup

@@ -1,12 +1,6 @@
 """The database: migrations equal the models, constraints hold, writers wait for each other."""
 
-import os
-import shutil
-import socket
-import subprocess
 import threading
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -31,53 +25,16 @@ from muster_hub.db.store import Store, sqlite_url
 from muster_hub.db.tables import METADATA
 from muster_hub.errors import ConfigError
 
-POSTGRES_BIN = next(
-    (path for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None
-)
 
-
-@contextmanager
-def postgres(directory: Path):
-    """A PostgreSQL server of our own in ``directory``; gives its URL."""
-    if POSTGRES_BIN is None:
-        pytest.skip("PostgreSQL's server isn't installed: apt install postgresql")
-    as_user = []
-    if os.geteuid() == 0:
-        as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-        directory = Path("/tmp") / f"muster-pg-{os.getpid()}-{directory.name}"
-        directory.mkdir()
-        shutil.chown(directory, "nobody", "nogroup")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data = directory / "data"
-    init = [POSTGRES_BIN / "initdb", "-D", data, "-U", "muster", "-A", "trust", "-N", "-E", "UTF8"]
-    subprocess.run([*as_user, *init], check=True, capture_output=True, cwd=directory)
-    control = [*as_user, POSTGRES_BIN / "pg_ctl", "-D", data, "-w"]
-    options = f"-p {port} -h 127.0.0.1 -k {directory} -F"
-    start = ["-o", options, "-l", directory / "log", "start"]
-    subprocess.run([*control, *start], check=True, stdout=subprocess.DEVNULL, cwd=directory)
-    try:
-        yield f"postgresql://muster@127.0.0.1:{port}/postgres"
-    finally:
-        stop = ["-m", "immediate", "stop"]
-        subprocess.run([*control, *stop], check=True, stdout=subprocess.DEVNULL, cwd=directory)
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.system)])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def store(request, tmp_path):
     if request.param == "sqlite":
         made = Store(sqlite_url(tmp_path / "hub.db"))
-        migrate.upgrade(made)
-        yield made
-        made.close()
-        return
-    with postgres(tmp_path) as url:
-        made = Store(url)
-        migrate.upgrade(made)
-        yield made
-        made.close()
+    else:
+        made = Store(request.getfixturevalue("postgres_server").empty())
+    migrate.upgrade(made)
+    yield made
+    made.close()
 
 
 @pytest.fixture

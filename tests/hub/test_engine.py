@@ -19,8 +19,8 @@ DEVICES = ("d1", "d2", "d3", "d4")
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Iterator[Plant]:
-    plant = Plant(tmp_path, *DEVICES)
+def plant(tmp_path: Path, database: str) -> Iterator[Plant]:
+    plant = Plant(tmp_path, *DEVICES, url=database)
     plant.publish("1")
     plant.publish("2")
     yield plant

@@ -36,8 +36,8 @@ NOW = 1_000_000.0
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(tmp_path, "dev-1", "dev-2")
+def store(tmp_path: Path, database: str) -> Iterator[Store]:
+    store = open_store(tmp_path, "dev-1", "dev-2", url=database)
     yield store
     store.close()
 

@@ -42,9 +42,15 @@ class FixedCatalogue:
 class Plant:
     """A hub's engine and what its devices would see. Time passes only in ``tick``."""
 
-    def __init__(self, directory: Path, *devices: str, signing: Signing | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *devices: str,
+        signing: Signing | None = None,
+        url: str | None = None,
+    ) -> None:
         self.now = 1_000_000.0
-        self.store = open_store(directory, *devices)
+        self.store = open_store(directory, *devices, url=url)
         self.blobs = Blobs(directory / "blobs")
         self.catalogue = FixedCatalogue()
         self.engine = Engine(

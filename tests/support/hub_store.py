@@ -14,8 +14,9 @@ BOOT = b"boot-one"
 MANIFEST = "ab" * 32
 
 
-def open_store(directory: Path, *devices: str) -> Store:
-    store = Store(sqlite_url(directory / "hub.db"))
+def open_store(directory: Path, *devices: str, url: str | None = None) -> Store:
+    """A store with the hub's tables and ``devices``: on SQLite in ``directory``, or at ``url``."""
+    store = Store(url or sqlite_url(directory / "hub.db"))
     METADATA.create_all(store.engine)
     with store.write() as session:
         for device in devices:
