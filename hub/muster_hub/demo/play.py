@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,9 +19,11 @@ from muster_hub.demo.screen import Screen
 from muster_hub.demo.stage import Stage
 from muster_hub.demo.training import Training
 from muster_hub.operator import output
+from muster_hub.operator.failures import OperatorError
 from muster_protocol.errors import MusterError
 
 SUMMARY = "summary.json"
+OBITUARY_SECONDS = 0.5
 
 
 def run(directory: Path, *, keep: bool) -> int:
@@ -51,7 +54,7 @@ def _play(scenario: Scenario, *, keep: bool) -> None:
     stage = scenario.stage
     try:
         with stage.screen:
-            scenario.run()
+            _run(scenario)
         (stage.directory / SUMMARY).write_bytes(scenario.summary.encode())
         stage.screen.say("", _told(scenario.summary))
         if keep:
@@ -59,6 +62,16 @@ def _play(scenario: Scenario, *, keep: bool) -> None:
     finally:
         for feeder in stage.feeders.values():
             feeder.finish()
+
+
+def _run(scenario: Scenario) -> None:
+    try:
+        scenario.run()
+    except OperatorError:
+        # A process that has died says more than the call that found nobody there.
+        time.sleep(OBITUARY_SECONDS)
+        scenario.stage.check()
+        raise
 
 
 def _told(summary: Summary) -> RenderableType:

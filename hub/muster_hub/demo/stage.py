@@ -86,12 +86,12 @@ class Stage:
 
     def wait(self, what: str, look: Callable[[], T | None], seconds: float = ENOUGH_SECONDS) -> T:
         """Wait for something while every process lives; see ``promises.wait_for``."""
-        return wait_for(what, seconds, look, self._alive)
+        return wait_for(what, seconds, look, self.check)
 
     def pause_until(self, moment: float) -> None:
         """Let time pass until a monotonic moment, while every process lives."""
         while time.monotonic() < moment:
-            self._alive()
+            self.check()
             time.sleep(0.2)
 
     def feed(self, digits: Digits, *, first_seed: int = 0) -> None:
@@ -166,16 +166,16 @@ class Stage:
                 f"{tally.failed} failed request(s) of {name} {when}: {tally.failures[:1]}",
             )
 
+    def check(self) -> None:
+        """Raise when a process has ended or a request has failed."""
+        for child in self._children:
+            child.check()
+        self.no_failed_request("so far")
+
     def _start(self, one: Hub | Device) -> None:
         child = Child(one.name, one.command, self._processes)
         self._children.append(child)
         self._stack.callback(child.stop)
-
-    def _alive(self) -> None:
-        """Whether all is well while something is waited for."""
-        for child in self._children:
-            child.check()
-        self.no_failed_request("so far")
 
     def _healthy(self) -> Any:
         with contextlib.suppress(MusterError):

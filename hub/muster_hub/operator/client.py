@@ -106,7 +106,7 @@ class Api:
             ) from None
 
     def _unreachable(self, error: httpx.HTTPError) -> OperatorError:
-        says = str(error) or type(error).__name__
+        says = str(error).rstrip(".") or type(error).__name__
         if "CERTIFICATE_VERIFY_FAILED" in says:
             return OperatorError(
                 f"{self.url}: its certificate is not signed by the CA given: "
