@@ -168,7 +168,8 @@ def main(arguments: list[str] | None = None) -> None:
         for scenario, row in zip(scenarios, pool.map(alerts, jobs), strict=True):
             results["alerts"].append(row)
             told = "; ".join(
-                f"{name} {told['per_month']:.2f} (≤ {told['upper']:.2f})"
+                f"{name} {told['per_month']:.2f} (≤ {told['upper']:.2f}), first day "
+                f"{told['per_first_day']:.2f}, windows {told['windows_flagged']:.1%}"
                 for name, told in row["false_alerts"].items()
             )
             found = row["detected_within_3_windows"]
