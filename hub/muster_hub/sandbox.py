@@ -71,7 +71,8 @@ class WorkerCheck:
     def _run(self, bundle: Path) -> tuple[int | None, bytes, bytes]:
         """(Exit code or None when time ran out, standard output, standard error)."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "muster_agent.worker.check", str(bundle)],
+            # -P: a file of the bundle must never be imported as if it were a module.
+            [sys.executable, "-P", "-m", "muster_agent.worker.check", str(bundle)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -141,6 +141,16 @@ def test_a_check_that_never_ends_is_ended(tmp_path):
     assert (row.status, row.check["reason"]) == ("rejected", "took longer than 0.05 s")
 
 
+@pytest.mark.system
+def test_a_file_of_a_bundle_is_never_imported_as_a_module(tmp_path):
+    made = folder(tmp_path, runtimes=("onnx",))
+    parsed = manifest.decode((made / "manifest.json").read_bytes())
+    for module in ("msgspec", "argparse", "numpy"):
+        (made / f"{module}.py").write_text("open('ran', 'w').close()\nraise SystemExit(3)\n")
+    assert WorkerCheck(60)(made, parsed).ok
+    assert not (made / "ran").exists()
+
+
 # The steps around it
 
 
