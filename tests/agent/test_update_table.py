@@ -1,11 +1,13 @@
 """The update's table: complete, closed, and safe by default."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muster_agent.update import render
 from muster_agent.update.table import (
     BOUNDED,
     ON_ENTRY,
@@ -104,3 +106,26 @@ def test_what_a_bundle_itself_does_wrong_is_never_tried_again():
         Refusal.PROBATION_CRASHED, Refusal.PROBATION_ERRORS, Refusal.RESUME_LIMIT,
     ):  # fmt: skip
         assert refusal not in PASSING
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "update.md"
+
+
+def test_the_page_shows_the_table_as_it_is():
+    assert render.main([str(PAGE), "--check"]) == 0, (
+        "run: python -m muster_agent.update.render docs/update.md"
+    )
+
+
+def test_the_command_renews_a_stale_page_and_refuses_one_without_marks(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{render.BEGIN}\nstale\n{render.END}\nafter\n")
+    assert render.main([str(page), "--check"]) == 1
+    assert render.main([str(page)]) == 0
+    assert render.main([str(page), "--check"]) == 0
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert all(f"| `{state}` |" in text for state in State)
+    page.write_text("no marks")
+    assert render.main([str(page)]) == 2

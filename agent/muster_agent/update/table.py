@@ -6,6 +6,7 @@ The runner persists the next state, then does ``ON_ENTRY`` of it. After a restar
 
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Self
 
 from muster_protocol.errors import Refusal
 from muster_protocol.limits import JOURNAL_RESUMES_MAX
@@ -25,31 +26,43 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-class Cause(StrEnum):
-    GOAL = "goal"  # the directive names something else than what is in hand
-    SATISFIED = "satisfied"  # ... names what serves already
-    WITHDRAWN = "withdrawn"  # ... no longer names the slot
-    FETCHED = "fetched"  # every chunk is in the store
-    DAMAGED = "damaged"  # a chunk that was there is not, or has rotted
-    VERIFIED = "verified"  # the bundle is put together and hashed
-    PERMITTED = "permitted"  # nothing is waited for any more
-    READY = "ready"  # the candidate has passed its golden vectors and is warm
-    PASSED = "passed"  # it has served long and well enough
-    FAULT = "fault"  # refused: the journal says why
-    RESTORED = "restored"  # the champion serves again
-    RETRY = "retry"  # the reason was a passing one, its pause is over
+class _Told(StrEnum):
+    """Members with a sentence about them, which the rendered table quotes."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
 
 
-class Act(StrEnum):
-    REST = "rest"
-    FETCH = "fetch"
-    ASSEMBLE = "assemble"
-    WAIT = "wait"
-    START = "start"  # start the candidate beside the champion
-    SWAP = "swap"  # the candidate serves, the champion stays loaded
-    COMMIT = "commit"  # the candidate is the champion; pointer and state are one transaction
-    RESTORE = "restore"  # the champion serves, the candidate goes
-    CLEAN = "clean"  # the candidate goes; the champion never noticed
+class Cause(_Told):
+    GOAL = "goal", "the directive names something else than what is in hand"
+    SATISFIED = "satisfied", "the directive names what is committed already"
+    WITHDRAWN = "withdrawn", "the directive no longer names the slot"
+    FETCHED = "fetched", "every chunk is in the store"
+    DAMAGED = "damaged", "a chunk that was there is not, or has rotted"
+    VERIFIED = "verified", "the bundle is put together and hashed"
+    PERMITTED = "permitted", "nothing is waited for any more"
+    READY = "ready", "the candidate has passed its golden vectors and is warm"
+    PASSED = "passed", "it has served long and well enough"
+    FAULT = "fault", "refused: the journal says why"
+    RESTORED = "restored", "the champion serves again"
+    RETRY = "retry", "the reason was a passing one, its pause is over"
+
+
+class Act(_Told):
+    REST = "rest", "nothing to do"
+    FETCH = "fetch", "get what the store lacks; only what release keys signed"
+    ASSEMBLE = "assemble", "put the files together, hashing each"
+    WAIT = "wait", "until nothing holds the swap back"
+    START = "start", "start the candidate beside the champion"
+    SWAP = "swap", "the candidate serves, the champion stays loaded"
+    COMMIT = "commit", "the candidate is the champion; pointer and state are one transaction"
+    RESTORE = "restore", "the champion serves, the candidate goes"
+    CLEAN = "clean", "the candidate goes; the champion never noticed"
 
 
 S, C, A = State, Cause, Act
@@ -83,6 +96,18 @@ _ACTS = {
     S.ROLLING_BACK: (A.RESTORE,        A.RESTORE,         False),
     S.FAILED:       (A.CLEAN,          A.REST,            False),
 }  # fmt: skip
+HOLDS = MappingProxyType({
+    S.IDLE:         "Nothing is in hand; what was committed, if anything, serves.",
+    S.FETCHING:     "The committed model serves. A verified chunk is never fetched again.",
+    S.VERIFYING:    "The committed model serves. What is put together can't be run yet.",
+    S.STAGED:       "The committed model serves. The bundle is complete, hashed and durable.",
+    S.STARTING:     "The committed model serves; the candidate answers nobody.",
+    S.PROBATION:    "The candidate serves, and may fall back at any instant.",
+    S.COMMITTED:    "What the pointer names serves, and is what boots from now on.",
+    S.ROLLING_BACK: "The committed model takes over; the candidate never boots.",
+    S.FAILED:       "The committed model serves; the refusal is kept until another goal comes.",
+})  # fmt: skip
+"""What is promised while a state lasts; pages quote it."""
 ON_ENTRY = MappingProxyType({state: acts[0] for state, acts in _ACTS.items()})
 ON_RESUME = MappingProxyType({state: acts[1] for state, acts in _ACTS.items()})
 BOUNDED = frozenset(state for state, acts in _ACTS.items() if acts[2])
