@@ -8,6 +8,7 @@ closed window into the outbox; after a crash the rows since the saved cursor are
 import contextlib
 import random
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +25,8 @@ FOLD_SECONDS = 1.0
 BUSY_FOLD_SECONDS = 0.1
 """While rings fill by more than a tenth between two looks."""
 SAVE_SECONDS = 5.0
+LAST_SUFFIX = ".last"
+"""Of the ring a slot's last worker left, kept for a fallback that repeats its last answer."""
 READ_ROWS = 4096
 _JITTER = 0.1
 
@@ -70,6 +73,10 @@ class Recording(Struct, frozen=True):
     goal: Goal
     cursor: int = 0
     fold: bytes = b""
+    keep: bool = False
+    """A later worker's fallback may want this ring's last answer."""
+    boot: bytes = b""
+    """Answers of an earlier boot have no age any more."""
 
 
 @dataclass
@@ -96,8 +103,10 @@ class Telemetry:
         rng: random.Random,
         window_seconds: float,
         now: float,
+        fold_seconds: float = FOLD_SECONDS,
     ) -> None:
         self._rings = rings
+        self._fold_seconds = fold_seconds
         self._state = state
         self._folds = folds
         self._put = put
@@ -121,9 +130,19 @@ class Telemetry:
     def ring_path(self, worker_id: str) -> Path:
         return self._rings / f"{worker_id}.ring"
 
-    def begin(self, worker_id: str, slot: str, goal: Goal, now: float) -> None:
-        """A worker's ring has been made: follow it."""
-        recording = Recording(slot, goal)
+    def previous_ring(self, slot: str) -> Path | None:
+        """Where the slot's last answer may be found: a ring of this boot, or None."""
+        for opened in reversed(self._open.values()):
+            if opened.recording.slot == slot and opened.recording.keep and opened.recording.cursor:
+                return opened.path
+        last = self._last_ring(slot)
+        return last if last.exists() else None
+
+    def begin(
+        self, worker_id: str, slot: str, goal: Goal, now: float, *, keep: bool = False
+    ) -> None:
+        """A worker's ring has been made: follow it. ``keep`` it after its end for a fallback."""
+        recording = Recording(slot, goal, keep=keep, boot=self._stamp().boot)
         self._state.put_recording(worker_id, msgspec.msgpack.encode(recording))
         self._follow(worker_id, recording, now)
 
@@ -138,7 +157,11 @@ class Telemetry:
             self._state.drop_recording(worker_id)
         del self._open[worker_id]
         opened.ring.close()
-        opened.path.unlink(missing_ok=True)
+        recording = opened.recording
+        if recording.keep and recording.cursor and recording.boot == self._stamp().boot:
+            opened.path.replace(self._last_ring(recording.slot))
+        else:
+            opened.path.unlink(missing_ok=True)
 
     def recover(self, now: float) -> list[str]:
         """At start: fold the rings that workers of an earlier run left; one line for each fault."""
@@ -154,14 +177,22 @@ class Telemetry:
                 self._state.drop_recording(worker_id)
         if self._rings.is_dir():
             for path in self._rings.iterdir():
-                path.unlink()
+                if not path.name.endswith(self._last_suffix()):
+                    path.unlink()
         return faults
 
-    def tick(self, now: float) -> None:
+    def _last_ring(self, slot: str) -> Path:
+        return self._rings / (slot + self._last_suffix())
+
+    def _last_suffix(self) -> str:
+        return f".{self._stamp().boot.hex()}{LAST_SUFFIX}"
+
+    def tick(self, now: float, accepting: AbstractSet[str] = frozenset()) -> None:
+        """``accepting`` workers are told of by a window even when nobody asked them anything."""
         if now >= self._close_at:
-            self.close_windows(now)
+            self.close_windows(now, accepting)
         elif now >= self._fold_at:
-            pause = FOLD_SECONDS
+            pause = self._fold_seconds
             for worker_id, opened in self._open.items():
                 if self._read(opened) > opened.ring.capacity_rows // 10:
                     pause = BUSY_FOLD_SECONDS
@@ -171,17 +202,21 @@ class Telemetry:
                     self._save(worker_id, opened, now)
             self._fold_at = now + pause * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
 
-    def close_windows(self, now: float) -> None:
-        """Close every open window into the outbox; windows without anything leave nothing."""
+    def close_windows(self, now: float, accepting: AbstractSet[str] = frozenset()) -> None:
+        """Close every open window into the outbox.
+
+        An idle window of a serving worker goes too, without features: to the hub a window that
+        doesn't come is evidence of harm. Idle windows of others leave nothing.
+        """
         self._close_at = now + self._window_seconds * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
         for worker_id, opened in self._open.items():
             self._read(opened)
             with self._state.transaction():
-                self._close_window(opened)
+                self._close_window(opened, idle_too=worker_id in accepting)
                 self._save(worker_id, opened, now)
 
-    def _close_window(self, opened: _Open) -> None:
-        if not opened.fold.empty:
+    def _close_window(self, opened: _Open, *, idle_too: bool = False) -> None:
+        if idle_too or not opened.fold.empty:
             for summary in opened.fold.close(self._stamp()):
                 self._put(summary)
 

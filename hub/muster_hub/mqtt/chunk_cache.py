@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from muster_hub.mqtt.sending import Sender
+from muster_hub.mqtt.sending import Sending
 from muster_protocol import topics
 from muster_protocol.chunks import sha256_hex
 from muster_protocol.errors import MusterError
@@ -41,7 +41,7 @@ class Chunks(Protocol):
 class ChunkCache:
     """Publishes through the publisher's sender, on its thread."""
 
-    def __init__(self, sender: Sender, chunks: Chunks, *, save: Callable[[], None]) -> None:
+    def __init__(self, sender: Sending, chunks: Chunks, *, save: Callable[[], None]) -> None:
         self._sender = sender
         self._chunks = chunks
         self._save = save

@@ -21,7 +21,7 @@ from muster_hub.db.models import DirectiveRow, OutboxMessage
 from muster_hub.db.store import Store
 from muster_hub.mqtt.chunk_cache import ChunkCache, Chunks
 from muster_hub.mqtt.client import BrokerAddress
-from muster_hub.mqtt.sending import Sender
+from muster_hub.mqtt.sending import Sender, Sending
 from muster_hub.mqtt.wants import WantDesk
 from muster_protocol import topics
 from muster_protocol.chunks import sha256_hex
@@ -53,18 +53,22 @@ class Publisher:
     def __init__(
         self,
         store: Store,
-        address: BrokerAddress,
+        address: BrokerAddress | None,
         catalogue: Catalogue,
         chunks: Chunks,
         *,
         save: Callable[[], None],
         now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sender: Sending | None = None,
     ) -> None:
+        """``sender`` stands in for a connection to ``address``."""
         self._store = store
         self._catalogue = catalogue
         self._chunks = chunks
         self._now = now
-        self._sender = Sender(address)
+        self._monotonic = monotonic
+        self._sender = sender or _connect(address)
         self._cache = ChunkCache(self._sender, chunks, save=save)
         self._desk = WantDesk()
         self._wants: queue.Queue[tuple[str, tuple[str, ...]]] = queue.Queue(WANTS_MAX)
@@ -77,10 +81,10 @@ class Publisher:
 
     @property
     def connected(self) -> bool:
-        return self._sender.client.connected
+        return self._sender.connected
 
     def start(self) -> None:
-        self._sender.client.start()
+        self._sender.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -88,7 +92,7 @@ class Publisher:
         self._stopping.set()
         self._wake.set()
         self._thread.join()
-        self._sender.client.stop()
+        self._sender.stop()
 
     def wake(self) -> None:
         """Something was decided: look now. Never blocks."""
@@ -115,7 +119,7 @@ class Publisher:
     def step(self) -> None:
         """Publish whatever is due now; called by the thread."""
         connection = self._sender.connections
-        if not self._sender.client.connected:
+        if not self._sender.connected:
             return
         if connection != self._connection:
             self._files.clear()
@@ -200,5 +204,10 @@ class Publisher:
             except queue.Empty:
                 return
             allowed = self._chunks.of_directive(device)
-            for chunk in self._desk.answer(device, wanted, allowed, time.monotonic()):
+            for chunk in self._desk.answer(device, wanted, allowed, self._monotonic()):
                 self._cache.republish(chunk)
+
+
+def _connect(address: BrokerAddress | None) -> Sending:
+    assert address is not None, "a publisher needs an address or a sender"
+    return Sender(address)

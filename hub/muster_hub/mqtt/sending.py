@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from muster_hub.mqtt.client import BrokerAddress, HubClient
 
@@ -10,6 +11,30 @@ CLIENT_ID = "muster-hub-publish"
 UNDER_WAY_MAX = 64
 """Messages published but not yet acknowledged; of chunks that is 8 MiB."""
 STALLED_SECONDS = 30.0
+
+
+class Sending(Protocol):
+    """What publishing needs of a connection; ``Sender`` is the real one."""
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def connections(self) -> int: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def send(
+        self,
+        name: Hashable,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool,
+        expiry_seconds: int | None = None,
+    ) -> bool: ...
+    def under_way(self) -> set[Hashable]: ...
+    def taken(self) -> list[Hashable]: ...
+    def drain(self, timeout_seconds: float) -> bool: ...
+    def retained(self, topic: str, timeout_seconds: float) -> bytes | None: ...
 
 
 @dataclass
@@ -40,6 +65,16 @@ class Sender:
             on_connection=self._connection_changed,
             on_published=self._acknowledged,
         )
+
+    def start(self) -> None:
+        self.client.start()
+
+    def stop(self) -> None:
+        self.client.stop()
+
+    @property
+    def connected(self) -> bool:
+        return self.client.connected
 
     @property
     def connections(self) -> int:
