@@ -27,6 +27,7 @@ from muster_agent.supervisor import Supervisor
 from muster_agent.telemetry import Telemetry
 from muster_agent.trust_store import TrustStore
 from muster_agent.update.bundle import BundleInstall
+from muster_agent.update.processes import LaunchRefused
 from muster_agent.worker import events as w
 from muster_protocol import chunks, manifest, messages, topics
 from muster_protocol import directive as d
@@ -134,8 +135,12 @@ class FusedStore(Store):
 class ScriptedWorker:
     """A worker that does what the world's script says of its manifest."""
 
-    def __init__(self, device: "Device", worker_id: str, slot: str, goal: Goal) -> None:
+    def __init__(
+        self, device: "Device", worker_id: str, slot: str, goal: Goal, *, model: bool
+    ) -> None:
         self.device, self.id, self.slot, self.goal = device, worker_id, slot, goal
+        self.model = model
+        """False: it answers with the manifest's fallback."""
         self.accepting = False
         self.alive = False
         self.inferences = 0
@@ -143,9 +148,12 @@ class ScriptedWorker:
 
     def start(self) -> None:
         self.device.fuse.burn()
+        self.alive = True
+        if not self.model:
+            self.device.inbox.append(w.Ready(self.id, w.Facts()))
+            return
         if self.goal.manifest in self.device.world.killing:
             raise PowerCut
-        self.alive = True
         bundle = self.device.store.bundle(self.goal.manifest)
         if bundle is None or (bundle / "model.onnx").read_bytes()[:3] == b"rot":
             self.alive = False
@@ -190,7 +198,7 @@ class World:
         self.rng = random.Random(seed)
         self.clock = WorldClock()
         self.broker = MemoryBroker()
-        self.repository = Repository()
+        self.repository = Repository(rng=random.Random(seed))
         self.faults: dict[str, Refusal] = {}
         self.erring: set[str] = set()
         self.killing: set[str] = set()
@@ -291,9 +299,10 @@ class Device:
             self.deliver,
         )
         self.store = store
-        install = BundleInstall(store, ("onnx",))
+        install = self.install = BundleInstall(store, ("onnx",))
+        folds = Folds(store, report=self.outbox.put_event)
         telemetry = Telemetry(
-            self.directory / "rings", state=self.state, folds=Folds(store),
+            self.directory / "rings", state=self.state, folds=folds,
             put=self.outbox.put_summary, stamp=lambda: stamp(world.clock), rng=world.rng,
             window_seconds=10.0, now=now,
         )  # fmt: skip
@@ -303,7 +312,7 @@ class Device:
                 clock=world.clock, link=self.link, http=self, state=self.state, install=install,
                 links=links, trust=TrustStore(self.directory / "trust"), launcher=self,
                 telemetry=telemetry, outbox=self.outbox,
-                facts=lambda: Facts(agent_version="test"), rng=world.rng,
+                facts=lambda: Facts(agent_version="test"), rng=world.rng, signs=folds.signs,
             ),
             now,
         )  # fmt: skip
@@ -323,10 +332,14 @@ class Device:
 
     # Launcher and HTTP, as the supervisor sees them
 
-    def launch(self, slot: str, goal: Goal, fallback: str | None) -> tuple[str, ScriptedWorker]:
+    def launch(
+        self, slot: str, goal: Goal, fallback: str | None, *, model: bool = True
+    ) -> tuple[str, ScriptedWorker]:
         self.fuse.burn()
         self.launched += 1
-        worker = ScriptedWorker(self, f"{slot}-{self.launched}", slot, goal)
+        if not model and self.install.manifest(goal).fallback(fallback) is None:
+            raise LaunchRefused(Refusal.MALFORMED, "no fallback")
+        worker = ScriptedWorker(self, f"{slot}-{self.launched}", slot, goal, model=model)
         self.workers.append(worker)
         return worker.id, worker
 
@@ -383,8 +396,19 @@ class Device:
 
     @property
     def serving(self) -> list[str]:
-        """Versions whose workers accept requests now."""
-        return [worker.goal.version for worker in self.workers if worker.accepting]
+        """Versions whose models answer requests now."""
+        return [worker.goal.version for worker in self.workers if worker.accepting and worker.model]
+
+    @property
+    def falling_back(self) -> list[str]:
+        """Versions whose fallback answers requests now."""
+        accepting = [worker for worker in self.workers if worker.accepting]
+        return [worker.goal.version for worker in accepting if not worker.model]
+
+    def report(self) -> messages.SlotReport:
+        """The slot as the device would report it now."""
+        assert self.supervisor is not None
+        return self.supervisor.report().slots[SLOT]
 
     @property
     def step(self) -> str:

@@ -7,9 +7,11 @@
 import copy
 import datetime as dt
 import hashlib
+import random
 from typing import Any
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import (
@@ -40,19 +42,29 @@ def moment(seconds: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
-def signers(count: int = 1) -> Signers:
-    return [CryptoSigner.generate_ed25519() for _ in range(count)]
+def signers(count: int = 1, rng: random.Random | None = None) -> Signers:
+    """New keys; the same ones each time for an ``rng`` in the same state."""
+    if rng is None:
+        return [CryptoSigner.generate_ed25519() for _ in range(count)]
+    drawn = [Ed25519PrivateKey.from_private_bytes(rng.randbytes(32)) for _ in range(count)]
+    return [CryptoSigner(key) for key in drawn]
 
 
 class Repository:
     """Root is 2 of 3; the other roles have one key unless a test says otherwise."""
 
-    def __init__(self, models: tuple[str, ...] = ("digits",), now: int = NOW) -> None:
+    def __init__(
+        self,
+        models: tuple[str, ...] = ("digits",),
+        now: int = NOW,
+        rng: random.Random | None = None,
+    ) -> None:
         self.now = now
         self.files: dict[str, bytes] = {}
-        self.keys: dict[str, Signers] = {role: signers() for role in TOP}
-        self.keys["root"] = signers(3)
-        self.keys["director"] = signers()
+        self._rng = rng
+        self.keys: dict[str, Signers] = {role: signers(rng=rng) for role in TOP}
+        self.keys["root"] = signers(3, rng)
+        self.keys["director"] = signers(rng=rng)
         self.thresholds: dict[str, int] = {"root": 2}
         self.roles: dict[str, Metadata[Any]] = {}
         roles = {role: Role([], 1) for role in TOP}
@@ -82,7 +94,7 @@ class Repository:
 
     def add_model(self, model: str) -> None:
         role = manifest.role_name(model)
-        self.keys[role] = signers()
+        self.keys[role] = signers(rng=self._rng)
         self.delegate(role, [f"{model}/*/manifest.json"])
         self.roles[role] = Metadata(Targets(1, expires=self._expiry(role)))
 
