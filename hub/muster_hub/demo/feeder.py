@@ -58,6 +58,8 @@ class Tally:
     labels_sent: int = 0
     failures: list[str] = field(default_factory=list)
     """The first few, in words."""
+    latest: str = ""
+    """Version that answered last."""
     seen: Counter[tuple[str, Camera]] = field(default_factory=Counter)
     """Answers by version and camera."""
     right: Counter[tuple[str, Camera]] = field(default_factory=Counter)
@@ -71,10 +73,6 @@ class Tally:
     def versions(self) -> list[str]:
         """Versions that answered, in the order in which they first did."""
         return list(dict.fromkeys(version for version, _ in tuple(self.seen)))
-
-    @property
-    def latest(self) -> str:
-        return self.versions[-1] if self.seen else ""
 
     def fail(self, what: str) -> None:
         self.failed += 1
@@ -142,6 +140,7 @@ class Feeder(threading.Thread):
             tally.fail(f"{name}: {type(error).__name__}: {error}")
             return
         tally.answered += 1
+        tally.latest = version
         tally.seen[version, camera] += 1
         tally.right[version, camera] += predicted == label
         self._waiting.append((time.monotonic(), name, CLASSES[label]))

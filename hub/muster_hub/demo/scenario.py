@@ -25,6 +25,8 @@ ANSWERS_JUDGED = 100
 ACCURACY_RECOVERED = 0.9
 REFUSED_SECONDS = 30.0
 T = TypeVar("T")
+Counts = tuple[int, int]
+"""Inferences and labels of a device."""
 
 ROW_BYTES = (SIDE * SIDE + len(CLASSES)) * 4
 
@@ -178,35 +180,40 @@ class Scenario:
         screen.step("feeding ends; waiting for the last windows")
         tallies = {name: feeder.finish() for name, feeder in stage.feeders.items()}
         stage.no_failed_request("in the whole run")
-        fed = {name: tally.answered for name, tally in tallies.items()}
+        fed = {name: (one.answered, one.labels_sent) for name, one in tallies.items()}
         counted = self._count(fed)
+        for name, tally in tallies.items():
+            promise(tally.versions == ["1", "2"], f"{name} was served by {tally.versions}")
         self._only_the_failing_camera_drifts()
         summary = self.summary
-        summary.inferences_fed = sum(fed.values())
-        summary.inferences_counted = sum(counted.values())
+        summary.inferences_fed, summary.labels_sent = map(sum, zip(*fed.values(), strict=True))
+        summary.inferences_counted, summary.labels_counted = map(
+            sum, zip(*counted.values(), strict=True)
+        )
         summary.failed_requests = sum(tally.failed for tally in tallies.values())
-        summary.labels_sent = sum(tally.labels_sent for tally in tallies.values())
         summary.bytes_up = sum(device.wire.bytes_up for device in stage.devices)
         summary.bytes_raw = summary.inferences_fed * ROW_BYTES
         summary.seconds = round(screen.seconds, 1)
         screen.kept(f"the hub counted {summary.inferences_counted}: what was fed, on every device")
 
-    def _count(self, fed: dict[str, int]) -> dict[str, int]:
+    def _count(self, fed: dict[str, Counts]) -> dict[str, Counts]:
         """The hub's counts once they equal ``fed``; BrokenPromise when they never do."""
         stage = self.stage
-        counted: dict[str, int] = {}
+        counted: dict[str, Counts] = {}
 
         def compared() -> str:
             return ", ".join(f"{name} fed {fed[name]} counted {counted[name]}" for name in fed)
 
         def all_counted() -> bool:
-            counted.update({name: stage.view.counts(name)["inferences"] for name in fed})
-            over = any(counted[name] > fed[name] for name in fed)
+            counted.update({name: stage.view.counts(name) for name in fed})
+            over = any(
+                has > had for name in fed for has, had in zip(counted[name], fed[name], strict=True)
+            )
             promise(not over, f"the hub counted more than was fed: {compared()}")
             return counted == fed
 
         try:
-            stage.wait("every inference is counted", all_counted)
+            stage.wait("every inference and label is counted", all_counted)
         except BrokenPromise as broken:
             raise BrokenPromise(f"{broken}; {compared()}") from None
         return counted
@@ -242,11 +249,14 @@ class Scenario:
             set(said.values()) == {bad.refusal},
             f"{bad.title}: expected {bad.refusal.value} of every device, got {said}",
         )
-        served = {name: stage.view.slot(name).version for name in stage.names}
-        promise(
-            set(served.values()) == {"2"},
-            f"after {bad.title} the devices should serve version 2, they report {served}",
-        )
+        for source, served in {
+            "report": {name: stage.view.slot(name).version for name in stage.names},
+            "answer by": {name: one.tally.latest for name, one in stage.feeders.items()},
+        }.items():
+            promise(
+                set(served.values()) == {"2"},
+                f"after {bad.title} the devices should serve version 2, they {source} {served}",
+            )
         stage.no_failed_request(f"while {bad.title} was refused")
         self.summary.refused_releases[version] = bad.refusal.value
         stage.screen.kept(f"{bad.title}: refused by every device ({bad.refusal.value})")

@@ -37,9 +37,11 @@ class FleetView:
             state=(slot.get("update") or {}).get("state", ""),
         )
 
-    def counts(self, name: str) -> dict[str, Any]:
-        counts: dict[str, Any] = self._api.get(f"/devices/{name}/counts")
-        return counts
+    def counts(self, name: str) -> tuple[int, int]:
+        """Inferences and labels that the hub has counted of a device."""
+        counts = self._api.get(f"/devices/{name}/counts")
+        labels = sum(version["labels"] for version in counts["label_accuracy"].values())
+        return counts["inferences"], labels
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self._api.pages("/events") if event.get("kind") == kind]
