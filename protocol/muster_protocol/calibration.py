@@ -106,14 +106,15 @@ def fit_level(x: Doubles, n: Doubles, windows: int, dispersion: NDArray[np.intp]
     y = transformed(level, dispersion)
     first, second = np.zeros_like(y), np.zeros_like(y)
     first[:, dispersion], second[:, dispersion] = z, np.square(z)
-    return LevelFit(_regress(y, first, second, rows, windows), center, scale)
+    fit = _regress(y, first, second, rows, windows, dispersion)
+    return LevelFit(fit, center, scale)
 
 
 def fit_innovation(x: Doubles, n: Doubles, dispersion: NDArray[np.intp]) -> Fit:
     """Fit one-step predictions from calibration windows [times, scores]."""
     y = transformed(_filled(x), dispersion)
     last, before = lag_terms(y)
-    return _regress(y[LAGS:], last, before, n[LAGS:], 1)
+    return _regress(y[LAGS:], last, before, n[LAGS:], 1, dispersion)
 
 
 def lag_terms(y: Doubles) -> tuple[Doubles, Doubles]:
@@ -123,7 +124,14 @@ def lag_terms(y: Doubles) -> tuple[Doubles, Doubles]:
     return y[LAGS - 1 : LAGS - 1 + times], np.asarray(before)
 
 
-def _regress(y: Doubles, first: Doubles, second: Doubles, rows: Doubles, windows: int) -> Fit:
+def _regress(
+    y: Doubles,
+    first: Doubles,
+    second: Doubles,
+    rows: Doubles,
+    windows: int,
+    dispersion: NDArray[np.intp],
+) -> Fit:
     """Least squares of each column on (1, first, second); terms that don't vary get no weight."""
     times = len(y)
     terms = np.stack([np.ones_like(y), first, second], axis=2)
@@ -136,16 +144,33 @@ def _regress(y: Doubles, first: Doubles, second: Doubles, rows: Doubles, windows
     varies = np.stack([np.ptp(term, axis=0) > 0 for term in (first, second)])
     independent = independent_windows(rest, windows)
     varies = np.insert(varies, 0, values=True, axis=0)
-    freedom = np.maximum(independent - varies.sum(axis=0), 0.0)
+    left = np.maximum(independent - varies.sum(axis=0), 0.0)
+    freedom = left.copy()
+    freedom[dispersion] = np.minimum(
+        freedom[dispersion], _freedom_of_tails(rest[:, dispersion], independent[dispersion])
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         # What the fit took with it comes back by the independent windows, not by all.
-        variance = np.square(rest).mean(axis=0) * independent / np.maximum(freedom, 1e-9)
+        variance = np.square(rest).mean(axis=0) * independent / np.maximum(left, 1e-9)
         usual = times / np.sum(1 / np.maximum(rows, 1e-9), axis=0)
         leverage = inverse * (times / np.maximum(independent, 1e-9))[:, None, None]
     # A term that didn't vary says nothing, and has no weight.
     leverage *= varies.T[:, :, None] * varies.T[:, None, :]
     sd = np.sqrt(variance)
     return Fit(coefficients, leverage, np.where(np.isfinite(sd), sd, np.inf), freedom, usual)
+
+
+def _freedom_of_tails(rest: Doubles, independent: Doubles) -> Doubles:
+    """Degrees of freedom of the Student's t whose kurtosis the residuals might have.
+
+    Variances of few independent rows have long tails, and a cube root doesn't mend all of it. One
+    standard error is added, as 288 windows say little about what happens once a year.
+    """
+    power = np.square(rest).mean(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        excess = (rest**4).mean(axis=0) / np.square(power) - 3
+    likely = np.nan_to_num(excess) + np.sqrt(24 / np.maximum(independent, 1.0))
+    return np.asarray(4 + 6 / np.maximum(likely, 1e-3))
 
 
 def independent_windows(y: Doubles, windows: int) -> Doubles:

@@ -42,12 +42,11 @@ class Judge:
         No limit is tighter than sampling error: that holds even where a calibration saw no
         movement at all.
         """
-        deviation = x - spread.mean
-        floor = spread.limits(deviation, n, self._alpha)
         calibrated = self._calibrated(state)
-        limit = floor
-        if not calibrated.all():
-            limit = np.maximum(floor, self._dependent(state, spread, scale, n))
+        if calibrated.all():
+            deviation, limit = np.zeros_like(x), np.zeros_like(x)
+        else:
+            deviation, limit = self._from_reference(state, spread, scale, x, n)
         if state.calibration is not None and calibrated.any():
             level = state.calibration.levels[place]
             from_own, own = level.judge(x, n, self._scores.dispersion, self._alpha)
@@ -68,15 +67,25 @@ class Judge:
         limit = np.where(self._calibrated(state), np.maximum(own, floor), np.inf)
         return [Trial(_finite(deviation), limit, n, 1, innovation=True)]
 
-    def _dependent(self, state: State, spread: Spread, scale: int, n: Doubles) -> Doubles:
-        """The limit where windows differ more than independent rows would make them; else 0."""
+    def _from_reference(
+        self, state: State, spread: Spread, scale: int, x: Doubles, n: Doubles
+    ) -> tuple[Doubles, Doubles]:
+        """Sampling error, widened where windows differ more than independent rows would."""
+        known = state.independence.windows
         inflation = state.independence.inflation(spread.variance)
-        quantiles = student_quantiles(self._alpha, state.independence.windows - 1)
+        center = spread.mean.copy()
+        dispersion, location = self._scores.dispersion, self._scores.dispersion - 1
         with np.errstate(divide="ignore", invalid="ignore"):
+            # A variance about the window's own mean lacks what that mean itself varies.
+            own = spread.variance[location] * inflation[location] / n[location]
+            center[dispersion] -= np.minimum(own, center[dispersion])
             # Where rows depend on each other, merging may not make their mean any steadier.
             one_window = np.sqrt(spread.variance * inflation * scale / n)
-            limit = quantiles * one_window * np.sqrt(1 + 1 / state.independence.windows)
-        return np.where(inflation > 1, limit, 0.0)
+            widened = one_window * np.sqrt(1 + 1 / known)
+            widened = student_quantiles(self._alpha, known - 1) * widened
+        deviation = x - center
+        floor = spread.limits(deviation, n, self._alpha)
+        return deviation, np.maximum(floor, np.where(inflation > 1, widened, 0.0))
 
     def _calibrated(self, state: State) -> NDArray[np.bool_]:
         return np.asarray((state.status == Status.CALIBRATED)[self._scores.feature])

@@ -116,10 +116,13 @@ class Independence:
             ratio = np.nan_to_num(about_mean / freedom / variance, nan=0.0, posinf=0.0)
         # Wilson and Hilferty's chi-square quantile at 99.5 %.
         critical = (1 - 2 / (9 * freedom) + 2.576 * np.sqrt(2 / (9 * freedom))) ** 3
-        common = float(np.median(ratio)) if len(ratio) else 1.0
-        usual = float(np.median(critical)) if len(ratio) else 1.0
         own = np.where(ratio > critical, ratio, 1.0)
-        return np.asarray(np.maximum(own, common if common > 1 + (usual - 1) / 2 else 1.0))
+        moved = ratio > 0
+        if not moved.any():
+            return own
+        common, usual = float(np.median(ratio[moved])), float(np.median(critical[moved]))
+        # Half of all scores hardly exceed even half of the excess that one may show by chance.
+        return np.maximum(own, common if common > 1 + (usual - 1) / 2 else 1.0)
 
 
 @dataclass(eq=False)
