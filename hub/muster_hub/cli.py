@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
-from securesystemslib.signer import SSlibKey
 
-from muster_hub import audit, config, initialise
-from muster_hub.api.auth import make_token
+from muster_hub import audit, cli_keys, config, initialise
+from muster_hub.governance import make_token
 from muster_hub.api.hub import Hub
+from muster_hub.cli_keys import DEFAULT_DATA, Data
 from muster_hub.config import Broker, Http
 from muster_hub.db.models import Role
 from muster_hub.errors import ConfigError
@@ -28,10 +28,15 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Data = Annotated[Path, typer.Option("--data", help="The hub's directory.")]
-KeyFile = Annotated[Path | None, typer.Option(help="A .pub file made by `muster-hub keygen`.")]
-DEFAULT_DATA = Path("muster-hub")
+KeyFiles = Annotated[
+    list[Path] | None,
+    typer.Option(help="A .pub file made by `muster-hub keygen`; repeat for more keys."),
+]
+Threshold = Annotated[
+    int | None, typer.Option(min=1, help="How many must sign; more than half when not given.")
+]
 EXPIRES_DAYS_MAX = 3650
+cli_keys.add_to(app)
 
 
 @app.command()
@@ -45,9 +50,12 @@ def init(
             help="Make root, targets and release keys on this machine: for demos and tests only.",
         ),
     ] = False,
-    root_public: KeyFile = None,
-    targets_public: KeyFile = None,
-    release_public: KeyFile = None,
+    root_public: KeyFiles = None,
+    root_threshold: Threshold = None,
+    targets_public: KeyFiles = None,
+    targets_threshold: Threshold = None,
+    release_public: KeyFiles = None,
+    release_threshold: Threshold = None,
     name: Annotated[
         list[str] | None,
         typer.Option(help="A host name or address of this hub; repeat for more."),
@@ -61,7 +69,14 @@ def init(
     database: Annotated[str, typer.Option(help="postgresql://… instead of a file.")] = "",
 ) -> None:
     """Make a new hub: keys, certificate authority, catalogue, database, the first API token."""
-    public = _offline_keys(root_public, targets_public, release_public, all_here=all_keys_here)
+    public = _offline_keys(
+        {
+            "root": (root_public or [], root_threshold),
+            "targets": (targets_public or [], targets_threshold),
+            "release": (release_public or [], release_threshold),
+        },
+        all_here=all_keys_here,
+    )
     settings = initialise.initialise(
         data,
         initialise.Wanted(
@@ -73,6 +88,9 @@ def init(
         ),
     )
     print(f"A hub was made in {settings.data}.")
+    if public is not None:
+        files = [*(root_public or []), *(targets_public or []), *(release_public or [])]
+        keys.Keyring(settings.keys).put_names(cli_keys.names_of(files))
     if public is None:
         print(
             "All keys are on this machine (--all-keys-here): whoever takes it over can sign "
@@ -96,59 +114,6 @@ def serve(*, data: Data = DEFAULT_DATA) -> None:
     from muster_hub.service import serve as run  # noqa: PLC0415 - the other commands start faster
 
     raise typer.Exit(run(config.load(data)))
-
-
-@app.command()
-def keygen(file: Annotated[Path, typer.Argument(help="Where the private key goes.")]) -> None:
-    """Make an Ed25519 signing key: FILE (keep it safe) and FILE.pub (give it to the hub)."""
-    key = keys.generate(file)
-    print(f"{file} (private) and {file}.pub (public), key id {key.keyid}")
-
-
-@app.command("signing-request")
-def signing_request(
-    out: Annotated[Path, typer.Argument(help="Folder for the files to sign.")],
-    *,
-    data: Data = DEFAULT_DATA,
-) -> None:
-    """Write what waits for signatures as files, to be carried to where the keys are."""
-    hub = Hub.open(config.load(data), time.time)
-    pending = hub.catalogue.pending()
-    out.mkdir(parents=True, exist_ok=True)
-    for role, draft in pending.items():
-        (out / f"{role}.json").write_bytes(draft)
-        print(f"{out / f'{role}.json'}: for the {roles.key_role(role)} key")
-    if not pending:
-        print("Nothing waits for signatures.")
-
-
-@app.command()
-def sign(
-    files: Annotated[list[Path], typer.Argument(help="Files of a signing request.")],
-    *,
-    key: Annotated[Path, typer.Option(help="A private key made by `muster-hub keygen`.")],
-) -> None:
-    """Sign files of a signing request in place. Read what it prints: that is what you approve."""
-    signer = keys.load_signer(key)
-    for file in files:
-        signed = roles.add_signature(file.read_bytes(), signer)
-        print(f"{file}: {roles.describe(signed)}")
-        file.write_bytes(signed)
-
-
-@app.command("add-signatures")
-def add_signatures(
-    files: Annotated[list[Path], typer.Argument(help="Signed files of a signing request.")],
-    *,
-    data: Data = DEFAULT_DATA,
-) -> None:
-    """Take signed files in. A running hub publishes within seconds what is complete."""
-    hub = Hub.open(config.load(data), time.time)
-    for file in files:
-        hub.catalogue.add_signatures(file.read_bytes(), time.time())
-    hub.releases.settle()
-    waiting = ", ".join(hub.catalogue.pending())
-    print(f"Still waiting for signatures: {waiting}" if waiting else "Everything is signed.")
 
 
 @app.command()
@@ -215,11 +180,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _offline_keys(
-    root: Path | None, targets: Path | None, release: Path | None, *, all_here: bool
-) -> dict[keys.Role, SSlibKey] | None:
-    given: dict[keys.Role, Path | None] = {"root": root, "targets": targets, "release": release}
-    found: dict[keys.Role, SSlibKey] = {
-        role: keys.load_public(path) for role, path in given.items() if path is not None
+    given: dict[keys.Role, tuple[list[Path], int | None]], *, all_here: bool
+) -> dict[keys.Role, keys.KeyGroup] | None:
+    found = {
+        role: keys.group(map(keys.load_public, files), threshold)
+        for role, (files, threshold) in given.items()
+        if files
     }
     if all_here and not found:
         return None

@@ -3,6 +3,7 @@
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import msgspec
 from securesystemslib.signer import SSlibKey
 
 from muster_hub import audit, config, pki
-from muster_hub.api.auth import make_token
+from muster_hub.governance import make_token
 from muster_hub.api.hub import create_capability_key
 from muster_hub.config import Broker, Http, HubConfig
 from muster_hub.db import migrate
@@ -18,7 +19,7 @@ from muster_hub.db.store import Store
 from muster_hub.errors import ConfigError
 from muster_hub.files import flush_directory, make_private_directory, write_durably
 from muster_hub.signing.catalogue import Catalogue
-from muster_hub.signing.keys import Role, create_keyring
+from muster_hub.signing.keys import KeyGroup, Role, create_keyring
 
 OPERATOR_FILE = "operator.toml"
 CA_FILE = "ca.pem"
@@ -32,7 +33,7 @@ class Wanted:
     http: Http
     broker: Broker
     database: str = ""
-    offline_public: dict[Role, SSlibKey] | None = None
+    offline_public: Mapping[Role, SSlibKey | KeyGroup] | None = None
 
 
 def initialise(data: Path, wanted: Wanted) -> HubConfig:

@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 
 from muster_hub import audit, bundle
 from muster_hub.blobs import Blobs
-from muster_hub.db.models import Model, Version
+from muster_hub.db.models import Assignment, Model, Rollout, Version
 from muster_hub.db.store import Store
 from muster_hub.errors import Conflict, HubError, Invalid, NotFound
 from muster_hub.sandbox import Checker, CheckResult
@@ -154,6 +154,32 @@ class Releases:
         if result.ok:
             self._sign(row)
 
+    def retire(
+        self, model: str, version: str | None, actor: str, *, dry_run: bool = False
+    ) -> dict[str, str]:
+        """Take a version, or every one of a model, out; returns what is to be signed, in words.
+
+        Raises NotFound, and Conflict while an assignment or a rollout still asks for it.
+        """
+        with self._store.read() as session:
+            if session.get(Model, model) is None:
+                raise NotFound(f"there is no model {model!r}")
+            wanted = select(Version).where(Version.model == model)
+            rows = session.exec(
+                wanted if version is None else wanted.where(Version.version == version)
+            ).all()
+            for row in rows:
+                _check_unused(session, row)
+        plan = self._catalogue.retire(model, version, self._clock(), dry_run=dry_run)
+        if not dry_run:
+            with self._store.write() as session:
+                for row in rows:
+                    kept = find(session, row.model, row.version)
+                    kept.status = "retired"
+                    self._record(session, kept, actor, "version.retire")
+            self._released()
+        return plan
+
     def settle(self) -> None:
         """After signatures came in: versions that the catalogue now holds are published."""
         with self._store.write() as session:
@@ -223,6 +249,26 @@ def find(session: Session, model: str, version: str) -> Version:
     if row is None:
         raise NotFound(f"there is no version {version!r} of a model {model!r}")
     return row
+
+
+def _check_unused(session: Session, row: Version) -> None:
+    assignment = session.exec(
+        select(Assignment.id).where(
+            Assignment.model == row.model, Assignment.version == row.version
+        )
+    ).first()
+    rollout = session.exec(
+        select(Rollout.id).where(
+            Rollout.model == row.model,
+            Rollout.version == row.version,
+            col(Rollout.state).in_(("running", "paused")),
+        )
+    ).first()
+    if assignment is not None or rollout is not None:
+        what = f"rollout {rollout}" if rollout is not None else f"assignment {assignment}"
+        raise Conflict(
+            f"{row.model} {row.version} is asked for by {what}: roll out another version first"
+        )
 
 
 def _enter(

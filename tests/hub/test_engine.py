@@ -207,6 +207,10 @@ class FailingAt:
         self._signing = Directives(CryptoSigner.generate_ed25519())
         self.left = nth
 
+    @property
+    def keyid(self) -> str:
+        return self._signing.keyid
+
     def sign(self, wanted: Directive) -> bytes:
         self.left -= 1
         if self.left == 0:

@@ -202,3 +202,56 @@ def test_the_entry_points_import_only_the_standard_library():
                      [alias.name for alias in node.names])
     }  # fmt: skip
     assert imported <= sys.stdlib_module_names
+
+
+def test_two_people_and_an_encrypted_key_sign_by_carrying_files(tmp_path, run, monkeypatch):
+    monkeypatch.delenv("MUSTER_KEY_PASSWORD", raising=False)
+    vault, hub, out = tmp_path / "vault", tmp_path / "hub", tmp_path / "carried"
+    vault.mkdir()
+    (vault / "password").write_text("correct horse\n")
+    for name in ("ann", "bob", "cy", "tess"):
+        said = run("keygen", vault / name, "--password-file", vault / "password")
+        assert "not encrypted" not in said
+    assert "not encrypted" in run("keygen", vault / "rick")
+    public = [
+        word for name in ("ann", "bob", "cy") for word in ("--root-public", vault / f"{name}.pub")
+    ]
+    run("init", "--data", hub, *public, "--targets-public", vault / "tess.pub",
+        "--release-public", vault / "rick.pub")  # fmt: skip
+    said = run("signing-request", out, "--data", hub)
+    assert "0 of 2 signatures; signed by nobody; may sign: " in said
+    assert "ann (" in said
+    assert "is encrypted" in run("sign", out / "root.json", "--key", vault / "ann", code=1)
+    for name in ("ann", "cy"):
+        run("sign", out / "root.json", "--key", vault / name, "--password-file", vault / "password")
+    run(
+        "sign", out / "targets.json", "--key", vault / "tess", "--password-file", vault / "password"
+    )
+    said = run("add-signatures", out / "root.json", out / "targets.json", "--data", hub)
+    assert said == "Everything is signed.\n"
+    said = run("keys", "show", "--data", hub)
+    assert "root: 2 of ann (" in said
+    assert "timestamp: 1 of " in said
+    assert "(on this hub); version 1, good until" in said
+
+
+def test_keys_are_changed_by_command_and_a_dry_run_changes_nothing(tmp_path, run):
+    hub = tmp_path / "hub"
+    run("init", "--data", hub, "--all-keys-here")
+    run("keygen", tmp_path / "dora")
+    said = run("keys", "set", "root", "--public", tmp_path / "dora.pub", "--dry-run", "--data", hub)
+    assert said.startswith("Nothing was changed.")
+    assert "root version 2" in said
+    assert run("keys", "rotate", "director", "--data", hub).endswith("Everything is signed.\n")
+    assert "director epoch 2" in run("keys", "new-epoch", "--data", hub)
+    assert "nothing would change" in run(
+        "keys", "set", "release", "--public", tmp_path / "dora.pub", "--data", hub, code=1
+    )
+    assert "muster-hub keys rotate" in run(
+        "keys", "set", "timestamp", "--public", tmp_path / "dora.pub", "--data", hub, code=1
+    )
+    assert "root version 2" in run(
+        "keys", "set", "root", "--public", tmp_path / "dora.pub", "--data", hub
+    )
+    assert "may sign: dora (" in run("keys", "show", "--data", hub)
+    assert "there is no model" in run("retire", "digits", "--data", hub, code=1)

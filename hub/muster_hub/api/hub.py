@@ -67,7 +67,7 @@ class Hub:
             pki=pki,
             keyring=keyring,
             catalogue=catalogue,
-            directives=Directives(keyring.online_signer("director")),
+            directives=Directives(catalogue.director),
             blobs=blobs,
             releases=releases,
             capability_key=_capability_key(config.keys),

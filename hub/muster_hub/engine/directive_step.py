@@ -24,6 +24,9 @@ RENEW_SHARE = 0.5
 
 
 class Signing(Protocol):
+    @property
+    def keyid(self) -> str: ...
+
     def sign(self, wanted: Directive) -> bytes: ...
 
 
@@ -61,7 +64,11 @@ def step(
             continue
         content = _content(device.id, choices, settings)
         generation = _generation(row, content, device, epoch)
-        same = row is not None and (generation, epoch) == (row.generation, row.epoch)
+        same = (
+            row is not None
+            and (generation, epoch) == (row.generation, row.epoch)
+            and _signed_by(row.envelope) == signing.keyid
+        )
         if not (
             same and row is not None and now < row.issued + RENEW_SHARE * settings.valid_seconds
         ):
@@ -70,6 +77,19 @@ def step(
         if device.id in overrides:
             _note_generation(session, device.id, generation)
     return issued
+
+
+class _Signature(msgspec.Struct):
+    keyid: str
+
+
+class _Signed(msgspec.Struct):
+    signatures: list[_Signature]
+
+
+def _signed_by(envelope: bytes) -> str:
+    """The key that signed an envelope of ours: when it was rotated, devices need another."""
+    return msgspec.json.decode(envelope, type=_Signed).signatures[0].keyid
 
 
 def _content(device: str, choices: Mapping[str, Choice], settings: DirectiveSettings) -> Directive:

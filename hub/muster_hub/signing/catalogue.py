@@ -5,23 +5,27 @@ timestamp are written once, so what is published follows from the timestamp alon
 no lock. A change to a role whose key is kept elsewhere waits as a draft for its signatures.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from muster_hub.errors import CatalogueError
-from muster_hub.signing import roles
+from muster_hub.signing import ceremonies, roles
 from muster_hub.signing.catalogue_files import CatalogueFiles, signing_order
-from muster_hub.signing.keys import Keyring
-from muster_hub.signing.roles import AnyMetadata, Kind
-from muster_protocol import manifest
+from muster_hub.signing.ceremonies import Basis, Changes
+from muster_hub.signing.keys import ONLINE, KeyGroup, Keyring
+from muster_hub.signing.roles import AnyMetadata, Kind, Signatures, Standing
+from muster_protocol import directive, manifest
 
 VERSION_LEAP_MAX = 1_000_000
 """How far ahead a reported version is believed: no device may use up the range of versions."""
 
 FIRST_EPOCH = 1
+Plan = dict[str, str]
+"""What is to be signed, in words, by role."""
 
 
 class Catalogue:
@@ -77,7 +81,7 @@ class Catalogue:
                 raise CatalogueError("the catalogue is empty: run `muster-hub init` first")
             changes: dict[str, Targets] = {}
             if not roles.delegates(targets, name):
-                roles.delegate_model(targets, model, self._keyring.public("release"))
+                roles.delegate_model(targets, model, self._keyring.group("release"))
                 changes["targets"] = targets
             role = self._basis(name, Targets) or Targets()
             known = role.targets.get(path)
@@ -89,13 +93,56 @@ class Catalogue:
             self._propose(changes, now)
         return self.is_released(model, version, target.hashes["sha256"])
 
-    def retire(self, model: str, version: str, now: float) -> None:
-        """Take a version out of the catalogue: no device installs it from then on."""
-        name = manifest.role_name(model)
-        with self._files.writing():
-            role = self._basis(name, Targets)
-            if role and role.targets.pop(manifest.target_path(model, version), None):
-                self._propose({name: role}, now)
+    def retire(self, model: str, version: str | None, now: float, *, dry_run: bool = False) -> Plan:
+        """Take a version, or all of a model, out: no device installs it from then on."""
+        return self._change(lambda basis: ceremonies.retire(basis, model, version), now, dry_run)
+
+    def set_keys(self, role: str, keys: KeyGroup, now: float, *, dry_run: bool = False) -> Plan:
+        """Give a role other keys; see ``ceremonies.set_keys``. Keys left out are withdrawn as soon
+        as everything they signed is signed by the others.
+        """
+        plan = self._change(lambda basis: ceremonies.set_keys(basis, role, keys), now, dry_run)
+        if role in ("root", "targets", "release") and not dry_run:
+            self._keyring.put_group(roles.key_role(role), keys)
+        return plan
+
+    def rotate_online(self, role: str, now: float, *, dry_run: bool = False) -> Plan:
+        """Replace the hub's own key of ``snapshot``, ``timestamp`` or ``director``.
+
+        The new key signs once the root or targets that name it are signed; the old one is deleted
+        then.
+        """
+        online = next((one for one in ONLINE if one == role), None)
+        if online is None:
+            raise CatalogueError(f"{role} is not an online role: {', '.join(ONLINE)} are")
+        public = (
+            self._keyring.group(online).keys[0] if dry_run else self._keyring.new_online(online)
+        )
+        return self.set_keys(online, KeyGroup((public,), 1), now, dry_run=dry_run)
+
+    def new_epoch(self, now: float, *, dry_run: bool = False) -> Plan:
+        """Begin a new director epoch, in which generations count from 1."""
+        return self._change(ceremonies.next_epoch, now, dry_run)
+
+    def director(self) -> Signer:
+        """The signer of directives: the key that published targets delegate to."""
+        targets = self._files.current("targets", Targets)
+        ids = [] if targets is None else roles.keyids(targets.signed, directive.ROLE)
+        found = self._keyring.signers(ids)
+        return found[0] if found else self._keyring.online_signer("director")
+
+    def standing(self) -> dict[str, Standing]:
+        """Who may sign each published role, and until when what they signed is good."""
+        return self._files.standing()
+
+    def waiting(self) -> dict[str, list[Signatures]]:
+        """Who has signed each waiting role, and who may; a new root waits for two groups."""
+        found: dict[str, list[Signatures]] = {}
+        for role, data in self._files.drafts().items():
+            draft = roles.parse_any(data, f"drafts/{role}.json")
+            groups = [roles.signatures(one, role, draft) for one in self._delegators(role)]
+            found[role] = [one for one in groups if not one.complete] or groups[-1:]
+        return found
 
     def refresh(self, now: float) -> bool:
         """Sign anew what nears its end and can be signed here; True when anything changed."""
@@ -107,11 +154,14 @@ class Catalogue:
             due = {
                 role: signed
                 for role, signed in self._files.leaves().items()
-                if roles.lifetime(role).due(signed, now)
-                and self._keyring.signer(roles.key_role(role)) is not None
+                if roles.lifetime(role).due(signed, now) and self._can_sign(role)
             }
             if due:
                 return self._propose(due, now)
+            if not self._sealed(snapshot, timestamp):
+                self._seal({}, now)
+                return True
+            self._forget_withdrawn()
             if roles.lifetime("snapshot").due(snapshot.signed, now):
                 self._seal({}, now)
                 return True
@@ -170,48 +220,154 @@ class Catalogue:
         for role in sorted(changes, key=signing_order):
             roles.stamp(role, changes[role], self._files.next_version(role), now)
             draft: AnyMetadata = Metadata(changes[role])
-            signer = self._keyring.signer(roles.key_role(role))
-            if signer is not None:
-                draft.sign(signer)
+            self._files.save_draft(role, draft)
+            # Only now does a draft of its own keys (a root, or one it delegates to) tell who signs.
+            ids = {key for one in self._delegators(role) for key in roles.keyids(one, role)}
+            for signer in self._keyring.signers(ids):
+                draft.sign(signer, append=True)
             self._files.save_draft(role, draft)
         return self._settle(now)
 
+    def _change(
+        self,
+        change: Callable[[Basis], Changes],
+        now: float,
+        dry_run: bool,  # noqa: FBT001
+    ) -> Plan:
+        """Draft what ``change`` makes of the roles in force; says in words what is to be signed."""
+        with self._files.writing():
+            root, targets = self._basis("root", Root), self._basis("targets", Targets)
+            if root is None or targets is None or self._files.current("root", Root) is None:
+                raise CatalogueError("the catalogue's first root and targets are not signed yet")
+            models = {
+                role: basis
+                for role in self._files.leaves()
+                if role != "targets" and (basis := self._basis(role, Targets)) is not None
+            }
+            changes = change(Basis(root, targets, models))
+            ceremonies.check_complete(changes)
+            if not dry_run:
+                self._propose(changes, now)
+                return {role: roles.describe_signed(signed) for role, signed in changes.items()}
+            for role, signed in changes.items():
+                roles.stamp(role, signed, self._files.next_version(role), now)
+            return {role: roles.describe_signed(signed) for role, signed in changes.items()}
+
+    def _delegators(self, role: str) -> list[Root | Targets]:
+        """Whose keys must sign a draft of the role: of a root both the one in force and itself."""
+        if role == "root":
+            both = [self._files.current("root", Root), self._files.draft("root", Root)]
+            return [one.signed for one in both if one is not None]
+        delegator: Root | Targets | None = (
+            self._basis("root", Root) if role in ceremonies.TOP else self._basis("targets", Targets)
+        )
+        return [] if delegator is None else [delegator]
+
+    def _can_sign(self, role: str) -> bool:
+        """Whether enough keys of the role are at hand."""
+        delegator = self._delegators(role)[0]
+        ids = roles.keyids(delegator, role)
+        return len(self._keyring.signers(ids)) >= roles.threshold(delegator, role)
+
     def _settle(self, now: float) -> bool:
-        """Publish every draft that its delegator's keys have signed; True when any was."""
-        root = self._settle_root()
+        """Publish every draft that is complete; True when any was.
+
+        A root or targets that would leave published roles without enough signatures waits until
+        those are signed anew: withdrawing a key never cuts devices off from what it signed.
+        """
+        old_root = self._files.current("root", Root)
+        root = self._next_root(old_root)
         if root is None:
             return False
-        done: dict[str, AnyMetadata] = {}
-        targets = self._files.current("targets", Targets)
-        draft = self._files.draft("targets", Targets)
-        if draft is not None and roles.verified(root, "targets", draft):
-            targets = done["targets"] = draft
-        for role in self._files.drafts():
-            model = None if role in {"root", "targets"} else self._files.draft(role, Targets)
-            if targets is None or model is None or not roles.delegates(targets.signed, role):
-                continue
-            if roles.verified(targets.signed, role, model):
-                done[role] = model
-        if done:
+        targets, done = self._next_targets(root.signed)
+        if targets is None and old_root is not None and root is not old_root:
+            root = old_root
+            targets, done = self._next_targets(root.signed)
+        new_root = root is not old_root
+        if new_root:
+            self._files.publish("root", root)
+            self._files.drop_draft("root")
+        if targets is not None:
+            done |= self._complete_models(targets.signed)
+        if done or (new_root and self._files.version("snapshot")):
             self._seal(done, now)
             for role in done:
                 self._files.drop_draft(role)
-        return bool(done)
+        return bool(done) or new_root
 
-    def _settle_root(self) -> Root | None:
-        """The root in force, after taking in a complete draft of the next one."""
-        current = self._files.current("root", Root)
+    def _next_root(self, current: Metadata[Root] | None) -> Metadata[Root] | None:
+        """A complete draft of the next root, else the one in force."""
         draft = self._files.draft("root", Root)
         complete = (
             draft is not None
             and roles.verified(draft.signed, "root", draft)
             and (current is None or roles.verified(current.signed, "root", draft))
         )
-        if draft is not None and complete:
-            self._files.publish("root", draft)
-            self._files.drop_draft("root")
-            return draft.signed
-        return None if current is None else current.signed
+        return draft if complete else current
+
+    def _next_targets(self, root: Root) -> tuple[Metadata[Targets] | None, dict[str, AnyMetadata]]:
+        """Targets in force under ``root``: the draft when it is complete and strands no model."""
+        draft = self._files.draft("targets", Targets)
+        if draft is not None and roles.verified(root, "targets", draft):
+            complete = self._complete_models(draft.signed)
+            stranded = [
+                role
+                for role in self._files.leaves()
+                if role not in ("targets", *complete) and not self._stands(draft.signed, role)
+            ]
+            if not stranded:
+                return draft, {"targets": draft}
+        current = self._files.current("targets", Targets)
+        if current is not None and roles.verified(root, "targets", current):
+            return current, {}
+        return None, {}
+
+    def _complete_models(self, targets: Targets) -> dict[str, AnyMetadata]:
+        """Drafts of model roles that enough of their keys in ``targets`` have signed.
+
+        While other targets wait, enough of the keys that those name, too: what is published now
+        must stand then.
+        """
+        found: dict[str, AnyMetadata] = {}
+        draft = self._files.draft("targets", Targets)
+        coming = targets if draft is None else draft.signed
+        for role in self._files.drafts():
+            model = None if role in ceremonies.TOP else self._files.draft(role, Targets)
+            if (
+                model is not None
+                and roles.delegates(targets, role)
+                and roles.verified(targets, role, model)
+                and roles.verified(coming, role, model)
+            ):
+                found[role] = model
+        return found
+
+    def _stands(self, targets: Targets, role: str) -> bool:
+        """Whether a published model role is good under these targets."""
+        model = self._files.current(role, Targets)
+        return model is None or (
+            roles.delegates(targets, role) and roles.verified(targets, role, model)
+        )
+
+    def _sealed(self, snapshot: Metadata[Snapshot], timestamp: Metadata[Timestamp]) -> bool:
+        """Whether both are signed by the keys in force: not so after a crash in a rotation."""
+        root = self._files.current("root", Root)
+        return root is not None and all(
+            roles.verified(root.signed, role, metadata)
+            for role, metadata in (("snapshot", snapshot), ("timestamp", timestamp))
+        )
+
+    def _forget_withdrawn(self) -> None:
+        """Delete the hub's own keys that neither what is published nor a draft names."""
+        for role in ONLINE:
+            both: list[AnyMetadata | None] = (
+                [self._files.current("targets", Targets), self._files.draft("targets", Targets)]
+                if role == "director"
+                else [self._files.current("root", Root), self._files.draft("root", Root)]
+            )
+            ids = {key for one in both if one for key in roles.keyids(one.signed, role)}
+            if ids:
+                self._keyring.drop_online(role, ids)
 
     def _seal(self, changed: Mapping[str, AnyMetadata], now: float) -> None:
         """Write changed roles, then the snapshot that names them, then the timestamp."""
@@ -229,7 +385,12 @@ class Catalogue:
     def _sign_online(self, role: str, signed: Snapshot | Timestamp, now: float) -> None:
         roles.stamp(role, signed, self._files.next_version(role), now)
         metadata: Metadata[Any] = Metadata(signed)
-        metadata.sign(self._keyring.online_signer(roles.key_role(role)))
+        root = self._files.current("root", Root)
+        ids = [] if root is None else roles.keyids(root.signed, role)
+        for signer in self._keyring.signers(ids)[:1]:
+            metadata.sign(signer)
+        if not metadata.signatures:
+            raise CatalogueError(f"the {role} key that the root names is not on this hub")
         self._files.publish(role, metadata)
 
     def _basis(self, role: str, kind: type[Kind]) -> Kind | None:

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
 
 from muster_hub.errors import CatalogueError
 from muster_hub.files import write_durably
 from muster_hub.signing import roles
-from muster_hub.signing.roles import AnyMetadata, Kind
+from muster_hub.signing.roles import AnyMetadata, Kind, Standing
 
 
 class CatalogueFiles:
@@ -54,6 +54,25 @@ class CatalogueFiles:
             return None
         name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
         return roles.parse(kind, self.must(name), name)
+
+    def standing(self) -> dict[str, Standing]:
+        """Each published role's keys and expiry; the director is good as long as targets."""
+        root, targets = self.current("root", Root), self.current("targets", Targets)
+        if root is None or targets is None:
+            return {}
+        found = {
+            role: roles.standing(root.signed, role, self._signed(role))
+            for role in root.signed.roles
+        }
+        for role in roles.delegations_of(targets.signed).roles or {}:
+            own = self._signed(role) if self.version(role) else targets.signed
+            found[role] = roles.standing(targets.signed, role, own)
+        return found
+
+    def _signed(self, role: str) -> Signed:
+        name = "timestamp.json" if role == "timestamp" else f"{self.version(role)}.{role}.json"
+        signed: Signed = roles.parse_any(self.must(name), name).signed
+        return signed
 
     def leaves(self) -> dict[str, Targets]:
         """The published targets and model roles by name."""

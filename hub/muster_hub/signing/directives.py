@@ -1,5 +1,7 @@
 """Signing directives with the director key, in a DSSE envelope."""
 
+from collections.abc import Callable
+
 import msgspec
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import Signer
@@ -10,13 +12,22 @@ from muster_protocol.errors import LimitError
 
 
 class Directives:
-    def __init__(self, signer: Signer) -> None:
+    def __init__(self, signer: Signer | Callable[[], Signer]) -> None:
+        """With a callable the key is asked for each time: it may have been rotated."""
         self._signer = signer
+
+    @property
+    def keyid(self) -> str:
+        """Of the key that signs now."""
+        return self._now().public_key.keyid
+
+    def _now(self) -> Signer:
+        return self._signer if isinstance(self._signer, Signer) else self._signer()
 
     def sign(self, wanted: Directive) -> bytes:
         """The envelope as JSON; raises LimitError when a device would refuse its size."""
         envelope = Envelope(directive.encode(wanted), directive.PAYLOAD_TYPE, {})
-        envelope.sign(self._signer)
+        envelope.sign(self._now())
         data = msgspec.json.encode(envelope.to_dict())
         if len(data) > limits.DIRECTIVE_BYTES_MAX:
             raise LimitError(

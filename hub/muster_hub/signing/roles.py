@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import Signer, SSlibKey
+from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (
     DelegatedRole,
@@ -21,7 +21,7 @@ from tuf.api.metadata import (
 from tuf.api.serialization import DeserializationError
 
 from muster_hub.errors import CatalogueError
-from muster_hub.signing.keys import Keyring
+from muster_hub.signing.keys import KeyGroup, Keyring
 from muster_hub.signing.keys import Role as KeyRole
 from muster_protocol import directive, limits, manifest
 
@@ -33,7 +33,6 @@ ISSUED_FIELD: Final = "x-muster-issued"
 """Seconds since 1970: the only thing in metadata that a device takes as a floor of time."""
 
 DAY_SECONDS: Final = 86_400
-THRESHOLD: Final = 1
 
 
 @dataclass(frozen=True)
@@ -119,17 +118,36 @@ def add_signature(data: bytes, signer: Signer) -> bytes:
 
 def describe(data: bytes) -> str:
     """What one approves by signing this metadata, in a few words."""
-    signed = parse_any(data, "the signing request").signed
+    return describe_signed(parse_any(data, "the signing request").signed)
+
+
+def describe_signed(signed: Signed) -> str:
     what = f"{signed.type} version {signed.version}, good until {signed.expires:%Y-%m-%d}"
     if isinstance(signed, Root):
-        return f"{what}; keys {', '.join(sorted(key[:8] for key in signed.keys))}"
+        named = [
+            f"{name} by {role.threshold} of {_short(role.keyids)}"
+            for name, role in signed.roles.items()
+        ]
+        return "; ".join([what, *named])
     if isinstance(signed, Targets):
         named = [
             f"{path} {target.hashes['sha256'][:12]}" for path, target in signed.targets.items()
         ]
-        delegated = list((signed.delegations and signed.delegations.roles) or {})
-        return "; ".join([what, *named, *(f"delegates {role}" for role in delegated)])
+        delegated = (signed.delegations and signed.delegations.roles) or {}
+        if not named and not delegated:
+            named = ["no version may be installed any more"]
+        if EPOCH_FIELD in signed.unrecognized_fields:
+            named.append(f"director epoch {signed.unrecognized_fields[EPOCH_FIELD]}")
+        named += [
+            f"delegates {name} to {role.threshold} of {_short(role.keyids)}"
+            for name, role in delegated.items()
+        ]
+        return "; ".join([what, *named])
     return what
+
+
+def _short(keyids: list[str]) -> str:
+    return ", ".join(keyid[:8] for keyid in keyids)
 
 
 def verified(delegator: Root | Targets, role: str, metadata: AnyMetadata) -> bool:
@@ -141,28 +159,88 @@ def verified(delegator: Root | Targets, role: str, metadata: AnyMetadata) -> boo
     return True
 
 
-def signed_by(delegator: Root | Targets, role: str, metadata: AnyMetadata) -> tuple[int, int]:
-    """(Valid signatures, threshold) of a role under its delegator."""
+@dataclass(frozen=True)
+class Signatures:
+    """Who has signed a waiting role, and who may: key ids. ``threshold`` of them are needed.
+
+    A new root waits for two groups: the keys in force and its own.
+    """
+
+    version: int
+    threshold: int
+    signed: tuple[str, ...]
+    unsigned: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        return len(self.signed) >= self.threshold
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A published role: who may sign it, and until when it is good (seconds since 1970)."""
+
+    version: int
+    expires: float
+    keyids: tuple[str, ...]
+    threshold: int
+
+
+def standing(delegator: Root | Targets, role: str, signed: Signed) -> Standing:
+    """``signed`` is the role's own; the director has none and is good as long as its delegator."""
+    return Standing(
+        signed.version,
+        signed.expires.timestamp(),
+        tuple(keyids(delegator, role)),
+        threshold(delegator, role),
+    )
+
+
+def threshold(delegator: Root | Targets, role: str) -> int:
+    """How many keys must sign a role that the delegator names."""
+    if isinstance(delegator, Root):
+        return delegator.roles[role].threshold
+    return (delegations_of(delegator).roles or {})[role].threshold
+
+
+def signatures(delegator: Root | Targets, role: str, metadata: AnyMetadata) -> Signatures:
     result = delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
-    return len(result.signed), result.threshold
+    return Signatures(
+        metadata.signed.version,
+        result.threshold,
+        tuple(sorted(result.signed)),
+        tuple(sorted(result.unsigned)),
+    )
+
+
+def keyids(delegator: Root | Targets, role: str) -> list[str]:
+    """The keys a delegator names for a role; none when it doesn't know it."""
+    if isinstance(delegator, Root):
+        found = delegator.roles.get(role)
+        return [] if found is None else list(found.keyids)
+    delegated = (delegator.delegations and delegator.delegations.roles) or {}
+    return list(delegated[role].keyids) if role in delegated else []
 
 
 def new_root(keyring: Keyring) -> Root:
     root = Root(consistent_snapshot=True)
     for role in ("root", "targets", "snapshot", "timestamp"):
-        root.add_key(keyring.public(key_role(role)), role)
+        keys = keyring.group(key_role(role))
+        for key in keys.keys:
+            root.add_key(key, role)
+        root.roles[role].threshold = keys.threshold
     return root
 
 
 def new_targets(keyring: Keyring, director_epoch: int) -> Targets:
     """The top-level targets: no target of its own, the director delegated without any path."""
-    director = keyring.public("director")
+    director = keyring.group("director").keys[0]
     targets = Targets(
         delegations=Delegations(
             keys={director.keyid: director},
             roles={
                 directive.ROLE: DelegatedRole(
-                    directive.ROLE, [director.keyid], THRESHOLD, terminating=False, paths=[]
+                    directive.ROLE, [director.keyid], 1, terminating=False, paths=[]
                 )
             },
         )
@@ -171,14 +249,14 @@ def new_targets(keyring: Keyring, director_epoch: int) -> Targets:
     return targets
 
 
-def delegate_model(targets: Targets, model: str, key: SSlibKey) -> None:
-    """Delegate a model's manifests to a release key."""
+def delegate_model(targets: Targets, model: str, keys: KeyGroup) -> None:
+    """Delegate a model's manifests to release keys."""
     delegations = delegations_of(targets)
     name = manifest.role_name(model)
-    delegations.keys[key.keyid] = key
+    delegations.keys |= {key.keyid: key for key in keys.keys}
     if delegations.roles is not None:
         delegations.roles[name] = DelegatedRole(
-            name, [key.keyid], THRESHOLD, terminating=True, paths=[f"{model}/*/manifest.json"]
+            name, keys.ids, keys.threshold, terminating=True, paths=[f"{model}/*/manifest.json"]
         )
 
 
