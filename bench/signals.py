@@ -16,12 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench.signals_alerts import RULES, MusterRule, Scenario, detection, false_alerts
+from bench.signals_alerts import RULES, MusterRule, Scenario, measure
 
 from muster_agent.worker.recorder import Recorder
 from muster_agent.worker.ring import Ring
@@ -125,16 +125,6 @@ def recording() -> dict[str, float]:
     return {"recording_microseconds": seconds * 1e6}
 
 
-def alerts(job: tuple[Scenario, float, int, int]) -> dict[str, Any]:
-    scenario, months, trials, seed = job
-    begun = time.perf_counter()
-    row: dict[str, Any] = asdict(scenario)
-    row["false_alerts"] = false_alerts(scenario, months, seed)
-    row["detected_within_3_windows"] = detection(scenario, trials, seed)
-    row["seconds"] = round(time.perf_counter() - begun, 1)
-    return row
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench signals", description=__doc__)
     parser.add_argument("--months", type=float, default=60.0)
@@ -165,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{name:34} {value:,.2f}")
     with ProcessPoolExecutor(options.jobs) as pool:
         jobs = [(scenario, months, trials, seed) for scenario in scenarios]
-        for scenario, row in zip(scenarios, pool.map(alerts, jobs), strict=True):
+        for scenario, row in zip(scenarios, pool.map(measure, jobs), strict=True):
             results["alerts"].append(row)
             told = "; ".join(
                 f"{name} {told['per_month']:.2f} (≤ {told['upper']:.2f}), first day "

@@ -12,9 +12,11 @@ windows without a flag; a window that opens any counts as one alert. A rule that
 window opens few alerts and never closes them: read alerts beside the share of windows flagged.
 """
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import exp, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -241,3 +243,14 @@ def detection(scenario: Scenario, trials: int, seed: int) -> float:
                 found += 1
                 break
     return found / trials
+
+
+def measure(job: tuple[Scenario, float, int, int]) -> dict[str, Any]:
+    """One scenario's row of the results; ``job`` is (scenario, months, trials, seed)."""
+    scenario, months, trials, seed = job
+    begun = time.perf_counter()
+    row: dict[str, Any] = asdict(scenario)
+    row["false_alerts"] = false_alerts(scenario, months, seed)
+    row["detected_within_3_windows"] = detection(scenario, trials, seed)
+    row["seconds"] = round(time.perf_counter() - begun, 1)
+    return row
