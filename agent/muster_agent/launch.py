@@ -43,10 +43,12 @@ class ProcessLauncher:
         self._count = 0
         self._sockets: dict[str, SlotSockets] = {}
 
-    def launch(self, slot: str, goal: Goal, fallback: str | None) -> tuple[str, Worker]:
+    def launch(
+        self, slot: str, goal: Goal, fallback: str | None, *, model: bool = True
+    ) -> tuple[str, Worker]:
         try:
             listing = self._install.manifest(goal)
-            build = self._install.build(listing)
+            build = self._install.build(listing) if model else None
         except ChunksMissing:
             raise LaunchRefused(
                 Refusal.FILE_MISMATCH, f"the manifest of {goal.model} {goal.version} is gone"
@@ -58,7 +60,12 @@ class ProcessLauncher:
             raise LaunchRefused(
                 Refusal.FILE_MISMATCH, f"{goal.model} {goal.version} is not installed"
             )
-        names = {each.name for each in listing.fallbacks}
+        answers = listing.fallback(fallback)
+        if not model and answers is None:
+            raise LaunchRefused(
+                Refusal.MALFORMED, f"{goal.model} {goal.version} declares no fallback"
+            )
+        remembers = answers is not None and answers.kind == "last_good"
         self._count += 1
         worker_id = f"{slot}-{self._boot}-{self._count}"
         ring = self._ring(worker_id, RingLayout.of(listing, goal.manifest))
@@ -74,12 +81,16 @@ class ProcessLauncher:
             build=build,
             sockets=sockets,
             ring=ring,
-            fallback=fallback if fallback in names else None,
-            previous_ring=None,
+            fallback=answers.name if answers is not None else None,
+            previous_ring=self._telemetry.previous_ring(slot) if remembers else None,
         )
         try:
-            self._telemetry.begin(worker_id, slot, goal, self._now())
+            self._telemetry.begin(worker_id, slot, goal, self._now(), keep=remembers and model)
+        except StoreRefused as refused:
+            ring.unlink(missing_ok=True)
+            raise LaunchRefused(refused.refusal, str(refused)) from None
         except (MusterError, ValueError) as error:
+            ring.unlink(missing_ok=True)
             raise LaunchRefused(Refusal.MALFORMED, f"can't observe the model: {error}") from None
         return worker_id, WorkerProcess(spec, self._deliver)
 

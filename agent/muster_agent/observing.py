@@ -1,36 +1,110 @@
-"""Rings and folds of installed bundles: what ``telemetry`` needs of the signals' rooms."""
+"""Rings and folds of installed bundles: what ``telemetry`` needs of the signals' rooms.
 
+A release is signed, but its baseline is data all the same: whatever it does to the counting is
+caught here, so that it costs the counts of features and never the agent.
+"""
+
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from muster_agent.observe.fold import Fold
 from muster_agent.observe.labels import LabelMemory
-from muster_agent.store import Store
+from muster_agent.observe.signs import SlotSigns, Watched
+from muster_agent.store import Store, StoreRefused
 from muster_agent.worker.ring import Ring
-from muster_protocol import baseline, manifest
+from muster_protocol import baseline, chunks, manifest
+from muster_protocol.baseline import Baseline
 from muster_protocol.directive import Goal
-from muster_protocol.errors import ProtocolError
-from muster_protocol.messages import Stamp
+from muster_protocol.drift import DriftFinding, Rule
+from muster_protocol.errors import ProtocolError, Refusal
+from muster_protocol.manifest import Manifest
+from muster_protocol.messages import Event, Stamp
+
+log = logging.getLogger(__name__)
 
 
 class Folds:
-    """Implements ``telemetry.Folds``. Labels are remembered by slot, across its workers."""
+    """Implements ``telemetry.Folds``. Labels and drift are remembered by slot, across workers."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        report: Callable[[Event], None] = lambda _event: None,
+        window_seconds: Callable[[], float] = lambda: 300.0,
+    ) -> None:
+        """``report`` takes events of drift; it may join an open transaction."""
         self._store = store
+        self._report = report
+        self._window_seconds = window_seconds
         self._memories: dict[str, LabelMemory] = {}
+        self._signs: dict[str, SlotSigns] = {}
 
     def ring(self, path: Path) -> Ring:
         return Ring.open(path)
 
-    def fold(self, slot: str, goal: Goal, opened: Stamp) -> Fold:
-        """Raises ProtocolError when the bundle is gone or its baseline can't be read."""
+    def signs(self, slot: str, goal: Goal) -> SlotSigns:
+        """What the closed windows of the goal's model in this slot say."""
+        key = f"{slot}/{goal.manifest}"
+        if key not in self._signs:
+            others = [known for known in self._signs if known.startswith(f"{slot}/")]
+            for stale in others[:-1]:  # The champion's and the candidate's are enough.
+                del self._signs[stale]
+            self._signs[key] = SlotSigns()
+        return self._signs[key]
+
+    def fold(self, slot: str, goal: Goal, opened: Stamp) -> Watched:
+        """Raises ProtocolError when the bundle is gone or its baseline can't be used.
+
+        Raises StoreRefused(FILE_MISMATCH) when the baseline has rotted on the disk.
+        """
         data = self._store.manifest(goal.manifest)
         bundle = self._store.bundle(goal.manifest)
         if data is None or bundle is None:
             raise ProtocolError(f"bundle {goal.manifest[:12]} is not installed any more")
         listing = manifest.decode(data)
-        trained = None
-        if listing.baseline is not None:
-            trained = baseline.decode((bundle / listing.baseline).read_bytes())
         memory = self._memories.setdefault(slot, LabelMemory())
-        return Fold(listing, goal.manifest, trained, opened, memory)
+        signs = self.signs(slot, goal)
+        try:
+            trained = _baseline(listing, bundle)
+            fold = Fold(listing, goal.manifest, trained, opened, memory)
+            signs.watch(trained if not fold.trouble else None, Rule, self._window_seconds())
+        except (ProtocolError, StoreRefused, OSError):
+            raise
+        except Exception as error:
+            log.exception("the baseline of %s %s", goal.model, goal.version)
+            raise ProtocolError(
+                f"{goal.model} {goal.version}: its baseline can't be used: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+        def found(finding: DriftFinding, at: Stamp) -> None:
+            self._report(_event(slot, goal, finding, at))
+
+        return Watched(fold, signs, found)
+
+
+def _baseline(listing: Manifest, bundle: Path) -> Baseline | None:
+    if listing.baseline is None:
+        return None
+    path = bundle / listing.baseline
+    data = path.read_bytes() if path.is_file() else b""
+    if chunks.sha256_hex(data) != listing.file(listing.baseline).sha256:
+        raise StoreRefused(Refusal.FILE_MISMATCH, f"{path}: not what the manifest says")
+    return baseline.decode(data)
+
+
+def _event(slot: str, goal: Goal, finding: DriftFinding, at: Stamp) -> Event:
+    """A feature began to drift, or has recovered."""
+    how = f"{finding.statistic} {finding.direction}".strip()
+    return Event(
+        kind="drift",
+        at=at,
+        slot=slot,
+        model=goal.model,
+        version=goal.version,
+        manifest=goal.manifest,
+        detail=f"{finding.feature}: {how or finding.state}",
+        values={"effect": finding.effect, "rows": float(finding.n)},
+    )

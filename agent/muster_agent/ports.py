@@ -10,6 +10,7 @@ from muster_agent.current import CurrentLinks
 from muster_agent.goals import TrustSource
 from muster_agent.http_source import HttpAnswer
 from muster_agent.link import Connected, Disconnected, Link, Message
+from muster_agent.observe.signs import SlotSigns
 from muster_agent.state import State
 from muster_agent.telemetry import Telemetry
 from muster_agent.update.bundle import BundleInstall
@@ -17,6 +18,7 @@ from muster_agent.update.delivery import HttpGetter
 from muster_agent.update.workers import Launcher
 from muster_agent.worker.events import WorkerEvent
 from muster_protocol import limits
+from muster_protocol.directive import Goal
 from muster_protocol.messages import Ack, Batch, Event, Facts, Stamp, Stream
 
 
@@ -78,3 +80,5 @@ class Ports:
     outbox: Outbox
     facts: Callable[[], Facts]
     rng: random.Random
+    signs: Callable[[str, Goal], SlotSigns] = lambda _slot, _goal: SlotSigns()
+    """What the closed windows of a goal's model in a slot say of its health."""

@@ -1,17 +1,19 @@
 """What the device tells: its report, and the events that are not a step of one slot's update."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
+from muster_agent.observe.health import Health, Signs, judge
+from muster_agent.observe.signs import SlotSigns
 from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import State
 from muster_protocol import messages
 from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
 from muster_protocol.limits import EVENT_DETAIL_CHARS_MAX
-from muster_protocol.messages import Facts, Ne107, Stamp
+from muster_protocol.messages import Facts, Stamp
 
 _REFUSED = frozenset({State.FAILED, State.ROLLING_BACK})
 _CHANGING = frozenset({State.STARTING, State.PROBATION, State.ROLLING_BACK})
@@ -38,16 +40,20 @@ def build(
     runners: Mapping[str, SlotRunner],
     progress: Mapping[str, tuple[int, int]],
     waiting: Mapping[str, str],
+    signs: Callable[[str, Goal], SlotSigns],
 ) -> messages.Report:
     """``progress`` and ``waiting`` are by slot: bytes done and in all; what is waited for."""
-    slots = {
-        name: messages.SlotReport(
-            health=_health(runner),
+    slots = {}
+    for name, runner in runners.items():
+        health = _health(runner, signs)
+        slots[name] = messages.SlotReport(
+            health=health.state,
+            reason=health.reason,
+            fallback=runner.workers.falls_back,
+            assigned=runner.assigned,
             running=_running(runner, standing.at),
             update=_update(runner, progress.get(name, (0, 0)), waiting.get(name, "")),
         )
-        for name, runner in runners.items()
-    }
     return messages.Report(
         at=standing.at,
         epoch=standing.epoch,
@@ -63,10 +69,24 @@ def build(
     )
 
 
-def _health(runner: SlotRunner) -> Ne107:
-    if runner.workers.serving is None:
-        return "failure" if runner.pointer is not None else "check_function"
-    return "check_function" if runner.state in _CHANGING else "ok"
+def _health(runner: SlotRunner, signs: Callable[[str, Goal], SlotSigns]) -> Health:
+    serving = runner.workers.serving
+    first = runner.pointer is None and runner.state not in _REFUSED
+    if serving is None:
+        # A device that has never had a model is no failure: it is being set up.
+        return judge(Signs(serving=False, swapping=first))
+    told = signs(runner.slot, serving.goal)
+    return judge(
+        Signs(
+            serving=True,
+            swapping=runner.state in _CHANGING,
+            drifting=told.drifting,
+            inferences=told.inferences,
+            errors=told.errors,
+            labels_overdue=told.labels.overdue,
+            trouble=told.trouble,
+        )
+    )
 
 
 def _running(runner: SlotRunner, now: Stamp) -> messages.Running | None:

@@ -93,10 +93,15 @@ class Service:
         trust = TrustStore(directory / "trust")
         allow = config.names("runtimes.allow")
         install = BundleInstall(store, tuple(facts.usable_runtimes(allow)))
+        folds = Folds(
+            store,
+            report=outbox.put_event,
+            window_seconds=lambda: telemetry.window_seconds,
+        )
         telemetry = Telemetry(
             directory / "rings",
             state=state,
-            folds=Folds(store),
+            folds=folds,
             put=lambda summary: _put_summary(outbox, clock, summary),
             stamp=lambda: stamp(clock),
             rng=rng,
@@ -156,6 +161,7 @@ class Service:
                 outbox=outbox,
                 facts=lambda: facts.read(directory, allow),
                 rng=rng,
+                signs=folds.signs,
             ),
             now,
         )

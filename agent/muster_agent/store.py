@@ -198,9 +198,17 @@ class Store:
     # What may go
 
     def discard(self, digest: str) -> None:
-        """Remove an installed bundle that is not what its manifest says."""
+        """Remove the files of an installed bundle that is not what its manifest says.
+
+        A manifest that is still its own stays: its fallback may answer until the files are back.
+        """
         bundle = self._bundles / digest
-        if bundle.exists():
+        manifest_path = bundle / MANIFEST
+        if manifest_path.is_file() and _hash(manifest_path) == digest:
+            for path in bundle.iterdir():
+                if path != manifest_path:
+                    path.unlink()
+        elif bundle.exists():
             shutil.rmtree(bundle)
         self._reusable = None
 

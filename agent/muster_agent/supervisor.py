@@ -233,6 +233,8 @@ class Supervisor:
         if directive.slots:  # An empty directive changes nothing that runs.
             for name in self.runners.keys() - directive.slots.keys():
                 self.runners[name].want(None, directive.generation, now)
+            for name, runner in self.runners.items():
+                runner.assigned = name in directive.slots
 
     def _may_change(self) -> bool:
         """Nothing new is adopted while nothing can be made durable."""
@@ -245,7 +247,8 @@ class Supervisor:
         self.delivery.tick(now)
         for runner in self.runners.values():
             runner.tick(now)
-        telemetry.tick(now)
+        serving = (runner.workers.serving for runner in self.runners.values())
+        telemetry.tick(now, {running.id for running in serving if running is not None})
         if self._may_change() and self.goals.tick(now):
             self._goals_changed(now)
         if self._settled:
@@ -299,7 +302,7 @@ class Supervisor:
         )
         progress = {slot: self.delivery.progress(slot) for slot in self.runners}
         waiting = {slot: self.delivery.waiting(slot) for slot in self.runners}
-        return reporting.build(standing, self.runners, progress, waiting)
+        return reporting.build(standing, self.runners, progress, waiting, self._ports.signs)
 
     def _sweep(self) -> None:
         """Let the store delete what neither journal, pointer nor worker may need."""

@@ -112,7 +112,7 @@ class Telemetry:
         self._put = put
         self._stamp = stamp
         self._rng = rng
-        self._window_seconds = window_seconds
+        self.window_seconds = window_seconds
         self._open: dict[str, _Open] = {}
         self._fold_at = now
         # Devices that start together must not send together.
@@ -123,8 +123,8 @@ class Telemetry:
 
     def set_window(self, seconds: float, now: float) -> None:
         """The directive's window length; the open window is shortened if need be."""
-        if seconds != self._window_seconds:
-            self._window_seconds = seconds
+        if seconds != self.window_seconds:
+            self.window_seconds = seconds
             self._close_at = min(self._close_at, now + seconds * self._rng.uniform(0.5, 1.0))
 
     def ring_path(self, worker_id: str) -> Path:
@@ -208,7 +208,7 @@ class Telemetry:
         An idle window of a serving worker goes too, without features: to the hub a window that
         doesn't come is evidence of harm. Idle windows of others leave nothing.
         """
-        self._close_at = now + self._window_seconds * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+        self._close_at = now + self.window_seconds * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
         for worker_id, opened in self._open.items():
             self._read(opened)
             with self._state.transaction():

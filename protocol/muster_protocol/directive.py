@@ -36,7 +36,7 @@ class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     champion: Goal
     challenger: Goal | None = None
     fallback: str | None = None
-    """Name of one of the champion manifest's fallbacks."""
+    """Name of one of the champion manifest's fallbacks; none: its first, if it declares any."""
     swap: Literal["free", "grant"] = "free"
     """``grant``: ask the hub for leave at the moment of swapping; ``free``: swap when staged."""
 

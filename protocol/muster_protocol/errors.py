@@ -38,6 +38,7 @@ class Refusal(StrEnum):
     NO_SPACE = "no_space"
     NO_MEMORY = "no_memory"
     LOAD_FAILED = "load_failed"
+    TOO_SLOW = "too_slow"
     GOLDEN_MISMATCH = "golden_mismatch"
     WORKER_DIED = "worker_died"
     START_TIMEOUT = "start_timeout"

@@ -147,6 +147,14 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """The first build, in the manifest's order, that one of ``runtimes`` can run."""
         return next((build for build in self.builds if build.runtime in runtimes), None)
 
+    def fallback(self, name: str | None) -> Fallback | None:
+        """The fallback with this name, or the first one; None when none is declared.
+
+        A name that this version doesn't declare is another version's: the first one answers.
+        """
+        named = (entry for entry in self.fallbacks if entry.name == name)
+        return next(named, self.fallbacks[0] if self.fallbacks else None)
+
     def files_for(self, build: Build) -> tuple[File, ...]:
         """The files a device running ``build`` needs: all but the other builds' models."""
         others = {other.file for other in self.builds} - {build.file}

@@ -104,6 +104,12 @@ class Update(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class SlotReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     health: Ne107
+    reason: str = ""
+    """Why the health is not ok, in one line."""
+    fallback: bool = False
+    """No model answers now; the signed manifest's fallback does."""
+    assigned: bool = True
+    """False: the directive doesn't name this slot any more; what runs there goes on."""
     running: Running | None = None
     update: Update
 

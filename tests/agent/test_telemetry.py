@@ -42,6 +42,7 @@ class Recorder:
         self.written = 0
         self.counted = 0
         self.windows = 0
+        self.accepting = set()
 
     def boot(self, fuse=None):
         opened = open_state(self.directory, {})
@@ -70,7 +71,7 @@ class Recorder:
         end = self.clock.seconds + seconds
         while self.clock.seconds < end:
             self.clock.seconds = min(max(self.telemetry.deadline(), self.clock.seconds), end)
-            self.telemetry.tick(self.clock.seconds)
+            self.telemetry.tick(self.clock.seconds, self.accepting)
 
     def cut(self):
         self.telemetry.close()
@@ -103,7 +104,20 @@ def test_what_is_recorded_arrives_window_by_window(tmp_path):
     one.cut()
 
 
-def test_windows_in_which_nothing_happened_take_no_room(tmp_path):
+def test_an_idle_window_of_a_serving_worker_is_sent_small_so_that_silence_means_harm(tmp_path):
+    one = Recorder(tmp_path)
+    one.boot()
+    one.begin()
+    one.accepting = {WORKER}
+    one.run(100)
+    rows = one.outbox.stats()
+    assert rows.bytes / rows.rows < 200
+    assert one.collect() == 0
+    assert 9 <= one.windows <= 12
+    one.cut()
+
+
+def test_idle_windows_of_a_worker_that_does_not_serve_take_no_room(tmp_path):
     one = Recorder(tmp_path)
     one.boot()
     one.begin()
@@ -188,4 +202,26 @@ def test_a_new_window_length_takes_effect_within_the_shorter_of_the_two(tmp_path
     one.telemetry.set_window(seconds, one.clock.seconds)
     one.run(min(seconds, 10.0) + 1.0)
     assert one.collect() == 1
+    one.cut()
+
+
+def test_the_last_ring_of_a_slot_is_kept_for_a_fallback_within_one_boot(tmp_path):
+    one = Recorder(tmp_path)
+    one.boot()
+    layout = RingLayout.of(one.listing, one.goal.manifest)
+    one.ring = Ring.create(one.telemetry.ring_path(WORKER), layout, one.capacity)
+    one.telemetry.begin(WORKER, "main", one.goal, one.clock.seconds, keep=True)
+    assert one.telemetry.previous_ring("main") is None
+    one.record(3)
+    one.telemetry.end(WORKER)
+    last = one.telemetry.previous_ring("main")
+    assert Ring.open(last).published == 3
+    one.cut()
+    one.boot()  # The agent alone was started again: the answer still has an age.
+    assert one.telemetry.previous_ring("main") == last
+    one.cut()
+    one.clock.boots += 1
+    one.boot()
+    assert one.telemetry.previous_ring("main") is None
+    assert list((tmp_path / "rings").iterdir()) == []
     one.cut()

@@ -4,6 +4,7 @@ One ``Fold`` per ring. ``save`` is committed together with the ring cursor, so t
 of either side a row is neither lost nor counted twice.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from muster_protocol.manifest import Manifest
 from muster_protocol.messages import Stamp
 from muster_protocol.summary import Summary, Tally
 
+log = logging.getLogger(__name__)
 _ERRORS = {
     ErrorKind.INVALID_INPUT: "errors_input",
     ErrorKind.RUN_FAILED: "errors_run",
@@ -89,8 +91,10 @@ class Fold:
     def close(self, closed: Stamp) -> list[Summary]:
         """The window's summary, first, and those of older versions that labels came for.
 
-        A new window opens at ``closed``.
+        A new window opens at ``closed``. An idle window carries no features: it weighs nothing.
         """
+        if self._window.empty:
+            self._window.features = None
         summaries = [window.summary(closed) for window in (self._window, *self._others.values())]
         self._window = self._opened(closed)
         self._others = {}
@@ -156,12 +160,23 @@ class Fold:
             return
         tensors = self._tensors(rows)
         self._window.latency += histogram.count_latency(rows["latency_us"])
-        if self._baseline is not None:
-            self._window.add_features(binning.count(self._baseline, tensors))
+        self._count_features(tensors)
         scores = self._scores(tensors)
         if scores is not None:
             self._window.confidence += histogram.count_confidence(scores.max(axis=1))
         self._remember(rows, tensors)
+
+    def _count_features(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """What a baseline's features raise costs the features, never the rest or the agent."""
+        if self._baseline is None:
+            return
+        try:
+            self._window.add_features(binning.count(self._baseline, tensors))
+        except Exception as error:
+            log.exception("features of %s are not counted any more", self.identity.model)
+            reason = f"features are not counted: {type(error).__name__}: {error}"
+            self.trouble = f"{self.identity.model} {self.identity.version}: {reason}"[:200]
+            self._baseline = self._window.features = None
 
     def _scores(self, tensors: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
         """[rows, classes], or None without a classifier whose output is recorded."""

@@ -50,6 +50,8 @@ class SlotRunner:
         self.workers = workers
         self.pointer: Pointer | None = None
         self.row = JournalRow(state=State.IDLE)
+        self.assigned = True
+        """Whether the directive names this slot; what runs in one it doesn't name goes on."""
         self.hold = ""
         """What a staged bundle waits for before it may start; empty: nothing."""
         self._ports = ports

@@ -1,36 +1,35 @@
 """The workers of one slot: which one serves, which waits, and what their events mean.
 
-At most two workers live: the champion and a candidate. Exactly one of them accepts requests once
-anything is ready. A champion that dies is started again after a jittered, growing pause.
+At most two models live: the champion and a candidate. Exactly one of them accepts requests once
+anything is ready. A champion that dies is started again after a jittered, growing pause; until a
+model serves again a stand-in without one answers by the signed manifest's fallback contract.
 """
 
 import random
 from dataclasses import dataclass
-from typing import Protocol
 
+from muster_agent.update.processes import Counts, Launcher, LaunchRefused, Running, Worker, start
 from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
+
+__all__ = [
+    "ChampionDied",
+    "ChampionServes",
+    "Counts",
+    "Crashed",
+    "Failed",
+    "LaunchRefused",
+    "Launcher",
+    "Note",
+    "Ready",
+    "Running",
+    "SlotWorkers",
+    "Worker",
+]
 
 RESTARTS_DOUBLED_MAX = 16
 STEADY_SECONDS = 60.0
 """A champion that served this long before it died is started again after the shortest pause."""
-
-
-class Worker(Protocol):
-    """What the slot needs of a worker process; none of these blocks."""
-
-    def start(self) -> None: ...
-    def accept(self) -> None: ...
-    def pause(self) -> None: ...
-    def stop(self, grace_seconds: float) -> None: ...
-
-
-class Launcher(Protocol):
-    """Makes workers for installed bundles."""
-
-    def launch(self, slot: str, goal: Goal, fallback: str | None) -> tuple[str, Worker]:
-        """A new, not yet started worker and its id. Raises LaunchRefused."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -72,29 +71,6 @@ class ChampionDied:
 Note = Ready | Failed | Crashed | ChampionServes | ChampionDied
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What a worker says of itself since it started."""
-
-    inferences: int = 0
-    errors: int = 0
-    p95_ms: float | None = None
-
-
-@dataclass
-class Running:
-    """A worker process and what is known of it."""
-
-    id: str
-    goal: Goal
-    worker: Worker
-    ready: bool = False
-    accepting: bool = False
-    ready_at: float = float("inf")
-    runtime: str = ""
-    counts: Counts = Counts()
-
-
 class SlotWorkers:
     """Holds the workers of ``slot``. Times are monotonic seconds."""
 
@@ -114,6 +90,8 @@ class SlotWorkers:
         self.goal: Goal | None = None
         """What the champion should be."""
         self.fallback: str | None = None
+        """Which of the manifest's fallbacks answers when no model can; None: its first."""
+        self.stand_in: Running | None = None
         self._launcher = launcher
         self._restart_seconds = (restart_seconds_min, restart_seconds_max)
         self._stop_seconds = stop_seconds
@@ -124,14 +102,19 @@ class SlotWorkers:
 
     @property
     def serving(self) -> Running | None:
-        """The worker that answers requests now."""
+        """The worker whose model answers requests now."""
         for running in (self.candidate, self.champion):
             if running is not None and running.accepting:
                 return running
         return None
 
+    @property
+    def falls_back(self) -> bool:
+        """No model answers now, but the manifest's fallback does."""
+        return self.stand_in is not None and self.stand_in.accepting
+
     def all(self) -> list[Running]:
-        known = [self.champion, self.candidate, *self._leaving.values()]
+        known = [self.champion, self.candidate, self.stand_in, *self._leaving.values()]
         return [running for running in known if running is not None]
 
     def deadline(self) -> float:
@@ -208,6 +191,7 @@ class SlotWorkers:
         self.goal = None
         self._restart_at = float("inf")
         self.drop_candidate()
+        self._drop_stand_in()
         self._leave(self.champion)
         self.champion = None
 
@@ -231,6 +215,11 @@ class SlotWorkers:
             if self.candidate is None or not self.candidate.accepting:
                 self._accept(self.champion)
             return [ChampionServes()]
+        if self.stand_in is not None and self.stand_in.id == worker_id:
+            self.stand_in.ready = True
+            if self.serving is None:
+                self.stand_in.accepting = True
+                self.stand_in.worker.accept()
         return []
 
     def on_counts(self, worker_id: str, counts: Counts) -> None:
@@ -251,6 +240,8 @@ class SlotWorkers:
             if lived >= STEADY_SECONDS:
                 self._failures = 0
             return self._champion_gone(goal, refusal, detail, now)
+        if self.stand_in is not None and self.stand_in.id == worker_id:
+            self.stand_in = None  # The champion's next failure brings another.
         return []
 
     def _champion_gone(self, goal: Goal, refusal: Refusal, detail: str, now: float) -> list[Note]:
@@ -258,12 +249,26 @@ class SlotWorkers:
         pause = min(most, least * 2 ** min(self._failures, RESTARTS_DOUBLED_MAX))
         self._failures += 1
         self._restart_at = now + pause * self._rng.uniform(0.75, 1.25)
+        self._begin_stand_in(goal)
         return [ChampionDied(goal, refusal, detail, self._failures)]
 
     def _accept(self, running: Running) -> None:
         if not running.accepting:
             running.accepting = True
             running.worker.accept()
+        self._drop_stand_in()
+
+    def _begin_stand_in(self, goal: Goal) -> None:
+        if self.stand_in is not None or self.serving is not None:
+            return
+        try:
+            self.stand_in = start(self._launcher, self.slot, goal, self.fallback, model=False)
+        except LaunchRefused:
+            self.stand_in = None  # The release declared no fallback: requests wait for the model.
+
+    def _drop_stand_in(self) -> None:
+        self._leave(self.stand_in)
+        self.stand_in = None
 
     def _leave(self, running: Running | None) -> None:
         if running is not None:
@@ -273,18 +278,6 @@ class SlotWorkers:
 
     def _launch(self, goal: Goal) -> Running | Failed:
         try:
-            worker_id, worker = self._launcher.launch(self.slot, goal, self.fallback)
-            worker.start()
+            return start(self._launcher, self.slot, goal, self.fallback)
         except LaunchRefused as refused:
             return Failed(refused.refusal, str(refused))
-        except OSError as error:
-            return Failed(Refusal.WORKER_DIED, f"the worker could not be started: {error}")
-        return Running(worker_id, goal, worker)
-
-
-class LaunchRefused(Exception):
-    """There is nothing to run: the bundle is not installed, or no runtime for it."""
-
-    def __init__(self, refusal: Refusal, message: str) -> None:
-        super().__init__(message)
-        self.refusal = refusal

@@ -45,7 +45,7 @@ class FallbackContract:
         """The answer for ``rows`` batch elements; no outputs when there is no decision."""
         if self._kind == "constant":
             return Quality.CONSTANT, _repeated(self._constant, rows)
-        if self._kind == "last_good" and now - self._last_seconds <= self._ttl_seconds:
+        if self._kind == "last_good" and 0 <= now - self._last_seconds <= self._ttl_seconds:
             return Quality.LAST_GOOD, _repeated(self._last, rows)
         return Quality.NO_DECISION, {}
 

@@ -56,7 +56,7 @@ def prove(
     budget_ms = manifest.start.latency_ms_max
     if budget_ms is not None and latency_ms > budget_ms:
         raise StartRefused(
-            Refusal.LOAD_FAILED,
+            Refusal.TOO_SLOW,
             f"too slow here: median {latency_ms:.2f} ms, the latency budget is {budget_ms:g} ms",
         )
     provider = provider_of(build.runtime)

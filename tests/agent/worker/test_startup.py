@@ -257,7 +257,7 @@ def test_a_model_that_kills_its_process_is_worker_died_with_its_last_words(tmp_p
 
 def test_a_model_slower_than_its_budget_is_refused(tmp_path: Path) -> None:
     failed = refused(tmp_path, start=Start(latency_ms_max=1e-6))
-    assert failed.refusal == Refusal.LOAD_FAILED
+    assert failed.refusal == Refusal.TOO_SLOW
     assert "latency budget" in failed.detail
 
 

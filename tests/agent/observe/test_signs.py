@@ -1,0 +1,97 @@
+"""What closed windows say of a slot's health, and that counting can't take the agent down."""
+
+import numpy as np
+
+from muster_agent.observe.signs import LabelWatch, SlotSigns, Watched
+from muster_protocol import baseline, binning, features
+from muster_protocol.drift import Rule
+from muster_protocol.messages import Stamp
+from muster_protocol.summary import Summary, Tally
+
+AT = Stamp(b"boot", 1.0, 2.0, "synchronised")
+RNG = np.random.default_rng(1)
+TRAINED = baseline.fit(
+    {"x": RNG.normal(size=(4000, 2)).astype(np.float32)}, [*features.elements("x", ["a", "b"])]
+)
+
+
+def window(shift=0.0, rows=2000, **counts):
+    x = RNG.normal(size=(rows, 2)).astype(np.float32) + np.float32([shift, 0.0])
+    tally = Tally(**{"inferences": rows, **counts})
+    counted = binning.count(TRAINED, {"x": x})
+    return Summary("m", "1", "a" * 64, AT, AT, counts=tally, features=counted)
+
+
+def test_inputs_that_move_are_named_on_the_device_itself_and_forgotten_when_they_recover():
+    signs = SlotSigns()
+    signs.watch(TRAINED, Rule, 300.0)
+    news = [finding for _ in range(8) for finding in signs.feed(window())]
+    assert (news, signs.drifting) == ([], frozenset())
+    news = [finding for _ in range(3) for finding in signs.feed(window(shift=2.0))]
+    assert [(finding.feature, finding.state) for finding in news] == [("a", "opened")]
+    assert signs.drifting == {"a"}
+    news = [finding for _ in range(40) for finding in signs.feed(window())]
+    assert [finding.state for finding in news] == ["cleared"]
+    assert not signs.drifting
+
+
+def test_a_second_worker_of_the_same_model_goes_on_where_the_first_stopped():
+    signs = SlotSigns()
+    signs.watch(TRAINED, Rule, 300.0)
+    for shift in (*[0.0] * 8, 2.0):
+        signs.feed(window(shift=shift))
+    signs.watch(TRAINED, Rule, 300.0)
+    assert signs.drifting == {"a"}
+
+
+def test_labels_are_overdue_only_when_they_used_to_come():
+    never = LabelWatch()
+    for _ in range(1000):
+        never.feed(0, 50)
+    assert not never.overdue
+    daily = LabelWatch()
+    for _ in range(5):
+        daily.feed(10, 50)
+        for _ in range(20):
+            daily.feed(0, 50)
+    for _ in range(40):
+        daily.feed(0, 50)
+    assert not daily.overdue
+    daily.feed(0, 50)
+    assert daily.overdue
+    daily.feed(1, 50)
+    assert not daily.overdue
+
+
+def test_a_machine_that_stands_still_owes_no_labels():
+    watch = LabelWatch()
+    for _ in range(5):
+        watch.feed(10, 50)
+    for _ in range(500):
+        watch.feed(0, 0)
+    assert not watch.overdue
+
+
+class BrokenFold:
+    """A fold that a hostile baseline makes fail in every way."""
+
+    trouble = ""
+    empty = False
+
+    def feed(self, rows, overrun=0):
+        raise ZeroDivisionError("rows")
+
+    def recall(self, rows):
+        raise IndexError("recall")
+
+    def close(self, stamp):
+        return [Summary("m", "1", "a" * 64, AT, stamp)]
+
+
+def test_whatever_counting_raises_costs_counts_and_is_told_as_trouble():
+    signs = SlotSigns()
+    watched = Watched(BrokenFold(), signs, lambda finding, at: None)
+    watched.feed(np.zeros(3))
+    watched.recall(np.zeros(3))
+    assert len(watched.close(AT)) == 1
+    assert "IndexError: recall" in signs.trouble
