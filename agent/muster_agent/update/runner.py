@@ -4,6 +4,7 @@ Whatever raises while persisting leaves the old state in force, in memory as on 
 raises or dies while acting is taken up again from the journal by ``resume``.
 """
 
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
 from muster_protocol.limits import EVENT_DETAIL_CHARS_MAX
 
+log = logging.getLogger(__name__)
 MARK_SECONDS = 5.0
 """How often progress within a state is written to the journal."""
 _NEVER = float("inf")
@@ -227,6 +229,7 @@ class SlotRunner:
                 self._ports.report(event(kind, self.slot, row, self._ports.stamp()))
             self._ports.database.put_journal(self.slot, row)
         self.row, self.pointer = row, pointer
+        log.debug("%s: %s, %s: %s", self.slot, before, cause, target)
         self._leave(now)
         if target is State.FAILED:
             self._schedule_retry(now)
