@@ -7,7 +7,8 @@ closed window into the outbox; after a crash the rows since the saved cursor are
 
 import contextlib
 import random
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,8 @@ class Telemetry:
         self._rng = rng
         self.window_seconds = window_seconds
         self._open: dict[str, _Open] = {}
+        self._ended: set[str] = set()
+        """Workers that are gone while their last window could not be committed yet."""
         self._fold_at = now
         # Devices that start together must not send together.
         self._close_at = now + window_seconds * rng.uniform(0.5, 1.0)
@@ -147,14 +150,22 @@ class Telemetry:
         self._follow(worker_id, recording, now)
 
     def end(self, worker_id: str) -> None:
-        """The worker is gone: fold what it left, close its window, forget the ring."""
-        opened = self._open.get(worker_id)
-        if opened is None:
-            return
+        """The worker is gone: fold what it left, close its window, forget the ring.
+
+        Never raises for a disk that takes nothing now: a later tick, or the next start, does it.
+        """
+        if worker_id in self._open:
+            self._ended.add(worker_id)
+            with contextlib.suppress(sqlite3.Error):
+                self._finish(worker_id)
+
+    def _finish(self, worker_id: str) -> None:
+        opened = self._open[worker_id]
         self._read(opened)
-        with self._state.transaction():
+        with self._closing(opened):
             self._close_window(opened)
             self._state.drop_recording(worker_id)
+        self._ended.discard(worker_id)
         del self._open[worker_id]
         opened.ring.close()
         recording = opened.recording
@@ -174,10 +185,13 @@ class Telemetry:
             except (OSError, ValueError, MusterError) as error:
                 faults.append(f"{self.ring_path(worker_id)}: {error}: its open window is lost")
                 self._open.pop(worker_id, None)
-                self._state.drop_recording(worker_id)
+                # A disk that takes nothing now must not keep models from serving.
+                with contextlib.suppress(sqlite3.Error):
+                    self._state.drop_recording(worker_id)
+        waiting = {opened.path for opened in self._open.values()}
         if self._rings.is_dir():
             for path in self._rings.iterdir():
-                if not path.name.endswith(self._last_suffix()):
+                if path not in waiting and not path.name.endswith(self._last_suffix()):
                     path.unlink()
         return faults
 
@@ -201,6 +215,8 @@ class Telemetry:
                 if behind > opened.ring.capacity_rows // 4 or (behind and due):
                     self._save(worker_id, opened, now)
             self._fold_at = now + pause * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+            for worker_id in sorted(self._ended):
+                self._finish(worker_id)
 
     def close_windows(self, now: float, accepting: AbstractSet[str] = frozenset()) -> None:
         """Close every open window into the outbox.
@@ -211,9 +227,20 @@ class Telemetry:
         self._close_at = now + self.window_seconds * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
         for worker_id, opened in self._open.items():
             self._read(opened)
-            with self._state.transaction():
+            with self._closing(opened):
                 self._close_window(opened, idle_too=worker_id in accepting)
                 self._save(worker_id, opened, now)
+
+    @contextlib.contextmanager
+    def _closing(self, opened: _Open) -> Iterator[None]:
+        """A transaction; when it can't be committed, what the window held is in it still."""
+        held = opened.fold.save()
+        try:
+            with self._state.transaction():
+                yield
+        except BaseException:
+            opened.fold.restore(held)
+            raise
 
     def _close_window(self, opened: _Open, *, idle_too: bool = False) -> None:
         if idle_too or not opened.fold.empty:
