@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import numpy as np
 from sqlalchemy import func
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, or_, select
 
 from muster_hub.db import models
 from muster_hub.domain import selectors
-from muster_hub.domain.rollouts import WAVE_NAMES
+from muster_hub.domain.plans import read_plan, stages
 from muster_hub.engine.bundles import read_baseline
 from muster_hub.engine.load import is_online
 from muster_protocol import drift as drift_wire
@@ -20,6 +20,7 @@ from muster_protocol.baseline import Baseline
 from muster_protocol.errors import MusterError
 from muster_protocol.summary import Summary
 
+HISTORY_MAX = 500
 PAGE_DEVICES = 500
 DRIFT_WINDOWS = 12
 """Windows merged into the "now" of a drift view."""
@@ -69,7 +70,8 @@ def rollout(session: Session, rollout: int, now: float) -> Plain | None:
         .order_by(col(models.RolloutDevice.device))
     ).all()
     waves: list[Plain] = [
-        {"wave": wave, "name": name, "devices": []} for wave, name in enumerate(WAVE_NAMES)
+        {"wave": wave, "name": stage.name, "devices": []}
+        for wave, stage in enumerate(stages(read_plan(row.plan)))
     ]
     for reached, known in found:
         online = is_online(known, now)
@@ -80,7 +82,50 @@ def rollout(session: Session, rollout: int, now: float) -> Plain | None:
     for wave in waves:
         states = [one["state"] for one in wave["devices"]]
         wave["counts"] = {state: states.count(state) for state in sorted(set(states))}
-    return row.model_dump() | {"waves": waves, "ended": row.state not in ("running", "paused")}
+    return row.model_dump() | {
+        "waves": waves,
+        "ended": row.state not in ("running", "paused"),
+        "history": _history(session, rollout),
+        "leave": _leave(session, row),
+    }
+
+
+def _history(session: Session, rollout: int) -> list[Plain]:
+    """What it did and waited for, the oldest first; the newest ``HISTORY_MAX`` of it."""
+    found = session.exec(
+        select(models.RolloutStep)
+        .where(col(models.RolloutStep.rollout) == rollout)
+        .order_by(col(models.RolloutStep.id).desc())
+        .limit(HISTORY_MAX)
+    ).all()
+    return [row.model_dump(exclude={"rollout"}) for row in reversed(found)]
+
+
+def _leave(session: Session, rollout: models.Rollout) -> list[Plain]:
+    """Who was given leave to swap and counts as down, and who was refused, and why."""
+    grant = models.SwapGrant
+    found = session.exec(
+        select(grant)
+        .where(
+            col(grant.slot) == rollout.slot,
+            or_(
+                col(grant.given_manifest) == rollout.manifest,
+                col(grant.manifest) == rollout.manifest,
+            ),
+            or_(col(grant.given_at).is_not(None), col(grant.reason) != ""),
+        )
+        .order_by(col(grant.device))
+        .limit(HISTORY_MAX)
+    ).all()
+    return [
+        {
+            "device": row.device,
+            "asked_at": row.asked_at,
+            "given_at": row.given_at,
+            "reason": row.reason,
+        }
+        for row in found
+    ]
 
 
 def counts(session: Session, device: str) -> Plain:

@@ -58,6 +58,7 @@ class Fleet:
                 chunks_url=f"{config.url}/api/v1/chunks",
                 token=hub.chunk_token,
             ),
+            holder=f"{socket.gethostname()}:{config.data.resolve()}",
             on_published=self.publisher.wake,
             now=now,
         )

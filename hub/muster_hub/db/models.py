@@ -24,7 +24,7 @@ VersionStatus = Literal[
     "uploaded", "checking", "checked", "awaiting_signatures", "rejected", "signed", "published",
     "retired",
 ]  # fmt: skip
-RolloutState = Literal["running", "paused", "stopped", "aborted", "completed"]
+RolloutState = Literal["running", "paused", "stopped", "aborted", "completed", "rolled_back"]
 RolloutDeviceState = Literal["targeted", "in_progress", "committed", "failed", "withdrawn"]
 AlertState = Literal["open", "acknowledged", "resolved"]
 Severity = Literal["info", "warning", "critical"]
@@ -51,8 +51,8 @@ class Device(Table, table=True):
     certificate_expires: float | None = None
     """Of the newest; all of them are in ``certificate``."""
     online: bool = False
-    online_changed: float | None = None
-    last_seen: float | None = None
+    online_changed: float | None = Field(default=None, index=True)
+    last_seen: float | None = Field(default=None, index=True)
     reported: float | None = None
     """When the latest report came."""
     report: dict[str, Any] | None = optional_json_field()
@@ -133,11 +133,40 @@ class Rollout(Table, table=True):
     state: str = Field(max_length=16, index=True)
     plan: dict[str, Any] = json_field(dict)
     wave: int = 0
+    wave_since: float | None = None
+    """When the present wave's first device was asked."""
+    approved: int = -1
+    """The last wave that an operator has let begin."""
+    advanced: int = -1
+    """The last wave that an operator has passed by hand."""
+    settled_at: float | None = None
+    looked_at: float | None = None
+    judged: dict[str, Any] | None = optional_json_field()
+    """The gate's latest verdict: ``{"wave", "look", "action", "reason"}``."""
+    replaced: dict[str, Any] | None = optional_json_field()
+    """What its assignment held before it completed: ``{"model", "version", "rollout"}``."""
     window_seconds: float | None = None
     reason: str = ""
     created: float
     created_by: str
     updated: float
+
+
+class RolloutStep(Table, table=True):
+    """What a rollout did or came to wait for, and why in words: its history."""
+
+    __tablename__ = "rollout_step"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Rowid)
+    rollout: int = Field(foreign_key="rollout.id", index=True)
+    at: float
+    state: str = Field(max_length=16)
+    wave: int
+    why: str = Field(max_length=16)
+    """The kind of reason, as in ``domain.rollouts.Why``, or what an operator did."""
+    reason: str
+    devices: list[str] = json_field(list)
+    """Newly asked."""
 
 
 class RolloutDevice(Table, table=True):
@@ -152,7 +181,9 @@ class RolloutDevice(Table, table=True):
     """Of the directive that asked for this version; 0 before there was one."""
     targeted_at: float
     online_since: float | None = None
-    """When the time-out clock started: it runs only while the device is online."""
+    """When its present stretch online began: the time-out clock runs only then."""
+    online_seconds: float = 0.0
+    """Spent online under way in earlier stretches."""
     changed_at: float
     detail: str = ""
 
@@ -171,6 +202,33 @@ class Assignment(Table, table=True):
     window_seconds: float | None = None
     rollout: int | None = Field(default=None, foreign_key="rollout.id")
     created: float
+
+
+class SwapGrant(Table, table=True):
+    """The latest request of a device for leave to swap a slot, and what it was last given."""
+
+    __tablename__ = "swap_grant"
+
+    device: str = Field(primary_key=True, foreign_key="device.id")
+    slot: str = Field(primary_key=True, max_length=NAME)
+    nonce: str = Field(max_length=32)
+    manifest: str = Field(max_length=HEX)
+    generation: int = Field(sa_type=BigInteger)
+    asked_at: float
+    answered: bool = Field(default=False, index=True)
+    given_at: float | None = None
+    """While set, the device counts as down until it shows that it is through."""
+    given_manifest: str = Field(default="", max_length=HEX)
+    reason: str = ""
+    """Why leave was refused last."""
+
+
+class Lease(Table, table=True):
+    """Who alone may act in a role, such as the engine, and until when unless renewed."""
+
+    name: str = Field(primary_key=True, max_length=32)
+    holder: str
+    expires: float
 
 
 class DirectiveRow(Table, table=True):
@@ -246,6 +304,8 @@ class SummaryWindow(Table, table=True):
     errors: int = Field(default=0, sa_type=BigInteger)
     labels_right: int = Field(default=0, sa_type=BigInteger)
     labels_wrong: int = Field(default=0, sa_type=BigInteger)
+    log_p95: float | None = None
+    """Natural logarithm of the 95 % quantile of latency in seconds."""
     received: float
     payload: bytes
     fault: str = ""

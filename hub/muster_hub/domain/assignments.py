@@ -25,6 +25,9 @@ class Assignment:
     release: Release
     precedence: int
     window_seconds: float | None = None
+    rollout: int | None = None
+    """The one that made it."""
+    asks_leave: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,9 @@ class Choice:
     window_seconds: float | None
     reason: str
     rollout: int | None = None
+    """The one that asks for it now, or that made the assignment."""
+    asks_leave: bool = False
+    """The device must ask before it swaps: a budget or a maintenance window binds it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,7 @@ class Override:
     slot: str
     release: Release
     window_seconds: float | None = None
+    asks_leave: bool = False
 
 
 def choose(
@@ -62,6 +69,7 @@ def choose(
             window_seconds=override.window_seconds,
             reason=f"rollout {override.rollout} has reached this device",
             rollout=override.rollout,
+            asks_leave=override.asks_leave,
         )
     return choices
 
@@ -73,4 +81,10 @@ def _highest(found: list[Assignment]) -> Choice:
     if len(ranked) > 1:
         others = ", ".join(str(one.id) for one in ranked[1:])
         reason += f" has the highest precedence, {best.precedence}, before {others}"
-    return Choice(release=best.release, window_seconds=best.window_seconds, reason=reason)
+    return Choice(
+        release=best.release,
+        window_seconds=best.window_seconds,
+        reason=reason,
+        rollout=best.rollout,
+        asks_leave=best.asks_leave,
+    )

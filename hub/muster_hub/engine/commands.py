@@ -4,7 +4,9 @@ import msgspec
 from sqlmodel import Session, col, select
 
 from muster_hub.db import models
-from muster_hub.domain import rollouts, selectors
+from muster_hub.domain import budgets, selectors
+from muster_hub.domain.budgets import Unit
+from muster_hub.domain.plans import Plan, read_plan, stages
 from muster_hub.errors import Conflict, Invalid, NotFound
 from muster_protocol import limits
 from muster_protocol.topics import check_name
@@ -28,12 +30,12 @@ def start_rollout(
     """Create a running rollout and return its number. ``plan`` are fields of ``rollouts.Plan``.
 
     Raises Invalid or ProtocolError for what can't be read, NotFound for an unknown version,
-    Conflict for one that isn't signed or when another rollout in progress concerns the same slot
-    of the same devices.
+    Conflict for one that isn't signed, when another rollout in progress concerns the same slot of
+    the same devices, or for a budget that some group of devices could never meet.
     """
     check_name(slot, "slot")
     chosen = selectors.parse(selector)
-    settled = rollouts.read_plan({key: value for key, value in plan.items() if value is not None})
+    settled = read_plan({key: value for key, value in plan.items() if value is not None})
     _check_window(window_seconds)
     found = session.get(models.Version, (model, version))
     if found is None:
@@ -44,6 +46,7 @@ def start_rollout(
             "signed can be rolled out"
         )
     _check_overlap(session, slot, chosen)
+    _check_budgets(session, settled, chosen)
     row = models.Rollout(
         model=model,
         version=version,
@@ -62,6 +65,7 @@ def start_rollout(
     session.flush()
     assert row.id is not None
     _tell(session, row, f"started by {by}", now)
+    _remember(session, row, "started", f"Started by {by}.", now)
     return row.id
 
 
@@ -78,6 +82,57 @@ def abort_rollout(session: Session, rollout: int, *, by: str, now: float) -> Non
     """End it and give every device it reached back what it had."""
     reason = f"Aborted by {by}; the devices reached go back to what they had."
     _move(session, rollout, LIVE, "aborted", reason, now)
+
+
+def approve_rollout(session: Session, rollout: int, *, by: str, now: float) -> None:
+    """Let the wave that waits for it begin."""
+    row = _live(session, rollout)
+    if not stages(read_plan(row.plan))[row.wave].approve:
+        raise Conflict(f"rollout {rollout} waits for no approval in wave {row.wave + 1}")
+    if row.approved >= row.wave:
+        raise Conflict(f"wave {row.wave + 1} of rollout {rollout} is approved already")
+    row.approved = row.wave
+    session.add(row)
+    _note(session, row, "approved", f"Wave {row.wave + 1} approved by {by}.", now)
+
+
+def advance_rollout(session: Session, rollout: int, *, by: str, now: float) -> None:
+    """Pass the present wave by hand, whatever its gate lacks; a gate's stop still stops."""
+    row = _live(session, rollout)
+    if row.advanced >= row.wave:
+        raise Conflict(f"wave {row.wave + 1} of rollout {rollout} was passed by hand already")
+    row.advanced = row.wave
+    session.add(row)
+    reason = f"Wave {row.wave + 1} passed by hand by {by}, without its gate's word."
+    _note(session, row, "advanced", reason, now)
+
+
+def rollback_rollout(session: Session, rollout: int, *, by: str, now: float) -> None:
+    """Give every device it reached back what it had, also after it has completed."""
+    row = _rollout(session, rollout)
+    if row.state == "completed":
+        _take_back(session, row)
+    reason = f"Rolled back by {by}; the devices reached go back to what they had."
+    _move(session, rollout, (*LIVE, "completed"), "rolled_back", reason, now)
+
+
+def _take_back(session: Session, row: models.Rollout) -> None:
+    """Make its assignment hold what it held before, or end it when it held nothing."""
+    assignment = session.exec(
+        select(models.Assignment).where(col(models.Assignment.rollout) == row.id)
+    ).first()
+    if assignment is None:
+        raise Conflict(
+            f"a later release has taken the place of rollout {row.id}: roll that one back first"
+        )
+    before = row.replaced
+    if before is None:
+        session.delete(assignment)
+        return
+    assignment.model, assignment.version = before["model"], before["version"]
+    assignment.rollout = before["rollout"]
+    assignment.window_seconds = before["window_seconds"]
+    session.add(assignment)
 
 
 def acknowledge_alert(session: Session, alert: int, *, by: str, now: float) -> None:
@@ -98,6 +153,21 @@ def _check_window(seconds: float | None) -> None:
     least, most = limits.WINDOW_SECONDS_MIN, limits.WINDOW_SECONDS_MAX
     if seconds is not None and not least <= seconds <= most:
         raise Invalid(f"window_seconds {seconds}: use {least} to {most}")
+
+
+def _check_budgets(session: Session, plan: Plan, selector: selectors.Selector) -> None:
+    if not plan.budgets:
+        return
+    rows = session.exec(
+        select(models.Device.id, models.Device.labels).where(
+            col(models.Device.approved).is_(True), col(models.Device.revoked).is_(False)
+        )
+    ).all()
+    units = [Unit(device, labels, online=True) for device, labels in rows
+             if selector.matches(labels)]  # fmt: skip
+    stuck = budgets.unsatisfiable(plan.budgets, units)
+    if stuck is not None:
+        raise Conflict(stuck)
 
 
 def _check_overlap(session: Session, slot: str, selector: selectors.Selector) -> None:
@@ -123,14 +193,39 @@ def _check_overlap(session: Session, slot: str, selector: selectors.Selector) ->
 def _move(
     session: Session, number: int, allowed: tuple[str, ...], state: str, reason: str, now: float
 ) -> None:
-    row = session.get(models.Rollout, number, with_for_update=True)
-    if row is None:
-        raise NotFound(f"there is no rollout {number}")
+    row = _rollout(session, number)
     if row.state not in allowed:
         raise Conflict(f"rollout {number} is {row.state}; it would have to be {allowed[0]}")
     row.state, row.reason, row.updated = state, reason, now
     session.add(row)
+    _note(session, row, state, reason, now)
+
+
+def _rollout(session: Session, number: int) -> models.Rollout:
+    row = session.get(models.Rollout, number, with_for_update=True)
+    if row is None:
+        raise NotFound(f"there is no rollout {number}")
+    return row
+
+
+def _live(session: Session, number: int) -> models.Rollout:
+    row = _rollout(session, number)
+    if row.state not in LIVE:
+        raise Conflict(f"rollout {number} is {row.state}: it has ended")
+    return row
+
+
+def _note(session: Session, row: models.Rollout, what: str, reason: str, now: float) -> None:
     _tell(session, row, reason, now)
+    _remember(session, row, what, reason, now)
+
+
+def _remember(session: Session, row: models.Rollout, what: str, reason: str, now: float) -> None:
+    session.add(
+        models.RolloutStep(
+            rollout=row.id or 0, at=now, state=row.state, wave=row.wave, why=what, reason=reason
+        )
+    )
 
 
 def _tell(session: Session, row: models.Rollout, what: str, now: float) -> None:

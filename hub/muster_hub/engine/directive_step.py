@@ -101,10 +101,14 @@ def _content(device: str, choices: Mapping[str, Choice], settings: DirectiveSett
         generation=1,
         issued=0,
         expires=0,
-        slots={slot: Slot(champion=_goal(choice)) for slot, choice in sorted(choices.items())},
+        slots={slot: _slot(choice) for slot, choice in sorted(choices.items())},
         window_seconds=min(windows, default=settings.window_seconds),
         sources=(Source(url=settings.chunks_url),) if choices else (),
     )
+
+
+def _slot(choice: Choice) -> Slot:
+    return Slot(champion=_goal(choice), swap="grant" if choice.asks_leave else "free")
 
 
 def _goal(choice: Choice) -> Goal:

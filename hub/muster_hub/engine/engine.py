@@ -11,12 +11,23 @@ from sqlmodel import col, delete
 
 from muster_hub.db import models
 from muster_hub.db.store import Store
-from muster_hub.engine import alert_step, directive_step, drift_step, load, rollout_step
+from muster_hub.engine import (
+    alert_step,
+    directive_step,
+    drift_step,
+    grant_step,
+    lease,
+    rollout_step,
+)
 from muster_hub.engine.bundles import Bundles
 from muster_hub.engine.directive_step import DirectiveSettings, Signing
+from muster_hub.engine.fleet import Fleet
 from muster_hub.engine.load import Known
 
 TICK_SECONDS = 1.0
+STEP_SECONDS_MIN = 0.05
+"""Between two steps at least, however much devices tell."""
+LEASE = "engine"
 REVIEW_SECONDS = 30.0
 """Directives are looked through this often even when nothing is known to have changed."""
 HOUSEKEEPING_SECONDS = 60.0
@@ -36,9 +47,10 @@ class Catalogue(Protocol):
 
 
 class Engine:
-    """One per hub. ``step`` is the whole of a tick.
+    """One acts per database, by a lease; others stand by. ``step`` is the whole of a tick.
 
-    ``on_published`` is called when messages wait to be published.
+    ``holder`` names this engine in the lease, the same after a restart. ``on_published`` is called
+    when messages wait to be published.
     """
 
     def __init__(
@@ -49,6 +61,7 @@ class Engine:
         bundles: Bundles,
         settings: DirectiveSettings,
         *,
+        holder: str = "engine",
         on_published: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -59,6 +72,8 @@ class Engine:
         self._settings = settings
         self._on_published = on_published
         self._now = now
+        self._holder = holder
+        self._fleet = Fleet()
         self._dirty = threading.Event()
         self._dirty.set()
         self._wake = threading.Event()
@@ -73,25 +88,32 @@ class Engine:
         self._stopping.set()
         self._wake.set()
         self._thread.join()
+        with self._store.write() as session:
+            lease.release(session, LEASE, self._holder)
 
     def wake(self) -> None:
         """Something was committed that may change a decision. Never blocks."""
         self._wake.set()
 
-    def step(self) -> None:
-        """Load, decide, persist; then let the publisher know."""
+    def step(self) -> bool:
+        """Load, decide, persist; then let the publisher know. False while another engine acts."""
         now = self._now()
         review = now - self._reviewed >= REVIEW_SECONDS or now < self._reviewed
         dirty = self._dirty.is_set()
         self._dirty.clear()
         try:
             with self._store.write() as session:
-                known = load.devices(session, now)
-                moved = rollout_step.step(session, known, now)
-                issued = 0
+                if not lease.hold(session, LEASE, self._holder, now):
+                    self._dirty.set()
+                    return False
+                self._fleet.follow(session, now, everything=dirty or review)
+                known = self._fleet.known
+                window_seconds = self._settings.window_seconds
+                moved = rollout_step.step(session, known, now, window_seconds)
+                issued = grant_step.step(session, known, now)
                 if dirty or moved or review:
                     epoch = self._catalogue.director_epoch
-                    issued = directive_step.step(
+                    issued += directive_step.step(
                         session, known, self._signing, epoch, self._settings, now
                     )
         except BaseException:
@@ -102,9 +124,12 @@ class Engine:
         if issued:
             self._on_published()
         with self._store.write() as session:
+            if not lease.hold(session, LEASE, self._holder, now):
+                return False
             drift_step.step(session, self.bundles, now)
             alert_step.step(session, known, now)
         self._keep_house(known, now)
+        return True
 
     def changed(self) -> None:
         """Someone committed a change of devices, assignments or rollouts. Never blocks."""
@@ -132,6 +157,7 @@ class Engine:
             except Exception:
                 _log.exception("the engine's step failed; trying again")
                 self._stopping.wait(_random.uniform(1.0, 3.0))
+            self._stopping.wait(STEP_SECONDS_MIN)
             self._wake.wait(TICK_SECONDS * _random.uniform(0.8, 1.2))
             self._wake.clear()
 

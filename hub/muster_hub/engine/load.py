@@ -1,6 +1,6 @@
 """Read what decisions need from the database, as the values the domain decides over."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from muster_hub.domain import selectors
 from muster_hub.domain.assignments import Assignment, Override, Release
 from muster_hub.domain.evidence import FAILING_EVENTS, Evidence, Told
 from muster_hub.domain.evidence import read as read_evidence
-from muster_hub.domain.rollouts import Member, Plan, Reached, Rollout, read_plan
+from muster_hub.domain.members import Judged, Member, Reached, Rollout
+from muster_hub.domain.plans import Plan, read_plan
 
 HEARD_SECONDS = 200.0
 """A device reports about every minute; one unheard of for three is taken as offline."""
@@ -25,23 +26,11 @@ class Known:
     labels: Mapping[str, str]
     online: bool
     report: Mapping[str, Any] | None
+    reported: float | None
     last_seen: float | None
     active: bool
     """Approved and not revoked."""
-
-
-def devices(session: Session, now: float) -> dict[str, Known]:
-    return {
-        row.id: Known(
-            id=row.id,
-            labels=row.labels,
-            online=is_online(row, now),
-            report=row.report,
-            last_seen=row.last_seen,
-            active=row.approved and not row.revoked,
-        )
-        for row in session.exec(select(models.Device)).all()
-    }
+    created: float
 
 
 def is_online(device: models.Device, now: float) -> bool:
@@ -61,7 +50,11 @@ def release(version: models.Version) -> Release:
 
 def assignments(session: Session) -> list[Assignment]:
     found = session.exec(
-        select(models.Assignment, models.Version).where(
+        select(models.Assignment, models.Version, models.Rollout.plan)
+        .join(
+            models.Rollout, col(models.Assignment.rollout) == col(models.Rollout.id), isouter=True
+        )
+        .where(
             col(models.Assignment.model) == col(models.Version.model),
             col(models.Assignment.version) == col(models.Version.version),
         )
@@ -74,8 +67,10 @@ def assignments(session: Session) -> list[Assignment]:
             release=release(version),
             precedence=row.precedence,
             window_seconds=row.window_seconds,
+            rollout=row.rollout,
+            asks_leave=bool(settled) and read_plan(settled).asks_leave,
         )
-        for row, version in found
+        for row, version, settled in found
     ]
 
 
@@ -98,6 +93,7 @@ def overrides(session: Session) -> dict[str, list[Override]]:
                 slot=rollout.slot,
                 release=release(version),
                 window_seconds=rollout.window_seconds,
+                asks_leave=plan(rollout).asks_leave,
             )
         )
     return by_device
@@ -108,7 +104,20 @@ def plan(row: models.Rollout) -> Plan:
 
 
 def rollout(row: models.Rollout) -> Rollout:
-    return Rollout(id=row.id or 0, state=row.state, wave=row.wave, plan=plan(row))  # type: ignore[arg-type]  # the database holds the column to these words
+    told = row.judged
+    return Rollout(
+        id=row.id or 0,
+        state=row.state,  # type: ignore[arg-type]  # the database holds the column to these words
+        wave=row.wave,
+        plan=plan(row),
+        approved=row.approved,
+        advanced=row.advanced,
+        settled_at=row.settled_at,
+        looked_at=row.looked_at,
+        judged=None
+        if told is None
+        else Judged(wave=told["wave"], action=told["action"], reason=told["reason"]),
+    )
 
 
 def reached_rows(session: Session, rollout_id: int) -> dict[str, models.RolloutDevice]:
@@ -125,11 +134,11 @@ def members(
     known: Mapping[str, Known],
 ) -> list[Member]:
     """Every device the rollout concerns, with the evidence about it."""
-    selector = selectors.parse(row.selector)
     told = _events(session, row)
+    concerns = concerned(row)
     found = []
     for device in known.values():
-        matches = device.active and selector.matches(device.labels)
+        matches = concerns(device)
         mine = reached.get(device.id)
         if not matches and mine is None:
             continue
@@ -146,6 +155,15 @@ def members(
     return found
 
 
+def concerned(row: models.Rollout) -> Callable[[Known], bool]:
+    """Whether a rollout is for a device: it is active, matches, and if static was there first."""
+    selector = selectors.parse(row.selector)
+    latest = row.created if plan(row).static else float("inf")
+    return lambda device: (
+        device.active and device.created <= latest and selector.matches(device.labels)
+    )
+
+
 def _reached(row: models.RolloutDevice | None) -> Reached | None:
     if row is None:
         return None
@@ -153,6 +171,7 @@ def _reached(row: models.RolloutDevice | None) -> Reached | None:
         wave=row.wave,
         state=row.state,  # type: ignore[arg-type]  # the database holds the column to these words
         online_since=row.online_since,
+        online_seconds=row.online_seconds,
         changed_at=row.changed_at,
         detail=row.detail,
     )

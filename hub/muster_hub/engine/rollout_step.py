@@ -7,20 +7,31 @@ from sqlmodel import Session, col, or_, select
 
 from muster_hub.db import models
 from muster_hub.domain import rollouts
-from muster_hub.domain.rollouts import Decision, Reached
-from muster_hub.engine import load
+from muster_hub.domain.members import WITHDRAWN, Reached
+from muster_hub.domain.rollouts import Decision
+from muster_hub.engine import gate_step, load
 from muster_hub.engine.load import Known
 
 FOLLOW_SECONDS = 30 * 86_400
 """How long a completed rollout still counts devices that converge later."""
+LOOKED_SECONDS = 10.0
+"""How exactly it is remembered when a rollout was last decided about."""
 
 
-def step(session: Session, known: Mapping[str, Known], now: float) -> bool:
-    """Decide and persist; whether any device may need another directive."""
+def step(session: Session, known: Mapping[str, Known], now: float, window_seconds: float) -> bool:
+    """Decide and persist; whether any device may need another directive.
+
+    ``window_seconds`` is how long telemetry windows are where a rollout doesn't say.
+    """
     changed = False
     for row in _moving(session, now):
         reached = load.reached_rows(session, row.id or 0)
         members = load.members(session, row, reached, known)
+        plan = load.plan(row)
+        if row.state in ("running", "paused"):
+            window = row.window_seconds or window_seconds
+            if gate_step.look(session, row, plan, members, window, now):
+                _remember_look(session, row, now)
         decision = rollouts.decide(load.rollout(row), members, now)
         changed |= _persist(session, row, reached, known, decision, now)
     return changed
@@ -46,7 +57,7 @@ def _moving(session: Session, now: float) -> list[models.Rollout]:
                 (state == "completed")
                 & col(models.Rollout.id).in_(waiting)
                 & (col(models.Rollout.updated) > now - FOLLOW_SECONDS),
-                state.in_(("stopped", "aborted")) & col(models.Rollout.id).in_(withdrawing),
+                state.in_(tuple(WITHDRAWN)) & col(models.Rollout.id).in_(withdrawing),
             )
         )
         .order_by(col(models.Rollout.id))
@@ -79,22 +90,71 @@ def _persist(
         )
     moved = decision.state != row.state or decision.wave != row.wave
     ended = decision.state == "completed" and row.state != "completed"
-    if moved or bool(decision.target):
+    if moved or decision.target:
         _tell(session, row, decision, now)
-    if moved or (decision.reason and decision.reason != row.reason):
-        row.reason = decision.reason or row.reason
-        row.updated = now if moved else row.updated
-        row.state, row.wave = decision.state, decision.wave
-        session.add(row)
+    _remember(session, row, decision, now)
+    if moved:
+        row.updated, row.wave_since = now, None
+    if decision.target and row.wave_since is None:
+        row.wave_since = now
+    row.reason = decision.reason or row.reason
+    row.state, row.wave = decision.state, decision.wave
+    row.settled_at = decision.settled_at
+    if row.looked_at is None or not 0 <= now - row.looked_at < LOOKED_SECONDS:
+        row.looked_at = now
+    session.add(row)
     if ended:
         assign(session, row, now)
     session.flush()
     return moved or bool(decision.target) or bool(decision.changed)
 
 
+def _remember(session: Session, row: models.Rollout, decision: Decision, now: float) -> None:
+    """Write history: whom it asks, what it waits for now, how it ended."""
+    if not decision.reason:
+        return
+    latest = session.exec(
+        select(models.RolloutStep)
+        .where(col(models.RolloutStep.rollout) == row.id)
+        .order_by(col(models.RolloutStep.id).desc())
+        .limit(1)
+    ).first()
+    here = (decision.state, decision.wave, decision.why)
+    same = latest is not None and (latest.state, latest.wave, latest.why) == here
+    if same and not decision.target:
+        return
+    session.add(
+        models.RolloutStep(
+            rollout=row.id or 0,
+            at=now,
+            state=decision.state,
+            wave=decision.wave,
+            why=decision.why,
+            reason=decision.reason,
+            devices=list(decision.target),
+        )
+    )
+
+
+def _remember_look(session: Session, row: models.Rollout, now: float) -> None:
+    told = row.judged or {}
+    session.add(
+        models.RolloutStep(
+            rollout=row.id or 0,
+            at=now,
+            state=row.state,
+            wave=row.wave,
+            why="gate",
+            reason=f"Look {told['look']}: {told['reason']}",
+        )
+    )
+    session.flush()
+
+
 def _write_reached(session: Session, row: models.RolloutDevice, after: Reached) -> None:
     row.state = after.state
     row.online_since = after.online_since
+    row.online_seconds = after.online_seconds
     row.changed_at = after.changed_at
     row.detail = after.detail
     session.add(row)
@@ -116,6 +176,11 @@ def assign(session: Session, row: models.Rollout, now: float) -> None:
         precedence=0,
         created=now,
     )
+    if found is not None:
+        row.replaced = {
+            "model": found.model, "version": found.version, "rollout": found.rollout,
+            "window_seconds": found.window_seconds,
+        }  # fmt: skip
     assignment.model, assignment.version = row.model, row.version
     assignment.precedence = highest + 1
     assignment.window_seconds = row.window_seconds

@@ -12,11 +12,11 @@ from sqlalchemy import inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select, update
 
-from muster_hub.db.models import Device, EventRow, SummaryWindow
+from muster_hub.db.models import Device, EventRow, SummaryWindow, SwapGrant
 from muster_hub.db.models import Stream as StreamRow
-from muster_hub.mqtt.inbound import Inbound, Malformed, Reported, Rows, Seen, Wanted
+from muster_hub.mqtt.inbound import Asked, Inbound, Malformed, Reported, Rows, Seen, Wanted
 from muster_protocol import limits
-from muster_protocol.messages import Ack, Stream
+from muster_protocol.messages import Ack, GrantRequest, Stream
 
 Key = tuple[str, Stream, bytes]
 TABLES: dict[Stream, type[EventRow] | type[SummaryWindow]] = {
@@ -128,6 +128,25 @@ def _advance(session: Session, key: Key, row: StreamRow, highest: int, result: C
         row.contiguous = sequence
 
 
+def _ask(session: Session, device: str, request: GrantRequest, now: float) -> None:
+    """Keep a request for the engine; one that comes twice was answered already."""
+    row = session.get(SwapGrant, (device, request.slot))
+    nonce = request.nonce.hex()
+    if row is not None and row.nonce == nonce:
+        return
+    fields: dict[str, Any] = {
+        "nonce": nonce,
+        "manifest": request.manifest,
+        "generation": request.generation,
+        "asked_at": now,
+        "answered": False,
+    }
+    if row is None:
+        row = SwapGrant(device=device, slot=request.slot, **fields)
+    session.add(row.sqlmodel_update(fields))
+    session.flush()
+
+
 def _commit_state(
     session: Session, batch: Sequence[Inbound], now: float, result: Committed
 ) -> None:
@@ -141,6 +160,9 @@ def _commit_state(
                 result.reports += 1
             case Seen():
                 change["online"] = one.online
+            case Asked(name, request):
+                change["last_seen"] = now
+                _ask(session, name, request, now)
             case Rows() | Wanted():
                 change["last_seen"] = now
             case Malformed():

@@ -4,6 +4,7 @@ A device may believe it is 1970: the time of what it tells is worked out from it
 and the moment its message came.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +12,24 @@ import msgspec
 
 from muster_protocol import messages, summary_wire, topics
 from muster_protocol.errors import ProtocolError
-from muster_protocol.messages import Batch, Event, Presence, Report, Stamp, Stream, Want
+from muster_protocol.messages import (
+    Batch,
+    Event,
+    GrantRequest,
+    Presence,
+    Report,
+    Stamp,
+    Stream,
+    Want,
+)
+from muster_protocol.summary import Summary
 
 SUMMARY_COLUMNS = (
     "device", "epoch", "sequence", "model", "version", "manifest", "start", "seconds",
-    "n", "errors", "labels_right", "labels_wrong", "received", "payload", "fault",
+    "n", "errors", "labels_right", "labels_wrong", "log_p95", "received", "payload", "fault",
 )  # fmt: skip
+
+
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,14 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A device asks for leave to swap a slot."""
+
+    device: str
+    request: GrantRequest
+
+
+@dataclass(frozen=True)
 class Malformed:
     """A message that can't be read; it is recorded and dropped."""
 
@@ -58,7 +79,7 @@ class Malformed:
     fault: str = field(compare=False)
 
 
-Inbound = Rows | Reported | Seen | Wanted | Malformed
+Inbound = Rows | Reported | Seen | Wanted | Asked | Malformed
 
 
 def read(topic: str, payload: bytes, received: float) -> Inbound:
@@ -93,6 +114,11 @@ def _state(device: str, leaf: topics.UpLeaf, payload: bytes) -> Inbound:
         case "want":
             chunks = messages.decode(payload, Want).chunks
             return Wanted(device, tuple(topics.check_sha256(chunk) for chunk in chunks))
+        case "grant":
+            request = messages.decode(payload, GrantRequest)
+            topics.check_name(request.slot, "slot")
+            topics.check_sha256(request.manifest)
+            return Asked(device, request)
         case _:
             raise ProtocolError(f"this hub does not take {leaf!r} messages")
 
@@ -117,7 +143,7 @@ def _summaries(device: str, batch: Batch, received: float) -> dict[int, dict[str
         columns: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS, "")
         columns |= {"device": device, "epoch": epoch, "sequence": row.sequence}
         columns |= {"start": received, "seconds": 0.0, "n": 0, "errors": 0, "received": received}
-        columns |= {"labels_right": 0, "labels_wrong": 0, "payload": row.payload}
+        columns |= {"labels_right": 0, "labels_wrong": 0, "log_p95": None, "payload": row.payload}
         rows[row.sequence] = columns | _summary(row.payload, batch.sent, received)
     return rows
 
@@ -142,7 +168,13 @@ def _summary(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
         "errors": summary.counts.errors,
         "labels_right": summary.counts.labels_right,
         "labels_wrong": summary.counts.labels_wrong,
+        "log_p95": _log_p95(summary),
     }
+
+
+def _log_p95(summary: Summary) -> float | None:
+    quantile = summary.latency_quantile(0.95)
+    return math.log(quantile) if 0 < quantile < math.inf else None
 
 
 def _events(device: str, batch: Batch, received: float) -> dict[int, dict[str, Any]]:

@@ -7,18 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster_hub.domain.evidence import Evidence
-from muster_hub.domain.rollouts import (
-    ALL,
-    CANARY,
-    Member,
-    Plan,
-    Reached,
-    Rollout,
-    canary_size,
-    decide,
-    draw,
-    read_plan,
-)
+from muster_hub.domain.members import Member, Reached, Rollout
+from muster_hub.domain.plans import ALL, CANARY, Plan, read_plan
+from muster_hub.domain.rollouts import decide
+from muster_hub.domain.targets import canary_size, draw
 from muster_protocol.errors import ProtocolError
 
 SEEN = Evidence(stage="unseen")
@@ -55,7 +47,13 @@ class World:
                 wave=decision.wave, state="targeted", online_since=None, changed_at=self.now
             )
             self.members[name] = replace(self.members[name], reached=reached)
-        self.rollout = replace(self.rollout, state=decision.state, wave=decision.wave)
+        self.rollout = replace(
+            self.rollout,
+            state=decision.state,
+            wave=decision.wave,
+            settled_at=decision.settled_at,
+            looked_at=self.now,
+        )
         self.reason = decision.reason or self.reason
         return decision
 
@@ -135,13 +133,45 @@ def test_the_time_out_clock_stands_while_a_device_is_offline():
     world = World(4, canary=1, timeout_seconds=100)
     world.step()
     (only,) = world.reached()
-    world.step(90)
     world.turn(False, only)
+    world.step()
     world.step(10_000)
     world.turn(True, only)
     world.step()
     world.step(99)
     assert world.rollout.state == "running"
+
+
+def test_a_device_that_flaps_runs_out_of_time_all_the_same():
+    world = World(4, canary=1, timeout_seconds=100)
+    world.step()
+    (only,) = world.reached()
+    for _ in range(3):
+        world.turn(True, only)
+        world.step()
+        world.step(30)
+        world.turn(False, only)
+        world.step()
+        world.step(1_000)
+    assert world.rollout.state == "running"
+    world.turn(True, only)
+    world.step()
+    world.step(10)
+    assert world.rollout.state == "stopped"
+    assert "timed out: online for 103 s" in world.reason
+
+
+@pytest.mark.parametrize("jump", [50_000, 3 * 86_400])
+def test_time_in_which_the_hub_was_down_fails_nobody_and_ends_no_soak(jump):
+    world = World(4, canary=1, timeout_seconds=600, min_soak_seconds=300)
+    world.step()
+    world.step()
+    world.step(jump)
+    assert world.rollout.state == "running"
+    world.tell(DONE, *world.reached())
+    world.step()
+    world.step(jump)
+    assert "soaking for 180 s more" in world.reason
 
 
 def test_a_clock_that_jumps_back_fails_nobody():

@@ -53,6 +53,12 @@ def upgrade() -> None:
         sa.Column("report", sa.JSON(none_as_null=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_device")),
     )
+    with op.batch_alter_table("device", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_device_last_seen"), ["last_seen"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_device_online_changed"), ["online_changed"], unique=False
+        )
+
     op.create_table(
         "enrol_token",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -222,6 +228,7 @@ def upgrade() -> None:
         sa.Column("errors", sa.BigInteger(), nullable=False),
         sa.Column("labels_right", sa.BigInteger(), nullable=False),
         sa.Column("labels_wrong", sa.BigInteger(), nullable=False),
+        sa.Column("log_p95", sa.Float(), nullable=True),
         sa.Column("received", sa.Float(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
         sa.Column("fault", sa.String(), nullable=False),
@@ -274,13 +281,20 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("plan", sa.JSON(), nullable=False),
         sa.Column("wave", sa.Integer(), nullable=False),
+        sa.Column("wave_since", sa.Float(), nullable=True),
+        sa.Column("approved", sa.Integer(), nullable=False),
+        sa.Column("advanced", sa.Integer(), nullable=False),
+        sa.Column("settled_at", sa.Float(), nullable=True),
+        sa.Column("looked_at", sa.Float(), nullable=True),
+        sa.Column("judged", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("replaced", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("window_seconds", sa.Float(), nullable=True),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
         sa.Column("created_by", sa.String(), nullable=False),
         sa.Column("updated", sa.Float(), nullable=False),
         sa.CheckConstraint(
-            "state IN ('running', 'paused', 'stopped', 'aborted', 'completed')",
+            "state IN ('running', 'paused', 'stopped', 'aborted', 'completed', 'rolled_back')",
             name=op.f("ck_rollout_state"),
         ),
         sa.ForeignKeyConstraint(
@@ -323,6 +337,7 @@ def upgrade() -> None:
         sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.Column("targeted_at", sa.Float(), nullable=False),
         sa.Column("online_since", sa.Float(), nullable=True),
+        sa.Column("online_seconds", sa.Float(), nullable=False),
         sa.Column("changed_at", sa.Float(), nullable=False),
         sa.Column("detail", sa.String(), nullable=False),
         sa.CheckConstraint(
@@ -338,8 +353,58 @@ def upgrade() -> None:
     with op.batch_alter_table("rollout_device", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_rollout_device_device"), ["device"], unique=False)
 
+    op.create_table(
+        "lease",
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("expires", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_lease")),
+    )
+    op.create_table(
+        "rollout_step",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("rollout", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("wave", sa.Integer(), nullable=False),
+        sa.Column("why", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("devices", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["rollout"], ["rollout.id"], name=op.f("fk_rollout_step_rollout")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rollout_step")),
+    )
+    with op.batch_alter_table("rollout_step", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_rollout_step_rollout"), ["rollout"], unique=False)
+
+    op.create_table(
+        "swap_grant",
+        sa.Column("device", sa.String(), nullable=False),
+        sa.Column("slot", sa.String(length=64), nullable=False),
+        sa.Column("nonce", sa.String(length=32), nullable=False),
+        sa.Column("manifest", sa.String(length=64), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("asked_at", sa.Float(), nullable=False),
+        sa.Column("answered", sa.Boolean(), nullable=False),
+        sa.Column("given_at", sa.Float(), nullable=True),
+        sa.Column("given_manifest", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["device"], ["device.id"], name=op.f("fk_swap_grant_device")),
+        sa.PrimaryKeyConstraint("device", "slot", name=op.f("pk_swap_grant")),
+    )
+    with op.batch_alter_table("swap_grant", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_swap_grant_answered"), ["answered"], unique=False)
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("swap_grant", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_swap_grant_answered"))
+
+    op.drop_table("swap_grant")
+    with op.batch_alter_table("rollout_step", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_rollout_step_rollout"))
+
+    op.drop_table("rollout_step")
+    op.drop_table("lease")
     with op.batch_alter_table("rollout_device", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_rollout_device_device"))
 
@@ -386,6 +451,10 @@ def downgrade() -> None:
     op.drop_table("outbox_message")
     op.drop_table("model")
     op.drop_table("enrol_token")
+    with op.batch_alter_table("device", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_device_online_changed"))
+        batch_op.drop_index(batch_op.f("ix_device_last_seen"))
+
     op.drop_table("device")
     op.drop_table("audit")
     op.drop_table("api_token")

@@ -1,0 +1,64 @@
+"""Whom a wave asks next: random within strata, within the cap of devices under way. Pure."""
+
+import hashlib
+import math
+from collections.abc import Iterable
+
+from muster_hub.domain.members import Member, Rollout, under_way
+from muster_hub.domain.plans import CANARY, Plan, stages
+
+
+def targets(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
+    """Devices to ask now in the rollout's present wave, by name."""
+    wanted = left(rollout, members)
+    if rollout.wave == CANARY or rollout.plan.in_flight_max:
+        wanted = [one for one in wanted if one.online]
+    room = len(wanted)
+    if rollout.wave == CANARY:
+        matching = sum(1 for one in members if one.matches)
+        reached = sum(1 for one in members if one.reached)
+        room = canary_size(rollout.plan, matching) - reached
+    if rollout.plan.in_flight_max:
+        room = min(room, rollout.plan.in_flight_max - sum(map(under_way, members)))
+    return tuple(sorted(one.device for one in wanted[: max(room, 0)]))
+
+
+def left(rollout: Rollout, members: list[Member]) -> list[Member]:
+    """Devices the present wave has yet to ask, in the order of the rollout's lot."""
+    stage = stages(rollout.plan)[rollout.wave]
+    unreached = {one.device: one for one in members if one.matches and not one.reached}
+    order = [unreached[device] for device in draw(rollout, unreached.values())]
+    if stage.holds_back and rollout.plan.holdback:
+        order = order[: max(len(order) - rollout.plan.holdback, 0)]
+    if rollout.wave == CANARY:
+        return order
+    concerned = [one for one in members if one.matches and stage.selector.matches(one.labels)]
+    reached = sum(1 for one in concerned if one.reached)
+    wanted = math.ceil(stage.share * len(concerned) - 1e-9) - reached
+    return [one for one in order if stage.selector.matches(one.labels)][: max(wanted, 0)]
+
+
+def canary_size(plan: Plan, matching: int) -> int:
+    """How many devices the canary may reach, of those that match."""
+    if plan.canary >= 1:
+        return min(int(plan.canary), matching)
+    return min(max(round(plan.canary * matching), 1), matching)
+
+
+def draw(rollout: Rollout, candidates: Iterable[Member]) -> list[str]:
+    """Candidates in random order, interleaved so that any prefix is proportional by stratum."""
+    strata: dict[tuple[str, ...], list[str]] = {}
+    labels = {one.device: one.labels for one in candidates}
+    for device in sorted(labels, key=lambda device: _lot(rollout.id, device)):
+        stratum = tuple(labels[device].get(key, "") for key in rollout.plan.strata)
+        strata.setdefault(stratum, []).append(device)
+    placed = [
+        ((rank + 0.5) / len(devices), _lot(rollout.id, device), device)
+        for devices in strata.values()
+        for rank, device in enumerate(devices)
+    ]
+    return [device for _, _, device in sorted(placed)]
+
+
+def _lot(rollout: int, device: str) -> bytes:
+    return hashlib.sha256(f"{rollout}/{device}".encode()).digest()

@@ -1,0 +1,227 @@
+"""Let a rollout's gate look at the evidence once a window, and keep what it says.
+
+Devices that have the release are compared with devices of the same rollout that don't have it yet,
+over the same hours, each scored against its own past from before the rollout began.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from sqlmodel import Session
+
+from muster_hub.db import models
+from muster_hub.domain.gates import Evidence, Rates, Shifts, Verdict, checkpoints, judge
+from muster_hub.domain.gates_installs import Installs
+from muster_hub.domain.gates_stats import Arm, Changes
+from muster_hub.domain.members import Member, Rollout
+from muster_hub.domain.plans import GatePlan, Plan, stages
+from muster_hub.domain.targets import draw
+from muster_hub.engine.sums import Sums, read
+
+ARM_MAX = 500
+"""Devices compared in an arm; beyond this more don't sharpen what is seen."""
+SILENT_WINDOWS = 3
+Data = dict[str, Rates | Shifts]
+
+
+def look(
+    session: Session,
+    row: models.Rollout,
+    plan: Plan,
+    members: Sequence[Member],
+    window_seconds: float,
+    now: float,
+) -> bool:
+    """Judge, if a window has passed since the last look; whether it was judged anew."""
+    gate_plan = plan.gate
+    last = row.wave == len(stages(plan)) - 1
+    if gate_plan is None or row.wave_since is None or last:
+        return False
+    before = row.judged if row.judged and row.judged["wave"] == row.wave else None
+    seen = before["look"] if before else 0
+    passed = int((now - row.wave_since) // window_seconds)
+    gate = gate_plan.gate()
+    if passed <= seen or seen >= gate.looks or (before and before["action"] == "stop"):
+        return False
+    missed = [one for one in checkpoints(gate.looks) if seen < one <= passed]
+    this = missed[-1] if missed else min(passed, gate.looks)
+    verdict = _judge(session, row, plan, gate_plan, members, window_seconds, this, now)
+    row.judged = {
+        "wave": row.wave,
+        "look": max(this, min(passed, gate.looks)),
+        "action": verdict.action,
+        "reason": verdict.reason,
+    }
+    session.add(row)
+    return True
+
+
+def _judge(
+    session: Session,
+    row: models.Rollout,
+    plan: Plan,
+    gate_plan: GatePlan,
+    members: Sequence[Member],
+    window_seconds: float,
+    this: int,
+    now: float,
+) -> Verdict:
+    assert row.wave_since is not None
+    canaries = [one for one in members if one.reached and one.reached.state == "committed"]
+    controls = [one for one in members if one.matches and not one.reached]
+    canaries, controls = _some(row, plan, canaries), _some(row, plan, controls)
+    begun = {one.device: max(row.wave_since, one.reached.changed_at) for one in canaries
+             if one.reached}  # fmt: skip
+    past = _past(session, row, gate_plan, [*canaries, *controls])
+    since, until = row.wave_since, now + 1.0
+    new = read(session, begun, model=row.model, since=since, until=until, manifest=row.manifest)
+    old = read(
+        session, [one.device for one in controls], model=row.model, since=since, until=until,
+        other_than=row.manifest,
+    )  # fmt: skip
+    sides = _Sides(plan.strata, canaries, controls)
+    expected = {device: _expected(at, now, window_seconds) for device, at in begun.items()}
+    whole = _expected(since, now, window_seconds)
+    data = sides.data(
+        gate_plan,
+        new | old,
+        past,
+        expected | {one.device: whole for one in controls},
+        past_expected=gate_plan.past_seconds / window_seconds,
+        window_seconds=window_seconds,
+    )
+    quiet_since = now - SILENT_WINDOWS * window_seconds
+    silent = sum(
+        1
+        for device, at in begun.items()
+        if max(new.get(device, Sums()).until, at) + window_seconds < quiet_since
+    )
+    evidence = Evidence(
+        look=this,
+        data=data,
+        canaries=len(canaries),
+        silent=silent,
+        device_hours=sum(one.seconds for one in new.values()) / 3600,
+        soaked=True,
+        installs=_installs(plan, members),
+    )
+    return judge(gate_plan.gate(), evidence)
+
+
+def _some(row: models.Rollout, plan: Plan, side: list[Member]) -> list[Member]:
+    """At most ``ARM_MAX`` of an arm, by lot."""
+    if len(side) <= ARM_MAX:
+        return side
+    drawn = set(draw(Rollout(id=row.id or 0, state="running", wave=0, plan=plan), side)[:ARM_MAX])
+    return [one for one in side if one.device in drawn]
+
+
+def _past(
+    session: Session, row: models.Rollout, gate_plan: GatePlan, members: Sequence[Member]
+) -> dict[str, Sums]:
+    names = [one.device for one in members]
+    since = row.created - gate_plan.past_seconds
+    return read(session, names, model=row.model, since=since, until=row.created)
+
+
+def _expected(since: float, now: float, window_seconds: float) -> float:
+    """Windows that should have come by now, the one that is open not counted."""
+    return max((now - since) / window_seconds - 1.0, 0.0)
+
+
+class _Sides:
+    """Both arms as arrays, a row per device, strata as numbers."""
+
+    def __init__(
+        self, strata: Sequence[str], canaries: Sequence[Member], controls: Sequence[Member]
+    ) -> None:
+        self._sides = canaries, controls
+        self._strata = strata
+        groups = sorted({self._group(one) for one in (*canaries, *controls)})
+        self._codes = {group: code for code, group in enumerate(groups)}
+
+    def _group(self, member: Member) -> tuple[str, ...]:
+        return tuple(member.labels.get(key, "") for key in self._strata)
+
+    def data(
+        self,
+        plan: GatePlan,
+        now: Mapping[str, Sums],
+        past: Mapping[str, Sums],
+        expected: Mapping[str, float],
+        *,
+        past_expected: float,
+        window_seconds: float,
+    ) -> Data:
+        """Evidence for each metric of the plan that both arms have told something about."""
+        if not all(self._sides):
+            return {}
+        none = Sums()
+
+        def arm(side: Sequence[Member], metric: str) -> Arm:
+            rows = []
+            for one in side:
+                new, old = now.get(one.device, none), past.get(one.device, none)
+                if metric == "errors":
+                    rows.append((new.errors, new.inferences, old.errors, old.inferences))
+                elif metric == "wrong labels":
+                    rows.append((new.labels_wrong, new.labels, old.labels_wrong, old.labels))
+                else:
+                    missing = _missing(new, expected[one.device], window_seconds)
+                    before = _missing(old, past_expected, window_seconds) if old.seconds else 0.0
+                    known = past_expected if old.seconds else 0.0
+                    rows.append((missing, expected[one.device], before, known))
+            columns = np.array(rows, np.float64).T
+            return Arm(columns[0], columns[1], columns[2], columns[3], self._stratum(side))
+
+        found: Data = {}
+        for metric in plan.metrics:
+            if metric == "p95 latency":
+                shifts = [self._shift(side, now, past) for side in self._sides]
+                if all(len(one.values) >= 2 for one in shifts):
+                    found[metric] = Shifts(*shifts)
+                continue
+            arms = [arm(side, metric) for side in self._sides]
+            if all(one.exposure.sum() > 0 for one in arms):
+                found[metric] = Rates(*arms)
+        return found
+
+    def _stratum(self, side: Sequence[Member]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return np.array([self._codes[self._group(one)] for one in side], np.int64)
+
+    def _shift(
+        self, side: Sequence[Member], now: Mapping[str, Sums], past: Mapping[str, Sums]
+    ) -> Changes:
+        """Change of each device's mean log p95 against its own past; devices without are left."""
+        none = Sums()
+        told = [
+            one
+            for one in side
+            if now.get(one.device, none).windows and past.get(one.device, none).windows
+        ]
+        values = [now[one.device].latency - past[one.device].latency for one in told]
+        noise = [now[one.device].latency_noise + past[one.device].latency_noise for one in told]
+        mean = float(np.mean(noise)) if noise else 0.0
+        return Changes(np.array(values, np.float64), self._stratum(told), mean)
+
+
+def _missing(sums: Sums, expected: float, window_seconds: float) -> float:
+    return min(max(expected - sums.seconds / window_seconds, 0.0), expected)
+
+
+def _installs(plan: Plan, members: Sequence[Member]) -> Installs:
+    """How the installs of all waves ended, in that order."""
+    ended = sorted(
+        (
+            (one.reached.changed_at, one.device, one)
+            for one in members
+            if one.reached and one.reached.state in ("committed", "failed")
+        ),
+        key=lambda entry: entry[:2],
+    )
+    sites: dict[tuple[str, ...], int] = {}
+    for _, _, one in ended:
+        site = tuple(one.labels.get(key, "") for key in plan.strata) or (one.device,)
+        sites[site] = sites.get(site, 0) + 1
+    failed = tuple(bool(one.reached and one.reached.state == "failed") for _, _, one in ended)
+    return Installs(failed=failed, per_site=tuple(sites.values()))

@@ -1,0 +1,48 @@
+"""Only one engine acts, though several may run: a row in the database says which.
+
+Every transaction of an engine begins by holding the row, so one that was thought dead and wakes
+up decides nothing any more. The time in it only keeps two healthy engines from taking turns.
+"""
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select
+
+from muster_hub.db.models import Lease
+
+LEASE_SECONDS = 15.0
+
+
+def hold(session: Session, name: str, holder: str, now: float) -> bool:
+    """Take or keep the lease within the caller's transaction; False when another has it."""
+    row = _locked(session, name)
+    if row is None:
+        postgres = session.get_bind().dialect.name == "postgresql"
+        insert = postgresql.insert if postgres else sqlite.insert
+        fresh = {"name": name, "holder": holder, "expires": now + LEASE_SECONDS}
+        session.connection().execute(insert(Lease).on_conflict_do_nothing(), fresh)
+        row = _locked(session, name)
+        assert row is not None
+    left = row.expires - now
+    if row.holder != holder and 0 < left <= LEASE_SECONDS:
+        return False
+    if row.holder != holder or not LEASE_SECONDS / 2 < left <= LEASE_SECONDS:
+        row.holder, row.expires = holder, now + LEASE_SECONDS
+        session.add(row)
+        session.flush()
+    return True
+
+
+def release(session: Session, name: str, holder: str) -> None:
+    """Let another engine take over at once."""
+    row = _locked(session, name)
+    if row is not None and row.holder == holder:
+        session.delete(row)
+
+
+def _locked(session: Session, name: str) -> Lease | None:
+    return session.exec(
+        select(Lease)
+        .where(col(Lease.name) == name)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).first()
