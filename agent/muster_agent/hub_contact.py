@@ -3,6 +3,7 @@
 The hub is known by its CA's fingerprint alone, and every answer is bounded in size and time.
 """
 
+import base64
 import hmac
 import http.client
 import ssl
@@ -101,6 +102,19 @@ class HubContact:
         data = self._ask("POST", "/enroll", tls.context(ca_pem), msgspec.json.encode(body))
         try:
             return msgspec.json.decode(data, type=Reply)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise EnrolError(f"{self.url} gave an answer that makes no sense: {error}") from None
+
+    def renew(self, ca_pem: str, certificate_pem: str, csr_pem: str, signature: bytes) -> str:
+        """A new certificate against a proof of the old key; raises EnrolError."""
+        body = {
+            "certificate_pem": certificate_pem,
+            "csr_pem": csr_pem,
+            "signature": base64.b64encode(signature).decode(),
+        }
+        data = self._ask("POST", "/renew", tls.context(ca_pem), msgspec.json.encode(body))
+        try:
+            return msgspec.json.decode(data, type=Reply).certificate_pem
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise EnrolError(f"{self.url} gave an answer that makes no sense: {error}") from None
 

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from muster_agent.files import make_directory, write_durably
+from muster_agent.files import make_directory, rename_durably, write_durably
 from muster_agent.trusted_time import DAY_SECONDS
 from muster_protocol.errors import MusterError, ProtocolError
 from muster_protocol.topics import check_device_id
@@ -16,6 +16,9 @@ from muster_protocol.topics import check_device_id
 KEY_FILE = "key.pem"
 CERT_FILE = "cert.pem"
 CA_FILE = "ca.pem"
+NEXT_KEY = "key.pem.new"
+NEXT_CERT = "cert.pem.new"
+"""A renewed identity that no broker has accepted yet."""
 
 
 class IdentityError(MusterError):
@@ -31,6 +34,8 @@ class Identity:
     cert: Path
     ca: Path
     expires: int
+    issued: int = 0
+    """Seconds since 1970, as ``expires``."""
 
     def days_left(self, now: int) -> int:
         """Whole days until the certificate expires; negative once it has."""
@@ -46,6 +51,8 @@ def load(directory: Path) -> Identity:
     key_path, cert_path, ca_path = paths
     certificate = read_certificate(cert_path.read_bytes(), str(cert_path))
     if not certifies(certificate, read_key(key_path)):
+        certificate = _finish_promotion(directory) or certificate
+    if not certifies(certificate, read_key(key_path)):
         raise IdentityError(f"{cert_path} is not for the key {key_path}: enrol this device again")
     return Identity(
         common_name(certificate, str(cert_path)),
@@ -53,7 +60,29 @@ def load(directory: Path) -> Identity:
         cert_path,
         ca_path,
         int(certificate.not_valid_after_utc.timestamp()),
+        int(certificate.not_valid_before_utc.timestamp()),
     )
+
+
+def promote(directory: Path) -> None:
+    """Make the renewed key and certificate the identity; ``load`` finishes an interrupted one.
+
+    Raises OSError.
+    """
+    rename_durably(directory / NEXT_KEY, directory / KEY_FILE)
+    rename_durably(directory / NEXT_CERT, directory / CERT_FILE)
+
+
+def _finish_promotion(directory: Path) -> x509.Certificate | None:
+    """The power failed between the two renames: the key is new, its certificate still waits."""
+    path = directory / NEXT_CERT
+    if not path.is_file():
+        return None
+    certificate = read_certificate(path.read_bytes(), str(path))
+    if not certifies(certificate, read_key(directory / KEY_FILE)):
+        return None
+    rename_durably(path, directory / CERT_FILE)
+    return certificate
 
 
 def read_key(path: Path) -> ec.EllipticCurvePrivateKey:

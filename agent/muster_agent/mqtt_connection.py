@@ -129,15 +129,20 @@ class Connection:
         except OSError as error:
             raise ConnectionLost(self._unreachable(error)) from None
 
-    def serve(self, stopping: threading.Event) -> None:
-        """Run until stopped; raises ConnectionLost when the connection ends otherwise."""
+    def serve(self, leaving: Callable[[], bool], every_turn: Callable[[], None]) -> None:
+        """Run until it is time to leave; raises ConnectionLost when the connection ends otherwise.
+
+        ``every_turn`` is called on this thread, about every second, while connected.
+        """
         started = time.monotonic()
-        while not stopping.is_set():
+        while not leaving():
             if self._connected_at is None and time.monotonic() - started > CONNECT_TIMEOUT_SECONDS:
                 raise ConnectionLost(
                     f"{self._settings.address} accepts connections but does not answer MQTT"
                 )
             self._turn()
+            if self._connected_at is not None:
+                every_turn()
         self._send_pending()
         self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message"))
         deadline = time.monotonic() + LEAVE_SECONDS
@@ -150,6 +155,10 @@ class Connection:
             opened.close()
         self._waker.close()
         self._woken.close()
+
+    @property
+    def never_connected(self) -> bool:
+        return self._connected_at is None
 
     def lasted_seconds(self) -> float:
         return 0.0 if self._connected_at is None else time.monotonic() - self._connected_at

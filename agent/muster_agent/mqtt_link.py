@@ -6,10 +6,13 @@ makes the next. Subscriptions are remembered here and asked for again on each.
 
 import random
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from muster_agent.link import Connected, Disconnected, LinkEvent
+from muster_agent.link import Connected, Disconnected, LinkEvent, Message
 from muster_agent.mqtt_connection import Connection, ConnectionLost, MqttSettings
+from muster_agent.renewal import Renewal
 from muster_agent.trusted_time import Instant
 
 __all__ = ["MqttLink", "MqttSettings", "backoff"]
@@ -36,8 +39,12 @@ class MqttLink:
         will: tuple[str, bytes],
         deliver: Callable[[LinkEvent], None],
         now: Callable[[], Instant],
+        renewal: Renewal | None = None,
     ) -> None:
-        """``now`` is trusted time, by which the broker's certificate is judged."""
+        """``now`` is trusted time, by which the broker's certificate is judged. ``renewal`` keeps
+        this device's own certificate fresh; without it the files in ``settings`` stay in use.
+        """
+        self._renewal = renewal
         self._settings = settings
         self._will = will
         self._deliver = deliver
@@ -80,11 +87,12 @@ class MqttLink:
     def _run(self) -> None:
         attempt = 0
         while not self._stopping.is_set():
-            connection = Connection(self._settings, self._will, self._deliver, self._up)
+            connection = Connection(self._identified(), self._will, self._hear, self._up)
             reason = ""
             try:
                 connection.open(self._now())
-                connection.serve(self._stopping)
+                connection.serve(self._leaving, self._ask_for_certificate)
+                reason = "" if self._stopping.is_set() else "a renewed certificate is to be tried"
             except ConnectionLost as lost:
                 reason = str(lost)
             finally:
@@ -93,6 +101,10 @@ class MqttLink:
                 connection.close()
             if reason:
                 self._deliver(Disconnected(reason))
+            if self._renewal is not None and connection.never_connected and reason:
+                self._renewal.failed(reason, time.monotonic())
+            if self._leaving():
+                continue
             attempt = 0 if connection.lasted_seconds() >= STEADY_SECONDS else attempt + 1
             # Jitter needs no secrecy.
             fraction = random.random()  # noqa: S311
@@ -106,9 +118,35 @@ class MqttLink:
                 )
             )
 
+    def _identified(self) -> MqttSettings:
+        """The settings with the identity to be shown next."""
+        if self._renewal is None:
+            return self._settings
+        key, cert = self._renewal.begin()
+        return replace(self._settings, key=key, cert=cert)
+
+    def _leaving(self) -> bool:
+        return self._stopping.is_set() or (self._renewal is not None and self._renewal.ready)
+
+    def _hear(self, event: LinkEvent) -> None:
+        """Certificates are the link's own affair; everything else is delivered."""
+        renewal = self._renewal
+        if renewal is not None and isinstance(event, Message) and event.topic == renewal.topic:
+            renewal.answered(event.payload)
+        else:
+            self._deliver(event)
+
+    def _ask_for_certificate(self) -> None:
+        question = self._renewal.question(time.monotonic()) if self._renewal is not None else None
+        if question is not None:
+            self.publish(*question)
+
     def _up(self, connection: Connection) -> None:
         """CONNACK came: ask for everything again, then let others publish."""
+        if self._renewal is not None:
+            self._renewal.connected()
         with self._lock:
             self._connection = connection
-            connection.subscribe(self._topics)
+            own = [] if self._renewal is None else [self._renewal.topic]
+            connection.subscribe([*self._topics, *own])
         self._deliver(Connected())

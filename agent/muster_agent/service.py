@@ -21,6 +21,7 @@ from muster_agent.notify import Notifier
 from muster_agent.observe.outbox import Outbox
 from muster_agent.observing import Folds
 from muster_agent.ports import Inbox, Ports, Settings, Stop
+from muster_agent.renewal import Renewal
 from muster_agent.state import open_state
 from muster_agent.store import Store
 from muster_agent.supervisor import Supervisor
@@ -140,6 +141,7 @@ class Service:
             will=_will(config.device),
             deliver=self.mailbox.put,
             now=trusted_now,
+            renewal=Renewal(directory / "identity", config.text("hub.url"), trusted_now, rng),
         )
         for fault in telemetry.recover(now):
             log.warning("%s", fault)

@@ -17,12 +17,17 @@ from muster_hub.db.models import Certificate, Device, EnrolBinding, EnrolToken, 
 from muster_hub.errors import Conflict, HubError, Invalid, NotFound
 from muster_hub.pki import Pki, Request, read_request
 from muster_protocol.chunks import sha256_hex
+from muster_protocol.renewal import proof_of
 from muster_protocol.topics import check_device_id
 
 USES_MAX = 100_000
 LABELS_MAX = 32
 LABEL_CHARS_MAX = 64
 TOKEN_CHARS_MAX = 256
+RENEWALS_PER_DAY = 5
+RENEW_SHARE_MAX = 0.5
+"""A certificate with more than this of its validity left is not renewed."""
+DAY_SECONDS = 86_400.0
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?")
 
 
@@ -30,6 +35,13 @@ class TokenRefused(HubError):
     """The enrolment token is no good."""
 
     code = "token_refused"
+    status = 403
+
+
+class RenewalRefused(HubError):
+    """Whoever asks did not prove to be the device."""
+
+    code = "renewal_refused"
     status = 403
 
 
@@ -114,6 +126,70 @@ def enrol(
         serial=certificate.serial,
     )
     return Enrolled(name, certificate.pem.decode())
+
+
+def renew(session: Session, pki: Pki, device: str, csr_pem: str, now: float) -> str:
+    """A new certificate, in PEM, for a device whose identity was proved; raises HubError.
+
+    The same key asks again and gets the same certificate: its reply was lost. The old certificate
+    stays good until it ends, for the device may fail to put the new one in place.
+    """
+    request = read_request(csr_pem.encode())
+    if request.common_name not in ("", device):
+        raise Invalid(f"{device} asks for a certificate in the name of {request.common_name!r}")
+    row = session.get(Device, device)
+    if row is None:
+        raise NotFound(f"there is no device {device!r}")
+    if row.revoked or not row.approved:
+        raise Conflict(f"{device} is {'revoked' if row.revoked else 'not approved'}")
+    held = session.exec(
+        select(Certificate)
+        .where(Certificate.device == device)
+        .where(col(Certificate.revoked).is_(None))
+        .order_by(col(Certificate.issued).desc())
+        .limit(RENEWALS_PER_DAY)
+    ).all()
+    for one in held:
+        if one.key_fingerprint == request.key_fingerprint and one.expires > now:
+            return one.pem
+    if held and held[0].expires - now > RENEW_SHARE_MAX * (held[0].expires - held[0].issued):
+        raise Conflict(f"the newest certificate of {device} is good for long: not renewed yet")
+    if len(held) == RENEWALS_PER_DAY and held[-1].issued > now - DAY_SECONDS:
+        raise Conflict(f"{device} was given {RENEWALS_PER_DAY} certificates within a day")
+    certificate = pki.issue_device(request, device, now)
+    row.certificate_expires = certificate.expires
+    session.add(
+        Certificate(
+            serial=certificate.serial,
+            device=device,
+            key_fingerprint=certificate.key_fingerprint,
+            pem=certificate.pem.decode(),
+            issued=now,
+            expires=certificate.expires,
+        )
+    )
+    audit.append(
+        session,
+        actor=f"device:{device}",
+        action="device.renew",
+        subject=device,
+        now=now,
+        serial=certificate.serial,
+    )
+    return certificate.pem.decode()
+
+
+def renew_by_proof(
+    session: Session, pki: Pki, certificate_pem: str, csr_pem: str, signature: bytes, now: float
+) -> Enrolled:
+    """Renew for the holder of a certificate of ours, expired or not, but never a revoked one."""
+    old = pki.read_own(certificate_pem.encode())
+    row = session.get(Certificate, old.serial)
+    if row is None or not old.verifies(signature, proof_of(csr_pem)):
+        raise RenewalRefused("this is no proof of a certificate that this hub issued")
+    if row.revoked is not None:
+        raise RenewalRefused(f"the certificate of {row.device} is revoked: enrol the device again")
+    return Enrolled(row.device, renew(session, pki, row.device, csr_pem, now))
 
 
 def revoke(session: Session, device: str, now: float) -> Device:

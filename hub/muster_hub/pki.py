@@ -52,6 +52,21 @@ class Request:
     key_fingerprint: str
 
 
+@dataclass(frozen=True)
+class Issued:
+    """A certificate of this authority that somebody shows; whether it expired is not judged."""
+
+    serial: str
+    public_key: ec.EllipticCurvePublicKey
+
+    def verifies(self, signature: bytes, data: bytes) -> bool:
+        try:
+            self.public_key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            return False
+        return True
+
+
 class Pki:
     """The authority kept in a directory: ``ca.pem`` and ``ca.key`` (0600)."""
 
@@ -72,6 +87,18 @@ class Pki:
     def ca_fingerprint(self) -> str:
         """SHA-256 of the CA certificate in DER: what an enrolment token carries."""
         return self._ca.fingerprint(hashes.SHA256()).hex()
+
+    def read_own(self, pem: bytes) -> Issued:
+        """Read a certificate that this authority issued; raises Invalid."""
+        try:
+            certificate = x509.load_pem_x509_certificate(pem[:CSR_BYTES_MAX])
+            certificate.verify_directly_issued_by(self._ca)
+            key = certificate.public_key()
+        except (ValueError, TypeError, InvalidSignature):
+            raise Invalid("certificate_pem: not a certificate that this hub issued") from None
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise Invalid("certificate_pem: not for a key on an elliptic curve")
+        return Issued(f"{certificate.serial_number:x}", key)
 
     def issue_device(self, request: Request, device: str, now: float) -> Certificate:
         """A client certificate for the request's key, in the name of ``device``."""

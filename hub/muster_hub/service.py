@@ -27,6 +27,7 @@ from muster_hub.mqtt.broker_config import HUB_USER, BrokerConfig
 from muster_hub.mqtt.client import BrokerAddress, parse_url
 from muster_hub.mqtt.ingest import Ingest
 from muster_hub.mqtt.publisher import Publisher
+from muster_hub.mqtt.renewals import Renewals
 
 SHUTDOWN_SECONDS = 2
 PORT_WAIT_SECONDS = 3.0
@@ -63,7 +64,12 @@ class Fleet:
             now=now,
         )
         self.ingest = Ingest(
-            hub.store, address, on_want=self.publisher.want, on_change=self.engine.wake, now=now
+            hub.store,
+            address,
+            on_want=self.publisher.want,
+            on_change=self.engine.wake,
+            on_renewal=Renewals(hub.store, hub.pki, self.publisher.wake, now),
+            now=now,
         )
 
     @contextmanager

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from muster_hub.db.models import Version
 from muster_hub.enrolment import USES_MAX
@@ -32,6 +32,15 @@ class EnrolAsk(Body):
         description="Signed by a P-256 key; its common name is the device id, or empty.",
     )  # fmt: skip
     facts: View = Field(default={}, examples=[{"agent_version": "0.1.0", "machine": "aarch64"}])
+
+
+class RenewAsk(Body):
+    certificate_pem: str = Field(max_length=8192, examples=["-----BEGIN CERTIFICATE-----\n…"])
+    csr_pem: str = Field(max_length=8192, examples=["-----BEGIN CERTIFICATE REQUEST-----\n…"])
+    signature: Base64Bytes = Field(
+        max_length=512, examples=["MEUCIQ…"],
+        description="ECDSA with SHA-256 by the certificate's key over the purpose and `csr_pem`.",
+    )  # fmt: skip
 
 
 class BrokerAddress(BaseModel):

@@ -22,6 +22,7 @@ from muster_protocol.messages import (
     Stream,
     Want,
 )
+from muster_protocol.renewal import PEM_BYTES_MAX
 from muster_protocol.summary import Summary
 
 SUMMARY_COLUMNS = (
@@ -30,6 +31,9 @@ SUMMARY_COLUMNS = (
 )  # fmt: skip
 
 
+
+
+PEM = b"-----BEGIN CERTIFICATE REQUEST-----"
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,14 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Renews:
+    """A device asks for a new certificate; the request is in PEM."""
+
+    device: str
+    csr_pem: str
+
+
+@dataclass(frozen=True)
 class Malformed:
     """A message that can't be read; it is recorded and dropped."""
 
@@ -79,7 +91,7 @@ class Malformed:
     fault: str = field(compare=False)
 
 
-Inbound = Rows | Reported | Seen | Wanted | Asked | Malformed
+Inbound = Rows | Reported | Seen | Wanted | Asked | Renews | Malformed
 
 
 def read(topic: str, payload: bytes, received: float) -> Inbound:
@@ -119,6 +131,10 @@ def _state(device: str, leaf: topics.UpLeaf, payload: bytes) -> Inbound:
             topics.check_name(request.slot, "slot")
             topics.check_sha256(request.manifest)
             return Asked(device, request)
+        case "csr":
+            if len(payload) > PEM_BYTES_MAX or not (payload.isascii() and payload.startswith(PEM)):
+                raise ProtocolError("not a certificate request in PEM")
+            return Renews(device, payload.decode())
         case _:
             raise ProtocolError(f"this hub does not take {leaf!r} messages")
 

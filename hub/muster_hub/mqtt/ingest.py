@@ -25,7 +25,8 @@ BATCH_SECONDS = 0.005
 class Ingest:
     """Started, it writes to the store what devices publish.
 
-    ``on_want(device, chunks)`` and ``on_change()`` (something was committed) run on the writer.
+    ``on_want(device, chunks)``, ``on_renewal(device, request)`` and ``on_change()`` (something was
+    committed) run on the writer.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class Ingest:
         *,
         on_want: Callable[[str, tuple[str, ...]], None],
         on_change: Callable[[], None],
+        on_renewal: Callable[[str, str], None] = lambda _device, _request: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._on_want = on_want
         self._on_change = on_change
+        self._on_renewal = on_renewal
         self._now = now
         self._queue: queue.Queue[Delivery] = queue.Queue(QUEUE_MESSAGES_MAX)
         self._stopping = threading.Event()
@@ -101,4 +104,6 @@ class Ingest:
             self.client.publish(topics.down(device, "ack"), messages.encode(ack))
         for wanted in taken.wants:
             self._on_want(wanted.device, wanted.chunks)
+        for asked in taken.renewals:
+            self._on_renewal(asked.device, asked.csr_pem)
         self._on_change()

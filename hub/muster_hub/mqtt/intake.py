@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from muster_hub.db.models import EventRow
 from muster_hub.db.store import Store
 from muster_hub.mqtt.commit import Committed, commit
-from muster_hub.mqtt.inbound import Inbound, Malformed, Wanted, read
+from muster_hub.mqtt.inbound import Inbound, Malformed, Renews, Wanted, read
 from muster_protocol.messages import Ack
 
 RETRY_SECONDS = (0.1, 5.0)
@@ -43,10 +43,11 @@ class Counters:
 
 @dataclass(frozen=True)
 class Taken:
-    """A committed batch: acknowledgements by device, and the chunks devices lack."""
+    """A committed batch: acknowledgements by device, and what devices ask for."""
 
     acks: list[tuple[str, Ack]]
     wants: list[Wanted]
+    renewals: list[Renews]
 
 
 class Intake:
@@ -65,7 +66,11 @@ class Intake:
         done = self._commit(batch, now)
         if done is None:
             return None
-        return Taken(done.acks, [one for one in batch if isinstance(one, Wanted)])
+        return Taken(
+            done.acks,
+            [one for one in batch if isinstance(one, Wanted)],
+            [one for one in batch if isinstance(one, Renews)],
+        )
 
     def _commit(self, batch: list[Inbound], now: float) -> Committed | None:
         delay, most = RETRY_SECONDS

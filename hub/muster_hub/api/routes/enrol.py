@@ -9,6 +9,7 @@ from muster_hub.api.schemas import (
     BrokerAddress,
     EnrolAnswer,
     EnrolAsk,
+    RenewAsk,
     TokenAnswer,
     TokenAsk,
 )
@@ -42,6 +43,27 @@ def enroll(hub: HubDep, ask: EnrolAsk) -> EnrolAnswer:
     return EnrolAnswer(
         device=enrolled.device,
         certificate_pem=enrolled.certificate_pem,
+        ca_pem=hub.pki.ca_pem.decode(),
+        broker=BrokerAddress(host=host, port=port),
+    )
+
+
+@router.post("/renew", responses=answers(403, 404, 409, 413, 422))
+def renew(hub: HubDep, ask: RenewAsk) -> EnrolAnswer:
+    """Exchange a certificate of this hub, even an expired one, for a new one.
+
+    For devices that the broker no longer lets in. The signature, by the old certificate's key,
+    proves who asks.
+    """
+    with hub.store.write() as session:
+        renewed = enrolment.renew_by_proof(
+            session, hub.pki, ask.certificate_pem, ask.csr_pem, ask.signature, hub.clock()
+        )
+    hub.changed()
+    host, port = hub.config.broker_public
+    return EnrolAnswer(
+        device=renewed.device,
+        certificate_pem=renewed.certificate_pem,
         ca_pem=hub.pki.ca_pem.decode(),
         broker=BrokerAddress(host=host, port=port),
     )
