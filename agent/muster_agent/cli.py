@@ -1,4 +1,4 @@
-"""The command line: ``muster-agent run | enroll | status | doctor | fsck``."""
+"""The command line: ``muster-agent run | enroll | status | doctor | hold | release | fsck``."""
 
 import argparse
 import logging
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from muster_agent import config, doctor, enroll, facts, service, status
+from muster_agent import config, doctor, enroll, facts, inputs, service, status
 from muster_agent.clock import SystemClock
 from muster_agent.store import Store
 from muster_agent.trusted_time import Reading
@@ -61,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
         ("status", _status, "Show what runs and what an update waits for."),
         ("doctor", _doctor, "Check everything an update depends on."),
     ):
+    holding = add("hold", _hold, "Begin no swap on this device until it is released.")
+    holding.add_argument("--reason", default="", help="words for the report, such as a name")
+    releasing = add("release", _release, "Take a hold away.")
+    for each in (holding, releasing):
+        each.add_argument("slot", nargs="?", metavar="SLOT", help="one slot (default: every slot)")
         add(name, command, text).add_argument("--json", action="store_true", help="for programs")
     add("fsck", _fsck, "Read every stored file and compare it with its name and manifest.")
     return parser
@@ -101,6 +106,20 @@ def _status(options: argparse.Namespace) -> int:
     found = status.read(config.load(options.dir))
     print(_json(found) if options.json else status.render(found))
     return 0
+
+def _hold(options: argparse.Namespace) -> int:
+    config.load(options.dir)  # A wrong --dir must not look like a hold.
+    inputs.put_hold(options.dir, options.slot, options.reason)
+    print(f"{options.slot or 'every slot'} is held: nothing is swapped until it is released")
+    return 0
+
+
+def _release(options: argparse.Namespace) -> int:
+    what = options.slot or "every slot"
+    found = inputs.remove_hold(options.dir, options.slot)
+    print(f"{what} is released" if found else f"{what} was not held")
+    return 0
+
 
 
 def _doctor(options: argparse.Namespace) -> int:

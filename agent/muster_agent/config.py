@@ -4,8 +4,10 @@
 """
 
 import tomllib
+import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,9 @@ SETTINGS = (
     Setting("limits.ring_bytes", int, 8 * limits.MIB,
             "Size of a worker's ring file: what it may record before the supervisor reads it.",
             65_536, 1_073_741_824),
+    Setting("time_zone", str, "",
+            "Zone of maintenance windows and fetch hours, such as Europe/Berlin; empty: the "
+            "system's."),
     Setting("timers.report_seconds", float, 60.0, "Time between reports, ±20 %.", 1, 86_400),
     Setting("timers.metadata_wait_seconds", float, 20.0,
             "How long a directive may name a manifest that no metadata signs before it is "
@@ -76,16 +81,22 @@ SETTINGS = (
             "How long a worker may finish its requests when it is stopped.", 0.1, 600),
 )  # fmt: skip
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
-SLOT_KEYS = {"tcp_port": "Serve the slot on this loopback TCP port too, beside its Unix socket."}
+SLOT_KEYS = {
+    "tcp_port": "Serve the slot on this loopback TCP port too, beside its Unix socket.",
+    "interlock": "File or Unix socket that must say 1 whenever a swap may begin; missing or "
+    "silent, it forbids.",
+}
+_SLOT_EXAMPLES = {"tcp_port": "8080", "interlock": '"/run/machine/may_swap"'}
 
 
 @dataclass(frozen=True)
 class Config:
-    """A checked agent.toml. ``values`` holds every setting, ``tcp_ports`` the ports by slot."""
+    """A checked agent.toml. ``values`` holds every setting; the others what slots have."""
 
     directory: Path
     values: Mapping[str, Value]
     tcp_ports: Mapping[str, int] = field(default_factory=dict)
+    interlocks: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, key: str) -> str:
         return str(self.values[key])
@@ -134,7 +145,7 @@ def load(directory: Path) -> Config:
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    tcp_ports = _slots(path, table.pop("slots", {}))
+    tcp_ports, interlocks = _slots(path, table.pop("slots", {}))
     given = dict(_flatten(table))
     values: dict[str, Value] = {}
     for setting in SETTINGS:
@@ -145,7 +156,8 @@ def load(directory: Path) -> Config:
         check_device_id(str(values["device"]))
     except ProtocolError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return Config(directory, values, tcp_ports)
+    _check_zone(path, str(values["time_zone"]))
+    return Config(directory, values, tcp_ports, interlocks)
 
 
 def render(given: Mapping[str, Value]) -> str:
@@ -161,7 +173,9 @@ def render(given: Mapping[str, Value]) -> str:
     parts = []
     for section, lines in sections.items():
         parts.append("\n".join([f"[{section}]", *lines] if section else lines))
-    slot = "\n".join(f"# {meaning}\n# {key} = 8080" for key, meaning in SLOT_KEYS.items())
+    slot = "\n".join(
+        f"# {meaning}\n# {key} = {_SLOT_EXAMPLES[key]}" for key, meaning in SLOT_KEYS.items()
+    )
     return "\n\n".join([*parts, f"# [slots.<name>]\n{slot}"]) + "\n"
 
 
@@ -217,18 +231,43 @@ def _value(path: Path, setting: Setting, value: object) -> Value:
     raise ConfigError(f"{path}: {setting.key} must be {wanted}, not {value!r}. {setting.meaning}")
 
 
-def _slots(path: Path, table: object) -> dict[str, int]:
+def _check_zone(path: Path, name: str) -> None:
+    try:
+        zone(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ConfigError(f"{path}: time_zone {name!r} is not known on this system") from None
+
+
+def zone(name: str) -> tzinfo | None:
+    """The zone of that name; None, the system's, for an empty one."""
+    return zoneinfo.ZoneInfo(name) if name else None
+
+
+def _slots(path: Path, table: object) -> tuple[dict[str, int], dict[str, str]]:
+    """What ``[slots.<name>]`` say: ports and interlocks by slot."""
     ports: dict[str, int] = {}
+    interlocks: dict[str, str] = {}
     for slot, keys in (table if isinstance(table, dict) else {}).items():
         try:
             check_name(slot, "slot")
         except ProtocolError as error:
             raise ConfigError(f"{path}: [slots.{slot}]: {error}") from None
-        port = keys.get("tcp_port") if isinstance(keys, dict) and set(keys) <= {"tcp_port"} else 0
-        if not isinstance(port, int) or not 1 <= port <= 65535:
-            raise ConfigError(
-                f"{path}: [slots.{slot}] takes only tcp_port, a port from 1 to 65535. "
-                + SLOT_KEYS["tcp_port"]
-            )
-        ports[slot] = port
-    return ports
+        if not isinstance(keys, dict) or not set(keys) <= set(SLOT_KEYS):
+            raise ConfigError(f"{path}: [slots.{slot}] takes only {', '.join(SLOT_KEYS)}")
+        if "tcp_port" in keys:
+            port = keys["tcp_port"]
+            if not isinstance(port, int) or not 1 <= port <= 65535:
+                raise ConfigError(
+                    f"{path}: [slots.{slot}] tcp_port must be a port from 1 to 65535. "
+                    + SLOT_KEYS["tcp_port"]
+                )
+            ports[slot] = port
+        if "interlock" in keys:
+            place = keys["interlock"]
+            if not isinstance(place, str) or not place.startswith("/"):
+                raise ConfigError(
+                    f"{path}: [slots.{slot}] interlock must be an absolute path. "
+                    + SLOT_KEYS["interlock"]
+                )
+            interlocks[slot] = place
+    return ports, interlocks

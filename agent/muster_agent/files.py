@@ -79,6 +79,16 @@ def fill_durably(directory: Path, files: Mapping[str, bytes]) -> None:
 
 
 def link_durably(link: Path, target: Path | str) -> None:
+def unlink_durably(path: Path) -> bool:
+    """Remove a file for good; False when there was none. Raises OSError."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    sync_directory(path.parent)
+    return True
+
+
     """Point the symbolic link ``link`` at ``target`` in one step. Raises OSError."""
     part = link.with_name(link.name + PART_SUFFIX)
     part.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Protocol
 
 from muster_agent.clock import Clock
@@ -15,6 +16,7 @@ from muster_agent.state import State
 from muster_agent.telemetry import Telemetry
 from muster_agent.update.bundle import BundleInstall
 from muster_agent.update.delivery import HttpGetter
+from muster_agent.update.leave import Inputs, NoInputs
 from muster_agent.update.workers import Launcher
 from muster_agent.worker.events import WorkerEvent
 from muster_protocol import limits
@@ -62,6 +64,11 @@ class Settings:
     retry_seconds: tuple[float, float] = (60.0, 3600.0)
     stop_seconds: float = 10.0
     certificate_expires: int = 0
+    time_zone: tzinfo | None = None
+    """For maintenance windows; None: the system's."""
+
+
+_NO_INPUTS = NoInputs()
 
 
 @dataclass(frozen=True)
@@ -82,3 +89,5 @@ class Ports:
     rng: random.Random
     signs: Callable[[str, Goal], SlotSigns] = lambda _slot, _goal: SlotSigns()
     """What the closed windows of a goal's model in a slot say of its health."""
+    inputs: Inputs = _NO_INPUTS
+    """What on the device may forbid a swap."""

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 import msgspec
 
+from muster_agent.clock import stamp
+from muster_agent.goals import Goals
 from muster_agent.observe.health import Health, Signs, judge
 from muster_agent.observe.signs import SlotSigns
+from muster_agent.ports import Ports, Settings
 from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import State
 from muster_protocol import messages
@@ -33,6 +36,28 @@ class Standing:
     certificate_expires: int
     outbox_rows: int
     outbox_bytes: int
+
+
+def stand(settings: Settings, ports: Ports, goals: Goals, trouble: str) -> Standing:
+    """The device apart from its slots; ``trouble`` is told where no message was refused."""
+    adopted = ports.state.adopted()
+    trusted, refusal = goals.trusted, goals.refusal
+    stats = ports.outbox.stats()
+    return Standing(
+        at=stamp(ports.clock),
+        facts=ports.facts(),
+        epoch=adopted.epoch if adopted else 0,
+        generation=adopted.generation if adopted else 0,
+        trust=messages.TrustReport(
+            versions=dict(trusted.versions) if trusted else {},
+            expires=dict(trusted.expires) if trusted else {},
+        ),
+        refusal=refusal[0] if refusal else None,
+        refusal_detail=refusal[1] if refusal else trouble,
+        certificate_expires=settings.certificate_expires,
+        outbox_rows=stats.rows,
+        outbox_bytes=stats.bytes,
+    )
 
 
 def build(

@@ -11,9 +11,10 @@ from types import FrameType
 
 from muster_agent import facts, identity
 from muster_agent.clock import Clock, SystemClock, stamp
-from muster_agent.config import Config, load
+from muster_agent.config import Config, load, zone
 from muster_agent.current import CurrentLinks
 from muster_agent.http_source import HttpSource
+from muster_agent.inputs import DeviceInputs
 from muster_agent.launch import ProcessLauncher
 from muster_agent.lock import Lock
 from muster_agent.mqtt_link import MqttLink, MqttSettings
@@ -164,6 +165,7 @@ class Service:
                 facts=lambda: facts.read(directory, allow),
                 rng=rng,
                 signs=folds.signs,
+                inputs=DeviceInputs(directory, config.interlocks),
             ),
             now,
         )
@@ -246,6 +248,7 @@ def settings(config: Config, certificate_expires: int) -> Settings:
         ),
         stop_seconds=config.number("timers.stop_seconds"),
         certificate_expires=certificate_expires,
+        time_zone=zone(config.text("time_zone")),
     )
 
 

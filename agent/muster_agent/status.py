@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from muster_agent.config import Config
+from muster_agent.inputs import DeviceInputs
 from muster_agent.lock import holder
 from muster_agent.state import JournalRow, Pointer, read_state
 from muster_protocol.errors import MusterError
@@ -46,6 +47,7 @@ def _slot(
     config: Config, slot: str, pointer: Pointer | None, row: JournalRow | None
 ) -> dict[str, Any]:
     path = config.socket_path(slot)
+    inputs = DeviceInputs(config.directory, config.interlocks)
     return {
         "committed": f"{pointer.goal.model} {pointer.goal.version}" if pointer else None,
         "manifest": pointer.goal.manifest if pointer else None,
@@ -55,6 +57,7 @@ def _slot(
         "detail": row.detail if row else "",
         "socket": str(path),
         "ready": answers(path),
+        "swap_waits_for": inputs.hold(slot) or inputs.interlock(slot),
     }
 
 
@@ -84,6 +87,8 @@ def render(status: dict[str, Any]) -> str:
     for name, slot in status["slots"].items():
         serves = "serving" if slot["ready"] else "not answering"
         lines.append(f"  {name}: {slot['committed'] or 'no model'}, {serves} on {slot['socket']}")
+        if slot["swap_waits_for"]:
+            lines.append(f"    a swap waits for {slot['swap_waits_for']}")
         if slot["state"] not in ("idle", "committed"):
             reason = f": {slot['refusal']}: {slot['detail']}" if slot["refusal"] else ""
             lines.append(f"    update to {slot['goal']} is {slot['state']}{reason}")

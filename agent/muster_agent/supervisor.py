@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Callable
 from functools import partial
 
+from msgspec import UNSET
+
 from muster_agent import reporting
 from muster_agent.clock import stamp
 from muster_agent.goals import Goals
@@ -18,13 +20,14 @@ from muster_agent.http_source import HttpAnswer
 from muster_agent.link import Connected, Disconnected, Message
 from muster_agent.ports import Inbox, Ports, Settings, Stop
 from muster_agent.update.delivery import BundleDelivery
+from muster_agent.update.leave import NONCE_BYTES, Leaves, Policy
 from muster_agent.update.ports import Ports as UpdatePorts
 from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import State as Step
 from muster_agent.update.workers import Counts, SlotWorkers
 from muster_agent.worker import events as worker
 from muster_protocol import messages, topics
-from muster_protocol.directive import Goal
+from muster_protocol.directive import Directive, Goal
 from muster_protocol.errors import MusterError, ProtocolError, Refusal
 from muster_protocol.messages import Stamp
 
@@ -77,11 +80,20 @@ class Supervisor:
             refused=self._message_refused,
             now=now,
         )
+        self.leaves = Leaves(
+            clock=ports.clock,
+            zone=settings.time_zone,
+            inputs=ports.inputs,
+            ask=self._ask_leave,
+            rng=ports.rng,
+            nonce=lambda: ports.rng.randbytes(NONCE_BYTES),
+        )
         self._update_ports = UpdatePorts(
             database=ports.state,
             delivery=self.delivery,
             install=ports.install,
             links=ports.links,
+            leave=self.leaves,
             stamp=self._stamp,
             report=ports.outbox.put_event,
             verdict=self.goals.verdict,
@@ -95,15 +107,14 @@ class Supervisor:
     def start(self, now: float) -> None:
         """After boot: committed champions serve, journals go on. Needs no link and no time."""
         if self.goals.directive is not None:
-            self.delivery.sources = self.goals.directive.sources
-            self._ports.telemetry.set_window(self.goals.directive.window_seconds, now)
+            self._obey(self.goals.directive, now)
         pointers, journal = self._ports.state.pointers(), self._ports.state.journal()
         for slot in {**pointers, **journal}:
             runner = self._runner(slot)
             self._guarded(partial(runner.resume, pointers.get(slot), journal.get(slot), now))
         self._apply_goals(now)
-        subscribed = topics.down(self._settings.device, "ack")
-        self._ports.link.subscribe(subscribed)
+        device = self._settings.device
+        self._ports.link.subscribe(topics.down(device, "ack"), topics.down(device, "grant"))
 
     def handle(self, event: Inbox, now: float) -> None:
         """Take one event and act on it. Never raises for what a disk or a peer does."""
@@ -164,6 +175,7 @@ class Supervisor:
         self._ports.outbox.reconnected()
         self._send_at = now
         self.goals.connected(now)
+        self.leaves.link_up(now)
         self.delivery.connected(now)
         self._report(now)
         self._send(now)
@@ -182,6 +194,11 @@ class Supervisor:
             elif event.topic == topics.down(self._settings.device, "ack"):
                 self._ports.outbox.acknowledge(messages.decode(event.payload, messages.Ack))
                 self._send(now)
+            elif event.topic == topics.down(self._settings.device, "grant"):
+                grant = messages.decode(event.payload, messages.Grant)
+                self.leaves.answered(grant, now)
+                if grant.slot in self.runners:
+                    self.runners[grant.slot].look(now)
         except ProtocolError as error:
             log.warning("ignored a message on %s: %s", event.topic[:120], error)
 
@@ -223,18 +240,24 @@ class Supervisor:
         directive = self.goals.directive
         if directive is None or self.stopping or not self._may_change():
             return
-        self.delivery.sources = directive.sources
-        self._ports.telemetry.set_window(directive.window_seconds, now)
+        self._obey(directive, now)
         for name, slot in directive.slots.items():
             runner = self._runner(name)
             runner.workers.fallback = slot.fallback
-            runner.permit("the hub's leave to swap" if slot.swap == "grant" else "", now)
             runner.want(slot.champion, directive.generation, now)
         if directive.slots:  # An empty directive changes nothing that runs.
             for name in self.runners.keys() - directive.slots.keys():
                 self.runners[name].want(None, directive.generation, now)
             for name, runner in self.runners.items():
                 runner.assigned = name in directive.slots
+
+    def _obey(self, directive: Directive, now: float) -> None:
+        """What a directive says besides goals."""
+        self.delivery.sources = directive.sources
+        self._ports.telemetry.set_window(directive.window_seconds, now)
+        for name, slot in directive.slots.items():
+            windows = slot.maintenance if slot.maintenance is not UNSET else ()
+            self.leaves.rule(name, Policy(slot.swap, windows))
 
     def _may_change(self) -> bool:
         """Nothing new is adopted while nothing can be made durable."""
@@ -282,24 +305,7 @@ class Supervisor:
 
     def report(self) -> messages.Report:
         """The device as it stands."""
-        adopted = self._ports.state.adopted()
-        trusted, refusal = self.goals.trusted, self.goals.refusal
-        stats = self._ports.outbox.stats()
-        standing = reporting.Standing(
-            at=self._stamp(),
-            facts=self._ports.facts(),
-            epoch=adopted.epoch if adopted else 0,
-            generation=adopted.generation if adopted else 0,
-            trust=messages.TrustReport(
-                versions=dict(trusted.versions) if trusted else {},
-                expires=dict(trusted.expires) if trusted else {},
-            ),
-            refusal=refusal[0] if refusal else None,
-            refusal_detail=refusal[1] if refusal else self.trouble,
-            certificate_expires=self._settings.certificate_expires,
-            outbox_rows=stats.rows,
-            outbox_bytes=stats.bytes,
-        )
+        standing = reporting.stand(self._settings, self._ports, self.goals, self.trouble)
         progress = {slot: self.delivery.progress(slot) for slot in self.runners}
         waiting = {slot: self.delivery.waiting(slot) for slot in self.runners}
         return reporting.build(standing, self.runners, progress, waiting, self._ports.signs)
@@ -328,6 +334,10 @@ class Supervisor:
 
     def _healed(self, slot: str, goal: Goal, count: int) -> None:
         self._ports.outbox.put_event(reporting.healed(slot, goal, count, self._stamp()))
+
+    def _ask_leave(self, request: messages.GrantRequest) -> bool:
+        topic = topics.up(self._settings.device, "grant")
+        return self.connected and self._ports.link.publish(topic, messages.encode(request))
 
     def _message_refused(self, refusal: Refusal, detail: str, generation: int) -> None:
         log.warning("refused (%s): %s", refusal, detail)

@@ -7,10 +7,11 @@ This module knows the payload and the order of directives; signatures are checke
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from muster_protocol import limits
 from muster_protocol.errors import MusterError, ProtocolError, Refusal
+from muster_protocol.maintenance import Window
 from muster_protocol.manifest import Sha256
 from muster_protocol.topics import check_device_id, check_name
 
@@ -39,6 +40,8 @@ class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     """Name of one of the champion manifest's fallbacks; none: its first, if it declares any."""
     swap: Literal["free", "grant"] = "free"
     """``grant``: ask the hub for leave at the moment of swapping; ``free``: swap when staged."""
+    maintenance: Annotated[tuple[Window, ...], Meta(max_length=16)] | UnsetType = UNSET
+    """Times at which the device may swap, by its own wall clock; absent or empty: at any time."""
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True):

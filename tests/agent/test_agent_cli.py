@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from muster_agent import cli, config
+from muster_agent.inputs import DeviceInputs
 from muster_agent.lock import AlreadyRunning, Lock, holder
 from muster_agent.notify import Notifier
 
@@ -92,3 +93,17 @@ def test_systemd_is_told_and_its_absence_is_no_trouble(tmp_path):
         assert notifier.watchdog_seconds == 30.0
     notifier.tell("WATCHDOG=1")
     Notifier({}).tell("READY=1")
+
+
+def test_a_hold_is_put_and_taken_away_by_name_and_only_on_an_agents_directory(tmp_path, capsys):
+    assert cli.main(["hold", "--dir", str(tmp_path / "nowhere")]) == 1
+    assert "enrol this device first" in capsys.readouterr().err
+    config.write(tmp_path, {"device": "cam-1", "broker.host": "localhost"})
+    assert cli.main(["hold", "--dir", str(tmp_path), "--reason", "Ada"]) == 0
+    assert DeviceInputs(tmp_path, {}).hold("main") == "the operator's release: Ada"
+    assert cli.main(["release", "main", "--dir", str(tmp_path)]) == 0
+    assert "was not held" in capsys.readouterr().out
+    assert cli.main(["release", "--dir", str(tmp_path)]) == 0
+    assert DeviceInputs(tmp_path, {}).hold("main") == ""
+    assert cli.main(["hold", "No Slot", "--dir", str(tmp_path)]) == 1
+    assert "slot 'No Slot'" in capsys.readouterr().err

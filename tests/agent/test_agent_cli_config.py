@@ -65,8 +65,10 @@ def test_quotes_and_backslashes_survive_writing():
         ('[timers]\nreport_seconds = "x"', "timers.report_seconds must be a number"),
         ('[runtimes]\nallow = "onnx"', "runtimes.allow must be a list of texts"),
         ("[slots.Main]\ntcp_port = 80", "slots.Main"),
-        ("[slots.main]\ntcp_port = 0", "tcp_port, a port from 1 to 65535"),
+        ("[slots.main]\ntcp_port = 0", "tcp_port must be a port from 1 to 65535"),
         ("[slots.main]\nport = 80", "takes only tcp_port"),
+        ('[slots.main]\ninterlock = "here"', "interlock must be an absolute path"),
+        ('time_zone = "Mars/Olympus"', "time_zone 'Mars/Olympus' is not known"),
         ("x =", "agent.toml"),
     ],
 )

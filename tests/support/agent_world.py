@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from muster_agent import inputs
 from muster_agent.clock import stamp
 from muster_agent.current import CurrentLinks
 from muster_agent.http_source import HttpAnswer
@@ -273,6 +274,10 @@ class Device:
         self.reports: list[messages.Report] = []
         self.events: list[messages.Event] = []
         self.linked = True
+        self.asked: list[messages.GrantRequest] = []
+        """Requests for leave to swap that the hub has heard."""
+        self.forbidden = ""
+        """What the machine says against a swap."""
         self.supervisor: Supervisor | None = None
         (directory / "trust").mkdir(parents=True, exist_ok=True)
         (directory / "trust" / "root.json").write_bytes(world.repository.factory_root)
@@ -313,6 +318,7 @@ class Device:
                 links=links, trust=TrustStore(self.directory / "trust"), launcher=self,
                 telemetry=telemetry, outbox=self.outbox,
                 facts=lambda: Facts(agent_version="test"), rng=world.rng, signs=folds.signs,
+                inputs=self,
             ),
             now,
         )  # fmt: skip
@@ -330,7 +336,13 @@ class Device:
     def deliver(self, event: LinkEvent) -> None:
         self.inbox.append(event)
 
-    # Launcher and HTTP, as the supervisor sees them
+    # Launcher, HTTP and the machine's inputs, as the supervisor sees them
+
+    def hold(self, slot: str) -> str:
+        return inputs.DeviceInputs(self.directory, {}).hold(slot)
+
+    def interlock(self, _slot: str) -> str:
+        return self.forbidden
 
     def launch(
         self, slot: str, goal: Goal, fallback: str | None, *, model: bool = True
@@ -346,6 +358,15 @@ class Device:
     def get(self, number: int, source: Source, digest: str) -> None:
         data = self.world.http.get(digest)
         self.inbox.append(HttpAnswer(number, digest, data, "" if data else "answered 404"))
+
+    def grant(self, *, valid: float = 0.0, retry: float = 10.0, reason: str = "") -> None:
+        """The hub answers the device's latest request; ``valid`` seconds of leave, or none."""
+        asked = self.asked[-1]
+        answer = messages.Grant(
+            nonce=asked.nonce, slot=asked.slot, given=valid > 0, valid_seconds=valid,
+            retry_seconds=retry, reason=reason,
+        )  # fmt: skip
+        self.world.broker.publish(topics.down(DEVICE, "grant"), messages.encode(answer))
 
     # Time
 
@@ -383,6 +404,8 @@ class Device:
             leaf = topics.parse_up(message.topic).leaf
             if leaf == "report":
                 self.reports.append(messages.decode(message.payload, messages.Report))
+            elif leaf == "grant":
+                self.asked.append(messages.decode(message.payload, messages.GrantRequest))
             elif leaf in ("event", "telemetry"):
                 batch = messages.decode(message.payload, messages.Batch)
                 stream: messages.Stream = "event" if leaf == "event" else "summary"

@@ -15,6 +15,18 @@ from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
 
 
+class Leave(Protocol):
+    """What a swap waits for (``update.leave.Leaves``); empty: it may begin."""
+
+    def in_the_way(self, slot: str) -> str:
+        """On the device itself."""
+        ...
+
+    def waits_for(self, slot: str, goal: Goal, generation: int, now: float) -> str:
+        """There, or at the hub, which is asked when that is due."""
+        ...
+
+
 class Delivery(Protocol):
     """Fetches bundles into the store; the outcome reaches the slot as ``fetched`` or ``fault``."""
 
@@ -33,6 +45,7 @@ class Ports:
     delivery: Delivery
     install: BundleInstall
     links: CurrentLinks
+    leave: Leave
     stamp: Callable[[], messages.Stamp]
     report: Callable[[messages.Event], None]
     """Put an event into the outbox; joins an open transaction."""

@@ -29,6 +29,14 @@ def next_row(row: JournalRow, target: State, cause: Cause, changes: dict[str, An
     return msgspec.structs.replace(row, state=target, **changes)
 
 
+def resumed(row: JournalRow, state: State, resumes: int) -> JournalRow:
+    """``row`` as found at a restart that takes it for ``state``."""
+    changes: dict[str, Any] = {"state": state, "resumes": resumes, "resumed_mark": row.mark}
+    if state != row.state:
+        changes["detail"] = f"the journal held the unknown state {row.state!r}"
+    return msgspec.structs.replace(row, **changes)
+
+
 def told_as(
     before: State, target: State, old: JournalRow, new: JournalRow
 ) -> Literal["update", "refused", "rolled_back"] | None:

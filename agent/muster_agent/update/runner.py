@@ -16,9 +16,10 @@ from muster_agent.state import JournalRow, Pointer
 from muster_agent.store import ChunksMissing, StoreRefused
 from muster_agent.update import workers as w
 from muster_agent.update.bundle import Bundle
+from muster_agent.update.gate import Gate
 from muster_agent.update.ports import Ports, event
 from muster_agent.update.probation import Trial
-from muster_agent.update.rows import died, next_row, retry_pause, told_as
+from muster_agent.update.rows import died, next_row, resumed, retry_pause, told_as
 from muster_agent.update.table import (
     ON_ENTRY,
     ON_RESUME,
@@ -54,9 +55,8 @@ class SlotRunner:
         self.row = JournalRow(state=State.IDLE)
         self.assigned = True
         """Whether the directive names this slot; what runs in one it doesn't name goes on."""
-        self.hold = ""
-        """What a staged bundle waits for before it may start; empty: nothing."""
         self._ports = ports
+        self._gate = Gate(slot, ports.leave, ports.rng, ports.changed)
         self._unsigned_until = _NEVER
         self._retry_at = _NEVER
         self._mark_at = _NEVER
@@ -84,7 +84,7 @@ class SlotRunner:
         """When ``tick`` should be called next."""
         assembly = _NEVER if self._assembly is None and self._undone is None else 0.0
         trial = self._trial.deadline() if self._trial is not None else _NEVER
-        timers = (self._retry_at, self._mark_at, self._unsigned_until)
+        timers = (self._retry_at, self._mark_at, self._unsigned_until, self._gate.look_at)
         return min(assembly, trial, *timers, self.workers.deadline())
 
     # What comes from outside
@@ -103,10 +103,7 @@ class SlotRunner:
             detail = f"restarted {row.resumes} times while {row.state} without getting further"
             self.fault(Refusal.RESUME_LIMIT, detail, now)
             return
-        changes: dict[str, Any] = {"state": self.state, "resumes": count, "resumed_mark": row.mark}
-        if self.state != row.state:
-            changes["detail"] = f"the journal held the unknown state {row.state!r}"
-        self._persist(msgspec.structs.replace(row, **changes))
+        self._persist(resumed(row, self.state, count))
         if self.state is State.FAILED:
             self._schedule_retry(now)
         self._do(ON_RESUME[self.state], now)
@@ -131,7 +128,7 @@ class SlotRunner:
     def waiting_for(self) -> str:
         """What stands between this state and the next, for the report."""
         unsigned = "signed metadata that name the version" if self._unsigned_until < _NEVER else ""
-        return unsigned or (self.hold if self.state is State.STAGED else "")
+        return unsigned or self._gate.hold
 
     def needs(self) -> set[str]:
         """Manifests whose bundles and chunks must stay."""
@@ -144,11 +141,13 @@ class SlotRunner:
             goals.append(self.row.goal)
         return {goal.manifest for goal in goals}
 
-    def permit(self, hold: str, now: float) -> None:
-        """What a staged bundle must wait for; empty when it may start."""
-        self.hold = hold
+    def look(self, now: float) -> None:
+        """What a swap waits for may be gone."""
+        candidate = self.workers.candidate
         if self.state is State.STAGED:
             self._wait(now)
+        elif self.state is State.STARTING and candidate is not None and candidate.ready:
+            self._candidate_ready(now)
 
     def fetched(self, now: float) -> None:
         self._advance(Cause.FETCHED, now)
@@ -180,6 +179,8 @@ class SlotRunner:
             self._unsigned(now)
         if now >= self._mark_at:
             self._mark(now)
+        if now >= self._gate.look_at:
+            self.look(now)
         if self._assembly is not None:
             self._assemble(self._assembly, now)
         self.judge(now)
@@ -190,7 +191,7 @@ class SlotRunner:
         for note in notes:
             match note:
                 case w.Ready():
-                    self._advance(Cause.READY, now)
+                    self._candidate_ready(now)
                 case w.Failed(refusal, detail):
                     self.fault(refusal, detail, now)
                 case w.Crashed(detail):
@@ -261,6 +262,7 @@ class SlotRunner:
         self._assembly = None
         self._trial = None
         self._mark_at = self._retry_at = self._unsigned_until = _NEVER
+        self._gate.clear()
         self._ports.delivery.cancel(self.slot, now)
 
     # Acts
@@ -293,8 +295,15 @@ class SlotRunner:
         self._assembly = self._ports.install.begin(self._goal())
 
     def _wait(self, now: float) -> None:
-        if not self.hold:
+        goal = self._goal()
+        # A repair of what runs already disturbs nobody.
+        if self.has_committed(goal) or self._gate.may_start(goal, self.row.generation, now):
             self._advance(Cause.PERMITTED, now)
+
+    def _candidate_ready(self, now: float) -> None:
+        asked = self.state is State.STARTING and not self.has_committed(self._goal())
+        if not asked or self._gate.may_serve(now):
+            self._advance(Cause.READY, now)
 
     def _start(self, now: float) -> None:
         verdict = self._verdict() if self.state is State.STARTING else None

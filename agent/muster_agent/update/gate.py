@@ -1,0 +1,42 @@
+"""Where one slot's swap waits: asked before a candidate starts, and again before it serves."""
+
+import random
+from collections.abc import Callable
+
+from muster_agent.update.ports import Leave
+from muster_protocol.directive import Goal
+
+LOOK_SECONDS = 2.0
+"""How often a swap that waits looks at what it waits for."""
+_NEVER = float("inf")
+
+
+class Gate:
+    """``hold`` is what the swap waits for, empty when nothing; ``look_at`` when to ask again."""
+
+    def __init__(
+        self, slot: str, leave: Leave, rng: random.Random, changed: Callable[[], None]
+    ) -> None:
+        self.hold = ""
+        self.look_at = _NEVER
+        self._slot = slot
+        self._leave = leave
+        self._rng = rng
+        self._changed = changed
+
+    def may_start(self, goal: Goal, generation: int, now: float) -> bool:
+        return self._open(self._leave.waits_for(self._slot, goal, generation, now), now)
+
+    def may_serve(self, now: float) -> bool:
+        """The machine may have begun to forbid the swap while the candidate started."""
+        return self._open(self._leave.in_the_way(self._slot), now)
+
+    def clear(self) -> None:
+        self.hold, self.look_at = "", _NEVER
+
+    def _open(self, hold: str, now: float) -> bool:
+        if hold != self.hold:
+            self.hold = hold
+            self._changed()
+        self.look_at = now + LOOK_SECONDS * self._rng.uniform(0.75, 1.25) if hold else _NEVER
+        return not hold
