@@ -5,6 +5,7 @@ keep the latest hash elsewhere.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -61,16 +62,36 @@ def in_order() -> SelectOfScalar[Audit]:
     return select(Audit).order_by(col(Audit.id))
 
 
+@dataclass(frozen=True)
+class Chain:
+    """What following the chain from the first row showed. ``fault`` is empty when it holds."""
+
+    rows: int
+    latest: str
+    fault: str = ""
+
+
+def inspect(rows: Iterable[Audit]) -> Chain:
+    """Follow rows in order from the first, up to the first that isn't what was written."""
+    previous = GENESIS
+    count = 0
+    for row in rows:
+        what = f"audit row {row.id} ({row.action} {row.subject})"
+        if row.hash != seal(row):
+            return Chain(count, previous, f"{what} was changed")
+        if row.previous != previous:
+            return Chain(count, previous, f"rows before {what} are missing or out of order")
+        previous = row.hash
+        count += 1
+    return Chain(count, previous)
+
+
 def verify(rows: Iterable[Audit]) -> tuple[int, str]:
     """Check rows in order from the first; returns how many and the latest hash.
 
     Raises AuditBroken naming the first row that isn't what was written.
     """
-    previous = GENESIS
-    count = 0
-    for row in rows:
-        if row.previous != previous or row.hash != seal(row):
-            raise AuditBroken(f"audit row {row.id} ({row.action} {row.subject}) was changed")
-        previous = row.hash
-        count += 1
-    return count, previous
+    found = inspect(rows)
+    if found.fault:
+        raise AuditBroken(found.fault)
+    return found.rows, found.latest

@@ -9,12 +9,12 @@ from typing import Annotated, get_args
 import typer
 
 from muster_hub import audit, cli_keys, config, initialise
-from muster_hub.governance import make_token
 from muster_hub.api.hub import Hub
 from muster_hub.cli_keys import DEFAULT_DATA, Data
 from muster_hub.config import Broker, Http
 from muster_hub.db.models import Role
 from muster_hub.errors import ConfigError
+from muster_hub.governance import make_token
 from muster_hub.sandbox import WorkerCheck
 from muster_hub.signing import keys, roles
 from muster_protocol import manifest

@@ -8,12 +8,15 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from muster_hub.db.models import Role
 from muster_hub.db.store import sqlite_url
 from muster_hub.errors import ConfigError
 from muster_protocol import limits
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 FILE = "hub.toml"
+RETENTION_DAYS_MIN = 184
+"""Half a year: what the EU AI Act asks of logs (Art. 19)."""
 
 
 class Http(Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +27,11 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
     """Default: ``https://<first of names>:<port>``."""
     upload_bytes_max: Annotated[int, Meta(gt=0, le=limits.BUNDLE_BYTES_MAX)] = 512 * limits.MIB
+    reads_per_second: Annotated[float, Meta(gt=0)] = 100.0
+    """For each token; four seconds' worth may come at once. Likewise below."""
+    writes_per_second: Annotated[float, Meta(gt=0)] = 20.0
+    strangers_per_second: Annotated[float, Meta(gt=0)] = 20.0
+    """For each address: requests without a token, and refused ones."""
 
 
 class Broker(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +60,28 @@ class Check(Struct, frozen=True, forbid_unknown_fields=True):
     wall_seconds: Annotated[float, Meta(gt=0, le=3600)] = 120.0
 
 
+class Governance(Struct, frozen=True, forbid_unknown_fields=True):
+    release_approvals: Annotated[int, Meta(ge=0, le=1)] = 0
+    """1: a version that passed its check is signed only after somebody else approved it."""
+    retention_days: Annotated[int, Meta(ge=RETENTION_DAYS_MIN)] = 366
+    """How long events, telemetry windows and resolved alerts are kept; the audit log always."""
+
+
+class Oidc(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose logins are believed; an empty ``issuer`` believes nobody's."""
+
+    issuer: str = ""
+    """Exactly as the issuer's own discovery document has it."""
+    audience: str = "muster"
+    """What a token must be made for."""
+    client_id: str = "muster"
+    """Under which `muster login` is known to the issuer."""
+    name_claim: str = "email"
+    groups_claim: str = "groups"
+    groups: dict[str, Role] = {}
+    """The role of a group's members, who need no entry of their own. The first that fits."""
+
+
 class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     data: Path = Path()
     """Set by ``load``; not a key of the file."""
@@ -66,6 +96,8 @@ class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     broker: Broker = Broker()
     directives: Directives = Directives()
     check: Check = Check()
+    governance: Governance = Governance()
+    oidc: Oidc = Oidc()
 
     @property
     def database_url(self) -> str:

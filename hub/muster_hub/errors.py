@@ -47,3 +47,17 @@ class CatalogueError(HubError):
 
     code = "catalogue"
     status = 409
+
+
+class PreconditionFailed(HubError):
+    """Somebody changed the thing since the caller last saw it."""
+
+    code = "changed_meanwhile"
+    status = 412
+
+
+class TooMany(HubError):
+    """Come back later."""
+
+    code = "too_many"
+    status = 429

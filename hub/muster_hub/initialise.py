@@ -11,13 +11,13 @@ import msgspec
 from securesystemslib.signer import SSlibKey
 
 from muster_hub import audit, config, pki
-from muster_hub.governance import make_token
 from muster_hub.api.hub import create_capability_key
 from muster_hub.config import Broker, Http, HubConfig
 from muster_hub.db import migrate
 from muster_hub.db.store import Store
 from muster_hub.errors import ConfigError
 from muster_hub.files import flush_directory, make_private_directory, write_durably
+from muster_hub.governance import make_token
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.keys import KeyGroup, Role, create_keyring
 

@@ -1,6 +1,6 @@
 """What the API shows, read from the database as plain values. Nothing here writes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import func
 from sqlmodel import Session, col, or_, select
 
-from muster_hub.db import models
+from muster_hub.db import models, selecting
 from muster_hub.domain import selectors
 from muster_hub.domain.plans import read_plan, stages
 from muster_hub.engine.bundles import read_baseline
@@ -21,7 +21,6 @@ from muster_protocol.errors import MusterError
 from muster_protocol.summary import Summary
 
 HISTORY_MAX = 500
-PAGE_DEVICES = 500
 DRIFT_WINDOWS = 12
 """Windows merged into the "now" of a drift view."""
 
@@ -33,19 +32,25 @@ def devices(
     session: Session, *, selector: str | None, after: str, limit: int, now: float
 ) -> list[Plain]:
     """Devices by id, those after ``after``; raises SelectorError."""
-    chosen = selectors.parse(selector or "")
-    found: list[Plain] = []
-    for row in _devices(session, after):
-        if chosen.matches(row.labels):
-            found.append(_device(session, row, now))
-        if len(found) == limit:
-            break
-    return found
+    found = session.exec(
+        select(models.Device, models.DirectiveRow)
+        .join(
+            models.DirectiveRow,
+            col(models.DirectiveRow.device) == col(models.Device.id),
+            isouter=True,
+        )
+        .where(selecting.matching(selectors.parse(selector or "")))
+        .where(col(models.Device.id) > after)
+        .order_by(col(models.Device.id))
+        .limit(limit)
+    )
+    return [_device(row, directive, now) for row, directive in found]
 
 
 def device(session: Session, device: str, now: float) -> Plain | None:
     row = session.get(models.Device, device)
-    return None if row is None else _device(session, row, now)
+    directive = session.get(models.DirectiveRow, device)
+    return None if row is None else _device(row, directive, now)
 
 
 def rollouts(session: Session, *, before: int | None, limit: int) -> list[Plain]:
@@ -178,13 +183,23 @@ def windows(
     return [row.model_dump(exclude={"payload", "folded"}) | _told(row) for row in found]
 
 
-def alerts(session: Session, *, state: str | None, before: int | None, limit: int) -> list[Plain]:
-    """Alerts, the newest first."""
+def alerts(
+    session: Session,
+    *,
+    state: str | None,
+    before: int | None,
+    limit: int,
+    selector: str | None = None,
+) -> list[Plain]:
+    """Alerts, the newest first; with a selector those of devices that match."""
     query = select(models.Alert).order_by(col(models.Alert.id).desc()).limit(limit)
     if state is not None:
         query = query.where(col(models.Alert.state) == state)
     if before is not None:
         query = query.where(col(models.Alert.id) < before)
+    if selector:
+        chosen = selectors.parse(selector)
+        query = query.where(col(models.Alert.device).in_(selecting.devices(chosen)))
     return [row.model_dump() for row in session.exec(query)]
 
 
@@ -193,14 +208,13 @@ def alert(session: Session, alert: int) -> Plain | None:
     return None if row is None else row.model_dump()
 
 
-def events(session: Session, *, after: int, limit: int) -> list[Plain]:
-    """What happened since event ``after``, the oldest first."""
-    found = session.exec(
-        select(models.EventRow)
-        .where(col(models.EventRow.id) > after)
-        .order_by(col(models.EventRow.id))
-        .limit(limit)
-    )
+def events(session: Session, *, after: int, limit: int, selector: str | None = None) -> list[Plain]:
+    """What happened since event ``after``, the oldest first; with a selector on devices of it."""
+    query = select(models.EventRow).where(col(models.EventRow.id) > after)
+    if selector:
+        chosen = selectors.parse(selector)
+        query = query.where(col(models.EventRow.device).in_(selecting.devices(chosen)))
+    found = session.exec(query.order_by(col(models.EventRow.id)).limit(limit))
     return [row.model_dump() for row in found]
 
 
@@ -218,7 +232,7 @@ def drift(
     names = (
         [device]
         if device is not None
-        else [row.id for row in _devices(session, "") if chosen.matches(row.labels)]
+        else session.exec(selecting.devices(chosen).order_by(col(models.Device.id))).all()
     )
     baselines: dict[str, Baseline | None] = {}
     found = []
@@ -232,23 +246,8 @@ def drift(
     return found
 
 
-def _devices(session: Session, after: str) -> Iterator[models.Device]:
-    while True:
-        page = session.exec(
-            select(models.Device)
-            .where(col(models.Device.id) > after)
-            .order_by(col(models.Device.id))
-            .limit(PAGE_DEVICES)
-        ).all()
-        yield from page
-        if len(page) < PAGE_DEVICES:
-            return
-        after = page[-1].id
-
-
-def _device(session: Session, row: models.Device, now: float) -> Plain:
+def _device(row: models.Device, directive: models.DirectiveRow | None, now: float) -> Plain:
     """A device with what it should run beside what it has proved to run."""
-    directive = session.get(models.DirectiveRow, row.id)
     wanted = {} if directive is None else msgspec.json.decode(directive.payload)["slots"]
     slots = ((row.report or {}).get("slots") or {}) if row.report else {}
     desired = {

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from muster_hub.api.app import create_app
-from muster_hub.api.auth import make_token
+from muster_hub.governance import make_token
 from muster_hub.api.hub import Hub
 from muster_hub.config import Broker, Http, load
 from muster_hub.initialise import Wanted, initialise

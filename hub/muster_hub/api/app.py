@@ -1,13 +1,28 @@
 """The FastAPI application over an opened hub."""
 
+import time
+from collections.abc import Callable
 from importlib.metadata import version
 
+import httpx
 from fastapi import FastAPI
 
 from muster_hub.api import problems
 from muster_hub.api.bodies import BodyLimit
 from muster_hub.api.hub import Hub
-from muster_hub.api.routes import alerts, devices, enrol, events, models, rollouts, system
+from muster_hub.api.pace import Pace
+from muster_hub.api.routes import (
+    access,
+    alerts,
+    assignments,
+    devices,
+    enrol,
+    events,
+    models,
+    rollouts,
+    system,
+)
+from muster_hub.oidc import Issuer
 
 PREFIX = "/api/v1"
 DESCRIPTION = """\
@@ -15,10 +30,19 @@ Signed models to a fleet of devices, and the truth about them back.
 
 Times are seconds since 1970. Errors are `application/problem+json`; programs go by their `code`.
 Lists answer `{"items": […], "next": …}`; pass `next` as `cursor` for the following page.
+
+A change with an `Idempotency-Key` (any text of your own, once per act) may be repeated for a day:
+it is done once and answered alike, with `Idempotency-Replayed: true`. Answers about one thing carry
+an `ETag`; a change with `If-Match` is refused with 412 when somebody was faster. Who asks too fast
+gets 429 with `Retry-After`.
+
+A role may be limited to models and to devices by selector: what is outside isn't listed, and acts
+on it are refused with 403.
 """
+ROOMS = (system, access, enrol, devices, models, assignments, rollouts, alerts, events)
 
 
-def create_app(hub: Hub) -> FastAPI:
+def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> FastAPI:
     """The API of a hub. Starting and stopping the hub is the caller's."""
     app = FastAPI(
         title="Muster hub",
@@ -31,8 +55,11 @@ def create_app(hub: Hub) -> FastAPI:
     )
     app.state.hub = hub
     app.state.streams = 0
-    for room in (system, enrol, devices, models, rollouts, alerts, events):
-        app.include_router(room.router, prefix=PREFIX, responses=problems.answers(422))
+    oidc = hub.config.oidc
+    app.state.issuer = Issuer(oidc, httpx.Client(), hub.clock) if oidc.issuer else None
+    for room in ROOMS:
+        app.include_router(room.router, prefix=PREFIX, responses=problems.answers(422, 429))
     app.add_middleware(BodyLimit, upload_bytes_max=hub.config.http.upload_bytes_max)
+    app.add_middleware(Pace, limits=hub.config.http, monotonic=monotonic)
     problems.install(app)
     return app

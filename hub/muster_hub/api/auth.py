@@ -1,44 +1,29 @@
-"""Who asks: API tokens with a role, kept as hashes; and what each role may do."""
+"""Who asks: API tokens kept as hashes, or logins of an identity provider; what each may do."""
 
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlmodel import Session
 
 from muster_hub.api.hub import Hub
+from muster_hub.db.governance import Person
 from muster_hub.db.models import ApiToken, Role
+from muster_hub.governance import (
+    TOKEN_PREFIX,
+    Actor,
+    actor_of_person,
+    actor_of_token,
+    make_token,
+    token_refusal,
+)
+from muster_hub.oidc import Issuer, Login, TokenRefused
 from muster_protocol.chunks import sha256_hex
 
-TOKEN_PREFIX = "mst_"  # noqa: S105 - marks our tokens for scanners, no secret
+__all__ = ["Actor", "Admin", "HubDep", "Operator", "Reader", "Releaser", "make_token"]
+
 _bearer = HTTPBearer(auto_error=False, description="An API token, or a device's chunk token.")
-_CHALLENGE = {"WWW-Authenticate": "Bearer"}
-
-
-@dataclass(frozen=True)
-class Actor:
-    """The holder of an API token, as the audit log names it."""
-
-    name: str
-    role: str
-
-    @property
-    def label(self) -> str:
-        return f"token:{self.name}"
-
-
-def make_token(
-    session: Session, name: str, role: Role, now: float, expires: float | None = None
-) -> str:
-    """Store a new token's hash and return its text, which is shown once."""
-    text = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    session.add(
-        ApiToken(hash=sha256_hex(text.encode()), name=name, role=role, created=now, expires=expires)
-    )
-    return text
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 def the_hub(request: Request) -> Hub:
@@ -46,22 +31,52 @@ def the_hub(request: Request) -> Hub:
     return hub
 
 
+def the_issuer(request: Request) -> Issuer | None:
+    issuer: Issuer | None = request.app.state.issuer
+    return issuer
+
+
 HubDep = Annotated[Hub, Depends(the_hub)]
+IssuerDep = Annotated[Issuer | None, Depends(the_issuer)]
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def authenticate(hub: HubDep, credentials: Credentials) -> Actor:
+def identify(hub: Hub, issuer: Issuer | None, bearer: str) -> Actor:
+    """The holder of a bearer token; raises 401 or 403 with what to do."""
+    if issuer is not None and not bearer.startswith(TOKEN_PREFIX) and bearer.count(".") == 2:
+        return _person(hub, _login(issuer, bearer))
+    with hub.store.read() as session:
+        row = session.get(ApiToken, sha256_hex(bearer.encode()))
+    refusal = token_refusal(row, hub.clock())
+    if row is None or refusal is not None:
+        raise HTTPException(401, refusal, CHALLENGE)
+    return actor_of_token(row)
+
+
+def authenticate(hub: HubDep, issuer: IssuerDep, credentials: Credentials) -> Actor:
     """The actor of a request; raises 401 with what to do."""
     if credentials is None:
-        raise HTTPException(401, "send an API token: Authorization: Bearer …", _CHALLENGE)
-    digest = sha256_hex(credentials.credentials.encode())
+        raise HTTPException(401, "send an API token: Authorization: Bearer …", CHALLENGE)
+    return identify(hub, issuer, credentials.credentials)
+
+
+def _login(issuer: Issuer, token: str) -> Login:
+    try:
+        return issuer.verify(token)
+    except TokenRefused as error:
+        raise HTTPException(401, str(error), CHALLENGE) from None
+
+
+def _person(hub: Hub, login: Login) -> Actor:
+    """What somebody may do: their own entry counts, else the first group that has a role."""
     with hub.store.read() as session:
-        row = session.get(ApiToken, digest)
-    if row is None:
-        raise HTTPException(401, "this API token isn't known here", _CHALLENGE)
-    if row.expires is not None and hub.clock() >= row.expires:
-        raise HTTPException(401, f"the API token {row.name!r} has expired", _CHALLENGE)
-    return Actor(row.name, row.role)
+        row = session.get(Person, login.name)
+    if row is not None:
+        return actor_of_person(row)
+    for group, role in hub.config.oidc.groups.items():
+        if group in login.groups:
+            return Actor(login.name, role, kind="person")
+    raise HTTPException(403, f"{login.name} has no role here: an admin can give one")
 
 
 def _needs(*roles: Role) -> Callable[[Actor], Actor]:

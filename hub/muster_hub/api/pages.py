@@ -6,16 +6,29 @@ A cursor is the key of the last item, so that pages neither skip nor repeat when
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import Query
+from fastapi import Path, Query
 from pydantic import BaseModel, Field
 
 from muster_hub.errors import Invalid
 
 PAGE_MAX = 500
+KEY_CHARS_MAX = 128
+NUMBER_MAX = 2**53 - 1
 Item = TypeVar("Item")
 
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="Items on a page.")]
-Cursor = Annotated[str | None, Query(max_length=128, description="`next` of the page before.")]
+Cursor = Annotated[
+    str | None, Query(max_length=KEY_CHARS_MAX, description="`next` of the page before.")
+]
+SelectorText = Annotated[
+    str | None,
+    Query(
+        max_length=1024, examples=["site=berlin,line in (1,2)"],
+        description="Only devices with these labels, or what concerns them.",
+    ),
+]  # fmt: skip
+Number = Annotated[int, Path(ge=1, le=NUMBER_MAX)]
+"""The number of a row in a path."""
 
 
 class Page(BaseModel, Generic[Item]):
@@ -29,7 +42,7 @@ def number(cursor: str | None) -> int | None:
     """The numeric key that a cursor names; raises Invalid."""
     if cursor is None:
         return None
-    if not cursor.isdecimal() or len(cursor) > 18:
+    if not (cursor.isascii() and cursor.isdecimal()) or len(cursor) > 18:
         raise Invalid(f"cursor: {cursor!r} is not one that this list gave out")
     return int(cursor)
 

@@ -23,6 +23,7 @@ _TITLES = {
     404: "Not found",
     405: "Not that way",
     409: "In conflict with what is there",
+    412: "Changed meanwhile",
     413: "Too large",
     422: "Not valid",
     429: "Too many",
@@ -31,7 +32,8 @@ _TITLES = {
 }
 _CODES = {
     400: "malformed", 401: "unauthenticated", 403: "forbidden", 404: "not_found",
-    405: "method_not_allowed", 413: "too_large", 422: "invalid", 429: "too_many",
+    405: "method_not_allowed", 412: "changed_meanwhile", 413: "too_large",
+    422: "invalid", 429: "too_many",
 }  # fmt: skip
 
 

@@ -1,15 +1,15 @@
 """Bodies of requests and answers, with the examples that the OpenAPI document shows."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
-from muster_hub.db.models import Version
+from muster_hub.api.views import View
+from muster_hub.db.models import Role, Version
 from muster_hub.enrolment import USES_MAX
 from muster_protocol import limits, manifest
 
-View = dict[str, Any]
 DAY_SECONDS = 86_400
 
 
@@ -170,12 +170,32 @@ class RolloutAsk(Body):
     ] = None
 
 
-class AuditView(BaseModel):
-    id: int
-    at: float
-    actor: str = Field(examples=["token:ci"])
-    action: str = Field(examples=["version.push"])
-    subject: str = Field(examples=["digits/2"])
-    detail: View
-    previous: str
-    hash: str
+class ScopeAsk(Body):
+    role: Role = Field(examples=["operator"])
+    models: list[Annotated[str, Field(max_length=limits.NAME_CHARS_MAX + 1)]] = Field(
+        default=[], max_length=64, examples=[["digits", "pump-*"]], description="Empty: all."
+    )
+    selector: str = Field(
+        default="", max_length=1024, examples=["site=berlin"], description="Empty: all devices."
+    )
+
+
+class ApiTokenAsk(ScopeAsk):
+    name: str = Field(min_length=1, max_length=64, examples=["ci"])
+    expires_seconds: float = Field(default=90 * DAY_SECONDS, ge=60, le=3650 * DAY_SECONDS)
+
+
+class AssignmentAsk(Body):
+    """What devices that match shall run in a slot, from now on and when they join later."""
+
+    slot: str = Field(default="main", max_length=limits.NAME_CHARS_MAX, examples=["vision"])
+    selector: str = Field(default="", max_length=1024, examples=["site=berlin"])
+    model: str = Field(max_length=limits.NAME_CHARS_MAX, examples=["digits"])
+    version: str = Field(max_length=limits.NAME_CHARS_MAX, examples=["2"])
+    precedence: int | None = Field(
+        default=None, ge=1, le=2**31 - 1,
+        description="Null: before all others, or unchanged when there is one already.",
+    )  # fmt: skip
+    window_seconds: Annotated[
+        float | None, Field(ge=limits.WINDOW_SECONDS_MIN, le=limits.WINDOW_SECONDS_MAX)
+    ] = None

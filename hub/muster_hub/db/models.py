@@ -17,12 +17,13 @@ from sqlalchemy import (
 )
 from sqlmodel import Field
 
+from muster_hub.db import governance  # noqa: F401 - fills METADATA
 from muster_hub.db.tables import Table, json_field, one_of, optional_json_field
 
 Role = Literal["viewer", "operator", "releaser", "admin"]
 VersionStatus = Literal[
-    "uploaded", "checking", "checked", "awaiting_signatures", "rejected", "signed", "published",
-    "retired",
+    "uploaded", "checking", "awaiting_approval", "checked", "awaiting_signatures", "rejected",
+    "signed", "published", "retired",
 ]  # fmt: skip
 RolloutState = Literal["running", "paused", "stopped", "aborted", "completed", "rolled_back"]
 RolloutDeviceState = Literal["targeted", "in_progress", "committed", "failed", "withdrawn"]
@@ -387,10 +388,18 @@ class ApiToken(Table, table=True):
     __table_args__ = (one_of("role", get_args(Role)),)
 
     hash: str = Field(primary_key=True, max_length=HEX)
+    id: str = Field(max_length=16, unique=True)
+    """What lists and the audit log call it."""
     name: str = Field(max_length=NAME)
     role: str = Field(max_length=16)
+    models: list[str] = json_field(list)
+    """Model names the role is limited to; a ``*`` at the end stands for any rest. Empty: all."""
+    selector: str = ""
+    """Devices the role is limited to; empty: all."""
     created: float
+    created_by: str = "hub"
     expires: float | None = None
+    revoked: float | None = None
 
 
 class Audit(Table, table=True):

@@ -3,18 +3,22 @@
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
+from sqlmodel import Session
 
 from muster_hub import audit, queries
-from muster_hub.api.auth import HubDep, Operator, Reader
-from muster_hub.api.pages import Cursor, Limit, Page, number, page
+from muster_hub.api import etags
+from muster_hub.api.auth import Actor, HubDep, Operator, Reader
+from muster_hub.api.etags import IfMatch
+from muster_hub.api.once import OnceRoute
+from muster_hub.api.pages import Cursor, Limit, Number, Page, SelectorText, number, page
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import View
-from muster_hub.db.models import AlertState
+from muster_hub.api.views import AlertView, View
+from muster_hub.db.models import Alert, AlertState, Device
 from muster_hub.engine import commands
-from muster_hub.errors import NotFound
+from muster_hub.errors import NotFound, Refused
 
-router = APIRouter(tags=["alerts"])
+router = APIRouter(tags=["alerts"], route_class=OnceRoute)
 Action = Literal["acknowledge", "resolve"]
 _ACTIONS: dict[Action, Callable[..., None]] = {
     "acknowledge": commands.acknowledge_alert,
@@ -25,22 +29,44 @@ _ACTIONS: dict[Action, Callable[..., None]] = {
 @router.get("/alerts", responses=answers(401, 422))
 def alerts(
     hub: HubDep,
-    _: Reader,
+    actor: Reader,
     state: Annotated[AlertState | None, Query()] = None,
+    selector: SelectorText = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page[View]:
+) -> Page[AlertView]:
     """Alerts, the newest first."""
+    chosen = actor.scope.narrow(selector)
     with hub.store.read() as session:
-        items = queries.alerts(session, state=state, before=number(cursor), limit=limit + 1)
+        items = queries.alerts(
+            session, state=state, before=number(cursor), limit=limit + 1, selector=chosen
+        )
     return Page(**page(items, limit, lambda item: item["id"]))
 
 
-@router.post("/alerts/{alert}/{action}", responses=answers(401, 403, 404, 409))
-def act(hub: HubDep, actor: Operator, alert: int, action: Action) -> View:
+@router.get("/alerts/{alert}", response_model=AlertView, responses=answers(401, 403, 404))
+def alert(hub: HubDep, actor: Reader, alert: Number, response: Response) -> View:
+    with hub.store.read() as session:
+        return _view(session, actor, alert, response)
+
+
+@router.post(
+    "/alerts/{alert}/{action}",
+    response_model=AlertView,
+    responses=answers(401, 403, 404, 409, 412),
+)
+def act(
+    hub: HubDep,
+    actor: Operator,
+    alert: Number,
+    action: Action,
+    response: Response,
+    if_match: IfMatch = None,
+) -> View:
     """Acknowledge an alert (somebody looks at it) or resolve it."""
     now = hub.clock()
     with hub.store.write() as session:
+        etags.check(if_match, _tag(_view(session, actor, alert, response)))
         _ACTIONS[action](session, alert, by=actor.name, now=now)
         audit.append(
             session,
@@ -51,7 +77,23 @@ def act(hub: HubDep, actor: Operator, alert: int, action: Action) -> View:
         )
     hub.changed()
     with hub.store.read() as session:
-        found = queries.alert(session, alert)
-    if found is None:
+        return _view(session, actor, alert, response)
+
+
+def _view(session: Session, actor: Actor, alert: int, response: Response) -> View:
+    """An alert within the actor's scope; one of the whole fleet only without a scope."""
+    row = session.get(Alert, alert)
+    if row is None:
         raise NotFound(f"there is no alert {alert}")
+    device = session.get(Device, row.device) if row.device else None
+    if device is not None:
+        actor.must_have_device(device.id, device.labels)
+    elif actor.scope.selector.parts:
+        raise Refused(f"alert {alert} is about more than the devices {actor.name} may see")
+    found: View = row.model_dump()
+    response.headers["ETag"] = _tag(found)
     return found
+
+
+def _tag(found: View) -> str:
+    return etags.tag(found["id"], found["state"])

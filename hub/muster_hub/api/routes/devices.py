@@ -2,53 +2,67 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
+from sqlmodel import Session
 
 from muster_hub import audit, enrolment, queries
-from muster_hub.api.auth import HubDep, Operator, Reader
-from muster_hub.api.pages import Cursor, Limit, Page, number, page
+from muster_hub.api import etags
+from muster_hub.api.auth import Actor, HubDep, Operator, Reader
+from muster_hub.api.etags import IfMatch
+from muster_hub.api.once import OnceRoute
+from muster_hub.api.pages import Cursor, Limit, Page, SelectorText, number, page
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import LabelsPatch, View
+from muster_hub.api.schemas import LabelsPatch
+from muster_hub.api.views import CountsView, DeviceView, DriftView, View, WindowView
 from muster_hub.db.models import Device
 from muster_hub.errors import NotFound
 
-router = APIRouter(tags=["devices"])
+router = APIRouter(tags=["devices"], route_class=OnceRoute)
 
-Selector = Annotated[str | None, Query(max_length=1024, examples=["site=berlin,line in (1,2)"])]
 ModelName = Annotated[str | None, Query(max_length=64, examples=["digits"])]
 
 
 @router.get("/devices", responses=answers(401, 422))
 def devices(
-    hub: HubDep, _: Reader, selector: Selector = None, limit: Limit = 100, cursor: Cursor = None
-) -> Page[View]:
+    hub: HubDep,
+    actor: Reader,
+    selector: SelectorText = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[DeviceView]:
     """Devices by id, each with its latest report."""
+    chosen = actor.scope.narrow(selector)
     with hub.store.read() as session:
         items = queries.devices(
-            session, selector=selector, after=cursor or "", limit=limit + 1, now=hub.clock()
+            session, selector=chosen, after=cursor or "", limit=limit + 1, now=hub.clock()
         )
     return Page(**page(items, limit, lambda item: item["id"]))
 
 
-@router.get("/devices/{device}", responses=answers(401, 404))
-def device(hub: HubDep, _: Reader, device: str) -> View:
+@router.get("/devices/{device}", response_model=DeviceView, responses=answers(401, 403, 404))
+def device(hub: HubDep, actor: Reader, device: str, response: Response) -> View:
     """One device with its latest report."""
-    with hub.store.read() as session:
-        found = queries.device(session, device, hub.clock())
-    if found is None:
-        raise NotFound(f"there is no device {device!r}")
-    return found
+    return _view(hub, actor, device, response)
 
 
-@router.patch("/devices/{device}", responses=answers(401, 403, 404, 422))
-def relabel(hub: HubDep, actor: Operator, device: str, patch: LabelsPatch) -> View:
+@router.patch(
+    "/devices/{device}", response_model=DeviceView, responses=answers(401, 403, 404, 412, 422)
+)
+def relabel(
+    hub: HubDep,
+    actor: Operator,
+    device: str,
+    patch: LabelsPatch,
+    response: Response,
+    if_match: IfMatch = None,
+) -> View:
     """Replace a device's labels; assignments that match them then apply."""
     enrolment.check_labels(patch.labels)
     now = hub.clock()
     with hub.store.write() as session:
-        row = session.get(Device, device)
-        if row is None:
-            raise NotFound(f"there is no device {device!r}")
+        row = _row(session, actor, device)
+        actor.must_have_device(f"{device} with the new labels", patch.labels)
+        etags.check(if_match, _tag(row.labels, revoked=row.revoked))
         before, row.labels = row.labels, patch.labels
         audit.append(
             session,
@@ -60,73 +74,99 @@ def relabel(hub: HubDep, actor: Operator, device: str, patch: LabelsPatch) -> Vi
             after=patch.labels,
         )
     hub.changed()
-    return _view(hub, device)
+    return _view(hub, actor, device, response)
 
 
-@router.post("/devices/{device}/revoke", responses=answers(401, 403, 404))
-def revoke(hub: HubDep, actor: Operator, device: str) -> View:
+@router.post(
+    "/devices/{device}/revoke", response_model=DeviceView, responses=answers(401, 403, 404, 412)
+)
+def revoke(
+    hub: HubDep, actor: Operator, device: str, response: Response, if_match: IfMatch = None
+) -> View:
     """Withdraw a device's identity for good: its certificates, then its directive."""
     now = hub.clock()
     with hub.store.write() as session:
+        row = _row(session, actor, device)
+        etags.check(if_match, _tag(row.labels, revoked=row.revoked))
         enrolment.revoke(session, device, now)
         audit.append(session, actor=actor.label, action="device.revoke", subject=device, now=now)
     hub.changed()
-    return _view(hub, device)
+    return _view(hub, actor, device, response)
 
 
-@router.get("/devices/{device}/drift", responses=answers(401, 404))
-def device_drift(hub: HubDep, _: Reader, device: str, model: ModelName = None) -> Page[View]:
+@router.get("/devices/{device}/drift", responses=answers(401, 403, 404))
+def device_drift(
+    hub: HubDep, actor: Reader, device: str, model: ModelName = None
+) -> Page[DriftView]:
     """Each feature's distribution now beside the baseline, and whether it has drifted."""
     with hub.store.read() as session:
-        _must_be(queries.device(session, device, hub.clock()), device)
+        _row(session, actor, device)
         items = queries.drift(
             session, hub.blobs.read, device=device, selector=None, model=model, now=hub.clock()
         )
-    return Page(items=items)
+    return Page(items=_of_scope(actor, items))
 
 
 @router.get("/drift", tags=["drift"], responses=answers(401, 422))
-def drift(hub: HubDep, _: Reader, selector: Selector = None, model: ModelName = None) -> Page[View]:
+def drift(
+    hub: HubDep, actor: Reader, selector: SelectorText = None, model: ModelName = None
+) -> Page[DriftView]:
     """The same for every device that the selector matches."""
+    chosen = actor.scope.narrow(selector)
     with hub.store.read() as session:
         items = queries.drift(
-            session, hub.blobs.read, device=None, selector=selector, model=model, now=hub.clock()
+            session, hub.blobs.read, device=None, selector=chosen, model=model, now=hub.clock()
         )
-    return Page(items=items)
+    return Page(items=_of_scope(actor, items))
 
 
-@router.get("/devices/{device}/windows", responses=answers(401, 404))
+@router.get("/devices/{device}/windows", responses=answers(401, 403, 404))
 def windows(
     hub: HubDep,
-    _: Reader,
+    actor: Reader,
     device: str,
     model: ModelName = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page[View]:
+) -> Page[WindowView]:
     """Telemetry windows received from a device, the newest first."""
     with hub.store.read() as session:
-        _must_be(queries.device(session, device, hub.clock()), device)
+        _row(session, actor, device)
         items = queries.windows(
             session, device, model=model, before=number(cursor), limit=limit + 1
         )
     return Page(**page(items, limit, lambda item: item["id"]))
 
 
-@router.get("/devices/{device}/counts", responses=answers(401, 404))
-def counts(hub: HubDep, _: Reader, device: str) -> View:
+@router.get("/devices/{device}/counts", responses=answers(401, 403, 404))
+def counts(hub: HubDep, actor: Reader, device: str) -> CountsView:
     """Inferences, errors and label accuracy counted from a device's windows."""
     with hub.store.read() as session:
-        _must_be(queries.device(session, device, hub.clock()), device)
-        return queries.counts(session, device)
+        _row(session, actor, device)
+        return CountsView(**queries.counts(session, device))
 
 
-def _view(hub: HubDep, device: str) -> View:
-    with hub.store.read() as session:
-        return _must_be(queries.device(session, device, hub.clock()), device)
-
-
-def _must_be(view: View | None, device: str) -> View:
-    if view is None:
+def _row(session: Session, actor: Actor, device: str) -> Device:
+    """A device within the actor's scope."""
+    row = session.get(Device, device)
+    if row is None:
         raise NotFound(f"there is no device {device!r}")
-    return view
+    actor.must_have_device(device, row.labels)
+    return row
+
+
+def _view(hub: HubDep, actor: Actor, device: str, response: Response) -> View:
+    with hub.store.read() as session:
+        _row(session, actor, device)
+        found = queries.device(session, device, hub.clock())
+    assert found is not None
+    response.headers["ETag"] = _tag(found["labels"], revoked=found["revoked"])
+    return found
+
+
+def _of_scope(actor: Actor, items: list[View]) -> list[DriftView]:
+    return [DriftView(**item) for item in items if actor.scope.has_model(item["model"])]
+
+
+def _tag(labels: dict[str, str], *, revoked: bool) -> str:
+    return etags.tag(labels, revoked)

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 
 from muster_hub import audit, enrolment
 from muster_hub.api.auth import HubDep, Operator
+from muster_hub.api.once import OnceRoute
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import (
     BrokerAddress,
@@ -14,7 +15,7 @@ from muster_hub.api.schemas import (
     TokenAsk,
 )
 
-router = APIRouter(tags=["enrolment"])
+router = APIRouter(tags=["enrolment"], route_class=OnceRoute)
 PEM = "application/x-pem-file"
 
 
@@ -72,6 +73,7 @@ def renew(hub: HubDep, ask: RenewAsk) -> EnrolAnswer:
 @router.post("/enroll-tokens", status_code=201, responses=answers(401, 403, 422))
 def make_token(hub: HubDep, actor: Operator, ask: TokenAsk) -> TokenAnswer:
     """Make an enrolment token. Its text carries the CA's fingerprint and is shown once."""
+    actor.must_have_device("a device with these labels", ask.labels)
     now = hub.clock()
     with hub.store.write() as session:
         token = enrolment.make_token(

@@ -15,11 +15,11 @@ from starlette.concurrency import run_in_threadpool
 from muster_hub import queries
 from muster_hub.api.auth import HubDep, Reader
 from muster_hub.api.hub import Hub
-from muster_hub.api.pages import Cursor, Limit, Page, number, page
+from muster_hub.api.pages import NUMBER_MAX, Cursor, Limit, Page, SelectorText, number, page
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import View
+from muster_hub.api.views import EventView, View
 from muster_hub.db.models import EventRow
-from muster_hub.errors import HubError
+from muster_hub.errors import TooMany
 
 router = APIRouter(tags=["events"])
 
@@ -30,23 +30,20 @@ STREAMS_MAX = 64
 _random = random.SystemRandom()
 
 
-class TooManyStreams(HubError):
-    code = "too_many"
-    status = 429
-
-
 @router.get("/events", responses=answers(401, 422))
 def events(
     hub: HubDep,
-    _: Reader,
-    after: Annotated[int, Query(ge=0, description="Events with a higher id.")] = 0,
+    actor: Reader,
+    after: Annotated[int, Query(ge=0, le=NUMBER_MAX, description="Events with a higher id.")] = 0,
+    selector: SelectorText = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page[View]:
+) -> Page[EventView]:
     """Events of devices and hub, the oldest first."""
     start = max(after, number(cursor) or 0)
+    chosen = actor.scope.narrow(selector)
     with hub.store.read() as session:
-        items = queries.events(session, after=start, limit=limit + 1)
+        items = queries.events(session, after=start, limit=limit + 1, selector=chosen)
     return Page(**page(items, limit, lambda item: item["id"]))
 
 
@@ -58,24 +55,26 @@ def events(
 async def stream(
     request: Request,
     hub: HubDep,
-    _: Reader,
+    actor: Reader,
     last_event_id: Annotated[str | None, Header(max_length=20)] = None,
+    selector: SelectorText = None,
 ) -> StreamingResponse:
     """Events as they happen; `Last-Event-ID` resumes after the last one seen."""
     state = request.app.state
     if state.streams >= STREAMS_MAX:
-        raise TooManyStreams(f"{STREAMS_MAX} event streams are open already")
+        raise TooMany(f"{STREAMS_MAX} event streams are open already")
+    chosen = actor.scope.narrow(selector)
     after = number(last_event_id)
     if after is None:
         after = await run_in_threadpool(_latest, hub)
     return StreamingResponse(
-        _follow(request, hub, after),
+        _follow(request, hub, after, chosen),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _follow(request: Request, hub: Hub, after: int) -> AsyncIterator[bytes]:
+async def _follow(request: Request, hub: Hub, after: int, selector: str) -> AsyncIterator[bytes]:
     """Events after an id until the client leaves or the hub stops."""
     state = request.app.state
     state.streams += 1
@@ -83,7 +82,7 @@ async def _follow(request: Request, hub: Hub, after: int) -> AsyncIterator[bytes
     try:
         yield b": muster events\n\n"
         while not hub.stopping.is_set() and not await request.is_disconnected():
-            batch = await run_in_threadpool(_after, hub, after)
+            batch = await run_in_threadpool(_after, hub, after, selector)
             for item in batch:
                 after = item["id"]
                 yield _frame(item)
@@ -105,9 +104,9 @@ def _frame(item: View) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (item["id"], str(item["kind"]).encode(), data)
 
 
-def _after(hub: Hub, after: int) -> list[View]:
+def _after(hub: Hub, after: int, selector: str) -> list[View]:
     with hub.store.read() as session:
-        return queries.events(session, after=after, limit=BATCH_EVENTS)
+        return queries.events(session, after=after, limit=BATCH_EVENTS, selector=selector)
 
 
 def _latest(hub: Hub) -> int:

@@ -5,6 +5,7 @@ from sqlmodel import col, select
 
 from muster_hub import audit
 from muster_hub.api.auth import HubDep, Reader, Releaser
+from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Page, page
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import (
@@ -20,7 +21,7 @@ from muster_hub.release import find
 from muster_protocol.chunks import sha256_hex
 from muster_protocol.limits import FILES_PER_BUNDLE_MAX, MANIFEST_BYTES_MAX
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=OnceRoute)
 
 
 @router.post(
@@ -34,6 +35,7 @@ def push(
     The hub keeps it, then loads it and runs its golden vectors; only a version that passes can be
     signed. Ask for the version until its status is neither `uploaded`, `checking` nor `checked`.
     """
+    actor.must_have_model(model)
     manifest_bytes = manifest.file.read(MANIFEST_BYTES_MAX + 1)
     named = {file.filename or "": file.file for file in files}
     if len(named) != len(files) or len(files) > FILES_PER_BUNDLE_MAX:
@@ -45,12 +47,19 @@ def push(
 
 
 @router.get("/models", responses=answers(401))
-def models(hub: HubDep, _: Reader, limit: Limit = 100, cursor: Cursor = None) -> Page[ModelView]:
+def models(
+    hub: HubDep, actor: Reader, limit: Limit = 100, cursor: Cursor = None
+) -> Page[ModelView]:
     """Models by name with their versions."""
+    found: list[Model] = []
     with hub.store.read() as session:
-        found = session.exec(
-            select(Model).where(Model.name > (cursor or "")).order_by(Model.name).limit(limit + 1)
-        ).all()
+        for row in session.exec(
+            select(Model).where(Model.name > (cursor or "")).order_by(Model.name)
+        ):
+            if actor.scope.has_model(row.name):
+                found.append(row)
+            if len(found) > limit:
+                break
         names = [row.name for row in found]
         rows = session.exec(
             select(Version)
@@ -61,8 +70,9 @@ def models(hub: HubDep, _: Reader, limit: Limit = 100, cursor: Cursor = None) ->
     return Page(**page(items, limit, lambda item: item.name))
 
 
-@router.get("/models/{model}", responses=answers(401, 404))
-def model(hub: HubDep, _: Reader, model: str) -> ModelView:
+@router.get("/models/{model}", responses=answers(401, 403, 404))
+def model(hub: HubDep, actor: Reader, model: str) -> ModelView:
+    actor.must_have_model(model)
     with hub.store.read() as session:
         found = session.get(Model, model)
         rows = session.exec(
@@ -73,9 +83,10 @@ def model(hub: HubDep, _: Reader, model: str) -> ModelView:
     return _view(found, list(rows))
 
 
-@router.get("/models/{model}/versions/{version}", responses=answers(401, 404))
-def version(hub: HubDep, _: Reader, model: str, version: str) -> VersionDetail:
+@router.get("/models/{model}/versions/{version}", responses=answers(401, 403, 404))
+def version(hub: HubDep, actor: Reader, model: str, version: str) -> VersionDetail:
     """One version: its status, its check, its manifest."""
+    actor.must_have_model(model)
     with hub.store.read() as session:
         return VersionDetail.of(find(session, model, version))
 
@@ -87,6 +98,7 @@ def version(hub: HubDep, _: Reader, model: str, version: str) -> VersionDetail:
 )
 def recheck(hub: HubDep, actor: Releaser, model: str, version: str) -> VersionView:
     """Check a rejected version once more, after the hub was given what the check lacked."""
+    actor.must_have_model(model)
     return VersionView.of(hub.releases.recheck(model, version, actor.label))
 
 

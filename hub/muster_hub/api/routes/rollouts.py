@@ -3,72 +3,124 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from sqlmodel import Session
 
 from muster_hub import audit, queries
+from muster_hub.api import etags
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
-from muster_hub.api.pages import Cursor, Limit, Page, number, page
+from muster_hub.api.etags import IfMatch
+from muster_hub.api.once import OnceRoute
+from muster_hub.api.pages import Cursor, Limit, Number, Page, number, page
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import RolloutAsk, View
+from muster_hub.api.schemas import RolloutAsk
+from muster_hub.api.views import RolloutSummary, RolloutView, View
+from muster_hub.db.models import Rollout
 from muster_hub.engine import commands
 from muster_hub.errors import NotFound
 
-router = APIRouter(tags=["rollouts"])
+router = APIRouter(tags=["rollouts"], route_class=OnceRoute)
 Action = Literal["pause", "resume", "abort"]
 _ACTIONS: dict[Action, Callable[..., None]] = {
     "pause": commands.pause_rollout,
     "resume": commands.resume_rollout,
     "abort": commands.abort_rollout,
 }
+SCAN_MAX = 5000
+"""Rollouts looked through for a page of those within a scope."""
 
 
-@router.post("/rollouts", status_code=201, responses=answers(401, 403, 404, 409, 422))
-def start(hub: HubDep, actor: Operator, ask: RolloutAsk) -> View:
-    """Bring a published version to the devices a selector matches, a canary first."""
-    plan: dict[str, Any] = ask.model_dump()
+@router.post(
+    "/rollouts",
+    status_code=201,
+    response_model=RolloutView,
+    responses=answers(401, 403, 404, 409, 422),
+)
+def start(hub: HubDep, actor: Operator, ask: RolloutAsk, response: Response) -> View:
+    """Bring a published version to the devices a selector matches, a canary first.
+
+    For who is limited to some devices the selector is narrowed to those.
+    """
+    actor.must_have_model(ask.model)
+    plan: dict[str, Any] = ask.model_dump() | {"selector": actor.scope.narrow(ask.selector)}
     now = hub.clock()
     with hub.store.write() as session:
         number_ = commands.start_rollout(session, **plan, by=actor.name, now=now)
         _record(session, actor, "rollout.start", number_, now, plan=plan)
     hub.changed()
-    return _view(hub, number_)
+    return _view(hub, actor, number_, response)
 
 
 @router.get("/rollouts", responses=answers(401))
-def rollouts(hub: HubDep, _: Reader, limit: Limit = 100, cursor: Cursor = None) -> Page[View]:
+def rollouts(
+    hub: HubDep, actor: Reader, limit: Limit = 100, cursor: Cursor = None
+) -> Page[RolloutSummary]:
     """Rollouts, the newest first."""
+    most = limit + 1 if actor.scope.everything else SCAN_MAX
     with hub.store.read() as session:
-        items = queries.rollouts(session, before=number(cursor), limit=limit + 1)
-    return Page(**page(items, limit, lambda item: item["id"]))
+        items = queries.rollouts(session, before=number(cursor), limit=most)
+    seen = [item for item in items if _sees(actor, item["model"], item["selector"])]
+    return Page(**page(seen[: limit + 1], limit, lambda item: item["id"]))
 
 
-@router.get("/rollouts/{rollout}", responses=answers(401, 404))
-def rollout(hub: HubDep, _: Reader, rollout: int) -> View:
+@router.get("/rollouts/{rollout}", response_model=RolloutView, responses=answers(401, 403, 404))
+def rollout(hub: HubDep, actor: Reader, rollout: Number, response: Response) -> View:
     """A rollout by wave and device, and the reason for its state in words."""
-    return _view(hub, rollout)
+    return _view(hub, actor, rollout, response)
 
 
-@router.post("/rollouts/{rollout}/{action}", responses=answers(401, 403, 404, 409))
-def act(hub: HubDep, actor: Operator, rollout: int, action: Action) -> View:
+@router.post(
+    "/rollouts/{rollout}/{action}",
+    response_model=RolloutView,
+    responses=answers(401, 403, 404, 409, 412),
+)
+def act(
+    hub: HubDep,
+    actor: Operator,
+    rollout: Number,
+    action: Action,
+    response: Response,
+    if_match: IfMatch = None,
+) -> View:
     """Pause (no further device), resume, or abort (devices go back to what they had)."""
     now = hub.clock()
     with hub.store.write() as session:
+        etags.check(if_match, _tag(_row(session, actor, rollout)))
         _ACTIONS[action](session, rollout, by=actor.name, now=now)
         _record(session, actor, f"rollout.{action}", rollout, now)
     hub.changed()
-    return _view(hub, rollout)
+    return _view(hub, actor, rollout, response)
 
 
 def _record(
-    session: Any, actor: Actor, action: str, rollout: int, now: float, **detail: Any
+    session: Session, actor: Actor, action: str, rollout: int, now: float, **detail: Any
 ) -> None:
     subject = f"rollout/{rollout}"
     audit.append(session, actor=actor.label, action=action, subject=subject, now=now, **detail)
 
 
-def _view(hub: HubDep, rollout: int) -> View:
-    with hub.store.read() as session:
-        found = queries.rollout(session, rollout, hub.clock())
-    if found is None:
+def _sees(actor: Actor, model: str, selector: str) -> bool:
+    return actor.scope.has_model(model) and actor.scope.covers(selector)
+
+
+def _row(session: Session, actor: Actor, rollout: int) -> Rollout:
+    """A rollout within the actor's scope."""
+    row = session.get(Rollout, rollout)
+    if row is None:
         raise NotFound(f"there is no rollout {rollout}")
+    actor.must_have_model(row.model)
+    actor.must_cover(row.selector, f"rollout {rollout}")
+    return row
+
+
+def _view(hub: HubDep, actor: Actor, rollout: int, response: Response) -> View:
+    with hub.store.read() as session:
+        row = _row(session, actor, rollout)
+        found = queries.rollout(session, rollout, hub.clock())
+    assert found is not None
+    response.headers["ETag"] = _tag(row)
     return found
+
+
+def _tag(row: Rollout) -> str:
+    return etags.tag(row.id, row.state, row.wave)

@@ -5,11 +5,13 @@ from importlib.metadata import version
 from fastapi import APIRouter, HTTPException, Response
 from sqlmodel import col, select
 
+from muster_hub import audit
 from muster_hub.api import capability
 from muster_hub.api.auth import Admin, Credentials, HubDep
 from muster_hub.api.pages import Cursor, Limit, Page, number, page
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import AuditView, Health
+from muster_hub.api.schemas import Health
+from muster_hub.api.views import AuditState, AuditView
 from muster_hub.db.models import Audit, Device
 
 router = APIRouter()
@@ -36,6 +38,14 @@ def audit_log(hub: HubDep, _: Admin, limit: Limit = 100, cursor: Cursor = None) 
         ).all()
     items = [AuditView(**row.model_dump()) for row in rows]
     return Page(**page(items, limit, lambda item: item.id))
+
+
+@router.get("/audit/verify", tags=["system"], responses=answers(401, 403))
+def audit_verify(hub: HubDep, _: Admin) -> AuditState:
+    """Check every row's seal, from the first to the last: finds any edit and any gap."""
+    with hub.store.read() as session:
+        found = audit.inspect(session.exec(audit.in_order()).yield_per(1000))
+    return AuditState(ok=not found.fault, rows=found.rows, latest=found.latest, fault=found.fault)
 
 
 @router.get(

@@ -15,14 +15,45 @@ def upgrade() -> None:
     op.create_table(
         "api_token",
         sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("id", sa.String(length=16), nullable=False),
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("models", sa.JSON(), nullable=False),
+        sa.Column("selector", sa.String(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
+        sa.Column("created_by", sa.String(), nullable=False),
         sa.Column("expires", sa.Float(), nullable=True),
+        sa.Column("revoked", sa.Float(), nullable=True),
         sa.CheckConstraint(
             "role IN ('viewer', 'operator', 'releaser', 'admin')", name=op.f("ck_api_token_role")
         ),
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_api_token")),
+        sa.UniqueConstraint("id", name=op.f("uq_api_token_id")),
+    )
+    op.create_table(
+        "kept_answer",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("request_sha256", sa.String(length=64), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("headers", sa.JSON(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("created", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_kept_answer")),
+    )
+    with op.batch_alter_table("kept_answer", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_kept_answer_created"), ["created"], unique=False)
+    op.create_table(
+        "person",
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("models", sa.JSON(), nullable=False),
+        sa.Column("selector", sa.String(), nullable=False),
+        sa.Column("created", sa.Float(), nullable=False),
+        sa.Column("created_by", sa.String(), nullable=False),
+        sa.CheckConstraint(
+            "role IN ('viewer', 'operator', 'releaser', 'admin')", name=op.f("ck_person_role")
+        ),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_person")),
     )
     op.create_table(
         "audit",
@@ -457,4 +488,9 @@ def downgrade() -> None:
 
     op.drop_table("device")
     op.drop_table("audit")
+    op.drop_table("person")
+    with op.batch_alter_table("kept_answer", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_kept_answer_created"))
+
+    op.drop_table("kept_answer")
     op.drop_table("api_token")

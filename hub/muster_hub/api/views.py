@@ -1,0 +1,233 @@
+"""What answers look like, with the examples that the OpenAPI document shows."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+View = dict[str, Any]
+AT = 1767225600.0
+
+
+class Grows(BaseModel):
+    """An answer that later versions may add fields to; readers skip what they don't know."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Release(Grows):
+    model: str | None = Field(examples=["digits"])
+    version: str | None = Field(examples=["2"])
+    manifest: str | None = Field(examples=["3f" * 32], description="SHA-256 of the manifest.")
+
+
+class Proved(Release):
+    runtime: str | None = Field(default=None, examples=["onnx"])
+
+
+class DeviceView(Grows):
+    """A device: what it was asked to run beside what it has proved to run."""
+
+    id: str = Field(examples=["cam-1"])
+    labels: dict[str, str] = Field(examples=[{"site": "berlin", "line": "2"}])
+    created: float = Field(examples=[AT])
+    approved: bool
+    revoked: bool
+    certificate_expires: float | None = Field(examples=[AT + 31_536_000])
+    online: bool = Field(description="Connected, and heard of within minutes.")
+    online_changed: float | None
+    last_seen: float | None
+    reported: float | None = Field(description="When its latest report came.")
+    report: View | None = Field(description="The latest report, as the protocol has it.")
+    generation: int | None = Field(description="Of the directive in force.", examples=[7])
+    desired: dict[str, Release] = Field(description="By slot.")
+    proved: dict[str, Proved] = Field(description="By slot, from its own report.")
+    converged: bool = Field(description="Every desired version is committed.")
+
+
+class CountsView(Grows):
+    device: str = Field(examples=["cam-1"])
+    inferences: int
+    errors: int
+    windows: int
+    by_version: dict[str, int] = Field(examples=[{"digits/2": 18_000}])
+    label_accuracy: dict[str, View] = Field(
+        examples=[{"digits/2": {"labels": 120, "accuracy": 0.97}}]
+    )
+    unreadable_windows: int
+
+
+class FeatureView(Grows):
+    name: str = Field(examples=["image.brightness"])
+    p0: list[float] = Field(description="The baseline's share of each bin.")
+    now: list[int | float] = Field(description="Counts per bin in the latest windows.")
+    statistics: View
+    status: str = Field(examples=["calibrated"])
+    finding: Any = None
+
+
+class DriftView(Grows):
+    """Each feature of a model on a device, now beside its baseline."""
+
+    device: str = Field(examples=["cam-1"])
+    model: str = Field(examples=["digits"])
+    version: str = Field(examples=["2"])
+    manifest: str
+    n: int = Field(description="Inferences in the windows shown.")
+    windows: int
+    status: str = Field(examples=["drifting"])
+    features: list[FeatureView]
+
+
+class WindowView(Grows):
+    """The counts of one telemetry window."""
+
+    id: int
+    device: str = Field(examples=["cam-1"])
+    epoch: str
+    sequence: int
+    slot: str
+    model: str
+    version: str
+    manifest: str
+    start: float = Field(examples=[AT])
+    seconds: float = Field(examples=[300.0])
+    n: int = Field(description="Inferences.")
+    errors: int
+    received: float
+    fault: str = Field(description="Why it can't be read; empty when it can.")
+
+
+class RolloutSummary(Grows):
+    id: int = Field(examples=[12])
+    model: str = Field(examples=["digits"])
+    version: str = Field(examples=["2"])
+    manifest: str
+    slot: str = Field(examples=["vision"])
+    selector: str = Field(examples=["site=berlin"])
+    state: str = Field(examples=["running"])
+    plan: View
+    wave: int = Field(examples=[0])
+    reason: str = Field(
+        description="Why it is where it is, in words.",
+        examples=["Wave 1 of 2 (canary): 1 of 2 committed, 1 under way; waiting for cam-3."],
+    )
+    created: float = Field(examples=[AT])
+    created_by: str = Field(examples=["ci"])
+    updated: float
+
+
+class RolloutDeviceView(Grows):
+    device: str = Field(examples=["cam-1"])
+    state: str = Field(examples=["committed"])
+    online: bool
+    detail: str
+
+
+class WaveView(Grows):
+    wave: int
+    name: str = Field(examples=["canary"])
+    devices: list[RolloutDeviceView]
+    counts: dict[str, int] = Field(examples=[{"committed": 1, "in_progress": 1}])
+
+
+class RolloutView(RolloutSummary):
+    waves: list[WaveView]
+    ended: bool
+
+
+class AlertView(Grows):
+    id: int
+    key: str = Field(examples=["drift/cam-1/digits"])
+    device: str | None = Field(examples=["cam-1"])
+    kind: str = Field(examples=["drift"])
+    severity: str = Field(examples=["warning"])
+    state: str = Field(examples=["open"])
+    opened: float = Field(examples=[AT])
+    updated: float
+    title: str
+    detail: View
+
+
+class EventView(Grows):
+    id: int
+    device: str | None = Field(examples=["cam-1"], description="null: the hub's own.")
+    kind: str = Field(examples=["update"])
+    received: float = Field(examples=[AT])
+    slot: str
+    model: str
+    version: str
+    manifest: str
+    generation: int
+    refusal: str | None = Field(examples=["golden_mismatch"])
+    detail: str
+    data: View
+
+
+class AuditView(BaseModel):
+    id: int
+    at: float
+    actor: str = Field(examples=["token:ci"])
+    action: str = Field(examples=["version.push"])
+    subject: str = Field(examples=["digits/2"])
+    detail: View
+    previous: str = Field(description="The hash of the row before; 64 zeros in the first.")
+    hash: str
+
+
+class AuditState(BaseModel):
+    ok: bool
+    rows: int = Field(description="Rows whose seals hold, from the first one on.")
+    latest: str = Field(description="Keep it elsewhere: rows cut off the end can't be seen here.")
+    fault: str = Field(description="The first row that isn't what was written; empty when none.")
+
+
+class Scoped(BaseModel):
+    """A role and what it is limited to."""
+
+    role: str = Field(examples=["operator"])
+    models: list[str] = Field(examples=[["digits", "pump-*"]], description="Empty: all.")
+    selector: str = Field(examples=["site=berlin"], description="Empty: all devices.")
+
+
+class ApiTokenView(Scoped):
+    id: str = Field(examples=["9f86d081884c7d65"])
+    name: str = Field(examples=["ci"])
+    created: float = Field(examples=[AT])
+    created_by: str = Field(examples=["token:first-admin"])
+    expires: float | None
+    revoked: float | None
+
+
+class ApiTokenMade(ApiTokenView):
+    token: str = Field(examples=["mst_…"], description="Shown once; only its hash is kept.")
+
+
+class PersonView(Scoped):
+    name: str = Field(examples=["ada@example.com"])
+    created: float
+    created_by: str
+
+
+class WhoView(Scoped):
+    name: str = Field(examples=["ci"])
+    kind: str = Field(examples=["token"])
+
+
+class AssignmentView(Grows):
+    id: int
+    slot: str = Field(examples=["vision"])
+    selector: str = Field(examples=["site=berlin"])
+    model: str = Field(examples=["digits"])
+    version: str = Field(examples=["2"])
+    precedence: int = Field(description="Of several that match a device the highest wins.")
+    window_seconds: float | None
+    rollout: int | None = Field(description="The rollout that made it.")
+    created: float
+
+
+class LoginView(BaseModel):
+    """How people log in here; all empty when only API tokens count."""
+
+    issuer: str = Field(examples=["https://login.example"])
+    client_id: str = Field(examples=["muster"])
+    audience: str = Field(examples=["muster"])
