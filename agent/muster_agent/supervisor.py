@@ -112,7 +112,8 @@ class Supervisor:
         for slot in {**pointers, **journal}:
             runner = self._runner(slot)
             self._guarded(partial(runner.resume, pointers.get(slot), journal.get(slot), now))
-        self._apply_goals(now)
+        if not self._guarded(partial(self._apply_goals, now)):
+            self._settled = True  # They are looked at again once something can be written.
         device = self._settings.device
         self._ports.link.subscribe(topics.down(device, "ack"), topics.down(device, "grant"))
 

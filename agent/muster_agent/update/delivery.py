@@ -75,8 +75,8 @@ class BundleDelivery:
         active = next(iter(self._queue)) == slot
         del self._queue[slot]
         if active and self._fetch is not None:
-            self._do(self._fetch.stop(), now)
-            self._fetch = None
+            stopped, self._fetch = self._fetch, None
+            self._do(stopped.stop(), now)
         self._next(now)
 
     def progress(self, slot: str) -> tuple[int, int]:
