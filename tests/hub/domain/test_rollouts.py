@@ -6,74 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_hub.domain.evidence import Evidence
-from muster_hub.domain.members import Member, Reached, Rollout
+from muster_hub.domain.members import Member, Rollout
 from muster_hub.domain.plans import ALL, CANARY, Plan, read_plan
-from muster_hub.domain.rollouts import decide
 from muster_hub.domain.targets import canary_size, draw
 from muster_protocol.errors import ProtocolError
-
-SEEN = Evidence(stage="unseen")
-BUSY = Evidence(stage="in_progress", detail="fetching")
-DONE = Evidence(stage="committed")
-BAD = Evidence(stage="failed", detail="golden_mismatch: case 3")
-
-
-class World:
-    """Devices and a rollout, stepped by hand; what the engine would persist is kept here."""
-
-    def __init__(self, count=8, online=None, **plan):
-        self.now = 1_000.0
-        self.rollout = Rollout(id=3, state="running", wave=CANARY, plan=Plan(**plan))
-        self.members = {
-            name: Member(
-                device=name,
-                labels={"site": "ab"[number % 2]},
-                online=online is None or number in online,
-            )
-            for number, name in enumerate(f"d{number:02}" for number in range(count))
-        }
-        self.reason = ""
-
-    def step(self, seconds=1.0):
-        self.now += seconds
-        decision = decide(self.rollout, self.members.values(), self.now)
-        assert decision == decide(self.rollout, self.members.values(), self.now)
-        for name, reached in decision.changed.items():
-            self.members[name] = replace(self.members[name], reached=reached)
-        for name in decision.target:
-            assert self.members[name].reached is None
-            reached = Reached(
-                wave=decision.wave, state="targeted", online_since=None, changed_at=self.now
-            )
-            self.members[name] = replace(self.members[name], reached=reached)
-        self.rollout = replace(
-            self.rollout,
-            state=decision.state,
-            wave=decision.wave,
-            settled_at=decision.settled_at,
-            looked_at=self.now,
-        )
-        self.reason = decision.reason or self.reason
-        return decision
-
-    def tell(self, evidence, *names):
-        for name in names:
-            self.members[name] = replace(self.members[name], evidence=evidence)
-
-    def turn(self, online, *names):
-        for name in names:
-            self.members[name] = replace(self.members[name], online=online)
-
-    def reached(self, wave=None):
-        return sorted(
-            name
-            for name, one in self.members.items()
-            if one.reached and wave in (None, one.reached.wave)
-        )
-
-    def states(self):
-        return {name: one.reached.state for name, one in self.members.items() if one.reached}
+from support.rollout_world import BAD, BUSY, DONE, SEEN, World
 
 
 def test_a_good_release_goes_canary_first_then_to_all():
