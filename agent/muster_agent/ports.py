@@ -21,7 +21,7 @@ from muster_agent.update.workers import Launcher
 from muster_agent.worker.events import WorkerEvent
 from muster_protocol import limits
 from muster_protocol.directive import Goal
-from muster_protocol.messages import Ack, Batch, Event, Facts, Stamp, Stream
+from muster_protocol.messages import Ack, Batch, Event, Facts, Report, Stamp, Stream
 
 
 @dataclass(frozen=True)
@@ -89,5 +89,7 @@ class Ports:
     rng: random.Random
     signs: Callable[[str, Goal], SlotSigns] = lambda _slot, _goal: SlotSigns()
     """What the closed windows of a goal's model in a slot say of its health."""
+    prove: Callable[[Report], bytes] = lambda _report: b""
+    """Sign a report with the device's identity key."""
     inputs: Inputs = _NO_INPUTS
     """What on the device may forbid a swap."""

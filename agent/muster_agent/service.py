@@ -14,6 +14,7 @@ from muster_agent.clock import Clock, SystemClock, stamp
 from muster_agent.config import Config, load, zone
 from muster_agent.current import CurrentLinks
 from muster_agent.http_source import HttpSource
+from muster_agent.identity_proof import prover
 from muster_agent.inputs import DeviceInputs
 from muster_agent.launch import ProcessLauncher
 from muster_agent.lock import Lock
@@ -165,6 +166,7 @@ class Service:
                 facts=lambda: facts.read(directory, allow),
                 rng=rng,
                 signs=folds.signs,
+                prove=prover(config.device, directory / "identity"),
                 inputs=DeviceInputs(directory, config.interlocks),
             ),
             now,

@@ -13,6 +13,8 @@ from functools import partial
 
 from msgspec import UNSET
 
+import msgspec
+
 from muster_agent import reporting
 from muster_agent.clock import stamp
 from muster_agent.goals import Goals
@@ -301,7 +303,9 @@ class Supervisor:
     def _report(self, now: float) -> None:
         spread = self._ports.rng.uniform(0.8, 1.2)
         self._report_at = now + self._settings.report_seconds * spread
-        payload = messages.encode(self.report())
+        report = self.report()
+        signed = msgspec.structs.replace(report, proof=self._ports.prove(report))
+        payload = messages.encode(signed)
         self._ports.link.publish(topics.up(self._settings.device, "report"), payload)
 
     def report(self) -> messages.Report:

@@ -8,6 +8,7 @@ import numpy as np
 from sqlalchemy import func
 from sqlmodel import Session, col, or_, select
 
+from muster_hub import proof
 from muster_hub.db import models, selecting
 from muster_hub.domain import selectors
 from muster_hub.domain.plans import read_plan, stages
@@ -44,13 +45,16 @@ def devices(
         .order_by(col(models.Device.id))
         .limit(limit)
     )
-    return [_device(row, directive, now) for row, directive in found]
+    rows = [(row, directive) for row, directive in found]
+    held = _certificates(session, [row.id for row, _ in rows])
+    return [_device(row, directive, held.get(row.id, []), now) for row, directive in rows]
 
 
 def device(session: Session, device: str, now: float) -> Plain | None:
     row = session.get(models.Device, device)
     directive = session.get(models.DirectiveRow, device)
-    return None if row is None else _device(row, directive, now)
+    held = _certificates(session, [device])
+    return None if row is None else _device(row, directive, held.get(device, []), now)
 
 
 def rollouts(session: Session, *, before: int | None, limit: int) -> list[Plain]:
@@ -246,8 +250,27 @@ def drift(
     return found
 
 
-def _device(row: models.Device, directive: models.DirectiveRow | None, now: float) -> Plain:
-    """A device with what it should run beside what it has proved to run."""
+def _certificates(session: Session, devices: list[str]) -> dict[str, list[str]]:
+    """The certificates in PEM, not revoked, of each of these devices; the newest first."""
+    found: dict[str, list[str]] = {}
+    rows = session.exec(
+        select(models.Certificate.device, models.Certificate.pem)
+        .where(col(models.Certificate.device).in_(devices))
+        .where(col(models.Certificate.revoked).is_(None))
+        .order_by(col(models.Certificate.issued).desc())
+    )
+    for device, pem in rows:
+        found.setdefault(device, []).append(pem)
+    return found
+
+
+def _device(
+    row: models.Device,
+    directive: models.DirectiveRow | None,
+    certificates: list[str],
+    now: float,
+) -> Plain:
+    """A device: what it should run, what it says it runs, and what it has proved to run."""
     wanted = {} if directive is None else msgspec.json.decode(directive.payload)["slots"]
     slots = ((row.report or {}).get("slots") or {}) if row.report else {}
     desired = {
@@ -258,7 +281,8 @@ def _device(row: models.Device, directive: models.DirectiveRow | None, now: floa
         "online": is_online(row, now),
         "generation": None if directive is None else directive.generation,
         "desired": desired,
-        "proved": {
+        "proved": proof.proved_slots(row.id, row.report, certificates),
+        "running": {
             slot: {key: running.get(key) for key in ("model", "version", "manifest", "runtime")}
             for slot, one in slots.items()
             if (running := one.get("running"))

@@ -153,6 +153,8 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     certificate_expires: int = 0
     outbox_rows: int = 0
     outbox_bytes: int = 0
+    proof: Annotated[bytes, Meta(max_length=128)] = b""
+    """By the device's identity key over what it runs; see ``muster_protocol.proof``."""
 
 
 class Presence(Struct, frozen=True):

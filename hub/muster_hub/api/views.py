@@ -20,8 +20,15 @@ class Release(Grows):
     manifest: str | None = Field(examples=["3f" * 32], description="SHA-256 of the manifest.")
 
 
-class Proved(Release):
+class Running(Release):
     runtime: str | None = Field(default=None, examples=["onnx"])
+
+
+class Proved(Running):
+    since: list[Any] = Field(
+        description="By the device's own clocks: boot, monotonic and wall seconds, their quality."
+    )
+    inferences: int = Field(examples=[18_000])
 
 
 class DeviceView(Grows):
@@ -40,7 +47,10 @@ class DeviceView(Grows):
     report: View | None = Field(description="The latest report, as the protocol has it.")
     generation: int | None = Field(description="Of the directive in force.", examples=[7])
     desired: dict[str, Release] = Field(description="By slot.")
-    proved: dict[str, Proved] = Field(description="By slot, from its own report.")
+    running: dict[str, Running] = Field(description="By slot, as its latest report says.")
+    proved: dict[str, Proved] = Field(
+        description="By slot, when its latest report is signed with its identity key."
+    )
     converged: bool = Field(description="Every desired version is committed.")
 
 
