@@ -15,7 +15,7 @@ from muster_hub.engine.load import Known
 from muster_protocol import limits, messages, topics
 from muster_protocol.messages import Grant
 
-ANSWERS_MAX = 200
+ANSWERS_MAX = 500
 """Requests answered in one transaction; the others wait for the next."""
 
 
