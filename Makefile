@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench bench-gates bench-trust lint format setup constraints clean
+.PHONY: demo test crash-matrix bench bench-gates bench-trust lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -12,6 +12,10 @@ demo: setup
 test: setup
 	@deploy/need mosquitto strace postgresql
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+crash-matrix: setup
+	@deploy/need strace
+	MUSTER_CRASH_ALL=1 $(BIN)/pytest -rP -n 2 tests/crash $(ARGS)
 
 bench: setup
 	@deploy/need mosquitto

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from muster_agent import config, doctor, enroll, facts, inputs, service, status
+from muster_agent import config, doctor, enroll, facts, fsck, inputs, service, status
 from muster_agent.clock import SystemClock
-from muster_agent.store import Store
 from muster_agent.trusted_time import Reading
 from muster_protocol.errors import MusterError
 
@@ -61,12 +60,12 @@ def _parser() -> argparse.ArgumentParser:
         ("status", _status, "Show what runs and what an update waits for."),
         ("doctor", _doctor, "Check everything an update depends on."),
     ):
+        add(name, command, text).add_argument("--json", action="store_true", help="for programs")
     holding = add("hold", _hold, "Begin no swap on this device until it is released.")
     holding.add_argument("--reason", default="", help="words for the report, such as a name")
     releasing = add("release", _release, "Take a hold away.")
     for each in (holding, releasing):
         each.add_argument("slot", nargs="?", metavar="SLOT", help="one slot (default: every slot)")
-        add(name, command, text).add_argument("--json", action="store_true", help="for programs")
     add("fsck", _fsck, "Read every stored file and compare it with its name and manifest.")
     return parser
 
@@ -107,6 +106,7 @@ def _status(options: argparse.Namespace) -> int:
     print(_json(found) if options.json else status.render(found))
     return 0
 
+
 def _hold(options: argparse.Namespace) -> int:
     config.load(options.dir)  # A wrong --dir must not look like a hold.
     inputs.put_hold(options.dir, options.slot, options.reason)
@@ -119,7 +119,6 @@ def _release(options: argparse.Namespace) -> int:
     found = inputs.remove_hold(options.dir, options.slot)
     print(f"{what} is released" if found else f"{what} was not held")
     return 0
-
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -135,10 +134,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _fsck(options: argparse.Namespace) -> int:
     found = 0
-    for line in Store(options.dir / "store").problems():
+    for line in fsck.problems(options.dir):
         found += 1
         print(line)
-    print("every stored file is what its name says" if not found else f"{found} problems")
+    print("everything stored is what it should be" if not found else f"{found} problems")
     return 1 if found else 0
 
 

@@ -6,6 +6,7 @@ Nothing else in the agent writes a file that must survive.
 """
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -78,7 +79,6 @@ def fill_durably(directory: Path, files: Mapping[str, bytes]) -> None:
         sync_directory(folder)
 
 
-def link_durably(link: Path, target: Path | str) -> None:
 def unlink_durably(path: Path) -> bool:
     """Remove a file for good; False when there was none. Raises OSError."""
     try:
@@ -89,6 +89,7 @@ def unlink_durably(path: Path) -> bool:
     return True
 
 
+def link_durably(link: Path, target: Path | str) -> None:
     """Point the symbolic link ``link`` at ``target`` in one step. Raises OSError."""
     part = link.with_name(link.name + PART_SUFFIX)
     part.unlink(missing_ok=True)
@@ -102,6 +103,19 @@ def rename_durably(source: Path, target: Path) -> None:
     sync_directory(source if source.is_dir() else source.parent)
     source.rename(target)
     sync_directory(target.parent)
+
+
+def remove_durably(path: Path) -> None:
+    """Delete a directory so that it never stands half empty under its name. Raises OSError.
+
+    A power cut leaves it whole, gone, or as an unfinished one.
+    """
+    leaving = path.with_name(f"{path.name}.old{PART_SUFFIX}")
+    if leaving.exists():
+        shutil.rmtree(leaving)
+    path.rename(leaving)
+    sync_directory(path.parent)
+    shutil.rmtree(leaving)
 
 
 def make_directory(path: Path, *, mode: int = 0o755) -> None:

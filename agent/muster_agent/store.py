@@ -16,6 +16,7 @@ from muster_agent.files import (
     PART_SUFFIX,
     DurableWriter,
     make_directory,
+    remove_durably,
     rename_durably,
     write_durably,
 )
@@ -162,7 +163,7 @@ class Store:
             write_durably(part / MANIFEST, data)
             target = self._bundles / digest
             if target.exists():
-                shutil.rmtree(target)
+                remove_durably(target)
             rename_durably(part, target)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
@@ -209,7 +210,7 @@ class Store:
                 if path != manifest_path:
                     path.unlink()
         elif bundle.exists():
-            shutil.rmtree(bundle)
+            remove_durably(bundle)
         self._reusable = None
 
     def sweep(self, keep: AbstractSet[str], fetching: AbstractSet[str]) -> None:
@@ -221,7 +222,7 @@ class Store:
         """
         for path in self._bundles.iterdir():
             if path.name.removesuffix(PART_SUFFIX) not in keep:
-                shutil.rmtree(path)
+                _remove(path)
         self._reusable = None
         needed = set(fetching)
         for digest in keep:
@@ -318,10 +319,11 @@ class Store:
     def problems(self) -> Iterator[str]:
         """Read everything; one line for each file that is not what its name promises."""
         for path in self._chunks.glob("*/*"):
-            if _hash(path) != path.name:
+            if not path.name.endswith(PART_SUFFIX) and _hash(path) != path.name:
                 yield f"{path}: a chunk that is not what its name says; it will be fetched again"
         for bundle in self._bundles.iterdir():
-            yield from self._bundle_problems(bundle)
+            if not bundle.name.endswith(PART_SUFFIX):
+                yield from self._bundle_problems(bundle)
 
     def _bundle_problems(self, bundle: Path) -> Iterator[str]:
         path = bundle / MANIFEST
@@ -332,6 +334,13 @@ class Store:
             file = bundle / entry.path
             if file.exists() and _hash(file) != entry.sha256:
                 yield f"{file}: not what the manifest says; it will not be run"
+
+
+def _remove(path: Path) -> None:
+    if path.name.endswith(PART_SUFFIX):
+        shutil.rmtree(path)
+    else:
+        remove_durably(path)
 
 
 def _size(path: Path) -> int:
