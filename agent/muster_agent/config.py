@@ -11,9 +11,12 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from muster_agent.files import write_durably
 from muster_protocol import limits
 from muster_protocol.errors import MusterError, ProtocolError
+from muster_protocol.maintenance import Window
 from muster_protocol.topics import check_device_id, check_name
 
 FILE = "agent.toml"
@@ -56,6 +59,16 @@ SETTINGS = (
             "Free space an update must leave on the disk.", 0),
     Setting("limits.fetch_window", int, limits.FETCH_WINDOW_CHUNKS,
             "Chunks asked for at once.", 1, 16),
+    Setting("limits.fetch_bytes_per_day", int, 0,
+            "Most that is fetched on one day; 0: no bound.", 0),
+    Setting("limits.fetch_bytes_per_second", int, 0,
+            "Average rate of fetching; 0: no bound.", 0),
+    Setting("limits.fetch_bytes_per_bundle", int, 0,
+            "Most that is fetched for one update; a larger one is refused as too_large; 0: no "
+            "bound.", 0),
+    Setting("limits.fetch_hours", list, [],
+            "Times of day in which models are fetched, each as 22:00-05:00; empty: at any time. "
+            "A device whose clock is not set fetches at any time."),
     Setting("limits.ring_bytes", int, 8 * limits.MIB,
             "Size of a worker's ring file: what it may record before the supervisor reads it.",
             65_536, 1_073_741_824),
@@ -157,6 +170,7 @@ def load(directory: Path) -> Config:
     except ProtocolError as error:
         raise ConfigError(f"{path}: {error}") from None
     _check_zone(path, str(values["time_zone"]))
+    _check_hours(path, values["limits.fetch_hours"])
     return Config(directory, values, tcp_ports, interlocks)
 
 
@@ -236,6 +250,25 @@ def _check_zone(path: Path, name: str) -> None:
         zone(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise ConfigError(f"{path}: time_zone {name!r} is not known on this system") from None
+
+
+def _check_hours(path: Path, spans: object) -> None:
+    assert isinstance(spans, list)
+    try:
+        hours(tuple(spans))
+    except msgspec.ValidationError:
+        raise ConfigError(
+            f"{path}: limits.fetch_hours must be times such as 22:00-05:00, not {spans!r}"
+        ) from None
+
+
+def hours(spans: tuple[str, ...]) -> tuple[Window, ...]:
+    """Times of day as windows; raises msgspec.ValidationError."""
+    parts = [span.partition("-") for span in spans]
+    return tuple(
+        msgspec.convert({"start": start.strip(), "end": end.strip()}, Window)
+        for start, _, end in parts
+    )
 
 
 def zone(name: str) -> tzinfo | None:

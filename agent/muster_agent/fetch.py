@@ -94,6 +94,7 @@ class Fetch:
         self._silences = 0
         self._silent_at = float("inf")
         self._over = False
+        self._paused = False
 
     @property
     def done(self) -> bool:
@@ -112,6 +113,15 @@ class Fetch:
             if digest not in known:
                 known.add(digest)
                 self._waiting.append(digest)
+        return self._top_up(now)
+
+    def pause(self) -> None:
+        """Ask for nothing more; what was asked for may still come."""
+        self._paused = True
+
+    def go_on(self, now: float) -> list[Action]:
+        """After a pause."""
+        self._paused = False
         return self._top_up(now)
 
     def link_up(self, now: float) -> list[Action]:
@@ -206,7 +216,9 @@ class Fetch:
 
     def _top_up(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        while self._waiting and len(self._asked) < self._window and not self._over:
+        while self._waiting and len(self._asked) < self._window:
+            if self._over or self._paused:
+                break
             digest = self._waiting.popleft()
             first, *left = self._order
             self._asked[digest] = _Asked(first, deque(left), now)

@@ -17,6 +17,7 @@ from muster_agent.telemetry import Telemetry
 from muster_agent.update.bundle import BundleInstall
 from muster_agent.update.delivery import HttpGetter
 from muster_agent.update.leave import Inputs, NoInputs
+from muster_agent.update.meter import Allowance
 from muster_agent.update.workers import Launcher
 from muster_agent.worker.events import WorkerEvent
 from muster_protocol import limits
@@ -51,6 +52,9 @@ class Outbox(Protocol):
     def stats(self) -> OutboxStats: ...
 
 
+_UNBOUNDED = Allowance()
+
+
 @dataclass(frozen=True)
 class Settings:
     """Times in seconds."""
@@ -65,7 +69,8 @@ class Settings:
     stop_seconds: float = 10.0
     certificate_expires: int = 0
     time_zone: tzinfo | None = None
-    """For maintenance windows; None: the system's."""
+    """For maintenance windows and fetch hours; None: the system's."""
+    allowance: Allowance = _UNBOUNDED
 
 
 _NO_INPUTS = NoInputs()

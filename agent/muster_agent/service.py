@@ -11,7 +11,7 @@ from types import FrameType
 
 from muster_agent import facts, identity
 from muster_agent.clock import Clock, SystemClock, stamp
-from muster_agent.config import Config, load, zone
+from muster_agent.config import Config, hours, load, zone
 from muster_agent.current import CurrentLinks
 from muster_agent.http_source import HttpSource
 from muster_agent.identity_proof import prover
@@ -31,6 +31,8 @@ from muster_agent.telemetry import Telemetry
 from muster_agent.trust_store import TrustStore
 from muster_agent.trusted_time import Instant, Reading
 from muster_agent.update.bundle import BundleInstall
+from muster_agent.update.meter import Allowance
+from muster_agent.update.preflight import Hardware
 from muster_protocol import messages, topics
 from muster_protocol.errors import LimitError
 from muster_protocol.messages import Event
@@ -95,7 +97,9 @@ class Service:
         outbox = Outbox(state.connection)
         trust = TrustStore(directory / "trust")
         allow = config.names("runtimes.allow")
-        install = BundleInstall(store, tuple(facts.usable_runtimes(allow)))
+        runtimes = facts.usable_runtimes(allow)
+        hardware = Hardware(facts.memory_bytes(), runtimes)
+        install = BundleInstall(store, tuple(runtimes), hardware)
         folds = Folds(
             store,
             report=outbox.put_event,
@@ -251,6 +255,12 @@ def settings(config: Config, certificate_expires: int) -> Settings:
         stop_seconds=config.number("timers.stop_seconds"),
         certificate_expires=certificate_expires,
         time_zone=zone(config.text("time_zone")),
+        allowance=Allowance(
+            bytes_per_day=config.count("limits.fetch_bytes_per_day"),
+            bytes_per_second=config.count("limits.fetch_bytes_per_second"),
+            bytes_per_bundle=config.count("limits.fetch_bytes_per_bundle"),
+            hours=hours(config.names("limits.fetch_hours")),
+        ),
     )
 
 

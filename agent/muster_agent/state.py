@@ -158,6 +158,24 @@ class State:
             ).fetchone()
         return int(row[0])
 
+    def fetched(self, day: int, more: int) -> int:
+        """Add to the bytes fetched on a day, forget other days, and return that day's sum."""
+        name = f"fetched:{day}"
+        if more:
+            with self.transaction():
+                self.connection.execute(
+                    "DELETE FROM counter WHERE name LIKE 'fetched:%' AND name <> ?", (name,)
+                )
+                self.connection.execute(
+                    "INSERT INTO counter (name, value) VALUES (?, ?) "
+                    "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+                    (name, more),
+                )
+        row = self.connection.execute(
+            "SELECT value FROM counter WHERE name = ?", (name,)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
     def recordings(self) -> dict[str, bytes]:
         """What is known of each ring file: cursor and open window, as its owner encodes them."""
         return dict(self.connection.execute("SELECT ring, row FROM recording").fetchall())

@@ -11,9 +11,8 @@ import sqlite3
 from collections.abc import Callable
 from functools import partial
 
-from msgspec import UNSET
-
 import msgspec
+from msgspec import UNSET
 
 from muster_agent import reporting
 from muster_agent.clock import stamp
@@ -23,6 +22,7 @@ from muster_agent.link import Connected, Disconnected, Message
 from muster_agent.ports import Inbox, Ports, Settings, Stop
 from muster_agent.update.delivery import BundleDelivery
 from muster_agent.update.leave import NONCE_BYTES, Leaves, Policy
+from muster_agent.update.meter import Meter
 from muster_agent.update.ports import Ports as UpdatePorts
 from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import State as Step
@@ -71,6 +71,12 @@ class Supervisor:
             rng=ports.rng,
             outcome=self._fetched,
             healed=self._healed,
+            meter=Meter(
+                settings.allowance,
+                clock=ports.clock,
+                zone=settings.time_zone,
+                spent=ports.state.fetched,
+            ),
         )
         self.goals = Goals(
             settings.device,

@@ -69,6 +69,7 @@ def test_quotes_and_backslashes_survive_writing():
         ("[slots.main]\nport = 80", "takes only tcp_port"),
         ('[slots.main]\ninterlock = "here"', "interlock must be an absolute path"),
         ('time_zone = "Mars/Olympus"', "time_zone 'Mars/Olympus' is not known"),
+        ('[limits]\nfetch_hours = ["25:00-1"]', "fetch_hours must be times such as"),
         ("x =", "agent.toml"),
     ],
 )

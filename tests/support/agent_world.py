@@ -28,6 +28,7 @@ from muster_agent.supervisor import Supervisor
 from muster_agent.telemetry import Telemetry
 from muster_agent.trust_store import TrustStore
 from muster_agent.update.bundle import BundleInstall
+from muster_agent.update.preflight import Hardware
 from muster_agent.update.processes import LaunchRefused
 from muster_agent.worker import events as w
 from muster_protocol import chunks, manifest, messages, topics
@@ -274,6 +275,8 @@ class Device:
         self.reports: list[messages.Report] = []
         self.events: list[messages.Event] = []
         self.linked = True
+        self.hardware = Hardware()
+        self.free_bytes = 1 << 40
         self.asked: list[messages.GrantRequest] = []
         """Requests for leave to swap that the hub has heard."""
         self.forbidden = ""
@@ -289,7 +292,8 @@ class Device:
         self.fuse = fuse or Fuse()
         self.inbox.clear()
         self.workers.clear()
-        store = FusedStore(self.directory / "store", free_bytes=lambda _path: free_bytes)
+        self.free_bytes = free_bytes
+        store = FusedStore(self.directory / "store", free_bytes=lambda _path: self.free_bytes)
         store.fuse = self.fuse
         store.clean()
         links = CurrentLinks(self.directory / "current", store)
@@ -304,7 +308,7 @@ class Device:
             self.deliver,
         )
         self.store = store
-        install = self.install = BundleInstall(store, ("onnx",))
+        install = self.install = BundleInstall(store, ("onnx",), self.hardware)
         folds = Folds(store, report=self.outbox.put_event)
         telemetry = Telemetry(
             self.directory / "rings", state=self.state, folds=folds,

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from muster_agent.store import ChunksMissing, Store, StoreRefused
+from muster_agent.update.preflight import Hardware, refusal
 from muster_agent.update.table import Cause
 from muster_protocol import limits, manifest
 from muster_protocol.directive import Goal
@@ -19,9 +20,13 @@ STEP_BYTES = 4 * limits.MIB
 class BundleInstall:
     """Reads manifests out of the store and installs their bundles."""
 
-    def __init__(self, store: Store, runtimes: tuple[str, ...]) -> None:
+    def __init__(
+        self, store: Store, runtimes: tuple[str, ...], hardware: Hardware | None = None
+    ) -> None:
+        """``hardware`` is what the device is, as far as known."""
         self.store = store
         self._runtimes = runtimes
+        self._hardware = hardware or Hardware()
 
     def manifest(self, goal: Goal) -> Manifest:
         """The goal's manifest; raises ChunksMissing, StoreRefused(MALFORMED)."""
@@ -41,16 +46,20 @@ class BundleInstall:
         return listing
 
     def build(self, listing: Manifest) -> Build:
-        """The build this device runs; raises StoreRefused(NO_RUNTIME)."""
-        build = listing.build_for(self._runtimes)
-        if build is None:
+        """The build this device runs: the first that fits it. Raises StoreRefused(NO_RUNTIME).
+
+        One that doesn't fit is taken rather than none: a model that runs already goes on.
+        """
+        usable = [build for build in listing.builds if build.runtime in self._runtimes]
+        fitting = [build for build in usable if refusal(build, self._hardware) is None]
+        if not usable:
             needs = ", ".join(build.runtime for build in listing.builds)
             has = ", ".join(self._runtimes) or "none"
             raise StoreRefused(
                 Refusal.NO_RUNTIME,
                 f"{listing.model} {listing.version} runs on {needs}; this device has {has}",
             )
-        return build
+        return (fitting or usable)[0]
 
     def installed(self, goal: Goal) -> bool:
         try:
@@ -69,7 +78,10 @@ class BundleInstall:
             listing = self.manifest(goal)
         except ChunksMissing as gone:
             return gone.digests, goal.manifest_bytes
-        files = listing.files_for(self.build(listing))
+        build = self.build(listing)
+        if (unfit := refusal(build, self._hardware)) is not None:
+            raise StoreRefused(*unfit)
+        files = listing.files_for(build)
         total = sum(entry.size_bytes for entry in files)
         missing = [d for entry in files for d in entry.index if not self.store.has(d)]
         if not missing:

@@ -12,9 +12,11 @@ from muster_agent import fetch as f
 from muster_agent.link import Link
 from muster_agent.store import StoreRefused
 from muster_agent.update.bundle import BundleInstall
+from muster_agent.update.meter import Meter, Pause
 from muster_protocol import messages, topics
 from muster_protocol.directive import Goal, Source
 from muster_protocol.errors import Refusal
+from muster_protocol.limits import CHUNK_BYTES
 
 
 class HttpGetter(Protocol):
@@ -44,6 +46,7 @@ class BundleDelivery:
         rng: random.Random,
         outcome: Outcome,
         healed: Healed,
+        meter: Meter,
     ) -> None:
         self.sources: tuple[Source, ...] = ()
         """HTTP sources of the directive in force; a fetch uses those at its beginning."""
@@ -56,6 +59,8 @@ class BundleDelivery:
         self._rng = rng
         self._outcome = outcome
         self._healed = healed
+        self._meter = meter
+        self._pause: Pause | None = None
         self._queue: dict[str, Goal] = {}
         """Slots in the order they came; the first is being served."""
         self._fetch: f.Fetch | None = None
@@ -87,14 +92,32 @@ class BundleDelivery:
     def waiting(self, slot: str) -> str:
         """What a queued slot waits for, for the report."""
         first = next(iter(self._queue), None)
+        if slot == first and self._pause is not None:
+            return self._pause.reason
         return f"the download for slot {first}" if slot in self._queue and first != slot else ""
 
     def deadline(self) -> float:
-        return self._fetch.deadline() if self._fetch is not None else float("inf")
+        if self._fetch is None:
+            return float("inf")
+        paused = self._pause.until if self._pause is not None else float("inf")
+        return min(self._fetch.deadline(), paused)
 
     def tick(self, now: float) -> None:
         if self._fetch is not None:
             self._do(self._fetch.tick(now), now)
+        if self._pause is not None and now >= self._pause.until:
+            self._look(now)
+            self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        if self._fetch is not None and self._pause is None:
+            self._do(self._fetch.go_on(now), now)
+
+    def _look(self, now: float) -> None:
+        """Whether more may be asked for now."""
+        self._pause = self._meter.pause(now)
+        if self._pause is not None and self._fetch is not None:
+            self._fetch.pause()
 
     def connected(self, now: float) -> None:
         self._link_up = True
@@ -133,6 +156,7 @@ class BundleDelivery:
         self._missing = 0
         if self._link_up:
             self._fetch.link_up(now)
+        self._look(now)
         self._stage(now)
 
     def _stage(self, now: float) -> None:
@@ -146,6 +170,7 @@ class BundleDelivery:
             missing, total = self._install.chunks(goal)
             if missing:
                 self._install.preflight(len(missing), total)
+                self._within_bundle(len(missing), total)
         except StoreRefused as refused:
             self._finish(slot, (refused.refusal, str(refused)), now)
             return
@@ -156,11 +181,22 @@ class BundleDelivery:
         self._sizes = (self._install.done_bytes(goal, missing), total)
         self._do(self._fetch.need(missing, now), now)
 
+    def _within_bundle(self, missing_chunks: int, total_bytes: int) -> None:
+        most = self._meter.allowance.bytes_per_bundle
+        coming = min(missing_chunks * CHUNK_BYTES, total_bytes)
+        if 0 < most < coming:
+            raise StoreRefused(
+                Refusal.TOO_LARGE,
+                f"{coming} bytes would have to be fetched, "
+                f"limits.fetch_bytes_per_bundle allows {most}",
+            )
+
     def _finish(self, slot: str, refusal: tuple[Refusal, str] | None, now: float) -> None:
         goal = self._queue.pop(slot)
         if self._fetch is not None:
             stopped, self._fetch = self._fetch, None
             self._do(stopped.stop(), now)
+        self._pause = None
         if self._altered:
             self._healed(slot, goal, self._altered)
         self._outcome(slot, refusal, now)
@@ -188,6 +224,8 @@ class BundleDelivery:
 
     def _keep(self, kept: f.Keep, now: float) -> bool:
         """Store a verified chunk; False when the disk would not take it and the fetch is over."""
+        self._meter.spend(len(kept.data), now)
+        self._look(now)
         try:
             self._install.store.put(kept.digest, kept.data)
         except OSError as error:

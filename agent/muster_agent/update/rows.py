@@ -55,5 +55,10 @@ def died(row: JournalRow, goal: Goal, refusal: Refusal, detail: str) -> JournalR
 
 
 def retry_pause(row: JournalRow, least: float, most: float) -> float:
-    """Seconds before a goal refused for a passing reason is tried again: doubling, bounded."""
+    """Seconds before a goal refused for a passing reason is tried again: doubling, bounded.
+
+    For want of space only the disk is looked at again, so that pause stays short.
+    """
+    if row.refusal == Refusal.NO_SPACE:
+        return least
     return min(most, least * 2.0 ** min(max(row.attempts - 1, 0), 16))
