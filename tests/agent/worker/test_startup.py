@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
-from onnx import TensorProto, helper
 
 from muster_agent.worker import check
 from muster_agent.worker.bundle import StartRefused
@@ -19,86 +18,11 @@ from muster_agent.worker.startup import open_engine
 from muster_protocol.errors import Refusal
 from muster_protocol.limits import MIB
 from muster_protocol.manifest import Start
-from support.models import dense_onnx, graph_onnx, softmax, weights, write_bundle
+from support.hostile_models import bomb_onnx, crash_onnx, endless_onnx
+from support.models import dense_onnx, softmax, weights, write_bundle
 from support.workers import WAIT_SECONDS, Workers
 
 RUNTIMES = ["onnx", "tflite"]
-
-
-def endless_onnx() -> bytes:
-    """A model whose loop never ends."""
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["go"], ["go_on"]),
-            helper.make_node("Softmax", ["value"], ["next"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("value", TensorProto.FLOAT, None),
-        ],
-        [
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
-        ],
-    )
-    return graph_onnx(
-        [
-            helper.make_node("Gemm", ["x", "w"], ["logits"]),
-            helper.make_node("Loop", ["", "yes", "logits"], ["probabilities"], body=body),
-        ],
-        inputs=[("x", TensorProto.FLOAT, ["n", 4])],
-        outputs=[("probabilities", TensorProto.FLOAT, ["n", 3])],
-        initializers={"w": weights()[0], "yes": np.array(True)},
-    )
-
-
-def bomb_onnx() -> bytes:
-    """A model that asks for 4 GiB when it runs."""
-    return graph_onnx(
-        [
-            helper.make_node("Expand", ["x", "size"], ["huge"]),
-            helper.make_node("ReduceSum", ["huge", "axes"], ["sum"], keepdims=0),
-            helper.make_node("Gemm", ["sum", "w"], ["probabilities"]),
-        ],
-        inputs=[("x", TensorProto.FLOAT, ["n", 4])],
-        outputs=[("probabilities", TensorProto.FLOAT, ["n", 3])],
-        initializers={
-            "w": weights()[0],
-            "size": np.array([1 << 28, 1, 4], np.int64),
-            "axes": np.array([0], np.int64),
-        },
-    )
-
-
-def crash_onnx(depth: int = 20_000) -> bytes:
-    """A tree of one branch, so deep that walking down it overflows the stack."""
-    last = 2 * depth + 1
-    leaves = list(range(depth, last))
-    tree = helper.make_node(
-        "TreeEnsembleRegressor",
-        ["x"],
-        ["probabilities"],
-        domain="ai.onnx.ml",
-        n_targets=3,
-        nodes_treeids=[0] * last,
-        nodes_nodeids=list(range(last)),
-        nodes_featureids=[0] * last,
-        nodes_values=[0.0] * last,
-        nodes_modes=["BRANCH_LEQ"] * depth + ["LEAF"] * (depth + 1),
-        nodes_truenodeids=leaves[1:] + [0] * (depth + 1),
-        nodes_falsenodeids=list(range(1, depth + 1)) + [0] * (depth + 1),
-        target_treeids=[0] * (depth + 1),
-        target_nodeids=leaves,
-        target_ids=[0] * (depth + 1),
-        target_weights=[1.0] * (depth + 1),
-    )
-    return graph_onnx(
-        [tree],
-        inputs=[("x", TensorProto.FLOAT, ["n", 4])],
-        outputs=[("probabilities", TensorProto.FLOAT, ["n", 3])],
-    )
 
 
 def refused(tmp_path: Path, runtime: Any = "onnx", **bundle: Any) -> Failed:
