@@ -80,6 +80,8 @@ def change_all(plant: Plant, **fields: object) -> None:
 
 
 def settle(plant: Plant, device: str, version: str, state: str = "committed") -> None:
+    """Have a device report, a moment after whatever it was told, how its swap ended."""
+    plant.now += 0.1
     plant.report(device, version, state)
     plant.change(device, reported=plant.now)
 
@@ -113,11 +115,13 @@ def test_each_line_lets_one_go_until_it_has_shown_that_it_is_through(plant: Plan
 
 def test_a_line_that_powers_up_together_stays_within_its_budget(tmp_path: Path):
     devices = tuple(f"p{n:03}" for n in range(300))
-    plant = Plant(tmp_path, *devices)
+    plant = Plant(tmp_path)
     plant.publish("1")
     asker = Asker(plant)
-    change_all(plant, online=False, labels={"line": "a"})
-    plant.change("p000", online=True)
+    with plant.store.write() as session:
+        labels = {"line": "a"}
+        session.add_all(models.Device(id=one, created=0.0, labels=labels) for one in devices)
+    plant.change("p000", online=True, last_seen=plant.now)
     plant.start("1", budgets=[{"group_by": ["line"], "max_unavailable": "5%"}])
     plant.tick()
     assert asker.given("p000") == ["p000"]

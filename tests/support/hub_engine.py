@@ -53,17 +53,19 @@ class Plant:
         self.store = open_store(directory, *devices, url=url)
         self.blobs = Blobs(directory / "blobs")
         self.catalogue = FixedCatalogue()
+        self.signing = signing or Directives(CryptoSigner.generate_ed25519())
+        self.settings = DirectiveSettings(
+            window_seconds=300.0,
+            valid_seconds=86_400,
+            chunks_url="https://hub/api/v1/chunks",
+            token=lambda device, expires: f"{device}-{expires}",
+        )
         self.engine = Engine(
             self.store,
             self.catalogue,
-            signing or Directives(CryptoSigner.generate_ed25519()),
+            self.signing,
             Bundles(self.store, self.blobs),
-            DirectiveSettings(
-                window_seconds=300.0,
-                valid_seconds=86_400,
-                chunks_url="https://hub/api/v1/chunks",
-                token=lambda device, expires: f"{device}-{expires}",
-            ),
+            self.settings,
             now=lambda: self.now,
         )
         for device in devices:
