@@ -61,6 +61,7 @@ class Fleet:
             ),
             holder=f"{socket.gethostname()}:{config.data.resolve()}",
             on_published=self.publisher.wake,
+            expiries=hub.catalogue.expiries,
             now=now,
         )
         self.ingest = Ingest(

@@ -8,11 +8,13 @@ from muster_agent.trust import Trusted, TrustRefused
 from muster_agent.trust_mirror import TrustMirror
 from muster_agent.trust_store import TrustStore
 from muster_agent.trusted_time import BUILD_TIME, DAY_SECONDS, Reading
+from muster_hub.domain import alerts
 from muster_hub.errors import CatalogueError, ConfigError, NotFound
 from muster_hub.signing import keys, roles
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.directives import Directives
 from muster_protocol.directive import Directive, DirectiveRefused, Goal, Slot
+from support.hub_kit import API, open_kit
 
 NOW = float(BUILD_TIME + DAY_SECONDS)
 
@@ -338,3 +340,46 @@ def test_an_encrypted_key_signs_with_its_password_only(tmp_path: Path) -> None:
         keys.load_signer(tmp_path / "key", b"wrong horse")
     with pytest.raises(ConfigError, match="empty password"):
         keys.generate(tmp_path / "other", b"")
+
+
+def test_the_api_shows_who_has_signed_and_until_when_all_is_good(tmp_path: Path) -> None:
+    vault = Vault(tmp_path / "vault")
+    offline = {
+        "root": vault.make("ann", "bob"), "targets": vault.make("tess"),
+        "release": vault.make("rick"),
+    }  # fmt: skip
+    kit = open_kit(tmp_path, offline_public=offline)
+    try:
+        kit.hub.keyring.put_names({offline["root"].ids[0]: "ann"})
+        for draft in kit.hub.catalogue.pending().values():
+            signed = roles.add_signature(draft, keys.load_signer(tmp_path / "vault" / "ann"))
+            kit.hub.catalogue.add_signatures(signed, NOW)
+        answer = kit.http.get(f"{API}/signatures", headers=kit.as_("viewer")).json()
+        (group,) = answer["waiting"]["root"]
+        assert group["threshold"] == 2
+        assert group["signed"] == [{"id": offline["root"].ids[0], "name": "ann"}]
+        assert [key["id"] for key in group["may_sign"]] == [offline["root"].ids[1]]
+        assert answer["roles"] == {}
+        vault.sign(kit.hub.catalogue, "bob", "tess")
+        answer = kit.http.get(f"{API}/signatures", headers=kit.as_("viewer")).json()
+        assert answer["waiting"] == {}
+        assert answer["roles"].keys() == {"root", "targets", "snapshot", "timestamp", "director"}
+        assert answer["roles"]["root"]["threshold"] == 2
+        assert answer["roles"]["timestamp"]["expires"] > NOW
+    finally:
+        kit.close()
+
+
+def test_what_nears_its_end_becomes_an_alert_before_it_hurts() -> None:
+    day = alerts.DAY_SECONDS
+    assert alerts.certificate_ending("cam-1", 61 * day) is None
+    assert alerts.certificate_ending("cam-1", 59 * day).severity == "warning"
+    assert alerts.certificate_ending("cam-1", -day).severity == "critical"
+    assert alerts.metadata_ending("timestamp", 3 * day) is None
+    assert "see its log" in alerts.metadata_ending("timestamp", day).title
+    assert alerts.metadata_ending("model-digits", 100 * day) is None
+    ending = alerts.metadata_ending("model-digits", 80 * day)
+    assert "signing-request" in ending.title
+    assert ending.severity == "warning"
+    assert alerts.metadata_ending("root", 10 * day).severity == "critical"
+    assert "no device installs" in alerts.metadata_ending("snapshot", -1).title

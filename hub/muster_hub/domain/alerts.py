@@ -10,6 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["info", "warning", "critical"]
+DAY_SECONDS = 86_400.0
+CERTIFICATE_WARN_SECONDS = 60 * DAY_SECONDS
+"""Devices renew with 110 to 146 of 365 days left."""
+METADATA_WARN_DAYS = {"timestamp": 2.0, "snapshot": 10.0}
+"""The hub signs these with 5 and 20 days left."""
+OFFLINE_WARN_DAYS = 90.0
+
 _RANK: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
 
 
@@ -130,4 +137,38 @@ def drifted(device: str, model: str, version: str, features: Iterable[str]) -> C
         title=f"{device}: {model} {version} drifts in {', '.join(names[:3])}"
         + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
         detail={"model": model, "version": version, "features": names},
+    )
+
+
+def certificate_ending(device: str, seconds_left: float) -> Condition | None:
+    """A device that has not renewed its certificate although it should have by now."""
+    if seconds_left > CERTIFICATE_WARN_SECONDS:
+        return None
+    days = seconds_left / DAY_SECONDS
+    return Condition(
+        key=f"certificate/{device}",
+        kind="certificate",
+        severity="critical" if days <= 0 else "warning",
+        device=device,
+        title=f"{device}: its certificate "
+        + (f"ends in {days:.0f} days" if days > 0 else "has expired; it renews when it is back"),
+    )
+
+
+def metadata_ending(role: str, seconds_left: float) -> Condition | None:
+    """Signed metadata that nobody signs anew: no device installs anything once it has expired."""
+    days = seconds_left / DAY_SECONDS
+    warn = METADATA_WARN_DAYS.get(role, OFFLINE_WARN_DAYS)
+    if days > warn:
+        return None
+    cure = "the hub should have signed it: see its log" if role in METADATA_WARN_DAYS else (
+        "it waits for keys kept elsewhere: muster-hub signing-request"
+    )  # fmt: skip
+    return Condition(
+        key=f"metadata/{role}",
+        kind="metadata",
+        severity="critical" if days <= warn / 4 else "warning",
+        title=f"the {role} metadata "
+        + (f"expires in {days:.0f} days" if days > 0 else "has expired: no device installs")
+        + f"; {cure}",
     )

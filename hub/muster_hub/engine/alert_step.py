@@ -1,6 +1,7 @@
 """Bring alerts in line with the troubles that are present, in the engine's transaction."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from sqlmodel import Session, col, select
 
@@ -15,8 +16,13 @@ DRIFT_FRESH_SECONDS = 86_400.0
 """Drift last seen longer ago than this is of a model that no longer runs there."""
 
 
-def step(session: Session, known: Mapping[str, Known], now: float) -> int:
-    """Open, refresh and resolve alerts; how many changed."""
+def step(
+    session: Session,
+    known: Mapping[str, Known],
+    now: float,
+    roles: Mapping[str, float] = MappingProxyType({}),
+) -> int:
+    """Open, refresh and resolve alerts; how many changed. ``roles``: when metadata expire."""
     rows = {row.id or 0: row for row in _unresolved(session)}
     standing = [
         Standing(
@@ -30,7 +36,7 @@ def step(session: Session, known: Mapping[str, Known], now: float) -> int:
         for number, row in rows.items()
     ]
     changes = alerts.decide(
-        standing, _conditions(session, known, now), now=now, clear_seconds=CLEAR_SECONDS
+        standing, _conditions(session, known, now, roles), now=now, clear_seconds=CLEAR_SECONDS
     )
     return _persist(session, rows, changes, now)
 
@@ -41,8 +47,15 @@ def _unresolved(session: Session) -> list[models.Alert]:
     )
 
 
-def _conditions(session: Session, known: Mapping[str, Known], now: float) -> list[Condition]:
-    found: list[Condition | None] = []
+def _conditions(
+    session: Session, known: Mapping[str, Known], now: float, roles: Mapping[str, float]
+) -> list[Condition]:
+    found = [alerts.metadata_ending(role, ends - now) for role, ends in roles.items()]
+    found += [
+        alerts.certificate_ending(device, ends - now)
+        for device, ends in _certificates_ending(session, now)
+        if device in known and known[device].active
+    ]
     running: set[tuple[str, str]] = set()
     for device in known.values():
         if not device.active:
@@ -62,6 +75,17 @@ def _conditions(session: Session, known: Mapping[str, Known], now: float) -> lis
                 alerts.drifted(state.device, view["model"], view["version"], view["drifting"])
             )
     return [condition for condition in found if condition is not None]
+
+
+def _certificates_ending(session: Session, now: float) -> list[tuple[str, float]]:
+    """(Device, when) of certificates that end soon or have ended."""
+    device = models.Device
+    rows = session.exec(
+        select(device.id, device.certificate_expires).where(
+            col(device.certificate_expires) < now + alerts.CERTIFICATE_WARN_SECONDS
+        )
+    )
+    return [(name, ends) for name, ends in rows if ends is not None]
 
 
 def _persist(

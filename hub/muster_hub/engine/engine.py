@@ -63,6 +63,7 @@ class Engine:
         *,
         holder: str = "engine",
         on_published: Callable[[], None] = lambda: None,
+        expiries: Callable[[], dict[str, float]] = dict,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.bundles = bundles
@@ -71,6 +72,7 @@ class Engine:
         self._signing = signing
         self._settings = settings
         self._on_published = on_published
+        self._expiries = expiries
         self._now = now
         self._holder = holder
         self._fleet = Fleet()
@@ -78,6 +80,7 @@ class Engine:
         self._dirty.set()
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._roles: dict[str, float] = {}
         self._reviewed = self._kept_house = float("-inf")
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -127,7 +130,7 @@ class Engine:
             if not lease.hold(session, LEASE, self._holder, now):
                 return False
             drift_step.step(session, self.bundles, now)
-            alert_step.step(session, known, now)
+            alert_step.step(session, known, now, self._roles)
         self._keep_house(known, now)
         return True
 
@@ -143,6 +146,7 @@ class Engine:
         ahead = self._catalogue.continue_from(_trusted_versions(known), now)
         if self._catalogue.refresh(now) or ahead:
             self._on_published()
+        self._roles = self._expiries()
         with self._store.write() as session:
             session.exec(
                 delete(models.OutboxMessage).where(

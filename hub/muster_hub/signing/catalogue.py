@@ -135,6 +135,10 @@ class Catalogue:
         """Who may sign each published role, and until when what they signed is good."""
         return self._files.standing()
 
+    def expiries(self) -> dict[str, float]:
+        """Until when each published role is good, in seconds since 1970."""
+        return {role: one.expires for role, one in self.standing().items()}
+
     def waiting(self) -> dict[str, list[Signatures]]:
         """Who has signed each waiting role, and who may; a new root waits for two groups."""
         found: dict[str, list[Signatures]] = {}

@@ -1,0 +1,70 @@
+"""Who may sign what, who has signed what waits, and until when it all is good."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from muster_hub.api.auth import HubDep, Reader
+from muster_hub.api.problems import answers
+
+router = APIRouter(tags=["signing"])
+
+
+class KeyView(BaseModel):
+    id: str = Field(examples=["9f86d081884c7d65…"])
+    name: str = Field(examples=["ann"], description="As its file was called; empty: unknown.")
+
+
+class RoleView(BaseModel):
+    version: int
+    expires: float = Field(examples=[1767225600.0])
+    threshold: int = Field(description="How many of the keys must sign.")
+    keys: list[KeyView]
+
+
+class WaitingView(BaseModel):
+    """A change that waits: it needs ``threshold`` signatures of this group of keys."""
+
+    version: int
+    threshold: int
+    signed: list[KeyView]
+    may_sign: list[KeyView]
+
+
+class Signing(BaseModel):
+    roles: dict[str, RoleView] = Field(description="What is published.")
+    waiting: dict[str, list[WaitingView]] = Field(
+        description="By role; a new root waits for the keys in force and for its own."
+    )
+
+
+@router.get("/signatures", responses=answers(401))
+def signatures(hub: HubDep, _: Reader) -> Signing:
+    """Who may sign each role, until when it is good, and who has signed what waits."""
+    names = hub.keyring.names()
+
+    def called(ids: tuple[str, ...]) -> list[KeyView]:
+        return [KeyView(id=one, name=names.get(one, "")) for one in ids]
+
+    return Signing(
+        roles={
+            role: RoleView(
+                version=one.version,
+                expires=one.expires,
+                threshold=one.threshold,
+                keys=called(one.keyids),
+            )
+            for role, one in hub.catalogue.standing().items()
+        },
+        waiting={
+            role: [
+                WaitingView(
+                    version=one.version,
+                    threshold=one.threshold,
+                    signed=called(one.signed),
+                    may_sign=called(one.unsigned),
+                )
+                for one in groups
+            ]
+            for role, groups in hub.catalogue.waiting().items()
+        },
+    )
