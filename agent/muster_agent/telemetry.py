@@ -146,7 +146,9 @@ class Telemetry:
     ) -> None:
         """A worker's ring has been made: follow it. ``keep`` it after its end for a fallback."""
         recording = Recording(slot, goal, keep=keep, boot=self._stamp().boot)
-        self._state.put_recording(worker_id, msgspec.msgpack.encode(recording))
+        with contextlib.suppress(sqlite3.Error):
+            # A full disk keeps no model from serving; the first save writes this again.
+            self._state.put_recording(worker_id, msgspec.msgpack.encode(recording))
         self._follow(worker_id, recording, now)
 
     def end(self, worker_id: str) -> None:

@@ -223,7 +223,7 @@ class SlotRunner:
         if cause is Cause.PASSED and row.goal is not None:
             pointer = Pointer(row.goal, msgspec.msgpack.encode(self._ports.stamp()))
         kind = told_as(before, target, self.row, row)
-        with self._taken_up_again(), self._ports.database.transaction():
+        with self._taken_up_again(now), self._ports.database.transaction():
             if pointer is not None and pointer is not self.pointer:
                 self._ports.database.put_pointer(self.slot, pointer)
             if kind is not None:
@@ -238,13 +238,17 @@ class SlotRunner:
         self._do(ON_ENTRY[target], now)
 
     @contextmanager
-    def _taken_up_again(self) -> Iterator[None]:
+    def _taken_up_again(self, now: float) -> Iterator[None]:
         """When a step can't be written, what led to it is done once more at a later tick."""
         try:
             yield
         except sqlite3.Error:
             if self.state is not State.PROBATION or self.workers.candidate is None:
                 self._undone = ON_RESUME[self.state]
+                if self._trial is not None:
+                    # The candidate is gone: the champion answers meanwhile, and no probation runs.
+                    self._trial = None
+                    self.workers.restore(now)
             self._ports.settled()
             raise
 
@@ -385,9 +389,9 @@ class SlotRunner:
         if self._trial is None or crashes > allowed:
             self.fault(Refusal.PROBATION_CRASHED, detail[:EVENT_DETAIL_CHARS_MAX], now)
             return
-        self._persist(
-            msgspec.structs.replace(self.row, probation_crashes=crashes, **self._tallied(now))
-        )
+        row = msgspec.structs.replace(self.row, probation_crashes=crashes, **self._tallied(now))
+        with self._taken_up_again(now):
+            self._persist(row)
         self._leave(now)
         self.take(self.workers.restore(now), now)
         self.take(self.workers.try_candidate(self._goal()), now)
