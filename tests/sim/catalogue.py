@@ -1,0 +1,230 @@
+"""Releases made once for a process: signed metadata, bundles, and trust stores already verified.
+
+Signing and ``tuf.ngclient`` take milliseconds; a thousand worlds can't pay that for each device.
+So the catalogue's states are made once, in a fixed order of releases, and what the real
+``TrustStore`` makes of the same files, from the same state on disk, in the same span of time, is
+remembered by their bytes.
+"""
+
+import atexit
+import hashlib
+import random
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from muster_agent.trust import Trusted, TrustRefused
+from muster_agent.trust_store import TrustStore
+from muster_agent.trusted_time import DAY_SECONDS, Instant, Reading
+from muster_protocol import chunks, manifest
+from muster_protocol.directive import Goal
+from muster_protocol.errors import Refusal
+from support.tuf_repository import LIFE_DAYS, NOW, Repository
+
+MODELS = {"main": "digits", "aux": "sounds"}
+RELEASES = (
+    ("digits", "1.0.0"), ("sounds", "1.0.0"), ("digits", "2.0.0"), ("digits", "3.0.0"),
+    ("sounds", "2.0.0"), ("digits", "4.0.0"), ("digits", "5.0.0"), ("sounds", "3.0.0"),
+    ("digits", "9.0.0"), ("sounds", "9.0.0"),
+)  # fmt: skip
+FINAL = {"digits": "9.0.0", "sounds": "9.0.0"}
+PROBATION_SECONDS = 12.0
+_EXPIRIES = sorted({NOW + LIFE_DAYS.get(role, 365) * DAY_SECONDS for role in LIFE_DAYS})
+
+
+@cache
+def scratch() -> Path:
+    """A directory in memory for this process, removed when it ends."""
+    memory = Path("/dev/shm")
+    parent = memory if memory.is_dir() else None
+    made = Path(tempfile.mkdtemp(prefix="muster-sim-", dir=parent))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+@dataclass(frozen=True)
+class Release:
+    model: str
+    version: str
+    manifest: bytes
+    blobs: Mapping[str, bytes]
+    files: Mapping[str, bytes]
+    """What of it is installed, by name."""
+
+    @property
+    def goal(self) -> Goal:
+        return Goal(self.model, self.version, self.sha256, len(self.manifest))
+
+    @property
+    def sha256(self) -> str:
+        return chunks.sha256_hex(self.manifest)
+
+
+def make_release(model: str, version: str, rng: random.Random) -> Release:
+    shared = f"labels of {model}".encode() * 40
+    files = {
+        "model.onnx": rng.randbytes(1500), "golden.npz": rng.randbytes(200), "labels.txt": shared,
+    }  # fmt: skip
+    listed = tuple(
+        manifest.File(name, len(data), chunks.sha256_hex(data)) for name, data in files.items()
+    )
+    made = manifest.Manifest(
+        model=model,
+        version=version,
+        created=0,
+        inputs=(manifest.Tensor("x", "FP32", (-1, 4)),),
+        outputs=(manifest.Tensor("p", "FP32", (-1, 3)),),
+        builds=(manifest.Build("onnx", "model.onnx", 1 << 20),),
+        files=listed,
+        golden=manifest.Golden("golden.npz"),
+        probation=manifest.Probation(seconds=PROBATION_SECONDS),
+    )
+    data = manifest.encode(made)
+    blobs = {chunks.sha256_hex(one): one for one in (*files.values(), data)}
+    return Release(model, version, data, blobs, files)
+
+
+class Catalogue:
+    """``states[n]`` is what is published after the first n releases, in publication order."""
+
+    def __init__(self) -> None:
+        rng = random.Random(7)
+        self.repository = Repository(tuple(MODELS.values()), rng=rng)
+        self.releases = [make_release(model, version, rng) for model, version in RELEASES]
+        self.rogue = make_release("digits", "6.6.6", rng)
+        """Never signed by a release key."""
+        self.by_manifest = {one.sha256: one for one in (*self.releases, self.rogue)}
+        self.blobs = {name: data for one in self.by_manifest.values() for name, data in
+                      one.blobs.items()}  # fmt: skip
+        self.states: list[dict[str, bytes]] = [self._current()]
+        for one in self.releases:
+            self.repository.release(one.model, one.version, one.manifest)
+            self.states.append(self._current())
+        self.director = self.repository.keys["director"][0]
+
+    def _current(self) -> dict[str, bytes]:
+        held, roles = self.repository.files, self.repository.roles
+        leaves = [role for role in roles if role not in ("root", "snapshot", "timestamp")]
+        names = [f"{roles[role].signed.version}.{role}.json" for role in ("root", *leaves)]
+        names += [f"{roles['snapshot'].signed.version}.snapshot.json", "timestamp.json"]
+        return {name: held[name] for name in names}
+
+
+@cache
+def catalogue() -> Catalogue:
+    return Catalogue()
+
+
+class Published:
+    """The hub's catalogue in one world; implements what engine and publisher need of it."""
+
+    director_epoch = 1
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def files_to_publish(self) -> Mapping[str, bytes]:
+        return catalogue().states[self.count]
+
+    def refresh(self, now: float) -> bool:
+        return False
+
+    def continue_from(self, reported: Mapping[str, int], now: float) -> bool:
+        return False
+
+    def signed(self) -> set[str]:
+        return {one.sha256 for one in catalogue().releases[: self.count]}
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A trust directory as it stands on some device's disk; never changed once made."""
+
+    number: int
+    directory: Path
+    store: TrustStore
+
+
+class TrustMemory:
+    """Trust directories and what the real store makes of them, by content."""
+
+    def __init__(self) -> None:
+        self._made = 0
+        self._after: dict[tuple[object, ...], tuple[_Node, Refusal | None, str]] = {}
+        directory = scratch() / "trust-0"
+        directory.mkdir()
+        (directory / "root.json").write_bytes(catalogue().repository.factory_root)
+        self.factory = _Node(0, directory, TrustStore(directory))
+
+    def refresh(
+        self, node: _Node, files: Mapping[str, bytes], models: frozenset[str], reading: Reading
+    ) -> tuple[_Node, Refusal | None, str]:
+        whole = hashlib.sha256()
+        for name in sorted(files):
+            whole.update(name.encode() + b"\0" + chunks.sha256_hex(files[name]).encode())
+        instant = node.store.now(reading)
+        span = sum(instant.seconds >= expiry for expiry in _EXPIRIES)
+        key = (node.number, whole.digest(), tuple(sorted(models)), span)
+        if key not in self._after:
+            directory = self._copy(node)
+            store = TrustStore(directory)
+            refusal, detail = None, ""
+            try:
+                store.refresh(files, models, reading)
+            except TrustRefused as refused:
+                refusal, detail = refused.refusal, str(refused)
+            self._after[key] = _Node(self._made, directory, store), refusal, detail
+        return self._after[key]
+
+    def truncated(self, node: _Node) -> _Node:
+        """The newest timestamp.json cut to nothing, as a bad disk leaves it."""
+        key = (node.number, "truncated")
+        if key not in self._after:
+            directory = self._copy(node)
+            for path in sorted((directory / "sets").glob("*/timestamp.json"))[-1:]:
+                path.write_bytes(b"")
+            self._after[key] = _Node(self._made, directory, TrustStore(directory)), None, ""
+        return self._after[key][0]
+
+    def _copy(self, node: _Node) -> Path:
+        self._made += 1
+        directory = scratch() / f"trust-{self._made}"
+        shutil.copytree(node.directory, directory, symlinks=True)
+        return directory
+
+
+@cache
+def trust_memory() -> TrustMemory:
+    return TrustMemory()
+
+
+class Trust:
+    """A device's trust store; implements ``muster_agent.goals.TrustSource``."""
+
+    def __init__(self) -> None:
+        self.node = trust_memory().factory
+
+    def refresh(
+        self, files: Mapping[str, bytes], models: frozenset[str], reading: Reading
+    ) -> Trusted:
+        self.node, refusal, detail = trust_memory().refresh(self.node, files, models, reading)
+        if refusal is not None:
+            raise TrustRefused(refusal, detail)
+        trusted = self.trusted()
+        assert trusted is not None
+        return trusted
+
+    def trusted(self) -> Trusted | None:
+        return self.node.store.trusted()
+
+    def versions(self) -> dict[str, int]:
+        return self.node.store.versions()
+
+    def now(self, reading: Reading) -> Instant:
+        return self.node.store.now(reading)
+
+    def truncate(self) -> None:
+        self.node = trust_memory().truncated(self.node)

@@ -1,0 +1,120 @@
+"""A device's disk: full for a while, or without power from one write to the next.
+
+A fuse counts the steps at which power may go: before and after each transaction, each chunk kept,
+each file of a bundle put together. What ``muster_agent.files`` writes is synced, so it stays; what
+it had not finished is left torn.
+"""
+
+import contextlib
+import errno
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from muster_agent.state import State
+from muster_agent.store import Store
+
+FREE_BYTES = 1 << 40
+
+
+class PowerCut(BaseException):
+    """The device is gone; nothing may catch this but the world."""
+
+
+class Disk:
+    """What the world does to one device's disk."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.full_at_commit = False
+        """A full disk is found out only when the transaction ends."""
+        self.fuse: int | None = None
+        """Steps until the power goes."""
+
+    def burn(self) -> None:
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse <= 0:
+                self.fuse = None
+                raise PowerCut
+
+    def write(self) -> None:
+        self.burn()
+        if self.full and not self.full_at_commit:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    def commit(self) -> None:
+        if self.full:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    def free_bytes(self, _path: Path) -> int:
+        return 0 if self.full else FREE_BYTES
+
+
+class DiskState(State):
+    """The agent's database on such a disk. ``committed`` is called after each transaction."""
+
+    disk = Disk()
+    committed: Callable[[], None] = staticmethod(lambda: None)
+    undone: Callable[[], None] = staticmethod(lambda: None)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        if self.connection.in_transaction:
+            yield
+            return
+        self.disk.write()
+        try:
+            with super().transaction():
+                yield
+                self.disk.commit()
+        except BaseException:
+            self.undone()
+            raise
+        self.committed()
+        self.disk.burn()
+
+    def cut(self) -> None:
+        """The power goes: an open transaction is undone, the rest is on the disk."""
+        self.connection.close()
+
+
+class DiskStore(Store):
+    """The agent's store on such a disk."""
+
+    disk = Disk()
+
+    def put(self, digest: str, data: bytes | memoryview) -> None:
+        self.disk.burn()
+        if self.disk.full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        super().put(digest, data)
+        self.disk.burn()
+
+    def assemble(self, *args: Any) -> Iterator[int]:
+        for size in super().assemble(*args):
+            self.disk.burn()
+            if self.disk.full:
+                raise OSError(errno.ENOSPC, "no space left on device")
+            yield size
+
+
+def tear(store: Path, rng: random.Random) -> None:
+    """Leave half-written files as a power cut may: their names are there, their bytes are not."""
+    target = store / "bundles" / ("ab" * 32 + ".part")
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "model.onnx").write_bytes(rng.randbytes(rng.randrange(100)))
+
+
+def rot(bundle: Path, rng: random.Random) -> bool:
+    """Alter one byte of an installed model."""
+    path = bundle / "model.onnx"
+    if not path.is_file():
+        return False
+    data = bytearray(path.read_bytes())
+    if data:
+        data[rng.randrange(len(data))] ^= 0xFF
+        path.write_bytes(data)
+    return bool(data)

@@ -1,0 +1,315 @@
+"""What may go wrong, and what operators may do: each a function of the world, by name.
+
+To write a fault: a function ``(world, fault)`` with ``@fault(weight)``; ``fault.device`` is the
+device it befalls, ``fault.size`` between 0 and 1 how bad it is. It must end by itself, or be ended
+by ``heal``. It may only use what the doubles offer; the product's code is never touched.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from muster_protocol import directive as d
+from muster_protocol import topics
+from muster_protocol.directive import Directive, Slot
+from sim.disk import rot
+from support.tuf_repository import NOW
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+
+@dataclass(frozen=True)
+class Fault:
+    at: float
+    kind: str
+    device: str
+    size: float
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.device}, size {self.size:.2f}"
+
+
+Befall = Callable[["World", Fault], None]
+KINDS: dict[str, Befall] = {}
+WEIGHTS: dict[str, float] = {}
+
+
+def fault(weight: float) -> Callable[[Befall], Befall]:
+    """Register a kind of fault; ``weight`` is how often it is drawn."""
+
+    def register(act: Befall) -> Befall:
+        KINDS[act.__name__] = act
+        WEIGHTS[act.__name__] = weight
+        return act
+
+    return register
+
+
+def draw(rng: random.Random, devices: list[str], count: int, end: float) -> list[Fault]:
+    """A plan: ``count`` faults over the time up to ``end``, every mandatory kind among them."""
+    kinds = [*rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count - 1), "partition"]
+    drawn = [
+        Fault(round(rng.uniform(20.0, end), 1), kind, rng.choice(devices), round(rng.random(), 3))
+        for kind in kinds
+    ]
+    return sorted(drawn, key=lambda one: (one.at, one.kind, one.device))
+
+
+def heal(world: "World") -> None:
+    """The faults stop: everything that was broken for a while works again."""
+    world.faults_over = True
+    world.hub.store.busy = 0
+    for device in world.devices.values():
+        device.disk.full = device.disk.full_at_commit = False
+        device.disk.fuse = None
+        device.stalled_until = 0.0
+        device.clock.wall_offset = 0.0
+        device.clock.trusted = "synchronised"
+        weather = world.broker.weather.get(device.name)
+        if weather is not None:
+            weather.duplicate = weather.reorder = weather.lose_up = 0
+            weather.slow_until = weather.blocked_until = 0.0
+        device.wake(0.0)
+
+
+# The network
+
+
+@fault(10)
+def cut(world: "World", one: Fault) -> None:
+    world.broker.cut(one.device, 5.0 + 120.0 * one.size**2, "the line is cut")
+
+
+@fault(1)
+def partition(world: "World", one: Fault) -> None:
+    """A whole site is away."""
+    site = world.devices[one.device].labels["site"]
+    seconds = 60.0 + 400.0 * one.size
+    world.trace.add("fault", f"site {site} is cut off for {seconds:.0f} s")
+    for device in world.devices.values():
+        if device.labels["site"] == site:
+            world.broker.cut(device.name, seconds, "the site is cut off")
+
+
+@fault(10)
+def duplicates(world: "World", one: Fault) -> None:
+    world.broker.weather[one.device].duplicate += 1 + int(8 * one.size)
+
+
+@fault(10)
+def reordering(world: "World", one: Fault) -> None:
+    world.broker.weather[one.device].reorder += 1 + int(5 * one.size)
+
+
+@fault(8)
+def loss_upward(world: "World", one: Fault) -> None:
+    """The broker takes messages, and a full queue drops them."""
+    world.broker.weather[one.device].lose_up += 1 + int(4 * one.size)
+
+
+@fault(4)
+def slow_line(world: "World", one: Fault) -> None:
+    world.broker.weather[one.device].slow_until = world.clock.now + 60.0 * one.size
+
+
+@fault(2)
+def broker_restart(world: "World", one: Fault) -> None:
+    world.broker.restart(1.0 + 10.0 * one.size, lose=False)
+
+
+@fault(2)
+def broker_forgets(world: "World", one: Fault) -> None:
+    """The broker comes back without its retained messages and sessions."""
+    world.broker.restart(1.0 + 10.0 * one.size, lose=True)
+
+
+@fault(4)
+def chunk_lost(world: "World", one: Fault) -> None:
+    chunks = sorted(topic for topic in world.broker.retained if topics.parse_chunk(topic))
+    if chunks:
+        world.broker.retained.pop(chunks[int(one.size * (len(chunks) - 1))])
+
+
+@fault(4)
+def chunk_altered(world: "World", one: Fault) -> None:
+    chunks = sorted(topic for topic in world.broker.retained if topics.parse_chunk(topic))
+    if chunks:
+        topic = chunks[int(one.size * (len(chunks) - 1))]
+        world.broker.retained[topic] = b"altered" + world.broker.retained[topic][7:]
+
+
+@fault(6)
+def stale_directive(world: "World", one: Fault) -> None:
+    """A directive of some time ago is retained again: a replay, or an old copy of the broker."""
+    old = world.directives.get(one.device, [])
+    if old:
+        topic = topics.down(one.device, "directive")
+        world.broker.publish(topic, old[int(one.size * (len(old) - 1))], retain=True)
+
+
+@fault(3)
+def rogue_directive(world: "World", one: Fault) -> None:
+    """A thief with the director's key asks for a bundle that no release key has signed."""
+    adopted = world.watch.generations.get(one.device, (1, 0))
+    rogue = world.catalogue.rogue
+    wanted = Directive(
+        device=one.device, epoch=1, generation=adopted[1] + 1, issued=int(NOW),
+        expires=int(NOW) + 86_400, slots={"main": Slot(rogue.goal)}, window_seconds=60.0,
+    )  # fmt: skip
+    for name, data in rogue.blobs.items():
+        world.broker.publish(topics.chunk(name), data, retain=True)
+    envelope = world.catalogue.repository.envelope(d.encode(wanted))
+    world.broker.publish(topics.down(one.device, "directive"), envelope, retain=True)
+
+
+# The device
+
+
+@fault(8)
+def power_cut(world: "World", one: Fault) -> None:
+    device = world.devices[one.device]
+    if device.running:
+        device.power_cut(2.0 + 60.0 * one.size)
+
+
+@fault(8)
+def power_cut_between_writes(world: "World", one: Fault) -> None:
+    world.devices[one.device].disk.fuse = 1 + int(12 * one.size)
+
+
+@fault(8)
+def agent_killed(world: "World", one: Fault) -> None:
+    world.devices[one.device].crash()
+
+
+@fault(6)
+def disk_full(world: "World", one: Fault) -> None:
+    disk = world.devices[one.device].disk
+    disk.full, disk.full_at_commit = True, one.size > 0.5
+
+    def freed() -> None:
+        disk.full = False
+
+    world.clock.after(5.0 + 60.0 * one.size, freed)
+
+
+@fault(5)
+def stall(world: "World", one: Fault) -> None:
+    """A slow disk or a busy processor: the agent's loop stands still."""
+    device = world.devices[one.device]
+    device.stalled_until = world.clock.now + 20.0 * one.size
+    device.disturbed_at = device.stalled_until
+
+
+@fault(3)
+def clock_1970(world: "World", one: Fault) -> None:
+    clock = world.devices[one.device].clock
+    clock.wall_offset, clock.trusted = -float(NOW), "unknown"
+
+
+@fault(4)
+def clock_jump(world: "World", one: Fault) -> None:
+    clock = world.devices[one.device].clock
+    clock.wall_offset += (one.size - 0.5) * 7200.0
+
+
+@fault(2)
+def clock_spoofed(world: "World", one: Fault) -> None:
+    """A time server lies by years; nothing may be installed until it stops."""
+    device = world.devices[one.device]
+    device.clock.wall_offset = 400 * 86_400.0
+
+    def stops() -> None:
+        device.clock.wall_offset = 0.0
+
+    world.clock.after(20.0 + 100.0 * one.size, stops)
+
+
+@fault(3)
+def bundle_rots(world: "World", one: Fault) -> None:
+    device = world.devices[one.device]
+    bundles = sorted((device.directory / "store" / "bundles").glob("*"))
+    if bundles and rot(bundles[int(one.size * (len(bundles) - 1))], device.rng):
+        device.rotten = True
+        device.note("a byte of an installed model rots")
+
+
+@fault(3)
+def trust_truncated(world: "World", one: Fault) -> None:
+    """A file of the trust store is cut to nothing, and the device starts again."""
+    device = world.devices[one.device]
+    if device.running:
+        device.trust.truncate()
+        world.watch.truncated(device)
+        device.power_cut(3.0)
+
+
+@fault(1)
+def card_replaced(world: "World", one: Fault) -> None:
+    if one.size < 0.3:
+        world.devices[one.device].wipe()
+
+
+# Models
+
+
+@fault(6)
+def worker_crash(world: "World", one: Fault) -> None:
+    device = world.devices[one.device]
+    alive = [worker for worker in device.workers if worker.ready and not worker.ended]
+    if alive:
+        device.disturbed_at = world.clock.now
+        alive[int(one.size * (len(alive) - 1))].die(-11)
+
+
+# The hub
+
+
+@fault(2)
+def hub_killed(world: "World", one: Fault) -> None:
+    world.hub.crash(2.0 + 40.0 * one.size)
+
+
+@fault(3)
+def hub_database_busy(world: "World", one: Fault) -> None:
+    world.hub.store.busy += 1 + int(4 * one.size)
+
+
+# Operators
+
+
+@fault(3)
+def operator_pauses(world: "World", one: Fault) -> None:
+    _move(world, one, "pause")
+
+
+@fault(5)
+def operator_resumes(world: "World", one: Fault) -> None:
+    _move(world, one, "resume")
+
+
+@fault(1)
+def operator_aborts(world: "World", one: Fault) -> None:
+    _move(world, one, "abort")
+
+
+@fault(6)
+def operator_rolls_out(world: "World", one: Fault) -> None:
+    world.operator.next_rollout(one.size)
+
+
+@fault(1)
+def operator_revokes(world: "World", one: Fault) -> None:
+    """... and some minutes later takes it back, as a re-enrolment does."""
+    world.operator.revoke(one.device, 30.0 + 120.0 * one.size)
+
+
+def _move(world: "World", one: Fault, verb: str) -> None:
+    wanted = ("paused",) if verb == "resume" else ("running",)
+    moving = [row for row in world.hub.rollouts() if row.state in wanted]
+    if moving:
+        number = moving[-1].id or 0
+        if world.hub.move(verb, number):
+            world.trace.add("operator", f"{verb}s rollout {number}")

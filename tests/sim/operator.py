@@ -1,0 +1,99 @@
+"""The people of a world: what they release and roll out, and what they do when it sticks."""
+
+from typing import TYPE_CHECKING, Any
+
+from sim.catalogue import FINAL, RELEASES
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+SLOTS = {"digits": "main", "sounds": "aux"}
+LOOK_SECONDS = 30.0
+GRACE_SECONDS = 120.0
+"""A rollout older than this that still moves is aborted when another one waits."""
+
+
+class Operator:
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.waiting: list[tuple[str, str]] = []
+        """Releases to be rolled out, first come first."""
+        self.started: dict[int, float] = {}
+        self.budgets: dict[int, int] = {}
+        """Rollout → most devices under way at once, as it was asked."""
+
+    def look(self) -> None:
+        """Every now and then: start what waits, abort what sticks."""
+        if self.world.faults_over:
+            return
+        if self.waiting:
+            self._try(*self.waiting[0])
+        self.world.clock.after(LOOK_SECONDS * self.world.rng.uniform(0.8, 1.2), self.look)
+
+    def _try(self, model: str, version: str) -> None:
+        live = [row for row in self.world.hub.rollouts() if row.state in ("running", "paused")]
+        for row in live:
+            age = self.world.clock.now - self.started.get(row.id or 0, 0.0)
+            if row.slot == SLOTS[model] and age > GRACE_SECONDS:
+                self._tell("abort", row.id or 0)
+                return
+        if self.roll_out(model, version) is not None:
+            self.waiting.pop(0)
+
+    def next_rollout(self, size: float) -> None:
+        """On a whim: another release, or one that was there before."""
+        candidates = [one for one in RELEASES if one[1] != FINAL[one[0]]]
+        chosen = candidates[int(size * (len(candidates) - 1))]
+        if len(self.waiting) < 4:
+            self.waiting.append(chosen)
+
+    def roll_out(self, model: str, version: str, **plan: Any) -> int | None:
+        world = self.world
+        world.hub.release(RELEASES.index((model, version)) + 1)
+        settled: dict[str, Any] = {
+            "selector": "", "canary": world.rng.choice([0, 1, 2, 0.25]), "min_soak_seconds": 5.0,
+            "timeout_seconds": 300.0, "in_flight_max": world.rng.choice([0, 2, 3]),
+        } | plan  # fmt: skip
+        number = world.hub.roll_out(model, version, SLOTS[model], **settled)
+        if number is not None:
+            self.started[number] = world.clock.now
+            self.budgets[number] = settled["in_flight_max"]
+            world.trace.add(
+                "operator",
+                f"rollout {number}: {model} {version} ({world.habit_of(model, version)}), "
+                f"canary {settled['canary']}, at most {settled['in_flight_max'] or 'all'} at once",
+            )
+        return number
+
+    def revoke(self, device: str, seconds: float) -> None:
+        world = self.world
+        if device in world.broker.revoked:
+            return
+        world.trace.add("operator", f"revokes {device}")
+        world.hub.change(device, revoked=True)
+        world.broker.revoked.add(device)
+        world.broker.cut(device, 0.0, "revoked")
+        world.clock.after(seconds, lambda: self.pardon(device))
+
+    def pardon(self, device: str) -> None:
+        if device in self.world.broker.revoked:
+            if not self.world.hub.running:
+                self.world.clock.after(5.0, lambda: self.pardon(device))
+                return
+            self.world.trace.add("operator", f"enrols {device} again")
+            self.world.hub.change(device, revoked=False)
+            self.world.broker.revoked.discard(device)
+
+    def settle(self) -> bool:
+        """After the faults: end what moves, then roll out one release to all; True when begun."""
+        for device in sorted(self.world.broker.revoked):
+            self.pardon(device)
+        for row in self.world.hub.rollouts():
+            if row.state in ("running", "paused"):
+                self._tell("abort", row.id or 0)
+        self.waiting.clear()
+        return self.roll_out("digits", FINAL["digits"], timeout_seconds=900.0) is not None
+
+    def _tell(self, verb: str, rollout: int) -> None:
+        if self.world.hub.move(verb, rollout):
+            self.world.trace.add("operator", f"{verb}s rollout {rollout}")

@@ -1,0 +1,238 @@
+"""Workers that behave as the world says, and the rings and folds that count what they answered.
+
+Each inference has a number of its own on its device. A summary carries how many there were and,
+as its count of unmatched labels, the sum of their numbers: two sums that only agree at the hub
+when each inference was counted exactly once, however windows were merged.
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muster_agent.update.processes import LaunchRefused
+from muster_agent.worker import events
+from muster_protocol.chunks import sha256_hex
+from muster_protocol.directive import Goal
+from muster_protocol.errors import Refusal
+from muster_protocol.messages import Stamp
+from muster_protocol.summary import Summary, Tally
+
+if TYPE_CHECKING:
+    from sim.device import Device
+
+HEARTBEAT_SECONDS = (7.0, 14.0)
+START_SECONDS = (0.5, 5.0)
+STARTING_FAULTS = {
+    "golden": (Refusal.GOLDEN_MISMATCH, "golden vector 1 differs"),
+    "load": (Refusal.LOAD_FAILED, "the runtime refused the file"),
+    "memory": (Refusal.NO_MEMORY, "not enough memory for a second model"),
+    "hang": (Refusal.START_TIMEOUT, "not ready in time"),
+}
+"""Ways of a model to fail before it is ready; ``crash``, ``errors`` and ``killer`` come later."""
+
+
+@dataclass
+class Ring:
+    """A worker's ring file: it outlives worker and agent, and with luck a power cut."""
+
+    numbers: list[int] = field(default_factory=list)
+    closed: int = 0
+    """Rows that are in a window committed to the outbox."""
+    lost: bool = False
+    recorded: bool = True
+    """The database knows of it; it may not when the disk was full as it was made."""
+    capacity_rows: int = 1 << 30
+
+    def read(self, cursor: int = 0, rows_max: int = 4096) -> "Read":
+        rows = self.numbers[cursor : cursor + rows_max]
+        return Read(rows, cursor + len(rows), 0)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass(frozen=True)
+class Read:
+    rows: Any
+    cursor: int
+    overrun: int
+
+
+class Fold:
+    """An open window; implements ``muster_agent.telemetry.Fold``."""
+
+    trouble = ""
+
+    def __init__(self, goal: Goal, opened: Stamp, ring: Ring) -> None:
+        self._goal, self._opened, self._ring = goal, opened, ring
+        self._count = self._sum = self._seen = 0
+
+    @property
+    def empty(self) -> bool:
+        return self._count == 0
+
+    def feed(self, rows: list[int], overrun: int = 0) -> None:
+        self._count += len(rows)
+        self._sum += sum(rows)
+        self._seen += len(rows)
+
+    def recall(self, rows: list[int]) -> None:
+        """Labels are not simulated; the rows before the saved cursor were seen."""
+
+    def add_cpu(self, seconds: float) -> None:
+        """Not counted."""
+
+    def close(self, stamp: Stamp) -> list["Window"]:
+        made = Window(self.summary(stamp), self._ring, self._seen)
+        self._count = self._sum = 0
+        self._opened = stamp
+        return [made]
+
+    def summary(self, stamp: Stamp) -> Summary:
+        counts = Tally(inferences=self._count, labels_unmatched=self._sum)
+        return Summary(
+            self._goal.model, self._goal.version, self._goal.manifest, self._opened, stamp,
+            counts=counts,
+        )  # fmt: skip
+
+    def save(self) -> bytes:
+        return struct.pack("<QQQ", self._count, self._sum, self._seen)
+
+    def restore(self, saved: bytes) -> None:
+        self._count, self._sum, self._seen = struct.unpack("<QQQ", saved)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A closed window on its way into the outbox, with what it closes of its ring."""
+
+    summary: Summary
+    ring: Ring
+    seen: int
+
+
+class Folds:
+    """Implements ``muster_agent.telemetry.Folds``."""
+
+    def __init__(self, rings: dict[str, Ring]) -> None:
+        self._rings = rings
+        self._opened: Ring | None = None
+
+    def ring(self, path: Path) -> Ring:
+        ring = self._rings.get(path.name)
+        if ring is None or ring.lost:
+            raise FileNotFoundError(f"{path.name} is not there")
+        self._opened = ring
+        return ring
+
+    def fold(self, slot: str, goal: Goal, opened: Stamp) -> Fold:
+        assert self._opened is not None, "a ring is opened before its fold"
+        return Fold(goal, opened, self._opened)
+
+
+class Worker:
+    """Implements ``muster_agent.update.processes.Worker``."""
+
+    def __init__(self, device: "Device", worker_id: str, slot: str, goal: Goal, ring: Ring) -> None:
+        self.device, self.id, self.slot, self.goal, self.ring = device, worker_id, slot, goal, ring
+        self.accepting = self.ready = self.ended = False
+        self.inferences = self.errors = 0
+        self.content = ""
+        """SHA-256 of the model file it loaded."""
+
+    def start(self) -> None:
+        world = self.device.world
+        habit = world.habit(self.goal.manifest)
+        if habit == "killer":
+            self.device.note(f"worker {self.id} takes the whole device down")
+            self.device.power_soon(world.rng.uniform(0.5, 3.0))
+            return
+        pause = 60.0 if habit == "hang" else world.rng.uniform(*START_SECONDS)
+        self._later(pause, lambda: self._started(habit))
+
+    def _started(self, habit: str) -> None:
+        path = self.device.bundle(self.goal.manifest) / "model.onnx"
+        self.content = sha256_hex(path.read_bytes()) if path.is_file() else "gone"
+        release = self.device.world.catalogue.by_manifest.get(self.goal.manifest)
+        if release is None or self.content != sha256_hex(release.files["model.onnx"]):
+            self._fail(Refusal.FILE_MISMATCH, "model.onnx is not what the manifest says")
+        elif habit in STARTING_FAULTS:
+            self._fail(*STARTING_FAULTS[habit])
+        else:
+            self.ready = True
+            self.device.hear(events.Ready(self.id, events.Facts(runtime="onnx")))
+            self._beat_later()
+
+    def _fail(self, refusal: Refusal, detail: str) -> None:
+        self.ended = True
+        self.device.hear(events.Failed(self.id, refusal, detail))
+
+    def accept(self) -> None:
+        self.accepting = True
+
+    def pause(self) -> None:
+        self.accepting = False
+
+    def stop(self, grace_seconds: float) -> None:
+        self.accepting = False
+        self._later(self.device.world.rng.uniform(0.05, 1.0), lambda: self.die(0))
+
+    def die(self, returncode: int) -> None:
+        if not self.ended:
+            self.ended, self.accepting = True, False
+            self.device.hear(events.Exited(self.id, returncode))
+
+    def serve(self) -> None:
+        """Answer some requests, and let the supervisor know how it goes."""
+        world = self.device.world
+        habit = world.habit(self.goal.manifest)
+        if self.accepting:
+            asked = world.rng.randrange(5, 15)
+            self.inferences += asked
+            self.errors += asked if habit == "errors" else 0
+            self.ring.numbers += self.device.numbers(asked)
+            if habit == "crash" and world.rng.random() < 0.5:
+                self.die(-11)
+                return
+        counters = events.Counters(inferences=self.inferences, errors=self.errors)
+        self.device.hear(events.Heartbeat(self.id, counters))
+        self._beat_later()
+
+    def _beat_later(self) -> None:
+        self._later(self.device.world.rng.uniform(*HEARTBEAT_SECONDS), self.serve)
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        life = self.device.life
+
+        def act() -> None:
+            if self.device.life == life and not self.ended:
+                action()
+
+        self.device.world.clock.after(seconds, act)
+
+
+class Launcher:
+    """Implements ``muster_agent.update.processes.Launcher``."""
+
+    def __init__(self, device: "Device") -> None:
+        self._device = device
+
+    def launch(
+        self, slot: str, goal: Goal, fallback: str | None, *, model: bool = True
+    ) -> tuple[str, Worker]:
+        device = self._device
+        if not model:
+            raise LaunchRefused(Refusal.NO_RUNTIME, "the release declares no fallback")
+        if not device.bundle(goal.manifest).is_dir():
+            raise LaunchRefused(Refusal.FILE_MISMATCH, f"{goal.version} is not installed")
+        device.launched += 1
+        worker_id = f"{slot}-{device.starts}-{device.launched}"
+        ring = Ring()
+        device.rings[f"{worker_id}.ring"] = ring
+        device.telemetry.begin(worker_id, slot, goal, device.monotonic())
+        ring.recorded = worker_id in device.state.recordings()
+        worker = Worker(device, worker_id, slot, goal, ring)
+        device.workers.append(worker)
+        return worker_id, worker

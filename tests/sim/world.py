@@ -1,0 +1,220 @@
+"""One seed = one world: a hub, a broker, a fleet, people, and everything that goes wrong.
+
+Every draw comes from generators seeded by the world's seed and, for a device's own affairs, its
+name. The plan of faults is made first, so that a shorter plan of the same world can be tried.
+"""
+
+import logging
+import random
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from muster_agent.ports import Stop
+from muster_agent.update.table import TABLE
+from sim import faults as f
+from sim.catalogue import FINAL, PROBATION_SECONDS, catalogue, scratch
+from sim.device import Device
+from sim.doubles import HONEST, Doubles
+from sim.hub import Hub
+from sim.network import Broker
+from sim.operator import LOOK_SECONDS, Operator
+from sim.scheduler import Scheduler
+from sim.trace import Trace
+from sim.watch import Violation, Watch
+
+DEVICES = 10
+FAULTS = 205
+CHAOS_SECONDS = 600.0
+CONVERGE_SECONDS = 1200.0
+"""After the last fault every device that is there runs what is asked of it within this."""
+FAREWELL_SECONDS = 300.0
+BAD = ("errors", "crash")
+"""Habits that show in probation and are rolled back."""
+WORSE = ("golden", "load", "memory", "hang", "killer", "good")
+TRANSITIONS = frozenset((state, cause) for state, row in TABLE.items() for cause in row)
+_RUNNER = logging.getLogger("muster_agent.update.runner")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    seed: int
+    events: int
+    device_seconds: float
+    violation: Violation | None
+    digest: str
+    transitions: frozenset[tuple[str, str]]
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class _Steps(logging.Handler):
+    """Hears the runner say which row of the table it took."""
+
+    def __init__(self, world: "World") -> None:
+        super().__init__(logging.DEBUG)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.DEBUG and isinstance(record.args, tuple):
+            slot, before, cause, target = record.args
+            self._world.moved(str(slot), str(before), str(cause), str(target))
+
+
+class World:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        doubles: Doubles = HONEST,
+        plan: Sequence[f.Fault] | None = None,
+        devices: int = DEVICES,
+    ) -> None:
+        self.seed, self.doubles = seed, doubles
+        self.rng = random.Random(f"{seed}/world")
+        self.clock = Scheduler()
+        self.trace = Trace(self.clock)
+        self.catalogue = catalogue()
+        self.faults_over = False
+        self.counts: Counter[str] = Counter()
+        self.transitions: set[tuple[str, str]] = set()
+        self.directives: dict[str, list[bytes]] = {}
+        self.actor = ""
+        shutil.rmtree(scratch() / "world", ignore_errors=True)
+        names = [f"dev-{number:02}" for number in range(devices)]
+        self.plan = f.draw(random.Random(f"{seed}/plan"), names, FAULTS, CHAOS_SECONDS)
+        if plan is not None:
+            self.plan = list(plan)
+        self._habits = self._draw_habits()
+        self.broker = Broker(self.clock, random.Random(f"{seed}/network"))
+        self.broker.directives = self.directives
+        self.broker.told = self.trace.add
+        self.watch = Watch(self)
+        self.hub = Hub(self)
+        self.operator = Operator(self)
+        self.devices = {
+            name: Device(self, name, {"site": "north" if number % 2 else "south"})
+            for number, name in enumerate(names)
+        }
+
+    def _draw_habits(self) -> dict[str, str]:
+        drawn = random.Random(f"{self.seed}/habits")
+        habits = {one.sha256: "good" for one in self.catalogue.releases}
+        by_name = {(one.model, one.version): one.sha256 for one in self.catalogue.releases}
+        habits[by_name["digits", "3.0.0"]] = drawn.choice(BAD)
+        habits[by_name["digits", "4.0.0"]] = drawn.choice(WORSE)
+        habits[by_name["sounds", "2.0.0"]] = drawn.choice(BAD + WORSE)
+        return habits
+
+    def habit(self, manifest: str) -> str:
+        """How the workers of a manifest behave in this world."""
+        return self._habits.get(manifest, "good")
+
+    def habit_of(self, model: str, version: str) -> str:
+        found = [one for one in self.catalogue.releases if (one.model, one.version) ==
+                 (model, version)]  # fmt: skip
+        return self.habit(found[0].sha256)
+
+    def moved(self, slot: str, before: str, cause: str, target: str) -> None:
+        """A device's update took a step of the table."""
+        self.transitions.add((before, cause))
+        self.counts[f"to {target}"] += 1
+        self.trace.add(self.actor, f"{slot}: {before} → {target} ({cause})")
+
+    # A run
+
+    def run(self) -> Outcome:
+        violation = None
+        steps = _Steps(self)
+        _RUNNER.addHandler(steps)
+        level, _RUNNER.propagate = _RUNNER.level, False
+        _RUNNER.setLevel(logging.DEBUG)
+        logging.disable(logging.NOTSET)
+        try:
+            self._live()
+        except Violation as found:
+            violation = found
+            self.trace.add("VIOLATION", str(found))
+        finally:
+            _RUNNER.removeHandler(steps)
+            _RUNNER.setLevel(level)
+            _RUNNER.propagate = True
+            for device in self.devices.values():
+                device.close()
+        seconds = self.clock.now * len(self.devices)
+        return Outcome(
+            self.seed, self.clock.steps, seconds, violation, self.trace.digest,
+            frozenset(self.transitions), self.counts,
+        )  # fmt: skip
+
+    def _live(self) -> None:
+        self._begin()
+        for one in self.plan:
+            self.clock.at(one.at, lambda one=one: self._befall(one))  # type: ignore[misc]
+        self._until(CHAOS_SECONDS)
+        self.trace.add("world", "the faults stop")
+        f.heal(self)
+        self._settle()
+        self._farewell()
+
+    def _begin(self) -> None:
+        self.hub.enrol({name: device.labels for name, device in self.devices.items()})
+        self.hub.start()
+        for device in self.devices.values():
+            device.directory.mkdir(parents=True)
+            self.clock.after(self.rng.uniform(0.0, 5.0), device.boot)
+        self.operator.roll_out("digits", "1.0.0", canary=0, in_flight_max=0)
+        self.operator.waiting = [("digits", "2.0.0"), ("digits", "3.0.0"), ("sounds", "1.0.0")]
+        self.clock.after(LOOK_SECONDS, self.operator.look)
+
+    def _befall(self, one: f.Fault) -> None:
+        if self.faults_over:
+            return
+        self.counts["faults"] += 1
+        self.counts[one.kind] += 1
+        self.trace.add("fault", str(one))
+        f.KINDS[one.kind](self, one)
+
+    def _until(self, when: float) -> None:
+        while self.clock.step(when):
+            pass
+
+    def _settle(self) -> None:
+        """No fault any more: the fleet converges within the bound, whoever stays away."""
+        away = self.rng.choice(sorted(self.devices)) if self.rng.random() < 0.5 else None
+        if away is not None:
+            self.trace.add("world", f"{away} stays away for good")
+            self.devices[away].power_cut(1e9)
+            self.watch.away.add(away)
+        end = self.clock.now + CONVERGE_SECONDS
+        self._until(self.clock.now + 60.0)
+        while not (self.hub.running and self.operator.settle()):
+            self._until(self.clock.now + 30.0)
+            self.watch.expect(self.clock.now < end, "convergence", "no final rollout could start")
+        while not self._converged():
+            self._until(self.clock.now + 20.0)
+            self.watch.expect(
+                self.clock.now < end,
+                "convergence",
+                f"{CONVERGE_SECONDS:.0f} s after the last fault: {self.watch.astray()}",
+            )
+
+    def _converged(self) -> bool:
+        return not self.watch.astray()
+
+    def _farewell(self) -> None:
+        """Every device stops in good order, and what it counted must reach the hub."""
+        here = [one for one in self.devices.values() if one.name not in self.watch.away]
+        self.watch.stopping = True
+        for device in here:
+            device.hear(Stop())
+        end = self.clock.now + FAREWELL_SECONDS
+        while self.clock.now < end:
+            self._until(self.clock.now + 15.0)
+            if all(one.supervisor and one.supervisor.drained and not one.outbox.stats().rows
+                   for one in here):  # fmt: skip
+                break
+        self.watch.final(here)
+
+
+__all__ = ["FINAL", "PROBATION_SECONDS", "Outcome", "World"]
