@@ -61,8 +61,8 @@ class Check(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Governance(Struct, frozen=True, forbid_unknown_fields=True):
-    release_approvals: Annotated[int, Meta(ge=0, le=1)] = 0
-    """1: a version that passed its check is signed only after somebody else approved it."""
+    two_people: bool = False
+    """What one asks for another approves: signing a version, starting a rollout, its waves."""
     retention_days: Annotated[int, Meta(ge=RETENTION_DAYS_MIN)] = 366
     """How long events, telemetry windows and resolved alerts are kept; the audit log always."""
 

@@ -18,7 +18,7 @@ from muster_hub import audit, bundle
 from muster_hub.blobs import Blobs
 from muster_hub.db.models import Assignment, Model, Rollout, Version
 from muster_hub.db.store import Store
-from muster_hub.errors import Conflict, HubError, Invalid, NotFound
+from muster_hub.errors import Conflict, HubError, Invalid, NotFound, Refused
 from muster_hub.sandbox import Checker, CheckResult
 from muster_hub.signing.catalogue import Catalogue
 from muster_protocol import baseline, limits, manifest
@@ -44,6 +44,7 @@ class Releases:
         *,
         clock: Callable[[], float],
         released: Callable[[], None] = lambda: None,
+        two_people: bool = False,
     ) -> None:
         self._store = store
         self._blobs = blobs
@@ -51,6 +52,7 @@ class Releases:
         self._checker = checker
         self._clock = clock
         self._released = released
+        self._two_people = two_people
         self._queue: queue.Queue[tuple[str, str] | None] = queue.Queue(WAITING_MAX)
         self._thread = threading.Thread(target=self._work, name="release-check", daemon=True)
 
@@ -149,10 +151,26 @@ class Releases:
         with self._store.write() as session:
             row = find(session, model, version)
             row.check = msgspec.to_builtins(result)
-            row.status = "checked" if result.ok else "rejected"
+            passed = "awaiting_approval" if self._two_people else "checked"
+            row.status = passed if result.ok else "rejected"
             self._record(session, row, "hub", f"version.{row.status}", reason=result.reason)
-        if result.ok:
+        if row.status == "checked":
             self._sign(row)
+
+    def approve(self, model: str, version: str, actor: str) -> Version:
+        """Let a version that passed its check be signed. Raises NotFound, Conflict, and Refused
+        for whoever pushed it."""
+        with self._store.write() as session:
+            row = find(session, model, version)
+            if row.status != "awaiting_approval":
+                raise Conflict(f"{model} {version} is {row.status}: it waits for no approval")
+            if row.created_by == actor:
+                raise Refused(f"{actor} pushed {model} {version}: somebody else has to approve it")
+            row.status = "checked"
+            self._record(session, row, actor, "version.approve")
+        self._sign(row)
+        with self._store.read() as session:
+            return find(session, model, version)
 
     def retire(
         self, model: str, version: str | None, actor: str, *, dry_run: bool = False

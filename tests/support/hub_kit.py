@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import msgspec
 import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -17,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from muster_hub.api.app import create_app
-from muster_hub.governance import make_token
 from muster_hub.api.hub import Hub
 from muster_hub.config import Broker, Http, load
+from muster_hub.governance import make_token
 from muster_hub.initialise import Wanted, initialise
 
 API = "/api/v1"
@@ -80,13 +81,16 @@ def _initialise(directory: Path, **wanted) -> None:
     initialise(directory, Wanted(("hub.test",), Http(), Broker(), **wanted))
 
 
-def open_kit(directory: Path, **wanted) -> Kit:
-    """Make a hub in ``directory`` and serve its API on a free port, without TLS."""
+def open_kit(directory: Path, *, settings: dict | None = None, **wanted) -> Kit:
+    """Make a hub in ``directory`` and serve its API on a free port, without TLS.
+
+    ``settings`` are sections of its configuration, over what ``init`` writes.
+    """
     if wanted:
         _initialise(directory / "hub", **wanted)
     else:
         shutil.copytree(_example(), directory / "hub")
-    config = load(directory / "hub")
+    config = msgspec.structs.replace(load(directory / "hub"), **(settings or {}))
     clock = Clock()
     hub = Hub.open(config, clock)
     listener = socket.create_server(("127.0.0.1", 0))

@@ -59,7 +59,7 @@ def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> Fas
     oidc = hub.config.oidc
     app.state.issuer = Issuer(oidc, httpx.Client(), hub.clock) if oidc.issuer else None
     for room in ROOMS:
-        app.include_router(room.router, prefix=PREFIX, responses=problems.answers(422, 429))
+        app.include_router(room.router, prefix=PREFIX, responses=problems.answers(400, 422, 429))
     app.add_middleware(BodyLimit, upload_bytes_max=hub.config.http.upload_bytes_max)
     app.add_middleware(Pace, limits=hub.config.http, monotonic=monotonic)
     problems.install(app)

@@ -59,6 +59,7 @@ class Hub:
             WorkerCheck(config.check.wall_seconds),
             clock=clock,
             released=lambda: _call(listeners),
+            two_people=config.governance.two_people,
         )
         return cls(
             config=config,

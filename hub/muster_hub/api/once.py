@@ -41,12 +41,16 @@ class KeyUnderWay(Conflict):
 
 
 class OnceRoute(APIRoute):
-    """A route whose changes honour ``Idempotency-Key``. Uploads repeat safely by themselves."""
+    """A route that refuses a query with two meanings, and whose changes honour ``Idempotency-Key``.
+
+    Uploads are repeated safely without one: the same content is the same version.
+    """
 
     def get_route_handler(self) -> Handler:
         inner = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
+            _check_query(request)
             key = request.headers.get("idempotency-key")
             content = request.headers.get("content-type", "")
             if key is None or request.method == "GET" or content.startswith("multipart/"):
@@ -56,6 +60,14 @@ class OnceRoute(APIRoute):
             return await _once(request, key, inner)
 
         return handle
+
+
+def _check_query(request: Request) -> None:
+    """Of a parameter given twice one would be ignored: which one, no reader could tell."""
+    given = [name for name, _ in request.query_params.multi_items()]
+    twice = next((name for name in given if given.count(name) > 1), None)
+    if twice is not None:
+        raise Invalid(f"the parameter {twice[:80]!r} is given more than once")
 
 
 async def _once(request: Request, key: str, inner: Handler) -> Response:

@@ -168,6 +168,35 @@ class RolloutAsk(Body):
     window_seconds: Annotated[
         float | None, Field(ge=limits.WINDOW_SECONDS_MIN, le=limits.WINDOW_SECONDS_MAX)
     ] = None
+    failures_allowed: int = Field(default=0, ge=0, le=1_000_000)
+    in_flight_max: int = Field(
+        default=0, ge=0, le=1_000_000, description="Most devices under way at once; 0: any number."
+    )
+    strata: list[str] = Field(
+        default=[], max_length=4, examples=[["site"]],
+        description="Labels in whose groups waves are drawn in proportion.",
+    )  # fmt: skip
+    waves: list[View] = Field(
+        default=[], max_length=16, examples=[[{"share": 0.5, "soak_seconds": 3600}]],
+        description="After the canary: share, selector, name, approve, soak_seconds of each.",
+    )  # fmt: skip
+    holdback: int = Field(
+        default=0, ge=0, le=1_000_000, description="Devices kept for last, to compare with."
+    )
+    budgets: list[View] = Field(
+        default=[], max_length=4, examples=[[{"group_by": ["line"], "max_unavailable": 1}]],
+        description="group_by, max_unavailable, min_available of each; numbers or percentages.",
+    )  # fmt: skip
+    windows: list[View] = Field(
+        default=[], max_length=8, examples=[[{"start": "22:00", "end": "04:00"}]],
+        description="When devices may swap: start, end, days, time_zone of each.",
+    )  # fmt: skip
+    gate: View | None = Field(
+        default=None, examples=[{"metrics": ["errors", "p95 latency"]}],
+        description="Evidence asked for before a wave is left: metrics, looks, past_seconds, …",
+    )  # fmt: skip
+    approve_start: bool = Field(default=False, description="Wait for an approval at the start.")
+    static: bool = Field(default=False, description="Only devices enrolled when it starts.")
 
 
 class ScopeAsk(Body):

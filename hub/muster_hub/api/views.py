@@ -140,9 +140,67 @@ class WaveView(Grows):
     counts: dict[str, int] = Field(examples=[{"committed": 1, "in_progress": 1}])
 
 
+class RolloutStepView(Grows):
+    """What it did or came to wait for, and why."""
+
+    at: float = Field(examples=[AT])
+    state: str
+    wave: int
+    reason: str = Field(examples=["Started by ci."])
+
+
+class LeaveView(Grows):
+    device: str = Field(examples=["cam-1"])
+    asked_at: float | None
+    given_at: float | None
+    reason: str = Field(
+        examples=["the budget of line=2 lets 1 of 8 swap at once; swapping or silent since: cam-3"]
+    )
+
+
 class RolloutView(RolloutSummary):
     waves: list[WaveView]
     ended: bool
+    history: list[RolloutStepView]
+    leave: list[LeaveView] = Field(description="Who has leave to swap, or was refused it and why.")
+
+
+class WavePlanView(BaseModel):
+    name: str = Field(examples=["canary"])
+    count: int
+    devices: list[str] = Field(description="The first hundred.")
+    offline: int = Field(description="Of them now; they follow when they return.")
+    approve: bool = Field(description="Waits for an approval before it begins.")
+    soak_seconds: float
+
+
+class GroupPlanView(BaseModel):
+    group: str = Field(examples=["line=2"])
+    size: int
+    at_once: int = Field(description="How many of them the budget lets swap at once.")
+    rounds: int
+
+
+class RolloutPlanView(BaseModel):
+    """What a rollout would do if all went well. Nothing was started."""
+
+    model: str = Field(examples=["digits"])
+    version: str = Field(examples=["2"])
+    slot: str
+    selector: str
+    devices: int
+    offline: int
+    waves: list[WavePlanView]
+    budgets: list[GroupPlanView]
+    binding: str = Field(
+        description="What limits its pace, in words.",
+        examples=["the budget of line=2: 1 of 8 at once, 8 rounds"],
+    )
+    waiting: dict[str, int] = Field(description="Devices that couldn't swap now, by reason.")
+    least_seconds: float = Field(description="Soaking alone; all else comes on top.")
+    bytes_each: int = Field(description="At most: chunks a device already has aren't sent again.")
+    bytes_published: int = Field(description="What the hub sends, once, however many devices.")
+    bytes_delivered: int = Field(description="At most, over all devices.")
 
 
 class AlertView(Grows):

@@ -102,6 +102,13 @@ def recheck(hub: HubDep, actor: Releaser, model: str, version: str) -> VersionVi
     return VersionView.of(hub.releases.recheck(model, version, actor.label))
 
 
+@router.post("/models/{model}/versions/{version}/approve", responses=answers(401, 403, 404, 409))
+def approve(hub: HubDep, actor: Releaser, model: str, version: str) -> VersionView:
+    """Agree to what somebody else pushed: where two people are asked for, it waits for this."""
+    actor.must_have_model(model)
+    return VersionView.of(hub.releases.approve(model, version, actor.label))
+
+
 @router.get("/signing-request", tags=["signing"], responses=answers(401, 403))
 def signing_request(hub: HubDep, _: Releaser) -> SigningRequest:
     """What waits for the keys kept off the hub: sign it with `muster-hub sign`."""

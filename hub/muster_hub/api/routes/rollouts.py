@@ -7,25 +7,29 @@ from fastapi import APIRouter, Response
 from sqlmodel import Session
 
 from muster_hub import audit, queries
-from muster_hub.api import etags
+from muster_hub.api import etags, rehearsal
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Number, Page, number, page
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import RolloutAsk
-from muster_hub.api.views import RolloutSummary, RolloutView, View
+from muster_hub.api.views import RolloutPlanView, RolloutSummary, RolloutView, View
 from muster_hub.db.models import Rollout
 from muster_hub.engine import commands
-from muster_hub.errors import NotFound
+from muster_hub.errors import NotFound, Refused
 
 router = APIRouter(tags=["rollouts"], route_class=OnceRoute)
-Action = Literal["pause", "resume", "abort"]
+Action = Literal["pause", "resume", "abort", "approve", "advance", "rollback"]
 _ACTIONS: dict[Action, Callable[..., None]] = {
     "pause": commands.pause_rollout,
     "resume": commands.resume_rollout,
     "abort": commands.abort_rollout,
+    "approve": commands.approve_rollout,
+    "advance": commands.advance_rollout,
+    "rollback": commands.rollback_rollout,
 }
+_SECOND_PERSON = frozenset({"approve", "advance"})
 SCAN_MAX = 5000
 """Rollouts looked through for a page of those within a scope."""
 
@@ -42,13 +46,24 @@ def start(hub: HubDep, actor: Operator, ask: RolloutAsk, response: Response) -> 
     For who is limited to some devices the selector is narrowed to those.
     """
     actor.must_have_model(ask.model)
-    plan: dict[str, Any] = ask.model_dump() | {"selector": actor.scope.narrow(ask.selector)}
+    plan = _plan(hub, actor, ask)
     now = hub.clock()
     with hub.store.write() as session:
         number_ = commands.start_rollout(session, **plan, by=actor.name, now=now)
         _record(session, actor, "rollout.start", number_, now, plan=plan)
     hub.changed()
     return _view(hub, actor, number_, response)
+
+
+@router.post("/rollouts/plan", responses=answers(401, 403, 404, 409, 422))
+def plan(hub: HubDep, actor: Operator, ask: RolloutAsk) -> RolloutPlanView:
+    """What starting this would do: who, in which wave, how many bytes, what limits it.
+
+    Nothing is started; what would be refused is refused alike.
+    """
+    actor.must_have_model(ask.model)
+    asked = _plan(hub, actor, ask)
+    return rehearsal.rehearse(hub.store, hub.blobs, asked, by=actor.name, now=hub.clock())
 
 
 @router.get("/rollouts", responses=answers(401))
@@ -82,10 +97,17 @@ def act(
     response: Response,
     if_match: IfMatch = None,
 ) -> View:
-    """Pause (no further device), resume, or abort (devices go back to what they had)."""
+    """Pause (no further device), resume, abort (devices go back to what they had), approve the
+    wave that waits for it, advance (pass the present wave by hand), or roll back.
+
+    Where two people are asked for, who started it can neither approve nor advance it.
+    """
     now = hub.clock()
     with hub.store.write() as session:
-        etags.check(if_match, _tag(_row(session, actor, rollout)))
+        row = _row(session, actor, rollout)
+        etags.check(if_match, _tag(row))
+        if action in _SECOND_PERSON and hub.config.governance.two_people:
+            _must_be_another(actor, row)
         _ACTIONS[action](session, rollout, by=actor.name, now=now)
         _record(session, actor, f"rollout.{action}", rollout, now)
     hub.changed()
@@ -97,6 +119,20 @@ def _record(
 ) -> None:
     subject = f"rollout/{rollout}"
     audit.append(session, actor=actor.label, action=action, subject=subject, now=now, **detail)
+
+
+def _plan(hub: HubDep, actor: Actor, ask: RolloutAsk) -> dict[str, Any]:
+    """What was asked for, within the asker's scope and with the second person's say."""
+    plan: dict[str, Any] = ask.model_dump(exclude_none=True)
+    plan["selector"] = actor.scope.narrow(ask.selector)
+    if hub.config.governance.two_people:
+        plan["approve_start"] = True
+    return plan
+
+
+def _must_be_another(actor: Actor, row: Rollout) -> None:
+    if row.created_by == actor.name:
+        raise Refused(f"{actor.name} started rollout {row.id}: somebody else has to agree")
 
 
 def _sees(actor: Actor, model: str, selector: str) -> bool:
@@ -123,4 +159,4 @@ def _view(hub: HubDep, actor: Actor, rollout: int, response: Response) -> View:
 
 
 def _tag(row: Rollout) -> str:
-    return etags.tag(row.id, row.state, row.wave)
+    return etags.tag(row.id, row.state, row.wave, row.approved, row.advanced)

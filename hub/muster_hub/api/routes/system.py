@@ -8,13 +8,14 @@ from sqlmodel import col, select
 from muster_hub import audit
 from muster_hub.api import capability
 from muster_hub.api.auth import Admin, Credentials, HubDep
+from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Page, number, page
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import Health
 from muster_hub.api.views import AuditState, AuditView
 from muster_hub.db.models import Audit, Device
 
-router = APIRouter()
+router = APIRouter(route_class=OnceRoute)
 CHUNK_AGE_SECONDS = 86_400
 
 

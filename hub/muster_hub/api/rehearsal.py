@@ -1,0 +1,84 @@
+"""Starting a rollout and taking it back at once, to see what it would do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlmodel import Session
+
+from muster_hub.api.views import GroupPlanView, RolloutPlanView, WavePlanView
+from muster_hub.blobs import Blobs
+from muster_hub.bundle import names
+from muster_hub.db.models import Rollout, Version
+from muster_hub.db.store import Store
+from muster_hub.domain.forecast import Forecast, forecast
+from muster_hub.engine import commands, load
+from muster_hub.engine.fleet import Fleet
+from muster_protocol.errors import MusterError
+
+SHOWN_MAX = 100
+"""Devices named per wave."""
+
+
+class _TakeBack(Exception):
+    """Ends the transaction without a trace."""
+
+
+def rehearse(
+    store: Store, blobs: Blobs, asked: Mapping[str, Any], *, by: str, now: float
+) -> RolloutPlanView:
+    """What ``commands.start_rollout`` with these arguments would lead to; raises what it raises."""
+    views: list[RolloutPlanView] = []
+    try:
+        with store.write() as session:
+            number = commands.start_rollout(session, **asked, by=by, now=now)
+            views.append(_view(session, blobs, session.get_one(Rollout, number), now))
+            raise _TakeBack  # noqa: TRY301 (leaving the block is what takes it back)
+    except _TakeBack:
+        return views[0]
+
+
+def _view(session: Session, blobs: Blobs, row: Rollout, now: float) -> RolloutPlanView:
+    fleet = Fleet()
+    fleet.follow(session, now, everything=True)
+    members = load.members(session, row, {}, fleet.known)
+    found = forecast(load.rollout(row), members, now)
+    size = _bytes(blobs, session.get_one(Version, (row.model, row.version)))
+    count = sum(len(wave.devices) for wave in found.waves)
+    return RolloutPlanView(
+        model=row.model,
+        version=row.version,
+        slot=row.slot,
+        selector=row.selector,
+        devices=len(members),
+        offline=sum(1 for one in members if not one.online),
+        waves=_waves(found),
+        budgets=[GroupPlanView(**vars(one)) for one in found.budgets],
+        binding=found.binding,
+        waiting=dict(found.waiting),
+        least_seconds=found.least_seconds,
+        bytes_each=size,
+        bytes_published=size,
+        bytes_delivered=size * count,
+    )
+
+
+def _waves(found: Forecast) -> list[WavePlanView]:
+    return [
+        WavePlanView(
+            name=wave.name,
+            count=len(wave.devices),
+            devices=list(wave.devices[:SHOWN_MAX]),
+            offline=wave.offline,
+            approve=wave.approve,
+            soak_seconds=wave.soak_seconds,
+        )
+        for wave in found.waves
+    ]
+
+
+def _bytes(blobs: Blobs, version: Version) -> int:
+    """Of the manifest and everything it names; what the manifest says when blobs are missing."""
+    try:
+        return sum(blobs.size_bytes(name) for name in set(names(version.manifest, blobs.read)))
+    except MusterError:
+        return len(version.manifest) + version.size_bytes
