@@ -188,6 +188,16 @@ def new_epoch(*, dry_run: DryRun = False, data: Data = DEFAULT_DATA) -> None:
     _done(hub, "keys.new-epoch", "director", plan, dry_run=dry_run)
 
 
+@keys_app.command("refresh")
+def refresh(*, data: Data = DEFAULT_DATA) -> None:
+    """Sign anew what nears its end, as a running hub does by itself; draft what it can't sign."""
+    hub = _open(data)
+    while hub.catalogue.refresh(time.time()):
+        pass
+    hub.catalogue.draft_due(time.time())
+    _say_waiting(hub)
+
+
 def names_of(files: Iterable[Path]) -> dict[str, str]:
     """Key ids to the names of their files."""
     return {keys.load_public(path).keyid: path.name.removesuffix(".pub") for path in files}

@@ -68,8 +68,8 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
         ),
         "",
         output.table(
-            ("SLOT", "RUNS", "RUNTIME", "HEALTH", "UPDATE", "DETAIL"),
-            (_slot_row(name, slot) for name, slot in sorted(slots(item).items())),
+            ("SLOT", "ASKED", "RUNS", "PROVED", "RUNTIME", "HEALTH", "UPDATE", "DETAIL"),
+            (_slot_row(name, item) for name in sorted({*slots(item), *asked(item)})),
             empty="No slot has been asked to run anything.",
         ),
     )
@@ -104,6 +104,16 @@ def enroll_token(
         Text(answer["token"]),
         Text(f"On the device: muster-agent enroll --hub {hub.url} --token TOKEN", style="dim"),
     )
+
+
+@app.command("revoke")
+def revoke(context: typer.Context, device: str, *, as_json: Json = False) -> None:
+    """Withdraw a device's identity for good: a stolen one, or one that is scrapped."""
+    item = api(context).post(f"/devices/{device}/revoke", {})
+    if as_json:
+        output.show_json(item)
+        return
+    output.show(f"{device} is revoked; its connection ends and its directive is withdrawn.")
 
 
 def link(item: dict[str, Any]) -> Text:
@@ -141,17 +151,35 @@ def _row(item: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _slot_row(name: str, slot: dict[str, Any]) -> tuple[Any, ...]:
+def asked(item: dict[str, Any]) -> dict[str, Any]:
+    """What the hub wants a device to run, by slot."""
+    found: dict[str, Any] = item.get("desired") or {}
+    return found
+
+
+def _slot_row(name: str, item: dict[str, Any]) -> tuple[Any, ...]:
+    slot = slots(item).get(name) or {}
+    wanted = asked(item).get(name) or {}
     update = slot.get("update") or {}
     details = [update.get("refusal"), update.get("detail"), update.get("waiting_for")]
     return (
         name,
+        f"{wanted['model']} {wanted['version']}" if wanted else "",
         running(slot),
+        _proved(item, name),
         (slot.get("running") or {}).get("runtime"),
         output.state(slot.get("health")),
         output.state(update.get("state")),
         ": ".join(text for text in details if text),
     )
+
+
+def _proved(item: dict[str, Any], name: str) -> Text:
+    """Whether the device has signed with its own key that it runs what it says."""
+    proved = (item.get("proved") or {}).get(name)
+    if proved is None:
+        return Text("no" if running(slots(item).get(name) or {}) else "", style="yellow")
+    return Text(f"yes, {proved['inferences']} inferences", style="green")
 
 
 def _label(text: str) -> tuple[str, str]:

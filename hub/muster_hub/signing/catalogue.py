@@ -174,6 +174,22 @@ class Catalogue:
                 return True
         return False
 
+    def draft_due(self, now: float) -> list[str]:
+        """Draft what nears its end and waits for keys kept elsewhere; the roles drafted anew."""
+        with self._files.writing():
+            drafted = self._files.drafts()
+            leaves: dict[str, Root | Targets] = dict(self._files.leaves())
+            root = self._files.current("root", Root)
+            if root is not None:
+                leaves["root"] = root.signed
+            due = {
+                role: signed
+                for role, signed in leaves.items()
+                if role not in drafted and roles.lifetime(role).due(signed, now)
+            }
+            self._propose(due, now)
+        return sorted(due)
+
     def continue_from(self, reported: Mapping[str, int], now: float) -> bool:
         """Go on from the versions that devices hold, where those are ahead of ours.
 
