@@ -86,7 +86,7 @@ def rollout(session: Session, rollout: int, now: float) -> Plain | None:
         online = is_online(known, now)
         waiting = reached.state in ("targeted", "in_progress")
         shown = reached.model_dump(exclude={"rollout", "wave"})
-        detail = reached.detail or ("waiting until it is back" if waiting and not online else "")
+        detail = "waiting until it is back" if waiting and not online else reached.detail
         waves[reached.wave]["devices"].append(shown | {"online": online, "detail": detail})
     for wave in waves:
         states = [one["state"] for one in wave["devices"]]

@@ -20,7 +20,8 @@ from muster_hub.engine.sums import Sums, read
 
 ARM_MAX = 500
 """Devices compared in an arm; beyond this more don't sharpen what is seen."""
-SILENT_WINDOWS = 3
+SILENT_WINDOWS = 1.5
+"""A device is silent while it has sent none, or when its last ended longer ago than this many."""
 Data = dict[str, Rates | Shifts]
 
 
@@ -93,8 +94,8 @@ def _judge(
     quiet_since = now - SILENT_WINDOWS * window_seconds
     silent = sum(
         1
-        for device, at in begun.items()
-        if max(new.get(device, Sums()).until, at) + window_seconds < quiet_since
+        for device in begun
+        if device not in new or new[device].until < quiet_since
     )
     evidence = Evidence(
         look=this,
