@@ -1,4 +1,4 @@
-"""The command line: ``muster-agent run | enroll | status | doctor | hold | release | fsck``."""
+"""The command line: ``muster-agent run | enroll | status | doctor | hold | release | import …``."""
 
 import argparse
 import logging
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from muster_agent import config, doctor, enroll, facts, fsck, inputs, service, status
+from muster_agent import config, doctor, drop, enroll, facts, fsck, inputs, service, status
 from muster_agent.clock import SystemClock
 from muster_agent.trusted_time import Reading
 from muster_protocol.errors import MusterError
@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     releasing = add("release", _release, "Take a hold away.")
     for each in (holding, releasing):
         each.add_argument("slot", nargs="?", metavar="SLOT", help="one slot (default: every slot)")
+    carrying = add("import", _import, "Take an exported folder, such as a USB stick's.")
+    carrying.add_argument("folder", type=Path, metavar="FOLDER")
     add("fsck", _fsck, "Read every stored file and compare it with its name and manifest.")
     return parser
 
@@ -118,6 +120,14 @@ def _release(options: argparse.Namespace) -> int:
     what = options.slot or "every slot"
     found = inputs.remove_hold(options.dir, options.slot)
     print(f"{what} is released" if found else f"{what} was not held")
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    settings = config.load(options.dir)
+    free = settings.count("limits.disk_free_bytes_min")
+    done = drop.take(options.folder, options.dir, SystemClock(), free)
+    print(f"{done.chunks} chunks, {done.bytes} bytes are handed to the agent; {done.receipt}")
     return 0
 
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import tzinfo
+from pathlib import Path
 from typing import Protocol
 
 from muster_agent.clock import Clock
@@ -98,3 +99,5 @@ class Ports:
     """Sign a report with the device's identity key."""
     inputs: Inputs = _NO_INPUTS
     """What on the device may forbid a swap."""
+    directory: Path | None = None
+    """The agent's, where imported folders come; None: none do."""

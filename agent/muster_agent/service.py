@@ -172,6 +172,7 @@ class Service:
                 signs=folds.signs,
                 prove=prover(config.device, directory / "identity"),
                 inputs=DeviceInputs(directory, config.interlocks),
+                directory=directory,
             ),
             now,
         )

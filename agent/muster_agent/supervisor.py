@@ -21,6 +21,7 @@ from muster_agent.http_source import HttpAnswer
 from muster_agent.link import Connected, Disconnected, Message
 from muster_agent.ports import Inbox, Ports, Settings, Stop
 from muster_agent.update.delivery import BundleDelivery
+from muster_agent.update.dropping import Dropping
 from muster_agent.update.leave import NONCE_BYTES, Leaves, Policy
 from muster_agent.update.meter import Meter
 from muster_agent.update.ports import Ports as UpdatePorts
@@ -96,6 +97,14 @@ class Supervisor:
             rng=ports.rng,
             nonce=lambda: ports.rng.randbytes(NONCE_BYTES),
         )
+        self._dropping = Dropping(
+            ports.directory,
+            ports.install.store,
+            metadata=self._metadata,
+            directive=self._directive,
+            refetch=self.delivery.refetch,
+            now=now,
+        )
         self._update_ports = UpdatePorts(
             database=ports.state,
             delivery=self.delivery,
@@ -148,6 +157,7 @@ class Supervisor:
             settled,
             self.goals.deadline(now),
             self.delivery.deadline(),
+            self._dropping.deadline() if self._may_change() else _NEVER,
             self._ports.telemetry.deadline(),
             *(runner.deadline() for runner in self.runners.values()),
         )
@@ -194,12 +204,9 @@ class Supervisor:
             if (digest := topics.parse_chunk(event.topic)) is not None:
                 self.delivery.arrived(digest, event.payload, now)
             elif (file := topics.parse_tuf(event.topic)) is not None:
-                if self._may_change() and self.goals.put_metadata(file, event.payload, now):
-                    self._goals_changed(now)
+                self._metadata(file, event.payload, now)
             elif event.topic == topics.down(self._settings.device, "directive"):
-                if self._may_change() and self.goals.put_directive(event.payload, now):
-                    self._goals_changed(now)
-                self._changed()
+                self._directive(event.payload, now)
             elif event.topic == topics.down(self._settings.device, "ack"):
                 self._ports.outbox.acknowledge(messages.decode(event.payload, messages.Ack))
                 self._send(now)
@@ -236,6 +243,15 @@ class Supervisor:
             self._changed()
 
     # Goals
+
+    def _metadata(self, file: str, data: bytes, now: float) -> None:
+        if self._may_change() and self.goals.put_metadata(file, data, now):
+            self._goals_changed(now)
+
+    def _directive(self, envelope: bytes, now: float) -> None:
+        if self._may_change() and self.goals.put_directive(envelope, now):
+            self._goals_changed(now)
+        self._changed()
 
     def _goals_changed(self, now: float) -> None:
         """A directive was adopted, or metadata came that may sign what they did not."""
@@ -281,6 +297,8 @@ class Supervisor:
             runner.tick(now)
         serving = (runner.workers.serving for runner in self.runners.values())
         telemetry.tick(now, {running.id for running in serving if running is not None})
+        if self._may_change():
+            self._dropping.tick(now)
         if self._may_change() and self.goals.tick(now):
             self._goals_changed(now)
         if self._settled:

@@ -322,7 +322,7 @@ class Device:
                 links=links, trust=TrustStore(self.directory / "trust"), launcher=self,
                 telemetry=telemetry, outbox=self.outbox,
                 facts=lambda: Facts(agent_version="test"), rng=world.rng, signs=folds.signs,
-                inputs=self,
+                inputs=self, directory=self.directory,
             ),
             now,
         )  # fmt: skip

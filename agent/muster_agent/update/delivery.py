@@ -84,6 +84,13 @@ class BundleDelivery:
             self._do(stopped.stop(), now)
         self._next(now)
 
+    def refetch(self, now: float) -> None:
+        """The store may hold now what is being asked for: look at it again."""
+        if self._fetch is not None:
+            self._do(self._fetch.stop(), now)
+            self._fetch = self._pause = None
+            self._next(now)
+
     def progress(self, slot: str) -> tuple[int, int]:
         if next(iter(self._queue), None) != slot:
             return 0, self._queue[slot].manifest_bytes if slot in self._queue else 0
