@@ -92,11 +92,7 @@ def _judge(
         window_seconds=window_seconds,
     )
     quiet_since = now - SILENT_WINDOWS * window_seconds
-    silent = sum(
-        1
-        for device in begun
-        if device not in new or new[device].until < quiet_since
-    )
+    silent = sum(1 for device in begun if device not in new or new[device].until < quiet_since)
     evidence = Evidence(
         look=this,
         data=data,
