@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from typing import Any
 
 from tuf.api import exceptions
 
@@ -31,11 +32,13 @@ class HttpFiles:
         base: str,
         monotonic: Callable[[], float] = time.monotonic,
         *,
+        urlopen: Callable[..., Any] = urllib.request.urlopen,
         bytes_max: int = limits.TUF_METADATA_BYTES_MAX,
     ) -> None:
         self._base = base.rstrip("/")
         self._monotonic = monotonic
         self._bytes_max = bytes_max
+        self._urlopen = urlopen
         if not self._base.startswith(("http://", "https://")):
             raise exceptions.DownloadError(f"{base!r} is not an http(s) address")
 
@@ -44,7 +47,7 @@ class HttpFiles:
         url = f"{self._base}/{name}"
         request = urllib.request.Request(url)  # noqa: S310 - the scheme was checked
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+            with self._urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
                 return self._read(url, answer)
         except urllib.error.HTTPError as error:
             with error:
