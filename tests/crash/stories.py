@@ -32,8 +32,8 @@ _VOID = {
 """Calls that fail at once, and are counted."""
 
 
-def in_child(task: Callable[[], None]) -> int:
-    """Run ``task`` in a child; its wait status."""
+def in_child(task: Callable[[], None]) -> tuple[int, int]:
+    """Run ``task`` in a child; its process id and wait status."""
     child = os.fork()
     if child == 0:
         try:
@@ -43,16 +43,17 @@ def in_child(task: Callable[[], None]) -> int:
             os._exit(1)
         sys.stdout.flush()
         os._exit(0)
-    return os.waitpid(child, 0)[1]
+    return os.waitpid(child, 0)
 
 
 def trace(story: str, directory: Path, bug: str) -> None:
     def live() -> None:
-        os.write(1, str(os.getpid()).encode())
         bugs.plant(bug)
         plant.live(story, directory)
 
-    assert in_child(live) == 0
+    child, status = in_child(live)
+    assert status == 0
+    print(child)
 
 
 def kill(story: str, cases: list[str]) -> None:
@@ -66,7 +67,7 @@ def kill(story: str, cases: list[str]) -> None:
                 _VOID[name]()
             plant.live(story, at)
 
-        status = in_child(live)
+        _, status = in_child(live)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
             died.append(f"{name}:{number} died")
     print("\n".join(died))

@@ -1,4 +1,4 @@
-"""The worker process: ``python -m muster_agent.worker.main --control FD``.
+"""The worker process; ``boot`` runs it.
 
 Started by the supervisor only. It confines itself, proves the model, says so, and serves until it
 is told to stop or the supervisor goes away.
@@ -8,7 +8,6 @@ import argparse
 import logging
 import os
 import socket
-import sys
 from pathlib import Path
 from typing import assert_never
 
@@ -17,6 +16,7 @@ import numpy as np
 from muster_agent import runtimes
 from muster_agent.worker import control, limits, startup
 from muster_agent.worker.api import InferenceApi
+from muster_agent.worker.boot import gently
 from muster_agent.worker.bundle import StartRefused, choose_build, read_manifest
 from muster_agent.worker.control import Accept, Pause, Start, Stop
 from muster_agent.worker.engine import Engine
@@ -203,7 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
     for descriptor in (options.control, *start.descriptors()):
         os.set_inheritable(descriptor, False)  # noqa: FBT003  # takes no keyword
     try:
-        engine, facts = begin(start)
+        # A runtime's pool of threads would keep the priority of the one that made it.
+        engine, facts = begin(start) if start.threads > 1 else gently(lambda: begin(start))
         worker = Worker(channel, start, engine)
     except StartRefused as error:
         channel.send(control.Refused(error.refusal, str(error)))
@@ -215,7 +216,3 @@ def main(arguments: list[str] | None = None) -> int:
     channel.send(control.IsReady(facts))
     worker.run()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

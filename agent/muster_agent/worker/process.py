@@ -74,7 +74,7 @@ class WorkerProcess:
                 [
                     # -P: never import from the directory the agent happens to stand in.
                     *(sys.executable, "-P", "-X", "faulthandler"),
-                    *("-m", "muster_agent.worker.main"),
+                    *("-m", "muster_agent.worker.boot"),
                     *("--control", str(self._theirs.fileno())),
                 ],
                 stdin=subprocess.DEVNULL,

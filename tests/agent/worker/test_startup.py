@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from muster_agent.worker import check
+from muster_agent.worker.boot import NICENESS
 from muster_agent.worker.bundle import StartRefused
 from muster_agent.worker.events import Drained, Exited, Failed, Heartbeat, Ready
 from muster_agent.worker.startup import open_engine
@@ -195,6 +196,23 @@ def test_a_worker_killed_from_outside_is_reported_once_it_was_ready(tmp_path: Pa
         event = slot.wait(worker, Exited)
         assert event.returncode == -signal.SIGKILL
         assert "SIGKILL" in event.detail
+
+
+def test_a_candidate_starts_at_low_priority_and_serves_at_the_agents(tmp_path: Path) -> None:
+    manifest, sha256 = write_bundle(tmp_path / "b", files={"onnx": endless_onnx()})
+    good, digest = write_bundle(tmp_path / "good")
+    with Workers(tmp_path) as slot:
+        stuck = slot.start(tmp_path / "b", manifest, sha256)
+        ready = slot.start(tmp_path / "good", good, digest)
+        slot.wait(ready, Ready)
+        assert ready.pid is not None
+        threads = psutil.Process(ready.pid).threads()
+        assert {os.getpriority(os.PRIO_PROCESS, t.id) for t in threads} == {
+            os.getpriority(os.PRIO_PROCESS, 0)
+        }
+        assert stuck.pid is not None
+        threads = psutil.Process(stuck.pid).threads()
+        assert max(os.getpriority(os.PRIO_PROCESS, t.id) for t in threads) >= NICENESS
 
 
 def test_a_frozen_worker_is_killed_when_its_grace_is_over(tmp_path: Path) -> None:
