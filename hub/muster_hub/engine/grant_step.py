@@ -32,6 +32,10 @@ def step(session: Session, known: Mapping[str, Known], now: float) -> int:
         .order_by(col(models.SwapGrant.asked_at), col(models.SwapGrant.device))
     ).all()
     asking = [row for row in rows if not row.answered][:ANSWERS_MAX]
+    for row in rows:
+        if row.given_at is not None and row.given_at > now:
+            row.given_at = now  # the clock was ahead: a report from now on may still end it
+            session.add(row)
     down = still_down(rows, known)
     for row in rows:
         if row.given_at is not None and (row.device, row.slot) not in down:
