@@ -60,6 +60,7 @@ def make_token(
     expires_seconds: float,
     device: str | None,
     now: float,
+    approval: bool = False,
 ) -> str:
     """Store a token's hash and return its text, which is shown once and kept nowhere."""
     check_labels(labels)
@@ -74,6 +75,7 @@ def make_token(
             secret_hash=sha256_hex(secret.encode()),
             labels=labels,
             device=device,
+            approval=approval,
             uses_left=uses,
             created=now,
             expires=now + expires_seconds,
@@ -102,6 +104,8 @@ def enrol(
     else:
         _may_return(token, device)
         revoke_certificates(session, name, now)
+    if token.approval:
+        device.approved = False
     certificate = pki.issue_device(request, name, now)
     device.certificate_expires = certificate.expires
     session.add(
@@ -190,6 +194,18 @@ def renew_by_proof(
     if row.revoked is not None:
         raise RenewalRefused(f"the certificate of {row.device} is revoked: enrol the device again")
     return Enrolled(row.device, renew(session, pki, row.device, csr_pem, now))
+
+
+def approve(session: Session, device: str, now: float) -> Device:
+    """Let a device that enrolled with a token for approval have something to run."""
+    row = session.get(Device, device)
+    if row is None:
+        raise NotFound(f"there is no device {device!r}")
+    if row.revoked:
+        raise Conflict(f"{device} was revoked: that is for good")
+    row.approved = True
+    session.add(EventRow(device=device, kind="approved", received=now))
+    return row
 
 
 def revoke(session: Session, device: str, now: float) -> Device:

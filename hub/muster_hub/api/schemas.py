@@ -66,6 +66,10 @@ class TokenAsk(Body):
         default=None, examples=["cam-1"],
         description="The only device id it is good for; also lets a known device get a new key.",
     )  # fmt: skip
+    approval: bool = Field(
+        default=False,
+        description="Devices get nothing to run before each is approved: for tokens in images.",
+    )
 
 
 class TokenAnswer(BaseModel):

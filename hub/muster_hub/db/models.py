@@ -83,6 +83,8 @@ class EnrolToken(Table, table=True):
     labels: dict[str, str] = json_field(dict)
     device: str | None = Field(default=None, max_length=NAME)
     """The only device id it is good for, when set."""
+    approval: bool = False
+    """Devices that come with it get nothing to run before an operator approves each."""
     uses_left: int
     created: float
     expires: float

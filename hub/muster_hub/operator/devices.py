@@ -85,6 +85,9 @@ def enroll_token(
     uses: Annotated[int, typer.Option(min=1, help="How many devices it lets in.")] = 1,
     expires_seconds: Annotated[int, typer.Option(min=1, help="How long it is good.")] = 3600,
     device: Annotated[str | None, typer.Option(help="Only for a device with this id.")] = None,
+    approval: Annotated[
+        bool, typer.Option("--approval", help="Approve each device before it runs anything.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make a token with which `muster-agent enroll` gets a certificate."""
@@ -92,6 +95,7 @@ def enroll_token(
         "labels": dict(_label(text) for text in label or []),
         "uses": uses,
         "expires_seconds": expires_seconds,
+        "approval": approval,
     }
     if device:
         body["device"] = device
@@ -104,6 +108,16 @@ def enroll_token(
         Text(answer["token"]),
         Text(f"On the device: muster-agent enroll --hub {hub.url} --token TOKEN", style="dim"),
     )
+
+
+@app.command("approve")
+def approve(context: typer.Context, device: str, *, as_json: Json = False) -> None:
+    """Let a device have something to run that enrolled with a token made with --approval."""
+    item = api(context).post(f"/devices/{device}/approve", {})
+    if as_json:
+        output.show_json(item)
+        return
+    output.show(f"{device} is approved.")
 
 
 @app.command("revoke")

@@ -78,6 +78,20 @@ def relabel(
 
 
 @router.post(
+    "/devices/{device}/approve", response_model=DeviceView, responses=answers(401, 403, 404, 409)
+)
+def approve(hub: HubDep, actor: Operator, device: str, response: Response) -> View:
+    """Let a device have something to run that enrolled with a token for approval."""
+    now = hub.clock()
+    with hub.store.write() as session:
+        _row(session, actor, device)
+        enrolment.approve(session, device, now)
+        audit.append(session, actor=actor.label, action="device.approve", subject=device, now=now)
+    hub.changed()
+    return _view(hub, actor, device, response)
+
+
+@router.post(
     "/devices/{device}/revoke", response_model=DeviceView, responses=answers(401, 403, 404, 412)
 )
 def revoke(

@@ -83,6 +83,7 @@ def make_token(hub: HubDep, actor: Operator, ask: TokenAsk) -> TokenAnswer:
             uses=ask.uses,
             expires_seconds=ask.expires_seconds,
             device=ask.device,
+            approval=ask.approval,
             now=now,
         )
         audit.append(
@@ -94,5 +95,6 @@ def make_token(hub: HubDep, actor: Operator, ask: TokenAsk) -> TokenAnswer:
             labels=ask.labels,
             uses=ask.uses,
             device=ask.device,
+            approval=ask.approval,
         )
     return TokenAnswer(token=token, expires=now + ask.expires_seconds)

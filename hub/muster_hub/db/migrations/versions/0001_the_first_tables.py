@@ -96,6 +96,7 @@ def upgrade() -> None:
         sa.Column("secret_hash", sa.String(length=64), nullable=False),
         sa.Column("labels", sa.JSON(), nullable=False),
         sa.Column("device", sa.String(length=64), nullable=True),
+        sa.Column("approval", sa.Boolean(), nullable=False),
         sa.Column("uses_left", sa.Integer(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
         sa.Column("expires", sa.Float(), nullable=False),
