@@ -69,7 +69,9 @@ class Folds:
         try:
             trained = _baseline(listing, bundle)
             fold = Fold(listing, goal.manifest, trained, opened, memory)
-            signs.watch(trained if not fold.trouble else None, Rule, self._window_seconds())
+            outputs = {tensor.name for tensor in listing.outputs}
+            usable = trained if not fold.trouble else None
+            signs.watch(usable, Rule, self._window_seconds(), outputs)
         except (ProtocolError, StoreRefused, OSError):
             raise
         except Exception as error:

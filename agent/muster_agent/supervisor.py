@@ -19,6 +19,7 @@ from muster_agent.clock import stamp
 from muster_agent.goals import Goals
 from muster_agent.http_source import HttpAnswer
 from muster_agent.link import Connected, Disconnected, Message
+from muster_agent.observe.signs import moved
 from muster_agent.ports import Inbox, Ports, Settings, Stop
 from muster_agent.update.delivery import BundleDelivery
 from muster_agent.update.dropping import Dropping
@@ -119,6 +120,9 @@ class Supervisor:
             settled=self._slot_settled,
             rng=ports.rng,
             retry_seconds=settings.retry_seconds,
+            shifted=lambda slot, candidate, champion: moved(
+                ports.signs(slot, candidate), ports.signs(slot, champion)
+            ),
         )
 
     def start(self, now: float) -> None:

@@ -45,5 +45,6 @@ class Refusal(StrEnum):
     PROBATION_CRASHED = "probation_crashed"
     PROBATION_ERRORS = "probation_errors"
     PROBATION_LATENCY = "probation_latency"
+    PROBATION_OUTPUTS = "probation_outputs"
     RESUME_LIMIT = "resume_limit"
     SUPERSEDED = "superseded"

@@ -309,7 +309,7 @@ class Device:
         )
         self.store = store
         install = self.install = BundleInstall(store, ("onnx",), self.hardware)
-        folds = Folds(store, report=self.outbox.put_event)
+        folds = self.folds = Folds(store, report=self.outbox.put_event)
         telemetry = Telemetry(
             self.directory / "rings", state=self.state, folds=folds,
             put=self.outbox.put_summary, stamp=lambda: stamp(world.clock), rng=world.rng,

@@ -18,6 +18,7 @@ from muster_agent.observe.window import Identity, OpenWindow
 from muster_agent.worker.rows import ErrorKind, Quality, RingLayout, RowKind, Rows
 from muster_protocol import binning, histogram, summary_wire
 from muster_protocol.baseline import Baseline
+from muster_protocol.binning import FeatureCounts
 from muster_protocol.errors import ProtocolError
 from muster_protocol.features import predicted
 from muster_protocol.manifest import Manifest
@@ -99,6 +100,11 @@ class Fold:
         self._window = self._opened(closed)
         self._others = {}
         return summaries
+
+    @property
+    def features(self) -> FeatureCounts | None:
+        """Of the open window; None without a baseline."""
+        return self._window.features
 
     @property
     def empty(self) -> bool:

@@ -5,14 +5,20 @@ without a link knows the same about itself.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any
 
 from muster_agent.observe.fold import Fold
+from muster_agent.observe.outputs import Answers, shifted
 from muster_protocol.baseline import Baseline
 from muster_protocol.drift import DriftFinding, DriftMonitor, Rule
 from muster_protocol.messages import Stamp
 from muster_protocol.summary import Summary
+
+if TYPE_CHECKING:
+    from muster_protocol.binning import FeatureCounts
 
 log = logging.getLogger(__name__)
 LABELLED_WINDOWS_MIN = 3
@@ -20,6 +26,8 @@ LABELLED_WINDOWS_MIN = 3
 OVERDUE_FACTOR = 3
 """Labels are overdue after so many times the longest pause between two windows with labels."""
 OVERDUE_WINDOWS_MIN = 10
+ANSWER_WINDOWS = 12
+"""Closed windows that show how a model answers lately."""
 
 
 class LabelWatch:
@@ -55,10 +63,26 @@ class SlotSigns:
         self.trouble = ""
         """Why something isn't counted; empty when all is."""
         self.labels = LabelWatch()
+        self.open: Callable[[], FeatureCounts | None] = lambda: None
+        """Features of the window that is open now."""
         self._monitor: DriftMonitor | None = None
+        self._outputs: frozenset[str] = frozenset()
+        self._closed: deque[FeatureCounts] = deque(maxlen=ANSWER_WINDOWS)
 
-    def watch(self, baseline: Baseline | None, rule: type[Rule], window_seconds: float) -> None:
-        """Begin to judge drift, unless a monitor with this baseline is at it already."""
+    def watch(
+        self,
+        baseline: Baseline | None,
+        rule: type[Rule],
+        window_seconds: float,
+        outputs: AbstractSet[str] = frozenset(),
+    ) -> None:
+        """Begin to judge drift, unless a monitor with this baseline is at it already.
+
+        ``outputs`` are the names of the model's output tensors.
+        """
+        if baseline is not None:
+            of_outputs = (one.name for one in baseline.features if one.source.tensor in outputs)
+            self._outputs = frozenset(of_outputs)
         if baseline is None:
             self._monitor = None
         elif self._monitor is None or self._monitor.baseline.digest != baseline.digest:
@@ -68,14 +92,37 @@ class SlotSigns:
     def drifting(self) -> frozenset[str]:
         return self._monitor.drifting() if self._monitor is not None else frozenset()
 
+    def answers(self) -> Answers | None:
+        """What the model answered in its last windows, the open one included."""
+        parts = [*self._closed]
+        if (now := self.open()) is not None and now.rows:
+            parts.append(now)
+        if not parts or not self._outputs:
+            return None
+        whole = parts[0]
+        for part in parts[1:]:
+            whole = whole + part
+        return Answers(whole, self._outputs)
+
     def feed(self, summary: Summary) -> list[DriftFinding]:
         """A closed window of this model; findings that are news."""
         counts = summary.counts
         if counts.inferences or counts.errors:
             self.inferences, self.errors = counts.inferences, counts.errors
+        if summary.features is not None and summary.features.rows:
+            self._closed.append(summary.features)
         self.labels.feed(counts.labels_right + counts.labels_wrong, counts.inferences)
         found = self._monitor.feed(summary) if self._monitor is not None else []
         return [finding for finding in found if finding.state != "holding"]
+
+
+def moved(candidate: SlotSigns, champion: SlotSigns) -> str:
+    """Evidence that the candidate answers otherwise while the champion does not, or nothing."""
+    try:
+        return shifted(candidate.answers(), champion.answers())
+    except Exception:
+        log.exception("answers could not be compared")
+        return ""
 
 
 class Watched:
@@ -88,6 +135,7 @@ class Watched:
         self._signs = signs
         self._found = found
         self._signs.trouble = fold.trouble
+        self._signs.open = lambda: fold.features
 
     @property
     def empty(self) -> bool:

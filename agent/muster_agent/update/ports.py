@@ -60,6 +60,9 @@ class Ports:
     rng: random.Random
     retry_seconds: tuple[float, float]
     """First and longest pause before a goal refused for a passing reason is tried again."""
+    shifted: Callable[[str, Goal, Goal], str]
+    """Evidence that a slot's candidate answers otherwise than promised while its champion did not;
+    empty when there is none."""
 
 
 def event(

@@ -207,9 +207,9 @@ class SlotRunner:
         if self._trial is None or candidate is None:
             return
         verdict = self._trial.judge(candidate.counts, now)
-        if verdict is Cause.PASSED:
+        if verdict is Cause.PASSED and not self._shifted(now):
             self._advance(Cause.PASSED, now, **self._tallied(now))
-        elif verdict is not None:
+        elif verdict is not None and verdict is not Cause.PASSED:
             self.fault(*verdict, now)
 
     # Persist, then act
@@ -371,6 +371,8 @@ class SlotRunner:
         """Write progress down, so that a restart knows there was some."""
         self._mark_at = now + MARK_SECONDS
         if self._trial is not None:
+            if self._shifted(now):
+                return
             tally = self._tallied(now)
             mark = int(tally["probation_seconds"]) + int(tally["probation_inferences"])
             self._persist(msgspec.structs.replace(self.row, mark=mark, **tally))
@@ -378,6 +380,15 @@ class SlotRunner:
         done, _ = self._ports.delivery.progress(self.slot)
         if done > self.row.mark:
             self._persist(msgspec.structs.replace(self.row, mark=done))
+
+    def _shifted(self, now: float) -> bool:
+        """Roll back a candidate whose answers have moved as the champion's had not."""
+        if self.pointer is None:
+            return False
+        evidence = self._ports.shifted(self.slot, self._goal(), self.pointer.goal)
+        if evidence:
+            self.fault(Refusal.PROBATION_OUTPUTS, evidence, now)
+        return bool(evidence)
 
     def _crashed(self, detail: str, now: float) -> None:
         """The candidate died after it was ready: the champion takes over at once."""

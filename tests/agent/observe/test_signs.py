@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from muster_agent.observe import outputs
 from muster_agent.observe.signs import LabelWatch, SlotSigns, Watched
 from muster_protocol import baseline, binning, features
 from muster_protocol.drift import Rule
@@ -95,3 +96,38 @@ def test_whatever_counting_raises_costs_counts_and_is_told_as_trouble():
     watched.recall(np.zeros(3))
     assert len(watched.close(AT)) == 1
     assert "IndexError: recall" in signs.trouble
+
+
+def answered(signs, shift, rows=1000):
+    """Let the model answer: ``a`` and ``b`` stand for outputs here."""
+    signs.watch(TRAINED, Rule, 300.0, {"x"})
+    signs.feed(window(shift=shift, rows=rows))
+    return signs.answers()
+
+
+def test_answers_that_moved_are_evidence_only_when_the_champions_had_not():
+    good, moved = answered(SlotSigns(), 0.0), answered(SlotSigns(), 2.0)
+    assert outputs.shifted(good, good) == ""
+    assert outputs.shifted(moved, moved) == ""  # The inputs moved, not the model.
+    assert outputs.shifted(good, moved) == ""
+    assert outputs.shifted(moved, good).startswith("a: answers moved by")
+
+
+def test_too_few_answers_are_no_evidence_either_way():
+    few, good = answered(SlotSigns(), 2.0, rows=100), answered(SlotSigns(), 0.0)
+    assert outputs.shifted(few, good) == ""
+    assert outputs.shifted(answered(SlotSigns(), 2.0), answered(SlotSigns(), 0.0, rows=100)) == ""
+    assert outputs.shifted(None, good) == outputs.shifted(good, None) == ""
+
+
+def test_equal_models_are_never_told_apart_by_chance():
+    champion = answered(SlotSigns(), 0.0)
+    for _ in range(200):
+        assert outputs.shifted(answered(SlotSigns(), 0.0, rows=250), champion) == ""
+
+
+def test_inputs_are_not_answers():
+    signs = SlotSigns()
+    signs.watch(TRAINED, Rule, 300.0, {"probabilities"})
+    signs.feed(window(shift=2.0))
+    assert signs.answers() is None
