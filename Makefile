@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test crash-matrix bench bench-gates bench-trust lint format setup constraints clean
+.PHONY: demo test crash-matrix bench bench-update bench-gates bench-signals bench-trust lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -17,12 +17,22 @@ crash-matrix: setup
 	@deploy/need strace
 	MUSTER_CRASH_ALL=1 $(BIN)/pytest -rP -n 2 tests/crash $(ARGS)
 
+# SEED=n replays one seed with its timeline; SEEDS=a..b lives those; neither: 1,000 and the planted bugs.
+sim: setup
+	cd tests && PYTHONPATH=. ../$(BIN)/python -m sim.run $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
 bench: setup
 	@deploy/need mosquitto
 	$(BIN)/python -m bench $(ARGS)
 
+bench-update: setup
+	$(BIN)/python -m bench update $(ARGS)
+
 bench-gates: setup
 	$(BIN)/python -m bench.gates $(ARGS)
+
+bench-signals: setup
+	$(BIN)/python -m bench signals $(ARGS)
 
 bench-trust: setup
 	@deploy/need mosquitto

@@ -40,10 +40,12 @@ class Fit:
         """Deviation from the prediction, and how far is too far, for windows of ``rows``.
 
         The limit widens where the terms are far from those of calibration: nothing is known there.
+        All are [..., scores]: one window, or many at once.
         """
-        terms = np.stack([np.ones_like(first), first, second], axis=1)
-        foretold = np.einsum("sk,sk->s", terms, self.coefficients)
-        stretch = np.einsum("si,sij,sj->s", terms, self.leverage, terms)
+        terms = np.stack([np.ones_like(first), first, second], axis=-1)
+        foretold = np.einsum("...sk,sk->...s", terms, self.coefficients)
+        bent = np.einsum("...si,sij->...sj", terms, self.leverage)
+        stretch = np.einsum("...sj,...sj->...s", bent, terms)
         quantiles = student_quantiles(alpha, self.freedom)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             # A window with fewer rows than usual may stray further by sampling alone.
@@ -65,10 +67,10 @@ class LevelFit:
     def judge(
         self, x: Doubles, rows: Doubles, dispersion: NDArray[np.intp], alpha: float
     ) -> tuple[Doubles, Doubles]:
-        """Deviations and limits of a window's scores."""
+        """Deviations and limits of scores [..., scores]."""
         first, second = np.zeros_like(x), np.zeros_like(x)
-        z = standardised(x[dispersion - 1], self.center, self.scale)
-        first[dispersion], second[dispersion] = z, np.square(z)
+        z = standardised(x[..., dispersion - 1], self.center, self.scale)
+        first[..., dispersion], second[..., dispersion] = z, np.square(z)
         return self.fit.judge(transformed(x, dispersion), first, second, rows, alpha)
 
 
@@ -99,7 +101,7 @@ def merged(x: Doubles, n: Doubles, windows: int) -> tuple[Doubles, Doubles]:
 def fit_level(x: Doubles, n: Doubles, windows: int, dispersion: NDArray[np.intp]) -> LevelFit:
     """Fit one scale from calibration windows [times, scores]."""
     level, rows = merged(x, n, windows)
-    level = _filled(level)
+    level = filled(level)
     location = level[:, dispersion - 1]
     center, scale = location.mean(axis=0), location.std(axis=0)
     z = standardised(location, center, scale)
@@ -112,7 +114,7 @@ def fit_level(x: Doubles, n: Doubles, windows: int, dispersion: NDArray[np.intp]
 
 def fit_innovation(x: Doubles, n: Doubles, dispersion: NDArray[np.intp]) -> Fit:
     """Fit one-step predictions from calibration windows [times, scores]."""
-    y = transformed(_filled(x), dispersion)
+    y = transformed(filled(x), dispersion)
     last, before = lag_terms(y)
     return _regress(y[LAGS:], last, before, n[LAGS:], 1, dispersion)
 
@@ -163,13 +165,13 @@ def _regress(
 def _freedom_of_tails(rest: Doubles, independent: Doubles) -> Doubles:
     """Degrees of freedom of the Student's t whose kurtosis the residuals might have.
 
-    Variances of few independent rows have long tails, and a cube root doesn't mend all of it. One
-    standard error is added, as 288 windows say little about what happens once a year.
+    Variances of few independent rows have long tails, and a cube root doesn't mend all of it. Two
+    standard errors are added, as 288 windows say little about what happens once a year.
     """
     power = np.square(rest).mean(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         excess = (rest**4).mean(axis=0) / np.square(power) - 3
-    likely = np.nan_to_num(excess) + np.sqrt(24 / np.maximum(independent, 1.0))
+    likely = np.nan_to_num(excess) + 2 * np.sqrt(24 / np.maximum(independent, 1.0))
     return np.asarray(4 + 6 / np.maximum(likely, 1e-3))
 
 
@@ -200,8 +202,8 @@ def independent_windows(y: Doubles, windows: int) -> Doubles:
     return np.asarray(blocks / inflation)
 
 
-def _filled(x: Doubles) -> Doubles:
-    """Windows without rows take the mean of the others; a score never seen is 0 throughout."""
+def filled(x: Doubles) -> Doubles:
+    """Unknown scores take the mean of the other windows; one never seen is 0 throughout."""
     known = np.isfinite(x)
     count = np.maximum(known.sum(axis=0), 1)
     mean = np.where(known, x, 0.0).sum(axis=0) / count

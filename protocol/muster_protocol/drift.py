@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from muster_protocol import divergence, monitor_state
 from muster_protocol.baseline import Baseline
-from muster_protocol.calibration import LAGS, fit_innovation, fit_level, transformed
+from muster_protocol.calibration import (
+    LAGS,
+    filled,
+    fit_innovation,
+    fit_level,
+    independent_windows,
+    transformed,
+)
 from muster_protocol.divergence import pooled, pooled_live, psi_corrected, training_counts
 from muster_protocol.errors import ProtocolError
 from muster_protocol.judge import Judge, Trial
@@ -35,6 +42,10 @@ Doubles = NDArray[np.float64]
 MONTH_SECONDS = 30 * 86_400
 SCALES = (1, 3, 12)
 """Windows merged for a test: jumps show in one, small shifts in many."""
+DRIFTED_SHARE_MAX = 0.5
+"""Of calibration windows in which a feature drifted, from which on what is left is no normal."""
+INFLATION_WANDERING = 2.0
+"""Windows over independent windows, from which on a feature wanders and is learned for longer."""
 StatisticName = Literal["location", "dispersion", "share", "missing", "innovation", ""]
 _NAMES: dict[Statistic, StatisticName] = {
     Statistic.LOCATION: "location",
@@ -52,12 +63,14 @@ class Rule:
     """False alerts per device and month that are acceptable."""
     window_seconds: float = 300.0
     calibration_windows: int = 288
-    """A day of five-minute windows; a week is better where days differ."""
+    """A day of five-minute windows."""
+    calibration_windows_max: int = 2016
+    """A week: for features that wander slowly, of which a day shows too little."""
     effect: float = 0.1
     """Bias-corrected PSI below which a shift doesn't matter, however certain it is."""
-    effect_calibrating: float = 0.25
-    """The same while calibrating: as long as the device's own variation isn't known, only shifts
-    that are large by any standard count."""
+    effect_calibrating: float = 0.7
+    """The same while calibrating, about 0.85 standard deviations: as long as it isn't known how far
+    the device wanders by itself, only what is gross counts."""
     warmup_windows: int = 5
     """Windows before any judgement: they show whether rows are independent of each other."""
     clear_windows: int = 6
@@ -261,17 +274,22 @@ class DriftMonitor:
         state.pending.add(x, n, ~calm)
         if (state.status == Status.CALIBRATED).all():
             return
-        state.history.append(x.astype(np.float32))
+        state.history.append(np.where(calm, x, np.nan).astype(np.float32))
         state.history_nulls.append(window.nulls.astype(np.uint32))
         state.history_rows.append(window.rows)
-        state.gathered.add(window)
-        if len(state.history) >= max(self.rule.calibration_windows, 2 * max(SCALES)):
+        state.gathered.add(window, state.quiet < 0)
+        if len(state.history) % max(self.rule.calibration_windows, 2 * max(SCALES)) == 0:
             self._calibrate()
 
     def _calibrate(self) -> None:
-        """Fit what has been gathered; features beyond the effect gate keep their reference."""
+        """Fit what has been gathered, without the windows in which a feature drifted.
+
+        Features beyond the effect gate, or that drifted half of the time, keep their reference;
+        those that wander are fitted when more is known of them.
+        """
         state, scores = self._state, self._scores
-        x = np.array(state.history, np.float64)
+        history = np.array(state.history, np.float64)
+        drifted, x = np.isnan(history).mean(axis=0), filled(history)
         nulls, rows = np.array(state.history_nulls), np.array(state.history_rows)
         absent = np.where(scores.missing, 0, nulls[:, scores.feature])
         n = (rows[:, None] - absent).astype(np.float64)
@@ -281,10 +299,13 @@ class DriftMonitor:
         )
         gathered = state.gathered
         effect = self._effect(gathered.counts.astype(np.int64), gathered.nulls.astype(np.int64))
-        far = np.zeros(len(self.baseline), np.bool_)
-        far[scores.feature[effect >= self.rule.effect]] = True
-        fresh = (state.status != Status.CALIBRATED) & ~far
-        state.status[state.status != Status.CALIBRATED] = Status.REFUSED
+        far = self._any(effect >= self.rule.effect) | self._any(drifted >= DRIFTED_SHARE_MAX)
+        wandering = self._any(len(x) > INFLATION_WANDERING * independent_windows(x, 1))
+        if len(x) >= self.rule.calibration_windows_max:
+            wandering[:] = False
+        waiting = (state.status == Status.CALIBRATING) & wandering
+        fresh = (state.status != Status.CALIBRATED) & ~far & ~wandering
+        state.status[(state.status != Status.CALIBRATED) & far & ~waiting] = Status.REFUSED
         state.status[fresh] = Status.CALIBRATED
         state.calibration = chosen_fits(
             state.calibration, fitted, fresh[scores.feature], scores.dispersion
@@ -292,8 +313,19 @@ class DriftMonitor:
         state.reference.counts[fresh] = gathered.counts[fresh]
         state.reference.nulls[fresh] = gathered.nulls[fresh]
         self._spread = self._reference_spread()
-        state.history, state.history_nulls, state.history_rows = [], [], []
-        state.gathered = Reference.none(self.baseline)
+        if waiting.any():
+            # What was refused is learned anew once those that wander are known.
+            for window in state.history:
+                window[(state.status == Status.REFUSED)[scores.feature]] = np.nan
+        else:
+            state.history, state.history_nulls, state.history_rows = [], [], []
+            state.gathered = Reference.none(self.baseline)
+
+    def _any(self, of_scores: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """[features]: whether any of a feature's scores is marked."""
+        marked = np.zeros(len(self.baseline), np.bool_)
+        marked[self._scores.feature[of_scores]] = True
+        return marked
 
 
 def statistics(summary: Summary, baseline: Baseline) -> list[divergence.FeatureStatistics]:

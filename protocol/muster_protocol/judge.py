@@ -50,7 +50,7 @@ class Judge:
         if state.calibration is not None and calibrated.any():
             level = state.calibration.levels[place]
             from_own, own = level.judge(x, n, self._scores.dispersion, self._alpha)
-            floor = spread.limits(from_own, n, self._alpha) * self._steps(spread)
+            floor = self.floor(spread, from_own, n)
             limit = np.where(calibrated, np.maximum(own, floor), limit)
             deviation = np.where(calibrated, from_own, deviation)
         return Trial(_finite(deviation), limit, n, scale)
@@ -63,9 +63,13 @@ class Judge:
         last, before = state.lags[-1], np.mean(state.lags[:-1], axis=0)
         y = transformed(x, self._scores.dispersion)
         deviation, own = fit.judge(y, last, before, n, self._alpha)
-        floor = spread.limits(deviation, n, self._alpha) * self._steps(spread)
+        floor = self.floor(spread, deviation, n)
         limit = np.where(self._calibrated(state), np.maximum(own, floor), np.inf)
         return [Trial(_finite(deviation), limit, n, 1, innovation=True)]
+
+    def floor(self, spread: Spread, deviation: Doubles, n: Doubles) -> Doubles:
+        """What sampling alone allows a calibrated score, on the side where ``deviation`` is."""
+        return spread.limits(deviation, n, self._alpha) * self._steps(spread)
 
     def _from_reference(
         self, state: State, spread: Spread, scale: int, x: Doubles, n: Doubles

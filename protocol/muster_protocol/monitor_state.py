@@ -50,9 +50,10 @@ class Reference:
     def rows(self) -> Doubles:
         return np.asarray(self.counts.sum(axis=1))
 
-    def add(self, window: "Window") -> None:
-        self.counts += window.bins
-        self.nulls += window.nulls
+    def add(self, window: "Window", chosen: NDArray[np.bool_]) -> None:
+        """Count a window for the chosen features."""
+        self.counts[chosen] += window.bins[chosen]
+        self.nulls[chosen] += window.nulls[chosen]
 
 
 @dataclass(eq=False)
@@ -180,7 +181,7 @@ class State:
     lags: list[Doubles] = field(default_factory=list)
     """Scores of the last ``LAGS`` windows, transformed."""
     history: list[Floats] = field(default_factory=list)
-    """Scores of the calibration windows so far."""
+    """Scores of the calibration windows so far, NaN while their feature drifted."""
     history_nulls: list[Naturals] = field(default_factory=list)
     history_rows: list[int] = field(default_factory=list)
     calibration: Calibration | None = None

@@ -70,15 +70,18 @@ class Scores:
     def __len__(self) -> int:
         return len(self.feature)
 
-    def measure(self, bins: Counts, nulls: Counts, rows: int) -> tuple[Doubles, Doubles]:
-        """(scores, rows behind each) of a window; NaN where no row is."""
-        values = bins.sum(axis=1)
-        n = np.where(self.missing, rows, values[self.feature]).astype(np.float64)
-        sums = np.einsum("sw,sw->s", self._weights, bins[self.feature].astype(np.float64))
-        sums[self.missing] = nulls[self.feature[self.missing]]
+    def measure(self, bins: Counts, nulls: Counts, rows: int | Counts) -> tuple[Doubles, Doubles]:
+        """(scores, rows behind each) of a window; NaN where no row is.
+
+        Many windows at once: bins [..., features, width], nulls [..., features], rows [...].
+        """
+        values = bins.sum(axis=-1)[..., self.feature]
+        n = np.where(self.missing, np.asarray(rows)[..., None], values).astype(np.float64)
+        sums = np.einsum("sw,...sw->...s", self._weights, bins[..., self.feature, :] * 1.0)
+        sums[..., self.missing] = nulls[..., self.feature[self.missing]]
         with np.errstate(divide="ignore", invalid="ignore"):
             x = np.where(n > 0, sums / n, np.nan)
-        x[self.dispersion] -= np.square(x[self.dispersion - 1])
+        x[..., self.dispersion] -= np.square(x[..., self.dispersion - 1])
         return x, n
 
     def direction(self, score: int, *, up: bool) -> str:

@@ -18,7 +18,7 @@ from support.summaries import fitted, rows, stamp, window
 
 DAY = 40
 """Calibration windows in these tests: a short day."""
-RULE = Rule(calibration_windows=DAY)
+RULE = Rule(calibration_windows=DAY, calibration_windows_max=DAY)
 
 
 def gaussian(features_: int = 4) -> Baseline:
@@ -240,7 +240,7 @@ def test_fewer_rows_than_usual_may_stray_further() -> None:
 
 def test_the_state_continues_where_it_was_encoded() -> None:
     trained = fitted()
-    rule = Rule(calibration_windows=DAY)
+    rule = RULE
     whole, parts = DriftMonitor(trained, rule), DriftMonitor(trained, rule)
     for number in range(2 * DAY):
         shift = 1.0 if number > 1.7 * DAY else 0.0
@@ -277,3 +277,18 @@ def test_windows_merged_on_the_way_are_judged_but_teach_nothing_about_single_one
     assert monitor.status() == {"x[0]": "calibrating"}
     bad = summarise(trained, x=rng.normal(1, 1, size=(1200, 1)))
     assert opened(monitor.feed(replace(bad, windows=4))) == ["x[0]"]
+
+
+def test_a_passing_fault_in_the_first_day_is_not_learned_as_normal() -> None:
+    trained = gaussian(1)
+    monitor = DriftMonitor(
+        trained, replace(RULE, calibration_windows=2 * DAY, calibration_windows_max=2 * DAY)
+    )
+    rng = np.random.default_rng(14)
+    for number in range(2 * DAY):
+        shift = 2.0 if 10 <= number < 18 else 0.0
+        monitor.feed(summarise(trained, x=rng.normal(shift, 1, size=(300, 1))))
+    assert monitor.status() == {"x[0]": "calibrated"}
+    moved = [summarise(trained, x=rng.normal(0.6, 1, size=(300, 1))) for _ in range(3)]
+    assert feed_until_found(monitor, moved)[1].direction == "higher"
+    assert monitor.drifting() == {"x[0]"}

@@ -1,0 +1,74 @@
+"""The peers' figures, each from an environment of its own that is made on the first run."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench.signals_speed import FEATURES, ROWS
+from bench.signals_streams import RHO, WANDER_SD
+from scipy import signal
+
+HERE = Path(__file__).parent / "peers"
+VENVS = Path("build/bench-venvs")
+PACKAGES = {
+    "datasketches": ("datasketches==5.2.0", "numpy"),
+    "whylogs": ("whylogs==1.6.4", "numpy<2", "pandas<3"),
+    "evidently": ("evidently==0.7.23", "pandas<3"),
+}
+EVIDENTLY_WINDOWS = 20
+EVIDENTLY_FEATURES = 8
+
+
+def interpreter(name: str) -> Path:
+    """Python of a peer's environment, made by pip when it is not there."""
+    home = VENVS / name
+    python = home / "bin" / "python"
+    ready = home / "ready"
+    wanted = "\n".join(PACKAGES[name])
+    if not ready.exists() or ready.read_text() != wanted:
+        subprocess.run([sys.executable, "-m", "venv", home], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES[name]], check=True)
+        ready.write_text(wanted)
+    return python
+
+
+def run(name: str, script: str, data: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [interpreter(name), HERE / script, data], check=True, stdout=subprocess.PIPE, text=True
+    )
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def calm_windows(rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+    """Training rows, and windows [windows, rows, features] in which nothing drifts."""
+    count = EVIDENTLY_FEATURES
+    data = {"training": rng.normal(size=(20_000, count))}
+    for rows in (50, 300, 3000):
+        shape = (EVIDENTLY_WINDOWS, rows, count)
+        data[f"iid, n = {rows}"] = rng.normal(size=shape)
+        noise = rng.normal(size=(EVIDENTLY_WINDOWS, rows + 100, count)) * np.sqrt(1 - RHO**2)
+        path = signal.lfilter([1], [1, -RHO], noise, axis=1)
+        data[f"ar, n = {rows}"] = path[:, 100:]
+        means = rng.normal(0, WANDER_SD, size=(EVIDENTLY_WINDOWS, 1, count))
+        own = np.sqrt(1 - WANDER_SD**2)
+        data[f"wander, n = {rows}"] = means + own * rng.normal(size=shape)
+    return data
+
+
+def peers(seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as directory:
+        window = Path(directory) / "window.npy"
+        np.save(window, rng.normal(size=(ROWS, FEATURES)).astype(np.float32))
+        calm = Path(directory) / "calm.npz"
+        np.savez(calm, **calm_windows(rng))
+        return {
+            "datasketches": run("datasketches", "kll.py", window),
+            "whylogs": run("whylogs", "whylog.py", window),
+            "evidently": run("evidently", "evident.py", calm),
+        }

@@ -1,0 +1,123 @@
+"""The tables of signals in ``bench/README.md`` and ``docs/drift.md``, from the results."""
+
+from pathlib import Path
+from typing import Any
+
+README = Path(__file__).parent / "README.md"
+DRIFT = Path(__file__).parent.parent / "docs" / "drift.md"
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
+
+
+def write(results: dict[str, Any]) -> None:
+    """Replace what stands between the marks."""
+    put(README, "signals", summaries(results) + outbox(results) + evidently(results))
+    put(DRIFT, "alerts", alerts(results))
+
+
+def put(page: Path, name: str, lines: list[str]) -> None:
+    text = page.read_text()
+    begin, end = BEGIN.format(name), END.format(name)
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    page.write_text(before + begin + "\n" + "\n".join(lines).strip() + "\n" + end + after)
+
+
+def summaries(results: dict[str, Any]) -> list[str]:
+    if not {"speed", "peers"} <= set(results):
+        return []
+    own, peers = results["speed"], results["peers"]
+    lines = [
+        "| 3000 rows × 50 features | values folded a second | bytes a feature, compressed "
+        "| merging two, µs |",
+        "|---|---|---|---|",
+        f"| Muster | {own['fold_values_per_second'] / 1e6:,.1f} M "
+        f"| {own['bytes_per_feature']:.1f} | {own['merge_features_microseconds']:.1f} |",
+    ]
+    titles = {"datasketches": "DataSketches vector KLL, k = 200", "whylogs": "whylogs"}
+    lines += [
+        f"| {title} | {peers[name]['fold_values_per_second'] / 1e6:,.2f} M "
+        f"| {peers[name]['bytes_per_feature_compressed']:,.0f} "
+        f"| {peers[name]['merge_microseconds']:,.0f} |"
+        for name, title in titles.items()
+    ]
+    ratios = {
+        name: own["fold_values_per_second"] / peers[name]["fold_values_per_second"]
+        for name in titles
+    }
+    lines += [
+        "",
+        f"Folding is {ratios['datasketches']:.1f}× as fast as vector KLL and "
+        f"{ratios['whylogs']:,.0f}× as fast as whylogs; merging two windows takes 1/"
+        f"{peers['datasketches']['merge_microseconds'] / own['merge_features_microseconds']:,.0f} "
+        f"of KLL's time. Recording adds {own['recording_adds_microseconds']:.2f} µs to a run of "
+        f"{own['bare_run_microseconds']:.2f} µs (30 inputs, 2 outputs). A summary's head, which "
+        f"is in Muster's bytes, is {own['bytes_per_feature'] * 50:.0f} − "
+        f"{own['bytes_per_feature_without_head'] * 50:.0f} bytes. {where(own)}",
+        "",
+    ]
+    return lines
+
+
+def outbox(results: dict[str, Any]) -> list[str]:
+    if "outbox" not in results:
+        return []
+    own = results["outbox"]
+    return [
+        f"**{own['days']} days offline**, {own['windows']:,} windows of five minutes and "
+        f"{own['features']} features in {own['bytes_max'] / 2**20:.0f} MiB: {own['bytes']:,} bytes "
+        f"in {own['rows_sent']:,} rows at reconnection ({own['merges']:,} merges, "
+        f"{own['dropped']} dropped); {own['inferences_counted']:,} of {own['inferences_sent']:,} "
+        f"inferences counted, every bin exact. {where(own)}",
+        "",
+    ]
+
+
+def evidently(results: dict[str, Any]) -> list[str]:
+    if "peers" not in results:
+        return []
+    own = results["peers"]
+    return [
+        "Evidently's default drift test on windows **without drift**, 8 features:",
+        "",
+        "| windows | share with a drifted column |",
+        "|---|---|",
+        *(
+            f"| {name} | {told['windows_flagged']:.0%} of {told['windows']} |"
+            for name, told in own["evidently"].items()
+        ),
+        "",
+        where(own),
+    ]
+
+
+def alerts(results: dict[str, Any]) -> list[str]:
+    if "alerts" not in results:
+        return []
+    lines = [
+        "| scenario | device-months | false alerts a device-month, 95 % upper bound "
+        "| first day, a device | 0.5 σ found within 3 windows | PSI > 0.2: windows flagged "
+        "| KS + BH: windows flagged |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in results["alerts"]["rows"]:
+        own = row["false_alerts"]["Muster"]
+        flagged = [
+            f"{row['false_alerts'][name]['windows_flagged']:.1%}"
+            for name in ("PSI > 0.2", "KS + BH 5 %")
+        ]
+        lines.append(
+            f"| {row['dependence']}, n = {row['rows']}, {row['features']} features "
+            f"| {own['months']:.0f} | {own['per_month']:.2f}, ≤ {own['upper']:.2f} "
+            f"| {row['first_day_alerts_per_device']:.2f} "
+            f"| {row['detected_within_3_windows']:.0%} of {row['trials']} "
+            f"| {flagged[0]} | {flagged[1]} |"
+        )
+    return [*lines, "", f"Seed {results['alerts']['seed']}. {where(results['alerts'])}"]
+
+
+def where(part: dict[str, Any]) -> str:
+    machine = part["machine"]
+    return (
+        f"({machine['cpus']} cores, load {machine['load']:.1f}, Python {machine['python']}, "
+        f"numpy {machine['numpy']})"
+    )
