@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from muster_hub.alerting.settings import Alerts
 from muster_hub.db.models import Role
 from muster_hub.db.store import sqlite_url
 from muster_hub.errors import ConfigError
@@ -98,6 +99,7 @@ class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     check: Check = Check()
     governance: Governance = Governance()
     oidc: Oidc = Oidc()
+    alerts: Alerts = Alerts()
 
     @property
     def database_url(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 
+from muster_hub.alerting.sender import Sender
 from muster_hub.api.app import create_app
 from muster_hub.api.hub import Hub
 from muster_hub.config import HubConfig
@@ -61,9 +62,11 @@ class Fleet:
             ),
             holder=f"{socket.gethostname()}:{config.data.resolve()}",
             on_published=self.publisher.wake,
+            alerts=config.alerts,
             expiries=hub.catalogue.expiries,
             now=now,
         )
+        self.sender = Sender(hub.store, config.alerts, config.data, now=now)
         self.ingest = Ingest(
             hub.store,
             address,
@@ -77,7 +80,14 @@ class Fleet:
     def running(self) -> Iterator[None]:
         """Start in order, end in reverse; raises BrokerError when the broker can't run."""
         with ExitStack() as stack:
-            parts = (self.broker, self._gatekeeper, self.publisher, self.ingest, self.engine)
+            parts = (
+                self.broker,
+                self._gatekeeper,
+                self.publisher,
+                self.ingest,
+                self.engine,
+                self.sender,
+            )
             for part in parts:
                 if part is not None:
                     part.start()

@@ -244,7 +244,7 @@ def committed(database: Path, device: str, table: str) -> list[tuple]:
     columns = {"summary_window": "epoch, sequence, n, payload", "event": "epoch, sequence"}[table]
     return _read(
         database,
-        f"SELECT {columns} FROM {table} WHERE device = ? AND sequence IS NOT NULL",  # noqa: S608 - both are named above
+        f"SELECT {columns} FROM {table} WHERE device = ? AND sequence IS NOT NULL",
         device,
     )
 

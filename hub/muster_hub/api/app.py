@@ -21,6 +21,7 @@ from muster_hub.api.routes import (
     models,
     rollouts,
     signing,
+    silences,
     system,
 )
 from muster_hub.oidc import Issuer
@@ -40,7 +41,7 @@ gets 429 with `Retry-After`.
 A role may be limited to models and to devices by selector: what is outside isn't listed, and acts
 on it are refused with 403.
 """
-ROOMS = (system, access, enrol, devices, models, signing, assignments, rollouts, alerts, events)
+ROOMS = (system, access, enrol, devices, models, signing, assignments, rollouts, alerts, silences, events)
 
 
 def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> FastAPI:

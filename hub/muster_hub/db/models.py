@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field
 
-from muster_hub.db import governance  # noqa: F401 - fills METADATA
+from muster_hub.db import alerting, governance  # noqa: F401 - fill METADATA
 from muster_hub.db.tables import Table, json_field, one_of, optional_json_field
 
 Role = Literal["viewer", "operator", "releaser", "admin"]
@@ -379,6 +379,8 @@ class Alert(Table, table=True):
     updated: float
     cleared_at: float | None = None
     """Since when its cause is gone; it resolves after staying so."""
+    told: str = Field(default="", max_length=16)
+    """What receivers were told of last: opened, escalated or resolved; empty: nothing yet."""
     title: str
     detail: dict[str, Any] = json_field(dict)
 

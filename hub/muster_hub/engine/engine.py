@@ -9,6 +9,8 @@ from typing import Protocol
 
 from sqlmodel import col, delete
 
+from muster_hub.alerting import step as telling_step
+from muster_hub.alerting.settings import Alerts
 from muster_hub.db import models
 from muster_hub.db.store import Store
 from muster_hub.engine import (
@@ -63,6 +65,7 @@ class Engine:
         *,
         holder: str = "engine",
         on_published: Callable[[], None] = lambda: None,
+        alerts: Alerts | None = None,
         expiries: Callable[[], dict[str, float]] = dict,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -72,6 +75,7 @@ class Engine:
         self._signing = signing
         self._settings = settings
         self._on_published = on_published
+        self._alerts = alerts or Alerts()
         self._expiries = expiries
         self._now = now
         self._holder = holder
@@ -131,6 +135,7 @@ class Engine:
                 return False
             drift_step.step(session, self.bundles, now)
             alert_step.step(session, known, now, self._roles)
+            telling_step.step(session, self._alerts, now)
         self._keep_house(known, now)
         return True
 

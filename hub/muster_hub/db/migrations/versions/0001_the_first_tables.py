@@ -140,6 +140,7 @@ def upgrade() -> None:
         sa.Column("opened", sa.Float(), nullable=False),
         sa.Column("updated", sa.Float(), nullable=False),
         sa.Column("cleared_at", sa.Float(), nullable=True),
+        sa.Column("told", sa.String(length=16), nullable=False),
         sa.Column("title", sa.String(), nullable=False),
         sa.Column("detail", sa.JSON(), nullable=False),
         sa.CheckConstraint(

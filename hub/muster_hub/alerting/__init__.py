@@ -1,0 +1,1 @@
+"""Alerts on their way to people and programs: webhook, Alertmanager, e-mail."""

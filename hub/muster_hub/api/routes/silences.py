@@ -1,0 +1,106 @@
+"""Silences: alerts that are kept but not told for a while."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, StringConstraints
+from sqlmodel import col, select
+
+from muster_hub import audit
+from muster_hub.api.auth import HubDep, Operator, Reader
+from muster_hub.api.once import OnceRoute
+from muster_hub.api.pages import Cursor, Limit, Number, Page, number, page
+from muster_hub.api.problems import answers
+from muster_hub.api.schemas import Body
+from muster_hub.db.alerting import Silence
+from muster_hub.domain import selectors
+from muster_hub.errors import NotFound
+
+SECONDS_MAX = 366 * 86_400.0
+router = APIRouter(tags=["alerts"], route_class=OnceRoute)
+
+
+class SilenceAsk(Body):
+    selector: Annotated[str, StringConstraints(max_length=selectors.CHARS_MAX)] = Field(
+        default="", examples=["site=berlin"], description="Empty: every alert."
+    )
+    seconds: float = Field(gt=0, le=SECONDS_MAX, examples=[14400.0])
+    reason: Annotated[str, StringConstraints(max_length=500)] = Field(
+        default="", examples=["the oven is being rebuilt"]
+    )
+
+
+class SilenceView(BaseModel):
+    id: int
+    selector: str
+    until: float = Field(examples=[1767225600.0])
+    reason: str
+    by: str
+    created: float
+
+
+@router.get("/silences", responses=answers(401, 422))
+def silences(
+    hub: HubDep, actor: Reader, limit: Limit = 100, cursor: Cursor = None
+) -> Page[SilenceView]:
+    """Silences that hold, the newest first, as far as they are within the asker's scope."""
+    query = select(Silence).where(col(Silence.until) > hub.clock())
+    if (before := number(cursor)) is not None:
+        query = query.where(col(Silence.id) < before)
+    with hub.store.read() as session:
+        found = session.exec(query.order_by(col(Silence.id).desc()).limit(limit + 1)).all()
+    listed = page([row.model_dump() for row in found], limit, lambda item: item["id"])
+    listed["items"] = [one for one in listed["items"] if actor.scope.covers(one["selector"])]
+    return Page(**listed)
+
+
+@router.post("/silences", status_code=201, responses=answers(401, 403, 422))
+def silence(hub: HubDep, actor: Operator, ask: SilenceAsk) -> SilenceView:
+    """Tell nobody of alerts of these devices for a while. They are opened and listed all the same;
+    what still stands at the end is told then."""
+    actor.must_cover(ask.selector, "this selector")
+    now = hub.clock()
+    row = Silence(
+        selector=str(selectors.parse(ask.selector)),
+        until=now + ask.seconds,
+        reason=ask.reason,
+        by=actor.label,
+        created=now,
+    )
+    with hub.store.write() as session:
+        session.add(row)
+        session.flush()
+        audit.append(
+            session,
+            actor=actor.label,
+            action="silence.begin",
+            subject=f"silence/{row.id}",
+            now=now,
+            selector=row.selector,
+            until=row.until,
+            reason=row.reason,
+        )
+    return SilenceView(**row.model_dump())
+
+
+@router.post("/silences/{silence}/end", responses=answers(401, 403, 404))
+def end(hub: HubDep, actor: Operator, silence: Number) -> SilenceView:
+    """End a silence now."""
+    now = hub.clock()
+    with hub.store.write() as session:
+        row = session.get(Silence, silence)
+        if row is None:
+            raise NotFound(f"there is no silence {silence}")
+        actor.must_cover(row.selector, "this silence")
+        if row.until > now:
+            row.until = now
+            session.add(row)
+            audit.append(
+                session,
+                actor=actor.label,
+                action="silence.end",
+                subject=f"silence/{silence}",
+                now=now,
+            )
+    hub.changed()
+    return SilenceView(**row.model_dump())
