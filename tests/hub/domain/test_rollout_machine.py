@@ -22,6 +22,7 @@ from support.rollout_world import BAD, BUSY, DONE, World
 COUNT = 9
 NAMES = [f"d{number:02}" for number in range(COUNT)]
 names = st.sampled_from(NAMES)
+some_names = st.lists(names, min_size=4, max_size=COUNT, unique=True)
 plans = st.builds(
     Plan,
     canary=st.sampled_from([0, 0.25, 2]),
@@ -40,7 +41,7 @@ plans = st.builds(
         ]
     ),
     gate=st.sampled_from([None, GatePlan()]),
-    approve_start=st.booleans(),
+    approve_start=st.sampled_from([False, False, True]),
 )
 
 
@@ -92,6 +93,13 @@ class Rollouts(RuleBasedStateMachine):
         self.reports[name] = {"slots": {"main": {"update": update}}}, self.world.now
 
     # What devices do.
+
+    @rule(some=some_names)
+    def power_up_together(self, some: list[str]) -> None:
+        self.world.turn(True, *some)
+        self.step()
+        for name in some:
+            self.ask_for_leave(name)
 
     @rule(name=names)
     def ask_for_leave(self, name: str) -> None:
