@@ -124,8 +124,17 @@ def refused(device: str, slot: str, update: Mapping[str, Any]) -> Condition | No
     )
 
 
-def drifted(device: str, model: str, version: str, features: Iterable[str]) -> Condition | None:
-    """A model on a device whose inputs or outputs have left the baseline."""
+def drifted(
+    device: str,
+    model: str,
+    version: str,
+    features: Iterable[str],
+    told: Mapping[str, Any] | None = None,
+) -> Condition | None:
+    """A model on a device whose inputs or outputs have left the baseline.
+
+    ``told``: what else the alert's detail says, such as each feature's finding and the cause.
+    """
     names = sorted(features)
     if not names:
         return None
@@ -136,7 +145,7 @@ def drifted(device: str, model: str, version: str, features: Iterable[str]) -> C
         device=device,
         title=f"{device}: {model} {version} drifts in {', '.join(names[:3])}"
         + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
-        detail={"model": model, "version": version, "features": names},
+        detail={"model": model, "version": version, "features": names} | dict(told or {}),
     )
 
 

@@ -8,6 +8,7 @@ from sqlmodel import Session, col, select
 from muster_hub.db import models
 from muster_hub.domain import alerts
 from muster_hub.domain.alerts import Changes, Condition, Standing
+from muster_hub.engine import causes
 from muster_hub.engine.load import Known
 
 SILENT_SECONDS = 300.0
@@ -68,12 +69,10 @@ def _conditions(
     states = session.exec(
         select(models.DriftState).where(col(models.DriftState.updated) > now - DRIFT_FRESH_SECONDS)
     )
-    for state in states:
-        view = state.view
-        if (state.device, state.manifest) in running and view.get("drifting"):
-            found.append(
-                alerts.drifted(state.device, view["model"], view["version"], view["drifting"])
-            )
+    found += causes.drift_conditions(
+        [state for state in states if (state.device, state.manifest) in running],
+        {device.id: device.labels for device in known.values()},
+    )
     return [condition for condition in found if condition is not None]
 
 

@@ -103,6 +103,7 @@ def _view(
                 "n": int(finding.n),
                 "direction": finding.direction,
                 "status": finding.status,
+                "since": found.get(finding.feature, {}).get("since", window.start),
             }
     return {
         "model": window.model,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from muster_hub.domain import peers
 from muster_hub.operator import bars, output
 from muster_hub.operator.devices import Selector
 from muster_hub.operator.failures import Exit, OperatorError
@@ -61,6 +62,53 @@ def render(view: dict[str, Any]) -> Iterator[Any]:
         chart = bars.compare(feature["p0"], feature["now"], alarming=alarming)
         for line in chart.split("\n"):
             yield Text("    ") + line
+
+
+@app.command("explain")
+def explain(
+    context: typer.Context,
+    alert: Annotated[int, typer.Argument(metavar="ALERT", help="The number of a drift alert.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say which features moved, how far, since when, alone or with which peers, and what to do."""
+    item = api(context).get(f"/alerts/{alert}")
+    if item.get("kind") != "drift":
+        raise OperatorError(f"alert {alert} is not about drift: {item.get('title')}", Exit.USAGE)
+    if as_json:
+        output.show_json(item)
+        return
+    output.show(*explained(item))
+
+
+def explained(item: dict[str, Any]) -> Iterator[Any]:
+    """A drift alert in words: a heading, a line or two for each feature, the cause, what to do."""
+    detail = item["detail"]
+    cause: peers.Cause = detail.get("cause", "unknown")
+    yield Text.assemble((f"{item['title']}  ", "bold"), output.state(item.get("state")))
+    for name, finding in detail.get("findings", {}).items():
+        yield Text(f"  {name}: {_finding(finding)}")
+        yield Text(f"    {_company(finding.get('company', {}))}: {finding.get('cause')}")
+    yield Text.assemble("cause: ", (cause, "bold"))
+    yield Text(peers.ADVICE[cause])
+
+
+def _finding(finding: dict[str, Any]) -> str:
+    own = finding.get("status") == "calibrated"
+    against = "the device's own past" if own else "the training data (still calibrating)"
+    return (
+        f"{finding.get('statistic', '')} {finding.get('direction', '')} "
+        f"by {abs(finding.get('value', 0.0)):.2g} (limit {finding.get('limit', 0.0):.2g}) against "
+        f"{against}, effect (corrected PSI) {finding.get('effect', 0.0):.2g}, "
+        f"since {output.ago(finding.get('since'))}"
+    )
+
+
+def _company(company: dict[str, int]) -> str:
+    return (
+        f"{company.get('group_along', 0)} of {company.get('group_peers', 0)} peers of its site and "
+        f"{company.get('others_along', 0)} of {company.get('others_peers', 0)} elsewhere go along"
+    )
 
 
 def _views(answer: Any) -> Iterator[dict[str, Any]]:
