@@ -26,7 +26,7 @@ from support.tuf_repository import NOW
 if TYPE_CHECKING:
     from sim.world import World
 
-OUTBOX_BYTES_MAX = 12 * 1024
+OUTBOX_BYTES_MAX = 3 * 1024
 """Small, so that a partition is long enough for windows to be merged."""
 WINDOW_SECONDS = 60.0
 FOLD_SECONDS = 20.0

@@ -151,11 +151,15 @@ def stale_directive(world: "World", one: Fault) -> None:
 
 @fault(3)
 def rogue_directive(world: "World", one: Fault) -> None:
-    """A thief with the director's key asks for a bundle that no release key has signed."""
+    """A thief with the director's key asks for a bundle that no release key has signed.
+
+    It is of the generation in force: one of a later generation would lock the hub out until the
+    director's epoch is raised, which is an operator's answer to a stolen key, not a fault to heal.
+    """
     adopted = world.watch.generations.get(one.device, (1, 0))
     rogue = world.catalogue.rogue
     wanted = Directive(
-        device=one.device, epoch=1, generation=adopted[1] + 1, issued=int(NOW),
+        device=one.device, epoch=1, generation=max(adopted[1], 1), issued=int(NOW),
         expires=int(NOW) + 86_400, slots={"main": Slot(rogue.goal)}, window_seconds=60.0,
     )  # fmt: skip
     for name, data in rogue.blobs.items():

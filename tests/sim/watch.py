@@ -114,8 +114,8 @@ class Watch:
             self._limits(device)
 
     def _forward(self, device: "Device") -> None:
-        adopted = device.state.adopted()
-        now = (adopted.epoch, adopted.generation) if adopted else (0, 0)
+        row = device.state.connection.execute("SELECT epoch, generation FROM directive").fetchone()
+        now = row or (0, 0)
         before = self.generations.get(device.name, (0, 0))
         self.expect(
             now >= before,
@@ -257,7 +257,7 @@ class Watch:
         totals: dict[str, int] = {}
         for name, epoch, count in rows:
             device = self.world.devices[name]
-            if epoch in device.epochs:
+            if epoch not in device.wiped_put:
                 totals[name] = totals.get(name, 0) + count
         for name, count in totals.items():
             put = self.world.devices[name].put[0]
@@ -301,7 +301,7 @@ class Watch:
             )).fetchall()  # fmt: skip
         found: dict[str, tuple[int, int]] = {}
         for name, epoch, payload in rows:
-            if epoch in self.world.devices[name].epochs:
+            if epoch not in self.world.devices[name].wiped_put:
                 header = summary_wire.peek(payload)
                 counts = header.summary.counts  # type: ignore[union-attr]
                 had = found.get(name, (0, 0))

@@ -135,6 +135,9 @@ class Folds:
 class Worker:
     """Implements ``muster_agent.update.processes.Worker``."""
 
+    trusting = False
+    """It loads what it finds without hashing it."""
+
     def __init__(self, device: "Device", worker_id: str, slot: str, goal: Goal, ring: Ring) -> None:
         self.device, self.id, self.slot, self.goal, self.ring = device, worker_id, slot, goal, ring
         self.accepting = self.ready = self.ended = False
@@ -156,7 +159,8 @@ class Worker:
         path = self.device.bundle(self.goal.manifest) / "model.onnx"
         self.content = sha256_hex(path.read_bytes()) if path.is_file() else "gone"
         release = self.device.world.catalogue.by_manifest.get(self.goal.manifest)
-        if release is None or self.content != sha256_hex(release.files["model.onnx"]):
+        as_signed = release is not None and self.content == sha256_hex(release.files["model.onnx"])
+        if not (as_signed or self.trusting):
             self._fail(Refusal.FILE_MISMATCH, "model.onnx is not what the manifest says")
         elif habit in STARTING_FAULTS:
             self._fail(*STARTING_FAULTS[habit])
@@ -216,6 +220,8 @@ class Worker:
 class Launcher:
     """Implements ``muster_agent.update.processes.Launcher``."""
 
+    worker: type[Worker] = Worker
+
     def __init__(self, device: "Device") -> None:
         self._device = device
 
@@ -233,6 +239,6 @@ class Launcher:
         device.rings[f"{worker_id}.ring"] = ring
         device.telemetry.begin(worker_id, slot, goal, device.monotonic())
         ring.recorded = worker_id in device.state.recordings()
-        worker = Worker(device, worker_id, slot, goal, ring)
+        worker = self.worker(device, worker_id, slot, goal, ring)
         device.workers.append(worker)
         return worker_id, worker

@@ -1,0 +1,261 @@
+"""Bugs planted on purpose, each by a double that breaks one rule: the checker must find them all.
+
+None of them touches the product: a subclass of a double, or of a port's real implementation, does
+what a careless version of the product would have done.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+from sqlmodel import Session
+
+from muster_agent.observe.outbox import Outbox
+from muster_agent.state import Adopted, JournalRow, Pointer
+from muster_agent.trust import Trusted
+from muster_hub.mqtt.intake import Intake, Taken
+from muster_protocol import messages, topics
+from muster_protocol.errors import ProtocolError
+from muster_protocol.messages import Ack, Batch
+from sim.catalogue import Trust, catalogue, trust_memory
+from sim.disk import DiskState
+from sim.doubles import HONEST, Doubles
+from sim.hub import HubStore
+from sim.network import Sender
+from sim.workers import Launcher, Worker
+from sim.world import World
+
+SEEDS_MAX = 200
+
+
+class NoGenerations(DiskState):
+    """Whatever directive comes last is executed, however old it is."""
+
+    def adopted(self) -> Adopted | None:
+        row = super().adopted()
+        return Adopted(row.epoch, 0, row.envelope) if row else None
+
+
+class EndlessResumes(DiskState):
+    def put_journal(self, slot: str, row: JournalRow) -> None:
+        super().put_journal(slot, msgspec.structs.replace(row, resumes=0))
+
+
+class PointerApart(DiskState):
+    """The pointer is written after the journal's transaction, not within it."""
+
+    _late: list[tuple[str, Pointer]]
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        outer = not self.connection.in_transaction
+        if outer:
+            self._late = []
+        with super().transaction():
+            yield
+        if outer:
+            late, self._late = self._late, []
+            for slot, pointer in late:
+                super().put_pointer(slot, pointer)
+
+    def put_pointer(self, slot: str, pointer: Pointer) -> None:
+        if self.connection.in_transaction:
+            self._late.append((slot, pointer))
+        else:
+            super().put_pointer(slot, pointer)
+
+
+class CursorNotSaved(DiskState):
+    """Only the beginning of a ring's recording is written down."""
+
+    def put_recording(self, ring: str, row: bytes) -> None:
+        if ring not in self.recordings():
+            super().put_recording(ring, row)
+
+
+class _Blind:
+    def __init__(self, trusted: Trusted) -> None:
+        self._trusted = trusted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trusted, name)
+
+    def manifest_target(self, model: str, version: str, *, now: int) -> tuple[str, int] | None:
+        found = [one for one in catalogue().by_manifest.values() if one.version == version]
+        goal = next(one.goal for one in found if one.model == model)
+        return goal.manifest, goal.manifest_bytes
+
+
+class BelievesDirector(Trust):
+    """What the director names is installed, signed by release keys or not."""
+
+    def trusted(self) -> Any:
+        found = super().trusted()
+        return _Blind(found) if found is not None else None
+
+
+class ForgetsVersions(Trust):
+    """A damaged file makes the trust store begin anew from the factory root."""
+
+    def truncate(self) -> None:
+        self.node = trust_memory().factory
+
+
+class BelievesAsked(Intake):
+    """A device that has begun with a release counts as one that runs it."""
+
+    def take(self, told: Any, now: float) -> Taken | None:
+        return super().take([(topic, self._altered(topic, data)) for topic, data in told], now)
+
+    def _altered(self, topic: str, payload: bytes) -> bytes:
+        if not topic.endswith("/report"):
+            return payload
+        report = msgspec.msgpack.decode(payload)
+        for slot in (report.get("slots") or {}).values():
+            update = slot.get("update") or {}
+            if update.get("state") in ("fetching", "verifying", "staged", "starting"):
+                slot["running"] = {
+                    name: update[name]
+                    for name in ("model", "version", "manifest")
+                    if name in update
+                }
+                update["state"] = "committed"
+        return msgspec.msgpack.encode(report)
+
+
+class AcknowledgesFirst(Intake):
+    """Devices hear that their rows are safe whether they were committed or not."""
+
+    def take(self, told: Any, now: float) -> Taken | None:
+        taken = super().take(told, now)
+        if taken is not None:
+            return taken
+        nothing: dict[str, Any] = {one.name: [] for one in fields(Taken)}
+        return Taken(**nothing | {"acks": [*self._acks(told)]})
+
+    @staticmethod
+    def _acks(told: Any) -> Iterator[tuple[str, Ack]]:
+        for topic, payload in told:
+            device, leaf = topics.parse_up(topic)
+            with contextlib.suppress(ProtocolError):
+                if leaf in ("telemetry", "event"):
+                    batch = messages.decode(payload, Batch)
+                    stream: messages.Stream = "event" if leaf == "event" else "summary"
+                    yield device, Ack(1, stream, batch.epoch, batch.rows[-1].sequence)
+
+
+class CountsAgain(Intake):
+    """A batch that comes a second time is taken for another one."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._seen: set[bytes] = set()
+
+    def take(self, told: Any, now: float) -> Taken | None:
+        return super().take([(topic, self._renamed(topic, data)) for topic, data in told], now)
+
+    def _renamed(self, topic: str, payload: bytes) -> bytes:
+        if not topic.endswith("/telemetry"):
+            return payload
+        batch = messages.decode(payload, Batch)
+        key = batch.epoch + bytes(msgspec.msgpack.encode([row.sequence for row in batch.rows]))
+        if key in self._seen:
+            batch = msgspec.structs.replace(batch, epoch=bytes(reversed(batch.epoch)))
+        self._seen.add(key)
+        return messages.encode(batch)
+
+
+class EveryoneOnline(HubStore):
+    """Devices that are away are waited for like those that are there."""
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Session]:
+        with super().write() as session:
+            session.connection().execute(text(
+                "UPDATE device SET online = 1, last_seen = (SELECT max(last_seen) FROM device)"
+            ))  # fmt: skip
+            yield session
+
+
+class NotRetained(Sender):
+    """A directive is sent to whoever happens to listen."""
+
+    def send(self, name: Any, topic: str, payload: bytes, **options: Any) -> bool:
+        if topic.endswith("/directive"):
+            options["retain"] = False
+        return super().send(name, topic, payload, **options)
+
+
+class NeverAgain(Sender):
+    """A broker that came back empty is taken for the one that was filled before."""
+
+    @property
+    def connections(self) -> int:
+        return 1
+
+
+class DropsWindows(Outbox):
+    def _make_room(self) -> None:
+        while self._table.size_bytes() > self._bytes_max:
+            if not self._table.drop_oldest("summary"):
+                break
+
+
+class OneEpoch(Outbox):
+    """A wiped device counts its rows from 1 again under the same epoch."""
+
+    def __init__(self, connection: Any, **options: Any) -> None:
+        draw = options["new_epoch"]
+        super().__init__(
+            connection, **options | {"new_epoch": lambda size: draw(size) and bytes(size)}
+        )
+
+
+class _Deaf(Worker):
+    def pause(self) -> None:
+        """It goes on accepting."""
+
+
+class _Careless(Worker):
+    trusting = True
+
+
+class NeverPauses(Launcher):
+    worker = _Deaf
+
+
+class LoadsUnchecked(Launcher):
+    worker = _Careless
+
+
+PLANTS: dict[str, Doubles] = {
+    "stale retained command executed": replace(HONEST, state=NoGenerations),
+    "unsigned bundle runs": replace(HONEST, trust=BelievesDirector),
+    "rollback memory lost": replace(HONEST, trust=ForgetsVersions),
+    "success on the old image": replace(HONEST, intake=BelievesAsked),
+    "offline devices judged": replace(HONEST, hub_store=EveryoneOnline),
+    "acknowledged before commit": replace(HONEST, intake=AcknowledgesFirst),
+    "duplicate batch counted": replace(HONEST, intake=CountsAgain),
+    "resume loop without bound": replace(HONEST, state=EndlessResumes),
+    "pointer apart from journal": replace(HONEST, state=PointerApart),
+    "budget not handed on": replace(HONEST, plan=lambda plan: plan | {"in_flight_max": 0}),
+    "directive not retained": replace(HONEST, sender=NotRetained),
+    "empty broker not filled again": replace(HONEST, sender=NeverAgain),
+    "outbox epoch reused": replace(HONEST, outbox=OneEpoch),
+    "fold cursor not saved": replace(HONEST, state=CursorNotSaved),
+    "windows dropped when full": replace(HONEST, outbox=DropsWindows),
+    "two models answer": replace(HONEST, launcher=NeverPauses),
+    "rotten model runs": replace(HONEST, launcher=LoadsUnchecked),
+}
+
+
+def seeds_to_find(name: str) -> tuple[str, int | None, str]:
+    """The plant's name, the first seed whose world shows it, and which promise it broke."""
+    for seed in range(SEEDS_MAX):
+        found = World(seed, doubles=PLANTS[name]).run().violation
+        if found is not None:
+            return name, seed, found.invariant
+    return name, None, ""

@@ -1,0 +1,144 @@
+"""``make sim``: many worlds on both cores, one replayed with its timeline, and the planted bugs.
+
+python -m sim.run                 1,000 seeds, then the planted bugs
+python -m sim.run --seed 42       one seed, with its timeline
+python -m sim.run --seeds 0..500  these seeds
+"""
+
+import argparse
+import logging
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from sim.plants import PLANTS, SEEDS_MAX, seeds_to_find
+from sim.shrink import shrink, told
+from sim.world import TRANSITIONS, Outcome, World
+
+SEEDS = 1_000
+DAY_SECONDS = 86_400.0
+
+
+def quiet() -> None:
+    """Faults by the hundred are the point here: what the product logs of them is not."""
+    for name in ("muster_agent", "muster_hub", "tuf"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def live(seed: int) -> Outcome:
+    quiet()
+    return World(seed).run()
+
+
+def commit() -> str:
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or "unknown"
+
+
+class Totals:
+    def __init__(self) -> None:
+        self.seeds = self.events = 0
+        self.device_seconds = 0.0
+        self.transitions: set[tuple[str, str]] = set()
+        self.violations: list[Outcome] = []
+        self.counts: Counter[str] = Counter()
+
+    def add(self, one: Outcome) -> None:
+        self.seeds += 1
+        self.events += one.events
+        self.device_seconds += one.device_seconds
+        self.transitions |= one.transitions
+        self.counts += one.counts
+        if one.violation is not None:
+            self.violations.append(one)
+
+    def line(self, planted: str) -> str:
+        return (
+            f"sim: {self.seeds} seeds, {self.events} events, "
+            f"{self.device_seconds / DAY_SECONDS:.0f} device-days, "
+            f"{len(self.transitions & TRANSITIONS)}/{len(TRANSITIONS)} table transitions covered, "
+            f"{len(self.violations)} violations, {planted} planted bugs found"
+        )
+
+
+def run_seeds(seeds: Iterable[int], processes: int) -> Totals:
+    totals, started = Totals(), time.monotonic()
+    seeds = list(seeds)
+    with multiprocessing.Pool(processes) as pool:
+        for one in pool.imap_unordered(live, seeds):
+            totals.add(one)
+            if one.violation is not None:
+                print(f"seed {one.seed}: {one.violation}", flush=True)
+            if totals.seeds % 50 == 0:
+                rate = totals.seeds / (time.monotonic() - started)
+                print(f"  {totals.seeds} of {len(seeds)} seeds, {rate:.1f} a second", flush=True)
+    return totals
+
+
+def run_plants(processes: int) -> tuple[str, bool]:
+    """The table of seeds to find each planted bug, and whether all were found."""
+    print(f"{'planted bug':<34} {'found at seed':>13}  by the invariant")
+    found = 0
+    with multiprocessing.Pool(processes) as pool:
+        for name, seed, violation in pool.imap(seeds_to_find, PLANTS):
+            found += seed is not None
+            told_seed = str(seed) if seed is not None else f"not in {SEEDS_MAX}"
+            print(f"{name:<34} {told_seed:>13}  {violation}", flush=True)
+    return f"{found}/{len(PLANTS)}", found == len(PLANTS)
+
+
+def replay(seed: int, *, plant: str | None, device: str | None, short: bool) -> int:
+    """Live one seed and print its timeline; a violation is shrunk first when ``short``."""
+    quiet()
+    doubles = PLANTS[plant] if plant else None
+    world = World(seed, doubles=doubles) if doubles else World(seed)
+    outcome = world.run()
+    if outcome.violation is not None and short:
+        world = shrink(seed, world.plan, outcome.violation.invariant, doubles=doubles)
+        print(told(world, commit()))
+        return 1
+    print(world.trace.text(about=device))
+    print(
+        f"\n{outcome.violation or 'no violation'}; {outcome.events} events, trace {outcome.digest}"
+    )
+    return int(outcome.violation is not None)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make sim")
+    parser.add_argument("--seed", type=int, help="replay one seed with its timeline")
+    parser.add_argument("--seeds", help="a..b: live these seeds, b not among them")
+    parser.add_argument("--plant", choices=sorted(PLANTS), help="with this bug planted")
+    parser.add_argument("--device", help="only this device's lines of the timeline")
+    parser.add_argument("--whole", action="store_true", help="the whole timeline, not shrunk")
+    asked = parser.parse_args()
+    if asked.seed is not None:
+        return replay(asked.seed, plant=asked.plant, device=asked.device, short=not asked.whole)
+    first, last = (int(part) for part in (asked.seeds or f"0..{SEEDS}").split(".."))
+    processes = min(os.cpu_count() or 1, 2)
+    totals = run_seeds(range(first, last), processes)
+    missing = sorted(TRANSITIONS - totals.transitions)
+    if missing:
+        print("not covered:", ", ".join(f"{state} on {cause}" for state, cause in missing))
+    kinds = ("faults", "partition", "to committed", "to rolling_back")
+    print("in all:", ", ".join(f"{totals.counts[kind]} {kind}" for kind in kinds))
+    planted, all_found = run_plants(processes) if asked.seeds is None else ("0/0", True)
+    for one in totals.violations[:1]:
+        assert one.violation is not None
+        world = shrink(one.seed, World(one.seed).plan, one.violation.invariant)
+        print(told(world, commit()))
+    print(totals.line(planted))
+    return int(bool(totals.violations) or not all_found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
