@@ -11,7 +11,9 @@ from sqlmodel import update
 
 from muster_hub import queries
 from muster_hub.db import models
-from muster_hub.engine import commands
+from muster_hub.domain.plans import GatePlan
+from muster_hub.engine import commands, placebo
+from muster_hub.errors import Invalid
 from support.hub_engine import SLOT, Plant
 
 WINDOW = 300.0
@@ -142,6 +144,26 @@ def test_a_canary_that_falls_silent_blinds_the_gate(fleet: Fleet):
         fleet.tick()
     assert "Blind: 8 of 24 devices silent; can't advance" in fleet.rollout(number).reason
     assert fleet.rollout(number).wave == 0
+
+
+def test_a_gate_tried_on_the_fleets_own_past_stops_next_to_nothing(fleet: Fleet):
+    since = fleet.now - PAST_WINDOWS * WINDOW
+    with fleet.store.read() as session:
+        history = placebo.read(
+            session, model="digits", selector="", since=since, until=fleet.now,
+            window_seconds=WINDOW, strata=("line",),
+        )  # fmt: skip
+    assert history.errors.events.shape == (90, PAST_WINDOWS)
+    assert history.missing.events.sum() == 0
+    told = placebo.replay(history, GatePlan(), canaries=20, draws=20, seed=1)
+    assert [one.metric.name for one in told] == ["errors", "missing windows"]
+    assert all(one.false_stops <= 2 for one in told)
+    assert "On this fleet's own past errors stopped" in told[0].words
+    with fleet.store.read() as session, pytest.raises(Invalid, match="no device has sent windows"):
+        placebo.read(
+            session, model="digits", selector="line=z", since=since, until=fleet.now,
+            window_seconds=WINDOW,
+        )  # fmt: skip
 
 
 def test_too_few_devices_say_what_would_settle_it_and_wait_for_a_hand(fleet: Fleet):
