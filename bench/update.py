@@ -34,7 +34,7 @@ from support.workers import Workers
 
 RESULTS = ROOT / "bench" / "results" / "update.json"
 STEADY_SECONDS = 10.0
-REST_SECONDS = 0.5
+REST_SECONDS = 0.3
 
 
 class Load:
@@ -193,10 +193,15 @@ def main() -> None:
     for runtime in ("onnx", "tflite"):
         found[f"swap_{runtime}"] = swaps(runtime, options.megabytes, options.swaps, options.rate)
         print(runtime, json.dumps(found[f"swap_{runtime}"], indent=1), flush=True)
+        keep(found)
     found["restart_uvicorn"] = restart(options.megabytes, 3, options.rate)
     print(found["restart_uvicorn"], flush=True)
     found["delta"] = update_delta.measure()
     print(json.dumps(found["delta"], indent=1))
+    keep(found)
+
+
+def keep(found: dict[str, Any]) -> None:
     RESULTS.write_text(json.dumps(found, indent=2) + "\n")
 
 
