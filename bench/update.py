@@ -1,9 +1,9 @@
 """What an update costs those who ask the model meanwhile, and the link.
 
-    python -m bench update [--swaps 50] [--megabytes 50] [--rate 40]
+    python -m bench update [--swaps 50] [--megabytes 50] [--rate 10] [--part NAME]
 
-Writes ``bench/results/update.json``. All figures of a run are from the same machine in one go, and
-are meant to be read as ratios.
+Writes ``bench/results/update.json``. Figures of a part are from one go, to be
+read as ratios; at a rate beyond what the machine answers they say nothing.
 """
 
 # ruff: noqa: E402 - the tests' builders are found only after the path is set
@@ -179,30 +179,36 @@ def restart(megabytes: int, count: int, rate: float) -> dict[str, Any]:
     }
 
 
+PARTS = ("swap_onnx", "swap_tflite", "restart_uvicorn", "delta")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--swaps", type=int, default=50)
     parser.add_argument("--megabytes", type=int, default=50)
-    parser.add_argument("--rate", type=float, default=40.0)
+    parser.add_argument("--rate", type=float, default=10.0)
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this; others are kept")
     options = parser.parse_args()
-    found: dict[str, Any] = {
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(),
-                    "load_before": round(os.getloadavg()[0], 1)},
-        "megabytes": options.megabytes, "requests_per_second": options.rate,
-    }  # fmt: skip
-    for runtime in ("onnx", "tflite"):
-        found[f"swap_{runtime}"] = swaps(runtime, options.megabytes, options.swaps, options.rate)
-        print(runtime, json.dumps(found[f"swap_{runtime}"], indent=1), flush=True)
-        keep(found)
-    found["restart_uvicorn"] = restart(options.megabytes, 3, options.rate)
-    print(found["restart_uvicorn"], flush=True)
-    found["delta"] = update_delta.measure()
-    print(json.dumps(found["delta"], indent=1))
-    keep(found)
-
-
-def keep(found: dict[str, Any]) -> None:
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    size, rate = options.megabytes, options.rate
+    parts = {
+        "swap_onnx": lambda: swaps("onnx", size, options.swaps, rate),
+        "swap_tflite": lambda: swaps("tflite", size, options.swaps, rate),
+        "restart_uvicorn": lambda: restart(size, 3, rate),
+        "delta": update_delta.measure,
+    }
+    found: dict[str, Any] = {}
+    if options.part and RESULTS.exists():
+        found = json.loads(RESULTS.read_text())
+    for part in options.part or PARTS:
+        machine = {
+            "cpus": os.cpu_count(), "python": platform.python_version(),
+            "load_before": round(os.getloadavg()[0], 1),
+        }  # fmt: skip
+        found[part] = parts[part]() | {"machine": machine}
+        if part != "delta":
+            found[part] |= {"megabytes": size, "requests_per_second": rate}
+        print(part, json.dumps(found[part], indent=1), flush=True)
+        RESULTS.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
