@@ -1,0 +1,69 @@
+"""Bundles and messages that try to leave their place, or to grow without end, once opened."""
+
+import json
+import tracemalloc
+import zlib
+
+import msgspec
+import pytest
+
+from muster_protocol import baseline, manifest, summary_wire
+from muster_protocol.errors import ProtocolError
+from wire_samples import MANIFEST
+
+BOMB_BYTES = 64 * 2**20
+MARGIN_BYTES = 2**20
+
+
+def altered(field: str, value: object) -> bytes:
+    """A manifest whose first file says something else."""
+    tree = json.loads(manifest.encode(MANIFEST))
+    tree["files"][0][field] = value
+    return json.dumps(tree).encode()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../etc/cron.d/job", "..", "/etc/passwd", "a/b", "a\\b", "~root", ".ssh", "a\x00.onnx",
+        "model.onnx/", "C:model", "model\n", "", "manifest.json", "%2e%2e", "\u202egpj.onnx",
+    ],
+)  # fmt: skip
+def test_a_path_that_leaves_the_bundle_is_refused(path: str) -> None:
+    with pytest.raises(ProtocolError):
+        manifest.decode(altered("path", path))
+
+
+@pytest.mark.parametrize("field", ["link", "target", "symlink", "mode", "type", "device"])
+def test_a_manifest_can_not_name_links_modes_or_devices(field: str) -> None:
+    with pytest.raises(ProtocolError, match=field):
+        manifest.decode(altered(field, "/etc/passwd"))
+
+
+def test_two_files_of_one_name_are_refused() -> None:
+    tree = json.loads(manifest.encode(MANIFEST))
+    tree["files"].append(tree["files"][0])
+    with pytest.raises(ProtocolError):
+        manifest.decode(json.dumps(tree).encode())
+
+
+def peak_bytes(data: bytes, kind: str) -> int:
+    """The memory that opening takes at its worst; it must be refused."""
+    decode = baseline.decode if kind == "baseline" else summary_wire.decode
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolError):
+            decode(data)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_decompression_bomb_is_refused_before_it_unfolds() -> None:
+    bomb = zlib.compress(bytes(BOMB_BYTES), 9)
+    opened = baseline.MAGIC + bytes([baseline.FORMAT]) + bomb
+    assert len(opened) < BOMB_BYTES / 500
+    assert peak_bytes(opened, "baseline") < 2 * baseline.INFLATED_BYTES_MAX + MARGIN_BYTES
+    head = msgspec.msgpack.encode([bomb, b"", b"", b"", b""])
+    opened = bytes([summary_wire.VERSION]) + head
+    assert peak_bytes(opened, "summary") < 2 * summary_wire.INFLATED_BYTES_MAX + MARGIN_BYTES
