@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from muster_hub import audit, cli_keys, cli_placebo, config, initialise
+from muster_hub import audit, cli_data, cli_keys, cli_placebo, config, initialise
 from muster_hub.api.hub import Hub
 from muster_hub.cli_keys import DEFAULT_DATA, Data
 from muster_hub.config import Broker, Http
@@ -37,6 +37,7 @@ Threshold = Annotated[
 ]
 EXPIRES_DAYS_MAX = 3650
 cli_keys.add_to(app)
+cli_data.add_to(app)
 cli_placebo.add_to(app)
 
 

@@ -41,7 +41,19 @@ gets 429 with `Retry-After`.
 A role may be limited to models and to devices by selector: what is outside isn't listed, and acts
 on it are refused with 403.
 """
-ROOMS = (system, access, enrol, devices, models, signing, assignments, rollouts, alerts, silences, events)
+ROOMS = (
+    system,
+    access,
+    enrol,
+    devices,
+    models,
+    signing,
+    assignments,
+    rollouts,
+    alerts,
+    silences,
+    events,
+)
 
 
 def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> FastAPI:

@@ -73,6 +73,12 @@ class FeatureView(Grows):
     statistics: View
     status: str = Field(examples=["calibrated"])
     finding: Any = None
+    trend: list[View] = Field(
+        default=[],
+        examples=[[{"start": 1767225600.0, "n": 3000, "psi": 0.02, "shift": -0.1}]],
+        description="Of one device: the latest windows in order of time, merged to few points. "
+        "`psi` is bias-corrected; `shift` is that of the mean, in the baseline's σ.",
+    )
 
 
 class DriftView(Grows):
@@ -186,8 +192,8 @@ class RolloutPlanView(BaseModel):
 
     model: str = Field(examples=["digits"])
     version: str = Field(examples=["2"])
-    slot: str
-    selector: str
+    slot: str = Field(examples=["vision"])
+    selector: str = Field(examples=["site=berlin"])
     devices: int
     offline: int
     waves: list[WavePlanView]

@@ -11,7 +11,7 @@ from muster_hub.api import etags
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
-from muster_hub.api.pages import Cursor, Limit, Number, Page, SelectorText, number, page
+from muster_hub.api.pages import Cursor, Limit, Number, Page, SelectorText, number, page, sent
 from muster_hub.api.problems import answers
 from muster_hub.api.views import AlertView, View
 from muster_hub.db.models import Alert, AlertState, Device
@@ -26,7 +26,7 @@ _ACTIONS: dict[Action, Callable[..., None]] = {
 }
 
 
-@router.get("/alerts", responses=answers(401, 422))
+@router.get("/alerts", response_model=Page[AlertView], responses=answers(401, 422))
 def alerts(
     hub: HubDep,
     actor: Reader,
@@ -34,18 +34,19 @@ def alerts(
     selector: SelectorText = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page[AlertView]:
+) -> Response:
     """Alerts, the newest first."""
     chosen = actor.scope.narrow(selector)
     with hub.store.read() as session:
         items = queries.alerts(
             session, state=state, before=number(cursor), limit=limit + 1, selector=chosen
         )
-    return Page(**page(items, limit, lambda item: item["id"]))
+    return sent(page(items, limit, lambda item: item["id"]))
 
 
 @router.get("/alerts/{alert}", response_model=AlertView, responses=answers(401, 403, 404))
 def alert(hub: HubDep, actor: Reader, alert: Number, response: Response) -> View:
+    """One alert."""
     with hub.store.read() as session:
         return _view(session, actor, alert, response)
 

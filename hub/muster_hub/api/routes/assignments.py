@@ -41,6 +41,7 @@ def assignments(
 def assignment(
     hub: HubDep, actor: Reader, assignment: Number, response: Response
 ) -> AssignmentView:
+    """One assignment."""
     with hub.store.read() as session:
         row = assigning.get(session, assignment)
     _must_have(actor, row)

@@ -10,7 +10,7 @@ from muster_hub.api import etags
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
-from muster_hub.api.pages import Cursor, Limit, Page, SelectorText, number, page
+from muster_hub.api.pages import Cursor, Limit, Page, SelectorText, number, page, sent
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import LabelsPatch
 from muster_hub.api.views import CountsView, DeviceView, DriftView, View, WindowView
@@ -22,21 +22,21 @@ router = APIRouter(tags=["devices"], route_class=OnceRoute)
 ModelName = Annotated[str | None, Query(max_length=64, examples=["digits"])]
 
 
-@router.get("/devices", responses=answers(401, 422))
+@router.get("/devices", response_model=Page[DeviceView], responses=answers(401, 422))
 def devices(
     hub: HubDep,
     actor: Reader,
     selector: SelectorText = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page[DeviceView]:
+) -> Response:
     """Devices by id, each with its latest report."""
     chosen = actor.scope.narrow(selector)
     with hub.store.read() as session:
         items = queries.devices(
             session, selector=chosen, after=cursor or "", limit=limit + 1, now=hub.clock()
         )
-    return Page(**page(items, limit, lambda item: item["id"]))
+    return sent(page(items, limit, lambda item: item["id"]))
 
 
 @router.get("/devices/{device}", response_model=DeviceView, responses=answers(401, 403, 404))
@@ -134,7 +134,9 @@ def drift(
     return Page(items=_of_scope(actor, items))
 
 
-@router.get("/devices/{device}/windows", responses=answers(401, 403, 404))
+@router.get(
+    "/devices/{device}/windows", response_model=Page[WindowView], responses=answers(401, 403, 404)
+)
 def windows(
     hub: HubDep,
     actor: Reader,
@@ -142,14 +144,14 @@ def windows(
     model: ModelName = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page[WindowView]:
+) -> Response:
     """Telemetry windows received from a device, the newest first."""
     with hub.store.read() as session:
         _row(session, actor, device)
         items = queries.windows(
             session, device, model=model, before=number(cursor), limit=limit + 1
         )
-    return Page(**page(items, limit, lambda item: item["id"]))
+    return sent(page(items, limit, lambda item: item["id"]))
 
 
 @router.get("/devices/{device}/counts", responses=answers(401, 403, 404))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy import func
 from sqlmodel import select
@@ -16,7 +16,7 @@ from muster_hub import queries
 from muster_hub.api.auth import HubDep, Reader
 from muster_hub.api.hub import Hub
 from muster_hub.api.once import OnceRoute
-from muster_hub.api.pages import NUMBER_MAX, Cursor, Limit, Page, SelectorText, number, page
+from muster_hub.api.pages import NUMBER_MAX, Cursor, Limit, Page, SelectorText, number, page, sent
 from muster_hub.api.problems import answers
 from muster_hub.api.views import EventView, View
 from muster_hub.db.models import EventRow
@@ -31,7 +31,7 @@ STREAMS_MAX = 64
 _random = random.SystemRandom()
 
 
-@router.get("/events", responses=answers(401, 422))
+@router.get("/events", response_model=Page[EventView], responses=answers(401, 422))
 def events(
     hub: HubDep,
     actor: Reader,
@@ -39,13 +39,13 @@ def events(
     selector: SelectorText = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page[EventView]:
+) -> Response:
     """Events of devices and hub, the oldest first."""
     start = max(after, number(cursor) or 0)
     chosen = actor.scope.narrow(selector)
     with hub.store.read() as session:
         items = queries.events(session, after=start, limit=limit + 1, selector=chosen)
-    return Page(**page(items, limit, lambda item: item["id"]))
+    return sent(page(items, limit, lambda item: item["id"]))
 
 
 @router.get(

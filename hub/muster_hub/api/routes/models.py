@@ -72,6 +72,7 @@ def models(
 
 @router.get("/models/{model}", responses=answers(401, 403, 404))
 def model(hub: HubDep, actor: Reader, model: str) -> ModelView:
+    """One model with its versions."""
     actor.must_have_model(model)
     with hub.store.read() as session:
         found = session.get(Model, model)
