@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import func
 from sqlmodel import Session, col, or_, select
 
-from muster_hub import proof
+from muster_hub import proof, trend
 from muster_hub.db import models, selecting
 from muster_hub.domain import selectors
 from muster_hub.domain.plans import read_plan, stages
@@ -231,7 +231,10 @@ def drift(
     model: str | None,
     now: float,  # noqa: ARG001 (the API passes it to every view)
 ) -> list[Plain]:
-    """Per device and model that runs there: each feature against the baseline, latest windows."""
+    """Per device and model that runs there: each feature against the baseline, latest windows.
+
+    Of one device, how each feature moved over the last day's windows comes with it.
+    """
     chosen = selectors.parse(selector or "")
     names = (
         [device]
@@ -246,7 +249,12 @@ def drift(
                 baselines[latest.manifest] = _baseline(latest.manifest, read)
             baseline = baselines[latest.manifest]
             if baseline is not None:
-                found.append(_drift_view(session, latest, baseline))
+                view = _drift_view(session, latest, baseline)
+                if device is not None:
+                    moved = trend.read(session, name, latest.manifest, baseline)
+                    for feature in view["features"]:
+                        feature["trend"] = moved.get(feature["name"], [])
+                found.append(view)
     return found
 
 

@@ -15,6 +15,8 @@ from muster_hub.operator.session import api
 
 app = typer.Typer(help="Drift of inputs and outputs, feature by feature.", no_args_is_help=True)
 
+PSI_OF_NOTE = 0.1
+"""From which on a shift matters, by the alert rule."""
 ALARMING = {"drift", "drifting", "opened", "holding"}
 
 
@@ -27,7 +29,10 @@ def show(
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw each feature's distribution, baseline above now, and say whether it has drifted."""
+    """Draw each feature's distribution, baseline above now, and say whether it has drifted.
+
+    Of one DEVICE, how far each feature was off over its latest windows is drawn, too.
+    """
     if (device is None) == (selector is None):
         raise OperatorError("name a DEVICE, or several with --selector", Exit.USAGE)
     hub = api(context)
@@ -62,6 +67,20 @@ def render(view: dict[str, Any]) -> Iterator[Any]:
         chart = bars.compare(feature["p0"], feature["now"], alarming=alarming)
         for line in chart.split("\n"):
             yield Text("    ") + line
+        yield from _trend(feature.get("trend") or [], alarming=alarming)
+
+
+def _trend(points: list[dict[str, Any]], *, alarming: bool) -> Iterator[Text]:
+    """A line of how far the feature was off over time, scaled so that a matter of note shows."""
+    values = [max(point.get("psi") or 0.0, 0.0) for point in points]
+    if len(values) < 2:
+        return
+    highest = max(*values, PSI_OF_NOTE)
+    yield Text.assemble(
+        ("    trend    ", "dim"),
+        (f"▕{bars.bars(values, highest)}▏", "red" if alarming else "green"),
+        (f"  psi, to {highest:.2g}, since {output.ago(points[0]['start'])}", "dim"),
+    )
 
 
 @app.command("explain")

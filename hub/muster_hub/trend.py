@@ -1,0 +1,84 @@
+"""How a device's features have moved over its latest windows: a few points, merged from many."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from sqlmodel import Session, col, select
+
+from muster_hub.db.models import SummaryWindow
+from muster_protocol import summary as summaries
+from muster_protocol import summary_wire
+from muster_protocol.baseline import Baseline
+from muster_protocol.divergence import statistics
+from muster_protocol.errors import MusterError
+from muster_protocol.summary import Summary
+
+WINDOWS_MAX = 288
+"""A day of five-minute windows."""
+POINTS_MAX = 48
+Windows = Sequence[tuple[float, Summary]]
+
+
+def read(
+    session: Session, device: str, manifest: str, baseline: Baseline
+) -> dict[str, list[dict[str, Any]]]:
+    """Feature → points in order of time; see ``points``."""
+    window = SummaryWindow
+    rows = session.exec(
+        select(window)
+        .where(
+            col(window.device) == device,
+            col(window.manifest) == manifest,
+            col(window.fault) == "",
+            col(window.n) > 0,
+        )
+        .order_by(col(window.start).desc(), col(window.id).desc())
+        .limit(WINDOWS_MAX)
+    ).all()
+    return points(list(_decoded(reversed(rows), baseline)), POINTS_MAX)
+
+
+def points(windows: Windows, most: int) -> dict[str, list[dict[str, Any]]]:
+    """At most ``most`` points a feature; windows, in order of time, are merged in equal runs.
+
+    ``start`` in seconds since 1970, ``n`` rows, ``psi`` bias-corrected against training, and
+    ``shift``: how many of the baseline's standard deviations the mean has moved, None where a
+    feature has no mean or the baseline no spread.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    run = max(-(-len(windows) // most), 1)
+    for first in range(0, len(windows), run):
+        start, merged = windows[first]
+        for _, one in windows[first + 1 : first + run]:
+            merged = summaries.merge(merged, one)
+        counts = merged.features
+        if counts is None or not counts.rows:
+            continue
+        base = counts.baseline
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shifts = (counts.mean() - base.mean) / [bins.std for bins in base.bins]
+        for told, shift in zip(statistics(counts), shifts.tolist(), strict=True):
+            found.setdefault(told.name, []).append(
+                {
+                    "start": start,
+                    "n": told.n,
+                    "psi": _finite(float(told.psi_corrected)),
+                    "shift": _finite(shift),
+                }
+            )
+    return found
+
+
+def _decoded(rows: Iterable[SummaryWindow], baseline: Baseline) -> Iterable[tuple[float, Summary]]:
+    for row in rows:
+        try:
+            one = summary_wire.decode(row.payload, baseline)
+        except MusterError:
+            continue
+        if isinstance(one, Summary):
+            yield row.start, one
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
