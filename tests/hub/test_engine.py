@@ -81,6 +81,37 @@ def test_a_bad_release_stops_at_the_canary_and_goes_back_by_itself(plant: Plant)
     assert plant.states(number) == {canary: "failed"}
 
 
+def test_a_completed_release_can_be_rolled_back_and_the_one_before_it_too(plant: Plant):
+    first, second = complete(plant, "1"), complete(plant, "2")
+    with (
+        pytest.raises(Conflict, match="a later release has taken the place"),
+        plant.store.write() as session,
+    ):
+        commands.rollback_rollout(session, first, by="anna", now=plant.now)
+    for number, left in ((second, "1"), (first, "none")):
+        with plant.store.write() as session:
+            commands.rollback_rollout(session, number, by="anna", now=plant.now)
+        plant.tick()
+        assert plant.rollout(number).state == "rolled_back"
+        assert set(plant.states(number).values()) == {"withdrawn"}
+        assert plant.versions() == dict.fromkeys(DEVICES, left)
+
+
+def test_a_static_rollout_leaves_later_devices_to_the_assignment(plant: Plant):
+    number = plant.start("1", static=True)
+    plant.tick()
+    with plant.store.write() as session:
+        session.add(models.Device(id="late", created=plant.now + 1, online=True))
+    plant.tick(2)
+    assert "late" not in plant.states(number)
+    for device in DEVICES:
+        plant.report(device, "1")
+    plant.tick()
+    plant.tick()
+    assert plant.rollout(number).state == "completed"
+    assert plant.versions()["late"] == "1"
+
+
 def test_a_refusal_told_as_an_event_stops_it_too(plant: Plant):
     number = plant.start("1", canary=1)
     plant.tick()

@@ -17,7 +17,7 @@ from muster_hub.operator.session import api
 app = typer.Typer(help="Bring a version to devices, in waves.", no_args_is_help=True)
 
 POLL_SECONDS = 0.5
-ENDED = {"completed", "stopped", "aborted"}
+ENDED = {"completed", "stopped", "aborted", "rolled_back"}
 
 RolloutId = Annotated[int, typer.Argument(metavar="ID", help="The rollout's number.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it ends.")]
