@@ -270,7 +270,14 @@ class Watch:
     # The end
 
     def astray(self) -> str:
-        """Who has not converged, in words; empty when all have."""
+        """Who has not converged and what the rollout says, in words; empty when all have."""
+        last = self.world.hub.rollouts()[-1]
+        who = self._behind()
+        if who or last.state != "completed":
+            return f"{who or 'all run it'}; rollout {last.id} is {last.state}: {last.reason}"
+        return ""
+
+    def _behind(self) -> str:
         world = self.world
         wanted = next(one for one in world.catalogue.releases if one.version == FINAL["digits"])
         for name, device in world.devices.items():
@@ -289,8 +296,7 @@ class Watch:
                 )
             if not device.serving("main"):
                 return f"{name} does not serve"
-        last = world.hub.rollouts()[-1]
-        return "" if last.state == "completed" else f"rollout {last.id}: {last.reason}"
+        return ""
 
     def final(self, here: list["Device"]) -> None:
         """Everyone has stopped in good order: what was counted is at the hub, once."""
