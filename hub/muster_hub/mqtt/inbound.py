@@ -31,8 +31,6 @@ SUMMARY_COLUMNS = (
 )  # fmt: skip
 
 
-
-
 PEM = b"-----BEGIN CERTIFICATE REQUEST-----"
 
 
