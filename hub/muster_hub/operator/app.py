@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from muster_hub.operator import (
+    access,
     alerts,
     baselines,
     devices,
@@ -40,6 +41,8 @@ app.add_typer(baselines.app, name="baseline")
 app.add_typer(rollouts.app, name="rollout")
 app.add_typer(drift.app, name="drift")
 app.add_typer(alerts.app, name="alert")
+app.add_typer(access.tokens, name="token")
+app.add_typer(access.audit, name="audit")
 app.command("tail")(tail.tail)
 app.command("demo")(showcase.demo)
 
