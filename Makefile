@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test crash-matrix bench bench-update bench-gates bench-signals bench-trust lint format setup constraints clean
+# More test processes than cores: half of what they do is wait for real brokers and devices.
+WORKERS ?= 4
+
+.PHONY: demo test test-long sim crash-matrix bench bench-update bench-gates bench-signals bench-trust lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -11,7 +14,12 @@ demo: setup
 
 test: setup
 	@deploy/need mosquitto strace postgresql
-	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+# The whole demo, to its end, killed and interrupted.
+test-long: setup
+	@deploy/need mosquitto
+	$(BIN)/pytest -m long $(ARGS)
 
 crash-matrix: setup
 	@deploy/need strace

@@ -14,7 +14,7 @@ import pytest
 
 from muster_hub.demo.processes import Identity
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 DEMO = [sys.executable, "-u", "-c", "from muster_hub.operator.app import main; main()"]
 PATIENCE_SECONDS = 240
 PROMISED = {
