@@ -16,8 +16,6 @@ from muster_protocol import limits
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 FILE = "hub.toml"
-RETENTION_DAYS_MIN = 184
-"""Half a year: what the EU AI Act asks of logs (Art. 19)."""
 
 
 class Http(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,8 +62,6 @@ class Check(Struct, frozen=True, forbid_unknown_fields=True):
 class Governance(Struct, frozen=True, forbid_unknown_fields=True):
     two_people: bool = False
     """What one asks for another approves: signing a version, starting a rollout, its waves."""
-    retention_days: Annotated[int, Meta(ge=RETENTION_DAYS_MIN)] = 366
-    """How long events, telemetry windows and resolved alerts are kept; the audit log always."""
 
 
 class Oidc(Struct, frozen=True, forbid_unknown_fields=True):
