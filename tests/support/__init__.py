@@ -1,1 +1,1 @@
-"""Builders shared by tests of every room."""
+"""Builders shared by tests of every package."""
