@@ -110,11 +110,11 @@ def alerts(results: dict[str, Any]) -> list[str]:
         return []
     lines = [
         (
-            "| scenario | device-months | false alerts a device-month, 95 % upper bound "
+            "| scenario | simulated devices | device-months | false alerts a device-month, 95 % upper bound "
             "| first day, a device | 0.5 σ found within 3 windows | PSI > 0.2: windows flagged "
             "| KS + BH: windows flagged |"
         ),
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in results["alerts"]["rows"]:
         own = row["false_alerts"]["Muster"]
@@ -124,7 +124,7 @@ def alerts(results: dict[str, Any]) -> list[str]:
         ]
         lines.append(
             f"| {row['dependence']}, n = {row['rows']}, {row['features']} features "
-            f"| {own['months']:.0f} | {own['per_month']:.2f}, ≤ {own['upper']:.2f} "
+            f"| {row['devices']} | {own['months']:.0f} | {own['per_month']:.2f}, ≤ {own['upper']:.2f} "
             f"| {row['first_day_alerts_per_device']:.2f} "
             f"| {row['detected_within_3_windows']:.0%} of {row['trials']} "
             f"| {flagged[0]} | {flagged[1]} |"
