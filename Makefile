@@ -16,7 +16,7 @@ test: setup
 	@deploy/need mosquitto strace postgresql
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-# The whole demo, to its end, killed and interrupted.
+# Whole stories of real processes: the demo to its end, killed, interrupted; chaos; a restored hub.
 test-long: setup
 	@deploy/need mosquitto
 	$(BIN)/pytest -m long $(ARGS)

@@ -18,7 +18,7 @@ DEVICES = 2
 SECONDS = float(os.environ.get("MUSTER_CHAOS_SECONDS", "15"))
 SEED = int(os.environ.get("MUSTER_CHAOS_SEED", "5"))
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400 + 3 * SECONDS)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(400 + 3 * SECONDS)]
 
 
 def test_kills_of_broker_hub_and_agents_neither_lose_nor_double_a_count(tmp_path: Path) -> None:

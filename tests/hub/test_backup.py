@@ -173,6 +173,7 @@ class Served:
 
 
 @pytest.mark.system
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_a_device_carries_on_with_a_hub_restored_from_before_its_last_update(tmp_path):
     old, new, device = tmp_path / "old", tmp_path / "new", tmp_path / "device"
