@@ -1,6 +1,8 @@
 """`muster rollout`: start one, watch it, hold it, end it."""
 
+import json
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from muster_hub.operator import bars, output
+from muster_hub.operator import bars, output, rollout_words
 from muster_hub.operator.client import Api
 from muster_hub.operator.failures import Exit, OperatorError
 from muster_hub.operator.output import Json
@@ -23,46 +25,82 @@ RolloutId = Annotated[int, typer.Argument(metavar="ID", help="The rollout's numb
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it ends.")]
 
 
+Slot = Annotated[str, typer.Option(help="Where on the device it runs.")]
+Selector = Annotated[str, typer.Option("--selector", "-s", help="Which devices; empty is all.")]
+Canary = Annotated[
+    str, typer.Option(help="First wave: a share (0.25), a percentage (25%) or a count (3).")
+]
+Soak = Annotated[
+    float, typer.Option(min=0, help="How long the canary must hold before the rest follow.")
+]
+Timeout = Annotated[float, typer.Option(min=1, help="How long a device may take while online.")]
+Window = Annotated[
+    float | None, typer.Option(min=1, help="Telemetry window; the hub's own when not given.")
+]
+PlanFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan",
+        help="JSON of the API's plan: waves, budgets, windows, gate. Comes before the options.",
+    ),
+]
+
+
 @app.command("start")
 def start(
     context: typer.Context,
     model: str,
     version: str,
     *,
-    slot: Annotated[str, typer.Option(help="Where on the device it runs.")] = "main",
-    selector: Annotated[
-        str, typer.Option("--selector", "-s", help="Which devices; empty is all.")
-    ] = "",
-    canary: Annotated[
-        str, typer.Option(help="First wave: a share (0.25), a percentage (25%) or a count (3).")
-    ] = "25%",
-    min_soak_seconds: Annotated[
-        float, typer.Option(min=0, help="How long the canary must hold before the rest follow.")
-    ] = 60.0,
-    timeout_seconds: Annotated[
-        float, typer.Option(min=1, help="How long a device may take while online.")
-    ] = 1800.0,
-    window_seconds: Annotated[
-        float | None, typer.Option(min=1, help="Telemetry window; the hub's own when not given.")
-    ] = None,
+    slot: Slot = "main",
+    selector: Selector = "",
+    canary: Canary = "25%",
+    min_soak_seconds: Soak = 60.0,
+    timeout_seconds: Timeout = 1800.0,
+    window_seconds: Window = None,
+    plan_file: PlanFile = None,
     watch: Watch = False,
     as_json: Json = False,
 ) -> None:
     """Start a rollout. It stops by itself when canary devices fail."""
-    body: dict[str, Any] = {
-        "model": model,
-        "version": version,
-        "slot": slot,
-        "selector": selector,
-        "canary": parse_canary(canary),
-        "min_soak_seconds": min_soak_seconds,
-        "timeout_seconds": timeout_seconds,
-    }
-    if window_seconds is not None:
-        body["window_seconds"] = window_seconds
+    asked = _asked(slot, selector, canary, min_soak_seconds, timeout_seconds, window_seconds)
     hub = api(context)
-    view = hub.post("/rollouts", body)
+    view = hub.post("/rollouts", _body(model, version, asked, plan_file))
     _tell(hub, view, watch=watch, as_json=as_json)
+
+
+@app.command("plan")
+def plan(
+    context: typer.Context,
+    model: str,
+    version: str,
+    *,
+    slot: Slot = "main",
+    selector: Selector = "",
+    canary: Canary = "25%",
+    min_soak_seconds: Soak = 60.0,
+    timeout_seconds: Timeout = 1800.0,
+    window_seconds: Window = None,
+    plan_file: PlanFile = None,
+    as_json: Json = False,
+) -> None:
+    """Show what `start` with the same options would do. Nothing is started."""
+    asked = _asked(slot, selector, canary, min_soak_seconds, timeout_seconds, window_seconds)
+    found = api(context).post("/rollouts/plan", _body(model, version, asked, plan_file))
+    if as_json:
+        output.show_json(found)
+    else:
+        output.show(rollout_words.planned(found))
+
+
+@app.command("explain")
+def explain(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
+    """Tell each step it took and why, and who waits for leave to swap."""
+    view = api(context).get(f"/rollouts/{rollout}")
+    if as_json:
+        output.show_json({name: view[name] for name in ("state", "reason", "history", "leave")})
+    else:
+        output.show(rollout_words.explained(view))
 
 
 @app.command("list")
@@ -133,6 +171,44 @@ def parse_canary(text: str) -> float | int:
         f"canary {text!r}: give a share below 1 (0.25 or 25%) or a whole number of devices",
         Exit.USAGE,
     )
+
+
+def _asked(
+    slot: str,
+    selector: str,
+    canary: str,
+    min_soak_seconds: float,
+    timeout_seconds: float,
+    window_seconds: float | None,
+) -> dict[str, Any]:
+    asked: dict[str, Any] = {
+        "slot": slot,
+        "selector": selector,
+        "canary": parse_canary(canary),
+        "min_soak_seconds": min_soak_seconds,
+        "timeout_seconds": timeout_seconds,
+    }
+    return asked if window_seconds is None else {**asked, "window_seconds": window_seconds}
+
+
+def _body(model: str, version: str, asked: dict[str, Any], file: Path | None) -> dict[str, Any]:
+    """The request: what the file says comes before ``asked``, but never names another version."""
+    named = {"model": model, "version": version}
+    if file is None:
+        return {**asked, **named}
+    try:
+        told = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise OperatorError(f"{file}: not a readable plan in JSON: {error}", Exit.USAGE) from error
+    if not isinstance(told, dict):
+        raise OperatorError(f"{file}: a plan is one JSON object", Exit.USAGE)
+    for name, value in named.items():
+        if told.get(name, value) != value:
+            raise OperatorError(
+                f"{file}: {name} is {told[name]!r} there and {value!r} on the command line",
+                Exit.USAGE,
+            )
+    return {**asked, **told, **named}
 
 
 def render(view: dict[str, Any]) -> RenderableType:

@@ -1,0 +1,134 @@
+"""`muster rollout plan` and `explain` against a real hub."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from muster_hub.db.models import Device, Model, Rollout, SwapGrant, Version
+from muster_hub.operator.app import app
+from muster_hub.operator.failures import Exit, OperatorError
+from support.hub_kit import Kit, open_kit
+
+START = ("digits", "1", "--slot", "vision", "--canary", "1")
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Iterator[Kit]:
+    made = open_kit(tmp_path)
+    with made.hub.store.write() as session:
+        session.add(Model(name="digits", created=1))
+        session.add_all(
+            Device(id=f"cam-{number}", labels={"line": "2"}, created=1, online=True)
+            for number in range(3)
+        )
+        session.flush()
+        session.add(
+            Version(
+                model="digits", version="1", manifest_sha256="d1", manifest=b"{}",
+                status="published", size_bytes=2046, created=1, created_by="test",
+            )
+        )  # fmt: skip
+    yield made
+    made.close()
+
+
+def muster(kit: Kit, *arguments: str):
+    token = kit.as_("operator")["Authorization"].removeprefix("Bearer ")
+    return CliRunner().invoke(app, ["--hub", str(kit.http.base_url), "--token", token, *arguments])
+
+
+def shown(kit: Kit, *arguments: str) -> str:
+    ended = muster(kit, *arguments)
+    assert ended.exit_code == 0, ended.output or ended.exception
+    return " ".join(ended.stdout.split())
+
+
+def told(kit: Kit, *arguments: str):
+    ended = muster(kit, *arguments, "--json")
+    assert ended.exit_code == 0, ended.output or ended.exception
+    return json.loads(ended.stdout)
+
+
+def plan_file(directory: Path, **fields: object) -> str:
+    file = directory / "plan.json"
+    file.write_text(json.dumps(fields))
+    return str(file)
+
+
+def never_today(kit: Kit) -> dict[str, object]:
+    """A window that is closed now and an hour around it."""
+    days = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    today = datetime.fromtimestamp(kit.clock(), UTC).weekday()
+    return {"start": "10:00", "end": "11:00", "days": [days[(today + 3) % 7]], "time_zone": "UTC"}
+
+
+def test_a_plan_tells_who_is_asked_how_many_bytes_and_what_binds(kit, tmp_path):
+    file = plan_file(
+        tmp_path,
+        budgets=[{"group_by": ["line"], "max_unavailable": 1}],
+        windows=[never_today(kit)],
+    )
+    text = shown(kit, "rollout", "plan", *START, "--plan", file)
+    assert "devices 3, 0 of them offline now" in text
+    assert "bytes for a device at most 2.0 KiB" in text
+    assert "bytes over all devices at most 6.0 KiB" in text
+    assert "pace limited by the budget of line=2: 1 of 3 at once, 3 rounds" in text
+    assert "line=2 3 1 3" in text
+    assert "canary 1 0 60 s no cam-" in text
+    assert "could not swap now: 3 (" in text
+    assert "window" in text.split("could not swap now", 1)[1]
+
+
+def test_a_plan_starts_nothing_and_is_what_start_would_do(kit):
+    found = told(kit, "rollout", "plan", *START)
+    assert told(kit, "rollout", "list") == []
+    view = told(kit, "rollout", "start", *START)
+    assert [wave["name"] for wave in view["waves"]] == [wave["name"] for wave in found["waves"]]
+    assert view["plan"]["canary"] == 1
+
+
+def test_start_follows_the_plan_of_a_file(kit, tmp_path):
+    file = plan_file(tmp_path, model="digits", version="1", canary=2, in_flight_max=1)
+    view = told(kit, "rollout", "start", "digits", "1", "--plan", file)
+    assert (view["plan"]["canary"], view["plan"]["in_flight_max"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not a readable plan"),
+        ("[]", "one JSON object"),
+        ('{"version": "2"}', "version is '2' there and '1' on the command line"),
+    ],
+)
+def test_a_plan_that_cannot_be_meant_is_refused_before_anything_is_sent(kit, tmp_path, text, says):
+    file = tmp_path / "plan.json"
+    file.write_text(text)
+    ended = muster(kit, "rollout", "plan", *START, "--plan", str(file))
+    assert isinstance(ended.exception, OperatorError)
+    assert ended.exception.code == Exit.USAGE
+    assert says in str(ended.exception)
+
+
+def test_explain_tells_each_step_and_who_waits_for_leave(kit):
+    number = told(kit, "rollout", "start", *START)["id"]
+    told(kit, "rollout", "pause", str(number))
+    with kit.hub.store.write() as session:
+        manifest = session.get_one(Rollout, number).manifest
+        common = {
+            "slot": "vision", "nonce": "n", "manifest": manifest, "generation": 1, "asked_at": 9.0
+        }  # fmt: skip
+        session.add(SwapGrant(device="cam-0", given_at=9.0, given_manifest=manifest, **common))
+        session.add(SwapGrant(device="cam-1", reason="the budget of line=2 is spent", **common))
+    text = shown(kit, "rollout", "explain", str(number))
+    steps = [text.rindex(word) for word in ("Started by a-operator", "Paused by a-operator")]
+    assert "cam-0 may swap since 1970-01-0" in text or "cam-0 may swap since 1969-12-31" in text
+    assert "cam-1 waits: the budget of line=2 is spent" in text
+    found = told(kit, "rollout", "explain", str(number))
+    assert found["history"][0]["reason"].startswith("Started")
+    assert [leave["device"] for leave in found["leave"]] == ["cam-0", "cam-1"]
+    assert steps == sorted(steps)
