@@ -256,6 +256,42 @@ def test_a_champion_that_rots_on_the_disk_is_fetched_anew(world, device):
     assert [event.refusal for event in device.told("worker_died")] == [Refusal.FILE_MISMATCH]
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_rollback_to_a_champion_that_has_rotted_fetches_it_anew(world, device, restarted):
+    first = committed(device, world)
+    world.direct(world.release("2"))
+    device.run(20)
+    assert (device.step, device.serving) == ("probation", ["2"])
+    model = device.store.bundle(first.manifest) / "model.onnx"
+    model.write_bytes(b"rot" + model.read_bytes()[3:])
+    for worker in [worker for worker in device.workers if worker.alive]:
+        worker.die()
+    device.run(0.05)
+    assert (device.step, device.serving) == ("rolling_back", [])
+    if restarted:
+        device.cut()
+        device.boot()
+    world.direct(first)
+    device.run(60)
+    assert (device.step, device.serving) == ("committed", ["1"])
+    assert [event.refusal for event in device.told("rolled_back")] == [Refusal.PROBATION_CRASHED]
+    committed(device, world, "3")
+
+
+def test_a_refused_model_keeps_no_rotten_champion_from_being_fetched_anew(world, device):
+    first = committed(device, world)
+    bad = world.release("2")
+    world.direct(bad)
+    device.run(20)
+    world.erring.add(bad.manifest)
+    model = device.store.bundle(first.manifest) / "model.onnx"
+    model.write_bytes(b"rot" + model.read_bytes()[3:])
+    next(worker for worker in device.workers if worker.goal == first).die()
+    device.run(200)
+    assert (device.step, device.serving) == ("failed", ["1"])
+    assert len(device.told("rolled_back")) == 2  # Once more beside the repaired champion.
+
+
 def test_with_a_database_that_only_reads_the_champion_serves_and_nothing_new_is_taken(
     world, device
 ):

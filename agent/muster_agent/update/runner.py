@@ -412,7 +412,12 @@ class SlotRunner:
             row = died(self.row, note.goal, note.refusal, note.detail[:EVENT_DETAIL_CHARS_MAX])
             self._ports.report(event("worker_died", self.slot, row, self._ports.stamp()))
         self._ports.changed()
-        if note.refusal is Refusal.FILE_MISMATCH and self.state in _AT_REST:
+        if note.refusal is not Refusal.FILE_MISMATCH:
+            return
+        if self.state is State.ROLLING_BACK:
+            # Nothing can be restored; at rest, the champion's next failure has it fetched anew.
+            self._advance(Cause.DAMAGED, now)
+        elif self.state in _AT_REST:
             # The bundle has rotted on the disk: what was committed is fetched anew.
             self._ports.install.store.discard(note.goal.manifest)
             self._advance(Cause.GOAL, now, goal=note.goal, generation=self.row.generation)

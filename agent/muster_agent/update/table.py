@@ -43,7 +43,7 @@ class Cause(_Told):
     SATISFIED = "satisfied", "the directive names what is committed already"
     WITHDRAWN = "withdrawn", "the directive no longer names the slot"
     FETCHED = "fetched", "every chunk is in the store"
-    DAMAGED = "damaged", "a chunk that was there is not, or has rotted"
+    DAMAGED = "damaged", "a chunk, or the champion to go back to, is gone or has rotted"
     VERIFIED = "verified", "the bundle is put together and hashed"
     PERMITTED = "permitted", "nothing is waited for any more"
     READY = "ready", "the candidate has passed its golden vectors and is warm"
@@ -80,7 +80,7 @@ TABLE = MappingProxyType({
                      C.WITHDRAWN: S.ROLLING_BACK, C.READY: S.PROBATION,
                      C.PASSED: S.COMMITTED, C.FAULT: S.ROLLING_BACK},
     S.COMMITTED:    {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED},
-    S.ROLLING_BACK: {C.RESTORED: S.FAILED},
+    S.ROLLING_BACK: {C.RESTORED: S.FAILED, C.DAMAGED: S.FAILED},
     S.FAILED:       {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED, C.WITHDRAWN: S.IDLE,
                      C.RETRY: S.FETCHING},
 })  # fmt: skip
