@@ -8,6 +8,7 @@ remembered by their bytes.
 
 import atexit
 import hashlib
+import os
 import random
 import shutil
 import tempfile
@@ -35,12 +36,22 @@ PROBATION_SECONDS = 12.0
 _EXPIRIES = sorted({NOW + LIFE_DAYS.get(role, 365) * DAY_SECONDS for role in LIFE_DAYS})
 
 
+SCRATCH_PREFIX = "muster-sim-"
+SCRATCH_IN = "MUSTER_SIM_SCRATCH"
+"""Names the directory for scratch directories, for a process that is ended without notice."""
+
+
+def memory() -> Path:
+    """Where scratch directories are made."""
+    shared = Path("/dev/shm")
+    return shared if shared.is_dir() else Path(tempfile.gettempdir())
+
+
 @cache
 def scratch() -> Path:
-    """A directory in memory for this process, removed when it ends."""
-    memory = Path("/dev/shm")
-    parent = memory if memory.is_dir() else None
-    made = Path(tempfile.mkdtemp(prefix="muster-sim-", dir=parent))
+    """A directory in memory for this process, removed when it ends in good order."""
+    parent = os.environ.get(SCRATCH_IN) or memory()
+    made = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=parent))
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return made
 

@@ -9,13 +9,18 @@ import argparse
 import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing.pool import Pool
 from pathlib import Path
 
+from sim.catalogue import SCRATCH_IN, SCRATCH_PREFIX, memory
 from sim.plants import PLANTS, SEEDS_MAX, seeds_to_find
 from sim.shrink import shrink, told
 from sim.world import TRANSITIONS, Outcome, World
@@ -70,11 +75,25 @@ class Totals:
         )
 
 
+def _begin(scratch: str) -> None:
+    os.environ[SCRATCH_IN] = scratch
+
+
+@contextmanager
+def pool(processes: int) -> Iterator[Pool]:
+    """Processes whose scratch directories are removed here: a pool ends them without notice."""
+    with (
+        tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=memory()) as shared,
+        multiprocessing.get_context("spawn").Pool(processes, _begin, (shared,)) as made,
+    ):
+        yield made
+
+
 def run_seeds(seeds: Iterable[int], processes: int) -> Totals:
     totals, started = Totals(), time.monotonic()
     seeds = list(seeds)
-    with multiprocessing.Pool(processes) as pool:
-        for one in pool.imap_unordered(live, seeds):
+    with pool(processes) as workers:
+        for one in workers.imap_unordered(live, seeds):
             totals.add(one)
             if one.violation is not None:
                 print(f"seed {one.seed}: {one.violation}", flush=True)
@@ -88,8 +107,8 @@ def run_plants(processes: int) -> tuple[str, bool]:
     """The table of seeds to find each planted bug, and whether all were found."""
     print(f"{'planted bug':<34} {'found at seed':>13}  by the invariant")
     found = 0
-    with multiprocessing.Pool(processes) as pool:
-        for name, seed, violation in pool.imap(seeds_to_find, PLANTS):
+    with pool(processes) as workers:
+        for name, seed, violation in workers.imap(seeds_to_find, PLANTS):
             found += seed is not None
             told_seed = str(seed) if seed is not None else f"not in {SEEDS_MAX}"
             print(f"{name:<34} {told_seed:>13}  {violation}", flush=True)
@@ -104,7 +123,7 @@ def replay(seed: int, *, plant: str | None, device: str | None, short: bool) -> 
     outcome = world.run()
     if outcome.violation is not None and short:
         world = shrink(seed, world.plan, outcome.violation.invariant, doubles=doubles)
-        print(told(world, commit()))
+        print(told(world, commit(), plant))
         return 1
     print(world.trace.text(about=device))
     print(
@@ -121,6 +140,7 @@ def main() -> int:
     parser.add_argument("--device", help="only this device's lines of the timeline")
     parser.add_argument("--whole", action="store_true", help="the whole timeline, not shrunk")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if asked.seed is not None:
         return replay(asked.seed, plant=asked.plant, device=asked.device, short=not asked.whole)
     first, last = (int(part) for part in (asked.seeds or f"0..{SEEDS}").split(".."))

@@ -46,8 +46,9 @@ def shrink(
     return best
 
 
-def told(world: World, commit: str) -> str:
+def told(world: World, commit: str, plant: str | None = None) -> str:
     """A violation as a person can follow it: what was broken, by which faults, step by step."""
+    planted = f" ARGS='--plant \"{plant}\"'" if plant else ""
     last = world.trace.lines[-1][2]
     about = next((name for name in world.devices if name in last), None)
     faults = "\n".join(f"  {clock(one.at)}  {one}" for one in world.plan) or "  none"
@@ -55,5 +56,5 @@ def told(world: World, commit: str) -> str:
         f"seed {world.seed}, commit {commit}: {last}\n"
         f"faults that are needed ({len(world.plan)} of those drawn):\n{faults}\n"
         f"what {about or 'the fleet'} went through:\n{world.trace.text(last=40, about=about)}\n"
-        f"replay it: make sim SEED={world.seed}"
+        f"replay it: make sim SEED={world.seed}{planted}"
     )

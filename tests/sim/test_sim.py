@@ -9,8 +9,9 @@ import pytest
 
 from muster_agent.update.table import State
 from sim import faults
+from sim.catalogue import scratch
 from sim.plants import PLANTS
-from sim.run import quiet
+from sim.run import pool, quiet
 from sim.shrink import shrink, told
 from sim.world import TRANSITIONS, World
 
@@ -73,9 +74,16 @@ def test_a_failure_is_shrunk_to_the_faults_it_needs_and_told_in_words():
     assert violation is not None
     short = shrink(0, world.plan, violation.invariant, doubles=doubles)
     assert len(short.plan) < 6
-    text = told(short, "abc1234")
+    text = told(short, "abc1234", "pointer apart from journal")
     assert text.startswith("seed 0, commit abc1234: pointer and journal agree")
-    assert "make sim SEED=0" in text
+    assert """make sim SEED=0 ARGS='--plant "pointer apart from journal"'""" in text
+
+
+def test_processes_that_live_worlds_leave_nothing_in_memory():
+    with pool(1) as workers:
+        made = workers.apply(scratch)
+        assert made.is_dir()
+    assert not made.parent.exists()
 
 
 def test_a_plan_names_every_kind_of_fault_in_time():
