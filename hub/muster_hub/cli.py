@@ -8,16 +8,13 @@ from typing import Annotated, get_args
 
 import typer
 
-from muster_hub import audit, cli_data, cli_keys, cli_placebo, config, initialise
+from muster_hub import audit, cli_data, cli_keys, cli_models, cli_placebo, config, initialise
 from muster_hub.api.hub import Hub
 from muster_hub.cli_keys import DEFAULT_DATA, Data
 from muster_hub.config import Broker, Http
 from muster_hub.db.models import Role
-from muster_hub.errors import ConfigError
 from muster_hub.governance import make_token
-from muster_hub.sandbox import WorkerCheck
 from muster_hub.signing import keys, roles
-from muster_protocol import manifest
 from muster_protocol.chunks import sha256_hex
 from muster_protocol.errors import MusterError
 
@@ -37,6 +34,7 @@ Threshold = Annotated[
 ]
 EXPIRES_DAYS_MAX = 3650
 cli_keys.add_to(app)
+cli_models.add_to(app)
 cli_data.add_to(app)
 cli_placebo.add_to(app)
 
@@ -142,23 +140,6 @@ def token(
             session, actor="hub", action="api-token.make", subject=name, now=now, role=chosen
         )
     print(text)
-
-
-@app.command()
-def check(
-    bundle: Annotated[Path, typer.Argument(help="Folder with manifest.json and its files.")],
-) -> None:
-    """Check a bundle as a push would: load every build, run its golden vectors."""
-    path = bundle / "manifest.json"
-    try:
-        parsed = manifest.decode(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    result = WorkerCheck(config.Check().wall_seconds)(bundle.resolve(), parsed)
-    for build in result.builds:
-        print(f"{build['runtime']}: {'ok' if build['ok'] else build.get('detail')}")
-    if not result.ok:
-        raise MusterError(f"{parsed.model} {parsed.version} fails: {result.reason}")
 
 
 @app.command("audit-verify")

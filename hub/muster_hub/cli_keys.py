@@ -52,14 +52,21 @@ def add_to(app: typer.Typer) -> None:
 def keygen(
     file: Annotated[Path, typer.Argument(help="Where the private key goes.")],
     *,
+    model: Annotated[
+        bool, typer.Option("--model", help="A P-256 key for model.sig instead.")
+    ] = False,
     password_file: PasswordFile = None,
 ) -> None:
     """Make an Ed25519 signing key: FILE (keep it safe) and FILE.pub (give it to the hub)."""
     if file.exists():
         raise ConfigError(f"{file} exists: a key is never overwritten")
-    password = _password(password_file, f"New password for {file}", twice=True)
-    key = keys.generate(file, password)
-    print(f"{file} (private) and {file}.pub (public), key id {key.keyid}")
+    password = ask_password(password_file, f"New password for {file}", twice=True)
+    if model:
+        keys.generate_model_key(file, password)
+        print(f"{file} (private) and {file}.pub (public), for `muster-hub sign-model`")
+    else:
+        key = keys.generate(file, password)
+        print(f"{file} (private) and {file}.pub (public), key id {key.keyid}")
     if password is None:
         print(f"It is not encrypted: whoever copies it can sign. See --password-file, or "
               f"{PASSWORD_VARIABLE}.")  # fmt: skip
@@ -92,7 +99,7 @@ def sign(
 ) -> None:
     """Sign files of a signing request in place. Read what it prints: that is what you approve."""
     needed = keys.is_encrypted(key)
-    password = _password(password_file, f"Password of {key}", twice=False) if needed else None
+    password = ask_password(password_file, f"Password of {key}", twice=False) if needed else None
     signer = keys.load_signer(key, password)
     for file in files:
         signed = roles.add_signature(file.read_bytes(), signer)
@@ -255,7 +262,7 @@ def _say_waiting(hub: Hub) -> None:
             print(f"  {role}: {describe(group, names)}")
 
 
-def _password(file: Path | None, prompt: str, *, twice: bool) -> bytes | None:
+def ask_password(file: Path | None, prompt: str, *, twice: bool) -> bytes | None:
     """From the file, the environment or the terminal; None without any of them."""
     if file is not None:
         try:

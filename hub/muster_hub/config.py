@@ -57,6 +57,9 @@ class Check(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on the sandboxed check of a pushed version."""
 
     wall_seconds: Annotated[float, Meta(gt=0, le=3600)] = 120.0
+    model_public: tuple[str, ...] = ()
+    """Public keys, as files relative to the hub's directory. Then every version must come with a
+    ``model.sig`` by one of them."""
 
 
 class Governance(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
 from sqlmodel import Session, col, select
 
 from muster_hub import audit, bundle
@@ -20,6 +21,7 @@ from muster_hub.db.models import Assignment, Model, Rollout, Version
 from muster_hub.db.store import Store
 from muster_hub.errors import Conflict, HubError, Invalid, NotFound, Refused
 from muster_hub.sandbox import Checker, CheckResult
+from muster_hub.signing import model_signature
 from muster_hub.signing.catalogue import Catalogue
 from muster_protocol import baseline, limits, manifest
 from muster_protocol.chunks import sha256_hex
@@ -45,7 +47,9 @@ class Releases:
         clock: Callable[[], float],
         released: Callable[[], None] = lambda: None,
         two_people: bool = False,
+        model_keys: tuple[ec.EllipticCurvePublicKey, ...] = (),
     ) -> None:
+        """With ``model_keys`` a version passes only with a ``model.sig`` by one of them."""
         self._store = store
         self._blobs = blobs
         self._catalogue = catalogue
@@ -53,6 +57,7 @@ class Releases:
         self._clock = clock
         self._released = released
         self._two_people = two_people
+        self._model_keys = model_keys
         self._queue: queue.Queue[tuple[str, str] | None] = queue.Queue(WAITING_MAX)
         self._thread = threading.Thread(target=self._work, name="release-check", daemon=True)
 
@@ -216,6 +221,7 @@ class Releases:
                 parsed = bundle.unpack(row.manifest, self._blobs.read, Path(directory))
                 _check_sizes(parsed)
                 _check_baseline(parsed, Path(directory))
+                _check_signature(parsed, Path(directory), self._model_keys)
                 return self._checker(Path(directory), parsed)
             except (MusterError, OSError) as error:
                 return CheckResult(ok=False, reason=str(error))
@@ -325,6 +331,21 @@ def _check_sizes(parsed: Manifest) -> None:
         raise ProtocolError(
             f"{golden.path} is {golden.size_bytes} bytes, the limit for golden vectors is "
             f"{limits.GOLDEN_BYTES_MAX}"
+        )
+
+
+def _check_signature(
+    parsed: Manifest, directory: Path, trusted: tuple[ec.EllipticCurvePublicKey, ...]
+) -> None:
+    """A ``model.sig`` must be of these files, and there must be one when keys are named."""
+    path = directory / model_signature.FILE
+    if path.exists():
+        hashes = {entry.path: entry.sha256 for entry in parsed.files}
+        model_signature.check(path.read_bytes(), hashes, trusted)
+    elif trusted:
+        raise Invalid(
+            f"there is no {model_signature.FILE}, which [check] model_public asks for: "
+            "sign the bundle with `muster-hub sign-model`"
         )
 
 

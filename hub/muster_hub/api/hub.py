@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
 from muster_hub.api import capability
 from muster_hub.blobs import Blobs
 from muster_hub.config import HubConfig
 from muster_hub.db import migrate
 from muster_hub.db.store import Store
+from muster_hub.errors import ConfigError
 from muster_hub.files import make_private_directory, write_durably
 from muster_hub.pki import Pki
 from muster_hub.release import Releases
 from muster_hub.sandbox import WorkerCheck
+from muster_hub.signing import model_signature
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.directives import Directives
 from muster_hub.signing.keys import Keyring
@@ -60,6 +64,7 @@ class Hub:
             clock=clock,
             released=lambda: _call(listeners),
             two_people=config.governance.two_people,
+            model_keys=tuple(_model_key(config.data / name) for name in config.check.model_public),
         )
         return cls(
             config=config,
@@ -111,6 +116,13 @@ class Hub:
         write_durably(key, pair.key_pem, mode=0o600)
         write_durably(certificate, pair.certificate_pem)
         return certificate, key
+
+
+def _model_key(path: Path) -> EllipticCurvePublicKey:
+    try:
+        return model_signature.read_public(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigError(f"[check] model_public: {path}: {error.strerror}") from None
 
 
 def create_capability_key(keys: Path) -> None:

@@ -1,5 +1,6 @@
 """Pack the demo's models as bundles: files and the manifest that names them."""
 
+import functools
 import io
 import time
 from collections.abc import Mapping
@@ -8,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric import ec
 from numpy.typing import NDArray
 
 from muster_hub import bundle
 from muster_hub.demo import export
 from muster_hub.demo.digits import CLASSES, SIDE, Classifier, Digits
+from muster_hub.signing import model_signature
 from muster_protocol import baseline, chunks, features, limits, manifest
 
 MODEL = "digits"
@@ -49,6 +52,9 @@ def pack(
 ) -> Bundle:
     """Write a bundle of the two builds, golden vectors and baseline found in ``files``."""
     directory.mkdir(parents=True)
+    hashes = {name: chunks.sha256_hex(data) for name, data in files.items()}
+    signature = model_signature.sign(hashes, f"{MODEL}-{version}", _model_key())
+    files = {**files, model_signature.FILE: signature}
     for name, data in files.items():
         (directory / name).write_bytes(data)
     blobs: dict[str, bytes] = {}
@@ -79,6 +85,12 @@ def pack(
     )
     (directory / "manifest.json").write_bytes(encoded)
     return Bundle(directory, encoded, blobs)
+
+
+@functools.cache
+def _model_key() -> ec.EllipticCurvePrivateKey:
+    """Who made the demo's models: as long as this process lives."""
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def files_of(classifier: Classifier, digits: Digits) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
@@ -59,14 +60,26 @@ def group(keys: Iterable[SSlibKey], threshold: int | None = None) -> KeyGroup:
     return KeyGroup(listed, len(listed) // 2 + 1 if threshold is None else threshold)
 
 
+PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+PublicKey = Ed25519PublicKey | ec.EllipticCurvePublicKey
+
+
 def generate(path: Path, password: bytes | None = None) -> SSlibKey:
     """Write a new Ed25519 key to ``path`` (PEM, 0600) and its public half to ``path.pub``.
 
     With a password the private key is encrypted (PKCS#8).
     """
+    return SSlibKey.from_crypto(_write_new(path, Ed25519PrivateKey.generate(), password))
+
+
+def generate_model_key(path: Path, password: bytes | None = None) -> None:
+    """As ``generate``, but on P-256 and for ``model.sig``: the format knows no Ed25519."""
+    _write_new(path, ec.generate_private_key(ec.SECP256R1()), password)
+
+
+def _write_new(path: Path, private: PrivateKey, password: bytes | None) -> PublicKey:
     if path.exists():
         raise ConfigError(f"{path} exists: a key is never overwritten")
-    private = Ed25519PrivateKey.generate()
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if password is not None:
         if not password:
@@ -77,8 +90,8 @@ def generate(path: Path, password: bytes | None = None) -> SSlibKey:
     )
     public = private.public_key()
     write_durably(path, pem, mode=0o600)
-    write_durably(path.with_name(path.name + ".pub"), _public_pem(public))
-    return SSlibKey.from_crypto(public)
+    write_durably(path.with_name(path.name + ".pub"), public_pem(public))
+    return public
 
 
 def load_signer(path: Path, password: bytes | None = None) -> Signer:
@@ -95,16 +108,18 @@ def is_encrypted(path: Path) -> bool:
 
 
 def load_public(path: Path) -> SSlibKey:
-    """Read an Ed25519 public key in PEM; raises ConfigError."""
+    """Read an Ed25519 or, for keys in hardware, P-256 public key in PEM; raises ConfigError."""
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except ValueError:
         raise ConfigError(f"{path} is not a public key in PEM (expected the .pub file)") from None
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(f"{path} is not an Ed25519 key: make one with `muster-hub keygen`")
-    return SSlibKey.from_crypto(key)
+    if isinstance(key, Ed25519PublicKey):
+        return SSlibKey.from_crypto(key)
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return SSlibKey.from_crypto(key, scheme="ecdsa-sha2-nistp256")
+    raise ConfigError(f"{path} is not an Ed25519 or P-256 key: make one with `muster-hub keygen`")
 
 
 class Keyring:
@@ -260,7 +275,8 @@ def _public(entry: Mapping[str, Any]) -> SSlibKey:
     return key
 
 
-def _signer(path: Path, public: SSlibKey, password: bytes | None) -> Signer:
+def load_private(path: Path, password: bytes | None) -> PrivateKey:
+    """Read a private key in PEM; raises ConfigError that tells a wrong password from damage."""
     try:
         private = serialization.load_pem_private_key(path.read_bytes(), password)
     except OSError as error:
@@ -272,6 +288,13 @@ def _signer(path: Path, public: SSlibKey, password: bytes | None) -> Signer:
         if password is not None:
             raise ConfigError(f"{path}: the password is wrong, or the file is damaged") from None
         raise ConfigError(f"{path}: not the private key it should be: {error}") from None
+    if not isinstance(private, Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
+        raise ConfigError(f"{path}: not the private key it should be: not Ed25519 or P-256")
+    return private
+
+
+def _signer(path: Path, public: SSlibKey, password: bytes | None) -> Signer:
+    private = load_private(path, password)
     if not isinstance(private, Ed25519PrivateKey):
         raise ConfigError(f"{path}: not the private key it should be: not Ed25519")
     try:
@@ -280,7 +303,7 @@ def _signer(path: Path, public: SSlibKey, password: bytes | None) -> Signer:
         raise ConfigError(f"{path}: not the private key it should be: {error}") from None
 
 
-def _public_pem(key: Ed25519PublicKey) -> bytes:
+def public_pem(key: PublicKey) -> bytes:
     return key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
