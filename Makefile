@@ -13,7 +13,7 @@ demo: setup
 	@$(BIN)/muster demo $(if $(KEEP),--keep)
 
 test: setup
-	@deploy/need mosquitto strace postgresql
+	@deploy/need mosquitto strace postgresql softhsm2
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # Whole stories of real processes: the demo to its end, killed, interrupted; chaos; a restored hub.
@@ -60,7 +60,7 @@ setup:
 	@$(PYTHON) .ci/prepare $(VENV)
 
 constraints:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra postgres \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra postgres --extra hsm \
 	  --group dev --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt
 
 clean:

@@ -3,10 +3,11 @@
 ``keygen`` and ``sign`` work on any machine; the others on the hub's directory, while it runs too.
 """
 
+import functools
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,8 @@ import typer
 from muster_hub import audit, config
 from muster_hub.api.hub import Hub
 from muster_hub.errors import ConfigError
-from muster_hub.signing import keys, roles
+from muster_hub.files import write_durably
+from muster_hub.signing import hardware, keys, roles
 from muster_hub.signing.catalogue import Plan
 from muster_hub.signing.roles import Signatures
 
@@ -24,12 +26,14 @@ PasswordFile = Annotated[
     Path | None,
     typer.Option(help="File with the key's password; else MUSTER_KEY_PASSWORD, else it asks."),
 ]
+PublicOfUri = Annotated[
+    Path | None, typer.Option("--public", help="The URI's public half; a PKCS#11 token tells it.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would have to be signed.")]
 Public = Annotated[
     list[Path], typer.Option("--public", help="A .pub file; repeat for all keys it shall have.")
 ]
 DEFAULT_DATA = Path("muster-hub")
-PASSWORD_VARIABLE = "MUSTER_KEY_PASSWORD"  # noqa: S105 - the name of a variable
 PASSWORD_BYTES_MAX = 1024
 
 keys_app = typer.Typer(
@@ -42,6 +46,7 @@ keys_app = typer.Typer(
 def add_to(app: typer.Typer) -> None:
     """Make these commands the app's own."""
     app.command()(keygen)
+    app.command("export-public")(export_public)
     app.command("signing-request")(signing_request)
     app.command()(sign)
     app.command("add-signatures")(add_signatures)
@@ -69,7 +74,19 @@ def keygen(
         print(f"{file} (private) and {file}.pub (public), key id {key.keyid}")
     if password is None:
         print(f"It is not encrypted: whoever copies it can sign. See --password-file, or "
-              f"{PASSWORD_VARIABLE}.")  # fmt: skip
+              f"{keys.PASSWORD_VARIABLE}.")  # fmt: skip
+
+
+def export_public(
+    uri: Annotated[str, typer.Argument(help="hsm:ID?label=TOKEN; PYKCS11LIB names its module.")],
+    file: Annotated[Path, typer.Argument(help="Where the public half goes, such as ann.pub.")],
+    *,
+    password_file: PasswordFile = None,
+) -> None:
+    """Write the public half of a P-256 key on a PKCS#11 token, to be given to the hub."""
+    key = hardware.public_of(uri, _pin(password_file, uri))
+    write_durably(file, str(key.keyval["public"]).encode())
+    print(f"{file}: the public half of {uri}, key id {key.keyid}")
 
 
 def signing_request(
@@ -94,13 +111,24 @@ def signing_request(
 def sign(
     files: Annotated[list[Path], typer.Argument(help="Files of a signing request.")],
     *,
-    key: Annotated[Path, typer.Option(help="A private key made by `muster-hub keygen`.")],
+    key: Annotated[
+        str, typer.Option(help="A private key made by `muster-hub keygen`, or a key's URI (hsm:…).")
+    ],
+    public: PublicOfUri = None,
     password_file: PasswordFile = None,
 ) -> None:
     """Sign files of a signing request in place. Read what it prints: that is what you approve."""
-    needed = keys.is_encrypted(key)
-    password = ask_password(password_file, f"Password of {key}", twice=False) if needed else None
-    signer = keys.load_signer(key, password)
+    if hardware.is_uri(key):
+        pin = _pin(password_file, key)
+        known = hardware.public_of(key, pin) if public is None else keys.load_public(public)
+        signer = hardware.open_signer(key, known, pin)
+    else:
+        path = Path(key)
+        encrypted = keys.is_encrypted(path)
+        password = (
+            ask_password(password_file, f"Password of {key}", twice=False) if encrypted else None
+        )
+        signer = keys.load_signer(path, password)
     for file in files:
         signed = roles.add_signature(file.read_bytes(), signer)
         print(f"{file}: {roles.describe(signed)}")
@@ -178,12 +206,26 @@ def set_keys(
 def rotate(
     role: Annotated[str, typer.Argument(help=" | ".join(keys.ONLINE))],
     *,
+    uri: Annotated[
+        str | None,
+        typer.Option(help="Take this key in hardware (hsm:…); the hub needs its PIN, too."),
+    ] = None,
+    public: PublicOfUri = None,
+    password_file: PasswordFile = None,
     dry_run: DryRun = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Replace one of the hub's own keys; the old one is deleted when the new one is in force."""
     hub = _open(data)
-    plan = hub.catalogue.rotate_online(role, time.time(), dry_run=dry_run)
+    found = None
+    if uri is not None:
+        key = (
+            hardware.public_of(uri, _pin(password_file, uri))
+            if public is None
+            else keys.load_public(public)
+        )
+        found = (uri, key)
+    plan = hub.catalogue.rotate_online(role, time.time(), hardware=found, dry_run=dry_run)
     _done(hub, "keys.rotate", role, plan, dry_run=dry_run)
 
 
@@ -262,6 +304,19 @@ def _say_waiting(hub: Hub) -> None:
             print(f"  {role}: {describe(group, names)}")
 
 
+def _pin(file: Path | None, uri: str) -> Callable[[], str]:
+    """Asked for once, and only when the token wants it."""
+
+    @functools.cache
+    def ask() -> str:
+        pin = ask_password(file, f"PIN for {uri}", twice=False)
+        if pin is None:
+            raise ConfigError(f"{uri} needs its PIN: see --password-file")
+        return pin.decode()
+
+    return ask
+
+
 def ask_password(file: Path | None, prompt: str, *, twice: bool) -> bytes | None:
     """From the file, the environment or the terminal; None without any of them."""
     if file is not None:
@@ -272,8 +327,8 @@ def ask_password(file: Path | None, prompt: str, *, twice: bool) -> bytes | None
         if not text:
             raise ConfigError(f"{file} is empty: it should hold the password")
         return text
-    if PASSWORD_VARIABLE in os.environ:
-        return os.environ[PASSWORD_VARIABLE].encode()
+    if keys.PASSWORD_VARIABLE in os.environ:
+        return os.environ[keys.PASSWORD_VARIABLE].encode()
     if not sys.stdin.isatty():
         return None
     typed = typer.prompt(prompt, hide_input=True, confirmation_prompt=twice, default="")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from securesystemslib.signer import Signer
+from securesystemslib.signer import Signer, SSlibKey
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from muster_hub.errors import CatalogueError
@@ -106,8 +106,16 @@ class Catalogue:
             self._keyring.put_group(roles.key_role(role), keys)
         return plan
 
-    def rotate_online(self, role: str, now: float, *, dry_run: bool = False) -> Plan:
-        """Replace the hub's own key of ``snapshot``, ``timestamp`` or ``director``.
+    def rotate_online(
+        self,
+        role: str,
+        now: float,
+        *,
+        hardware: tuple[str, SSlibKey] | None = None,
+        dry_run: bool = False,
+    ) -> Plan:
+        """Replace the hub's own key of ``snapshot``, ``timestamp`` or ``director``, by a new one
+        or by one in ``hardware``, given as its URI and public half.
 
         The new key signs once the root or targets that name it are signed; the old one is deleted
         then.
@@ -115,9 +123,12 @@ class Catalogue:
         online = next((one for one in ONLINE if one == role), None)
         if online is None:
             raise CatalogueError(f"{role} is not an online role: {', '.join(ONLINE)} are")
-        public = (
-            self._keyring.group(online).keys[0] if dry_run else self._keyring.new_online(online)
-        )
+        if hardware is not None:
+            public = hardware[1] if dry_run else self._keyring.adopt_online(online, *hardware)
+        elif dry_run:
+            public = self._keyring.group(online).keys[0]
+        else:
+            public = self._keyring.new_online(online)
         return self.set_keys(online, KeyGroup((public,), 1), now, dry_run=dry_run)
 
     def new_epoch(self, now: float, *, dry_run: bool = False) -> Plan:
@@ -244,7 +255,7 @@ class Catalogue:
             # Only now does a draft of its own keys (a root, or one it delegates to) tell who signs.
             ids = {key for one in self._delegators(role) for key in roles.keyids(one, role)}
             for signer in self._keyring.signers(ids):
-                draft.sign(signer, append=True)
+                roles.sign(draft, signer)
             self._files.save_draft(role, draft)
         return self._settle(now)
 
@@ -408,7 +419,7 @@ class Catalogue:
         root = self._files.current("root", Root)
         ids = [] if root is None else roles.keyids(root.signed, role)
         for signer in self._keyring.signers(ids)[:1]:
-            metadata.sign(signer)
+            roles.sign(metadata, signer)
         if not metadata.signatures:
             raise CatalogueError(f"the {role} key that the root names is not on this hub")
         self._files.publish(role, metadata)

@@ -1,9 +1,9 @@
 """The keys of the catalogue's roles: public halves for all, signers for those kept here.
 
 ``keyring.json`` names for each role its keys, how many of them must sign, and for a private key at
-hand the URI under which a signer finds it. File URIs are relative to the keyring; others are for
-securesystemslib. Which keys are *in force* is not said here but signed in the catalogue: this is
-what the hub proposes and can sign with.
+hand the URI under which a signer finds it. File URIs are relative to the keyring; others name keys
+in hardware (see ``hardware``). Which keys are *in force* is not said here but signed in the
+catalogue: this is what the hub proposes and can sign with.
 """
 
 import json
@@ -20,12 +20,14 @@ from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
 from muster_hub.errors import ConfigError
 from muster_hub.files import make_private_directory, write_durably
+from muster_hub.signing import hardware
 
 Role = Literal["root", "targets", "release", "snapshot", "timestamp", "director"]
 OFFLINE: tuple[Role, ...] = ("root", "targets", "release")
 """Keys that decide what may ever run: their place is off the hub."""
 ONLINE: tuple[Role, ...] = ("snapshot", "timestamp", "director")
 
+PASSWORD_VARIABLE = "MUSTER_KEY_PASSWORD"  # noqa: S105 - the name of a variable
 FILE = "keyring.json"
 NAMES = "names.json"
 _FILE_SCHEME = "file2:"
@@ -180,6 +182,16 @@ class Keyring:
         self._save(entries)
         return public
 
+    def adopt_online(self, role: Role, uri: str, public: SSlibKey) -> SSlibKey:
+        """Take a key in hardware for an online role, behind the one in use."""
+        entries = dict(self._load())
+        if any(one["keyid"] == public.keyid for one in entries[role]["keys"]):
+            raise ConfigError(f"{uri} is a key of the {role} role already")
+        key = {"keyid": public.keyid, "key": public.to_dict(), "uri": uri}
+        entries[role] = entries[role] | {"keys": [*entries[role]["keys"], key]}
+        self._save(entries)
+        return public
+
     def drop_online(self, role: Role, in_force: Collection[str]) -> list[str]:
         """Forget and delete keys of an online role that are no longer in force."""
         entries = dict(self._load())
@@ -213,7 +225,7 @@ class Keyring:
         uri, public = key["uri"], _public(key)
         if uri.startswith(_FILE_SCHEME):
             return _signer(self._directory / uri.removeprefix(_FILE_SCHEME), public, None)
-        return Signer.from_priv_key_uri(uri, public)
+        return hardware.open_signer(uri, public, _pin)
 
     def _load(self) -> dict[str, dict[str, Any]]:
         try:
@@ -256,6 +268,14 @@ def create_keyring(
             entries[role] = _entry(group([public]), {public.keyid: uri})
     write_durably(directory / FILE, json.dumps(entries, indent=2).encode(), mode=0o600)
     return Keyring(directory)
+
+
+def _pin() -> str:
+    """Of a token that the hub signs with."""
+    pin = os.environ.get(PASSWORD_VARIABLE)
+    if not pin:
+        raise ConfigError(f"its PIN is not known: set {PASSWORD_VARIABLE} for the hub")
+    return pin
 
 
 def _entry(keys: KeyGroup, uris: Mapping[str, str | None]) -> dict[str, Any]:

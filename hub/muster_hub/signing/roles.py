@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import Signer
-from tuf.api.exceptions import RepositoryError
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -24,6 +24,7 @@ from muster_hub.errors import CatalogueError
 from muster_hub.signing.keys import KeyGroup, Keyring
 from muster_hub.signing.keys import Role as KeyRole
 from muster_protocol import directive, limits, manifest
+from muster_protocol.errors import MusterError
 
 AnyMetadata = Metadata[Any]
 Kind = TypeVar("Kind", Root, Timestamp, Snapshot, Targets)
@@ -112,8 +113,18 @@ def stamp(role: str, signed: Signed, version: int, now: float) -> None:
 def add_signature(data: bytes, signer: Signer) -> bytes:
     """Metadata with one signature more; raises CatalogueError."""
     metadata = parse_any(data, "the signing request")
-    metadata.sign(signer, append=True)
+    sign(metadata, signer)
     return metadata.to_bytes()
+
+
+def sign(metadata: AnyMetadata, signer: Signer) -> None:
+    """Add a signature; raises what the signer objects to, or CatalogueError."""
+    try:
+        metadata.sign(signer, append=True)
+    except UnsignedMetadataError as error:
+        if isinstance(error.__cause__, MusterError):
+            raise error.__cause__ from None
+        raise CatalogueError(str(error)) from None
 
 
 def describe(data: bytes) -> str:
