@@ -29,7 +29,7 @@ from bench import update_delta, update_models
 
 from muster_agent.worker.events import Drained, Exited, Ready
 from support.models import write_bundle
-from support.mosquitto import free_port
+from support.ports import free_port
 from support.workers import Workers
 
 RESULTS = ROOT / "bench" / "results" / "update.json"

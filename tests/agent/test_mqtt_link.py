@@ -20,8 +20,9 @@ from muster_agent.link import Connected, Disconnected, LinkEvent, Message
 from muster_agent.mqtt_link import MqttLink, MqttSettings, backoff
 from muster_agent.trusted_time import BUILD_TIME, Instant
 from muster_protocol import messages, topics
-from support.mosquitto import Mosquitto, free_port
+from support.mosquitto import Mosquitto
 from support.pki import Authority, Pair
+from support.ports import free_port
 
 pytestmark = pytest.mark.system
 WAIT_SECONDS = 20.0
@@ -169,10 +170,10 @@ def test_a_message_larger_than_the_broker_takes_is_refused_and_the_link_lives(
         assert inbox.next() == Connected()
         assert not device.publish(topics.up("dev-1", "report"), bytes(30_000))
         assert device.publish(topics.up("dev-1", "report"), bytes(10_000))
-        device.subscribe(topics.down("dev-1", "ack"))
         with linked(authority, broker.port, "hub") as (hub, hub_inbox):
             assert hub_inbox.next() == Connected()
-            hub.publish(topics.down("dev-1", "ack"), b"still here")
+            hub.publish(topics.down("dev-1", "ack"), b"still here", retain=True)
+            device.subscribe(topics.down("dev-1", "ack"))
             assert inbox.message().payload == b"still here"
 
 

@@ -208,8 +208,9 @@ def test_a_live_link_changes_to_the_renewed_certificate(
         hub = link("hub", pair.key, pair.cert, None, questions.put)
         hub.start()
         wait_for(questions, Connected)
-        hub.subscribe(topics.up("dev-1", "csr"))
-        time.sleep(0.1)
+        hub.subscribe(topics.up("dev-1", "csr"), "muster/v1/hub/settled")
+        assert hub.publish("muster/v1/hub/settled", b"")
+        wait_for(questions, Message)
         who = machine.renewal.who
         device = link("dev-1", who.key, who.cert, machine.renewal, heard.put)
         device.start()

@@ -16,8 +16,9 @@ from muster_hub.db.store import Store
 from muster_hub.mqtt.access import CRL_RENEW_SECONDS, BrokerFiles, Gatekeeper
 from muster_hub.mqtt.broker import Broker, own_user
 from muster_hub.mqtt.broker_config import BrokerConfig
-from support.broker_kit import HOST, DeviceClient, free_port
+from support.broker_kit import DeviceClient
 from support.hub_store import open_store
+from support.ports import HOST, free_port
 
 
 class Gate:

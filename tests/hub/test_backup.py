@@ -21,8 +21,8 @@ from muster_hub.initialise import Wanted, initialise
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.keys import Keyring
 from muster_protocol.manifest import Probation
-from support.broker_kit import HOST, free_port
 from support.models import write_bundle
+from support.ports import HOST, free_port
 
 API = "/api/v1"
 BIN = Path(sys.executable).parent

@@ -17,7 +17,8 @@ from muster_hub.mqtt.broker_config import acl_text, config_text, password_text
 from muster_hub.mqtt.client import Delivery, HubClient
 from muster_protocol import topics
 from muster_protocol.errors import LimitError
-from support.broker_kit import HOST, Authority, DeviceClient, broker_config, free_port
+from support.broker_kit import Authority, DeviceClient, broker_config
+from support.ports import HOST, free_port
 
 CHUNK = topics.chunk("ab" * 32)
 
@@ -64,6 +65,11 @@ class Hub:
         mid = self.client.publish(topic, payload, retain=retain)
         assert self.published.get(timeout=5) == mid
 
+    def subscribe(self, topic: str) -> None:
+        """Subscribe and wait: the broker takes a connection's packets in order."""
+        self.client.subscribe(topic)
+        self.publish("muster/v1/hub/settled", b"")
+
 
 @pytest.fixture
 def hub(broker: Broker) -> Iterator[Hub]:
@@ -85,7 +91,7 @@ def test_a_device_reaches_the_hub_and_the_hub_answers(
     hub: Hub, connect: Callable[..., DeviceClient]
 ) -> None:
     device = connect("dev-1")
-    hub.client.subscribe(topics.up_all("report"))
+    hub.subscribe(topics.up_all("report"))
     device.subscribe(topics.down("dev-1", "ack"))
     assert device.publish(topics.up("dev-1", "report"), b"hello") == "Success"
     delivery = hub.inbox.get(timeout=5)

@@ -191,6 +191,8 @@ class Running:
         )
         self.ingest.start()
         assert self.ingest.client.wait_connected(5)
+        # The broker takes a connection's packets in order: this answer speaks for its SUBSCRIBE.
+        self.ingest.client._paho.publish("muster/v1/hub/settled", qos=1).wait_for_publish(5)
 
 
 @pytest.fixture(scope="module")

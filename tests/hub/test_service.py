@@ -17,7 +17,7 @@ import pytest
 
 from muster_hub import initialise
 from muster_hub.config import Broker, Http
-from support.broker_kit import HOST, free_port
+from support.ports import HOST, free_port
 
 pytestmark = pytest.mark.system
 

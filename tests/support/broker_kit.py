@@ -3,7 +3,6 @@
 import datetime as dt
 import ipaddress
 import queue
-import socket
 import ssl
 import threading
 from pathlib import Path
@@ -17,14 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from muster_hub.mqtt.broker import own_user
 from muster_hub.mqtt.broker_config import BrokerConfig
-
-HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+from support.ports import HOST, free_port
 
 
 class Authority:

@@ -10,15 +10,10 @@ from types import TracebackType
 from typing import Self
 
 from support.pki import Authority, Pair
+from support.ports import free_port
 
 BINARY = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 START_SECONDS = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Mosquitto:

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from muster_hub.db import migrate
 from muster_hub.db.store import Store
-from support.broker_kit import free_port
+from support.ports import free_port
 
 FOUND = shutil.which("initdb")
 DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)

@@ -16,8 +16,8 @@ from muster_hub.engine import commands
 from muster_hub.initialise import Wanted, initialise
 from muster_hub.service import Fleet as Service
 from muster_protocol import manifest
-from support.broker_kit import HOST, free_port
 from support.light_agents import SLOT, Fleet
+from support.ports import HOST, free_port
 from wire_samples import MANIFEST
 
 pytestmark = pytest.mark.system
