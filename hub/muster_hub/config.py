@@ -44,6 +44,8 @@ class Broker(Struct, frozen=True, forbid_unknown_fields=True):
     """The host name devices are told; default: that of ``url``, or the first of ``names``."""
     public_port: Port | None = None
     """The port devices are told; default: that of ``url``, or ``port``."""
+    reload: tuple[str, ...] = ()
+    """Command that has an external broker read ``broker/crl.pem`` again."""
 
 
 class Directives(Struct, frozen=True, forbid_unknown_fields=True):

@@ -24,8 +24,9 @@ from muster_hub.engine.directive_step import DirectiveSettings
 from muster_hub.errors import Conflict, HubError
 from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
 from muster_hub.mqtt.broker import Broker, own_user
-from muster_hub.mqtt.broker_config import HUB_USER, BrokerConfig
-from muster_hub.mqtt.client import BrokerAddress, parse_url
+from muster_hub.mqtt.broker_config import BrokerConfig
+from muster_hub.mqtt.client import BrokerAddress
+from muster_hub.mqtt.external import External
 from muster_hub.mqtt.ingest import Ingest
 from muster_hub.mqtt.publisher import Publisher
 from muster_hub.mqtt.renewals import Renewals
@@ -44,7 +45,11 @@ class Fleet:
         config, now = hub.config, hub.clock
         self.broker: Broker | None = None
         self._gatekeeper: Gatekeeper | None = None
-        address = _external(hub) if config.broker.url else self._managed()
+        self._external = External(config, hub.pki, hub.store, now) if config.broker.url else None
+        if self._external is None:
+            address = self._managed()
+        else:
+            address, self._gatekeeper = self._external.address, self._external.gatekeeper
         bundles = Bundles(hub.store, hub.blobs)
         self.publisher = Publisher(
             hub.store, address, hub.catalogue, bundles, save=self._save, now=now
@@ -78,7 +83,11 @@ class Fleet:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Start in order, end in reverse; raises BrokerError when the broker can't run."""
+        """Start in order, end in reverse; raises BrokerError when the broker can't run, or is one
+        of the site's own that does not keep devices apart.
+        """
+        if self._external is not None:
+            self._external.examine()
         with ExitStack() as stack:
             parts = (
                 self.broker,
@@ -136,6 +145,7 @@ class Fleet:
             "ok": self.publisher.connected and self.ingest.client.connected,
             "managed": broker is not None,
             "restarts": broker.restarts if broker is not None else 0,
+            "warnings": self._external.warnings if self._external is not None else {},
             "detail": self.ingest.client.last_error,
         }
 
@@ -197,16 +207,6 @@ def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
             else:
                 hub.store.close()
     return 0
-
-
-def _external(hub: Hub) -> BrokerAddress:
-    """An external broker: the hub comes with a certificate of its own authority."""
-    config = hub.config
-    directory = config.broker_directory
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    files = BrokerFiles(directory, hub.pki, hub.store)
-    certificate, key = files.prepare_client(HUB_USER, hub.clock())
-    return parse_url(config.broker.url, ca=files.ca, certificate=certificate, key=key)
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from muster_hub.pki import Pki
 
 CRL_RENEW_SECONDS = 86_400.0
 SERVER_RENEW_SECONDS = 60 * 86_400.0
+CANARY = "_revoked"
+"""Revoked from the start: whoever lets it in has not read the list."""
 CHECK_SECONDS = 30.0
 KICK_SECONDS = 5.0
 
@@ -40,6 +42,7 @@ class BrokerFiles:
         self.key = directory / "server.key"
         self.crl = directory / "crl.pem"
         self._listed: frozenset[str] | None = None
+        self._canary: tuple[str, float] | None = None
         self._written = 0.0
 
     def prepare(self, names: tuple[str, ...], now: float) -> None:
@@ -51,14 +54,31 @@ class BrokerFiles:
             write_durably(self.certificate, pair.certificate_pem)
         self.refresh_crl(now)
 
-    def prepare_client(self, user: str, now: float) -> tuple[Path, Path]:
-        """A fresh client certificate and key with which the hub reaches an external broker."""
+    def prepare_external(self, now: float) -> tuple[Path, Path]:
+        """Write the revocation list for an external broker; returns a certificate and key on it,
+        which tell whether the broker heeds it.
+        """
         self._write_ca()
-        pair = self._pki.issue_client(user, now)
-        certificate, key = self.ca.with_name("client.pem"), self.ca.with_name("client.key")
-        write_durably(key, pair.key_pem, mode=0o600)
-        write_durably(certificate, pair.certificate_pem)
+        certificate, key = self.ca.with_name("revoked.pem"), self.ca.with_name("revoked.key")
+        serial = self._canary_serial(certificate, key, now)
+        self._canary = (serial, now)
+        self.refresh_crl(now)
         return certificate, key
+
+    def _canary_serial(self, certificate: Path, key: Path, now: float) -> str:
+        """Made once, so that the list need not change at each start."""
+        try:
+            held = x509.load_pem_x509_certificate(certificate.read_bytes())
+            held.verify_directly_issued_by(x509.load_pem_x509_certificate(self._pki.ca_pem))
+            left = held.not_valid_after_utc.timestamp() - now
+        except Exception:
+            left = 0.0
+        if left < SERVER_RENEW_SECONDS or not key.exists():
+            pair = self._pki.issue_client(CANARY, now)
+            write_durably(key, pair.key_pem, mode=0o600)
+            write_durably(certificate, pair.certificate_pem)
+            held = x509.load_pem_x509_certificate(pair.certificate_pem)
+        return f"{held.serial_number:x}"
 
     def _write_ca(self) -> None:
         self.ca.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -77,6 +97,7 @@ class BrokerFiles:
         if serials == self._listed and fresh:
             return None
         revoked = [(serial, when) for serial, when, _ in rows if when is not None]
+        revoked += [self._canary] if self._canary is not None else []
         pem = self._pki.crl(revoked, now)
         x509.load_pem_x509_crl(pem)
         write_durably(self.crl, pem)

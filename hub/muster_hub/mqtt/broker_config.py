@@ -15,6 +15,9 @@ from muster_protocol import limits, topics
 
 HUB_USER = "_hub"
 """No device id may start with an underscore, so no certificate can claim this name."""
+PROBE_USER = "_hub-probe"
+HUB_USERS = (HUB_USER, "_hub-publish", "_hub-ingest", PROBE_USER)
+"""At a broker that takes a certificate's name for user and client id, each connection has one."""
 
 PACKET_BYTES_MAX = limits.TUF_METADATA_BYTES_MAX + 4 * limits.KIB
 QUEUED_MESSAGES_MAX = 100_000
@@ -93,7 +96,9 @@ def config_text(config: BrokerConfig) -> str:
 
 def acl_text() -> str:
     """The access rules: the hub everything of ours, a device its own topics and what is shared."""
-    lines = [f"user {HUB_USER}", f"topic readwrite {topics.ROOT}/#", ""]
+    lines = []
+    for user in HUB_USERS:
+        lines += [f"user {user}", f"topic readwrite {topics.ROOT}/#", ""]
     lines += [f"pattern write {topics.ROOT}/up/%u/{leaf}" for leaf in topics.UP_LEAVES]
     lines += [f"pattern read {topics.ROOT}/down/%u/{leaf}" for leaf in topics.DOWN_LEAVES]
     lines += [f"pattern read {topics.ROOT}/tuf/+", f"pattern read {topics.ROOT}/chunk/+", ""]

@@ -44,12 +44,15 @@ class BrokerAddress:
     password: str | None = None
     plain: bool = False
     ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
+    identities: Callable[[str], tuple[Path, Path]] | None = None
+    """Gives certificate and key for a connection under a client id."""
 
 
 def parse_url(
-    url: str, *, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None
+    url: str,
+    *,
+    ca: Path | None = None,
+    identities: Callable[[str], tuple[Path, Path]] | None = None,
 ) -> BrokerAddress:
     """An external broker from ``mqtts://[user:password@]host[:port]`` (or ``mqtt://``, no TLS)."""
     try:
@@ -67,8 +70,7 @@ def parse_url(
         password=unquote(parts.password) if parts.password else None,
         plain=plain,
         ca=ca,
-        certificate=certificate,
-        key=key,
+        identities=identities,
     )
 
 
@@ -164,7 +166,7 @@ class HubClient:
         if address.user is not None:
             client.username_pw_set(address.user, address.password)
         if address.unix is None and not address.plain:
-            client.tls_set_context(_tls_context(address))
+            client.tls_set_context(_tls_context(address, client_id))
         client.on_connect = self._connect_came
         client.on_disconnect = self._disconnect_came
         client.on_connect_fail = self._connect_failed
@@ -287,13 +289,13 @@ class HubClient:
             self._on_published(mid)
 
 
-def _tls_context(address: BrokerAddress) -> ssl.SSLContext:
+def _tls_context(address: BrokerAddress, client_id: str) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if address.ca is not None:
         context.load_verify_locations(address.ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if address.certificate is not None:
-        context.load_cert_chain(address.certificate, address.key)
+    if address.identities is not None:
+        context.load_cert_chain(*address.identities(client_id))
     return context
 
 

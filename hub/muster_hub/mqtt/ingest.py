@@ -15,7 +15,7 @@ from muster_hub.mqtt.client import BrokerAddress, Delivery, HubClient
 from muster_hub.mqtt.intake import Counters, Intake
 from muster_protocol import messages, topics
 
-CLIENT_ID = "muster-hub-ingest"
+CLIENT_ID = "_hub-ingest"
 SESSION_SECONDS = 3600
 QUEUE_MESSAGES_MAX = 20_000
 BATCH_MESSAGES_MAX = 500

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from muster_hub.mqtt.client import BrokerAddress, HubClient
 
-CLIENT_ID = "muster-hub-publish"
+CLIENT_ID = "_hub-publish"
 UNDER_WAY_MAX = 64
 """Messages published but not yet acknowledged; of chunks that is 8 MiB."""
 STALLED_SECONDS = 30.0

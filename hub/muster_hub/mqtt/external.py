@@ -1,0 +1,105 @@
+"""A broker that the site runs itself: how the hub comes to it, and its list of revoked devices.
+
+Such a broker takes a certificate's common name for user and client id, or one device could pose as
+another. So each of the hub's connections has a certificate with a name of its own, which no device
+can have; and one in a device's name ends that device's connection.
+"""
+
+import logging
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from muster_hub.config import HubConfig
+from muster_hub.db.store import Store
+from muster_hub.files import make_private_directory, write_durably
+from muster_hub.mqtt import probe
+from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
+from muster_hub.mqtt.broker import BrokerError
+from muster_hub.mqtt.client import parse_url
+from muster_hub.pki import Pki
+
+RELOAD_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class Identities:
+    """Client certificates of the hub's own authority, made for each connection."""
+
+    def __init__(self, directory: Path, pki: Pki, now: Callable[[], float]) -> None:
+        self._directory = directory
+        self._pki = pki
+        self._now = now
+
+    def __call__(self, client_id: str) -> tuple[Path, Path]:
+        """Certificate and key for a connection under this client id."""
+        made = make_private_directory(self._directory)
+        certificate, key = made / f"{client_id}.pem", made / f"{client_id}.key"
+        pair = self._pki.issue_client(client_id, self._now())
+        write_durably(key, pair.key_pem, mode=0o600)
+        write_durably(certificate, pair.certificate_pem)
+        return certificate, key
+
+
+class External:
+    """Wires what the hub needs for such a broker, and refuses one that is unsafe."""
+
+    def __init__(self, config: HubConfig, pki: Pki, store: Store, now: Callable[[], float]) -> None:
+        """Raises MusterError for a URL that names no broker."""
+        make_private_directory(config.broker_directory)
+        files = BrokerFiles(config.broker_directory, pki, store)
+        self._identities = Identities(config.broker_directory / "identities", pki, now)
+        self._revoked = files.prepare_external(now())
+        self._ca = files.ca
+        self._public = config.broker_public
+        self.address = parse_url(config.broker.url, ca=files.ca, identities=self._identities)
+        self.gatekeeper = Gatekeeper(
+            files, self.address, reload=reloader(config.broker.reload), now=now
+        )
+        self.warnings: dict[str, str] = {}
+
+    def examine(self) -> None:
+        """Try whether it keeps devices apart. Raises BrokerError when not, or when out of reach."""
+        host, port = self._public
+        try:
+            found = probe.inspect(
+                probe.Question(
+                    hub=self.address,
+                    host=host,
+                    port=port,
+                    ca=self._ca,
+                    identities=self._identities,
+                    revoked=self._revoked,
+                )
+            )
+        except OSError as error:
+            raise BrokerError(
+                f"the broker at {self.address.host}:{self.address.port}, for devices at "
+                f"{host}:{port}, can't be tried out: {error}"
+            ) from None
+        unsafe = [one for one in found if one.unsafe]
+        if unsafe:
+            told = "; ".join(f"{one.name}: {one.text}" for one in unsafe)
+            raise BrokerError(f"the broker at {host}:{port} is unsafe: {told}")
+        self.warnings = {one.name: one.text for one in found}
+        for name, text in self.warnings.items():
+            _log.warning("the broker at %s:%d: %s: %s", host, port, name, text)
+
+
+def reloader(command: tuple[str, ...]) -> Callable[[], None]:
+    """What has the broker read ``crl.pem`` again; without a command that is the site's affair."""
+
+    def reload() -> None:
+        if not command:
+            return
+        try:
+            subprocess.run(
+                command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                timeout=RELOAD_SECONDS,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            told = getattr(error, "stderr", None) or error
+            _log.error("[broker] reload %s failed: %s", list(command), str(told).strip())
+
+    return reload
