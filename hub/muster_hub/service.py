@@ -23,7 +23,7 @@ from muster_hub.engine.bundles import Bundles
 from muster_hub.engine.directive_step import DirectiveSettings
 from muster_hub.errors import Conflict, HubError
 from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
-from muster_hub.mqtt.broker import Broker, own_user
+from muster_hub.mqtt.broker import Broker, memory_bytes_max, own_user
 from muster_hub.mqtt.broker_config import BrokerConfig
 from muster_hub.mqtt.client import BrokerAddress
 from muster_hub.mqtt.external import External
@@ -128,6 +128,7 @@ class Fleet:
                 key=files.key,
                 crl=files.crl,
                 run_as=own_user(),
+                memory_bytes_max=memory_bytes_max(),
             )
         )
         self._gatekeeper = Gatekeeper(

@@ -4,6 +4,7 @@ import os
 import queue
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -16,8 +17,10 @@ from muster_hub.mqtt.broker import Broker, BrokerError
 from muster_hub.mqtt.broker_config import acl_text, config_text, password_text
 from muster_hub.mqtt.client import Delivery, HubClient
 from muster_protocol import topics
+from muster_protocol.chunks import sha256_hex
 from muster_protocol.errors import LimitError
-from support.broker_kit import Authority, DeviceClient, broker_config
+from muster_protocol.limits import CHUNK_BYTES, MIB
+from support.broker_kit import Authority, DeviceClient, Glutton, broker_config
 from support.ports import HOST, free_port
 
 CHUNK = topics.chunk("ab" * 32)
@@ -167,6 +170,65 @@ def test_without_a_certificate_of_the_authority_nobody_connects(
     stranger.ca.write_bytes(broker.config.ca.read_bytes())
     with pytest.raises((OSError, AssertionError)):
         DeviceClient(stranger, broker.config.port, "dev-1")
+
+
+RETAINED_CHUNKS, GLUTTONS = 160, 6
+
+
+def test_devices_that_subscribe_to_everything_and_read_nothing_cost_a_bounded_memory(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """Without the limit each costs the broker a copy of all it retains: 20 MB here, 120 in all."""
+    bound = 64 * MIB
+    broker = Broker(broker_config(authority, tmp_path / "broker", memory=bound))
+    broker.start()
+    hub, gluttons = Hub(broker), []
+    try:
+        chunks = [
+            number.to_bytes(2, "big") * (CHUNK_BYTES // 2) for number in range(RETAINED_CHUNKS)
+        ]
+        for data in chunks:
+            hub.publish(topics.chunk(sha256_hex(data)), data, retain=True)
+        port = broker.config.port
+        for number in range(GLUTTONS):
+            wanted = f"{topics.ROOT}/chunk/#" if number % 2 else "#"
+            gluttons.append(Glutton(authority, port, f"glutton-{number}", wanted))
+        honest = DeviceClient(authority, port, "dev-1")
+        for data in (chunks[0], b"fresh" * 1000):
+            topic = topics.chunk(sha256_hex(data))
+            hub.publish(topic, data, retain=True)
+            honest.subscribe(topic)
+            assert honest.next(20) == (topic, data)
+        honest.close()
+        assert rss_bytes(broker) < bound + 16 * MIB
+        assert broker.restarts == 0
+    finally:
+        for glutton in gluttons:
+            glutton.close()
+        hub.client.stop()
+        broker.stop()
+
+
+def rss_bytes(broker: Broker) -> int:
+    pages = Path(f"/proc/{broker.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tls_older_than_1_2_is_refused(
+    broker: Broker, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    context = ssl.create_default_context(cafile=authority.ca)
+    context.load_cert_chain(*authority.issue("dev-1"))
+    context.minimum_version = ssl.TLSVersion.TLSv1
+    context.maximum_version = version
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with (
+        socket.create_connection((HOST, broker.config.port)) as connection,
+        pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"),
+    ):
+        context.wrap_socket(connection, server_hostname=HOST)
 
 
 def test_an_oversized_message_is_never_sent(hub: Hub) -> None:

@@ -16,9 +16,9 @@ from muster_hub.mqtt.external import External
 from muster_hub.mqtt.probe_client import Peer
 from muster_hub.service import Fleet
 from muster_protocol import messages, topics
-from support.broker_kit import HOST, free_port
 from support.hub_kit import Kit, csr, new_key, open_kit
 from support.mosquitto import Mosquitto
+from support.ports import HOST, free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "mosquitto"
 

@@ -3,6 +3,7 @@
 import datetime as dt
 import ipaddress
 import queue
+import socket
 import ssl
 import threading
 from pathlib import Path
@@ -74,7 +75,9 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def broker_config(authority: Authority, directory: Path, port: int | None = None) -> BrokerConfig:
+def broker_config(
+    authority: Authority, directory: Path, port: int | None = None, memory: int | None = None
+) -> BrokerConfig:
     certificate, key = authority.issue("broker")
     return BrokerConfig(
         directory=directory,
@@ -84,7 +87,40 @@ def broker_config(authority: Authority, directory: Path, port: int | None = None
         certificate=certificate,
         key=key,
         run_as=own_user(),
+        memory_bytes_max=memory,
     )
+
+
+class Glutton:
+    """A device that subscribes to a filter, takes any number at once, and never reads."""
+
+    def __init__(self, authority: Authority, port: int, device: str, wanted: str) -> None:
+        certificate, key = authority.issue(device)
+        context = ssl.create_default_context(cafile=authority.ca)
+        context.load_cert_chain(certificate, key)
+        connection = socket.create_connection((HOST, port))
+        self._socket = context.wrap_socket(connection, server_hostname=HOST)
+        receive_maximum = b"\x03\x21\xff\xff"
+        body = b"\0\4MQTT\5\2\0\x3c" + receive_maximum + _text(device)
+        self._socket.sendall(bytes([0x10, len(body)]) + body)
+        assert self._packet() == 0x20, "let in"
+        body = b"\0\1\0" + _text(wanted) + b"\1"
+        self._socket.sendall(bytes([0x82, len(body)]) + body)
+        assert self._packet() == 0x90, "granted, as Mosquitto does"
+
+    def _packet(self) -> int:
+        """Read one short packet; its type."""
+        kind, length = self._socket.recv(1) + self._socket.recv(1)
+        while length:
+            length -= len(self._socket.recv(length))
+        return kind
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _text(value: str) -> bytes:
+    return len(value).to_bytes(2, "big") + value.encode()
 
 
 class DeviceClient:

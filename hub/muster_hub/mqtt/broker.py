@@ -34,6 +34,7 @@ PORT_WAIT_SECONDS = 3.0
 """A broker whose hub was killed needs a moment to save its state and let go of the port."""
 RESTART_SECONDS = (0.2, 30.0)
 STABLE_SECONDS = 60.0
+MEMORY_BYTES_LEAST = 768 * 2**20
 LOG_BYTES_MAX = 1024 * 1024
 LOG_FILES = 3
 LOG_LINES_SHOWN = 6
@@ -262,6 +263,12 @@ class Broker:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def memory_bytes_max() -> int:
+    """Half of this machine's memory, and room enough for a full cache on a small one."""
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(memory_bytes // 2, MEMORY_BYTES_LEAST)
 
 
 def own_user() -> str | None:

@@ -43,6 +43,9 @@ class BrokerConfig:
     crl: Path | None = None
     run_as: str | None = None
     """User to stay when started as root; Mosquitto would otherwise leave for its own user."""
+    memory_bytes_max: int | None = None
+    """A device that subscribes to everything and reads nothing costs the broker all it retains,
+    whatever the other limits say; beyond this such a device is cut off, not the broker."""
 
     @property
     def admin_socket(self) -> Path:
@@ -75,6 +78,8 @@ def config_text(config: BrokerConfig) -> str:
         "max_keepalive 600",
         "set_tcp_nodelay true",
     ]
+    if config.memory_bytes_max is not None:
+        lines.append(f"memory_limit {config.memory_bytes_max}")
     if config.run_as is not None:
         lines.append(f"user {config.run_as}")
     lines += [
