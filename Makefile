@@ -13,7 +13,7 @@ demo: setup
 	@$(BIN)/muster demo $(if $(KEEP),--keep)
 
 test: setup
-	@deploy/need mosquitto strace postgresql softhsm2
+	@deploy/need mosquitto strace postgresql softhsm2 openssl-pkcs11
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # Whole stories of real processes: the demo to its end, killed, interrupted; chaos; a restored hub.

@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     root.add_argument("--root", type=Path, metavar="FILE", help="the factory root of trust")
     root.add_argument("--root-sha256", metavar="HEX", help="its SHA-256; the hub sends the file")
     joining.add_argument("--device", metavar="ID", help="device id, when the token names none")
+    joining.add_argument(
+        "--key-uri", metavar="URI", help="a P-256 key in hardware: pkcs11:…, or handle:… in a TPM"
+    )
     for name, command, text in (
         ("status", _status, "Show what runs and what an update waits for."),
         ("doctor", _doctor, "Check everything an update depends on."),
@@ -95,6 +98,7 @@ def _enroll(options: argparse.Namespace) -> int:
             device=options.device,
             root_file=options.root,
             root_sha256=options.root_sha256,
+            key_uri=options.key_uri,
             facts=msgspec.to_builtins(facts.read(directory)),
         ),
         Reading(clock.wall(), clock.quality()),

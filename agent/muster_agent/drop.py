@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from muster_agent import identity
 from muster_agent.clock import Clock
@@ -120,7 +118,7 @@ def take(source: Path, directory: Path, clock: Clock, free_bytes_min: int) -> Im
 def sign(receipt: Receipt, who: identity.Identity) -> SignedReceipt:
     data = msgspec.json.encode(receipt, order="deterministic")
     key = identity.read_key(who.key)
-    signature = key.sign(RECEIPT_PREFIX + data, ec.ECDSA(hashes.SHA256()))
+    signature = key.sign(RECEIPT_PREFIX + data)
     return SignedReceipt(
         base64.b64encode(data).decode(),
         base64.b64encode(signature).decode(),

@@ -13,10 +13,10 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from muster_agent import config, identity
 from muster_agent.files import make_directory, write_durably
+from muster_agent.hardware_key import HardwareKeyError
 from muster_agent.hub_contact import (
     EnrolError,
     HubContact,
@@ -48,6 +48,8 @@ class Request:
     root_file: Path | None = None
     root_sha256: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    key_uri: str | None = None
+    """Of a key in hardware, made there by the installer; None: a key file is made here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ def enroll(request: Request, reading: Reading) -> Enrolment:
     installed = _installed_root(request)
     ca_pem = hub.authority(fingerprint)
     root = installed or hub.factory_root(ca_pem, str(request.root_sha256))
-    key_path = request.directory / "identity" / identity.KEY_FILE
+    if request.key_uri is not None:
+        _use_hardware(request.directory / "identity", request.key_uri)
+    key_path = identity.key_path(request.directory / "identity")
     made = not key_path.exists()
     try:
         key = identity.make_key(key_path) if made else identity.read_key(key_path)
@@ -93,6 +97,20 @@ def enroll(request: Request, reading: Reading) -> Enrolment:
     except OSError as error:
         raise EnrolError(f"can't write {request.directory}: {error.strerror or error}") from None
     return Enrolment(reply.device, reply.broker.host, reply.broker.port, expires)
+
+
+def _use_hardware(directory: Path, uri: str) -> None:
+    if (directory / identity.KEY_FILE).exists():
+        raise EnrolError(
+            f"{directory / identity.KEY_FILE} exists: to use a key in hardware, enrol from an "
+            "empty directory"
+        )
+    try:
+        identity.use_hardware(directory, uri)
+    except HardwareKeyError as error:
+        raise EnrolError(f"--key-uri: {error}") from None
+    except OSError as error:
+        raise EnrolError(f"can't write {directory}: {error.strerror or error}") from None
 
 
 def _fingerprint_of(token: str) -> str:
@@ -141,7 +159,7 @@ def _installed_root(request: Request) -> bytes | None:
 
 def _check_reply(
     reply: Reply,
-    key: ec.EllipticCurvePrivateKey,
+    key: identity.Key,
     fingerprint: str,
     request: Request,
 ) -> int:

@@ -4,10 +4,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from muster_agent import identity
+from muster_agent.hardware_key import HardwareKeyError
 from muster_agent.identity import IdentityError
 from muster_protocol import proof
 from muster_protocol.messages import Report
@@ -23,10 +21,10 @@ def prover(device: str, directory: Path) -> Callable[[Report], bytes]:
 
     def prove(report: Report) -> bytes:
         try:
-            key = identity.read_key(directory / identity.KEY_FILE)
-        except IdentityError as error:
+            key = identity.read_key(identity.key_path(directory))
+            return key.sign(proof.statement(device, report))
+        except (IdentityError, HardwareKeyError) as error:
             _log.warning("the report goes out unproved: %s", error)
             return b""
-        return key.sign(proof.statement(device, report), ec.ECDSA(hashes.SHA256()))
 
     return prove

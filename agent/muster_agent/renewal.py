@@ -13,8 +13,6 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from muster_agent import identity, tls
 from muster_agent.files import write_durably
@@ -68,7 +66,7 @@ class Renewal:
         """A connection begins: the key and certificate to show in it."""
         self._trying, self._ready = self._ready, False
         if self._trying:
-            return self._directory / identity.NEXT_KEY, self._directory / identity.NEXT_CERT
+            return self._next_key(), self._directory / identity.NEXT_CERT
         return self.who.key, self.who.cert
 
     @property
@@ -128,16 +126,22 @@ class Renewal:
         return self._instant().past(int(self.who.issued + self._share * life))
 
     def _request(self) -> str:
-        """A request for the new key, made once and kept until it is used."""
-        path = self._directory / identity.NEXT_KEY
+        """A request for the new key, made once and kept until it is used; a key in hardware stays,
+        and asks for another certificate.
+        """
+        path = self._next_key()
         key = identity.read_key(path) if path.exists() else identity.make_key(path)
         return identity.request(key, self.who.device)
+
+    def _next_key(self) -> Path:
+        hardware = identity.in_hardware(self._directory)
+        return self.who.key if hardware else self._directory / identity.NEXT_KEY
 
     def _by_https(self) -> None:
         try:
             request = self._request()
             old = identity.read_key(self.who.key)
-            signature = old.sign(proof_of(request), ec.ECDSA(hashes.SHA256()))
+            signature = old.sign(proof_of(request))
             hub = HubContact(self._hub_url, self._instant())
             certificate = hub.renew(
                 self.who.ca.read_text(), self.who.cert.read_text(), request, signature
@@ -157,7 +161,7 @@ class Renewal:
         authorities = x509.load_pem_x509_certificates(self.who.ca.read_bytes())
         if not any(_issued_by(certificate, one) for one in authorities):
             raise IdentityError(f"{what} is not issued by the hub's CA")
-        path = self._directory / identity.NEXT_KEY
+        path = self._next_key()
         if not path.exists() or not identity.certifies(certificate, identity.read_key(path)):
             raise IdentityError(f"{what} is for another key than the one asked for")
         if identity.common_name(certificate, what) != self.who.device:

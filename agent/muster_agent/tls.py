@@ -11,6 +11,8 @@ from pathlib import Path
 
 from cryptography import x509
 
+from muster_agent import identity
+from muster_agent.hardware_key import HardwareKeyError
 from muster_agent.trusted_time import DAY_SECONDS, Instant
 from muster_protocol.errors import MusterError
 
@@ -39,7 +41,13 @@ def context(ca: Path | str, *, key: Path | None = None, cert: Path | None = None
         raise TlsError(f"can't read the CA certificate {ca}: {_short(error)}") from None
     if cert is not None:
         try:
-            made.load_cert_chain(str(cert), str(key))
+            found = None if key is None else identity.hardware(key)
+            if found is not None:
+                found.use(made, cert)
+            else:
+                made.load_cert_chain(str(cert), str(key))
+        except HardwareKeyError as error:
+            raise TlsError(str(error)) from None
         except (OSError, ssl.SSLError) as error:
             raise TlsError(
                 f"can't use the certificate {cert} with the key {key}: {_short(error)}"

@@ -135,8 +135,9 @@ def enrol(
 def renew(session: Session, pki: Pki, device: str, csr_pem: str, now: float) -> str:
     """A new certificate, in PEM, for a device whose identity was proved; raises HubError.
 
-    The same key asks again and gets the same certificate: its reply was lost. The old certificate
-    stays good until it ends, for the device may fail to put the new one in place.
+    The same key asks again and gets the same certificate, while that is fresh: its reply was lost.
+    A key in hardware asks for a later certificate when its time has come. The old certificate stays
+    good until it ends, for the device may fail to put the new one in place.
     """
     request = read_request(csr_pem.encode())
     if request.common_name not in ("", device):
@@ -154,9 +155,9 @@ def renew(session: Session, pki: Pki, device: str, csr_pem: str, now: float) -> 
         .limit(RENEWALS_PER_DAY)
     ).all()
     for one in held:
-        if one.key_fingerprint == request.key_fingerprint and one.expires > now:
+        if one.key_fingerprint == request.key_fingerprint and _fresh(one, now):
             return one.pem
-    if held and held[0].expires - now > RENEW_SHARE_MAX * (held[0].expires - held[0].issued):
+    if held and _fresh(held[0], now):
         raise Conflict(f"the newest certificate of {device} is good for long: not renewed yet")
     if len(held) == RENEWALS_PER_DAY and held[-1].issued > now - DAY_SECONDS:
         raise Conflict(f"{device} was given {RENEWALS_PER_DAY} certificates within a day")
@@ -181,6 +182,10 @@ def renew(session: Session, pki: Pki, device: str, csr_pem: str, now: float) -> 
         serial=certificate.serial,
     )
     return certificate.pem.decode()
+
+
+def _fresh(one: Certificate, now: float) -> bool:
+    return one.expires - now > RENEW_SHARE_MAX * (one.expires - one.issued)
 
 
 def renew_by_proof(

@@ -73,6 +73,16 @@ def test_the_holder_of_the_old_key_gets_a_new_certificate_even_after_its_end(
     assert list(actions).count("device.renew") == 1
 
 
+def test_a_key_in_hardware_stays_and_gets_a_later_certificate(kit: Kit, key, old: str) -> None:
+    kit.clock.now += 250 * DAY
+    answer = ask(kit, old, key, new=key)
+    assert answer.status_code == 200, answer.text
+    later = answer.json()["certificate_pem"]
+    assert serial(later) != serial(old)
+    again = ask(kit, old, key, new=key)
+    assert serial(again.json()["certificate_pem"]) == serial(later), "a lost reply"
+
+
 def test_a_fresh_certificate_is_not_renewed(kit: Kit, key, old: str) -> None:
     kit.clock.now += 30 * DAY
     assert "not renewed yet" in is_problem(ask(kit, old, key), 409, "conflict")
