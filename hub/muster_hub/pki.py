@@ -84,6 +84,11 @@ class Pki:
         self._key = key
 
     @property
+    def expires(self) -> float:
+        """Of the authority's own certificate, seconds since 1970."""
+        return self._ca.not_valid_after_utc.timestamp()
+
+    @property
     def ca_fingerprint(self) -> str:
         """SHA-256 of the CA certificate in DER: what an enrolment token carries."""
         return self._ca.fingerprint(hashes.SHA256()).hex()

@@ -149,6 +149,11 @@ def drifted(
     )
 
 
+def metadata_warn_days(role: str) -> float:
+    """With less than this left a role should have been signed anew by now."""
+    return METADATA_WARN_DAYS.get(role, OFFLINE_WARN_DAYS)
+
+
 def certificate_ending(device: str, seconds_left: float) -> Condition | None:
     """A device that has not renewed its certificate although it should have by now."""
     if seconds_left > CERTIFICATE_WARN_SECONDS:
@@ -167,7 +172,7 @@ def certificate_ending(device: str, seconds_left: float) -> Condition | None:
 def metadata_ending(role: str, seconds_left: float) -> Condition | None:
     """Signed metadata that nobody signs anew: no device installs anything once it has expired."""
     days = seconds_left / DAY_SECONDS
-    warn = METADATA_WARN_DAYS.get(role, OFFLINE_WARN_DAYS)
+    warn = metadata_warn_days(role)
     if days > warn:
         return None
     cure = "the hub should have signed it: see its log" if role in METADATA_WARN_DAYS else (

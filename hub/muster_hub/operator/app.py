@@ -17,6 +17,7 @@ from muster_hub.operator import (
     rollouts,
     showcase,
     tail,
+    trust,
 )
 from muster_hub.operator.failures import OperatorError
 from muster_hub.operator.session import Session
@@ -43,6 +44,7 @@ app.add_typer(drift.app, name="drift")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(access.tokens, name="token")
 app.add_typer(access.audit, name="audit")
+app.add_typer(trust.app, name="trust")
 app.command("tail")(tail.tail)
 app.command("demo")(showcase.demo)
 

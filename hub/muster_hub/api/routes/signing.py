@@ -1,8 +1,11 @@
 """Who may sign what, who has signed what waits, and until when it all is good."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from muster_hub import expiry
 from muster_hub.api.auth import HubDep, Reader
 from muster_hub.api.problems import answers
 
@@ -34,6 +37,47 @@ class Signing(BaseModel):
     roles: dict[str, RoleView] = Field(description="What is published.")
     waiting: dict[str, list[WaitingView]] = Field(
         description="By role; a new root waits for the keys in force and for its own."
+    )
+
+
+class EndingView(BaseModel):
+    kind: expiry.Kind = Field(
+        description="`certificate` of a device; `authority`, the hub's; `metadata` that the hub "
+        "publishes; `device_metadata` that a device still trusts and should have newer ones of."
+    )
+    name: str = Field(examples=["cam-1"], description="A device, or a role of the catalogue.")
+    role: str = Field(examples=["timestamp"], description="Of `device_metadata`: ends first.")
+    expires: float = Field(examples=[1767225600.0])
+
+
+class Endings(BaseModel):
+    items: list[EndingView] = Field(description="The soonest first.")
+    more: int = Field(description="How many are not listed.")
+
+
+@router.get("/expiries", responses=answers(401))
+def expiries(
+    hub: HubDep,
+    actor: Reader,
+    days: Annotated[float, Query(ge=0, le=3650)] = 90.0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> Endings:
+    """Certificates and metadata, of the fleet and the hub, that end soon or have ended."""
+    with hub.store.read() as session:
+        found = expiry.ending(
+            session,
+            roles=hub.catalogue.expiries(),
+            authority=hub.pki.expires,
+            selector=actor.scope.narrow(None),
+            now=hub.clock(),
+            within_seconds=days * 86_400,
+        )
+    return Endings(
+        items=[
+            EndingView(kind=one.kind, name=one.name, role=one.role, expires=one.expires)
+            for one in found[:limit]
+        ],
+        more=max(len(found) - limit, 0),
     )
 
 

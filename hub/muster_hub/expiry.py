@@ -1,0 +1,65 @@
+"""What ends soon: certificates and metadata, of the fleet and of the hub, the soonest first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlmodel import Session, col, select
+
+from muster_hub.db import selecting
+from muster_hub.db.models import Device
+from muster_hub.domain import alerts, selectors
+
+Kind = Literal["certificate", "authority", "metadata", "device_metadata"]
+
+
+@dataclass(frozen=True, order=True)
+class Ending:
+    """``expires`` in seconds since 1970. ``name`` is a device, or a role of the catalogue."""
+
+    expires: float
+    kind: Kind
+    name: str
+    role: str = ""
+    """Of ``device_metadata``: the first of the roles that the device trusts to end."""
+
+
+def ending(
+    session: Session,
+    *,
+    roles: Mapping[str, float],
+    authority: float,
+    selector: str,
+    now: float,
+    within_seconds: float,
+) -> list[Ending]:
+    """All that ends within this time, or has ended. Revoked devices don't count."""
+    until = now + within_seconds
+    rows = session.exec(
+        select(Device.id, Device.certificate_expires, Device.report)
+        .where(selecting.matching(selectors.parse(selector)))
+        .where(col(Device.revoked).is_(False))
+    )
+    found = [Ending(expires, "metadata", role) for role, expires in roles.items()]
+    found.append(Ending(authority, "authority", "certificate authority"))
+    for device, expires, report in rows:
+        if expires is not None:
+            found.append(Ending(expires, "certificate", device))
+        held = ((report or {}).get("trust") or {}).get("expires") or {}
+        late = behind({str(role): float(at) for role, at in held.items()}, now)
+        if late is not None:
+            found.append(Ending(held[late], "device_metadata", device, late))
+    return sorted(one for one in found if one.expires < until)
+
+
+def behind(held: Mapping[str, float], now: float) -> str | None:
+    """The role whose end a device nears first without having taken a newer one, if any.
+
+    The hub signs anew long before these marks, so a device beyond one has not been reached.
+    """
+    late = [
+        (expires, role)
+        for role, expires in held.items()
+        if expires - now < alerts.metadata_warn_days(role) * alerts.DAY_SECONDS
+    ]
+    return min(late)[1] if late else None

@@ -1,0 +1,92 @@
+"""What ends soon in the fleet and at the hub, before it hurts: by API and command line."""
+
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from muster_hub.db.models import Device
+from muster_hub.operator.app import app
+from support.hub_kit import API, open_kit
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def kit(tmp_path):
+    made = open_kit(tmp_path)
+    made.clock.now = time.time()
+    yield made
+    made.close()
+
+
+def put(kit, device: str, *, certificate_days: float, trusts: dict[str, float] | None = None):
+    """A device whose certificate and trusted metadata end in so many days."""
+    now = kit.clock()
+    expires = {role: int(now + days * DAY) for role, days in (trusts or {}).items()}
+    with kit.hub.store.write() as session:
+        session.add(
+            Device(
+                id=device, labels={"site": "berlin" if device == "cam-1" else "bonn"}, created=now,
+                certificate_expires=now + certificate_days * DAY,
+                report={"trust": {"expires": expires}},
+            )
+        )  # fmt: skip
+
+
+def endings(kit, role="viewer", **query):
+    answer = kit.http.get(f"{API}/expiries", params=query, headers=kit.as_(role))
+    assert answer.status_code == 200, answer.text
+    return [(one["kind"], one["name"], one["role"]) for one in answer.json()["items"]]
+
+
+@pytest.fixture
+def fleet(kit):
+    put(kit, "cam-1", certificate_days=-3, trusts={"timestamp": 6, "snapshot": 25})
+    put(kit, "cam-2", certificate_days=30, trusts={"timestamp": -400, "snapshot": -380})
+    put(kit, "cam-3", certificate_days=300, trusts={"timestamp": 1, "snapshot": 9})
+    put(kit, "cam-4", certificate_days=200)
+
+
+def test_certificates_and_metadata_of_the_whole_fleet_are_listed_the_soonest_first(kit, fleet):
+    found = [one for one in endings(kit) if one[0] in ("certificate", "device_metadata")]
+    assert found == [
+        ("device_metadata", "cam-2", "timestamp"),
+        ("certificate", "cam-1", ""),
+        ("device_metadata", "cam-3", "timestamp"),
+        ("certificate", "cam-2", ""),
+    ]
+
+
+def test_the_hub_s_own_roles_and_authority_are_among_them(kit):
+    kinds = {(kind, name) for kind, name, _ in endings(kit, days=3650)}
+    assert ("authority", "certificate authority") in kinds
+    assert {("metadata", role) for role in ("root", "targets", "snapshot", "timestamp")} <= kinds
+
+
+def test_revoked_devices_and_what_ends_later_are_left_out(kit, fleet):
+    kit.http.post(f"{API}/devices/cam-1/revoke", headers=kit.as_("operator"))
+    names = {name for _, name, _ in endings(kit, days=10)}
+    assert names & {"cam-1", "cam-2", "cam-3", "cam-4"} == {"cam-2", "cam-3"}
+    assert "cam-4" in {name for _, name, _ in endings(kit, days=250)}
+
+
+def test_a_long_list_says_how_much_is_left_out(kit, fleet):
+    answer = kit.http.get(f"{API}/expiries?limit=2", headers=kit.as_("viewer")).json()
+    assert len(answer["items"]) == 2
+    assert answer["more"] == len(endings(kit)) - 2
+
+
+def test_the_command_line_shows_it_and_who_has_signed(kit, fleet):
+    token = kit.as_("viewer")["Authorization"].removeprefix("Bearer ")
+    said = [
+        CliRunner().invoke(
+            app, ["--hub", str(kit.http.base_url), "--token", token, "trust", command],
+            env={"COLUMNS": "120"},
+        ).stdout
+        for command in ("expiring", "show")
+    ]  # fmt: skip
+    assert "ended 3 days ago" in said[0]
+    assert "metadata on a device" in said[0]
+    assert "timestamp" in said[1]
+    assert "Nothing waits for signatures" in said[1]
