@@ -36,9 +36,7 @@ def show(context: typer.Context, *, as_json: Json = False) -> None:
     held = ("ROLE", "VERSION", "SIGNED BY", "GOOD FOR")
     headings = ("WAITS", "SIGNATURES", "SIGNED BY", "MAY SIGN")
     output.show(
-        output.table(
-            ("ROLE", "VERSION", "SIGNED BY", "GOOD FOR"), roles, empty="Nothing is signed."
-        ),
+        output.table(held, roles, empty="Nothing is signed."),
         "",
         output.table(headings, waiting, empty="Nothing waits for signatures."),
     )
