@@ -1,5 +1,6 @@
 """The shape of the tree, so that it can't drift unnoticed."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -181,3 +182,23 @@ def test_the_agents_page_lists_exactly_the_settings_there_are_and_means_the_same
     meanings = {one.key: one.meaning for one in agent_config.SETTINGS}
     meanings |= {f"slots.<name>.{key}": text for key, text in agent_config.SLOT_KEYS.items()}
     assert {key for key, text in meanings.items() if text not in page} == set()
+
+
+NAMED_ATTACKS_MIN = 40
+CONFORMANCE = ("test_trust_cli.py", "test_trust_cli_delegations.py")
+"""Cases of TUF's conformance suite, one client and many repositories."""
+UPDATES = re.compile(r"\b(?:assert_updates|recover)\(")
+"""``recover`` ends with ``assert_updates``."""
+
+
+def test_every_attack_ends_with_a_device_that_updates():
+    ends_well = {}
+    for path in sorted((ROOT / "tests" / "attacks").glob("test_*.py")):
+        text = path.read_text(encoding="utf-8")
+        for one in ast.parse(text).body:
+            if isinstance(one, ast.FunctionDef) and one.name.startswith("test_"):
+                body = ast.get_source_segment(text, one) or ""
+                ends_well[f"{path.name}::{one.name}"] = bool(UPDATES.search(body))
+    attacks = {name for name in ends_well if name.split("::")[0] not in CONFORMANCE}
+    assert len(attacks) >= NAMED_ATTACKS_MIN
+    assert [name for name in sorted(attacks) if not ends_well[name]] == []

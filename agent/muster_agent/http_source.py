@@ -7,12 +7,13 @@ Certificates are checked against the hub's CA only, by trusted time.
 import http.client
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from muster_agent import tls
+from muster_agent import drip, tls
 from muster_agent.trusted_time import Instant
 from muster_protocol.directive import Source
 from muster_protocol.errors import MusterError
@@ -20,6 +21,7 @@ from muster_protocol.limits import MANIFEST_BYTES_MAX
 
 REQUESTS_MAX = 32
 TIMEOUT_SECONDS = 20.0
+"""For one read; a whole answer is bounded by its least rate."""
 _CLOSE = None
 
 
@@ -41,8 +43,10 @@ class HttpSource:
         ca_file: Path,
         deliver: Callable[[HttpAnswer], None],
         now: Callable[[], Instant],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``now`` is trusted time; ``deliver`` is called on this object's own thread."""
+        self._monotonic = monotonic
         self._ca_file = ca_file
         self._now = now
         self._deliver = deliver
@@ -98,7 +102,9 @@ class HttpSource:
         headers = {"Authorization": f"Bearer {source.token}"} if source.token else {}
         connection.request("GET", f"{parts.path.rstrip('/')}/{digest}", headers=headers)
         response = connection.getresponse()
-        data = response.read(MANIFEST_BYTES_MAX + 1)
+        data = drip.read(response, MANIFEST_BYTES_MAX, self._monotonic)
+        if len(data) <= MANIFEST_BYTES_MAX:
+            response.read()  # Nothing is left; it tells http.client that the answer has ended.
         if response.status != http.client.OK:
             self._forget(source)
             raise ValueError(f"answered {response.status} {response.reason}")

@@ -1,8 +1,7 @@
 """TUF files over HTTP, each bounded in bytes and in time: for the command line, not for devices.
 
 A device follows the broker; this serves tools that drive the same trust store against a plain
-repository. An answer that drips in more slowly than ``BYTES_PER_SECOND_MIN`` is a slow retrieval
-attack, or a link too poor to be worth waiting for, and says so.
+repository.
 """
 
 import http.client
@@ -14,13 +13,11 @@ from typing import Any
 
 from tuf.api import exceptions
 
+from muster_agent import drip
 from muster_protocol import limits
 
 TIMEOUT_SECONDS = 10.0
 """For one read; the whole answer is bounded by its least rate."""
-GRACE_SECONDS = 10.0
-BYTES_PER_SECOND_MIN = 1024
-PIECE_BYTES = 64 * limits.KIB
 ABSENT = frozenset({403, 404})
 
 
@@ -58,17 +55,7 @@ class HttpFiles:
             raise exceptions.DownloadError(f"{url}: {error}") from None
 
     def _read(self, url: str, answer: http.client.HTTPResponse) -> bytes:
-        begun = self._monotonic()
-        data = bytearray()
-        while len(data) <= self._bytes_max:
-            piece = answer.read1(min(PIECE_BYTES, self._bytes_max + 1 - len(data)))
-            if not piece:
-                break
-            data += piece
-            seconds = self._monotonic() - begun
-            if seconds > GRACE_SECONDS + len(data) / BYTES_PER_SECOND_MIN:
-                raise exceptions.SlowRetrievalError(
-                    f"{url}: {len(data)} bytes in {seconds:.0f} s, slower than "
-                    f"{BYTES_PER_SECOND_MIN} bytes/s (a slow retrieval attack, or a bad link)"
-                )
-        return bytes(data)
+        try:
+            return drip.read(answer, self._bytes_max, self._monotonic)
+        except drip.TooSlow as error:
+            raise exceptions.SlowRetrievalError(f"{url}: {error}") from None

@@ -1,16 +1,26 @@
 """Every signed message, mutated at random: no mutant is ever believed."""
 
+import datetime as dt
 import tempfile
 from pathlib import Path
 
+import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster_agent.trust import Trusted, TrustRefused
+from muster_agent import identity
+from muster_agent.trust import TrustRefused
+from muster_hub.proof import proved_slots
+from muster_protocol import messages, proof
 from muster_protocol.directive import DirectiveRefused
+from muster_protocol.errors import ProtocolError
 from support.trust_device import TrustDevice
 from support.tuf_repository import NOW, Repository
+from wire_samples import MESSAGES
 
 REPOSITORY = Repository()
 DIGEST = REPOSITORY.release("digits", "1.0.0")
@@ -57,25 +67,72 @@ def test_no_mutated_metadata_is_believed_and_none_stops_the_next_update(
             found = None
         # A mutant of what isn't signed (space, a spare signature) may pass: it says the same.
         assert found is None or found[0] == DIGEST
-        versions = device.store.versions()
-        whole = device.update(FILES)
-        assert all(whole.versions[stem] >= version for stem, version in versions.items())
-        found = whole.manifest_target("digits", "1.0.0", now=NOW)
-        assert found is not None
-        assert found[0] == DIGEST
+        assert_updates(device)
+
+
+def assert_updates(device: TrustDevice) -> None:
+    """The honest files are taken next, and nothing that was verified is forgotten."""
+    versions = device.store.versions()
+    whole = device.update(FILES)
+    assert all(whole.versions[stem] >= version for stem, version in versions.items())
+    found = whole.manifest_target("digits", "1.0.0", now=NOW)
+    assert found is not None
+    assert found[0] == DIGEST
 
 
 @pytest.fixture(scope="module")
-def trusted(tmp_path_factory: pytest.TempPathFactory) -> Trusted:
-    return TrustDevice(tmp_path_factory.mktemp("device"), REPOSITORY.factory_root).update(FILES)
+def device(tmp_path_factory: pytest.TempPathFactory) -> TrustDevice:
+    made = TrustDevice(tmp_path_factory.mktemp("device"), REPOSITORY.factory_root)
+    made.update(FILES)
+    return made
 
 
-@given(mutant=mutants(DIRECTIVE))
-@settings(max_examples=200)
-def test_no_mutated_directive_is_believed(trusted: Trusted, mutant: bytes) -> None:
+def test_no_mutated_directive_is_believed(device: TrustDevice) -> None:
+    trusted = device.store.trusted()
+    assert trusted is not None
     honest = trusted.verify_directive(DIRECTIVE)
-    try:
-        believed = trusted.verify_directive(mutant)
-    except DirectiveRefused:
-        return
-    assert believed == honest
+
+    @given(mutants(DIRECTIVE))
+    @settings(max_examples=200)
+    def tried(mutant: bytes) -> None:
+        try:
+            believed = trusted.verify_directive(mutant)
+        except DirectiveRefused:
+            return
+        assert believed == honest
+
+    tried()
+    assert trusted.verify_directive(DIRECTIVE) == honest
+    assert_updates(device)
+
+
+REPORT = MESSAGES["report"]
+KEY = identity.FileKey(ec.generate_private_key(ec.SECP256R1()))
+CERTIFICATE = (
+    x509.CertificateBuilder(
+        x509.Name([]), x509.Name([]), KEY.public_key(), 1,
+        dt.datetime(2026, 1, 1), dt.datetime(2030, 1, 1),  # noqa: DTZ001 - X.509 wants it naive
+    )
+    .sign(KEY.private, hashes.SHA256())
+    .public_bytes(serialization.Encoding.PEM)
+    .decode()
+)  # fmt: skip
+SIGNED = msgspec.structs.replace(REPORT, proof=KEY.sign(proof.statement("dev-1", REPORT)))
+
+
+def test_no_mutated_report_proves_anything_else(device: TrustDevice) -> None:
+    """A device's signed report, altered on its way, is hearsay or says the same."""
+    honest = proved_slots("dev-1", msgspec.to_builtins(SIGNED), [CERTIFICATE])
+    assert honest
+
+    @given(mutants(messages.encode(SIGNED)))
+    @settings(max_examples=200)
+    def tried(mutant: bytes) -> None:
+        try:
+            told = msgspec.to_builtins(messages.decode(mutant, messages.Report))
+        except ProtocolError:
+            return
+        assert proved_slots("dev-1", told, [CERTIFICATE]) in ({}, honest)
+
+    tried()
+    assert_updates(device)
