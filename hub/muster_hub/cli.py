@@ -13,6 +13,7 @@ from muster_hub.api.hub import Hub
 from muster_hub.cli_keys import DEFAULT_DATA, Data
 from muster_hub.config import Broker, Http
 from muster_hub.db.models import Role
+from muster_hub.errors import ConfigError
 from muster_hub.governance import make_token
 from muster_hub.signing import keys, roles
 from muster_protocol.chunks import sha256_hex
@@ -67,6 +68,11 @@ def init(
         str, typer.Option(help="mqtts://host:port of a broker you run yourself.")
     ] = "",
     database: Annotated[str, typer.Option(help="postgresql://… instead of a file.")] = "",
+    ca_certificate: Annotated[
+        Path | None,
+        typer.Option(help="An authority of yours instead of a new one: its chain up to the root."),
+    ] = None,
+    ca_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
 ) -> None:
     """Make a new hub: keys, certificate authority, catalogue, database, the first API token."""
     public = _offline_keys(
@@ -85,6 +91,7 @@ def init(
             broker=Broker(host=host, port=broker_port, url=broker_url),
             database=database,
             offline_public=public,
+            authority=_authority(ca_certificate, ca_key),
         ),
     )
     print(f"A hub was made in {settings.data}.")
@@ -160,6 +167,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = " ".join(str(error).split())
         print(f"muster-hub: {message}", file=sys.stderr)
         sys.exit(1)
+
+
+def _authority(certificate: Path | None, key: Path | None) -> tuple[bytes, bytes] | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise typer.BadParameter("--ca-certificate and --ca-key go together", param_hint="CA")
+    try:
+        return certificate.read_bytes(), key.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from None
 
 
 def _offline_keys(

@@ -34,6 +34,8 @@ class Wanted:
     broker: Broker
     database: str = ""
     offline_public: Mapping[Role, SSlibKey | KeyGroup] | None = None
+    authority: tuple[bytes, bytes] | None = None
+    """Chain and key, in PEM, of a certificate authority from elsewhere; None: one is made."""
 
 
 def initialise(data: Path, wanted: Wanted) -> HubConfig:
@@ -62,7 +64,12 @@ def _build(directory: Path, wanted: Wanted) -> None:
     now = time.time()
     keyring = create_keyring(directory / "keys", wanted.offline_public)
     create_capability_key(directory / "keys")
-    authority = pki.create(directory / "keys" / "ca", f"Muster hub {wanted.names[0]}", now)
+    place = directory / "keys" / "ca"
+    authority = (
+        pki.create(place, f"Muster hub {wanted.names[0]}", now)
+        if wanted.authority is None
+        else pki.adopt(place, *wanted.authority, now)
+    )
     write_durably(directory / CA_FILE, authority.ca_pem)
     Catalogue(directory / "tuf", keyring).create(now)
     text = config.template(wanted.names, wanted.http, wanted.broker, wanted.database)

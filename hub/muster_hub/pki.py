@@ -24,6 +24,7 @@ SKEW = dt.timedelta(hours=1)
 """Certificates are valid from a little before now: clocks differ."""
 
 CSR_BYTES_MAX = 8192
+CHAIN = "chain.pem"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class Issued:
 
 
 class Pki:
-    """The authority kept in a directory: ``ca.pem`` and ``ca.key`` (0600)."""
+    """The authority kept in a directory: ``ca.pem`` and ``ca.key`` (0600).
+
+    One that somebody else's authority issued has ``chain.pem`` beside it, up to their root.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -77,6 +81,10 @@ class Pki:
             key_pem = (directory / "ca.key").read_bytes()
         except FileNotFoundError as error:
             raise ConfigError(f"{error.filename} is missing: run `muster-hub init` first") from None
+        chain = directory / CHAIN
+        self.chain_pem = chain.read_bytes() if chain.exists() else self.ca_pem
+        """For a broker, which wants to see a root. Devices are given ``ca_pem``, to trust nothing
+        else that the root may have issued."""
         self._ca = x509.load_pem_x509_certificate(self.ca_pem)
         key = serialization.load_pem_private_key(key_pem, None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -203,6 +211,57 @@ def create(directory: Path, name: str, now: float) -> Pki:
     write_durably(directory / "ca.key", _private_pem(key), mode=0o600)
     write_durably(directory / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
     return Pki(directory)
+
+
+def adopt(directory: Path, chain_pem: bytes, key_pem: bytes, now: float) -> Pki:
+    """Use an authority that somebody else's issued for this hub, in place of one made here.
+
+    ``chain_pem`` begins with the authority's certificate and goes up to the root. Raises
+    ConfigError.
+    """
+    try:
+        chain = x509.load_pem_x509_certificates(chain_pem)
+        key = serialization.load_pem_private_key(key_pem, None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"the authority can't be read as PEM (keys unencrypted): {error}"
+        ) from None
+    own = chain[0]
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != own.public_key():
+        raise ConfigError("the key is not that of the authority's certificate, on a curve")
+    _check_authority(own, now)
+    for child, parent in zip(chain, [*chain[1:], chain[-1]], strict=True):
+        try:
+            child.verify_directly_issued_by(parent)
+        except (ValueError, TypeError, InvalidSignature):
+            raise ConfigError(
+                f"{child.subject.rfc4514_string()} is not issued by what follows it: give the "
+                "authority's certificate first, then each issuer, the self-signed root last"
+            ) from None
+    make_private_directory(directory)
+    write_durably(directory / "ca.key", _private_pem(key), mode=0o600)
+    write_durably(directory / CHAIN, b"".join(map(_pem, chain)))
+    write_durably(directory / "ca.pem", _pem(own))
+    return Pki(directory)
+
+
+def _check_authority(certificate: x509.Certificate, now: float) -> None:
+    name = certificate.subject.rfc4514_string()
+    if not certificate.subject.rdns:
+        raise ConfigError("the authority's certificate has no name")
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound as error:
+        raise ConfigError(f"{name} is no authority: {error}") from None
+    if not (constraints.ca and usage.key_cert_sign and usage.crl_sign):
+        raise ConfigError(f"{name} may not sign certificates and revocation lists")
+    if not certificate.not_valid_before_utc <= _time(now) < certificate.not_valid_after_utc:
+        raise ConfigError(f"{name} is not valid today")
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def read_request(csr_pem: bytes) -> Request:

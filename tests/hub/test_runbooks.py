@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import Signer
 from sqlmodel import select
 from typer.testing import CliRunner
 
@@ -16,8 +17,9 @@ from muster_agent.trust import Trusted, TrustRefused
 from muster_agent.trust_mirror import TrustMirror
 from muster_agent.trust_store import TrustStore
 from muster_agent.trusted_time import DAY_SECONDS, Reading
-from muster_hub import cli, enrolment
-from muster_hub.db.models import Audit, Device
+from muster_hub import cli, config, enrolment
+from muster_hub.api.hub import Hub
+from muster_hub.db.models import Audit, Device, Model
 from muster_hub.errors import CatalogueError, Conflict
 from muster_hub.operator.app import app as operator
 from muster_hub.signing import keys, roles
@@ -73,6 +75,9 @@ class Plant:
                     self.catalogue.add_signatures(roles.add_signature(draft, signer), self.now)
                 except CatalogueError as gone:
                     assert "nothing that waits" in str(gone)  # noqa: PT017 - complete by now
+
+    def signer(self, name: str) -> Signer:
+        return keys.load_signer(self.names["VAULT"] / name)
 
     def release(self, version: str, *, by: str = "rick") -> None:
         self.catalogue.release("digits", version, version.encode(), self.now)
@@ -152,6 +157,49 @@ def test_after_a_lost_release_key_the_new_one_signs_and_the_old_one_does_not(
     plant.release("2", by="rick")
     assert not plant.may_install("2")
     plant.sign("rosa")
+    assert plant.may_install("2")
+
+
+def test_after_a_stolen_root_key_the_others_replace_it_and_every_key_that_root_names(
+    tmp_path: Path, run: Callable[..., str]
+) -> None:
+    plant = Plant(tmp_path, run)
+    assert plant.may_install("1")
+    stolen = [plant.signer(name) for name in ("bob", "tess")]
+    said = plant.carry_out("root-key-in-other-hands.md")
+    assert said.count("Nothing was changed. This would have to be signed:") == 2
+    assert said.rstrip().endswith("Everything is signed.")
+    assert re.search(r"root: 2 of ann \(\w+\), cy \(\w+\), dora \(", said)
+    assert "targets: 1 of tom (" in said
+    assert plant.may_install("1")
+    assert plant.device.versions()["root"] == 2
+    plant.catalogue.new_epoch(plant.now)
+    (draft,) = plant.catalogue.pending().values()
+    for thief in stolen:
+        plant.catalogue.add_signatures(roles.add_signature(draft, thief), plant.now)
+    assert plant.follow().director_epoch == 1, "the old targets key counts for nothing"
+    plant.sign("tom")
+    assert plant.follow().director_epoch == 2
+    plant.release("2")
+    assert plant.may_install("2")
+
+
+def test_a_retired_version_is_installed_no_more_and_its_role_stays(
+    tmp_path: Path, run: Callable[..., str]
+) -> None:
+    plant = Plant(tmp_path, run)
+    hub = Hub.open(config.load(plant.data), time.time)
+    with hub.store.write() as session:
+        session.add(Model(name="digits", created=plant.now))
+    hub.store.close()
+    assert plant.may_install("1")
+    said = plant.carry_out("retire-a-model.md")
+    assert "Nothing was changed. This would have to be signed:" in said
+    assert "no version may be installed any more" in said
+    assert said.rstrip().endswith("Everything is signed.")
+    assert not plant.may_install("1")
+    assert "model-digits" in plant.follow().versions
+    plant.release("2")
     assert plant.may_install("2")
 
 

@@ -82,7 +82,7 @@ class BrokerFiles:
 
     def _write_ca(self) -> None:
         self.ca.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_durably(self.ca, self._pki.ca_pem)
+        write_durably(self.ca, self._pki.chain_pem)
 
     def refresh_crl(self, now: float) -> frozenset[str] | None:
         """Write the list when it changed or grows old; devices newly on it, None if unwritten."""
