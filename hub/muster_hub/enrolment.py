@@ -97,6 +97,7 @@ def enrol(
         raise TokenRefused("this token was used up by another key: ask an operator for a new one")
     name = _name(token, request)
     device = session.get(Device, name)
+    returned = device is not None
     if device is None:
         device = Device(id=name, labels=token.labels, created=now)
         session.add(device)
@@ -124,7 +125,7 @@ def enrol(
     audit.append(
         session,
         actor=f"enrol-token:{token.id}",
-        action="device.enrol",
+        action="device.enrol-again" if returned else "device.enrol",
         subject=name,
         now=now,
         serial=certificate.serial,

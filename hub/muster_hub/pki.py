@@ -20,6 +20,8 @@ CA_DAYS = 3650
 DEVICE_DAYS = 365
 SERVER_DAYS = 365
 CRL_DAYS = 30
+SERVER_RENEW_SECONDS = 60 * 86_400.0
+"""With this much of its validity left a server is given a new certificate."""
 SKEW = dt.timedelta(hours=1)
 """Certificates are valid from a little before now: clocks differ."""
 

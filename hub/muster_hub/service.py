@@ -106,6 +106,11 @@ class Fleet:
             self._hub.add_health("ingest", self._ingest_health)
             yield
 
+    def at_each_check(self, chore: Callable[[], None]) -> None:
+        """Have something looked after together with the broker's certificates."""
+        if self._gatekeeper is not None:
+            self._gatekeeper.chores.append(chore)
+
     def wake(self) -> None:
         """Something was changed by an operator or a release. Never blocks."""
         self.engine.changed()
@@ -197,6 +202,7 @@ def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
                     ),
                     hub.stopping.set,
                 )
+                fleet.at_each_check(lambda: _renew_certificate(hub, server.config))
                 host, port = config.broker_public
                 broker = config.broker.url or f"mqtts://{host}:{port}"
                 announce(f"hub ready: {config.url} broker {broker}")
@@ -208,6 +214,12 @@ def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
             else:
                 hub.store.close()
     return 0
+
+
+def _renew_certificate(hub: Hub, serving: uvicorn.Config) -> None:
+    """A hub may run for longer than its certificate is good: new connections see a new one."""
+    if serving.loaded and serving.ssl is not None and hub.server_certificate_ending():
+        serving.ssl.load_cert_chain(*hub.server_certificate())
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """Revocation reaches a running broker: the live connection ends and no new one is made."""
 
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +123,46 @@ def test_a_revoked_device_is_put_out_and_stays_out(gate: Gate):
     finally:
         thief.close()
         good.close()
+
+
+def shown(gate: Gate) -> bytes:
+    """The certificate with which the broker meets a device."""
+    context = ssl.create_default_context(cafile=gate.ca)
+    context.load_cert_chain(*gate.issue("dev-2"))
+    with (
+        socket.create_connection((HOST, gate.broker.config.port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=HOST) as secured,
+    ):
+        return secured.getpeercert(binary_form=True) or b""
+
+
+def test_a_broker_that_runs_for_long_is_given_a_new_certificate_and_keeps_its_connections(
+    gate: Gate,
+):
+    """In a year without a restart its first one would end, and no device could connect."""
+    device, first = connect(gate, "dev-1"), shown(gate)
+    try:
+        almost_over = gate.pki.issue_server(("localhost", HOST), time.time() - 310 * 86_400)
+        gate.files.certificate.write_bytes(almost_over.certificate_pem)
+        gate.files.key.write_bytes(almost_over.key_pem)
+        gate.keeper.wake()
+        until = time.monotonic() + 15
+        while shown(gate) == first and time.monotonic() < until:
+            time.sleep(0.1)
+        fresh = x509.load_der_x509_certificate(shown(gate))
+        assert shown(gate) != first
+        assert fresh.not_valid_after_utc.timestamp() > time.time() + 300 * 86_400
+        assert device.publish("muster/v1/up/dev-1/report", b"x") != "Not authorized"
+        assert not device.disconnected.is_set()
+    finally:
+        device.close()
+
+
+def test_chores_are_done_at_every_check(gate: Gate):
+    done = threading.Event()
+    gate.keeper.chores.append(done.set)
+    gate.keeper.wake()
+    assert done.wait(10)
 
 
 def test_the_list_is_rewritten_only_when_it_changed_or_grows_old(gate: Gate):

@@ -8,15 +8,18 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+import uvicorn
 
-from muster_hub import initialise
+from muster_hub import initialise, service
 from muster_hub.config import Broker, Http
+from support.hub_kit import open_kit
 from support.ports import HOST, free_port
 
 pytestmark = pytest.mark.system
@@ -128,3 +131,22 @@ def test_a_taken_port_is_one_clear_line_and_nothing_stays(served: Served, which)
     assert f"can't listen on {HOST}:{getattr(served, which)}" in told
     assert len(told.strip().splitlines()) == 1
     assert served.brokers() == []
+
+
+def test_the_api_shows_a_new_certificate_before_the_old_one_ends(tmp_path: Path):
+    kit = open_kit(tmp_path)
+    try:
+        kit.clock.now = time.time() - 310 * 86_400
+        certificate, key = kit.hub.server_certificate()
+        serving = uvicorn.Config("nothing:here", ssl_certfile=certificate, ssl_keyfile=key)
+        service._renew_certificate(kit.hub, serving)
+        old = certificate.read_bytes()
+        kit.clock.now = time.time()
+        serving.loaded, serving.ssl = True, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        service._renew_certificate(kit.hub, serving)
+        fresh = certificate.read_bytes()
+        assert fresh != old
+        service._renew_certificate(kit.hub, serving)
+        assert certificate.read_bytes() == fresh, "once is enough"
+    finally:
+        kit.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.x509 import load_pem_x509_certificate
 
 from muster_hub.api import capability
 from muster_hub.blobs import Blobs
@@ -16,7 +17,7 @@ from muster_hub.db import migrate
 from muster_hub.db.store import Store
 from muster_hub.errors import ConfigError
 from muster_hub.files import make_private_directory, write_durably
-from muster_hub.pki import Pki
+from muster_hub.pki import SERVER_RENEW_SECONDS, Pki
 from muster_hub.release import Releases
 from muster_hub.sandbox import WorkerCheck
 from muster_hub.signing import model_signature
@@ -116,6 +117,11 @@ class Hub:
         write_durably(key, pair.key_pem, mode=0o600)
         write_durably(certificate, pair.certificate_pem)
         return certificate, key
+
+    def server_certificate_ending(self) -> bool:
+        """Whether the API's certificate on disk nears its end."""
+        held = load_pem_x509_certificate((self.config.keys / "http" / "cert.pem").read_bytes())
+        return held.not_valid_after_utc.timestamp() - self.clock() < SERVER_RENEW_SECONDS
 
 
 def _model_key(path: Path) -> EllipticCurvePublicKey:

@@ -18,10 +18,9 @@ from muster_hub.db.models import Certificate
 from muster_hub.db.store import Store
 from muster_hub.files import write_durably
 from muster_hub.mqtt.client import BrokerAddress, HubClient
-from muster_hub.pki import Pki
+from muster_hub.pki import SERVER_RENEW_SECONDS, Pki
 
 CRL_RENEW_SECONDS = 86_400.0
-SERVER_RENEW_SECONDS = 60 * 86_400.0
 CANARY = "_revoked"
 """Revoked from the start: whoever lets it in has not read the list."""
 CHECK_SECONDS = 30.0
@@ -44,15 +43,23 @@ class BrokerFiles:
         self._listed: frozenset[str] | None = None
         self._canary: tuple[str, float] | None = None
         self._written = 0.0
+        self._names: tuple[str, ...] = ()
 
     def prepare(self, names: tuple[str, ...], now: float) -> None:
         """Write what the managed broker needs before it starts."""
         self._write_ca()
-        if not self._still_good(names, now):
-            pair = self._pki.issue_server(names, now)
-            write_durably(self.key, pair.key_pem, mode=0o600)
-            write_durably(self.certificate, pair.certificate_pem)
+        self._names = names
+        self.renew_server(now)
         self.refresh_crl(now)
+
+    def renew_server(self, now: float) -> bool:
+        """Give the managed broker a new certificate when its own nears its end; whether it did."""
+        if not self._names or self._still_good(self._names, now):
+            return False
+        pair = self._pki.issue_server(self._names, now)
+        write_durably(self.key, pair.key_pem, mode=0o600)
+        write_durably(self.certificate, pair.certificate_pem)
+        return True
 
     def prepare_external(self, now: float) -> tuple[Path, Path]:
         """Write the revocation list for an external broker; returns a certificate and key on it,
@@ -118,7 +125,7 @@ class BrokerFiles:
 
 
 class Gatekeeper:
-    """Keeps the broker's revocation list in force while started."""
+    """Keeps the revocation list in force, and the hub's own certificates fresh, while started."""
 
     def __init__(
         self,
@@ -132,6 +139,8 @@ class Gatekeeper:
         self._address = address
         self._reload = reload
         self._now = now
+        self.chores: list[Callable[[], None]] = []
+        """Done at every check."""
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gatekeeper", daemon=True)
@@ -152,17 +161,19 @@ class Gatekeeper:
         while not self._stopping.is_set():
             try:
                 self._check()
+                for chore in self.chores:
+                    chore()
             except Exception:
-                _log.exception("the revocation list could not be brought up to date")
+                _log.exception("certificates or their revocation could not be brought up to date")
             self._wake.wait(CHECK_SECONDS * _random.uniform(0.8, 1.2))
             self._wake.clear()
 
     def _check(self) -> None:
+        renewed = self._files.renew_server(self._now())
         revoked = self._files.refresh_crl(self._now())
-        if revoked is None:
-            return
-        self._reload()
-        for device in sorted(revoked):
+        if renewed or revoked is not None:
+            self._reload()
+        for device in sorted(revoked or ()):
             kick(self._address, device)
 
 
