@@ -63,19 +63,19 @@ def write_durably(path: Path, data: bytes | memoryview, *, mode: int = 0o644) ->
 
 
 def fill_durably(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Fill a directory that nobody reads yet; for ``rename_durably`` afterwards. Raises OSError.
-
-    Keys are paths relative to it, at most one folder deep. Each directory is synced once.
+    """Fill a directory that nobody reads yet; for ``rename_durably`` afterwards, which syncs the
+    directory itself. Keys are paths relative to it, at most one folder deep. Raises OSError.
     """
     folders = {directory, *((directory / name).parent for name in files)}
     for folder in sorted(folders):
         folder.mkdir(parents=True, exist_ok=True)
+    # All are written before the first is synced: a journal then commits them together.
     for name, data in files.items():
-        with (directory / name).open("wb") as opened:
-            opened.write(data)
-            opened.flush()
+        (directory / name).write_bytes(data)
+    for name in files:
+        with (directory / name).open("rb") as opened:
             os.fsync(opened.fileno())
-    for folder in sorted(folders, reverse=True):
+    for folder in sorted(folders - {directory}):
         sync_directory(folder)
 
 

@@ -8,6 +8,7 @@ so a power cut can't make this device forget which versions it has seen.
 One thread, of one process, refreshes; others may read, which writes nothing here.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -45,6 +46,7 @@ BEFORE_ALL_EXPIRY = 0
 
 _URL = "mirror:/"
 _SCRATCH_PREFIX = "muster-trust-"
+_MEMORY = "/dev/shm"  # noqa: S108 - TemporaryDirectory makes a private one in it
 _FILE = re.compile(r"(?:root_history/[1-9][0-9]{0,8}\.root|[A-Za-z0-9%._~-]{1,200})\.json")
 """ngclient's names in a set: a role's name comes quoted, so none can leave the directory."""
 _CONFIG = UpdaterConfig(
@@ -214,7 +216,7 @@ class TrustStore:
     ) -> tuple[Trusted, dict[str, bytes], TrustRefused | None]:
         """One run of ngclient: what it trusts, the files it leaves, and its objection."""
         fetcher = _MirrorFetcher(remote)
-        with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX) as scratch:
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=_in_memory()) as scratch:
             _unpack(local, Path(scratch))
             updater = Updater(
                 scratch, _URL, fetcher=fetcher, config=_CONFIG, bootstrap=self._factory_root
@@ -288,6 +290,12 @@ def _models_in(files: Mapping[str, bytes]) -> frozenset[str]:
     return frozenset(
         stem.removeprefix(MODEL_ROLE_PREFIX) for stem in stems if stem.startswith(MODEL_ROLE_PREFIX)
     )
+
+
+def _in_memory() -> str | None:
+    """Where scratch files cost the disk nothing; None: wherever temporary files go."""
+    usable = os.access(_MEMORY, os.W_OK | os.X_OK)
+    return _MEMORY if usable else None
 
 
 def _attempt(step: Callable[[], object]) -> TrustRefused | None:
