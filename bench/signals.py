@@ -14,6 +14,7 @@ import os
 import platform
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ SCENARIOS = tuple(
 
 def alerts(
     scenarios: tuple[Scenario, ...], months: float, devices: int, seed: int, minutes: float
-) -> list[dict[str, Any]]:
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows so far, after every scenario."""
     rows: list[dict[str, Any]] = []
     end = time.monotonic() + 60 * minutes
     for place, scenario in enumerate(scenarios):
@@ -53,14 +55,14 @@ def alerts(
         simulated = row["false_alerts"]["Muster"]["months"]
         found = row["detected_within_3_windows"]
         print(f"{scenario}, {simulated} months: {told}; finds {found:.0%}", flush=True)
-    return rows
+        yield rows
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench signals", description=__doc__)
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--months", type=float, default=60.0)
-    parser.add_argument("--devices", type=int, default=12, help="that share a scenario's months")
+    parser.add_argument("--devices", type=int, default=20, help="that share a scenario's months")
     parser.add_argument("--minutes", type=float, default=120.0)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--quick", action="store_true", help="five minutes, three scenarios")
@@ -78,23 +80,22 @@ def main(arguments: list[str] | None = None) -> None:
         "processor": platform.machine(), "cpus": os.cpu_count(), "load": os.getloadavg()[0],
         "python": platform.python_version(), "numpy": np.__version__,
     }  # fmt: skip
-    for part in options.parts.split(","):
-        if part == "speed":
-            results[part] = speeds(seed)
-        elif part == "peers":
-            results[part] = peers(seed)
-        elif part == "outbox":
-            results[part] = ninety_days(seed)
-        elif part == "alerts":
-            rows = alerts(scenarios, months, options.devices, seed, minutes)
-            results[part] = {"wanted_months": months, "rows": rows}
-        else:
-            parser.error(f"no part {part!r}: one of {', '.join(PARTS)}")
-        results[part] = {"seed": seed, "machine": machine} | results[part]
-        if part != "alerts":
-            print(json.dumps(results[part], indent=1), flush=True)
+
+    def keep(part: str, told: dict[str, Any]) -> None:
+        results[part] = {"seed": seed, "machine": machine} | told
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")
+
+    once = {"speed": speeds, "peers": peers, "outbox": ninety_days}
+    for part in options.parts.split(","):
+        if part in once:
+            keep(part, once[part](seed))
+            print(json.dumps(results[part], indent=1), flush=True)
+        elif part == "alerts":
+            for rows in alerts(scenarios, months, options.devices, seed, minutes):
+                keep(part, {"wanted_months": months, "rows": rows})
+        else:
+            parser.error(f"no part {part!r}: one of {', '.join(PARTS)}")
     if options.out == RESULTS:
         signals_report.write(results)
 

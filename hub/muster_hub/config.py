@@ -12,6 +12,7 @@ from muster_hub.alerting.settings import Alerts
 from muster_hub.db.models import Role
 from muster_hub.db.store import sqlite_url
 from muster_hub.errors import ConfigError
+from muster_hub.telemetry import Telemetry
 from muster_protocol import limits
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -101,6 +102,7 @@ class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     governance: Governance = Governance()
     oidc: Oidc = Oidc()
     alerts: Alerts = Alerts()
+    telemetry: Telemetry = Telemetry()
 
     @property
     def database_url(self) -> str:

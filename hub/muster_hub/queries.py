@@ -138,34 +138,41 @@ def _leave(session: Session, rollout: models.Rollout) -> list[Plain]:
 
 
 def counts(session: Session, device: str) -> Plain:
-    """What the hub has counted of a device, each window once."""
-    window = models.SummaryWindow
-    found = session.exec(
-        select(  # type: ignore[call-overload]  # SQLModel types up to four columns
-            window.model,
-            window.version,
-            func.count(),
-            func.sum(window.n),
-            func.sum(window.errors),
-            func.sum(window.labels_right),
-            func.sum(window.labels_wrong),
+    """What the hub has counted of a device, each window once, those no longer kept included."""
+    window, day = models.SummaryWindow, models.Rollup
+    by_version: dict[str, list[int]] = {}
+    for table, among, rows in (
+        (window, (col(window.fault) == "", col(window.rolled).is_(False)), func.count()),
+        (day, (col(day.level) == "day",), func.sum(day.windows)),
+    ):
+        found = session.exec(
+            select(  # type: ignore[call-overload]  # SQLModel types up to four columns
+                table.model,
+                table.version,
+                rows,
+                func.sum(table.n),
+                func.sum(table.errors),
+                func.sum(table.labels_right),
+                func.sum(table.labels_wrong),
+            )
+            .where(col(table.device) == device, *among)
+            .group_by(table.model, table.version)
         )
-        .where(col(window.device) == device, col(window.fault) == "")
-        .group_by(window.model, window.version)
-    ).all()
-    by_version = {f"{model}/{version}": int(n) for model, version, _, n, *_ in found}
+        for model, version, *numbers in found:
+            sums = by_version.setdefault(f"{model}/{version}", [0] * len(numbers))
+            sums[:] = [a + int(b) for a, b in zip(sums, numbers, strict=True)]
     return {
         "device": device,
-        "inferences": sum(by_version.values()),
-        "errors": sum(int(row[4]) for row in found),
-        "windows": sum(int(row[2]) for row in found),
-        "by_version": by_version,
+        "inferences": sum(sums[1] for sums in by_version.values()),
+        "errors": sum(sums[2] for sums in by_version.values()),
+        "windows": sum(sums[0] for sums in by_version.values()),
+        "by_version": {name: sums[1] for name, sums in by_version.items()},
         "label_accuracy": {
-            f"{row[0]}/{row[1]}": {
-                "labels": int(row[5] + row[6]),
-                "accuracy": row[5] / (row[5] + row[6]) if row[5] + row[6] else None,
+            name: {
+                "labels": right + wrong,
+                "accuracy": right / (right + wrong) if right + wrong else None,
             }
-            for row in found
+            for name, (_, _, _, right, wrong) in by_version.items()
         },
         "unreadable_windows": session.exec(
             select(func.count()).where(col(window.device) == device, col(window.fault) != "")

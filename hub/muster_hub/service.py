@@ -68,6 +68,7 @@ class Fleet:
             holder=f"{socket.gethostname()}:{config.data.resolve()}",
             on_published=self.publisher.wake,
             alerts=config.alerts,
+            telemetry=config.telemetry,
             expiries=hub.catalogue.expiries,
             now=now,
         )

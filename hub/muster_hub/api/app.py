@@ -18,6 +18,7 @@ from muster_hub.api.routes import (
     devices,
     enrol,
     events,
+    history,
     models,
     rollouts,
     signing,
@@ -53,6 +54,7 @@ ROOMS = (
     alerts,
     silences,
     events,
+    history,
 )
 
 

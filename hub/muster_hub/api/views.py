@@ -94,6 +94,27 @@ class DriftView(Grows):
     features: list[FeatureView]
 
 
+class HistoryView(Grows):
+    """An hour or a day of one version, merged from every window that began in it."""
+
+    start: float = Field(examples=[AT], description="The hour or the day in UTC.")
+    version: str = Field(examples=["2"])
+    manifest: str
+    devices: int = Field(description="That sent windows.")
+    windows: int
+    seconds: float = Field(description="Covered by the windows, summed over devices.")
+    n: int = Field(description="Inferences.")
+    errors: int
+    labels: int
+    accuracy: float | None
+    p95_seconds: float | None = Field(description="Of the latency; null for a selector.")
+    features: list[View] = Field(
+        description="Of one device or the fleet: `name`, `n`, `psi` (bias-corrected) and `shift` "
+        "of the mean in the baseline's σ. Empty for a selector.",
+        examples=[[{"name": "image.brightness", "n": 3000, "psi": 0.02, "shift": -0.1}]],
+    )
+
+
 class WindowView(Grows):
     """The counts of one telemetry window."""
 

@@ -29,6 +29,7 @@ RolloutState = Literal["running", "paused", "stopped", "aborted", "completed", "
 RolloutDeviceState = Literal["targeted", "in_progress", "committed", "failed", "withdrawn"]
 AlertState = Literal["open", "acknowledged", "resolved"]
 Severity = Literal["info", "warning", "critical"]
+RollupLevel = Literal["hour", "day"]
 
 Rowid = BigInteger().with_variant(Integer(), "sqlite")
 """SQLite numbers rows by itself only in a column declared INTEGER."""
@@ -290,6 +291,18 @@ class SummaryWindow(Table, table=True):
         UniqueConstraint("device", "epoch", "sequence"),
         Index(None, "device", "model", "start"),
         Index(None, "manifest", "start"),
+        Index(
+            "ix_summary_window_unfolded",
+            "id",
+            sqlite_where=text("folded IS 0"),
+            postgresql_where=text("folded IS false"),
+        ),
+        Index(
+            "ix_summary_window_unrolled",
+            "start",
+            sqlite_where=text("rolled IS 0"),
+            postgresql_where=text("rolled IS false"),
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Rowid)
@@ -314,6 +327,31 @@ class SummaryWindow(Table, table=True):
     fault: str = ""
     folded: bool = False
     """The drift monitor has taken it in."""
+    rolled: bool = False
+    """It is in its hour and day, too."""
+
+
+class Rollup(Table, table=True):
+    """An hour or a day, in UTC, of one version on one device or on the whole fleet."""
+
+    __table_args__ = (one_of("level", get_args(RollupLevel)), Index(None, "level", "start"))
+
+    level: str = Field(primary_key=True, max_length=8)
+    device: str = Field(primary_key=True)
+    """Empty: all devices together."""
+    manifest: str = Field(primary_key=True, max_length=HEX)
+    start: float = Field(primary_key=True)
+    model: str = Field(max_length=NAME)
+    version: str = Field(max_length=NAME)
+    windows: int = Field(default=0, sa_type=BigInteger)
+    """Rows merged, of which each may itself be merged from several windows."""
+    seconds: float = 0.0
+    n: int = Field(default=0, sa_type=BigInteger)
+    errors: int = Field(default=0, sa_type=BigInteger)
+    labels_right: int = Field(default=0, sa_type=BigInteger)
+    labels_wrong: int = Field(default=0, sa_type=BigInteger)
+    payload: bytes
+    """The summaries merged, with exact sums."""
 
 
 class EventRow(Table, table=True):

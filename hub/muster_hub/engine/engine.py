@@ -20,11 +20,13 @@ from muster_hub.engine import (
     grant_step,
     lease,
     rollout_step,
+    rollup_step,
 )
 from muster_hub.engine.bundles import Bundles
 from muster_hub.engine.directive_step import DirectiveSettings, Signing
 from muster_hub.engine.fleet import Fleet
 from muster_hub.engine.load import Known
+from muster_hub.telemetry import Telemetry
 
 TICK_SECONDS = 1.0
 STEP_SECONDS_MIN = 0.05
@@ -52,7 +54,7 @@ class Engine:
     """One acts per database, by a lease; others stand by. ``step`` is the whole of a tick.
 
     ``holder`` names this engine in the lease, the same after a restart. ``on_published`` is called
-    when messages wait to be published.
+    when messages wait to be published. Without ``telemetry`` no window is ever deleted.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Engine:
         on_published: Callable[[], None] = lambda: None,
         alerts: Alerts | None = None,
         expiries: Callable[[], dict[str, float]] = dict,
+        telemetry: Telemetry | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.bundles = bundles
@@ -77,6 +80,7 @@ class Engine:
         self._on_published = on_published
         self._alerts = alerts or Alerts()
         self._expiries = expiries
+        self._telemetry = telemetry
         self._now = now
         self._holder = holder
         self._fleet = Fleet()
@@ -136,6 +140,7 @@ class Engine:
             drift_step.step(session, self.bundles, now)
             alert_step.step(session, known, now, self._roles)
             telling_step.step(session, self._alerts, now)
+            rollup_step.step(session, self.bundles, now)
         self._keep_house(known, now)
         return True
 
@@ -158,6 +163,8 @@ class Engine:
                     col(models.OutboxMessage.published_at) < now - PUBLISHED_KEPT_SECONDS
                 )
             )
+            if self._telemetry is not None:
+                rollup_step.forget(session, self._telemetry, now)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

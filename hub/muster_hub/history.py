@@ -1,0 +1,120 @@
+"""Hours and days of a model on one device, on the fleet, or on the devices of a selector."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from muster_hub.db import selecting
+from muster_hub.db.models import Rollup, RollupLevel
+from muster_hub.domain import selectors
+from muster_hub.engine.bundles import read_baseline
+from muster_hub.engine.rollup_step import FLEET, LEVEL_SECONDS
+from muster_hub.errors import Invalid
+from muster_hub.trend import points
+from muster_protocol import summary_wire
+from muster_protocol.baseline import Baseline
+from muster_protocol.errors import MusterError
+from muster_protocol.summary import Summary
+
+POINTS_MAX = 1000
+"""Hours or days in one answer: forty days of hours."""
+SUMMED = ("windows", "seconds", "n", "errors", "labels_right", "labels_wrong")
+Plain = dict[str, Any]
+
+
+def read(
+    session: Session,
+    blobs: Callable[[str], bytes],
+    *,
+    model: str,
+    level: RollupLevel,
+    since: float,
+    until: float,
+    device: str | None = None,
+    selector: str | None = None,
+) -> list[Plain]:
+    """Points of [since, until) in order of time, one for each version.
+
+    With a selector counts are summed over the devices that match it now, without latency and
+    features: those are merged for single devices and for the fleet. Raises Invalid.
+    """
+    if (until - since) / LEVEL_SECONDS[level] > POINTS_MAX:
+        raise Invalid(f"more than {POINTS_MAX} {level}s: ask for a shorter time, or for days")
+    among = [
+        col(Rollup.level) == level,
+        col(Rollup.model) == model,
+        col(Rollup.start) >= since,
+        col(Rollup.start) < until,
+    ]
+    devices = _devices(session, among)
+    if device is None and selector:
+        chosen = selectors.parse(selector)
+        among.append(col(Rollup.device).in_(selecting.devices(chosen)))
+        return _summed(session, among)
+    among.append(col(Rollup.device) == (FLEET if device is None else device))
+    ordered = select(Rollup).where(*among).order_by(col(Rollup.start), col(Rollup.version))
+    rows = session.exec(ordered).all()
+    baselines: dict[str, Baseline | None] = {}
+    found = []
+    for row in rows:
+        if row.manifest not in baselines:
+            baselines[row.manifest] = _baseline(row.manifest, blobs)
+        told = {name: getattr(row, name) for name in ("start", "version", "manifest", *SUMMED)}
+        told["devices"] = 1 if device else devices.get((row.start, row.manifest), 0)
+        found.append(_with_accuracy(told) | _merged(row, baselines[row.manifest]))
+    return found
+
+
+def _devices(session: Session, among: list[Any]) -> dict[tuple[float, str], int]:
+    query = select(Rollup.start, Rollup.manifest, func.count())
+    query = query.where(*among, col(Rollup.device) != FLEET)
+    rows = session.exec(query.group_by(col(Rollup.start), col(Rollup.manifest)))
+    return {(start, manifest): int(count) for start, manifest, count in rows}
+
+
+def _summed(session: Session, among: list[Any]) -> list[Plain]:
+    names = ("start", "version", "manifest", "devices", *SUMMED)
+    keys = (col(Rollup.start), col(Rollup.version), col(Rollup.manifest))
+    sums = (func.sum(getattr(Rollup, name)) for name in SUMMED)
+    query = select(*keys, func.count(), *sums).where(*among)
+    rows = session.exec(query.group_by(*keys).order_by(*keys))
+    return [
+        _with_accuracy(dict(zip(names, row, strict=True))) | {"p95_seconds": None, "features": []}
+        for row in rows
+    ]
+
+
+def _with_accuracy(told: Plain) -> Plain:
+    right, wrong = int(told.pop("labels_right")), int(told.pop("labels_wrong"))
+    accuracy = right / (right + wrong) if right + wrong else None
+    return told | {"labels": right + wrong, "accuracy": accuracy}
+
+
+def _merged(row: Rollup, baseline: Baseline | None) -> Plain:
+    """Latency and features, as far as they can be read."""
+    nothing: Plain = {"p95_seconds": None, "features": []}
+    try:
+        summary = summary_wire.decode(row.payload, baseline)
+    except MusterError:
+        return nothing
+    if not isinstance(summary, Summary):
+        return nothing
+    p95 = summary.latency_quantile(0.95)
+    moved = points([(row.start, summary)], 1)
+    return {
+        "p95_seconds": p95 if np.isfinite(p95) else None,
+        "features": [
+            {"name": name, "n": one["n"], "psi": one["psi"], "shift": one["shift"]}
+            for name, (one,) in moved.items()
+        ],
+    }
+
+
+def _baseline(manifest: str, blobs: Callable[[str], bytes]) -> Baseline | None:
+    try:
+        return read_baseline(manifest, blobs)
+    except MusterError:
+        return None
