@@ -1,15 +1,20 @@
 """What ends soon in the fleet and at the hub, before it hurts: by API and command line."""
 
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from muster_hub.db.models import Device
+from muster_hub.db.models import Device, Model, Version
+from muster_hub.errors import CatalogueError
 from muster_hub.operator.app import app
+from muster_hub.signing import keys, roles
 from support.hub_kit import API, open_kit
 
 DAY = 86_400.0
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture
@@ -90,3 +95,49 @@ def test_the_command_line_shows_it_and_who_has_signed(kit, fleet):
     assert "metadata on a device" in said[0]
     assert "timestamp" in said[1]
     assert "Nothing waits for signatures" in said[1]
+
+
+def test_a_version_that_waits_shows_who_has_signed_it(tmp_path):
+    vault = {name: keys.generate(tmp_path / "vault" / name) for name in ("root", "rick", "rosa")}
+    kit = open_kit(
+        tmp_path,
+        offline_public={
+            "root": vault["root"], "targets": vault["root"],
+            "release": keys.group([vault["rick"], vault["rosa"]]),
+        },
+    )  # fmt: skip
+    try:
+        catalogue, now = kit.hub.catalogue, kit.clock()
+        kit.hub.keyring.put_names({vault[name].keyid: name for name in ("rick", "rosa")})
+        sign(catalogue, tmp_path / "vault" / "root", now)
+        written = (GOLDEN / "manifest_v1.json").read_bytes()
+        catalogue.release("digits", "1", written, now)
+        sign(catalogue, tmp_path / "vault" / "rick", now)
+        with kit.hub.store.write() as session:
+            session.add(Model(name="digits", created=now))
+            session.flush()
+            session.add(
+                Version(
+                    model="digits", version="1", manifest_sha256="a" * 64, manifest=written,
+                    status="awaiting_signatures", lineage={}, size_bytes=1, created=now,
+                    created_by="ci",
+                )
+            )  # fmt: skip
+        token = kit.as_("viewer")["Authorization"].removeprefix("Bearer ")
+        connection = ["--hub", str(kit.http.base_url), "--token", token]
+        shown = CliRunner().invoke(
+            app, [*connection, "model", "show", "digits", "1"], env={"COLUMNS": "120"}
+        )
+        said = shown.stdout
+        assert shown.exit_code == 0, shown.exception
+        assert "awaiting signatures" in said
+        assert "1 of 2; signed by rick; may sign: rosa" in said
+    finally:
+        kit.close()
+
+
+def sign(catalogue, key, now: float) -> None:
+    """Whatever waits and is this key's to sign."""
+    for draft in catalogue.pending().values():
+        with suppress(CatalogueError):
+            catalogue.add_signatures(roles.add_signature(draft, keys.load_signer(key)), now)

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from muster_hub.operator import output
+from muster_hub.operator import output, trust
 from muster_hub.operator.client import Api
 from muster_hub.operator.failures import Exit, OperatorError
 from muster_hub.operator.output import Json
@@ -58,7 +58,9 @@ def push(
     if as_json:
         output.show_json(answer)
     else:
-        output.show(*_told(parsed.model, parsed.version, answer))
+        output.show(
+            *_told(parsed.model, parsed.version, answer, _signers(hub, parsed.model, answer))
+        )
     if answer.get("status") == "rejected":
         raise OperatorError(f"{parsed.model} {parsed.version} was rejected: {reason(answer)}")
 
@@ -97,11 +99,12 @@ def show_version(
     context: typer.Context, model: str, version: str, *, as_json: Json = False
 ) -> None:
     """Show one version: where it comes from and what its check found."""
-    item = api(context).get(f"/models/{model}/versions/{version}")
+    hub = api(context)
+    item = hub.get(f"/models/{model}/versions/{version}")
     if as_json:
         output.show_json(item)
         return
-    output.show(*_told(model, version, item))
+    output.show(*_told(model, version, item, _signers(hub, model, item)))
 
 
 def read_manifest(bundle: Path) -> tuple[manifest.Manifest, bytes]:
@@ -191,7 +194,14 @@ def _settle(hub: Api, path: str, seconds: float, *, quiet: bool) -> dict[str, An
             time.sleep(POLL_SECONDS)
 
 
-def _told(model: str, version: str, item: dict[str, Any]) -> Iterator[Any]:
+def _signers(hub: Api, model: str, item: dict[str, Any]) -> list[tuple[str, str]]:
+    waits = item.get("status") == "awaiting_signatures"
+    return trust.waiting_for(hub, model) if waits else []
+
+
+def _told(
+    model: str, version: str, item: dict[str, Any], signers: list[tuple[str, str]]
+) -> Iterator[Any]:
     lineage = item.get("lineage") or {}
     check = item.get("check") or {}
     yield output.facts(
@@ -204,6 +214,7 @@ def _told(model: str, version: str, item: dict[str, Any]) -> Iterator[Any]:
             ("by", item.get("created_by")),
             *((name, lineage.get(name)) for name in ("source", "commit", "data", "trained_at")),
             ("metrics", lineage.get("metrics")),
+            *signers,
             ("refused", reason(item) if item.get("status") == "rejected" else ""),
         ]
     )

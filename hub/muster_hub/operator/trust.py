@@ -7,6 +7,7 @@ import typer
 from rich.text import Text
 
 from muster_hub.operator import output
+from muster_hub.operator.client import Api
 from muster_hub.operator.output import Json
 from muster_hub.operator.session import api
 
@@ -62,6 +63,19 @@ def expiring(
         output.table(("WHAT", "OF", "ROLE", "GOOD FOR"), rows, empty="Nothing ends that soon."),
         *([f"and {found['more']} more"] if found["more"] else []),
     )
+
+
+def waiting_for(hub: Api, model: str) -> list[tuple[str, str]]:
+    """Who has signed, and who may, of what a model's new version waits for: role and words."""
+    found = hub.get("/signatures")["waiting"]
+    groups = [(role, one) for role in (f"model-{model}", "targets") for one in found.get(role, [])]
+    return [(f"signatures of {role}", _words(one)) for role, one in groups]
+
+
+def _words(group: dict[str, Any]) -> str:
+    signed = _names(group["signed"]) or "nobody"
+    count = f"{len(group['signed'])} of {group['threshold']}"
+    return f"{count}; signed by {signed}; may sign: {_names(group['may_sign'])}"
 
 
 def _names(keys: list[dict[str, Any]]) -> str:
