@@ -12,7 +12,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -159,46 +159,103 @@ class _Node:
     store: TrustStore
 
 
+@dataclass(frozen=True)
+class _Remembered:
+    """One cycle of the real store: the files it asked for, by hash, and what came of it."""
+
+    asked: Mapping[str, str]
+    node: _Node
+    refusal: Refusal | None
+    detail: str
+
+    def holds_for(self, files: Mapping[str, bytes]) -> bool:
+        return all(_digest(files.get(name)) == found for name, found in self.asked.items())
+
+
+class _Asked(Mapping[str, bytes]):
+    """A mirror that notes what is asked of it."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+        self.asked: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> bytes:
+        self.asked[name] = _digest(self._files.get(name))
+        return self._files[name]
+
+    def __iter__(self) -> Iterator[str]:
+        raise TypeError("a trust store asks for files by name; what else is there, it can't know")
+
+    def __len__(self) -> int:
+        raise TypeError("a trust store asks for files by name")
+
+
+def _digest(data: bytes | None) -> str:
+    return "absent" if data is None else chunks.sha256_hex(data)
+
+
 class TrustMemory:
-    """Trust directories and what the real store makes of them, by content."""
+    """Trust directories and what the real store makes of them, by content.
+
+    A cycle depends on the directory, the models, the span of time and the files it asked for, and
+    on nothing else: what came of it once comes of it again.
+    """
 
     def __init__(self) -> None:
         self._made = 0
-        self._after: dict[tuple[object, ...], tuple[_Node, Refusal | None, str]] = {}
+        self._after: dict[tuple[object, ...], list[_Remembered]] = {}
+        self._truncated: dict[int, _Node] = {}
+        self._alike: dict[str, _Node] = {}
         directory = scratch() / "trust-0"
         directory.mkdir()
         (directory / "root.json").write_bytes(catalogue().repository.factory_root)
-        self.factory = _Node(0, directory, TrustStore(directory))
+        self.factory = self._node(directory, TrustStore(directory))
 
     def refresh(
         self, node: _Node, files: Mapping[str, bytes], models: frozenset[str], reading: Reading
     ) -> tuple[_Node, Refusal | None, str]:
-        whole = hashlib.sha256()
-        for name in sorted(files):
-            whole.update(name.encode() + b"\0" + chunks.sha256_hex(files[name]).encode())
         instant = node.store.now(reading)
         span = sum(instant.seconds >= expiry for expiry in _EXPIRIES)
-        key = (node.number, whole.digest(), tuple(sorted(models)), span)
-        if key not in self._after:
+        known = self._after.setdefault((node.number, tuple(sorted(models)), span), [])
+        found = next((one for one in known if one.holds_for(files)), None)
+        if found is None:
             directory = self._copy(node)
-            store = TrustStore(directory)
+            store, asked = TrustStore(directory), _Asked(files)
             refusal, detail = None, ""
             try:
-                store.refresh(files, models, reading)
+                store.refresh(asked, models, reading)
             except TrustRefused as refused:
                 refusal, detail = refused.refusal, str(refused)
-            self._after[key] = _Node(self._made, directory, store), refusal, detail
-        return self._after[key]
+            found = _Remembered(asked.asked, self._node(directory, store), refusal, detail)
+            known.append(found)
+        return found.node, found.refusal, found.detail
+
+    def _node(self, directory: Path, store: TrustStore) -> _Node:
+        """The directory, or an older one that no store could tell from it."""
+        sets = sorted(
+            (path for path in (directory / "sets").glob("*") if path.name.isdecimal()),
+            key=lambda path: int(path.name),
+        )
+        view = store.trusted()
+        told = (store.versions(), view and sorted((m, str(r)) for m, r in view.refused.items()))
+        whole = hashlib.sha256(repr(told).encode())
+        for order, made in enumerate(sets):
+            for path in sorted(made.rglob("*.json")):
+                whole.update(f"{order}/{path.relative_to(made)}={_digest(path.read_bytes())}".encode())
+        alike = self._alike.get(whole.hexdigest())
+        if alike is not None:
+            shutil.rmtree(directory)
+            return alike
+        return self._alike.setdefault(whole.hexdigest(), _Node(self._made, directory, store))
 
     def truncated(self, node: _Node) -> _Node:
         """The newest timestamp.json cut to nothing, as a bad disk leaves it."""
-        key = (node.number, "truncated")
-        if key not in self._after:
+        if node.number not in self._truncated:
             directory = self._copy(node)
             for path in sorted((directory / "sets").glob("*/timestamp.json"))[-1:]:
                 path.write_bytes(b"")
-            self._after[key] = _Node(self._made, directory, TrustStore(directory)), None, ""
-        return self._after[key][0]
+            self._truncated[node.number] = self._node(directory, TrustStore(directory))
+        return self._truncated[node.number]
 
     def _copy(self, node: _Node) -> Path:
         self._made += 1
