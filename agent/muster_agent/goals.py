@@ -183,8 +183,13 @@ class Goals:
     def _consider(self, now: float) -> bool:
         """Judge the pending directive; True when it was adopted."""
         pending, trusted = self._pending, self.trusted
-        if pending is None or trusted is None:
+        if pending is None:
             return False
+        if trusted is None:
+            self._unjudged(pending, now)
+            return False
+        if pending.until == float("inf"):
+            pending.until = now + self._wait_seconds  # What judges it may still be coming in.
         generation = 0
         try:
             candidate = trusted.verify_directive(pending.envelope)
@@ -200,13 +205,28 @@ class Goals:
         except DirectiveRefused as refused:
             if refused.refusal not in _MAY_CLEAR or now >= pending.until:
                 self._pending = None
-                before = self._directive_refusal
-                self._directive_refusal = (refused.refusal, str(refused))
-                if self._directive_refusal != before:
-                    self._refused(refused.refusal, str(refused), generation)
+                self._refuse(refused.refusal, str(refused), generation)
             return False
         self._adopt(candidate, pending.envelope, now)
         return True
+
+    def _unjudged(self, pending: _Pending, now: float) -> None:
+        """Nothing has come that could judge a directive: say so once, and keep it."""
+        if now < pending.until:
+            return
+        pending.until = float("inf")
+        self._refuse(
+            Refusal.METADATA_MISSING,
+            f"a directive has come, but within {self._wait_seconds:g} s no signed metadata to "
+            "judge it by",
+            0,
+        )
+
+    def _refuse(self, refusal: Refusal, detail: str, generation: int) -> None:
+        """Keep why the directive was not taken, and tell it once."""
+        before, self._directive_refusal = self._directive_refusal, (refusal, detail)
+        if self._directive_refusal != before:
+            self._refused(refusal, detail, generation)
 
     def _adopt(self, candidate: Directive, envelope: bytes, now: float) -> None:
         self._state.put_adopted(Adopted(candidate.epoch, candidate.generation, envelope))

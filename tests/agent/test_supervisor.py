@@ -318,3 +318,19 @@ def test_a_champion_that_keeps_dying_is_told_of_at_growing_intervals(world, devi
     started = [worker.goal.version for worker in device.workers]
     assert len(started) < 40
     assert len(device.told("worker_died")) <= 7
+
+
+def test_a_directive_that_nothing_can_judge_is_reported_once_and_taken_when_metadata_come(
+    world, device
+):
+    goal = world.release("1")
+    for file in world.repository.files:
+        world.broker.publish(topics.tuf(file), b"", retain=True)
+    world.direct(goal)
+    device.run(300)
+    (told,) = device.told("refused")
+    assert told.refusal == Refusal.METADATA_MISSING
+    assert device.supervisor.deadline(world.clock.seconds) > world.clock.seconds
+    world.publish_catalogue()
+    device.run(60)
+    assert (device.step, device.serving) == ("committed", ["1"])

@@ -241,7 +241,9 @@ class TrustMemory:
         whole = hashlib.sha256(repr(told).encode())
         for order, made in enumerate(sets):
             for path in sorted(made.rglob("*.json")):
-                whole.update(f"{order}/{path.relative_to(made)}={_digest(path.read_bytes())}".encode())
+                whole.update(
+                    f"{order}/{path.relative_to(made)}={_digest(path.read_bytes())}".encode()
+                )
         alike = self._alike.get(whole.hexdigest())
         if alike is not None:
             shutil.rmtree(directory)

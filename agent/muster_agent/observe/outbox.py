@@ -25,6 +25,8 @@ from muster_protocol.summary import Summary, merge
 BATCH_BYTES_MAX = limits.TELEMETRY_BYTES_MAX - limits.KIB
 EVENTS_SHARE = 1 / 8
 """Of the outbox that events may fill: they can't be merged, the oldest are given up."""
+IN_FLIGHT_SHARE = 1 / 2
+"""Of the outbox that one stream's rows in flight may fill: they neither merge nor go."""
 FREED_SHARE = 1 / 256
 """Of the outbox that is freed at once, so that merging is rare and short."""
 RESEND_SECONDS = 20.0
@@ -78,6 +80,7 @@ class Outbox:
             while self._table.totals("event").bytes > self._bytes_max * EVENTS_SHARE:
                 if not self._table.drop_oldest("event"):
                     break
+            self._make_room()
 
     def put_summary(self, summary: Summary) -> None:
         """Queue a window; when the outbox is full, older ones are merged.
@@ -103,8 +106,8 @@ class Outbox:
         for stream in STREAMS:
             flying = self._table.in_flight(stream)
             rows = [row for row in flying if self._due(stream, row[0], now) <= now]
-            if not rows and len(flying) < limits.IN_FLIGHT_ROWS_MAX:
-                rows = self._table.launch(stream, limits.IN_FLIGHT_ROWS_MAX - len(flying))
+            if not rows:
+                rows = self._table.launch(stream, *self._room(flying))
             if rows:
                 return stream, self._batch(stream, rows, now, sent)
         return None
@@ -115,7 +118,7 @@ class Outbox:
         for stream in STREAMS:
             flying = self._table.in_flight(stream)
             times += [self._due(stream, sequence, now) for sequence, _ in flying]
-            if len(flying) < min(self._table.totals(stream).rows, limits.IN_FLIGHT_ROWS_MAX):
+            if len(flying) < self._table.totals(stream).rows and min(self._room(flying)) > 0:
                 times.append(now)
         return min(times, default=None)
 
@@ -159,6 +162,13 @@ class Outbox:
     def _due(self, stream: Stream, sequence: int, now: float) -> float:
         again = self._again.get((stream, sequence))
         return now if again is None else again.due
+
+    def _room(self, flying: list[tuple[int, int]]) -> tuple[int, int]:
+        """How many rows, and from how many bytes on no further one, may go in flight."""
+        taken = sum(size + ROW_OVERHEAD_BYTES for _, size in flying)
+        return limits.IN_FLIGHT_ROWS_MAX - len(flying), int(
+            self._bytes_max * IN_FLIGHT_SHARE
+        ) - taken
 
     def _batch(self, stream: Stream, rows: list[tuple[int, int]], now: float, sent: Stamp) -> Batch:
         """As many of the rows as a message holds; the rest stays due."""

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import get_args
 
 from muster_agent.observe.merging import Mergeable
@@ -104,8 +105,13 @@ class OutboxTable:
             (stream,),
         ).fetchall()
 
-    def launch(self, stream: Stream, rows_max: int) -> list[tuple[int, int]]:
-        """Give the oldest waiting rows their sequences, durably; (sequence, payload bytes)."""
+    def launch(self, stream: Stream, rows_max: int, room_bytes: int) -> list[tuple[int, int]]:
+        """Give the oldest waiting rows their sequences, durably; (sequence, payload bytes).
+
+        A row goes as long as those before it have left any of the room.
+        """
+        if min(rows_max, room_bytes) <= 0:
+            return []
         waiting = self._connection.execute(
             "SELECT id, LENGTH(payload) FROM outbox_row "
             "WHERE stream = ? AND sequence IS NULL ORDER BY id LIMIT ?",
@@ -113,6 +119,8 @@ class OutboxTable:
         ).fetchall()
         if not waiting:
             return []
+        before = accumulate((size + ROW_OVERHEAD_BYTES for _, size in waiting), initial=0)
+        waiting = [row for row, taken in zip(waiting, before, strict=False) if taken < room_bytes]
         with self.transaction():
             first = self.totals(stream).assigned + 1
             self._connection.executemany(

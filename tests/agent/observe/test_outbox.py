@@ -167,6 +167,23 @@ def test_rows_in_flight_are_not_merged() -> None:
     assert inferences(hub.payloads("summary")) == 2200
 
 
+def test_rows_in_flight_leave_room_for_those_that_can_be_merged() -> None:
+    outbox = Outbox(connect(), bytes_max=4 * 1024)
+    hub = IdealHub()
+    for n in range(200):
+        outbox.put_summary(window(n, 10, seed=n))
+        for item in sent(outbox, float(n)):
+            hub.receive(*item)  # its acknowledgements are lost
+        stats = outbox.stats()
+        assert stats.bytes <= 4 * 1024
+        assert stats.dropped_summaries == 0
+        due = outbox.due(float(n))
+        assert due is not None
+        assert due > n  # with rows waiting, and none of them may go
+    drain(outbox, hub, 1000.0)
+    assert inferences(hub.payloads("summary")) == 2000
+
+
 def test_events_beyond_their_share_are_given_up_oldest_first_and_counted() -> None:
     outbox = Outbox(connect(), bytes_max=64 * 1024)
     for n in range(100):
@@ -177,6 +194,16 @@ def test_events_beyond_their_share_are_given_up_oldest_first_and_counted() -> No
     drain(outbox, hub, 0.0)
     kept = [messages.decode(payload, Event).detail.split()[0] for payload in hub.payloads("event")]
     assert kept == [str(n) for n in range(dropped, 100)]
+
+
+def test_an_event_makes_room_among_the_summaries_of_a_full_outbox() -> None:
+    outbox = Outbox(connect(), bytes_max=8 * 1024)
+    while outbox.stats().merged == 0:
+        outbox.put_summary(window(outbox.stats().rows, 10))
+    for n in range(20):
+        outbox.put_event(event("x" * 100 + str(n)))
+        assert outbox.stats().bytes <= 8 * 1024
+    assert outbox.stats().dropped_summaries == 0
 
 
 def test_an_acknowledgement_of_another_epoch_changes_nothing() -> None:
