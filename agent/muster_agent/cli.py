@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     root.add_argument("--root-sha256", metavar="HEX", help="its SHA-256; the hub sends the file")
     joining.add_argument("--device", metavar="ID", help="device id, when the token names none")
     joining.add_argument(
-        "--key-uri", metavar="URI", help="a P-256 key in hardware: pkcs11:…, or handle:… in a TPM"
+        "--key-uri", metavar="URI", help="a P-256 key on a PKCS#11 token: pkcs11:…"
     )
     for name, command, text in (
         ("status", _status, "Show what runs and what an update waits for."),

@@ -1,8 +1,9 @@
-"""The device's key in a PKCS#11 token or a TPM, named by a URI; the key itself is never seen here.
+"""The device's key in a PKCS#11 token, named by a URI; the key itself is never seen here.
 
-``pkcs11:token=muster;object=device?pin-value=1234`` (RFC 7512), or ``handle:0x81000001`` in a TPM.
-Python's ssl takes keys from files only, so this goes to the OpenSSL library that Python itself has
-loaded: a provider (``pkcs11``, ``tpm2``) finds the key, or the older engine of libp11 does.
+``pkcs11:token=muster;object=device?module-path=/usr/lib/…&pin-value=1234`` (RFC 7512). A TPM is
+such a token by the module of tpm2-pkcs11. Python's ssl takes keys from files only, so this goes to
+the OpenSSL library that Python itself has loaded: its ``pkcs11`` provider finds the key, or the
+older engine of libp11 does.
 """
 
 import ctypes
@@ -11,27 +12,36 @@ import os
 import re
 import ssl
 import threading
-from ctypes import POINTER, c_char_p, c_int, c_long, c_size_t, c_uint64, c_ulong, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint64, c_ulong, c_void_p
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+from cryptography.x509.oid import NameOID
 
 from muster_protocol.errors import MusterError
 
-PROVIDERS = {"pkcs11": "pkcs11", "handle": "tpm2"}
-"""Which OpenSSL provider knows a URI's scheme."""
+SCHEME = "pkcs11:"
+PROVIDER = "pkcs11"
 ENGINE = "pkcs11"
 URI_CHARS_MAX = 1024
 SIGNATURE_BYTES_MAX = 256
-REQUEST_BYTES_MAX = 8192
+PUBLIC_KEY_BYTES_MAX = 1024
 
 _MODULE = re.compile(r"(?:(?<=[?&;])|^)module-path=([^&;]*)&?")
 _PRIVATE_KEY_IN_STORE = 4
 """OSSL_STORE_INFO_PKEY of store.h."""
-_UTF8 = 0x1000
-"""MBSTRING_UTF8 of asn1.h."""
+_PREFERRED = f"?provider={PROVIDER}".encode()
+_SEQUENCE, _BIT_STRING = 0x30, 0x03
+_ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+"""AlgorithmIdentifier of RFC 5758, section 3.2."""
 _one_at_a_time = threading.Lock()
 
 
@@ -41,11 +51,8 @@ class HardwareKeyError(MusterError):
 
 def check_uri(uri: str) -> str:
     """Raises HardwareKeyError for what names no key in hardware."""
-    scheme, colon, rest = uri.partition(":")
-    if not colon or scheme not in PROVIDERS or not rest or len(uri) > URI_CHARS_MAX:
-        raise HardwareKeyError(
-            f"{shown(uri)!r} names no key: write pkcs11:… or, in a TPM, handle:…"
-        )
+    if not uri.startswith(SCHEME) or not len(SCHEME) < len(uri) <= URI_CHARS_MAX:
+        raise HardwareKeyError(f"{shown(uri)!r} names no key: write pkcs11:token=…;object=…")
     if not uri.isprintable():
         raise HardwareKeyError("the key's URI has characters that can't be printed")
     return uri
@@ -83,8 +90,9 @@ class HardwareKey:
             try:
                 signature = ctypes.create_string_buffer(SIGNATURE_BYTES_MAX)
                 size = c_size_t(SIGNATURE_BYTES_MAX)
-                digest = lib.EVP_sha256()
-                begun = lib.EVP_DigestSignInit(context, None, digest, None, self._key)
+                begun = lib.EVP_DigestSignInit_ex(
+                    context, None, b"SHA256", None, _PREFERRED, self._key, None
+                )
                 done = begun == 1 and lib.EVP_DigestSign(
                     context, signature, ctypes.byref(size), data, len(data)
                 )
@@ -95,24 +103,18 @@ class HardwareKey:
                 lib.EVP_MD_CTX_free(context)
 
     def request(self, device: str | None) -> bytes:
-        """A certificate signing request in DER, for ``device`` when given."""
-        lib = self._lib
-        with _one_at_a_time:
-            made = lib.X509_REQ_new()
-            try:
-                good = lib.X509_REQ_set_version(made, 0) == 1
-                if device is not None:
-                    name = lib.X509_REQ_get_subject_name(made)
-                    good &= lib.X509_NAME_add_entry_by_txt(
-                        name, b"CN", _UTF8, device.encode(), -1, -1, 0
-                    ) == 1  # fmt: skip
-                good &= lib.X509_REQ_set_pubkey(made, self._key) == 1
-                good &= lib.X509_REQ_sign(made, self._key, lib.EVP_sha256()) > 0
-                if not good:
-                    raise self._error("can't sign a certificate request")
-                return self._der(lib.i2d_X509_REQ, made)
-            finally:
-                lib.X509_REQ_free(made)
+        """A certificate signing request in DER, for ``device`` when given.
+
+        Put together here: a provider may write the algorithm's name as others can't read it.
+        """
+        names = [x509.NameAttribute(NameOID.COMMON_NAME, device)] if device else []
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(names))
+        stand_in = ec.generate_private_key(ec.SECP256R1())
+        unsigned = builder.sign(stand_in, hashes.SHA256()).tbs_certrequest_bytes
+        # Public keys on one curve are equally long, so no length around them changes.
+        unsigned = unsigned.replace(_spki(stand_in.public_key()), _spki(self._public))
+        signature = _tagged(_BIT_STRING, b"\0" + self.sign(unsigned))
+        return _tagged(_SEQUENCE, unsigned + _ECDSA_WITH_SHA256 + signature)
 
     def use(self, context: ssl.SSLContext, cert: Path) -> None:
         """Have a TLS context show ``cert`` and sign with this key; raises HardwareKeyError."""
@@ -129,26 +131,19 @@ class HardwareKey:
             raise self._error(f"is not the key of {cert}")
 
     def _find(self) -> int:
-        scheme = self.uri.partition(":")[0]
         found = _MODULE.search(self.uri)
         module = found.group(1) if found else None
-        uri = _MODULE.sub("", self.uri).rstrip("?&;")
-        if module and scheme == "pkcs11":
+        uri = _MODULE.sub("", self.uri).rstrip("?&;").encode()
+        if module:
             os.environ.setdefault("PKCS11_PROVIDER_MODULE", module)
-        key = self._from_provider(PROVIDERS[scheme], uri.encode())
-        if key is None and scheme == "pkcs11":
-            key = self._from_engine(uri.encode(), module)
+        key = self._from_provider(uri) or self._from_engine(uri, module)
         if key is None:
-            raise self._error(
-                "was not found, neither by OpenSSL's provider nor by libp11's engine"
-                if scheme == "pkcs11"
-                else f"was not found by OpenSSL's provider {PROVIDERS[scheme]}"
-            )
+            raise self._error("was not found, by OpenSSL's pkcs11 provider or by libp11's engine")
         return key
 
-    def _from_provider(self, name: str, uri: bytes) -> int | None:
+    def _from_provider(self, uri: bytes) -> int | None:
         lib = self._lib
-        if not lib.OSSL_PROVIDER_try_load(None, name.encode(), 1):
+        if not lib.OSSL_PROVIDER_try_load(None, PROVIDER.encode(), 1):
             return None
         store = lib.OSSL_STORE_open(uri, None, None, None, None)
         if not store:
@@ -180,9 +175,9 @@ class HardwareKey:
         raise HardwareKeyError(f"{shown(self.uri)} is not a key on the curve P-256")
 
     def _der(self, encode: Any, what: int) -> bytes:
-        buffer = ctypes.create_string_buffer(REQUEST_BYTES_MAX)
+        buffer = ctypes.create_string_buffer(PUBLIC_KEY_BYTES_MAX)
         size = encode(what, None)
-        if not 0 < size <= REQUEST_BYTES_MAX:
+        if not 0 < size <= PUBLIC_KEY_BYTES_MAX:
             raise self._error("can't be written")
         encode(what, ctypes.byref(ctypes.cast(buffer, c_void_p)))
         return buffer.raw[:size]
@@ -197,6 +192,19 @@ class HardwareKey:
             text.value.decode(errors="replace").split(":", 2)[-1] if code else "no reason given"
         )
         return HardwareKeyError(f"the key {shown(self.uri)} {what}: {reason}")
+
+
+def _spki(key: ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _tagged(tag: int, content: bytes) -> bytes:
+    """A DER value: tag, length, content."""
+    size = len(content)
+    if size < 0x80:
+        return bytes([tag, size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(length)]) + length + content
 
 
 @functools.cache
@@ -226,10 +234,9 @@ def _library() -> Any:
         "ERR_error_string_n": (None, c_ulong, s, c_size_t),
         "ERR_get_error": (c_ulong,),
         "EVP_DigestSign": (c_int, p, s, POINTER(c_size_t), s, c_size_t),
-        "EVP_DigestSignInit": (c_int, p, p, p, p, p),
+        "EVP_DigestSignInit_ex": (c_int, p, p, s, p, s, p, p),
         "EVP_MD_CTX_free": (None, p),
         "EVP_MD_CTX_new": (p,),
-        "EVP_sha256": (p,),
         "OSSL_PROVIDER_try_load": (p, p, s, c_int),
         "OSSL_STORE_INFO_free": (None, p),
         "OSSL_STORE_INFO_get1_PKEY": (p, p),
@@ -241,15 +248,7 @@ def _library() -> Any:
         "SSL_CTX_get_options": (c_uint64, p),
         "SSL_CTX_use_PrivateKey": (c_int, p, p),
         "SSL_CTX_use_certificate_chain_file": (c_int, p, s),
-        "X509_NAME_add_entry_by_txt": (c_int, p, s, c_int, s, c_int, c_int, c_int),
-        "X509_REQ_free": (None, p),
-        "X509_REQ_get_subject_name": (p, p),
-        "X509_REQ_new": (p,),
-        "X509_REQ_set_pubkey": (c_int, p, p),
-        "X509_REQ_set_version": (c_int, p, c_long),
-        "X509_REQ_sign": (c_int, p, p, p),
         "i2d_PUBKEY": (c_int, p, p),
-        "i2d_X509_REQ": (c_int, p, p),
     }
     for name, (result, *arguments) in signatures.items():
         function = getattr(lib, name, None)

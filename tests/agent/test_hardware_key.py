@@ -198,7 +198,9 @@ def test_a_token_gone_later_is_told_when_the_identity_is_read(device: Path) -> N
         tls.context(device / "identity" / "ca.pem", key=path, cert=device / "identity" / "cert.pem")
 
 
-@pytest.mark.parametrize("uri", ["", "pkcs11:", "key.pem", "pkcs11:a\nb", "pkcs11:" + "x" * 2000])
+@pytest.mark.parametrize(
+    "uri", ["", "pkcs11:", "key.pem", "pkcs11:a\nb", "pkcs11:" + "x" * 2000, "handle:1"]
+)
 def test_what_names_no_key_is_refused(uri: str) -> None:
     with pytest.raises(HardwareKeyError):
         check_uri(uri)
