@@ -13,7 +13,7 @@ from muster_hub.domain import selectors
 from muster_hub.engine.bundles import read_baseline
 from muster_hub.engine.rollup_step import FLEET, LEVEL_SECONDS
 from muster_hub.errors import Invalid
-from muster_hub.trend import points
+from muster_hub.trend import Yardstick
 from muster_protocol import summary_wire
 from muster_protocol.baseline import Baseline
 from muster_protocol.errors import MusterError
@@ -57,14 +57,15 @@ def read(
     among.append(col(Rollup.device) == (FLEET if device is None else device))
     ordered = select(Rollup).where(*among).order_by(col(Rollup.start), col(Rollup.version))
     rows = session.exec(ordered).all()
-    baselines: dict[str, Baseline | None] = {}
+    known: dict[str, tuple[Baseline | None, Yardstick | None]] = {}
     found = []
     for row in rows:
-        if row.manifest not in baselines:
-            baselines[row.manifest] = _baseline(row.manifest, blobs)
+        if row.manifest not in known:
+            baseline = _baseline(row.manifest, blobs)
+            known[row.manifest] = baseline, None if baseline is None else Yardstick(baseline)
         told = {name: getattr(row, name) for name in ("start", "version", "manifest", *SUMMED)}
         told["devices"] = 1 if device else devices.get((row.start, row.manifest), 0)
-        found.append(_with_accuracy(told) | _merged(row, baselines[row.manifest]))
+        found.append(_with_accuracy(told) | _merged(row, *known[row.manifest]))
     return found
 
 
@@ -93,7 +94,7 @@ def _with_accuracy(told: Plain) -> Plain:
     return told | {"labels": right + wrong, "accuracy": accuracy}
 
 
-def _merged(row: Rollup, baseline: Baseline | None) -> Plain:
+def _merged(row: Rollup, baseline: Baseline | None, measure: Yardstick | None) -> Plain:
     """Latency and features, as far as they can be read."""
     nothing: Plain = {"p95_seconds": None, "features": []}
     try:
@@ -102,14 +103,10 @@ def _merged(row: Rollup, baseline: Baseline | None) -> Plain:
         return nothing
     if not isinstance(summary, Summary):
         return nothing
-    p95 = summary.latency_quantile(0.95)
-    moved = points([(row.start, summary)], 1)
+    p95, counts = summary.latency_quantile(0.95), summary.features
     return {
         "p95_seconds": p95 if np.isfinite(p95) else None,
-        "features": [
-            {"name": name, "n": one["n"], "psi": one["psi"], "shift": one["shift"]}
-            for name, (one,) in moved.items()
-        ],
+        "features": [] if counts is None or measure is None else measure.tell(counts),
     }
 
 

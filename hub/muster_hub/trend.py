@@ -1,5 +1,6 @@
 """How a device's features have moved over its latest windows: a few points, merged from many."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ from muster_hub.db.models import SummaryWindow
 from muster_protocol import summary as summaries
 from muster_protocol import summary_wire
 from muster_protocol.baseline import Baseline
-from muster_protocol.divergence import statistics
+from muster_protocol.binning import FeatureCounts
+from muster_protocol.divergence import pooled, pooled_live, psi_corrected, training_counts
 from muster_protocol.errors import MusterError
 from muster_protocol.summary import Summary
 
@@ -48,6 +50,7 @@ def points(windows: Windows, most: int) -> dict[str, list[dict[str, Any]]]:
     """
     found: dict[str, list[dict[str, Any]]] = {}
     run = max(-(-len(windows) // most), 1)
+    measure: Yardstick | None = None
     for first in range(0, len(windows), run):
         start, merged = windows[first]
         for _, one in windows[first + 1 : first + run]:
@@ -55,19 +58,34 @@ def points(windows: Windows, most: int) -> dict[str, list[dict[str, Any]]]:
         counts = merged.features
         if counts is None or not counts.rows:
             continue
-        base = counts.baseline
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shifts = (counts.mean() - base.mean) / [bins.std for bins in base.bins]
-        for told, shift in zip(statistics(counts), shifts.tolist(), strict=True):
-            found.setdefault(told.name, []).append(
-                {
-                    "start": start,
-                    "n": told.n,
-                    "psi": _finite(float(told.psi_corrected)),
-                    "shift": _finite(shift),
-                }
-            )
+        measure = measure or Yardstick(counts.baseline)
+        for told in measure.tell(counts):
+            found.setdefault(told.pop("name"), []).append({"start": start} | told)
     return found
+
+
+class Yardstick:
+    """How far counts are from one baseline, feature by feature; made once, used for many."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        self._baseline = baseline
+        self._training = pooled(baseline, training_counts(baseline))
+        self._live = pooled_live(baseline)
+        self._std = np.array([bins.std for bins in baseline.bins])
+
+    def tell(self, counts: FeatureCounts) -> list[dict[str, Any]]:
+        """``name``, ``n``, ``psi`` and ``shift`` of every feature."""
+        base = self._baseline
+        psi = psi_corrected(pooled(base, counts.bins), self._training, self._live)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shift = (counts.mean() - base.mean) / self._std
+        columns = zip(
+            base.features, counts.values.tolist(), psi.tolist(), shift.tolist(), strict=True
+        )
+        return [
+            {"name": feature.name, "n": n, "psi": _finite(p), "shift": _finite(s)}
+            for feature, n, p, s in columns
+        ]
 
 
 def _decoded(rows: Iterable[SummaryWindow], baseline: Baseline) -> Iterable[tuple[float, Summary]]:
@@ -81,4 +99,4 @@ def _decoded(rows: Iterable[SummaryWindow], baseline: Baseline) -> Iterable[tupl
 
 
 def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    return value if math.isfinite(value) else None
