@@ -25,6 +25,9 @@ HISTORY_MAX = 500
 DRIFT_WINDOWS = 12
 """Windows merged into the "now" of a drift view."""
 
+HISTORICAL_SECONDS = 3600.0
+"""A window that comes this long after its end tells of the past, not of now."""
+
 Plain = dict[str, Any]
 Read = Callable[[str], bytes]
 
@@ -191,7 +194,12 @@ def windows(
     if before is not None:
         query = query.where(col(window.id) < before)
     found = session.exec(query.order_by(col(window.id).desc()).limit(limit))
-    return [row.model_dump(exclude={"payload", "folded"}) | _told(row) for row in found]
+    return [
+        row.model_dump(exclude={"payload", "folded", "rolled"})
+        | {"historical": row.received - row.start - row.seconds > HISTORICAL_SECONDS}
+        | _told(row)
+        for row in found
+    ]
 
 
 def alerts(

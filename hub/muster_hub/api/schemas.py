@@ -77,6 +77,10 @@ class TokenAnswer(BaseModel):
     expires: float = Field(examples=[1767225600.0])
 
 
+class Rebaseline(Body):
+    model: str = Field(max_length=64, examples=["digits"])
+
+
 class LabelsPatch(Body):
     labels: dict[str, str] = Field(
         examples=[{"site": "berlin", "line": "3"}], description="Replaces all labels."

@@ -66,6 +66,16 @@ class CountsView(Grows):
     unreadable_windows: int
 
 
+class RebaselineView(Grows):
+    device: str = Field(examples=["cam-1"])
+    model: str = Field(examples=["digits"])
+    version: str = Field(examples=["2"])
+    manifest: str
+    forgotten: list[str] = Field(
+        examples=[["image.brightness"]], description="Features that drifted until now."
+    )
+
+
 class FeatureView(Grows):
     name: str = Field(examples=["image.brightness"])
     p0: list[float] = Field(description="The baseline's share of each bin.")
@@ -131,6 +141,9 @@ class WindowView(Grows):
     n: int = Field(description="Inferences.")
     errors: int
     received: float
+    historical: bool = Field(
+        description="Came over an hour after its end: from a device that was offline."
+    )
     fault: str = Field(description="Why it can't be read; empty when it can.")
 
 

@@ -1,15 +1,18 @@
 """Feed committed summaries to each device's drift monitor; its state is kept beside what it saw."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlmodel import Session, col, select
 
+from muster_hub import audit
 from muster_hub.db import models
 from muster_hub.engine.bundles import Bundles
+from muster_hub.errors import NotFound
 from muster_protocol import directive as wire
 from muster_protocol import summary_wire
+from muster_protocol.baseline import Baseline
 from muster_protocol.drift import DriftFinding, DriftMonitor, Rule
 from muster_protocol.errors import MusterError
 
@@ -76,6 +79,46 @@ def _feed(
     state = kept or models.DriftState(device=device, manifest=manifest, state=b"", updated=now)
     state.state, state.view, state.updated = monitor.encode(), view, now
     session.add(state)
+
+
+def rebaseline(
+    session: Session,
+    baseline_of: Callable[[str], Baseline | None],
+    *,
+    device: str,
+    model: str,
+    by: str,
+    now: float,
+) -> dict[str, Any]:
+    """Take a device's last windows as its normal: an operator's decision, audited.
+
+    What drifted is forgotten, so that its alert resolves, and the device is calibrated anew. Raises
+    NotFound when the hub follows no version of the model there.
+    """
+    states = session.exec(
+        select(models.DriftState)
+        .where(models.DriftState.device == device)
+        .order_by(col(models.DriftState.updated).desc())
+    )
+    state = next((row for row in states if row.view.get("model") == model), None)
+    baseline = None if state is None else baseline_of(state.manifest)
+    if state is None or baseline is None:
+        raise NotFound(f"the hub has no windows of {model!r} on {device!r} to take as its normal")
+    rule = Rule(window_seconds=_window_seconds(session, device))
+    monitor = DriftMonitor.decode(baseline, rule, state.state)
+    forgotten = sorted(monitor.drifting())
+    monitor.rebaseline()
+    view = state.view | {"drifting": [], "findings": {}, "calibration": monitor.status()}
+    state.state, state.view, state.updated = monitor.encode(), view, now
+    session.add(state)
+    told = {
+        "model": model,
+        "version": view.get("version", ""),
+        "manifest": state.manifest,
+        "forgotten": forgotten,
+    }
+    audit.append(session, actor=by, action="device.rebaseline", subject=device, now=now, **told)
+    return {"device": device} | told
 
 
 def _window_seconds(session: Session, device: str) -> float:

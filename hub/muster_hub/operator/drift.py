@@ -100,6 +100,23 @@ def explain(
     output.show(*explained(item))
 
 
+@app.command("rebaseline")
+def rebaseline(
+    context: typer.Context,
+    device: Annotated[str, typer.Argument(help="One device.")],
+    *,
+    model: Annotated[str, typer.Option(help="The model whose inputs and outputs are normal.")],
+    as_json: Json = False,
+) -> None:
+    """Take what a model sees on DEVICE now as normal there: its drift alert resolves."""
+    item = api(context).post(f"/devices/{device}/rebaseline", {"model": model})
+    if as_json:
+        output.show_json(item)
+        return
+    forgotten = ", ".join(item["forgotten"]) or "nothing drifted"
+    output.show(f"{device}: {model} {item['version']} is calibrated anew ({forgotten})")
+
+
 def explained(item: dict[str, Any]) -> Iterator[Any]:
     """A drift alert in words: a heading, a line or two for each feature, the cause, what to do."""
     detail = item["detail"]

@@ -12,9 +12,18 @@ from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Page, SelectorText, number, page, sent
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import LabelsPatch
-from muster_hub.api.views import CountsView, DeviceView, DriftView, View, WindowView
+from muster_hub.api.schemas import LabelsPatch, Rebaseline
+from muster_hub.api.views import (
+    CountsView,
+    DeviceView,
+    DriftView,
+    RebaselineView,
+    View,
+    WindowView,
+)
 from muster_hub.db.models import Device
+from muster_hub.engine import drift_step
+from muster_hub.engine.bundles import read_baseline
 from muster_hub.errors import NotFound
 
 router = APIRouter(tags=["devices"], route_class=OnceRoute)
@@ -119,6 +128,27 @@ def device_drift(
             session, hub.blobs.read, device=device, selector=None, model=model, now=hub.clock()
         )
     return Page(items=_of_scope(actor, items))
+
+
+@router.post("/devices/{device}/rebaseline", responses=answers(401, 403, 404, 422))
+def rebaseline(hub: HubDep, actor: Operator, device: str, ask: Rebaseline) -> RebaselineView:
+    """Take what a model sees on a device now as normal there, so that its drift alert resolves.
+
+    The hub then compares with the device's last windows, until it has calibrated anew.
+    """
+    actor.must_have_model(ask.model)
+    with hub.store.write() as session:
+        _row(session, actor, device)
+        done = drift_step.rebaseline(
+            session,
+            lambda manifest: read_baseline(manifest, hub.blobs.read),
+            device=device,
+            model=ask.model,
+            by=actor.label,
+            now=hub.clock(),
+        )
+    hub.changed()
+    return RebaselineView(**done)
 
 
 @router.get("/drift", tags=["drift"], responses=answers(401, 422))
