@@ -23,7 +23,7 @@ test-long: setup
 
 crash-matrix: setup
 	@deploy/need strace
-	MUSTER_CRASH_ALL=1 $(BIN)/pytest -rP -n 2 tests/crash $(ARGS)
+	MUSTER_CRASH_ALL=1 $(BIN)/pytest -n 2 tests/crash $(ARGS)
 
 # SEED=n replays one seed with its timeline; SEEDS=a..b lives those; neither: 1,000 and the planted bugs.
 sim: setup

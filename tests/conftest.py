@@ -1,8 +1,26 @@
-"""One hypothesis profile for the whole tree: no deadlines, because shared machines are slow."""
+"""One hypothesis profile for the whole tree: no deadlines, because shared machines are slow.
 
+Tests of many cases say how many they tried (``record_property("tried", line)``), and the end of a
+run lists it: a matrix that shrank in silence would prove less than it seems to.
+"""
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "muster", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("muster")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    tried = [
+        str(value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in getattr(report, "user_properties", ())
+        if name == "tried" and report.when == "call"
+    ]
+    if tried:
+        terminalreporter.section("tried")
+        for line in sorted(tried):
+            terminalreporter.line(line)

@@ -69,6 +69,7 @@ class ProcessLauncher:
         self._count += 1
         worker_id = f"{slot}-{self._boot}-{self._count}"
         ring = self._ring(worker_id, RingLayout.of(listing, goal.manifest))
+        first = slot not in self._sockets
         try:
             sockets = self._slot_sockets(slot)
         except MusterError as error:
@@ -83,6 +84,7 @@ class ProcessLauncher:
             ring=ring,
             fallback=answers.name if answers is not None else None,
             previous_ring=self._telemetry.previous_ring(slot) if remembers else None,
+            first=first,
         )
         try:
             self._telemetry.begin(worker_id, slot, goal, self._now(), keep=remembers and model)

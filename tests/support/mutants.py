@@ -6,28 +6,19 @@
 
 import collections
 import json
-import os
 import random
 import shutil
-import signal
 import sys
-import traceback
 from pathlib import Path
+from typing import Any
 
 from muster_agent import runtimes
-from muster_agent.worker import main
-from muster_agent.worker.bundle import StartRefused
-from muster_agent.worker.control import Start
 from muster_protocol import manifest
-from muster_protocol.errors import Refusal
 from support.models import dense_onnx, dense_tflite, weights, write_bundle
+from support.starts import outcome
 
 CPU_SECONDS = 2.0
-WALL_SECONDS = 20
 MEMORY_BYTES = 256 << 20
-READY, FELL_OVER = 0, 1
-CODES = {refusal: number for number, refusal in enumerate(sorted(Refusal), start=10)}
-NAMES = {number: refusal for refusal, number in CODES.items()}
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
@@ -49,30 +40,12 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(made)
 
 
-def outcome(bundle: Path, runtime: str, sha256: str) -> str:
-    child = os.fork()
-    if child == 0:
-        signal.alarm(WALL_SECONDS)
-        try:
-            main.begin(
-                Start(
-                    supervisor=os.getppid(), bundle=str(bundle),
-                    manifest_sha256=sha256, runtime=runtime,
-                )
-            )  # fmt: skip
-        except StartRefused as refused:
-            os._exit(CODES[refused.refusal])
-        except MemoryError:
-            os._exit(CODES[Refusal.NO_MEMORY])
-        except BaseException:
-            traceback.print_exc()
-            os._exit(FELL_OVER)
-        os._exit(READY)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    code = os.WEXITSTATUS(status)
-    return "ready" if code == READY else NAMES.get(code, "fell over")
+def bundle_of(directory: Path, runtime: Any, model: bytes) -> str:
+    """Write a bundle around a model's bytes; its manifest's SHA-256."""
+    return write_bundle(
+        directory, runtimes=(runtime,), files={runtime: model},
+        memory_bytes=MEMORY_BYTES, start=manifest.Start(cpu_seconds=CPU_SECONDS),
+    )[1]  # fmt: skip
 
 
 def run(runtime: str, count: int, seed: int, directory: Path) -> dict[str, int]:
@@ -82,10 +55,7 @@ def run(runtime: str, count: int, seed: int, directory: Path) -> dict[str, int]:
     outcomes: collections.Counter[str] = collections.Counter()
     for number in range(count + 1):
         model = mutated(whole, rng) if number else whole
-        _, sha256 = write_bundle(
-            directory, runtimes=(runtime,), files={runtime: model},
-            memory_bytes=MEMORY_BYTES, start=manifest.Start(cpu_seconds=CPU_SECONDS),
-        )  # fmt: skip
+        sha256 = bundle_of(directory, runtime, model)
         if number:
             outcomes[outcome(directory, runtime, sha256)] += 1
         else:

@@ -1,10 +1,15 @@
-"""Where a worker process begins: ``python -m muster_agent.worker.boot --control FD``.
+"""Where a worker process begins: ``python -m muster_agent.worker.boot --control FD [--first]``.
 
 A candidate starts beside a model that is serving. So whatever is heavy before it is ready, imports,
-loading, golden vectors, warm-up, runs in a thread of lowest priority; the thread that serves later
+loading, golden vectors, warm-up, runs in a thread of low priority; the thread that serves later
 keeps its own. (Priorities are per thread on Linux, and no right is needed to give one up.)
+
+Where processors have time left the thread takes only that: whoever serves interrupts it at once.
+Where they have none, or with ``--first`` in a slot that nobody serves yet, it keeps a share, so
+that it ends at all.
 """
 
+import contextlib
 import importlib
 import os
 import sys
@@ -14,16 +19,26 @@ from typing import TypeVar
 
 NICENESS = 5
 """About a third of a serving worker's share of a core when both want it."""
+FIRST = "--first"
 T = TypeVar("T")
 
 
-def gently(task: Callable[[], T]) -> T:
+def step_back(*, first: bool) -> None:
+    """Lower the calling thread's priority for good."""
+    if not first and os.getloadavg()[0] < len(os.sched_getaffinity(0)):
+        with contextlib.suppress(OSError):  # forbidden here: the share it is
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
+            return
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def gently(task: Callable[[], T], *, first: bool = False) -> T:
     """Run ``task`` in a thread of low priority and wait; raises what it raises."""
     done: list[T] = []
     raised: list[BaseException] = []
 
     def run() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        step_back(first=first)
         try:
             done.append(task())
         except BaseException as error:
@@ -38,5 +53,7 @@ def gently(task: Callable[[], T]) -> T:
 
 
 if __name__ == "__main__":
-    worker = gently(lambda: importlib.import_module("muster_agent.worker.main"))
+    worker = gently(
+        lambda: importlib.import_module("muster_agent.worker.main"), first=FIRST in sys.argv
+    )
     sys.exit(worker.main(sys.argv[1:]))

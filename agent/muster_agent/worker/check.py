@@ -70,6 +70,7 @@ def check_build(bundle: Path, manifest: Manifest, sha256: str, build: Build) -> 
         manifest=manifest,
         manifest_sha256=sha256,
         build=build,
+        first=True,
     )
     worker = WorkerProcess(spec, events.put)
     worker.start()

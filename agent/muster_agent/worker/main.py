@@ -16,7 +16,7 @@ import numpy as np
 from muster_agent import runtimes
 from muster_agent.worker import control, limits, startup
 from muster_agent.worker.api import InferenceApi
-from muster_agent.worker.boot import gently
+from muster_agent.worker.boot import FIRST, gently
 from muster_agent.worker.bundle import StartRefused, choose_build, read_manifest
 from muster_agent.worker.control import Accept, Pause, Start, Stop
 from muster_agent.worker.engine import Engine
@@ -194,6 +194,7 @@ def _inherited(descriptor: int | None) -> socket.socket | None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A Muster worker; started by the supervisor.")
     parser.add_argument("--control", type=int, required=True, metavar="FD")
+    parser.add_argument(FIRST, action="store_true", help="nobody serves the slot yet")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     end = socket.socket(fileno=options.control)
@@ -204,7 +205,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.set_inheritable(descriptor, False)  # noqa: FBT003  # takes no keyword
     try:
         # A runtime's pool of threads would keep the priority of the one that made it.
-        engine, facts = begin(start) if start.threads > 1 else gently(lambda: begin(start))
+        engine, facts = (
+            begin(start) if start.threads > 1 else gently(lambda: begin(start), first=options.first)
+        )
         worker = Worker(channel, start, engine)
     except StartRefused as error:
         channel.send(control.Refused(error.refusal, str(error)))

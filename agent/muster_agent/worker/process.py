@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from muster_agent.worker import control
+from muster_agent.worker import boot, control
 from muster_agent.worker.events import Failed, WorkerEvent
 from muster_agent.worker.slot_socket import SlotSockets
 from muster_agent.worker.watch import Watch
@@ -41,6 +41,8 @@ class WorkerSpec:
     """Ring of the slot's previous worker, from which a last_good fallback takes its answer."""
     request_seconds: float = 30.0
     threads: int = 1
+    first: bool = False
+    """Nobody serves the slot yet, so there is nobody to make way for."""
 
 
 class WorkerProcess:
@@ -76,6 +78,7 @@ class WorkerProcess:
                     *(sys.executable, "-P", "-X", "faulthandler"),
                     *("-m", "muster_agent.worker.boot"),
                     *("--control", str(self._theirs.fileno())),
+                    *((boot.FIRST,) if self.spec.first else ()),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

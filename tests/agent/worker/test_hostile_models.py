@@ -27,7 +27,7 @@ TESTS = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize(("runtime", "seed"), [("onnx", 1), ("tflite", 2)])
 def test_damaged_models_are_refused_by_name_or_die_alone(
-    runtime: str, seed: int, tmp_path: Path
+    runtime: str, seed: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     roots = [TESTS, TESTS.parent / "agent", TESTS.parent / "protocol"]
     script = TESTS / "support" / "mutants.py"
@@ -42,7 +42,7 @@ def test_damaged_models_are_refused_by_name_or_die_alone(
     assert "fell over" not in outcomes, done.stderr[-2000:]
     # What starts all the same gives the golden answers: those bits did not matter to them.
     assert outcomes.get("ready", 0) < MUTANTS / 10
-    print(f"{runtime}: {outcomes}")
+    record_property("tried", f"{MUTANTS} damaged {runtime} models: {outcomes}")
 
 
 def settles(fact: Callable[[], bool]) -> bool:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from muster_agent.worker import check
-from muster_agent.worker.boot import NICENESS
+from muster_agent.worker.boot import NICENESS, gently
 from muster_agent.worker.bundle import StartRefused
 from muster_agent.worker.events import Drained, Exited, Failed, Heartbeat, Ready
 from muster_agent.worker.startup import open_engine
@@ -212,7 +212,30 @@ def test_a_candidate_starts_at_low_priority_and_serves_at_the_agents(tmp_path: P
         }
         assert stuck.pid is not None
         threads = psutil.Process(stuck.pid).threads()
-        assert max(os.getpriority(os.PRIO_PROCESS, t.id) for t in threads) >= NICENESS
+        assert any(makes_way(t.id) for t in threads)
+
+
+def makes_way(thread: int) -> bool:
+    lazy = os.sched_getscheduler(thread) == os.SCHED_IDLE
+    return lazy or os.getpriority(os.PRIO_PROCESS, thread) >= NICENESS
+
+
+@pytest.mark.parametrize(
+    ("load", "first", "idle"), [(0.0, False, True), (1e9, False, False), (0.0, True, False)]
+)
+def test_a_candidate_takes_idle_time_only_if_there_is_some_and_somebody_serves(
+    load: float, first: bool, idle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+
+    def policy() -> tuple[int, int]:
+        return os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
+
+    before = policy()
+    scheduler, niceness = gently(policy, first=first)
+    assert scheduler == (os.SCHED_IDLE if idle else os.SCHED_OTHER)
+    assert idle or niceness >= NICENESS
+    assert policy() == before
 
 
 def test_a_frozen_worker_is_killed_when_its_grace_is_over(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Swaps under load: no client ever sees one."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from muster_agent.worker.events import Drained, Exited, Ready
@@ -11,6 +13,9 @@ from support.models import write_bundle
 from support.workers import Client, Workers, end_load, infer_body, start_load
 
 SWAPS = 20
+LONG_SWAPS = 60
+GROWTH_BYTES_MAX = 8 << 20
+"""From the tenth swap on; a worker that stayed, or its ring, would be larger."""
 FLIPS = 40
 
 
@@ -44,6 +49,46 @@ def test_twenty_swaps_of_processes_and_runtimes_fail_no_request(tmp_path: Path) 
             with Ring.open(tmp_path / f"{worker.spec.worker_id}.ring") as ring:
                 published += ring.published
         assert published == sum(count["answers"] for count in counted)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_after_sixty_swaps_under_load_nothing_has_failed_grown_or_been_left_behind(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    bundles = [
+        (tmp_path / version, *write_bundle(tmp_path / version, version=version))
+        for version in ("1", "2")
+    ]
+    us, sizes = psutil.Process(), []
+    with Workers(tmp_path) as slot:
+        old = slot.start(*bundles[0])
+        slot.wait(old, Ready)
+        old.accept()
+        load = start_load(slot.sockets.path)
+        for swap in range(LONG_SWAPS):
+            new = slot.start(*bundles[(swap + 1) % 2], "tflite" if swap % 4 >= 2 else "onnx")
+            slot.wait(new, Ready)
+            new.accept()
+            old.pause()
+            slot.wait(old, Drained)
+            old.stop(10.0)
+            assert slot.wait(old, Exited).returncode == 0
+            assert old.wait(10.0)
+            old = new
+            assert new.pid is not None
+            rss = us.memory_info().rss, psutil.Process(new.pid).memory_info().rss
+            sizes.append((*rss, us.num_fds()))
+        children = us.children()
+        counted = end_load(load)
+    assert counted["failures"] == []
+    assert {child.pid for child in children} == {old.pid, load.pid}
+    # Every fourth worker is of the same runtime and version as the one it is compared with.
+    early, late = sizes[11], sizes[-1]
+    assert late[0] - early[0] < GROWTH_BYTES_MAX
+    assert late[1] - early[1] < GROWTH_BYTES_MAX
+    assert late[2] <= early[2]
+    record_property("tried", f"{LONG_SWAPS} swaps under {counted['answers']} requests: none failed")
 
 
 @pytest.mark.timeout(120)
