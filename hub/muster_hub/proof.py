@@ -16,7 +16,8 @@ from muster_protocol.messages import Report
 def proved_slots(
     device: str, report: Mapping[str, Any] | None, certificates: Iterable[str]
 ) -> dict[str, dict[str, Any]]:
-    """By slot what runs, when the report is signed by the key of one of the certificates (PEM).
+    """By slot what runs, when the report is signed by the key of one of the certificates (PEM):
+    of the report only what the signature covers.
 
     Empty when it is not: a report without a proof is hearsay.
     """
@@ -34,7 +35,6 @@ def proved_slots(
             "model": run.model,
             "version": run.version,
             "manifest": run.manifest,
-            "runtime": run.runtime,
             "since": msgspec.to_builtins(run.since),
             "inferences": run.inferences,
         }

@@ -24,7 +24,7 @@ class Running(Release):
     runtime: str | None = Field(default=None, examples=["onnx"])
 
 
-class Proved(Running):
+class Proved(Release):
     since: list[Any] = Field(
         description="By the device's own clocks: boot, monotonic and wall seconds, their quality."
     )
