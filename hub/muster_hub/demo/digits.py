@@ -5,6 +5,7 @@ trains, the other half is only ever fed to devices.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
 
 from muster_hub.demo.camera import INK_MAX, Camera
 
@@ -43,14 +45,26 @@ class Digits:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network and what it says, unseen, about plain training images.
-
-    ``unseen`` is ``[n, 10]``: each training image's probabilities from a twin that was trained
-    without it. A baseline of confidence needs these; a network is too sure of what it has learnt.
-    """
+    """A trained network, and what it was trained on."""
 
     network: Any
-    unseen: Floats
+    digits: Digits
+    variations: tuple[Camera, ...]
+    seed: int
+
+    @cached_property
+    def unseen(self) -> Floats:
+        """``[n, 10]``: each plain training image's probabilities from a twin trained without it.
+
+        A baseline of confidence needs these; a network is too sure of what it has learnt.
+        """
+        images, labels = self.digits.train_images, self.digits.train_labels
+        said = np.empty((len(images), len(CLASSES)), dtype=np.float32)
+        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=self.seed)
+        for rest, fold in folds.split(_rows(images), labels):
+            twin = _fit(images[rest], labels[rest], self.variations, self.seed)
+            said[fold] = twin.predict_proba(_rows(images[fold]))
+        return said
 
     def probabilities(self, images: Floats) -> Floats:
         """Class probabilities ``[n, 10]`` as scikit-learn computes them."""
@@ -83,10 +97,8 @@ def train(
     digits: Digits, variations: tuple[Camera, ...] = (Camera(),), seed: int = 0
 ) -> Classifier:
     """Fit a classifier on the training half as each of ``variations`` would see it."""
-    return Classifier(
-        network=_fit(digits.train_images, digits.train_labels, variations, seed),
-        unseen=_unseen(digits, variations, seed),
-    )
+    network = _fit(digits.train_images, digits.train_labels, variations, seed)
+    return Classifier(network, digits, variations, seed)
 
 
 def _fit(images: Floats, labels: Labels, variations: tuple[Camera, ...], seed: int) -> Any:
@@ -98,16 +110,9 @@ def _fit(images: Floats, labels: Labels, variations: tuple[Camera, ...], seed: i
         max_iter=400,
         random_state=seed,
     )
-    return network.fit(_rows(seen), np.tile(labels, len(variations)))
-
-
-def _unseen(digits: Digits, variations: tuple[Camera, ...], seed: int) -> Floats:
-    said = np.empty((len(digits.train_images), len(CLASSES)), dtype=np.float32)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    for rest, fold in folds.split(_rows(digits.train_images), digits.train_labels):
-        twin = _fit(digits.train_images[rest], digits.train_labels[rest], variations, seed)
-        said[fold] = twin.predict_proba(_rows(digits.train_images[fold]))
-    return said
+    # On matrices this small more threads only wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        return network.fit(_rows(seen), np.tile(labels, len(variations)))
 
 
 def _rows(images: Floats) -> Floats:
