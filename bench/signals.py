@@ -22,8 +22,7 @@ import numpy as np
 from bench import signals_report
 from bench.signals_alerts import measure
 from bench.signals_outbox import ninety_days
-from bench.signals_peers import peers
-from bench.signals_speed import speeds
+from bench.signals_peers import compared, peers
 from bench.signals_streams import Scenario
 
 RESULTS = Path(__file__).parent / "results" / "signals.json"
@@ -86,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")
 
-    once = {"speed": speeds, "peers": peers, "outbox": ninety_days}
+    once = {"speed": compared, "peers": peers, "outbox": ninety_days}
     for part in options.parts.split(","):
         if part in once:
             keep(part, once[part](seed))

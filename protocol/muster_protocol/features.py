@@ -18,6 +18,8 @@ from muster_protocol.errors import LimitError, ProtocolError
 
 Floats = NDArray[np.float32]
 Tensors = Mapping[str, NDArray[Any]]
+TRANSPOSED_ROWS = 256
+"""At a time: a cache then holds the rows until all their columns are written."""
 Kind = Literal["numeric", "categorical", "boolean"]
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
 Count = Annotated[int, Meta(ge=0)]
@@ -158,11 +160,21 @@ class Extractor:
         matrix = np.empty((len(self.numeric), rows), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             for tensor, (places, picks) in self._groups.items():
-                matrix[places] = flat[tensor].T[picks]
+                columns = flat[tensor].T
+                if len(picks) == len(matrix) == len(columns) and self._in_order(picks):
+                    for begin in range(0, rows, TRANSPOSED_ROWS):
+                        block = slice(begin, begin + TRANSPOSED_ROWS)
+                        matrix[:, block] = columns[:, block]
+                else:
+                    matrix[places] = columns[picks]
             for place, source in self._single:
                 matrix[place] = self._scalar(source, flat[source.tensor])
         coded = {i: self._values(self.features[i].source, flat) for i in self.coded}
         return matrix, coded
+
+    @staticmethod
+    def _in_order(picks: NDArray[np.intp]) -> bool:
+        return bool((picks == np.arange(len(picks))).all())
 
     def _flatten(self, tensors: Tensors) -> dict[str, NDArray[Any]]:
         flat = {}
