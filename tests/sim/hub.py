@@ -267,14 +267,16 @@ class Hub:
         )
         return done is not None
 
-    def change(self, device: str, **fields: Any) -> None:
+    def change(self, device: str, **fields: Any) -> bool:
+        """Whether it was done: the hub may be down, or its database busy."""
+
         def write(session: Session) -> int:
             row = session.get(models.Device, device)
             assert row is not None
             session.add(row.sqlmodel_update(fields))
             return 1
 
-        self._ask(write)
+        return self._ask(write) is not None
 
     def _ask(self, act: Any) -> int | None:
         if not self.running:

@@ -67,21 +67,19 @@ class Operator:
 
     def revoke(self, device: str, seconds: float) -> None:
         world = self.world
-        if device in world.broker.revoked:
+        if device in world.broker.revoked or not world.hub.change(device, revoked=True):
             return
         world.trace.add("operator", f"revokes {device}")
-        world.hub.change(device, revoked=True)
         world.broker.revoked.add(device)
         world.broker.cut(device, 0.0, "revoked")
         world.clock.after(seconds, lambda: self.pardon(device))
 
     def pardon(self, device: str) -> None:
         if device in self.world.broker.revoked:
-            if not self.world.hub.running:
+            if not self.world.hub.change(device, revoked=False):
                 self.world.clock.after(5.0, lambda: self.pardon(device))
                 return
             self.world.trace.add("operator", f"enrols {device} again")
-            self.world.hub.change(device, revoked=False)
             self.world.broker.revoked.discard(device)
 
     def settle(self) -> bool:

@@ -198,8 +198,8 @@ class Watch:
         with self.world.hub.store.read() as session:
             rows = session.connection().execute(text(
                 "SELECT d.rollout, d.device, d.state, d.detail, r.manifest, r.state, r.reason, "
-                "v.online, v.last_seen FROM rollout_device d JOIN rollout r ON r.id = d.rollout "
-                "JOIN device v ON v.id = d.device"
+                "v.online AND NOT v.revoked, v.last_seen FROM rollout_device d "
+                "JOIN rollout r ON r.id = d.rollout JOIN device v ON v.id = d.device"
             )).fetchall()  # fmt: skip
         under_way: dict[int, set[str]] = {}
         for number, device, state, detail, manifest, rollout_state, reason, online, seen in rows:
