@@ -18,6 +18,7 @@ PACKAGES = {
     "datasketches": ("datasketches==5.2.0", "numpy"),
     "whylogs": ("whylogs==1.6.4", "numpy<2", "pandas<3"),
     "evidently": ("evidently==0.7.23", "pandas<3"),
+    "mlserver": ("mlserver==1.6.1", "onnxruntime==1.32.0", "numpy", "setuptools<80"),
 }
 EVIDENTLY_WINDOWS = 20
 EVIDENTLY_FEATURES = 8

@@ -1,9 +1,10 @@
 """What an update costs those who ask the model meanwhile, and the link.
 
-    python -m bench update [--swaps 50] [--megabytes 50] [--rate 10] [--part NAME]
+    python -m bench update [--swaps 50] [--megabytes 50] [--rate 20] [--part NAME]
 
-Writes ``bench/results/update.json``. Figures of a part are from one go, to be
-read as ratios; at a rate beyond what the machine answers they say nothing.
+Writes ``bench/results/update.json``, part by part, and the tables in ``bench/README.md``. Figures
+of a part are from one go, to be read as ratios; at a rate beyond what the machine answers they say
+nothing.
 """
 
 # ruff: noqa: E402 - the tests' builders are found only after the path is set
@@ -25,11 +26,10 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # its models, workers and clients
 
-from bench import update_delta, update_models
+from bench import update_delta, update_fleet, update_models, update_report, update_restart
 
 from muster_agent.worker.events import Drained, Exited, Ready
 from support.models import write_bundle
-from support.ports import free_port
 from support.workers import Workers
 
 RESULTS = ROOT / "bench" / "results" / "update.json"
@@ -112,6 +112,8 @@ def swaps(runtime: Any, megabytes: int, count: int, rate: float) -> dict[str, An
                     file.unlink()
         others = len(us.children()) - 2  # besides the serving worker and the client
         samples = load.end()
+    # From one request's answer to the next there is at least the client's own interval.
+    gaps = [update_restart.gap(samples, a, b + REST_SECONDS) for a, b in spans]
     during = [s for due, s, _ in samples if any(a <= due <= b for a, b in spans)]
     steady = [
         s for due, s, _ in samples
@@ -121,6 +123,8 @@ def swaps(runtime: Any, megabytes: int, count: int, rate: float) -> dict[str, An
     return found | {
         "swaps": count,
         "failed_requests": sum(not ok for _, _, ok in samples),
+        "gap_ms_median": round(float(np.median(gaps)) * 1e3, 1),
+        "gap_ms_max": round(max(gaps) * 1e3, 1),
         "p99_ratio": round(found["during_swaps"]["p99_ms"] / found["steady"]["p99_ms"], 2),
         "ready_seconds_median": round(float(np.median(ready_seconds)), 2),
         "supervisor_rss_mib": [ours[4] >> 20, ours[-1] >> 20],
@@ -129,86 +133,48 @@ def swaps(runtime: Any, megabytes: int, count: int, rate: float) -> dict[str, An
     }
 
 
-PLAIN = """
-import sys, onnxruntime, numpy, uvicorn
-from fastapi import FastAPI, Request
-session = onnxruntime.InferenceSession(sys.argv[1])
-app = FastAPI()
-@app.post("/v2/models/dense/infer")
-async def infer(request: Request):
-    entry = (await request.json())["inputs"][0]
-    x = numpy.array(entry["data"], numpy.float32).reshape(entry["shape"])
-    (y,) = session.run(None, {"x": x})
-    return {"outputs": [{"name": "probabilities", "data": y.ravel().tolist()}]}
-uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
-"""
+def restarts(name: str, megabytes: int, rate: float) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="mu") as directory:
+        made = bundles(Path(directory), "onnx", megabytes)
+        models = [at / "model.onnx" for at, _, _ in made]
+        return update_restart.restart(name, models, Load, rate)
 
 
-def restart(megabytes: int, count: int, rate: float) -> dict[str, Any]:
-    """The peers' way: a plain uvicorn service is stopped and started on the new file."""
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="mu") as name:
-        pair = bundles(Path(name), "onnx", megabytes)
-
-        def serve(number: int) -> "subprocess.Popen[bytes]":
-            model = pair[number % 2][0] / "model.onnx"
-            return subprocess.Popen([sys.executable, "-c", PLAIN, str(model), str(port)])
-
-        service = serve(0)
-        load = Load(str(port), rate)
-        time.sleep(8.0)
-        times = []
-        for number in range(1, count + 1):
-            times.append(time.monotonic())
-            service.terminate()
-            service.wait()
-            service = serve(number)
-            time.sleep(6.0)
-        samples = load.end()
-        service.terminate()
-        service.wait()
-    gaps = []
-    for begun in times:
-        answers = [due + s for due, s, ok in samples if ok and due + s > begun]
-        gaps.append(max(b - a for a, b in zip([begun, *answers], answers, strict=False)))
-    failed = sum(not ok for due, _, ok in samples if due > times[0])
-    return {
-        "restarts": count,
-        "failed_requests": failed,
-        "gap_seconds_median": round(float(np.median(gaps)), 2),
-    }
-
-
-PARTS = ("swap_onnx", "swap_tflite", "restart_uvicorn", "delta")
+PARTS = (
+    "swap_onnx", "swap_tflite", "restart_uvicorn", "restart_mlserver", "fetch", "fleet", "delta",
+)  # fmt: skip
+SERVED = PARTS[:4]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--swaps", type=int, default=50)
     parser.add_argument("--megabytes", type=int, default=50)
-    parser.add_argument("--rate", type=float, default=10.0)
+    parser.add_argument("--rate", type=float, default=20.0)
     parser.add_argument("--part", choices=PARTS, action="append", help="only this; others are kept")
     options = parser.parse_args()
     size, rate = options.megabytes, options.rate
     parts = {
         "swap_onnx": lambda: swaps("onnx", size, options.swaps, rate),
         "swap_tflite": lambda: swaps("tflite", size, options.swaps, rate),
-        "restart_uvicorn": lambda: restart(size, 3, rate),
+        "restart_uvicorn": lambda: restarts("plain_uvicorn", size, rate),
+        "restart_mlserver": lambda: restarts("mlserver_onnx", size, rate),
+        "fetch": lambda: update_fleet.fetch(size),
+        "fleet": update_fleet.fleet,
         "delta": update_delta.measure,
     }
-    found: dict[str, Any] = {}
-    if options.part and RESULTS.exists():
-        found = json.loads(RESULTS.read_text())
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for part in options.part or PARTS:
         machine = {
             "cpus": os.cpu_count(), "python": platform.python_version(),
             "load_before": round(os.getloadavg()[0], 1),
         }  # fmt: skip
         found[part] = parts[part]() | {"machine": machine}
-        if part != "delta":
+        if part in SERVED:
             found[part] |= {"megabytes": size, "requests_per_second": rate}
         print(part, json.dumps(found[part], indent=1), flush=True)
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+        update_report.write(found)
 
 
 if __name__ == "__main__":

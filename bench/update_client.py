@@ -18,14 +18,12 @@ BODY = json.dumps(
 
 def main() -> None:
     address, rate = sys.argv[1], float(sys.argv[2])
-    head = f"POST /v2/models/dense/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n"
-    question = head.encode() + BODY
     client, stream = connect(address)
     samples = []
     due = time.monotonic()
     while not select.select([sys.stdin], [], [], max(due - time.monotonic(), 0))[0]:
         try:
-            client.sendall(question)
+            client.sendall(question())
             ok = answered(stream)
         except OSError:
             ok = False
@@ -34,6 +32,14 @@ def main() -> None:
             client, stream = connect(address)
         due += 1 / rate
     print(json.dumps(samples))
+
+
+def question() -> bytes:
+    head = (
+        "POST /v2/models/dense/infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(BODY)}\r\n\r\n"
+    )
+    return head.encode() + BODY
 
 
 def connect(address: str):  # type: ignore[no-untyped-def]

@@ -1,0 +1,111 @@
+# ruff: noqa: E501 (a table's row is one line)
+"""The tables of updates in ``bench/README.md``, from the results."""
+
+from typing import Any
+
+from bench.signals_report import README, put
+
+RUNTIMES = {"swap_onnx": "ONNX Runtime", "swap_tflite": "LiteRT"}
+P99_RATIO_MAX = 2
+RESTARTED = {"restart_uvicorn": "plain uvicorn", "restart_mlserver": "MLServer"}
+RETRAINED = {
+    "fine_tuned_head": "last layer only",
+    "full_retrain": "all layers",
+    "quantised_int8": "weights quantised to int8",
+}
+FETCHED = {
+    "muster_unstored": "an agent, each chunk verified",
+    "muster": "an agent, each chunk verified and synced to the disk before the next",
+    "raw_mqtt": "plain MQTT: all pieces subscribed at once, one file, synced at the end",
+    "http": "HTTPS: one GET of one file, synced at the end",
+}
+
+
+def write(results: dict[str, Any]) -> None:
+    """Replace what stands between the marks."""
+    lines = swaps(results) + gaps(results) + fetch(results) + fleet(results) + delta(results)
+    put(README, "updates", lines)
+
+
+def where(part: dict[str, Any]) -> str:
+    machine = part["machine"]
+    return f"({machine['cpus']} cores, load before {machine['load_before']}, Python {machine['python']})"
+
+
+def swaps(results: dict[str, Any]) -> list[str]:
+    lines = [
+        "| swaps under load | swaps | failed requests | steady p50, p99 | during p50, p99 | p99 ratio | ready after | supervisor, worker RSS at the 5th and last swap |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, runtime in RUNTIMES.items():
+        if (own := results.get(name)) is None:
+            continue
+        steady, during = own["steady"], own["during_swaps"]
+        ours, theirs = own["supervisor_rss_mib"], own["worker_rss_mib"]
+        lines.append(
+            f"| {runtime}, {own['megabytes']} MB, {own['requests_per_second']:g}/s | {own['swaps']} "
+            f"| {own['failed_requests']} | {steady['p50_ms']}, {steady['p99_ms']} ms "
+            f"| {during['p50_ms']}, {during['p99_ms']} ms of {during['requests']} | {own['p99_ratio']} "
+            f"| {own['ready_seconds_median']} s | {ours[0]} → {ours[1]}, {theirs[0]} → {theirs[1]} MiB |"
+        )
+    measured = [name for name in RUNTIMES if name in results]
+    missed = [
+        f"{RUNTIMES[name]}'s p99 ratio is above the {P99_RATIO_MAX} aimed at."
+        for name in measured
+        if results[name]["p99_ratio"] > P99_RATIO_MAX
+    ]
+    return [*lines, "", *(where(results[name]) for name in measured), *missed, ""]
+
+
+def gaps(results: dict[str, Any]) -> list[str]:
+    lines = [
+        "| new model of the same size | times | failed requests | longest time without an answer: median, most |",
+        "|---|---|---|---|",
+    ]
+    named = {name: f"Muster's swap, {runtime}" for name, runtime in RUNTIMES.items()}
+    named |= {name: f"{peer}, stopped and started" for name, peer in RESTARTED.items()}
+    for name, title in named.items():
+        own = results.get(name, {})
+        if "gap_ms_median" not in own:
+            continue
+        lines.append(
+            f"| {title} | {own.get('swaps') or own['restarts']} | {own['failed_requests']} "
+            f"| {own['gap_ms_median']:,}, {own['gap_ms_max']:,} ms |"
+        )
+    return [*lines, ""]
+
+
+def fetch(results: dict[str, Any]) -> list[str]:
+    if (own := results.get("fetch")) is None:
+        return []
+    lines = [f"| one device fetches {own['megabytes']} MB | MiB/s |", "|---|---|"]
+    lines += [f"| {title} | {own['mib_per_second'][way]} |" for way, title in FETCHED.items()]
+    told = f"Medians of {own['rounds']}, taking turns; verified in memory {own['of_raw_mqtt']} of plain MQTT and {own['of_http']} of HTTPS. {where(own)}"
+    return [*lines, "", told, ""]
+
+
+def fleet(results: dict[str, Any]) -> list[str]:
+    if (own := results.get("fleet")) is None:
+        return []
+    lines = [
+        f"| {own['megabytes']} MB to a fleet of | all have it after | hub's CPU | hub's bytes to the broker | chunks read | asked the hub |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['agents']} | {row['seconds_until_all_have_it']} s | {row['hub_cpu_seconds']} s "
+        f"| {row['hub_bytes_sent']:,} | {row['hub_chunks_read']} | {row['asked_the_hub']} |"
+        for row in own["rows"]
+    ]
+    told = f"The largest fleet cost the hub {own['egress_ratio']} times the bytes of one device. {where(own)}"
+    return [*lines, "", told, ""]
+
+
+def delta(results: dict[str, Any]) -> list[str]:
+    if (own := results.get("delta")) is None:
+        return []
+    lines = ["| retrained | cut at 128 KiB | cut at tensors too |", "|---|---|---|"]
+    lines += [
+        f"| {title} | {own[case]['fixed_share_sent']:.1%} | {own[case]['tensor_aligned_share_sent']:.1%} |"
+        for case, title in RETRAINED.items()
+    ]
+    return lines
