@@ -34,6 +34,7 @@ bench: setup
 	$(BIN)/python -m bench $(ARGS)
 
 bench-update: setup
+	@deploy/need mosquitto
 	$(BIN)/python -m bench update $(ARGS)
 
 bench-gates: setup
