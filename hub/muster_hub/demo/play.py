@@ -38,9 +38,13 @@ def run(directory: Path, *, keep: bool) -> int:
             stage = Stage(directory, screen, stack)
             training = Training(directory / "models")
             stack.callback(training.close)
-            _play(Scenario(stage, training), keep=keep)
+            try:
+                _play(Scenario(stage, training), keep=keep)
+            except KeyboardInterrupt:
+                screen.say(Text("interrupted: ending every process …", style="yellow"))
+                raise
     except KeyboardInterrupt:
-        screen.say(Text("interrupted: every process was ended", style="yellow"))
+        screen.say(Text("every process was ended", style="yellow"))
         return 130
     except (MusterError, OSError) as error:
         kind = "broken promise" if isinstance(error, BrokenPromise) else "the demo failed"
