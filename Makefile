@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo test test-long sim crash-matrix bench bench-update bench-gates bench-signals bench-trust lint format setup constraints clean
+.PHONY: demo test test-long sim crash-matrix bench bench-update bench-gates bench-signals bench-trust bench-api lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -46,6 +46,9 @@ bench-signals: setup
 bench-trust: setup
 	@deploy/need mosquitto
 	$(BIN)/python -m bench.trust $(ARGS)
+
+bench-api: setup
+	$(BIN)/python -m bench.api $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
