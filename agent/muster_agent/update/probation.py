@@ -1,7 +1,7 @@
 """Probation: does the new champion serve as well as promised? Pure.
 
 Time and counts accumulate over restarts of the agent. Latency is judged against the previous
-model's 95th percentile on the same device.
+model's 95th percentile on the same device, as far as it is more than noise.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,9 @@ from muster_protocol.manifest import Probation
 
 JUDGED_INFERENCES_MIN = 20
 """Rates and percentiles over fewer say nothing."""
+LATENCY_NOISE_MS = 5.0
+"""About a scheduler's time slice: a 95th percentile that is longer by less tells of what else the
+device was doing, not of the model."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ class Trial:
         if min(before.inferences, counts.inferences) < JUDGED_INFERENCES_MIN:
             return None
         ratio = counts.p95_ms / before.p95_ms
-        if ratio <= self._bounds.latency_ratio_max:
+        longer_ms = counts.p95_ms - before.p95_ms
+        if ratio <= self._bounds.latency_ratio_max or longer_ms < LATENCY_NOISE_MS:
             return None
         allowed = f"{self._bounds.latency_ratio_max:g} times may be"
         detail = (
