@@ -15,6 +15,8 @@ from support.workers import Client, Workers, end_load, infer_body, start_load
 SWAPS = 20
 LONG_SWAPS = 60
 GROWTH_BYTES_MAX = 8 << 20
+DESCRIPTORS_GROWTH_MAX = 8
+"""Some wait for the collector; one lost by each swap would be 48."""
 """From the tenth swap on; a worker that stayed, or its ring, would be larger."""
 FLIPS = 40
 
@@ -87,7 +89,7 @@ def test_after_sixty_swaps_under_load_nothing_has_failed_grown_or_been_left_behi
     early, late = sizes[11], sizes[-1]
     assert late[0] - early[0] < GROWTH_BYTES_MAX
     assert late[1] - early[1] < GROWTH_BYTES_MAX
-    assert late[2] <= early[2]
+    assert late[2] - early[2] < DESCRIPTORS_GROWTH_MAX
     record_property("tried", f"{LONG_SWAPS} swaps under {counted['answers']} requests: none failed")
 
 
