@@ -15,9 +15,9 @@ from support.workers import Client, Workers, end_load, infer_body, start_load
 SWAPS = 20
 LONG_SWAPS = 60
 GROWTH_BYTES_MAX = 8 << 20
+"""From the tenth swap on; a worker that stayed, or its ring, would be larger."""
 DESCRIPTORS_GROWTH_MAX = 8
 """Some wait for the collector; one lost by each swap would be 48."""
-"""From the tenth swap on; a worker that stayed, or its ring, would be larger."""
 FLIPS = 40
 
 
