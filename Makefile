@@ -65,7 +65,7 @@ setup:
 
 constraints:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra postgres --extra hsm \
-	  --group dev --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt
+	  --extra parquet --group dev --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt
 
 clean:
 	rm -rf build $(VENV) $(VENV).lock .mypy_cache .ruff_cache .pytest_cache .hypothesis
