@@ -7,6 +7,7 @@ be wrong by decades; ``quality`` says how far to believe it.
 import ctypes
 import os
 import time
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Protocol
 
@@ -65,3 +66,10 @@ class SystemClock:
 def stamp(clock: Clock) -> Stamp:
     """When something happened, in the form that travels to the hub."""
     return Stamp(clock.boot_id(), clock.monotonic(), clock.wall(), clock.quality())
+
+
+def local_time(clock: Clock, zone: tzinfo | None) -> datetime:
+    """What a clock on the wall shows; ``zone`` None is the system's."""
+    # Not fromtimestamp: a clock that believes in an impossible year must not raise.
+    now = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=clock.wall())
+    return now.astimezone(zone)

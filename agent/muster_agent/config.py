@@ -72,6 +72,12 @@ SETTINGS = (
     Setting("limits.ring_bytes", int, 8 * limits.MIB,
             "Size of a worker's ring file: what it may record before the supervisor reads it.",
             65_536, 1_073_741_824),
+    Setting("limits.telemetry_bytes_per_day", int, 0,
+            "Most that summaries and events send on one day, an eighth of it for events alone; "
+            "more waits, and is merged when the outbox is full; 0: no bound.", 0),
+    Setting("energy.watts_per_core", float, 0.0,
+            "What a busy core draws, to estimate the energy of inference where the processor does "
+            "not tell (RAPL); 0: no estimate there.", 0, 1000),
     Setting("time_zone", str, "",
             "Zone of maintenance windows and fetch hours, such as Europe/Berlin; empty: the "
             "system's."),

@@ -6,6 +6,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from muster_agent.observe.energy import Source
 from muster_agent.runtimes import available
 from muster_agent.store import disk_free_bytes
 from muster_protocol.messages import Facts
@@ -29,7 +30,7 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def read(directory: Path, allow: tuple[str, ...] = ()) -> Facts:
+def read(directory: Path, allow: tuple[str, ...] = (), energy: Source = "") -> Facts:
     return Facts(
         agent_version=agent_version(),
         machine=platform.machine(),
@@ -39,4 +40,5 @@ def read(directory: Path, allow: tuple[str, ...] = ()) -> Facts:
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=memory_bytes(),
         disk_free_bytes=disk_free_bytes(directory),
+        energy=energy,
     )

@@ -36,6 +36,7 @@ class Standing:
     certificate_expires: int
     outbox_rows: int
     outbox_bytes: int
+    outbox_waiting_for: str
 
 
 def stand(settings: Settings, ports: Ports, goals: Goals, trouble: str) -> Standing:
@@ -57,6 +58,7 @@ def stand(settings: Settings, ports: Ports, goals: Goals, trouble: str) -> Stand
         certificate_expires=settings.certificate_expires,
         outbox_rows=stats.rows,
         outbox_bytes=stats.bytes,
+        outbox_waiting_for=stats.waiting_for,
     )
 
 
@@ -91,6 +93,7 @@ def build(
         certificate_expires=standing.certificate_expires,
         outbox_rows=standing.outbox_rows,
         outbox_bytes=standing.outbox_bytes,
+        outbox_waiting_for=standing.outbox_waiting_for,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from muster_agent import facts, identity
-from muster_agent.clock import Clock, SystemClock, stamp
+from muster_agent.clock import Clock, SystemClock, local_time, stamp
 from muster_agent.config import Config, hours, load, zone
 from muster_agent.current import CurrentLinks
 from muster_agent.http_source import HttpSource
@@ -20,6 +20,8 @@ from muster_agent.launch import ProcessLauncher
 from muster_agent.lock import Lock
 from muster_agent.mqtt_link import MqttLink, MqttSettings
 from muster_agent.notify import Notifier
+from muster_agent.observe.day_budget import DayBudget
+from muster_agent.observe.energy import EnergyPrice, read_rapl
 from muster_agent.observe.outbox import Outbox
 from muster_agent.observing import Folds
 from muster_agent.ports import Inbox, Ports, Settings, Stop
@@ -94,7 +96,13 @@ class Service:
         stack.callback(state.close)
         if state.trouble:
             log.error("%s: serving what is committed; nothing new is taken", state.trouble)
-        outbox = Outbox(state.connection)
+        budget = DayBudget(
+            config.count("limits.telemetry_bytes_per_day"),
+            lambda: local_time(clock, zone(config.text("time_zone"))).toordinal(),
+            state.sent,
+        )
+        outbox = Outbox(state.connection, budget=budget)
+        energy = EnergyPrice(read_rapl, config.number("energy.watts_per_core"))
         trust = TrustStore(directory / "trust")
         allow = config.names("runtimes.allow")
         runtimes = facts.usable_runtimes(allow)
@@ -114,6 +122,7 @@ class Service:
             rng=rng,
             window_seconds=WINDOW_SECONDS,
             now=now,
+            joules_per_cpu_second=energy.now,
         )
         stack.callback(telemetry.close)
         self.mailbox = Mailbox()
@@ -167,7 +176,7 @@ class Service:
                 launcher=launcher,
                 telemetry=telemetry,
                 outbox=outbox,
-                facts=lambda: facts.read(directory, allow),
+                facts=lambda: facts.read(directory, allow, energy.source),
                 rng=rng,
                 signs=folds.signs,
                 prove=prover(config.device, directory / "identity"),

@@ -160,11 +160,18 @@ class State:
 
     def fetched(self, day: int, more: int) -> int:
         """Add to the bytes fetched on a day, forget other days, and return that day's sum."""
-        name = f"fetched:{day}"
+        return self._on_day("fetched", day, more)
+
+    def sent(self, day: int, more: int) -> int:
+        """The same for the bytes of telemetry sent."""
+        return self._on_day("sent", day, more)
+
+    def _on_day(self, what: str, day: int, more: int) -> int:
+        name = f"{what}:{day}"
         if more:
             with self.transaction():
                 self.connection.execute(
-                    "DELETE FROM counter WHERE name LIKE 'fetched:%' AND name <> ?", (name,)
+                    "DELETE FROM counter WHERE name LIKE ? AND name <> ?", (f"{what}:%", name)
                 )
                 self.connection.execute(
                     "INSERT INTO counter (name, value) VALUES (?, ?) "

@@ -235,6 +235,7 @@ class Supervisor:
                 runner.take(workers.on_ready(worker_id, facts.runtime, now), now)
             case worker.Heartbeat(worker_id, counters):
                 workers.on_counts(worker_id, _counts(counters))
+                self._ports.telemetry.used_cpu(worker_id, counters.cpu_seconds)
                 runner.judge(now)
             case worker.Failed(worker_id, refusal, detail):
                 runner.take(workers.on_end(worker_id, refusal, detail, now), now)

@@ -55,6 +55,7 @@ class Fold(Protocol):
     def empty(self) -> bool: ...
     def feed(self, rows: Any, overrun: int = 0) -> None: ...
     def recall(self, rows: Any) -> None: ...
+    def add_cpu(self, seconds: float, joules: float) -> None: ...
     def close(self, stamp: Stamp) -> list[Any]: ...
     def save(self) -> bytes: ...
     def restore(self, saved: bytes) -> None: ...
@@ -88,6 +89,8 @@ class _Open:
     fold: Fold
     saved_cursor: int
     saved_at: float
+    cpu_seconds: float = 0.0
+    """Of the worker, as last told."""
 
 
 class Telemetry:
@@ -105,12 +108,14 @@ class Telemetry:
         window_seconds: float,
         now: float,
         fold_seconds: float = FOLD_SECONDS,
+        joules_per_cpu_second: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._rings = rings
         self._fold_seconds = fold_seconds
         self._state = state
         self._folds = folds
         self._put = put
+        self._joules_per_cpu_second = joules_per_cpu_second
         self._stamp = stamp
         self._rng = rng
         self.window_seconds = window_seconds
@@ -150,6 +155,14 @@ class Telemetry:
             # A full disk keeps no model from serving; the first save writes this again.
             self._state.put_recording(worker_id, msgspec.msgpack.encode(recording))
         self._follow(worker_id, recording, now)
+
+    def used_cpu(self, worker_id: str, seconds: float) -> None:
+        """``seconds`` is all the processor time that the worker has used until now."""
+        opened = self._open.get(worker_id)
+        if opened is not None and seconds > opened.cpu_seconds:
+            more = seconds - opened.cpu_seconds
+            opened.cpu_seconds = seconds
+            opened.fold.add_cpu(more, more * self._joules_per_cpu_second())
 
     def end(self, worker_id: str) -> None:
         """The worker is gone: fold what it left, close its window, forget the ring.

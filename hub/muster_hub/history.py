@@ -23,6 +23,9 @@ POINTS_MAX = 1000
 """Hours or days in one answer: forty days of hours."""
 SUMMED = ("windows", "seconds", "n", "errors", "labels_right", "labels_wrong")
 Plain = dict[str, Any]
+NOT_MERGED: Plain = {
+    "p95_seconds": None, "cpu_seconds": None, "energy_joules": None, "features": [],
+}  # fmt: skip
 
 
 def read(
@@ -82,10 +85,7 @@ def _summed(session: Session, among: list[Any]) -> list[Plain]:
     sums = (func.sum(getattr(Rollup, name)) for name in SUMMED)
     query = select(*keys, func.count(), *sums).where(*among)
     rows = session.exec(query.group_by(*keys).order_by(*keys))
-    return [
-        _with_accuracy(dict(zip(names, row, strict=True))) | {"p95_seconds": None, "features": []}
-        for row in rows
-    ]
+    return [_with_accuracy(dict(zip(names, row, strict=True))) | NOT_MERGED for row in rows]
 
 
 def _with_accuracy(told: Plain) -> Plain:
@@ -96,16 +96,17 @@ def _with_accuracy(told: Plain) -> Plain:
 
 def _merged(row: Rollup, baseline: Baseline | None, measure: Yardstick | None) -> Plain:
     """Latency and features, as far as they can be read."""
-    nothing: Plain = {"p95_seconds": None, "features": []}
     try:
         summary = summary_wire.decode(row.payload, baseline)
     except MusterError:
-        return nothing
+        return NOT_MERGED
     if not isinstance(summary, Summary):
-        return nothing
+        return NOT_MERGED
     p95, counts = summary.latency_quantile(0.95), summary.features
     return {
         "p95_seconds": p95 if np.isfinite(p95) else None,
+        "cpu_seconds": summary.cpu_seconds,
+        "energy_joules": summary.energy_joules,
         "features": [] if counts is None or measure is None else measure.tell(counts),
     }
 

@@ -126,6 +126,8 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpus: int = 0
     memory_bytes: int = 0
     disk_free_bytes: int = 0
+    energy: Literal["rapl", "configured", ""] = ""
+    """Where the estimate of energy in summaries comes from; empty: there is none."""
 
 
 class TrustReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -153,6 +155,8 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     certificate_expires: int = 0
     outbox_rows: int = 0
     outbox_bytes: int = 0
+    outbox_waiting_for: str = ""
+    """Why summaries wait although the link is up; empty when they don't."""
     proof: Annotated[bytes, Meta(max_length=128)] = b""
     """By the device's identity key over what it runs; see ``muster_protocol.proof``."""
 

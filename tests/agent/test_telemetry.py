@@ -43,6 +43,7 @@ class Recorder:
         self.counted = 0
         self.windows = 0
         self.accepting = set()
+        self.cpu, self.energy = [], []
 
     def boot(self, fuse=None):
         opened = open_state(self.directory, {})
@@ -53,7 +54,7 @@ class Recorder:
             self.directory / "rings", state=self.state,
             folds=Folds(Store(self.directory / "store")), put=self.outbox.put_summary,
             stamp=lambda: stamp(self.clock), rng=random.Random(1), window_seconds=10.0,
-            now=self.clock.seconds,
+            now=self.clock.seconds, joules_per_cpu_second=lambda: 3.0,
         )  # fmt: skip
         self.faults = self.telemetry.recover(self.clock.seconds)
 
@@ -86,6 +87,8 @@ class Recorder:
                 self.counted += window.counts.inferences
                 self.windows += 1
                 self.overruns = window.counts.overruns
+                self.cpu.append(window.cpu_seconds)
+                self.energy.append(window.energy_joules)
             self.outbox.acknowledge(Ack(1, stream, batch.epoch, batch.rows[-1].sequence))
         return self.counted
 
@@ -101,6 +104,24 @@ def test_what_is_recorded_arrives_window_by_window(tmp_path):
     assert one.collect() == 500
     assert 4 <= one.windows <= 7
     assert list((tmp_path / "rings").iterdir()) == []
+    one.cut()
+
+
+def test_processor_time_and_its_energy_are_in_the_window_in_which_they_were_told(tmp_path):
+    one = Recorder(tmp_path)
+    one.boot()
+    one.begin()
+    one.record(10)
+    for total in (0.5, 0.5, 2.0):
+        one.telemetry.used_cpu(WORKER, total)
+    one.telemetry.used_cpu("another-worker", 9.0)
+    one.run(11)
+    one.telemetry.used_cpu(WORKER, 2.25)
+    one.record(1)
+    one.telemetry.end(WORKER)
+    assert one.collect() == 11
+    assert one.cpu == pytest.approx([2.0, 0.25])
+    assert one.energy == pytest.approx([6.0, 0.75])
     one.cut()
 
 

@@ -46,7 +46,10 @@ class Hub:
 
     def send(self, device: str, start: float, **fields: object) -> None:
         sent = self.sent[device]
-        one = replace(window(40, seed=len(sent), start=start), manifest=self.manifest)
+        one = replace(
+            window(40, seed=len(sent), start=start), manifest=self.manifest, cpu_seconds=1.5,
+            energy_joules=4.5,
+        )  # fmt: skip
         payload = summary_wire.encode(one)
         read = summary_wire.decode(payload, fitted())
         assert isinstance(read, summary.Summary)
@@ -175,6 +178,7 @@ def test_history_tells_of_the_fleet_of_a_device_and_of_a_selector(hub: Hub):
     ]  # fmt: skip
     assert {one["name"] for one in fleet[0]["features"]} == {f.name for f in fitted().features}
     assert fleet[0]["p95_seconds"] > 0
+    assert (fleet[0]["cpu_seconds"], fleet[0]["energy_joules"]) == pytest.approx((3.0, 9.0))
     assert fleet[0]["labels"] > 0
     assert [one["n"] for one in hub.history(device="cam-1")] == [40]
     some = hub.history(selector="site=berlin")

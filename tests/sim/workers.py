@@ -81,7 +81,7 @@ class Fold:
     def recall(self, rows: list[int]) -> None:
         """Labels are not simulated; the rows before the saved cursor were seen."""
 
-    def add_cpu(self, seconds: float) -> None:
+    def add_cpu(self, seconds: float, joules: float) -> None:
         """Not counted."""
 
     def close(self, stamp: Stamp) -> list["Window"]:

@@ -85,9 +85,10 @@ class Fold:
         for identifier, _ in self.layout.labels(rows):
             self._memory.take(identifier)
 
-    def add_cpu(self, seconds: float) -> None:
-        """CPU time the worker has used since it was last told."""
+    def add_cpu(self, seconds: float, joules: float) -> None:
+        """CPU time the worker has used since it was last told, and an estimate of its energy."""
         self._window.cpu_seconds += seconds
+        self._window.energy_joules += joules
 
     def close(self, closed: Stamp) -> list[Summary]:
         """The window's summary, first, and those of older versions that labels came for.

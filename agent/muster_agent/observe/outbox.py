@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from muster_agent.observe.day_budget import LOOK_SECONDS, UNBOUNDED, DayBudget
 from muster_agent.observe.merging import Mergeable, plan_merges
 from muster_agent.observe.outbox_table import ROW_OVERHEAD_BYTES, STREAMS, OutboxTable
 from muster_protocol import PROTOCOL_VERSION, baseline, limits, messages, summary_wire
@@ -44,6 +45,8 @@ class OutboxStats:
     dropped_events: int
     dropped_summaries: int
     """Given up because nothing could be merged any more, ever."""
+    waiting_for: str
+    """Why summaries wait although they could be sent; empty when they don't."""
 
 
 class _Again(NamedTuple):
@@ -63,11 +66,13 @@ class Outbox:
         bytes_max: int = limits.OUTBOX_BYTES_MAX,
         uniform: Callable[[], float] = random.random,
         new_epoch: Callable[[int], bytes] = os.urandom,
+        budget: DayBudget = UNBOUNDED,
     ) -> None:
         """``connection`` is in autocommit mode (``isolation_level=None``)."""
         self._table = OutboxTable(connection, new_epoch)
         self._bytes_max = bytes_max
         self._uniform = uniform
+        self._budget = budget
         self._again: dict[tuple[Stream, int], _Again] = {}
         """Rows sent over this connection; any other row in flight is due at once."""
         self._baselines: dict[str, Baseline] = {}
@@ -104,12 +109,16 @@ class Outbox:
         """
         assert not self._table.in_transaction, "a batch must not leave before its commit"
         for stream in STREAMS:
+            left = self._budget.left(stream)
+            if left <= 0:
+                continue
             flying = self._table.in_flight(stream)
             rows = [row for row in flying if self._due(stream, row[0], now) <= now]
             if not rows:
-                rows = self._table.launch(stream, *self._room(flying))
+                count, room = self._room(flying)
+                rows = self._table.launch(stream, count, int(min(room, left + 1)))
             if rows:
-                return stream, self._batch(stream, rows, now, sent)
+                return stream, self._batch(stream, rows, left, now, sent)
         return None
 
     def due(self, now: float) -> float | None:
@@ -117,6 +126,10 @@ class Outbox:
         times = []
         for stream in STREAMS:
             flying = self._table.in_flight(stream)
+            if self._budget.left(stream) <= 0:
+                if self._table.totals(stream).rows:
+                    times.append(now + LOOK_SECONDS)
+                continue
             times += [self._due(stream, sequence, now) for sequence, _ in flying]
             if len(flying) < self._table.totals(stream).rows and min(self._room(flying)) > 0:
                 times.append(now)
@@ -157,6 +170,7 @@ class Outbox:
             merged=summaries.merged,
             dropped_events=events.dropped,
             dropped_summaries=summaries.dropped,
+            waiting_for=self._budget.reason("summary") if summaries.rows else "",
         )
 
     def _due(self, stream: Stream, sequence: int, now: float) -> float:
@@ -170,15 +184,19 @@ class Outbox:
             self._bytes_max * IN_FLIGHT_SHARE
         ) - taken
 
-    def _batch(self, stream: Stream, rows: list[tuple[int, int]], now: float, sent: Stamp) -> Batch:
-        """As many of the rows as a message holds; the rest stays due."""
+    def _batch(
+        self, stream: Stream, rows: list[tuple[int, int]], left: float, now: float, sent: Stamp
+    ) -> Batch:
+        """As many of the rows as a message and today's budget hold; the rest stays due."""
         chosen: list[int] = []
         size = 0
         for sequence, payload_bytes in rows:
-            size += payload_bytes + ROW_OVERHEAD_BYTES
-            if chosen and size > BATCH_BYTES_MAX:
+            more = payload_bytes + ROW_OVERHEAD_BYTES
+            if chosen and (size + more > BATCH_BYTES_MAX or size >= left):
                 break
+            size += more
             chosen.append(sequence)
+        self._budget.spend(size)
         times = max(self._again.get((stream, n), _Again(0, 0)).times for n in chosen)
         pause = min(RESEND_SECONDS * 2 ** min(times, _DOUBLINGS_MAX), RESEND_SECONDS_MAX)
         due = now + pause * (0.75 + 0.5 * self._uniform())

@@ -154,6 +154,9 @@ class Watched:
         except Exception as error:
             self._fault("rows could not be recalled", error)
 
+    def add_cpu(self, seconds: float, joules: float) -> None:
+        self._fold.add_cpu(seconds, joules)
+
     def close(self, stamp: Stamp) -> list[Summary]:
         summaries = self._fold.close(stamp)
         try:

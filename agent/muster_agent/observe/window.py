@@ -43,6 +43,7 @@ class OpenWindow:
     confusion: Confusion = field(default_factory=dict)
     label_errors: LabelErrors = field(default_factory=LabelErrors)
     cpu_seconds: float = 0.0
+    energy_joules: float = 0.0
     features: FeatureCounts | None = None
 
     @classmethod
@@ -58,6 +59,7 @@ class OpenWindow:
             dict(summary.confusion),
             summary.label_errors,
             summary.cpu_seconds,
+            summary.energy_joules,
             summary.features,
         )
 
@@ -96,6 +98,6 @@ class OpenWindow:
             dict(self.confusion),
             self.label_errors,
             self.cpu_seconds,
-            0.0,
+            self.energy_joules,
             self.features,
         )

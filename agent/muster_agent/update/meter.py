@@ -7,9 +7,9 @@ otherwise never fetch.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 
-from muster_agent.clock import Clock
+from muster_agent.clock import Clock, local_time
 from muster_protocol import maintenance
 from muster_protocol.limits import MIB
 from muster_protocol.maintenance import Window
@@ -84,6 +84,4 @@ class Meter:
         return not maintenance.is_open(hours, self._local())
 
     def _local(self) -> datetime:
-        # Not fromtimestamp: a clock that believes in an impossible year must not raise.
-        now = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=self._clock.wall())
-        return now.astimezone(self._zone)
+        return local_time(self._clock, self._zone)

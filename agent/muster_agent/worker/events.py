@@ -36,6 +36,8 @@ class Counters(Struct, frozen=True, kw_only=True):
     rss_bytes: int = 0
     latency_p50_us: int = 0
     latency_p95_us: int = 0
+    cpu_seconds: float = 0.0
+    """Processor time used since the worker was ready."""
 
 
 @dataclass(frozen=True)

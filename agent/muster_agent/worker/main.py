@@ -8,6 +8,7 @@ import argparse
 import logging
 import os
 import socket
+import time
 from pathlib import Path
 from typing import assert_never
 
@@ -77,6 +78,7 @@ class Worker:
         self._channel = channel
         self._engine = engine
         self._request_seconds = start.request_seconds
+        self._ready_cpu_seconds = time.process_time()
         self._beat_at = 0.0
         self._stop_at: float | None = None
         self._stop_grace: float | None = None
@@ -144,6 +146,7 @@ class Worker:
             rss_bytes=limits.resident_bytes(),
             latency_p50_us=int(p50),
             latency_p95_us=int(p95),
+            cpu_seconds=time.process_time() - self._ready_cpu_seconds,
         )
 
 

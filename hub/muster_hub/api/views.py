@@ -118,6 +118,10 @@ class HistoryView(Grows):
     labels: int
     accuracy: float | None
     p95_seconds: float | None = Field(description="Of the latency; null for a selector.")
+    cpu_seconds: float | None = Field(description="Of the workers; null for a selector.")
+    energy_joules: float | None = Field(
+        description="Estimated on the devices that can; null for a selector."
+    )
     features: list[View] = Field(
         description="Of one device or the fleet: `name`, `n`, `psi` (bias-corrected) and `shift` "
         "of the mean in the baseline's σ. Empty for a selector.",

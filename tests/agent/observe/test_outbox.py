@@ -6,9 +6,10 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
+from muster_agent.observe.day_budget import DayBudget
 from muster_agent.observe.outbox import RESEND_SECONDS, Outbox
 from muster_protocol import baseline, binning, features, limits, messages, summary_wire
 from muster_protocol.messages import Ack, Batch, Event, Stamp, Stream
@@ -69,6 +70,80 @@ def inferences(payloads: list[bytes]) -> int:
         assert summary.features.rows == summary.counts.inferences
         total += summary.counts.inferences
     return total
+
+
+class Days:
+    """A day that is set by hand and the bytes sent on each."""
+
+    def __init__(self) -> None:
+        self.today = 1
+        self.sent: dict[int, int] = {}
+
+    def spent(self, day: int, more: int) -> int:
+        self.sent[day] = self.sent.get(day, 0) + more
+        return self.sent[day]
+
+    def budget(self, bytes_per_day: int) -> DayBudget:
+        return DayBudget(bytes_per_day, lambda: self.today, self.spent)
+
+
+ROW_BYTES_MAX = 1_000
+"""More than any row of these tests takes."""
+
+
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=40),
+    bytes_per_day=st.integers(500, 20_000),
+)
+@settings(max_examples=40)
+def test_a_day_sends_no_more_than_its_budget_and_later_days_send_all_of_it(
+    sizes: list[int], bytes_per_day: int
+) -> None:
+    days, hub = Days(), IdealHub()
+    outbox = Outbox(connect(), budget=days.budget(bytes_per_day))
+    for place, n in enumerate(sizes):
+        outbox.put_summary(window(300 * place, n))
+    for _ in range(200):
+        if not outbox.stats().rows:
+            break
+        for stream, batch in sent(outbox, 86_400.0 * days.today):
+            outbox.acknowledge(hub.receive(stream, batch))
+        assert days.sent.get(days.today, 0) <= bytes_per_day + ROW_BYTES_MAX
+        days.today += 1
+    assert outbox.stats().rows == 0
+    assert inferences(hub.payloads("summary")) == sum(sizes)
+
+
+def test_summaries_leave_a_part_of_the_day_to_events_and_say_what_they_wait_for() -> None:
+    days = Days()
+    outbox = Outbox(connect(), budget=days.budget(8_000))
+    for place in range(100):
+        outbox.put_summary(window(300 * place, 5))
+    assert {stream for stream, _ in sent(outbox, 0.0)} == {"summary"}
+    assert outbox.stats().waiting_for.startswith("tomorrow")
+    outbox.put_event(event("it drifts"))
+    assert [stream for stream, _ in sent(outbox, 1.0)] == ["event"]
+    assert {stream for stream, _ in sent(outbox, 10_000.0)} == {"event"}
+    due = outbox.due(10_000.0)
+    assert due is not None
+    assert due > 10_000.0
+    days.today += 1
+    assert outbox.stats().waiting_for == ""
+    assert sent(outbox, 10_001.0)
+
+
+def test_what_waits_for_tomorrow_is_merged_when_the_outbox_is_full_and_not_lost() -> None:
+    days, hub = Days(), IdealHub()
+    outbox = Outbox(connect(), bytes_max=16 * 1024, budget=days.budget(2_000))
+    for place in range(300):
+        outbox.put_summary(window(300 * place, 5))
+    assert outbox.stats().merged
+    assert not outbox.stats().dropped_summaries
+    for _ in range(100):
+        for stream, batch in sent(outbox, 86_400.0 * days.today):
+            outbox.acknowledge(hub.receive(stream, batch))
+        days.today += 1
+    assert inferences(hub.payloads("summary")) == 1500
 
 
 def test_events_go_before_summaries() -> None:
