@@ -5,8 +5,10 @@ caught here, so that it costs the counts of features and never the agent.
 """
 
 import logging
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from muster_agent.observe.fold import Fold
 from muster_agent.observe.labels import LabelMemory
@@ -24,6 +26,13 @@ from muster_protocol.messages import Event, Stamp
 log = logging.getLogger(__name__)
 
 
+class Monitors(Protocol):
+    """Where drift monitors outlive the agent; ``state.State`` is one."""
+
+    def monitor(self, slot: str, manifest: str) -> tuple[int, bytes] | None: ...
+    def put_monitor(self, slot: str, manifest: str, rebaselines: int, monitor: bytes) -> None: ...
+
+
 class Folds:
     """Implements ``telemetry.Folds``. Labels and drift are remembered by slot, across workers."""
 
@@ -33,13 +42,20 @@ class Folds:
         *,
         report: Callable[[Event], None] = lambda _event: None,
         window_seconds: Callable[[], float] = lambda: 300.0,
+        monitors: Monitors | None = None,
     ) -> None:
-        """``report`` takes events of drift; it may join an open transaction."""
+        """``report`` takes events of drift; it may join an open transaction.
+
+        ``monitors`` keep what was learnt of drift across restarts; None: nothing is kept.
+        """
         self._store = store
         self._report = report
         self._window_seconds = window_seconds
         self._memories: dict[str, LabelMemory] = {}
         self._signs: dict[str, SlotSigns] = {}
+        self._monitors = monitors
+        self._rebaselines: dict[str, int] = {}
+        """What directives ask for, by slot and manifest."""
 
     def ring(self, path: Path) -> Ring:
         return Ring.open(path)
@@ -71,7 +87,10 @@ class Folds:
             fold = Fold(listing, goal.manifest, trained, opened, memory)
             outputs = {tensor.name for tensor in listing.outputs}
             usable = trained if not fold.trouble else None
+            fresh = not signs.watched
             signs.watch(usable, Rule, self._window_seconds(), outputs)
+            if fresh:
+                self._resume(slot, goal, signs)
         except (ProtocolError, StoreRefused, OSError):
             raise
         except Exception as error:
@@ -84,7 +103,37 @@ class Folds:
         def found(finding: DriftFinding, at: Stamp) -> None:
             self._report(_event(slot, goal, finding, at))
 
-        return Watched(fold, signs, found)
+        return Watched(fold, signs, found, lambda signs: self._keep(slot, goal, signs))
+
+    def rebaseline(self, slot: str, goal: Goal, rebaselines: int) -> None:
+        """A directive says how often an operator has called what is seen there normal.
+
+        Each new time is taken up once, when the model is watched, and kept at once.
+        """
+        self._rebaselines = {
+            key: times for key, times in self._rebaselines.items() if not key.startswith(f"{slot}/")
+        } | {f"{slot}/{goal.manifest}": rebaselines}
+        signs = self.signs(slot, goal)
+        if signs.rebaseline(rebaselines):
+            self._keep(slot, goal, signs)
+
+    def _resume(self, slot: str, goal: Goal, signs: SlotSigns) -> None:
+        try:
+            kept = self._monitors and self._monitors.monitor(slot, goal.manifest)
+            if kept:
+                rebaselines, monitor = kept
+                signs.resume(monitor, rebaselines)
+            if signs.rebaseline(self._rebaselines.get(f"{slot}/{goal.manifest}", 0)):
+                self._keep(slot, goal, signs)
+        except sqlite3.Error as error:
+            # A disk at fault keeps no model from serving; the device calibrates anew.
+            log.warning("%s: what was learnt of drift can't be read or kept: %s", slot, error)
+
+    def _keep(self, slot: str, goal: Goal, signs: SlotSigns) -> None:
+        """Raises sqlite3.Error."""
+        monitor = signs.saved()
+        if self._monitors is not None and monitor is not None:
+            self._monitors.put_monitor(slot, goal.manifest, signs.rebaselines, monitor)
 
 
 def _baseline(listing: Manifest, bundle: Path) -> Baseline | None:

@@ -97,6 +97,8 @@ class Ports:
     rng: random.Random
     signs: Callable[[str, Goal], SlotSigns] = lambda _slot, _goal: SlotSigns()
     """What the closed windows of a goal's model in a slot say of its health."""
+    rebaseline: Callable[[str, Goal, int], None] = lambda _slot, _goal, _times: None
+    """Told at each directive how often what a slot's champion sees was called normal."""
     prove: Callable[[Report], bytes] = lambda _report: b""
     """Sign a report with the device's identity key."""
     inputs: Inputs = _NO_INPUTS

@@ -73,6 +73,8 @@ def build(
     slots = {}
     for name, runner in runners.items():
         health = _health(runner, signs)
+        serving = runner.workers.serving
+        seen = signs(name, serving.goal) if serving is not None else None
         slots[name] = messages.SlotReport(
             health=health.state,
             reason=health.reason,
@@ -80,6 +82,8 @@ def build(
             assigned=runner.assigned,
             running=_running(runner, standing.at),
             update=_update(runner, progress.get(name, (0, 0)), waiting.get(name, "")),
+            calibration=seen.calibration if seen else "",
+            rebaselines=seen.rebaselines if seen else 0,
         )
     return messages.Report(
         at=standing.at,

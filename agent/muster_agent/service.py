@@ -112,6 +112,7 @@ class Service:
             store,
             report=outbox.put_event,
             window_seconds=lambda: telemetry.window_seconds,
+            monitors=state,
         )
         telemetry = Telemetry(
             directory / "rings",
@@ -179,6 +180,7 @@ class Service:
                 facts=lambda: facts.read(directory, allow, energy.source),
                 rng=rng,
                 signs=folds.signs,
+                rebaseline=folds.rebaseline,
                 prove=prover(config.device, directory / "identity"),
                 inputs=DeviceInputs(directory, config.interlocks),
                 directory=directory,

@@ -30,8 +30,11 @@ CREATE TABLE IF NOT EXISTS directive (
     epoch INTEGER NOT NULL, generation INTEGER NOT NULL, envelope BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS recording (ring TEXT PRIMARY KEY, row BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS monitor (
+    slot TEXT NOT NULL, manifest TEXT NOT NULL, saved INTEGER NOT NULL,
+    rebaselines INTEGER NOT NULL, monitor BLOB NOT NULL, PRIMARY KEY (slot, manifest));
 """
-_TABLES = ("journal", "pointer", "directive", "counter", "recording")
+_TABLES = ("journal", "pointer", "directive", "counter", "recording", "monitor")
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -182,6 +185,28 @@ class State:
             "SELECT value FROM counter WHERE name = ?", (name,)
         ).fetchone()
         return int(row[0]) if row else 0
+
+    def monitor(self, slot: str, manifest: str) -> tuple[int, bytes] | None:
+        """Rebaselines done, and the encoded drift monitor of a model in a slot."""
+        row: tuple[int, bytes] | None = self.connection.execute(
+            "SELECT rebaselines, monitor FROM monitor WHERE slot = ? AND manifest = ?",
+            (slot, manifest),
+        ).fetchone()
+        return row
+
+    def put_monitor(self, slot: str, manifest: str, rebaselines: int, monitor: bytes) -> None:
+        """Keep it, and of the slot's others only the one that was saved last."""
+        with self.transaction():
+            self.connection.execute(
+                "INSERT OR REPLACE INTO monitor (slot, manifest, saved, rebaselines, monitor) "
+                "VALUES (?, ?, (SELECT COALESCE(MAX(saved), 0) + 1 FROM monitor), ?, ?)",
+                (slot, manifest, rebaselines, monitor),
+            )
+            self.connection.execute(
+                "DELETE FROM monitor WHERE slot = ?1 AND saved NOT IN "
+                "(SELECT saved FROM monitor WHERE slot = ?1 ORDER BY saved DESC LIMIT 2)",
+                (slot,),
+            )
 
     def recordings(self) -> dict[str, bytes]:
         """What is known of each ring file: cursor and open window, as its owner encodes them."""

@@ -288,6 +288,8 @@ class Supervisor:
         for name, slot in directive.slots.items():
             windows = slot.maintenance if slot.maintenance is not UNSET else ()
             self.leaves.rule(name, Policy(slot.swap, windows))
+            if slot.rebaselines is not UNSET:
+                self._ports.rebaseline(name, slot.champion, slot.rebaselines)
 
     def _may_change(self) -> bool:
         """Nothing new is adopted while nothing can be made durable."""

@@ -42,6 +42,10 @@ class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     """``grant``: ask the hub for leave at the moment of swapping; ``free``: swap when staged."""
     maintenance: Annotated[tuple[Window, ...], Meta(max_length=16)] | UnsetType = UNSET
     """Times at which the device may swap, by its own wall clock; absent or empty: at any time."""
+    rebaselines: Annotated[int, Meta(ge=1, le=2**31)] | UnsetType = UNSET
+    """How often an operator has called what the champion sees on this device its normal: a device
+    that has done so less often takes its last windows as normal and calibrates anew. Absent: never.
+    """
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True):

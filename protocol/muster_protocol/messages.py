@@ -110,6 +110,10 @@ class SlotReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """No model answers now; the signed manifest's fallback does."""
     assigned: bool = True
     """False: the directive doesn't name this slot any more; what runs there goes on."""
+    calibration: Literal["calibrating", "calibrated", "refused", ""] = ""
+    """Of the features of what runs, the least settled; empty when none are watched."""
+    rebaselines: int = 0
+    """How many of the directive's ``rebaselines`` are done."""
     running: Running | None = None
     update: Update
 

@@ -121,3 +121,14 @@ def test_status_reads_beside_a_running_agent_and_writes_nothing(tmp_path):
         beside.put_journal("main", JournalRow("idle"))
     beside.close()
     state.close()
+
+
+def test_of_a_slots_monitors_the_two_saved_last_are_kept(tmp_path):
+    state = open_state(tmp_path, {})
+    for slot, manifest in (("a", "m1"), ("b", "m1"), ("a", "m2"), ("a", "m1"), ("a", "m3")):
+        state.put_monitor(slot, manifest, 1, manifest.encode())
+    assert state.monitor("a", "m2") is None
+    assert state.monitor("a", "m1") == (1, b"m1")
+    assert state.monitor("a", "m3") == (1, b"m3")
+    assert state.monitor("b", "m1") == (1, b"m1")
+    state.close()

@@ -7,19 +7,24 @@ import pytest
 
 from muster_agent.clock import stamp
 from muster_agent.observe.outbox import Outbox
+from muster_agent.observe.signs import SAVE_WINDOWS
 from muster_agent.observing import Folds
 from muster_agent.state import open_state
 from muster_agent.store import Store
 from muster_agent.telemetry import Telemetry
 from muster_agent.worker.ring import Ring, RingLayout
 from muster_agent.worker.rows import ErrorKind, Quality, RowKind
-from muster_protocol import summary_wire
+from muster_protocol import baseline, features, summary_wire
 from muster_protocol.directive import Goal
 from muster_protocol.messages import Ack
 from support.agent_world import Fuse, FusedState, PowerCut, WorldClock
 from support.models import write_bundle
 
 WORKER = "main-1-1"
+TRAINED = baseline.fit(
+    {"x": np.random.default_rng(2).normal(size=(400, 4)).astype(np.float32)},
+    features.elements("x", 4),
+)
 PAYLOAD = np.ones(7, np.float32).tobytes()
 
 
@@ -32,7 +37,7 @@ class Recorder:
         self.capacity = capacity
         part = directory / "bundle"
         part.mkdir()
-        self.listing, digest = write_bundle(part)
+        self.listing, digest = write_bundle(part, trained=baseline.encode(TRAINED))
         bundles = directory / "store" / "bundles"
         bundles.mkdir(parents=True)
         part.rename(bundles / digest)
@@ -50,9 +55,10 @@ class Recorder:
         self.state = FusedState(opened.connection)
         self.state.fuse = fuse or Fuse()
         self.outbox = Outbox(self.state.connection)
+        self.folds = Folds(Store(self.directory / "store"), monitors=self.state)
         self.telemetry = Telemetry(
-            self.directory / "rings", state=self.state,
-            folds=Folds(Store(self.directory / "store")), put=self.outbox.put_summary,
+            self.directory / "rings", state=self.state, folds=self.folds,
+            put=self.outbox.put_summary,
             stamp=lambda: stamp(self.clock), rng=random.Random(1), window_seconds=10.0,
             now=self.clock.seconds, joules_per_cpu_second=lambda: 3.0,
         )  # fmt: skip
@@ -83,7 +89,7 @@ class Recorder:
         while (due := self.outbox.next(self.clock.seconds, stamp(self.clock))) is not None:
             stream, batch = due
             for row in batch.rows:
-                window = summary_wire.decode(row.payload, None)
+                window = summary_wire.decode(row.payload, TRAINED)
                 self.counted += window.counts.inferences
                 self.windows += 1
                 self.overruns = window.counts.overruns
@@ -245,4 +251,41 @@ def test_the_last_ring_of_a_slot_is_kept_for_a_fallback_within_one_boot(tmp_path
     one.boot()
     assert one.telemetry.previous_ring("main") is None
     assert list((tmp_path / "rings").iterdir()) == []
+    one.cut()
+
+
+def test_what_was_learnt_of_drift_outlives_the_agent_and_a_rebaseline_is_done_once(tmp_path):
+    one = Recorder(tmp_path)
+    one.boot()
+    one.begin()
+    for _ in range(SAVE_WINDOWS + 1):
+        one.record(50)
+        one.run(11)
+    one.folds.rebaseline("main", one.goal, 1)
+    before = one.folds.signs("main", one.goal)
+    assert before.rebaselines == 1
+    for _ in range(SAVE_WINDOWS + 1):
+        one.record(50)
+        one.run(11)
+    one.cut()
+    one.boot()
+    after = one.folds.signs("main", one.goal)
+    assert after.rebaselines == 1
+    assert after.calibration == "calibrating"
+    assert len(one.state.connection.execute("SELECT * FROM monitor").fetchall()) == 1
+    one.folds.rebaseline("main", one.goal, 1)
+    assert after.rebaselines == 1
+    one.folds.rebaseline("main", one.goal, 2)
+    assert one.state.monitor("main", one.goal.manifest)[0] == 2
+    one.cut()
+
+
+def test_a_rebaseline_that_was_asked_for_before_the_model_runs_is_done_when_it_does(tmp_path):
+    one = Recorder(tmp_path)
+    one.boot()
+    one.folds.rebaseline("main", one.goal, 4)
+    assert one.folds.signs("main", one.goal).rebaselines == 0
+    one.begin()
+    assert one.folds.signs("main", one.goal).rebaselines == 4
+    assert one.state.monitor("main", one.goal.manifest)[0] == 4
     one.cut()

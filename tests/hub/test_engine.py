@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 from securesystemslib.signer import CryptoSigner
 from sqlmodel import select
 
@@ -229,6 +230,23 @@ def test_windows_and_sources_travel_with_the_directive(plant: Plant):
     assert held.window_seconds == 2.0
     assert held.sources[0].url == "https://hub/api/v1/chunks"
     assert held.sources[0].token == f"d1-{held.expires}"
+
+
+def test_a_rebaseline_travels_with_the_directive_of_that_device_and_model_alone(plant: Plant):
+    complete(plant, "1")
+    goal = plant.directive("d1").slots[SLOT].champion
+    with plant.store.write() as session:
+        for device, manifest in (("d1", goal.manifest), ("d2", "0" * 64)):
+            session.add(
+                models.DriftState(
+                    device=device, manifest=manifest, state=b"", updated=1.0, rebaselines=2
+                )
+            )
+    plant.tick()
+    assert plant.directive("d1").slots[SLOT].rebaselines == 2
+    assert plant.directive("d1").generation == 2
+    assert plant.directive("d2").slots[SLOT].rebaselines is UNSET
+    assert plant.directive("d2").generation == 1
 
 
 class FailingAt:

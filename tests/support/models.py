@@ -163,12 +163,14 @@ def write_bundle(
     files: dict[manifest.Runtime, bytes] | None = None,
     golden: dict[str, NDArray[Any]] | None = None,
     memory_bytes: int = 256 * MIB,
+    trained: bytes | None = None,
     **fields: Any,
 ) -> tuple[manifest.Manifest, str]:
     """Write a dense classifier as a bundle; returns its manifest and the manifest's SHA-256.
 
     ``files`` replaces a runtime's model bytes and ``golden`` the golden arrays, to make bundles
-    that must be refused; ``fields`` go to the manifest as they are.
+    that must be refused; ``trained`` is a baseline's file; ``fields`` go to the manifest as they
+    are.
     """
     w, b = weights(inputs, classes, seed)
     cases = np.random.default_rng(seed + 1).normal(size=(5, inputs)).astype(np.float32)
@@ -177,6 +179,9 @@ def write_bundle(
         golden = {"input:x": cases, "output:probabilities": softmax(cases, w, b)}
     entries = [write_file(directory, f"model.{name}", made[name]) for name in runtimes]
     entries.append(write_file(directory, "golden.npz", golden_npz(golden)))
+    if trained is not None:
+        entries.append(write_file(directory, "baseline.bin", trained))
+        fields["baseline"] = "baseline.bin"
     built = manifest.Manifest(
         **{
             "model": model,

@@ -4,16 +4,18 @@ Pure but for the log. The monitor is the hub's own (``muster_protocol.drift``), 
 without a link knows the same about itself.
 """
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from muster_agent.observe.fold import Fold
 from muster_agent.observe.outputs import Answers, shifted
 from muster_protocol.baseline import Baseline
 from muster_protocol.drift import DriftFinding, DriftMonitor, Rule
+from muster_protocol.errors import ProtocolError
 from muster_protocol.messages import Stamp
 from muster_protocol.summary import Summary
 
@@ -26,6 +28,10 @@ LABELLED_WINDOWS_MIN = 3
 OVERDUE_FACTOR = 3
 """Labels are overdue after so many times the longest pause between two windows with labels."""
 OVERDUE_WINDOWS_MIN = 10
+SAVE_WINDOWS = 12
+"""Closed windows between two times the monitor is saved: flash wears by what is written."""
+Calibration = Literal["calibrating", "refused", "calibrated", ""]
+_UNSETTLED_FIRST: tuple[Calibration, ...] = ("calibrating", "refused", "calibrated")
 ANSWER_WINDOWS = 12
 """Closed windows that show how a model answers lately."""
 
@@ -65,6 +71,8 @@ class SlotSigns:
         self.labels = LabelWatch()
         self.open: Callable[[], FeatureCounts | None] = lambda: None
         """Features of the window that is open now."""
+        self.rebaselines = 0
+        """How often what is seen was called normal, by an operator's decision."""
         self._monitor: DriftMonitor | None = None
         self._outputs: frozenset[str] = frozenset()
         self._closed: deque[FeatureCounts] = deque(maxlen=ANSWER_WINDOWS)
@@ -87,6 +95,38 @@ class SlotSigns:
             self._monitor = None
         elif self._monitor is None or self._monitor.baseline.digest != baseline.digest:
             self._monitor = DriftMonitor(baseline, rule(window_seconds=window_seconds))
+
+    def resume(self, monitor: bytes, rebaselines: int) -> None:
+        """Go on where a monitor of this baseline was saved; one of another is left alone."""
+        if self._monitor is not None:
+            with contextlib.suppress(ProtocolError):
+                self._monitor = DriftMonitor.decode(
+                    self._monitor.baseline, self._monitor.rule, monitor
+                )
+                self.rebaselines = rebaselines
+
+    def rebaseline(self, rebaselines: int) -> bool:
+        """Take the last windows as normal unless that was done as often; True when it was now."""
+        if self._monitor is None or rebaselines <= self.rebaselines:
+            return False
+        self._monitor.rebaseline()
+        self.rebaselines = rebaselines
+        return True
+
+    def saved(self) -> bytes | None:
+        """The monitor, for ``resume``; None when nothing is watched."""
+        return None if self._monitor is None else self._monitor.encode()
+
+    @property
+    def watched(self) -> bool:
+        """Drift is judged."""
+        return self._monitor is not None
+
+    @property
+    def calibration(self) -> Calibration:
+        """The least settled of the features'."""
+        statuses = set() if self._monitor is None else set(self._monitor.status().values())
+        return next((one for one in _UNSETTLED_FIRST if one in statuses), "")
 
     @property
     def drifting(self) -> frozenset[str]:
@@ -129,11 +169,18 @@ class Watched:
     """A fold whose windows are judged as they close, and whose faults cost counts only."""
 
     def __init__(
-        self, fold: Fold, signs: SlotSigns, found: Callable[[DriftFinding, Stamp], None]
+        self,
+        fold: Fold,
+        signs: SlotSigns,
+        found: Callable[[DriftFinding, Stamp], None],
+        keep: Callable[[SlotSigns], None] = lambda _signs: None,
     ) -> None:
+        """``keep`` saves the signs' monitor; it joins the transaction of a closing window."""
         self._fold = fold
         self._signs = signs
         self._found = found
+        self._keep = keep
+        self._unsaved = 0
         self._signs.trouble = fold.trouble
         self._signs.open = lambda: fold.features
 
@@ -166,6 +213,10 @@ class Watched:
             findings = []
         for finding in findings:
             self._found(finding, stamp)
+        self._unsaved += 1
+        if self._unsaved >= SAVE_WINDOWS:
+            self._unsaved = 0
+            self._keep(self._signs)
         return summaries
 
     def save(self) -> bytes:

@@ -390,6 +390,8 @@ class DriftState(Table, table=True):
     state: bytes
     view: dict[str, Any] = json_field(dict)
     updated: float
+    rebaselines: int = 0
+    """How often an operator has called what is seen there normal; the directive says it."""
 
 
 class Alert(Table, table=True):

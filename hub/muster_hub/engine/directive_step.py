@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import UNSET
 from sqlmodel import Session, col, select, update
 
 from muster_hub.db import models
@@ -53,6 +54,7 @@ def step(
     assignments = load.assignments(session)
     overrides = load.overrides(session)
     rows = {row.device: row for row in session.exec(select(models.DirectiveRow)).all()}
+    rebaselines = load.rebaselines(session)
     issued = 0
     for device in known.values():
         row = rows.get(device.id)
@@ -62,7 +64,7 @@ def step(
         choices = choose(device.labels, assignments, overrides.get(device.id, ()))
         if row is None and not choices:
             continue
-        content = _content(device.id, choices, settings)
+        content = _content(device.id, choices, settings, rebaselines)
         generation = _generation(row, content, device, epoch)
         same = (
             row is not None
@@ -92,7 +94,12 @@ def _signed_by(envelope: bytes) -> str:
     return msgspec.json.decode(envelope, type=_Signed).signatures[0].keyid
 
 
-def _content(device: str, choices: Mapping[str, Choice], settings: DirectiveSettings) -> Directive:
+def _content(
+    device: str,
+    choices: Mapping[str, Choice],
+    settings: DirectiveSettings,
+    rebaselines: Mapping[tuple[str, str], int],
+) -> Directive:
     """The directive without what changes by itself: generation, times and tokens."""
     windows = [one.window_seconds for one in choices.values() if one.window_seconds is not None]
     return Directive(
@@ -101,14 +108,21 @@ def _content(device: str, choices: Mapping[str, Choice], settings: DirectiveSett
         generation=1,
         issued=0,
         expires=0,
-        slots={slot: _slot(choice) for slot, choice in sorted(choices.items())},
+        slots={
+            slot: _slot(choice, rebaselines.get((device, choice.release.manifest)))
+            for slot, choice in sorted(choices.items())
+        },
         window_seconds=min(windows, default=settings.window_seconds),
         sources=(Source(url=settings.chunks_url),) if choices else (),
     )
 
 
-def _slot(choice: Choice) -> Slot:
-    return Slot(champion=_goal(choice), swap="grant" if choice.asks_leave else "free")
+def _slot(choice: Choice, rebaselines: int | None) -> Slot:
+    return Slot(
+        champion=_goal(choice),
+        swap="grant" if choice.asks_leave else "free",
+        rebaselines=rebaselines or UNSET,
+    )
 
 
 def _goal(choice: Choice) -> Goal:

@@ -92,7 +92,8 @@ def rebaseline(
 ) -> dict[str, Any]:
     """Take a device's last windows as its normal: an operator's decision, audited.
 
-    What drifted is forgotten, so that its alert resolves, and the device is calibrated anew. Raises
+    What drifted is forgotten, so that its alert resolves, and the device is calibrated anew: here,
+    and on the device as soon as it hears its next directive. Raises
     NotFound when the hub follows no version of the model there.
     """
     states = session.exec(
@@ -110,6 +111,7 @@ def rebaseline(
     monitor.rebaseline()
     view = state.view | {"drifting": [], "findings": {}, "calibration": monitor.status()}
     state.state, state.view, state.updated = monitor.encode(), view, now
+    state.rebaselines += 1
     session.add(state)
     told = {
         "model": model,

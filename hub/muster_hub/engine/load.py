@@ -74,6 +74,15 @@ def assignments(session: Session) -> list[Assignment]:
     ]
 
 
+def rebaselines(session: Session) -> dict[tuple[str, str], int]:
+    """(device, manifest) → how often what is seen there was called normal, where it ever was."""
+    asked = select(
+        models.DriftState.device, models.DriftState.manifest, models.DriftState.rebaselines
+    )
+    rows = session.exec(asked.where(col(models.DriftState.rebaselines) > 0))
+    return {(device, manifest): times for device, manifest, times in rows}
+
+
 def overrides(session: Session) -> dict[str, list[Override]]:
     """Device → what rollouts in progress ask of it; a device that failed is left to assignments."""
     found = session.exec(

@@ -45,6 +45,50 @@ def test_a_second_worker_of_the_same_model_goes_on_where_the_first_stopped():
     assert signs.drifting == {"a"}
 
 
+def test_a_rebaseline_is_done_once_however_often_it_is_asked_for():
+    signs = SlotSigns()
+    assert not signs.rebaseline(1)
+    signs.watch(TRAINED, Rule, 300.0)
+    for shift in (*[0.0] * 8, *[2.0] * 12):
+        signs.feed(window(shift=shift))
+    assert signs.drifting == {"a"}
+    assert signs.rebaseline(1)
+    assert signs.drifting == frozenset()
+    assert signs.calibration == "calibrating"
+    assert not signs.rebaseline(1)
+    for _ in range(20):
+        signs.feed(window(shift=2.0))
+    assert signs.drifting == frozenset()
+    for _ in range(5):
+        signs.feed(window())
+    assert signs.drifting == {"a"}
+
+
+def test_a_monitor_goes_on_after_a_restart_where_it_was_saved():
+    before, after = SlotSigns(), SlotSigns()
+    before.watch(TRAINED, Rule, 300.0)
+    for shift in (*[0.0] * 8, *[2.0] * 12):
+        before.feed(window(shift=shift))
+    before.rebaseline(3)
+    after.watch(TRAINED, Rule, 300.0)
+    after.resume(before.saved(), before.rebaselines)
+    assert after.rebaselines == 3
+    assert not after.rebaseline(3)
+    for _ in range(20):
+        after.feed(window(shift=2.0))
+    assert after.drifting == frozenset()
+
+
+def test_a_monitor_of_another_baseline_is_not_taken_up():
+    other = baseline.fit({"x": np.arange(200, dtype=np.float32)}, [*features.elements("x", ["c"])])
+    signs, strange = SlotSigns(), SlotSigns()
+    signs.watch(TRAINED, Rule, 300.0)
+    strange.watch(other, Rule, 300.0)
+    signs.resume(strange.saved(), 5)
+    assert signs.rebaselines == 0
+    assert signs.feed(window()) == []
+
+
 def test_labels_are_overdue_only_when_they_used_to_come():
     never = LabelWatch()
     for _ in range(1000):
