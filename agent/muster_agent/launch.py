@@ -32,14 +32,19 @@ class ProcessLauncher:
         *,
         boot: int,
         now: Callable[[], float],
+        last_input: Callable[[str], Path | None] = lambda _worker: None,
     ) -> None:
-        """``boot`` makes worker ids unique between starts of the agent."""
+        """``boot`` makes worker ids unique between starts of the agent.
+
+        ``last_input`` makes the file in which a worker notes each request, if it is to.
+        """
         self._config = config
         self._install = install
         self._telemetry = telemetry
         self._deliver = deliver
         self._boot = boot
         self._now = now
+        self._last_input = last_input
         self._count = 0
         self._sockets: dict[str, SlotSockets] = {}
 
@@ -85,6 +90,7 @@ class ProcessLauncher:
             fallback=answers.name if answers is not None else None,
             previous_ring=self._telemetry.previous_ring(slot) if remembers else None,
             first=first,
+            last_input=self._last_input(worker_id) if model else None,
         )
         try:
             self._telemetry.begin(worker_id, slot, goal, self._now(), keep=remembers and model)

@@ -34,6 +34,23 @@ class Stop:
 Inbox = Connected | Disconnected | Message | HttpAnswer | WorkerEvent | Stop
 
 
+class CrashInputs(Protocol):
+    """``crash_inputs.CrashInputs``, as far as the supervisor uses it."""
+
+    def allow(self, allowed: bool) -> None: ...  # noqa: FBT001
+    def end(self, worker_id: str, *, crashed: bool) -> str: ...
+
+
+class NoCrashInputs:
+    """Keeps none."""
+
+    def allow(self, allowed: bool) -> None:  # noqa: FBT001
+        pass
+
+    def end(self, worker_id: str, *, crashed: bool) -> str:  # noqa: ARG002
+        return ""
+
+
 class OutboxStats(Protocol):
     @property
     def rows(self) -> int: ...
@@ -77,6 +94,7 @@ class Settings:
 
 
 _NO_INPUTS = NoInputs()
+_NO_CRASH_INPUTS = NoCrashInputs()
 
 
 @dataclass(frozen=True)
@@ -103,5 +121,6 @@ class Ports:
     """Sign a report with the device's identity key."""
     inputs: Inputs = _NO_INPUTS
     """What on the device may forbid a swap."""
+    crash_inputs: CrashInputs = _NO_CRASH_INPUTS
     directory: Path | None = None
     """The agent's, where imported folders come; None: none do."""

@@ -172,6 +172,10 @@ def healed(slot: str, goal: Goal, count: int, at: Stamp) -> messages.Event:
     )
 
 
+def note(slot: str, detail: str, at: Stamp) -> messages.Event:
+    return messages.Event(kind="note", at=at, slot=slot, detail=detail[:EVENT_DETAIL_CHARS_MAX])
+
+
 def refused(refusal: Refusal, detail: str, generation: int, at: Stamp) -> messages.Event:
     """A directive or metadata that were not taken; ``generation`` is 0 when none is known."""
     return messages.Event(

@@ -12,6 +12,7 @@ from types import FrameType
 from muster_agent import facts, identity
 from muster_agent.clock import Clock, SystemClock, local_time, stamp
 from muster_agent.config import Config, hours, load, zone
+from muster_agent.crash_inputs import CrashInputs
 from muster_agent.current import CurrentLinks
 from muster_agent.http_source import HttpSource
 from muster_agent.identity_proof import prover
@@ -127,6 +128,7 @@ class Service:
         )
         stack.callback(telemetry.close)
         self.mailbox = Mailbox()
+        crash_inputs = CrashInputs(directory / "crashes")
         launcher = ProcessLauncher(
             config,
             install,
@@ -134,6 +136,7 @@ class Service:
             self.mailbox.put,
             boot=state.count("boots"),
             now=clock.monotonic,
+            last_input=crash_inputs.begin,
         )
         stack.callback(launcher.close)
 
@@ -183,6 +186,7 @@ class Service:
                 rebaseline=folds.rebaseline,
                 prove=prover(config.device, directory / "identity"),
                 inputs=DeviceInputs(directory, config.interlocks),
+                crash_inputs=crash_inputs,
                 directory=directory,
             ),
             now,

@@ -229,6 +229,8 @@ class Supervisor:
             self._ports.telemetry.end(event.worker_id)
         if runner is None:
             return
+        if isinstance(event, worker.Exited):
+            self._crash_input(runner.slot, event)
         workers = runner.workers
         match event:
             case worker.Ready(worker_id, facts):
@@ -246,6 +248,13 @@ class Supervisor:
                 pass
         if not isinstance(event, worker.Heartbeat):
             self._changed()
+
+    def _crash_input(self, slot: str, event: worker.Exited) -> None:
+        told = self._ports.crash_inputs.end(event.worker_id, crashed=event.returncode != 0)
+        if told:
+            log.warning("%s: %s", event.worker_id, told)
+            note = reporting.note(slot, f"{event.worker_id}: {told}", self._stamp())
+            self._ports.outbox.put_event(note)
 
     # Goals
 
@@ -285,6 +294,7 @@ class Supervisor:
         """What a directive says besides goals."""
         self.delivery.sources = directive.sources
         self._ports.telemetry.set_window(directive.window_seconds, now)
+        self._ports.crash_inputs.allow(directive.sampling.keep_crash_input)
         for name, slot in directive.slots.items():
             windows = slot.maintenance if slot.maintenance is not UNSET else ()
             self.leaves.rule(name, Policy(slot.swap, windows))

@@ -54,6 +54,8 @@ class Directives(Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(ge=limits.WINDOW_SECONDS_MIN, le=limits.WINDOW_SECONDS_MAX)
     ] = 300.0
     valid_seconds: Annotated[int, Meta(ge=3600)] = 30 * 86_400
+    keep_crash_input: bool = False
+    """Devices keep, on their own disk, the last input of a model that crashed."""
 
 
 class Check(Struct, frozen=True, forbid_unknown_fields=True):

@@ -64,6 +64,7 @@ class Fleet:
                 valid_seconds=config.directives.valid_seconds,
                 chunks_url=f"{config.url}/api/v1/chunks",
                 token=hub.chunk_token,
+                keep_crash_input=config.directives.keep_crash_input,
             ),
             holder=f"{socket.gethostname()}:{config.data.resolve()}",
             on_published=self.publisher.wake,

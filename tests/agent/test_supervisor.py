@@ -1,8 +1,11 @@
 """The supervisor's decisions, driven through a world with its own clock, broker and workers."""
 
+import numpy as np
 import pytest
 
+from muster_agent.worker.last_input import LastInput
 from muster_protocol import topics
+from muster_protocol.directive import Sampling
 from muster_protocol.errors import Refusal
 from support.agent_world import SLOT, Device, World
 
@@ -107,6 +110,26 @@ def test_a_champion_that_dies_is_started_again_and_told_of(world, device):
     device.run(2)
     assert device.serving == ["1"]
     assert len(device.told("worker_died")) == 1
+
+
+def test_what_crashed_a_model_is_kept_and_told_of_as_long_as_the_directive_says_so(world, device):
+    goal = committed(device, world)
+    assert device.crash_inputs.begin("early") is None
+    world.direct(goal, sampling=Sampling(keep_crash_input=True))
+    device.run(2)
+    worker = device.workers[-1]
+    with LastInput(device.crash_inputs.begin(worker.id)) as last:
+        last.begin({"x": np.ones(4, np.float32)})
+    worker.die()
+    device.run(2)
+    assert device.serving == ["1"]
+    (note,) = device.told("note")
+    assert f"{worker.id}: the input it crashed on is kept in" in note.detail
+    kept = device.directory / "crashes" / f"{worker.id}.npz"
+    assert kept.exists()
+    world.direct(goal)
+    device.run(2)
+    assert not kept.exists()
 
 
 def test_a_manifest_the_release_keys_did_not_sign_is_never_fetched(world, device):

@@ -15,6 +15,7 @@ from typing import Any
 
 from muster_agent import inputs
 from muster_agent.clock import stamp
+from muster_agent.crash_inputs import CrashInputs
 from muster_agent.current import CurrentLinks
 from muster_agent.http_source import HttpAnswer
 from muster_agent.link import LinkEvent
@@ -315,6 +316,7 @@ class Device:
             put=self.outbox.put_summary, stamp=lambda: stamp(world.clock), rng=world.rng,
             window_seconds=10.0, now=now,
         )  # fmt: skip
+        self.crash_inputs = CrashInputs(self.directory / "crashes")
         self.supervisor = Supervisor(
             Settings(DEVICE, **settings),
             Ports(
@@ -322,7 +324,7 @@ class Device:
                 links=links, trust=TrustStore(self.directory / "trust"), launcher=self,
                 telemetry=telemetry, outbox=self.outbox,
                 facts=lambda: Facts(agent_version="test"), rng=world.rng, signs=folds.signs,
-                inputs=self, directory=self.directory,
+                inputs=self, directory=self.directory, crash_inputs=self.crash_inputs,
             ),
             now,
         )  # fmt: skip

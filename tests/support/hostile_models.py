@@ -35,6 +35,39 @@ def endless_onnx() -> bytes:
     )
 
 
+def endless_when_hot_onnx() -> bytes:
+    """The dense classifier with a loop that never ends when an input is over 100."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Identity", ["value"], ["next"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
+        ],
+    )
+    w, b = weights()
+    return graph_onnx(
+        [
+            helper.make_node("Gemm", ["x", "w", "b"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["softmax"]),
+            helper.make_node("ReduceMax", ["x"], ["hottest"], keepdims=0),
+            helper.make_node("Greater", ["hottest", "limit"], ["hot"]),
+            helper.make_node("Loop", ["", "hot", "softmax"], ["probabilities"], body=body),
+        ],
+        inputs=[("x", TensorProto.FLOAT, ["n", 4])],
+        outputs=[("probabilities", TensorProto.FLOAT, ["n", 3])],
+        initializers={"w": w, "b": b, "limit": np.array(100.0, np.float32)},
+    )
+
+
 def bomb_onnx() -> bytes:
     """A model that asks for 4 GiB when it runs."""
     return graph_onnx(

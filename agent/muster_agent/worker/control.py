@@ -20,6 +20,8 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     """None: load no model, answer with the fallback."""
     ring: str | None = None
     previous_ring: str | None = None
+    last_input: str | None = None
+    """File in which to note each request while the model runs on it."""
     fallback: str | None = None
     listeners: tuple[int, ...] = ()
     handover_out: int | None = None

@@ -13,6 +13,7 @@ from typing import NamedTuple, Self
 
 from muster_agent.runtimes.base import Array, Model, ModelError
 from muster_agent.worker.fallback import FallbackContract
+from muster_agent.worker.last_input import LastInput, Run
 from muster_agent.worker.recorder import Recorder
 from muster_agent.worker.ring import Ring, RingLayout
 from muster_agent.worker.rows import ErrorKind, Quality, element_bytes
@@ -44,12 +45,17 @@ class Engine:
         manifest_sha256: str = "",
         ring: Ring | None = None,
         fallback: FallbackContract | None = None,
+        last_input: LastInput | None = None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         layout = ring.layout if ring is not None else RingLayout.of(manifest, manifest_sha256)
         self.manifest = manifest
         self.model = model
         self.fallback = fallback
+        self._last_input = last_input
+        self._run: Run = _no_model if model is None else model.run
+        if last_input is not None:
+            self._run = last_input.around(self._run)
         self.recorder = Recorder(ring, layout)
         self._monotonic_ns = monotonic_ns
         self._check = InputCheck(manifest.inputs)
@@ -71,7 +77,7 @@ class Engine:
         if self.model is None:
             return self._fall_back(identifier, rows, checked, begun, ErrorKind.NO_MODEL, None)
         try:
-            outputs = self.model.run(checked)
+            outputs = self._run(checked)
         except (ModelError, MemoryError) as error:
             return self._fall_back(identifier, rows, checked, begun, ErrorKind.RUN_FAILED, error)
         for name, size in self._output_bytes:
@@ -123,6 +129,8 @@ class Engine:
     def close(self) -> None:
         if self.recorder.ring is not None:
             self.recorder.ring.close()
+        if self._last_input is not None:
+            self._last_input.close()
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +142,10 @@ class Engine:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _no_model(_inputs: Mapping[str, Array]) -> dict[str, Array]:
+    raise NoAnswer("no model is loaded here")
 
 
 def _reason(error: ErrorKind, cause: Exception | None) -> str:

@@ -23,6 +23,7 @@ from muster_agent.worker.control import Accept, Pause, Start, Stop
 from muster_agent.worker.engine import Engine
 from muster_agent.worker.events import Counters, Facts
 from muster_agent.worker.fallback import FallbackContract, seed_last_good
+from muster_agent.worker.last_input import LastInput, LastInputError
 from muster_agent.worker.ring import Ring, RingError
 from muster_agent.worker.serving import Server
 from muster_protocol.errors import ProtocolError, Refusal
@@ -158,6 +159,10 @@ def begin(start: Start) -> tuple[Engine, Facts]:
         ring = Ring.open(Path(start.ring), writable=True) if start.ring is not None else None
     except RingError as error:
         raise StartRefused(Refusal.NO_SPACE, f"the ring can't be used: {error}") from None
+    try:
+        last_input = LastInput(Path(start.last_input)) if start.last_input is not None else None
+    except (OSError, LastInputError) as error:
+        raise StartRefused(Refusal.NO_SPACE, f"a last input can't be noted: {error}") from None
     if start.runtime is not None:
         build = choose_build(manifest, start.runtime, ())
         try:
@@ -174,6 +179,7 @@ def begin(start: Start) -> tuple[Engine, Facts]:
         manifest_sha256=sha256,
         ring=ring,
         fallback=_fallback(start, manifest),
+        last_input=last_input,
     )
     return engine, facts
 

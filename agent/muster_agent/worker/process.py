@@ -39,6 +39,8 @@ class WorkerSpec:
     fallback: str | None = None
     previous_ring: Path | None = None
     """Ring of the slot's previous worker, from which a last_good fallback takes its answer."""
+    last_input: Path | None = None
+    """File in which the worker notes each request while the model runs on it."""
     request_seconds: float = 30.0
     threads: int = 1
     first: bool = False
@@ -148,6 +150,7 @@ class WorkerProcess:
             runtime=None if spec.build is None else spec.build.runtime,
             ring=None if spec.ring is None else str(spec.ring),
             previous_ring=None if spec.previous_ring is None else str(spec.previous_ring),
+            last_input=None if spec.last_input is None else str(spec.last_input),
             fallback=spec.fallback,
             listeners=tuple(each.fileno() for each in sockets.listeners) if sockets else (),
             handover_out=sockets.handover_out.fileno() if sockets else None,

@@ -18,7 +18,7 @@ from muster_hub.engine import load
 from muster_hub.engine.load import Known
 from muster_protocol import directive as wire
 from muster_protocol import topics
-from muster_protocol.directive import Directive, Goal, Slot, Source
+from muster_protocol.directive import Directive, Goal, Sampling, Slot, Source
 
 RENEW_SHARE = 0.5
 """A directive is signed anew when this much of its validity has passed."""
@@ -40,6 +40,7 @@ class DirectiveSettings:
     chunks_url: str
     token: Callable[[str, int], str]
     """A device's capability to fetch chunks by HTTP until a time in seconds since 1970."""
+    keep_crash_input: bool = False
 
 
 def step(
@@ -113,6 +114,7 @@ def _content(
             for slot, choice in sorted(choices.items())
         },
         window_seconds=min(windows, default=settings.window_seconds),
+        sampling=Sampling(keep_crash_input=settings.keep_crash_input),
         sources=(Source(url=settings.chunks_url),) if choices else (),
     )
 
