@@ -96,6 +96,12 @@ class Actor:
             raise Refused(f"{what} needs somebody else than {self.label}, who asked for it")
 
 
+def made_token(session: Session, maker: str, token: str) -> bool:
+    """Whether somebody of the name ``maker`` ever made a token of the name ``token``."""
+    made = select(ApiToken.created_by).where(ApiToken.name == token)
+    return any(label.partition(":")[2] == maker for label in session.exec(made))
+
+
 def read_scope(models: Sequence[str], selector: str, role: str) -> Scope:
     """A scope from plain values; raises Invalid or SelectorError."""
     if len(models) > SCOPE_MODELS_MAX:

@@ -174,6 +174,27 @@ def test_where_two_are_asked_for_nobody_approves_their_own_rollout(tmp_path):
         kit.close()
 
 
+def test_a_token_of_ones_own_making_is_no_second_person(tmp_path):
+    kit = open_kit(tmp_path, settings={"governance": Governance(two_people=True)})
+    try:
+        with kit.hub.store.write() as session:
+            add_version(session, "digits", "1")
+            add_version(session, "digits", "2")
+        ada, _ = token(kit, name="ada", role="admin")
+        made = ask(kit, "POST", "/tokens", ada, {"name": "helper", "role": "operator"}).json()
+        helper = {"Authorization": f"Bearer {made['token']}"}
+        bob, _ = token(kit, name="bob")
+        for version, starter, other in (("1", ada, helper), ("2", helper, ada)):
+            body = {"model": "digits", "version": version, "slot": f"slot-{version}"}
+            number = ask(kit, "POST", "/rollouts", starter, body).json()["id"]
+            path = f"/rollouts/{number}/approve"
+            detail = is_problem(ask(kit, "POST", path, other), 403, "refused")
+            assert "ada made the token 'helper'" in detail
+            assert ask(kit, "POST", path, bob).status_code == 200
+    finally:
+        kit.close()
+
+
 # Once, and only what was seen
 
 

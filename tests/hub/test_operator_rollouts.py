@@ -114,6 +114,37 @@ def test_a_plan_that_cannot_be_meant_is_refused_before_anything_is_sent(kit, tmp
     assert says in str(ended.exception)
 
 
+def test_a_wave_is_approved_and_passed_by_hand(kit, tmp_path):
+    file = plan_file(tmp_path, approve_start=True, canary=1)
+    number = str(told(kit, "rollout", "start", "digits", "1", "--plan", file)["id"])
+    told(kit, "rollout", "approve", number)
+    told(kit, "rollout", "advance", number)
+    text = shown(kit, "rollout", "explain", number)
+    assert "by a-operator" in text
+    with kit.hub.store.read() as session:
+        row = session.get_one(Rollout, int(number))
+        assert (row.approved, row.advanced) == (0, 0)
+
+
+def test_nothing_is_rolled_back_unless_somebody_says_yes(kit):
+    number = str(told(kit, "rollout", "start", *START)["id"])
+    ended = muster(kit, "rollout", "rollback", number)
+    assert isinstance(ended.exception, OperatorError)
+    assert ended.exception.code == Exit.USAGE
+    assert "say --yes" in str(ended.exception)
+    assert told(kit, "rollout", "status", number)["state"] == "running"
+    assert told(kit, "rollout", "rollback", number, "--yes")["state"] != "running"
+
+
+def test_watching_a_rollout_that_was_aborted_fails_and_says_why(kit):
+    number = str(told(kit, "rollout", "start", *START)["id"])
+    told(kit, "rollout", "abort", number)
+    ended = muster(kit, "rollout", "watch", number)
+    assert isinstance(ended.exception, OperatorError)
+    assert ended.exception.code == Exit.REFUSED
+    assert f"rollout {number} aborted: Aborted by a-operator" in str(ended.exception)
+
+
 def test_explain_tells_each_step_and_who_waits_for_leave(kit):
     number = told(kit, "rollout", "start", *START)["id"]
     told(kit, "rollout", "pause", str(number))

@@ -1,6 +1,7 @@
 """`muster rollout`: start one, watch it, hold it, end it."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -153,6 +154,39 @@ def abort(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) 
     _act(context, rollout, "abort", as_json=as_json)
 
 
+@app.command("approve")
+def approve(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
+    """Let it begin, or let the wave begin that waits for it. May have to be another person."""
+    _act(context, rollout, "approve", as_json=as_json)
+
+
+@app.command("advance")
+def advance(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
+    """Pass the present wave by hand, whatever its gate still waits for."""
+    _act(context, rollout, "advance", as_json=as_json)
+
+
+@app.command("rollback")
+def rollback(
+    context: typer.Context,
+    rollout: RolloutId,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring every device back to what it ran before, also after it has completed."""
+    if not yes:
+        _confirm(api(context).get(f"/rollouts/{rollout}"))
+    _act(context, rollout, "rollback", as_json=as_json)
+
+
+@app.command("watch")
+def watch_rollout(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
+    """Follow it until it ends; succeeds only when it completes."""
+    hub = api(context)
+    _tell(hub, hub.get(f"/rollouts/{rollout}"), watch=True, as_json=as_json)
+
+
 def parse_canary(text: str) -> float | int:
     """``0.25`` and ``25%`` are a share of the devices, ``3`` is a count; 0 is no canary."""
     try:
@@ -242,6 +276,21 @@ def render(view: dict[str, Any]) -> RenderableType:
             )
         )
     return Group(*parts)
+
+
+def _confirm(view: dict[str, Any]) -> None:
+    reached = sum(
+        device.get("state") in ("in_progress", "committed")
+        for wave in view.get("waves", [])
+        for device in wave.get("devices", [])
+    )
+    what = (
+        f"rollout {view['id']} ({view['model']} {view['version']}, {view['state']}): "
+        f"{reached} devices it reached go back to what they ran before"
+    )
+    if not sys.stdin.isatty():
+        raise OperatorError(f"{what}: say --yes where nobody can be asked", Exit.USAGE)
+    typer.confirm(f"{what}. Go on?", abort=True, err=True)
 
 
 def _act(context: typer.Context, rollout: int, action: str, *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Response
 from sqlmodel import Session
 
-from muster_hub import audit, queries
+from muster_hub import audit, governance, queries
 from muster_hub.api import etags, rehearsal
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
@@ -107,7 +107,7 @@ def act(
         row = _row(session, actor, rollout)
         etags.check(if_match, _tag(row))
         if action in _SECOND_PERSON and hub.config.governance.two_people:
-            _must_be_another(actor, row)
+            _must_be_another(session, actor, row)
         _ACTIONS[action](session, rollout, by=actor.name, now=now)
         _record(session, actor, f"rollout.{action}", rollout, now)
     hub.changed()
@@ -130,9 +130,16 @@ def _plan(hub: HubDep, actor: Actor, ask: RolloutAsk) -> dict[str, Any]:
     return plan
 
 
-def _must_be_another(actor: Actor, row: Rollout) -> None:
+def _must_be_another(session: Session, actor: Actor, row: Rollout) -> None:
+    """Nobody agrees with themselves, be it by a token they made for it."""
     if row.created_by == actor.name:
         raise Refused(f"{actor.name} started rollout {row.id}: somebody else has to agree")
+    for token, maker in ((actor.name, row.created_by), (row.created_by, actor.name)):
+        if governance.made_token(session, maker, token):
+            raise Refused(
+                f"{maker} made the token {token!r}, and one of them started rollout {row.id}: "
+                "somebody else has to agree"
+            )
 
 
 def _sees(actor: Actor, model: str, selector: str) -> bool:
