@@ -93,6 +93,14 @@ def open_kit(directory: Path, *, settings: dict | None = None, **wanted) -> Kit:
     config = msgspec.structs.replace(load(directory / "hub"), **(settings or {}))
     clock = Clock()
     hub = Hub.open(config, clock)
+    server, thread, url = serve(hub)
+    kit = Kit(hub, clock, httpx.Client(base_url=url), server, thread)
+    hub.on_change(lambda: kit.wakes.append(clock()))
+    return kit
+
+
+def serve(hub: Hub) -> tuple[uvicorn.Server, threading.Thread, str]:
+    """The hub's API on a free port, without TLS, in a thread of its own; its address."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(create_app(hub), log_level="critical", timeout_graceful_shutdown=2)
@@ -100,9 +108,7 @@ def open_kit(directory: Path, *, settings: dict | None = None, **wanted) -> Kit:
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     host, port = listener.getsockname()
-    kit = Kit(hub, clock, httpx.Client(base_url=f"http://{host}:{port}"), server, thread)
-    hub.on_change(lambda: kit.wakes.append(clock()))
-    return kit
+    return server, thread, f"http://{host}:{port}"
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
