@@ -14,8 +14,8 @@ from muster_hub.errors import ConfigError
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def upgrade(store: Store) -> None:
-    """Run the migrations that are missing, each in a transaction of its own.
+def upgrade(store: Store, revision: str = "head") -> None:
+    """Run the migrations that are missing up to ``revision``, each in a transaction of its own.
 
     Raises ConfigError when the database can't be reached or was written by a newer hub.
     """
@@ -32,7 +32,7 @@ def upgrade(store: Store) -> None:
                 )
             connection.rollback()
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
             connection.commit()
     except OperationalError as error:
         where = store.engine.url.render_as_string(hide_password=True)
