@@ -10,6 +10,7 @@ import typer
 from muster_hub.operator import (
     access,
     alerts,
+    apply,
     baselines,
     devices,
     drift,
@@ -45,6 +46,7 @@ app.add_typer(alerts.app, name="alert")
 app.add_typer(access.tokens, name="token")
 app.add_typer(access.audit, name="audit")
 app.add_typer(trust.app, name="trust")
+app.command("apply")(apply.apply)
 app.command("tail")(tail.tail)
 app.command("demo")(showcase.demo)
 

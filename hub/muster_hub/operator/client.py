@@ -49,6 +49,12 @@ class Api:
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         return self._json("POST", path, json=body)
 
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._json("PUT", path, json=body)
+
+    def delete(self, path: str) -> None:
+        self._json("DELETE", path)
+
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._json("PATCH", path, json=body)
 
