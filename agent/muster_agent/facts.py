@@ -12,6 +12,7 @@ from muster_agent.store import disk_free_bytes
 from muster_protocol.messages import Facts
 
 DISTRIBUTION = "muster-edge"
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def agent_version() -> str:
@@ -28,6 +29,23 @@ def usable_runtimes(allow: tuple[str, ...]) -> dict[str, str]:
 
 def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def cpu_features(cpuinfo: str, machine: str) -> frozenset[str]:
+    """The machine and the features that all cores of a ``/proc/cpuinfo`` share; empty: unknown."""
+    cores = [
+        set(words.split())
+        for key, _, words in (line.partition(":") for line in cpuinfo.splitlines())
+        if key.strip() in ("flags", "Features")
+    ]
+    return frozenset({machine, *set.intersection(*cores)}) if cores else frozenset()
+
+
+def cpu() -> frozenset[str]:
+    try:
+        return cpu_features(CPUINFO.read_text(errors="replace"), platform.machine())
+    except OSError:
+        return frozenset()
 
 
 def read(directory: Path, allow: tuple[str, ...] = (), energy: Source = "") -> Facts:

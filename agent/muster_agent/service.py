@@ -107,7 +107,7 @@ class Service:
         trust = TrustStore(directory / "trust")
         allow = config.names("runtimes.allow")
         runtimes = facts.usable_runtimes(allow)
-        hardware = Hardware(facts.memory_bytes(), runtimes)
+        hardware = Hardware(facts.memory_bytes(), runtimes, facts.cpu())
         install = BundleInstall(store, tuple(runtimes), hardware)
         folds = Folds(
             store,

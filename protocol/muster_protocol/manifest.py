@@ -7,7 +7,7 @@ files of the build it can run. Everything the bundle's files say is covered by t
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from muster_protocol import limits
 from muster_protocol.errors import LimitError, ProtocolError
@@ -53,6 +53,14 @@ class Build(Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes: Annotated[int, Meta(ge=limits.MIB, le=64 * 1024 * limits.MIB)]
     """Address space the worker may grow by while loading and running the model."""
     opset: Count | None = None
+    cpu: (
+        Annotated[
+            tuple[Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,32}$")], ...], Meta(max_length=32)
+        ]
+        | UnsetType
+    ) = UNSET
+    """What every core of a device must have: its machine (``x86_64``, ``aarch64``) and features as
+    Linux names them in ``/proc/cpuinfo`` (``avx2``, ``asimddp``). Absent: any will do."""
 
 
 class Golden(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,9 +1,11 @@
 """Before a byte of a model is fetched, and while it is: what a device can run, and may fetch."""
 
 import datetime as dt
+import platform
 
 import pytest
 
+from muster_agent.facts import cpu, cpu_features
 from muster_agent.update.meter import Allowance
 from muster_agent.update.preflight import Hardware, refusal
 from muster_protocol.errors import Refusal
@@ -114,6 +116,48 @@ def test_an_update_over_its_byte_budget_is_refused_before_its_model_is_fetched(w
 def test_a_device_knows_from_its_own_facts_what_it_cannot_run(hardware, why):
     found = refusal(Build("onnx", "model.onnx", MIB, opset=21), hardware)
     assert (found[0] if found else None) == why
+
+
+@pytest.mark.parametrize(
+    ("cpu", "missing"),
+    [
+        ({"x86_64", "avx2", "fma"}, None),
+        ({"x86_64", "fma", "sse2"}, "avx2"),
+        ({"aarch64", "asimd"}, "x86_64, avx2"),
+        (set(), None),
+    ],
+)
+def test_a_build_for_another_processor_is_refused_by_what_that_lacks(cpu, missing):
+    build = Build("onnx", "model.onnx", MIB, cpu=("x86_64", "avx2"))
+    found = refusal(build, Hardware(cpu=frozenset(cpu)))
+    if missing is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found[0] == Refusal.NO_RUNTIME
+        assert f"needs a processor with {missing}," in found[1]
+
+
+def test_only_what_every_core_has_counts():
+    big = "processor : 0\nFeatures : fp asimd asimddp\n\n"
+    little = "processor : 1\nFeatures\t: fp asimd\n"
+    assert cpu_features(big + little, "aarch64") == {"aarch64", "fp", "asimd"}
+    assert cpu_features("processor: 0\nflags: sse2 avx2\n", "x86_64") == {"x86_64", "sse2", "avx2"}
+    assert cpu_features("nothing known", "riscv64") == frozenset()
+
+
+def test_this_machine_knows_its_own_processor():
+    assert platform.machine() in cpu()
+
+
+def test_a_model_for_another_processor_is_refused_before_it_is_fetched(world, device):
+    device.hardware = Hardware(cpu=frozenset({"aarch64"}))
+    device.boot()
+    build = Build("onnx", "model.onnx", MIB, cpu=("x86_64",))
+    world.direct(world.release("1", size=MODEL_BYTES, builds=(build,)))
+    device.run(30)
+    assert (device.step, device.refusal) == ("failed", Refusal.NO_RUNTIME)
+    assert fetched(device) < CHUNK_BYTES
 
 
 def test_a_model_the_device_cannot_run_is_refused_before_it_is_fetched(world, device):

@@ -6,6 +6,8 @@ What isn't known refuses nothing: the start of the candidate is the judge that c
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec import UNSET
+
 from muster_protocol.errors import Refusal
 from muster_protocol.limits import MIB
 from muster_protocol.manifest import Build
@@ -22,10 +24,12 @@ Only older releases are listed: those that a device may be stuck with while mode
 
 @dataclass(frozen=True)
 class Hardware:
-    """``memory_bytes`` in all, 0 when unknown; ``runtimes``: version by name."""
+    """``memory_bytes`` in all, 0 when unknown; ``runtimes``: version by name; ``cpu``: the machine
+    and what all its cores have, by Linux's names, empty when unknown."""
 
     memory_bytes: int = 0
     runtimes: Mapping[str, str] = field(default_factory=dict)
+    cpu: frozenset[str] = frozenset()
 
 
 def refusal(build: Build, hardware: Hardware) -> tuple[Refusal, str] | None:
@@ -34,6 +38,13 @@ def refusal(build: Build, hardware: Hardware) -> tuple[Refusal, str] | None:
         return Refusal.NO_MEMORY, (
             f"the {build.runtime} build may grow by {build.memory_bytes // MIB} MiB, "
             f"this device has {hardware.memory_bytes // MIB} MiB in all"
+        )
+    needed = () if build.cpu is UNSET else build.cpu
+    missing = [feature for feature in needed if hardware.cpu and feature not in hardware.cpu]
+    if missing:
+        return Refusal.NO_RUNTIME, (
+            f"the {build.runtime} build needs a processor with {', '.join(missing)}, "
+            "which this one has not"
         )
     version = hardware.runtimes.get(build.runtime, "")
     newest = _OPSETS.get(_release(version)) if build.runtime == "onnx" else None
