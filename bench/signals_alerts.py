@@ -159,11 +159,16 @@ class Cell:
         }
 
 
-def measure(scenario: Scenario, months: float, devices: int, seed: int, seconds: float) -> Cell:
-    """Simulate devices until ``months`` are full or the time is up: at least one device."""
-    cell, begun = Cell(scenario, seed), time.monotonic()
+def measured(
+    scenario: Scenario, *, months: float, devices: int, seed: int, end: float
+) -> dict[str, Any]:
+    """The row of devices simulated until ``months`` are full or the clock says ``end``.
+
+    At least one device lives.
+    """
+    cell = Cell(scenario, seed)
     for _ in range(devices):
         cell.run_device(months / devices)
-        if time.monotonic() - begun > seconds:
+        if time.monotonic() > end:
             break
-    return cell
+    return cell.row()

@@ -93,7 +93,7 @@ def evidently(results: dict[str, Any]) -> list[str]:
         return []
     own = results["peers"]
     return [
-        "Evidently's default drift test on windows **without drift**, 8 features:",
+        "Evidently's default drift test on windows **without drift**, of the same kinds of streams:",
         "",
         "| windows | share with a drifted column |",
         "|---|---|",

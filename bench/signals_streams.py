@@ -6,6 +6,7 @@ A scenario is (dependence, rows per window, features). Features are standard nor
 - ``ar``: rows follow AR(1) with coefficient 0.9, so that n rows are worth about n/19; they are read
   with a resolution of 1/1024 standard deviation, so that a table finds their bins exactly, and
   their noise is one of 65,536 equally likely normal quantiles, drawn in a third of the time;
+- ``weak``: the same with coefficient 0.5, so that n rows are worth n/3;
 - ``wander``: independent rows whose mean wanders (Ornstein–Uhlenbeck, standard deviation 0.25,
   six hours), as it did in training.
 """
@@ -25,11 +26,12 @@ from muster_protocol.baseline import NUMERIC_BINS, Baseline
 Counts = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 TRAINING_ROWS = 50_000
-RHO = 0.9
+RHO = {"ar": 0.9, "weak": 0.5}
+"""Coefficient of AR(1) by dependence."""
 WANDER_SD = 0.25
 WANDER_WINDOWS = 72
 LEVELS = 1024
-"""Steps per standard deviation in which ``ar`` rows are read."""
+"""Steps per standard deviation in which autocorrelated rows are read."""
 _MIDDLE = 32_768
 _QUANTILES = special.ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
 _NOISE = (_QUANTILES / _QUANTILES.std()).astype(np.float32)
@@ -50,7 +52,7 @@ def trained(scenario: Scenario, rng: np.random.Generator) -> Baseline:
     count = scenario.features
     wandered = WANDER_SD if scenario.dependence == "wander" else 0.0
     x = rng.normal(0, sqrt(1 + wandered**2), size=(TRAINING_ROWS, count))
-    if scenario.dependence == "ar":
+    if scenario.dependence in RHO:
         x = np.floor(x * LEVELS + 0.5) / LEVELS
     return baseline.fit({"x": x.astype(np.float32)}, features.elements("x", count))
 
@@ -69,7 +71,7 @@ class Windows:
         """[windows, features, bins]; ``shift`` in standard deviations."""
         moved = np.zeros(self._scenario.features)
         moved[0] = shift
-        if self._scenario.dependence == "ar":
+        if self._scenario.dependence in RHO:
             return self._rows(windows, moved)
         return self._shares(windows, moved)
 
@@ -95,15 +97,15 @@ class Windows:
 
     def _rows(self, windows: int, moved: Doubles) -> Counts:
         """Rows one by one, feature by feature, as many at a time as a cache holds."""
-        rows = self._scenario.rows
+        rows, rho = self._scenario.rows, RHO[self._scenario.dependence]
         counts = np.empty((windows, len(moved), NUMERIC_BINS), np.int64)
-        gain, feedback = np.float32([sqrt(1 - RHO**2)]), np.float32([1, -RHO])
+        gain, feedback = np.float32([sqrt(1 - rho**2)]), np.float32([1, -rho])
         values = (np.arange(2 * _MIDDLE) - _MIDDLE) / LEVELS
         some = max(1, _ROWS_AT_ONCE // rows)
         offsets = np.arange(some).repeat(rows) * NUMERIC_BINS
         for place, edges in enumerate(self._edges):
             table = np.searchsorted(edges, values + moved[place], side="right").astype(np.uint8)
-            state = np.float32([RHO * self._level[place]])
+            state = np.float32([rho * self._level[place]])
             for begin in range(0, windows, some):
                 now = min(some, windows - begin)
                 fresh = _NOISE[np.frombuffer(self._rng.bytes(2 * now * rows), np.uint16)]
@@ -113,5 +115,5 @@ class Windows:
                 bins = table[path.astype(np.uint16)] + offsets[: now * rows]
                 tally = np.bincount(bins, minlength=now * NUMERIC_BINS)
                 counts[begin : begin + now, place] = tally.reshape(now, NUMERIC_BINS)
-            self._level[place] = state[0] / RHO
+            self._level[place] = state[0] / rho
         return counts
