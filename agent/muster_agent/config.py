@@ -75,6 +75,9 @@ SETTINGS = (
     Setting("limits.telemetry_bytes_per_day", int, 0,
             "Most that summaries and events send on one day, an eighth of it for events alone; "
             "more waits, and is merged when the outbox is full; 0: no bound.", 0),
+    Setting("challenger.cpu_share", float, 0.1,
+            "Most processor time that a challenger may take beside a slot's model, of one core; "
+            "what it leaves no time for is not compared.", 0.01, 1.0),
     Setting("energy.watts_per_core", float, 0.0,
             "What a busy core draws, to estimate the energy of inference where the processor does "
             "not tell (RAPL); 0: no estimate there.", 0, 1000),

@@ -31,6 +31,16 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def memory_free_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """What a new process could take without pushing others out; 0 when the system doesn't say."""
+    try:
+        lines = meminfo.read_text().splitlines()
+        told = next((line for line in lines if line.startswith("MemAvailable:")), "")
+        return int(told.split()[1]) * 1024 if told else 0
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def cpu_features(cpuinfo: str, machine: str) -> frozenset[str]:
     """The machine and the features that all cores of a ``/proc/cpuinfo`` share; empty: unknown."""
     cores = [

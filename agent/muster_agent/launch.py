@@ -8,7 +8,8 @@ from muster_agent.files import make_directory
 from muster_agent.store import ChunksMissing, StoreRefused
 from muster_agent.telemetry import Telemetry
 from muster_agent.update.bundle import BundleInstall
-from muster_agent.update.workers import LaunchRefused, Worker
+from muster_agent.update.workers import LaunchRefused, Running, Worker
+from muster_agent.worker.control import Shadow
 from muster_agent.worker.events import WorkerEvent
 from muster_agent.worker.process import WorkerProcess, WorkerSpec
 from muster_agent.worker.ring import Ring, RingError, RingLayout
@@ -71,8 +72,7 @@ class ProcessLauncher:
                 Refusal.MALFORMED, f"{goal.model} {goal.version} declares no fallback"
             )
         remembers = answers is not None and answers.kind == "last_good"
-        self._count += 1
-        worker_id = f"{slot}-{self._boot}-{self._count}"
+        worker_id = self._next_id(slot)
         ring = self._ring(worker_id, RingLayout.of(listing, goal.manifest))
         first = slot not in self._sockets
         try:
@@ -101,6 +101,47 @@ class ProcessLauncher:
             ring.unlink(missing_ok=True)
             raise LaunchRefused(Refusal.MALFORMED, f"can't observe the model: {error}") from None
         return worker_id, WorkerProcess(spec, self._deliver)
+
+    def challenge(self, slot: str, goal: Goal, champion: Running) -> tuple[str, Worker]:
+        """A worker that replays what the champion's records; implements ``challenger.Launch``."""
+        try:
+            listing = self._install.manifest(goal)
+            theirs = self._install.manifest(champion.goal)
+            build = self._install.build(listing)
+        except ChunksMissing:
+            raise LaunchRefused(Refusal.FILE_MISMATCH, "a manifest is gone") from None
+        except StoreRefused as refused:
+            raise LaunchRefused(refused.refusal, str(refused)) from None
+        bundle = self._install.store.bundle(goal.manifest)
+        if bundle is None:
+            raise LaunchRefused(
+                Refusal.FILE_MISMATCH, f"{goal.model} {goal.version} is not installed"
+            )
+        worker_id = self._next_id(slot)
+        layout = RingLayout.of(theirs, champion.goal.manifest)
+        ring = self._ring(worker_id, RingLayout.pairs(layout, listing, goal.manifest))
+        spec = WorkerSpec(
+            worker_id=worker_id,
+            bundle=bundle,
+            manifest=listing,
+            manifest_sha256=goal.manifest,
+            build=build,
+            ring=ring,
+            shadow=Shadow(
+                ring=str(self._telemetry.ring_path(champion.id)),
+                cpu_share=self._config.number("challenger.cpu_share"),
+            ),
+        )
+        try:
+            self._telemetry.begin(worker_id, slot, goal, self._now(), champion=champion.goal)
+        except (MusterError, ValueError) as error:
+            ring.unlink(missing_ok=True)
+            raise LaunchRefused(Refusal.MALFORMED, f"can't compare the models: {error}") from None
+        return worker_id, WorkerProcess(spec, self._deliver)
+
+    def _next_id(self, slot: str) -> str:
+        self._count += 1
+        return f"{slot}-{self._boot}-{self._count}"
 
     def close(self) -> None:
         for sockets in self._sockets.values():

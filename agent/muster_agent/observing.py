@@ -12,6 +12,7 @@ from typing import Protocol
 
 from muster_agent.observe.fold import Fold
 from muster_agent.observe.labels import LabelMemory
+from muster_agent.observe.pair_fold import PairFold
 from muster_agent.observe.signs import SlotSigns, Watched
 from muster_agent.store import Store, StoreRefused
 from muster_agent.worker.ring import Ring
@@ -75,11 +76,10 @@ class Folds:
 
         Raises StoreRefused(FILE_MISMATCH) when the baseline has rotted on the disk.
         """
-        data = self._store.manifest(goal.manifest)
         bundle = self._store.bundle(goal.manifest)
-        if data is None or bundle is None:
+        if bundle is None:
             raise ProtocolError(f"bundle {goal.manifest[:12]} is not installed any more")
-        listing = manifest.decode(data)
+        listing = self._listing(goal)
         memory = self._memories.setdefault(slot, LabelMemory())
         signs = self.signs(slot, goal)
         try:
@@ -104,6 +104,20 @@ class Folds:
             self._report(_event(slot, goal, finding, at))
 
         return Watched(fold, signs, found, lambda signs: self._keep(slot, goal, signs))
+
+    def pairs(self, champion: Goal, challenger: Goal, opened: Stamp) -> PairFold:
+        """Raises ProtocolError when either manifest is gone."""
+        return PairFold(
+            (self._listing(champion), champion.manifest),
+            (self._listing(challenger), challenger.manifest),
+            opened,
+        )
+
+    def _listing(self, goal: Goal) -> Manifest:
+        data = self._store.manifest(goal.manifest)
+        if data is None:
+            raise ProtocolError(f"bundle {goal.manifest[:12]} is not installed any more")
+        return manifest.decode(data)
 
     def rebaseline(self, slot: str, goal: Goal, rebaselines: int) -> None:
         """A directive says how often an operator has called what is seen there normal.

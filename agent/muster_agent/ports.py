@@ -16,6 +16,7 @@ from muster_agent.observe.signs import SlotSigns
 from muster_agent.state import State
 from muster_agent.telemetry import Telemetry
 from muster_agent.update.bundle import BundleInstall
+from muster_agent.update.challenger import Launch, no_launch
 from muster_agent.update.delivery import HttpGetter
 from muster_agent.update.leave import Inputs, NoInputs
 from muster_agent.update.meter import Allowance
@@ -122,5 +123,9 @@ class Ports:
     inputs: Inputs = _NO_INPUTS
     """What on the device may forbid a swap."""
     crash_inputs: CrashInputs = _NO_CRASH_INPUTS
+    challenge: Launch = no_launch
+    """Makes workers of challengers."""
+    memory_free: Callable[[], int] = lambda: 0
+    """Bytes that another process could take now; 0 when unknown."""
     directory: Path | None = None
     """The agent's, where imported folders come; None: none do."""

@@ -68,6 +68,7 @@ def build(
     progress: Mapping[str, tuple[int, int]],
     waiting: Mapping[str, str],
     signs: Callable[[str, Goal], SlotSigns],
+    challenger: Callable[[str], messages.Challenger | None] = lambda _slot: None,
 ) -> messages.Report:
     """``progress`` and ``waiting`` are by slot: bytes done and in all; what is waited for."""
     slots = {}
@@ -84,6 +85,7 @@ def build(
             update=_update(runner, progress.get(name, (0, 0)), waiting.get(name, "")),
             calibration=seen.calibration if seen else "",
             rebaselines=seen.rebaselines if seen else 0,
+            challenger=challenger(name),
         )
     return messages.Report(
         at=standing.at,

@@ -187,6 +187,8 @@ class Service:
                 prove=prover(config.device, directory / "identity"),
                 inputs=DeviceInputs(directory, config.interlocks),
                 crash_inputs=crash_inputs,
+                challenge=launcher.challenge,
+                memory_free=facts.memory_free_bytes,
                 directory=directory,
             ),
             now,

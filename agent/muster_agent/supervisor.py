@@ -21,6 +21,8 @@ from muster_agent.http_source import HttpAnswer
 from muster_agent.link import Connected, Disconnected, Message
 from muster_agent.observe.signs import moved
 from muster_agent.ports import Inbox, Ports, Settings, Stop
+from muster_agent.update import challenger
+from muster_agent.update.challengers import Challengers
 from muster_agent.update.delivery import BundleDelivery
 from muster_agent.update.dropping import Dropping
 from muster_agent.update.leave import NONCE_BYTES, Leaves, Policy
@@ -98,6 +100,19 @@ class Supervisor:
             rng=ports.rng,
             nonce=lambda: ports.rng.randbytes(NONCE_BYTES),
         )
+        self.challengers = Challengers(
+            challenger.Ports(
+                delivery=self.delivery,
+                install=ports.install,
+                launch=ports.challenge,
+                verdict=self.goals.verdict,
+                memory_free=ports.memory_free,
+                changed=self._changed,
+                rng=ports.rng,
+                retry_seconds=settings.retry_seconds,
+                stop_seconds=settings.stop_seconds,
+            )
+        )
         self._dropping = Dropping(
             ports.directory,
             ports.install.store,
@@ -162,6 +177,7 @@ class Supervisor:
             self.goals.deadline(now),
             self.delivery.deadline(),
             self._dropping.deadline() if self._may_change() else _NEVER,
+            self.challengers.deadline() if self._may_change() else _NEVER,
             self._ports.telemetry.deadline(),
             *(runner.deadline() for runner in self.runners.values()),
         )
@@ -170,7 +186,8 @@ class Supervisor:
     @property
     def drained(self) -> bool:
         """After ``Stop``: every worker has ended and every row has been folded."""
-        return self.stopping and all(r.workers.idle() for r in self.runners.values())
+        workers = all(runner.workers.idle() for runner in self.runners.values())
+        return self.stopping and workers and self.challengers.idle()
 
     # Events
 
@@ -223,12 +240,18 @@ class Supervisor:
             log.warning("ignored a message on %s: %s", event.topic[:120], error)
 
     def _worker(self, event: worker.WorkerEvent, now: float) -> None:
+        match event:
+            case worker.Failed() | worker.Exited():
+                self._ports.telemetry.end(event.worker_id)
+            case worker.Heartbeat(worker_id, counters):
+                self._ports.telemetry.used_cpu(worker_id, counters.cpu_seconds)
         runner = next((r for r in self.runners.values() if r.workers.knows(event.worker_id)), None)
-        ended = isinstance(event, worker.Failed | worker.Exited)
-        if ended:
-            self._ports.telemetry.end(event.worker_id)
-        if runner is None:
-            return
+        if runner is not None:
+            self._worker_of(runner, event, now)
+        else:
+            self.challengers.handle(event, now)
+
+    def _worker_of(self, runner: SlotRunner, event: worker.WorkerEvent, now: float) -> None:
         if isinstance(event, worker.Exited):
             self._crash_input(runner.slot, event)
         workers = runner.workers
@@ -237,12 +260,11 @@ class Supervisor:
                 runner.take(workers.on_ready(worker_id, facts.runtime, now), now)
             case worker.Heartbeat(worker_id, counters):
                 workers.on_counts(worker_id, _counts(counters))
-                self._ports.telemetry.used_cpu(worker_id, counters.cpu_seconds)
                 runner.judge(now)
             case worker.Failed(worker_id, refusal, detail):
                 runner.take(workers.on_end(worker_id, refusal, detail, now), now)
             case worker.Exited(worker_id, returncode, detail):
-                reason = detail or _ending(returncode)
+                reason = detail or worker.ending(returncode)
                 runner.take(workers.on_end(worker_id, Refusal.WORKER_DIED, reason, now), now)
             case worker.Drained():
                 pass
@@ -289,6 +311,7 @@ class Supervisor:
                 self.runners[name].want(None, directive.generation, now)
             for name, runner in self.runners.items():
                 runner.assigned = name in directive.slots
+        self.challengers.want(directive, now)
 
     def _obey(self, directive: Directive, now: float) -> None:
         """What a directive says besides goals."""
@@ -316,6 +339,8 @@ class Supervisor:
         telemetry.tick(now, {running.id for running in serving if running is not None})
         if self._may_change():
             self._dropping.tick(now)
+            if not self.stopping:
+                self.challengers.tick(self.runners, now)
         if self._may_change() and self.goals.tick(now):
             self._goals_changed(now)
         if self._settled:
@@ -354,15 +379,16 @@ class Supervisor:
         standing = reporting.stand(self._settings, self._ports, self.goals, self.trouble)
         progress = {slot: self.delivery.progress(slot) for slot in self.runners}
         waiting = {slot: self.delivery.waiting(slot) for slot in self.runners}
-        return reporting.build(standing, self.runners, progress, waiting, self._ports.signs)
+        return reporting.build(
+            standing, self.runners, progress, waiting, self._ports.signs, self.challengers.report
+        )
 
     def _sweep(self) -> None:
         """Let the store delete what neither journal, pointer nor worker may need."""
         self._sweep_at = _NEVER
         if not self._may_change():
             return
-        keep: set[str] = set()
-        fetching: set[str] = set()
+        keep, fetching = self.challengers.needs()
         for runner in self.runners.values():
             keep |= runner.needs()
             if runner.state in _FETCHING and runner.row.goal is not None:
@@ -372,6 +398,8 @@ class Supervisor:
     # Called by the rooms
 
     def _fetched(self, slot: str, refusal: tuple[Refusal, str] | None, now: float) -> None:
+        if self.challengers.fetched(slot, refusal, now):
+            return
         runner = self.runners[slot]
         if refusal is None:
             runner.fetched(now)
@@ -405,6 +433,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         self.stopping = True
+        self.challengers.stop()
         for runner in self.runners.values():
             runner.workers.stop()
 
@@ -438,7 +467,3 @@ class Supervisor:
 def _counts(counters: worker.Counters) -> Counts:
     p95_ms = counters.latency_p95_us / 1000
     return Counts(counters.inferences, counters.errors, p95_ms or None)
-
-
-def _ending(returncode: int) -> str:
-    return f"killed by signal {-returncode}" if returncode < 0 else f"exited with {returncode}"

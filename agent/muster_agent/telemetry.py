@@ -66,6 +66,7 @@ class Folds(Protocol):
 
     def ring(self, path: Path) -> Ring: ...
     def fold(self, slot: str, goal: Goal, opened: Stamp) -> Fold: ...
+    def pairs(self, champion: Goal, challenger: Goal, opened: Stamp) -> Fold: ...
 
 
 class Recording(Struct, frozen=True):
@@ -79,6 +80,8 @@ class Recording(Struct, frozen=True):
     """A later worker's fallback may want this ring's last answer."""
     boot: bytes = b""
     """Answers of an earlier boot have no age any more."""
+    champion: Goal | None = None
+    """Whose answers a challenger's ring holds beside its own."""
 
 
 @dataclass
@@ -147,10 +150,20 @@ class Telemetry:
         return last if last.exists() else None
 
     def begin(
-        self, worker_id: str, slot: str, goal: Goal, now: float, *, keep: bool = False
+        self,
+        worker_id: str,
+        slot: str,
+        goal: Goal,
+        now: float,
+        *,
+        keep: bool = False,
+        champion: Goal | None = None,
     ) -> None:
-        """A worker's ring has been made: follow it. ``keep`` it after its end for a fallback."""
-        recording = Recording(slot, goal, keep=keep, boot=self._stamp().boot)
+        """A worker's ring has been made: follow it. ``keep`` it after its end for a fallback.
+
+        ``champion`` is given for a challenger's ring.
+        """
+        recording = Recording(slot, goal, keep=keep, boot=self._stamp().boot, champion=champion)
         with contextlib.suppress(sqlite3.Error):
             # A full disk keeps no model from serving; the first save writes this again.
             self._state.put_recording(worker_id, msgspec.msgpack.encode(recording))
@@ -265,7 +278,11 @@ class Telemetry:
     def _follow(self, worker_id: str, recording: Recording, now: float) -> None:
         path = self.ring_path(worker_id)
         ring = self._folds.ring(path)
-        fold = self._folds.fold(recording.slot, recording.goal, self._stamp())
+        opened = self._stamp()
+        if recording.champion is not None:
+            fold = self._folds.pairs(recording.champion, recording.goal, opened)
+        else:
+            fold = self._folds.fold(recording.slot, recording.goal, opened)
         if recording.fold:
             fold.restore(recording.fold)
         self._recall(ring, fold, recording.cursor)

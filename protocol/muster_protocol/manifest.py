@@ -82,6 +82,17 @@ class Classifier(Struct, frozen=True, forbid_unknown_fields=True):
     classes: Annotated[tuple[str, ...], Meta(min_length=2, max_length=limits.CLASSES_MAX)]
 
 
+class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
+    """When this version, as a challenger, agrees with a champion; of classifiers, on the class.
+
+    Otherwise every number of the first output must be within ``absolute`` plus ``relative`` of
+    the champion's.
+    """
+
+    relative: Annotated[float, Meta(ge=0)] = 0.05
+    absolute: Annotated[float, Meta(ge=0)] = 0.0
+
+
 class Fallback(Struct, frozen=True, forbid_unknown_fields=True):
     """What answers when no model can: part of the signed bundle, never invented by the hub."""
 
@@ -139,6 +150,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     baseline: str | None = None
     """File with the binned training distribution (``muster_protocol.baseline``)."""
     classifier: Classifier | None = None
+    agreement: Agreement | UnsetType = UNSET
+    """Absent: 5 % of the champion's number."""
     fallbacks: tuple[Fallback, ...] = ()
     start: Start = Start()
     probation: Probation = Probation()

@@ -102,6 +102,23 @@ class Update(Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str = ""
 
 
+ChallengerState = Literal["waiting", "fetching", "starting", "comparing", "failed"]
+
+
+class Challenger(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model that is watched beside the one that answers."""
+
+    state: ChallengerState
+    model: str
+    version: str
+    manifest: str
+    waiting_for: str = ""
+    compared: int = 0
+    """Inferences since it was last started."""
+    refusal: str | None = None
+    detail: str = ""
+
+
 class SlotReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     health: Ne107
     reason: str = ""
@@ -116,6 +133,7 @@ class SlotReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many of the directive's ``rebaselines`` are done."""
     running: Running | None = None
     update: Update
+    challenger: Challenger | None = None
 
 
 class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):

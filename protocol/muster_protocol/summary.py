@@ -40,8 +40,18 @@ class Tally:
     labels_unmatched: int = 0
     """Labels of an inference that is not, or no longer, remembered, or that name no class."""
     compared: int = 0
-    """Inferences a challenger answered too."""
+    """Inferences of the champion that this model was shown too, as its challenger. They are not
+    among ``inferences``, nor do they bring errors or labels there: nobody got these answers."""
     disagreed: int = 0
+    """Of those compared, answered otherwise than by the champion, or not at all."""
+    compared_failed: int = 0
+    """Of those compared, the ones this model could not answer."""
+    compared_labelled: int = 0
+    """Of those compared, the ones whose label came."""
+    compared_right: int = 0
+    """Of those labelled, right by this model; of a regression, no farther off than the champion."""
+    compared_champion_right: int = 0
+    """Of those labelled, right by the champion; of a regression, no farther off than this model."""
 
     @property
     def errors(self) -> int:

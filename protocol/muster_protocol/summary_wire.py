@@ -32,6 +32,8 @@ ROWS_MAX = 2**38
 """n·share must fit into 63 bits."""
 ESCAPE = 255
 BASELINE_BYTES = 8
+TALLY_MIN = 13
+"""Counts of a tally that are always written; later ones only when they are not zero."""
 MEAN_BITS = 12
 EXTREME_BITS = 8
 PLANES = 3
@@ -115,7 +117,7 @@ def encode(summary: Summary, *, exact: bool = False) -> bytes:
         summary.opened,
         summary.closed,
         summary.windows,
-        list(summary.counts.values()),
+        _tally(summary.counts),
         _sparse(summary.latency),
         summary.confidence.tolist() if summary.confidence.any() else [],
         [number for pair, n in sorted(summary.confusion.items()) for number in (*pair, n)],
@@ -211,6 +213,14 @@ def _summary(body: _Head, features: FeatureCounts | None) -> Summary:
         body.energy_joules,
         features,
     )
+
+
+def _tally(counts: Tally) -> list[int]:
+    """Counts, without zeros at the end beyond those that every version writes."""
+    values = list(counts.values())
+    while len(values) > TALLY_MIN and not values[-1]:
+        values.pop()
+    return values
 
 
 def _sparse(counts: Counts) -> list[int]:

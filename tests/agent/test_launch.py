@@ -10,14 +10,13 @@ import pytest
 from muster_agent import config
 from muster_agent.clock import SystemClock, stamp
 from muster_agent.launch import ProcessLauncher
-from muster_agent.observe.outbox import Outbox
 from muster_agent.observing import Folds
 from muster_agent.runtimes import available
 from muster_agent.state import open_state
 from muster_agent.store import Store
 from muster_agent.telemetry import Telemetry
 from muster_agent.update.bundle import BundleInstall
-from muster_agent.update.processes import LaunchRefused
+from muster_agent.update.processes import LaunchRefused, Running
 from muster_agent.worker import events
 from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
@@ -33,22 +32,19 @@ class Bench:
     """A device's directory with one installed bundle, and the launcher under test."""
 
     def __init__(self, directory, **fields):
-        part = directory / "part"
-        part.mkdir()
-        _, digest = write_bundle(part, runtimes=("onnx",), **fields)
+        self.directory = directory
         (directory / "store" / "bundles").mkdir(parents=True)
-        self.bundle = directory / "store" / "bundles" / digest
-        part.rename(self.bundle)
-        size = (self.bundle / "manifest.json").stat().st_size
-        self.goal = Goal("dense", "1", digest, size)
+        self.goal = self.install(**fields)
+        self.bundle = directory / "store" / "bundles" / self.goal.manifest
         config.write(directory, {"device": "dev-1", "broker.host": "localhost"})
         clock = SystemClock()
         self.state = open_state(directory, {})
         store = Store(directory / "store")
+        self.closed = []
         self.rings = directory / "rings"
         self.telemetry = Telemetry(
             self.rings, state=self.state, folds=Folds(store),
-            put=Outbox(self.state.connection).put_summary, stamp=lambda: stamp(clock),
+            put=self.closed.append, stamp=lambda: stamp(clock),
             rng=random.Random(1), window_seconds=60.0, now=clock.monotonic(),
         )  # fmt: skip
         self.inbox = queue.Queue()
@@ -58,6 +54,14 @@ class Bench:
         )  # fmt: skip
         self.socket = directory / "run" / "main.sock"
         self.workers = []
+
+    def install(self, version="1", **fields):
+        part = self.directory / "part"
+        part.mkdir()
+        _, digest = write_bundle(part, runtimes=("onnx",), version=version, **fields)
+        bundle = self.directory / "store" / "bundles" / digest
+        part.rename(bundle)
+        return Goal("dense", version, digest, (bundle / "manifest.json").stat().st_size)
 
     def launch(self, fallback=None, *, model=True):
         worker_id, worker = self.launcher.launch("main", self.goal, fallback, model=model)
@@ -141,3 +145,37 @@ def test_a_stand_in_answers_for_a_model_that_was_killed_and_will_not_load(bench,
     assert (status, told["parameters"]["quality"]) == (200, quality)
     if quality == "last_good":
         assert told["outputs"][0]["data"] == answer["outputs"][0]["data"]
+
+
+@pytest.mark.system
+def test_a_challengers_comparisons_become_a_window_of_its_own_version(bench):
+    one = bench()
+    champion_id, worker = one.launch()
+    one.wait(events.Ready)
+    worker.accept()
+    goal = one.install("2", seed=8)
+    champion = Running(champion_id, one.goal, worker)
+    challenger_id, challenger = one.launcher.challenge("main", goal, champion)
+    one.workers.append(challenger)
+    challenger.start()
+    assert one.wait(events.Ready).worker_id == challenger_id
+    with Client(one.socket) as client:
+        for number in range(20):
+            body = infer_body([float(number)] * 4, f"i{number}")
+            assert client.call("POST", "/v2/models/dense/infer", body)[0] == 200
+        label = {"labels": [{"id": "i3", "label": "1"}]}
+        assert client.call("POST", "/v2/models/dense/labels", label)[0] == 200
+    seen = 0
+    while seen < 20:
+        beat = one.wait(events.Heartbeat)
+        if beat.worker_id == challenger_id and beat.counters.labels:
+            seen = beat.counters.inferences
+            one.telemetry.used_cpu(challenger_id, beat.counters.cpu_seconds)
+    one.telemetry.close_windows(SystemClock().monotonic())
+    windows = {summary.version: summary for summary in one.closed}
+    assert windows["1"].counts.inferences == 20
+    assert windows["2"].manifest == goal.manifest
+    counts = windows["2"].counts
+    assert (counts.inferences, counts.compared, counts.compared_labelled) == (0, 20, 1)
+    assert windows["2"].cpu_seconds > 0
+    assert windows["2"].features is None

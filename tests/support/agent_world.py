@@ -30,7 +30,7 @@ from muster_agent.telemetry import Telemetry
 from muster_agent.trust_store import TrustStore
 from muster_agent.update.bundle import BundleInstall
 from muster_agent.update.preflight import Hardware
-from muster_agent.update.processes import LaunchRefused
+from muster_agent.update.processes import LaunchRefused, Running
 from muster_agent.worker import events as w
 from muster_protocol import chunks, manifest, messages, topics
 from muster_protocol import directive as d
@@ -282,6 +282,8 @@ class Device:
         """Requests for leave to swap that the hub has heard."""
         self.forbidden = ""
         """What the machine says against a swap."""
+        self.challengers: list[ScriptedWorker] = []
+        self.memory_free = 0
         self.supervisor: Supervisor | None = None
         (directory / "trust").mkdir(parents=True, exist_ok=True)
         (directory / "trust" / "root.json").write_bytes(world.repository.factory_root)
@@ -293,6 +295,7 @@ class Device:
         self.fuse = fuse or Fuse()
         self.inbox.clear()
         self.workers.clear()
+        self.challengers.clear()
         self.free_bytes = free_bytes
         store = FusedStore(self.directory / "store", free_bytes=lambda _path: self.free_bytes)
         store.fuse = self.fuse
@@ -325,6 +328,7 @@ class Device:
                 telemetry=telemetry, outbox=self.outbox,
                 facts=lambda: Facts(agent_version="test"), rng=world.rng, signs=folds.signs,
                 inputs=self, directory=self.directory, crash_inputs=self.crash_inputs,
+                challenge=self.challenge, memory_free=lambda: self.memory_free,
             ),
             now,
         )  # fmt: skip
@@ -361,6 +365,14 @@ class Device:
         self.workers.append(worker)
         return worker.id, worker
 
+    def challenge(self, slot: str, goal: Goal, champion: Running) -> tuple[str, ScriptedWorker]:
+        self.fuse.burn()
+        assert any(one.id == champion.id and one.accepting for one in self.workers)
+        self.launched += 1
+        worker = ScriptedWorker(self, f"{slot}-{self.launched}", slot, goal, model=True)
+        self.challengers.append(worker)
+        return worker.id, worker
+
     def get(self, number: int, source: Source, digest: str) -> None:
         data = self.world.http.get(digest)
         self.inbox.append(HttpAnswer(number, digest, data, "" if data else "answered 404"))
@@ -391,7 +403,7 @@ class Device:
                 clock.seconds = min(supervisor.deadline(clock.seconds), beat, end)
                 if clock.seconds >= beat:
                     beat = clock.seconds + 1.0
-                    for worker in self.workers:
+                    for worker in [*self.workers, *self.challengers]:
                         if worker.alive:
                             worker.beat()
             supervisor.tick(clock.seconds)

@@ -9,6 +9,15 @@ from muster_protocol.errors import ProtocolError, Refusal
 LINE_BYTES_MAX = 64 * 1024
 
 
+class Shadow(Struct, frozen=True):
+    """What makes a worker a challenger: it answers nobody and replays the champion's ring."""
+
+    ring: str
+    """Of the champion's worker."""
+    cpu_share: float
+    """Most processor time it may take, of one core."""
+
+
 class Start(Struct, frozen=True, kw_only=True, tag="start"):
     """The first line a worker gets; descriptors are inherited under these numbers."""
 
@@ -28,6 +37,7 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     handover_in: int | None = None
     request_seconds: float = 30.0
     threads: int = 1
+    shadow: Shadow | None = None
 
     def descriptors(self) -> tuple[int, ...]:
         """Every descriptor that the worker inherits besides its control channel."""

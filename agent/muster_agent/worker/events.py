@@ -80,4 +80,9 @@ class Exited:
     detail: str = field(default="")
 
 
+def ending(returncode: int) -> str:
+    """How a process ended, in words."""
+    return f"killed by signal {-returncode}" if returncode < 0 else f"exited with {returncode}"
+
+
 WorkerEvent = Ready | Failed | Heartbeat | Drained | Exited

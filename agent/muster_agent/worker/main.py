@@ -15,10 +15,12 @@ from typing import assert_never
 import numpy as np
 
 from muster_agent import runtimes
+from muster_agent.runtimes import Model
 from muster_agent.worker import control, limits, startup
 from muster_agent.worker.api import InferenceApi
 from muster_agent.worker.boot import FIRST, gently
 from muster_agent.worker.bundle import StartRefused, choose_build, read_manifest
+from muster_agent.worker.channel import Channel
 from muster_agent.worker.control import Accept, Pause, Start, Stop
 from muster_agent.worker.engine import Engine
 from muster_agent.worker.events import Counters, Facts
@@ -26,50 +28,12 @@ from muster_agent.worker.fallback import FallbackContract, seed_last_good
 from muster_agent.worker.last_input import LastInput, LastInputError
 from muster_agent.worker.ring import Ring, RingError
 from muster_agent.worker.serving import Server
+from muster_agent.worker.shadow import Replay, ShadowWorker, open_replay
 from muster_protocol.errors import ProtocolError, Refusal
 from muster_protocol.manifest import Manifest
 
 HEARTBEAT_SECONDS = 1.0
 REFUSED_EXIT = 3
-
-
-class Channel:
-    """The worker's end of the control channel."""
-
-    def __init__(self, end: socket.socket) -> None:
-        self._end = end
-        self._reader = control.LineReader()
-        self._lines: list[bytes] = []
-
-    def fileno(self) -> int:
-        return self._end.fileno()
-
-    def send(self, message: control.Reply) -> None:
-        try:
-            self._end.sendall(control.encode(message))
-        except OSError:
-            raise SystemExit("the supervisor has gone") from None
-
-    def first(self) -> Start:
-        """Wait for the Start command."""
-        while not self._lines:
-            data = self._end.recv(65536)
-            if not data:
-                raise SystemExit("the supervisor has gone")
-            self._lines += self._reader.feed(data)
-        command = control.decode_command(self._lines.pop(0))
-        if not isinstance(command, Start):
-            raise SystemExit("the first command must be start")
-        return command
-
-    def commands(self) -> list[control.Command]:
-        """Commands that have come; raises EOFError when the supervisor has gone."""
-        data = self._end.recv(65536)
-        if not data:
-            raise EOFError
-        lines = self._lines + self._reader.feed(data)
-        self._lines = []
-        return [control.decode_command(line) for line in lines]
 
 
 class Worker:
@@ -154,25 +118,12 @@ class Worker:
 def begin(start: Start) -> tuple[Engine, Facts]:
     """The engine this worker serves, proved; raises StartRefused."""
     manifest, sha256 = read_manifest(Path(start.bundle), start.manifest_sha256)
-    model, facts = None, Facts()
-    try:
-        ring = Ring.open(Path(start.ring), writable=True) if start.ring is not None else None
-    except RingError as error:
-        raise StartRefused(Refusal.NO_SPACE, f"the ring can't be used: {error}") from None
+    ring = _ring(start)
     try:
         last_input = LastInput(Path(start.last_input)) if start.last_input is not None else None
     except (OSError, LastInputError) as error:
         raise StartRefused(Refusal.NO_SPACE, f"a last input can't be noted: {error}") from None
-    if start.runtime is not None:
-        build = choose_build(manifest, start.runtime, ())
-        try:
-            runtimes.prepare(start.runtime)
-        except (runtimes.NoRuntimeError, ImportError) as error:
-            raise StartRefused(Refusal.NO_RUNTIME, str(error)) from None
-        limits.confine_memory(build.memory_bytes)
-        limits.confine_cpu(manifest.start.cpu_seconds)
-        model, facts = startup.prove(Path(start.bundle), manifest, build, threads=start.threads)
-        limits.lift_cpu()
+    model, facts = _prove(start, manifest) if start.runtime is not None else (None, Facts())
     engine = Engine(
         manifest,
         model,
@@ -182,6 +133,36 @@ def begin(start: Start) -> tuple[Engine, Facts]:
         last_input=last_input,
     )
     return engine, facts
+
+
+def begin_shadow(start: Start) -> tuple[Replay, Facts]:
+    """The challenger this worker runs, proved; raises StartRefused."""
+    manifest, _ = read_manifest(Path(start.bundle), start.manifest_sha256)
+    pairs = _ring(start)
+    if pairs is None:
+        raise StartRefused(Refusal.NO_SPACE, "a challenger needs a ring of its own")
+    model, facts = _prove(start, manifest)
+    return open_replay(start, manifest, model, pairs), facts
+
+
+def _ring(start: Start) -> Ring | None:
+    try:
+        return Ring.open(Path(start.ring), writable=True) if start.ring is not None else None
+    except RingError as error:
+        raise StartRefused(Refusal.NO_SPACE, f"the ring can't be used: {error}") from None
+
+
+def _prove(start: Start, manifest: Manifest) -> tuple[Model, Facts]:
+    build = choose_build(manifest, start.runtime, ())
+    try:
+        runtimes.prepare(build.runtime)
+    except (runtimes.NoRuntimeError, ImportError) as error:
+        raise StartRefused(Refusal.NO_RUNTIME, str(error)) from None
+    limits.confine_memory(build.memory_bytes)
+    limits.confine_cpu(manifest.start.cpu_seconds)
+    model, facts = startup.prove(Path(start.bundle), manifest, build, threads=start.threads)
+    limits.lift_cpu()
+    return model, facts
 
 
 def _fallback(start: Start, manifest: Manifest) -> FallbackContract | None:
@@ -200,6 +181,15 @@ def _inherited(descriptor: int | None) -> socket.socket | None:
     return None if descriptor is None else socket.socket(fileno=descriptor)
 
 
+def _made(channel: Channel, start: Start, *, first: bool) -> tuple[Worker | ShadowWorker, Facts]:
+    if start.shadow is not None:
+        replay, facts = gently(lambda: begin_shadow(start))
+        return ShadowWorker(channel, start, replay), facts
+    # A runtime's pool of threads would keep the priority of the one that made it.
+    engine, facts = begin(start) if start.threads > 1 else gently(lambda: begin(start), first=first)
+    return Worker(channel, start, engine), facts
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A Muster worker; started by the supervisor.")
     parser.add_argument("--control", type=int, required=True, metavar="FD")
@@ -213,11 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
     for descriptor in (options.control, *start.descriptors()):
         os.set_inheritable(descriptor, False)  # noqa: FBT003  # takes no keyword
     try:
-        # A runtime's pool of threads would keep the priority of the one that made it.
-        engine, facts = (
-            begin(start) if start.threads > 1 else gently(lambda: begin(start), first=options.first)
-        )
-        worker = Worker(channel, start, engine)
+        worker, facts = _made(channel, start, first=options.first)
     except StartRefused as error:
         channel.send(control.Refused(error.refusal, str(error)))
         return REFUSED_EXIT

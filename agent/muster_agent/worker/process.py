@@ -45,6 +45,8 @@ class WorkerSpec:
     threads: int = 1
     first: bool = False
     """Nobody serves the slot yet, so there is nobody to make way for."""
+    shadow: control.Shadow | None = None
+    """Serve nobody: replay another worker's ring."""
 
 
 class WorkerProcess:
@@ -157,6 +159,7 @@ class WorkerProcess:
             handover_in=sockets.handover_in.fileno() if sockets else None,
             request_seconds=spec.request_seconds,
             threads=spec.threads,
+            shadow=spec.shadow,
         )
 
     def _close(self) -> None:

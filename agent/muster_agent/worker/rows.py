@@ -78,6 +78,17 @@ class RingLayout(msgspec.Struct, frozen=True, kw_only=True):
             outputs=tuple(filter(is_recorded, manifest.outputs)),
         )
 
+    @classmethod
+    def pairs(
+        cls, champion: "RingLayout", challenger: Manifest, manifest_sha256: str
+    ) -> "RingLayout":
+        """Of a challenger's ring: its inputs are what the champion answered to the same input."""
+        return cls(
+            manifest=manifest_sha256,
+            inputs=champion.outputs,
+            outputs=tuple(filter(is_recorded, challenger.outputs)),
+        )
+
     @property
     def input_bytes(self) -> int:
         return sum(element_bytes(tensor) for tensor in self.inputs)
