@@ -73,7 +73,7 @@ class Fleet:
             expiries=hub.catalogue.expiries,
             now=now,
         )
-        self.sender = Sender(hub.store, config.alerts, config.data, now=now)
+        self.sender = Sender(hub.store, config.alerts, config.data, hub.sealing, now=now)
         self.ingest = Ingest(
             hub.store,
             address,

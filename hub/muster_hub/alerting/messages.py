@@ -73,6 +73,11 @@ def retrain(model: str, alerts: Iterable[Alert], since: float, at: float) -> byt
     )
 
 
+def test(title: str, at: float) -> bytes:
+    """What a webhook gets when somebody tries it out."""
+    return msgspec.json.encode({"type": "test", "at": at, "title": title, "alerts": []})
+
+
 def alertmanager(body: bytes) -> bytes:
     """The body of ``POST /api/v2/alerts`` for a kept event."""
     told = msgspec.json.decode(body)

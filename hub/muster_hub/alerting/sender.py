@@ -4,39 +4,32 @@ An answer of 2xx means taken. Anything else is tried again, later and later with
 same delivery id; after ``ATTEMPTS_MAX`` attempts (about two days) it is given up and says why.
 """
 
-import http.client
 import logging
 import random
 import smtplib
 import ssl
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from sqlmodel import Session, col, select
 
-from muster_hub.alerting import messages
+from muster_hub import webhooks
+from muster_hub.alerting import messages, posting
 from muster_hub.alerting.settings import Alerts, Receiver
-from muster_hub.db.alerting import Delivery
+from muster_hub.db.alerting import Delivery, Webhook
 from muster_hub.db.store import Store
 from muster_hub.errors import ConfigError
+from muster_hub.sealing import Sealing
 
-TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 1.0
 BATCH = 20
 ATTEMPTS_MAX = 60
 RETRY_SECONDS = (2.0, 3600.0)
-FAULT_CHARS_MAX = 300
 
 _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
-
-
-class Refused(Exception):
-    """The receiver did not take a delivery; the message says what it answered."""
 
 
 class Sender:
@@ -47,12 +40,15 @@ class Sender:
         store: Store,
         settings: Alerts,
         directory: Path,
+        sealing: Sealing,
         *,
         now: Callable[[], float] = time.time,
         uniform: Callable[[float, float], float] = _random.uniform,
     ) -> None:
-        """``directory``: what key and password files are relative to."""
+        """``directory``: what key and password files are relative to; ``sealing``: how the
+        secrets of webhooks in the database are kept."""
         self._store = store
+        self._sealing = sealing
         self._receivers = {one.name: one for one in settings.receivers}
         self._secrets = {one.name: _secret(one, directory) for one in settings.receivers}
         self._now = now
@@ -80,37 +76,38 @@ class Sender:
         for delivery in due:
             if self._stopping.is_set():
                 break
-            fault = self._attempt(delivery)
+            fault, gone = self._attempt(delivery)
             with self._store.write() as session:
-                self._note(session, delivery.id, fault)
+                self._note(session, delivery.id, fault, gone=gone)
             taken += not fault
         return taken
 
-    def _attempt(self, delivery: Delivery) -> str:
-        """What went wrong; empty when it was taken."""
-        receiver = self._receivers.get(delivery.receiver)
+    def _attempt(self, delivery: Delivery) -> tuple[str, bool]:
+        """What went wrong, empty when it was taken; and whether the receiver is gone for good."""
+        kind, _, name = delivery.receiver.rpartition("/")
+        if kind:
+            with self._store.read() as session:
+                row = session.get(Webhook, name)
+            if row is None:
+                return "the webhook was removed", True
+            return webhooks.send(row, self._sealing, delivery.id, delivery.body, self._now()), False
+        receiver = self._receivers.get(name)
         if receiver is None:
-            return "hub.toml names no such receiver any more"
+            return "hub.toml names no such receiver any more", True
         try:
             self._send(receiver, delivery)
-        except (
-            Refused,
-            OSError,
-            ValueError,
-            http.client.HTTPException,
-            smtplib.SMTPException,
-        ) as error:
-            return f"{type(error).__name__}: {error}"[:FAULT_CHARS_MAX]
-        return ""
+        except (posting.Refused, smtplib.SMTPException, *posting.FAILURES) as error:
+            return posting.told(error), False
+        return "", False
 
-    def _note(self, session: Session, number: str, fault: str) -> None:
+    def _note(self, session: Session, number: str, fault: str, *, gone: bool) -> None:
         row = session.get(Delivery, number)
         if row is None:
             return
         now = self._now()
         row.attempts += 1
         row.fault = fault
-        if not fault or row.attempts >= ATTEMPTS_MAX or row.receiver not in self._receivers:
+        if not fault or gone or row.attempts >= ATTEMPTS_MAX:
             row.ended = now
         else:
             least, most = RETRY_SECONDS
@@ -119,21 +116,19 @@ class Sender:
         if fault:
             _log.warning("%s did not take delivery %s: %s", row.receiver, row.id, fault)
         session.add(row)
+        hook = session.get(Webhook, row.receiver.removeprefix(webhooks.PREFIX))
+        if hook is not None and row.receiver.startswith(webhooks.PREFIX):
+            webhooks.note(hook, fault, now)
 
     def _send(self, receiver: Receiver, delivery: Delivery) -> None:
         key = self._secrets[receiver.name]
         match receiver.kind:
             case "webhook":
-                timestamp = int(self._now())
-                headers = {
-                    "X-Muster-Delivery": delivery.id,
-                    "X-Muster-Timestamp": str(timestamp),
-                    "X-Muster-Signature": messages.sign(key, delivery.id, timestamp, delivery.body),
-                }
-                _post(receiver.url, delivery.body, headers)
+                now = int(self._now())
+                posting.post_signed(receiver.url, key, delivery.id, now, delivery.body)
             case "alertmanager":
                 url = receiver.url.rstrip("/") + "/api/v2/alerts"
-                _post(url, messages.alertmanager(delivery.body), {})
+                posting.post(url, messages.alertmanager(delivery.body), {})
             case "email":
                 _mail(receiver, delivery, key.decode())
 
@@ -147,28 +142,11 @@ class Sender:
                 self._stopping.wait(_random.uniform(1.0, 3.0))
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A signed body goes where the operator said, nowhere else."""
-
-    def redirect_request(self, *_arguments: object) -> None:
-        return None
-
-
-def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
-    asked = urllib.request.Request(  # noqa: S310 - settings allow http and https only
-        url, body, {"Content-Type": "application/json", "User-Agent": "muster-hub"} | headers
-    )
-    opener = urllib.request.build_opener(_NoRedirects)
-    try:
-        opener.open(asked, timeout=TIMEOUT_SECONDS).close()
-    except urllib.error.HTTPError as error:
-        with error:
-            raise Refused(f"{url} answered {error.code}") from None
-
-
 def _mail(receiver: Receiver, delivery: Delivery, password: str) -> None:
     message = messages.email(delivery.body, delivery.id, receiver.sender, receiver.to)
-    with smtplib.SMTP(receiver.smtp_host, receiver.smtp_port, timeout=TIMEOUT_SECONDS) as server:
+    with smtplib.SMTP(
+        receiver.smtp_host, receiver.smtp_port, timeout=posting.TIMEOUT_SECONDS
+    ) as server:
         if receiver.starttls:
             server.starttls(context=ssl.create_default_context())
         if receiver.user:

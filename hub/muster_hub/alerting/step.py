@@ -1,15 +1,17 @@
 """Decide what is told, in the engine's transaction: deliveries are rows, sent afterwards."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import func
 from sqlmodel import Session, col, delete, or_, select
 
+from muster_hub import webhooks
 from muster_hub.alerting import messages
 from muster_hub.alerting.settings import Alerts, Notice
-from muster_hub.db.alerting import Delivery, Silence, Telling
+from muster_hub.db.alerting import Delivery, Silence, Telling, Webhook
 from muster_hub.db.models import Alert, Device
 from muster_hub.domain import notices, selectors
 from muster_hub.domain.notices import Fact, Retraining
@@ -19,9 +21,19 @@ ALERTS_PER_NOTICE = 200
 DIGEST = "digest"
 
 
+@dataclass(frozen=True)
+class _Listener:
+    """A receiver of hub.toml or a webhook of the database, as far as it chooses what it hears."""
+
+    name: str
+    on: Collection[str]
+    causes: Collection[str]
+
+
 def step(session: Session, settings: Alerts, now: float) -> int:
     """Queue what is to be told now; how many deliveries."""
     _forget(session, now)
+    listeners = _listeners(session, settings)
     rows = {row.id or 0: row for row in _untold(session)}
     labels = _labels(session, [row.device for row in rows.values() if row.device])
     facts = [_fact(number, row, labels) for number, row in rows.items()]
@@ -43,13 +55,13 @@ def step(session: Session, settings: Alerts, now: float) -> int:
         for first in range(0, len(listed), ALERTS_PER_NOTICE):
             some = listed[first : first + ALERTS_PER_NOTICE]
             body = messages.event(notice.step, title, notice.group, some, now)
-            queued += _queue(session, settings, notice.step, notice.group[2], body, now)
+            queued += _queue(session, listeners, notice.step, notice.group[2], body, now)
         for number in notice.alerts:
             rows[number].told = notice.step
             session.add(rows[number])
     loud = [fact for fact in facts if not any(one.covers(fact, now) for one in silences)]
-    queued += _retrain(session, settings, loud, rows, now)
-    return queued + _digest(session, settings, now)
+    queued += _retrain(session, settings, listeners, loud, rows, now)
+    return queued + _digest(session, settings, listeners, now)
 
 
 def _untold(session: Session) -> Sequence[Alert]:
@@ -84,25 +96,44 @@ def _fact(number: int, row: Alert, labels: Mapping[str, Mapping[str, str]]) -> F
     )
 
 
+def _listeners(session: Session, settings: Alerts) -> list[_Listener]:
+    named = [_Listener(one.name, one.on, one.causes) for one in settings.receivers]
+    made = session.exec(select(Webhook).order_by(col(Webhook.name)))
+    return [
+        *named,
+        *(_Listener(webhooks.PREFIX + one.name, one.notices, one.causes) for one in made),
+    ]
+
+
 def _queue(
-    session: Session, settings: Alerts, step: Notice, cause: str, body: bytes, now: float
+    session: Session,
+    listeners: Sequence[_Listener],
+    step: Notice,
+    cause: str,
+    body: bytes,
+    now: float,
 ) -> int:
     wanted = [
         one
-        for one in settings.receivers
+        for one in listeners
         if step in one.on and (not one.causes or not cause or cause in one.causes)
     ]
-    for receiver in wanted:
+    for listener in wanted:
         session.add(
             Delivery(
-                id=secrets.token_hex(16), receiver=receiver.name, body=body, created=now, due=now
+                id=secrets.token_hex(16), receiver=listener.name, body=body, created=now, due=now
             )
         )
     return len(wanted)
 
 
 def _retrain(
-    session: Session, settings: Alerts, facts: list[Fact], rows: Mapping[int, Alert], now: float
+    session: Session,
+    settings: Alerts,
+    listeners: Sequence[_Listener],
+    facts: list[Fact],
+    rows: Mapping[int, Alert],
+    now: float,
 ) -> int:
     standing: dict[str, list[Fact]] = {}
     for fact in facts:
@@ -129,14 +160,14 @@ def _retrain(
         if ask:
             alerts = [rows[fact.id].model_dump() for fact in drifting]
             body = messages.retrain(model, alerts, after.since or now, now)
-            queued += _queue(session, settings, "retrain", "", body, now)
+            queued += _queue(session, listeners, "retrain", "", body, now)
         if after != before or model not in kept:
             row.since, row.at, row.armed = after.since, after.asked, after.armed
             session.add(row)
     return queued
 
 
-def _digest(session: Session, settings: Alerts, now: float) -> int:
+def _digest(session: Session, settings: Alerts, listeners: Sequence[_Listener], now: float) -> int:
     row = session.get(Telling, DIGEST)
     if row is None:
         session.add(Telling(name=DIGEST, at=now))
@@ -162,7 +193,7 @@ def _digest(session: Session, settings: Alerts, now: float) -> int:
             .where(col(Alert.state) == "resolved", col(Alert.updated) >= day)
         ).one(),
     }
-    return _queue(session, settings, "digest", "", messages.digest(standing, counts, now), now)
+    return _queue(session, listeners, "digest", "", messages.digest(standing, counts, now), now)
 
 
 def _forget(session: Session, now: float) -> None:

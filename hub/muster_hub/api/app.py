@@ -24,6 +24,7 @@ from muster_hub.api.routes import (
     signing,
     silences,
     system,
+    webhooks,
 )
 from muster_hub.oidc import Issuer
 
@@ -53,6 +54,7 @@ ROOMS = (
     rollouts,
     alerts,
     silences,
+    webhooks,
     events,
     history,
 )

@@ -20,6 +20,7 @@ from muster_hub.files import make_private_directory, write_durably
 from muster_hub.pki import SERVER_RENEW_SECONDS, Pki
 from muster_hub.release import Releases
 from muster_hub.sandbox import WorkerCheck
+from muster_hub.sealing import Sealing
 from muster_hub.signing import model_signature
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.directives import Directives
@@ -43,6 +44,7 @@ class Hub:
     blobs: Blobs
     releases: Releases
     capability_key: bytes
+    sealing: Sealing
     stopping: threading.Event = field(default_factory=threading.Event)
     _listeners: list[Callable[[], None]] = field(default_factory=list)
     _health: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class Hub:
             blobs=blobs,
             releases=releases,
             capability_key=_capability_key(config.keys),
+            sealing=Sealing(config.keys),
             _listeners=listeners,
         )
 

@@ -1,9 +1,9 @@
-"""Tables of telling alerts: silences, deliveries that wait, and what was asked for when."""
+"""Tables of telling alerts: webhooks, silences, deliveries that wait, what was asked for when."""
 
 from sqlalchemy import Index, text
 from sqlmodel import Field
 
-from muster_hub.db.tables import Table
+from muster_hub.db.tables import Table, json_field
 
 
 class Silence(Table, table=True):
@@ -16,6 +16,24 @@ class Silence(Table, table=True):
     reason: str = ""
     by: str
     created: float
+
+
+class Webhook(Table, table=True):
+    """Somebody who is told of alerts, made through the API; others are in hub.toml."""
+
+    name: str = Field(primary_key=True, max_length=48)
+    url: str = Field(max_length=2048)
+    notices: list[str] = json_field(list)
+    causes: list[str] = json_field(list)
+    """Only alerts of these kinds; empty: all."""
+    secret: bytes
+    """Sealed with a key that is not in the database."""
+    secret_made: float
+    created: float
+    created_by: str
+    tried: float | None = None
+    """When something was last delivered, or could not be: then ``fault`` says why."""
+    fault: str = ""
 
 
 class Delivery(Table, table=True):
@@ -33,6 +51,7 @@ class Delivery(Table, table=True):
     id: str = Field(primary_key=True, max_length=32)
     """The same at every attempt: what receivers tell repeats by."""
     receiver: str = Field(max_length=64)
+    """A name in hub.toml, or ``webhook/<name>``."""
     body: bytes
     created: float
     due: float

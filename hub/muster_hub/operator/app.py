@@ -19,6 +19,7 @@ from muster_hub.operator import (
     showcase,
     tail,
     trust,
+    webhooks,
 )
 from muster_hub.operator.failures import OperatorError
 from muster_hub.operator.session import Session
@@ -45,6 +46,7 @@ app.add_typer(drift.app, name="drift")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(access.tokens, name="token")
 app.add_typer(access.audit, name="audit")
+app.add_typer(webhooks.app, name="webhook")
 app.add_typer(trust.app, name="trust")
 app.command("apply")(apply.apply)
 app.command("tail")(tail.tail)

@@ -6,10 +6,6 @@ import hashlib
 import hmac
 import json
 import socketserver
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import msgspec
 import pytest
@@ -21,33 +17,12 @@ from muster_hub.alerting.settings import Alerts, Receiver
 from muster_hub.db.alerting import Delivery, Silence
 from muster_hub.db.models import Alert, Device
 from muster_hub.errors import ConfigError
+from muster_hub.sealing import Sealing
 from support.hub_store import open_store
+from support.web import Web, serving
 
 KEY = b"a key that only the receiver knows"
 DAY = 86_400.0
-
-
-class Web:
-    """An HTTP server that keeps what it is sent and answers what it is told to."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[str, dict, bytes]] = []
-        self.answers: list[int] = []
-        web = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                web.got.append((self.path, dict(self.headers), body))
-                self.send_response(web.answers.pop(0) if web.answers else 200)
-                self.send_header("Location", "/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *_arguments: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
 
 
 class MailHandler(socketserver.StreamRequestHandler):
@@ -66,16 +41,6 @@ class MailHandler(socketserver.StreamRequestHandler):
                 self.wfile.write(b"221 bye\r\n")
                 return
             self.wfile.write(b"250 ok\r\n")
-
-
-@contextmanager
-def serving(server: socketserver.BaseServer) -> Iterator[None]:
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture
@@ -105,8 +70,9 @@ class Hub:
         (directory / "hook.key").write_bytes(KEY + b"\n")
         self.settings = Alerts(receivers=receivers, group_seconds=0, **settings)
         self.sender = Sender(
-            self.store, self.settings, directory, now=lambda: self.now, uniform=lambda _, b: b
-        )
+            self.store, self.settings, directory, Sealing(directory),
+            now=lambda: self.now, uniform=lambda _, b: b,
+        )  # fmt: skip
 
     def alert(self, device="cam-1", **fields):
         settled = {"key": f"drift/{device}/digits", "kind": "drift", "severity": "warning",

@@ -1,0 +1,189 @@
+"""Webhooks: who is told of alerts, beside the receivers that hub.toml names."""
+
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel, Field, StringConstraints
+from sqlmodel import Session, col, select
+
+from muster_hub import audit, webhooks
+from muster_hub.alerting.settings import Notice
+from muster_hub.api import etags
+from muster_hub.api.auth import Actor, Admin, HubDep
+from muster_hub.api.etags import IfMatch
+from muster_hub.api.once import OnceRoute
+from muster_hub.api.pages import Cursor, Limit, Page, page
+from muster_hub.api.problems import answers
+from muster_hub.api.schemas import Body
+from muster_hub.api.views import AT
+from muster_hub.db.alerting import Webhook
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,47}$"
+URL_CHARS_MAX = 2048
+CAUSES_MAX = 16
+router = APIRouter(tags=["alerts"], route_class=OnceRoute)
+Name = Annotated[str, Path(pattern=NAME_PATTERN, examples=["pager"])]
+Kind = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")]
+
+
+class WebhookPut(Body):
+    url: Annotated[str, StringConstraints(pattern="^https?://.", max_length=URL_CHARS_MAX)] = Field(
+        examples=["https://pager.example/muster"]
+    )
+    on: list[Notice] = Field(
+        default=["opened", "escalated", "resolved"], min_length=1, max_length=5,
+        examples=[["opened", "resolved"]],
+    )  # fmt: skip
+    causes: list[Kind] = Field(
+        default=[], max_length=CAUSES_MAX, examples=[["drift"]],
+        description="Only alerts of these kinds; empty: all.",
+    )  # fmt: skip
+
+
+class WebhookAsk(WebhookPut):
+    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = Field(examples=["pager"])
+
+
+class WebhookView(BaseModel):
+    name: str = Field(examples=["pager"])
+    url: str = Field(examples=["https://pager.example/muster"])
+    on: list[str] = Field(examples=[["opened", "resolved"]])
+    causes: list[str]
+    created: float = Field(examples=[AT])
+    created_by: str = Field(examples=["token:ci"])
+    secret_made: float = Field(examples=[AT])
+    tried: float | None = Field(description="When something was last delivered, or could not be.")
+    fault: str = Field(description="Why it could not; empty when it was taken.")
+
+    @classmethod
+    def of(cls, row: Webhook) -> "WebhookView":
+        return cls(on=row.notices, **row.model_dump(exclude={"notices", "secret"}))
+
+
+class WebhookMade(WebhookView):
+    secret: str = Field(
+        examples=["mwh_…"], description="The key of its signatures. Shown once; kept sealed."
+    )
+
+
+class WebhookTested(BaseModel):
+    delivery: str = Field(examples=["5f" * 16], description="Its `X-Muster-Delivery`.")
+    taken: bool
+    fault: str = Field(description="Why it was not taken; empty when it was.")
+
+
+@router.get("/webhooks", responses=answers(401, 403))
+def list_webhooks(
+    hub: HubDep, _: Admin, limit: Limit = 100, cursor: Cursor = None
+) -> Page[WebhookView]:
+    """Webhooks by name, never their secrets. Receivers in `hub.toml` are not among them."""
+    with hub.store.read() as session:
+        rows = session.exec(
+            select(Webhook)
+            .where(col(Webhook.name) > (cursor or ""))
+            .order_by(col(Webhook.name))
+            .limit(limit + 1)
+        ).all()
+    return Page(**page([WebhookView.of(row) for row in rows], limit, lambda item: item.name))
+
+
+@router.post("/webhooks", status_code=201, responses=answers(401, 403, 409))
+def make_webhook(hub: HubDep, actor: Admin, ask: WebhookAsk, response: Response) -> WebhookMade:
+    """Have somebody told of alerts. The secret that signs what they get is shown once."""
+    now = hub.clock()
+    with hub.store.write() as session:
+        _record(session, actor, "webhook.make", ask.name, now, ask)
+        row, secret = webhooks.create(
+            session, hub.sealing, name=ask.name, url=ask.url, notices=ask.on, causes=ask.causes,
+            now=now, by=actor.label,
+        )  # fmt: skip
+    response.headers["ETag"] = _tag(row)
+    return WebhookMade(secret=secret, **WebhookView.of(row).model_dump())
+
+
+@router.get("/webhooks/{name}", responses=answers(401, 403, 404))
+def get_webhook(hub: HubDep, _: Admin, name: Name, response: Response) -> WebhookView:
+    """One webhook, and how its latest delivery went."""
+    with hub.store.read() as session:
+        row = webhooks.find(session, name)
+    response.headers["ETag"] = _tag(row)
+    return WebhookView.of(row)
+
+
+@router.put("/webhooks/{name}", responses=answers(401, 403, 404, 412))
+def put_webhook(
+    hub: HubDep,
+    actor: Admin,
+    name: Name,
+    ask: WebhookPut,
+    response: Response,
+    if_match: IfMatch = None,
+) -> WebhookView:
+    """Change where it goes and of what it is told. Its secret stays."""
+    with hub.store.write() as session:
+        row = webhooks.find(session, name)
+        etags.check(if_match, _tag(row))
+        row.url, row.notices, row.causes = webhooks.check_url(ask.url), list(ask.on), ask.causes
+        session.add(row)
+        _record(session, actor, "webhook.put", name, hub.clock(), ask)
+    response.headers["ETag"] = _tag(row)
+    return WebhookView.of(row)
+
+
+@router.post("/webhooks/{name}/secret", responses=answers(401, 403, 404, 412))
+def renew_secret(
+    hub: HubDep, actor: Admin, name: Name, response: Response, if_match: IfMatch = None
+) -> WebhookMade:
+    """Make a new secret, shown once. From now on deliveries are signed with it alone."""
+    now = hub.clock()
+    with hub.store.write() as session:
+        row = webhooks.find(session, name)
+        etags.check(if_match, _tag(row))
+        secret = webhooks.renew_secret(row, hub.sealing, now)
+        session.add(row)
+        _record(session, actor, "webhook.secret", name, now)
+    response.headers["ETag"] = _tag(row)
+    return WebhookMade(secret=secret, **WebhookView.of(row).model_dump())
+
+
+@router.post("/webhooks/{name}/test", responses=answers(401, 403, 404))
+def test_webhook(hub: HubDep, actor: Admin, name: Name) -> WebhookTested:
+    """Deliver a body of the type `test`, signed like any other, once and at once."""
+    now = hub.clock()
+    with hub.store.write() as session:
+        row = webhooks.find(session, name)
+        _record(session, actor, "webhook.test", name, now)
+    delivery = secrets.token_hex(16)
+    fault = webhooks.send(row, hub.sealing, delivery, webhooks.test_body(actor.label, now), now)
+    with hub.store.write() as session:
+        webhooks.note(webhooks.find(session, name), fault, now)
+    return WebhookTested(delivery=delivery, taken=not fault, fault=fault)
+
+
+@router.delete("/webhooks/{name}", status_code=204, responses=answers(401, 403, 404, 412))
+def delete_webhook(hub: HubDep, actor: Admin, name: Name, if_match: IfMatch = None) -> None:
+    """Tell it nothing more; what waits for it is dropped."""
+    with hub.store.write() as session:
+        row = webhooks.find(session, name)
+        etags.check(if_match, _tag(row))
+        webhooks.remove(session, row)
+        _record(session, actor, "webhook.delete", name, hub.clock())
+
+
+def _record(
+    session: Session,
+    actor: Actor,
+    action: str,
+    name: str,
+    now: float,
+    ask: WebhookPut | None = None,
+) -> None:
+    detail = {} if ask is None else ask.model_dump(exclude={"name"})
+    audit.append(
+        session, actor=actor.label, action=action, subject=f"webhook/{name}", now=now, **detail
+    )
+
+
+def _tag(row: Webhook) -> str:
+    return etags.tag(row.name, row.url, row.notices, row.causes, row.secret_made)
