@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from muster_hub.db.governance import NAME_CHARS_MAX, Person
 from muster_hub.db.models import ApiToken, Role
@@ -90,16 +90,37 @@ class Actor:
                 f"{self.name} may act on devices with {self.scope.selector}; {what} reaches beyond"
             )
 
-    def must_be_another(self, label: str, what: str) -> None:
-        """The second of two persons: raises Refused for the one who did the first half."""
-        if label == self.label:
-            raise Refused(f"{what} needs somebody else than {self.label}, who asked for it")
+
+def must_be_another(session: Session, first: str, second: str, did: str) -> None:
+    """Raise Refused when two names may be one person: who ``did`` the first half, such
+    as "started rollout 3", and who asks for the second.
+
+    Nobody agrees with themselves, be it by a token they made for it, or one made by such a token.
+    """
+    if first == second:
+        raise Refused(f"{first} {did}: somebody else has to agree")
+    for maker, token in ((first, second), (second, first)):
+        if maker in _makers(session, token):
+            raise Refused(
+                f"{maker} made the token {token!r}, and one of them {did}: "
+                "somebody else has to agree"
+            )
 
 
-def made_token(session: Session, maker: str, token: str) -> bool:
-    """Whether somebody of the name ``maker`` ever made a token of the name ``token``."""
-    made = select(ApiToken.created_by).where(ApiToken.name == token)
-    return any(label.partition(":")[2] == maker for label in session.exec(made))
+def _makers(session: Session, token: str) -> set[str]:
+    """Who ever made a token of this name, who made theirs, and so on."""
+    found: set[str] = set()
+    looking = {token}
+    while looking:
+        made = select(ApiToken.created_by).where(col(ApiToken.name).in_(looking))
+        looking = {name_of(label) for label in session.exec(made)} - found
+        found |= looking
+    return found
+
+
+def name_of(label: str) -> str:
+    """The name in a label such as ``token:ci``; the hub itself has no kind."""
+    return label.partition(":")[2] or label
 
 
 def read_scope(models: Sequence[str], selector: str, role: str) -> Scope:

@@ -15,11 +15,11 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlmodel import Session, col, select
 
-from muster_hub import audit, bundle
+from muster_hub import audit, bundle, governance
 from muster_hub.blobs import Blobs
 from muster_hub.db.models import Assignment, Model, Rollout, Version
 from muster_hub.db.store import Store
-from muster_hub.errors import Conflict, HubError, Invalid, NotFound, Refused
+from muster_hub.errors import Conflict, HubError, Invalid, NotFound
 from muster_hub.sandbox import Checker, CheckResult
 from muster_hub.signing import model_signature
 from muster_hub.signing.catalogue import Catalogue
@@ -164,13 +164,13 @@ class Releases:
 
     def approve(self, model: str, version: str, actor: str) -> Version:
         """Let a version that passed its check be signed. Raises NotFound, Conflict, and Refused
-        for whoever pushed it."""
+        for whoever pushed it, their own tokens included."""
         with self._store.write() as session:
             row = find(session, model, version)
             if row.status != "awaiting_approval":
                 raise Conflict(f"{model} {version} is {row.status}: it waits for no approval")
-            if row.created_by == actor:
-                raise Refused(f"{actor} pushed {model} {version}: somebody else has to approve it")
+            first, second = governance.name_of(row.created_by), governance.name_of(actor)
+            governance.must_be_another(session, first, second, f"pushed {model} {version}")
             row.status = "checked"
             self._record(session, row, actor, "version.approve")
         self._sign(row)

@@ -3,11 +3,13 @@
 import pytest
 from sqlmodel import select
 
+from muster_hub import governance
 from muster_hub.config import Governance, Http
 from muster_hub.db.governance import KeptAnswer
 from muster_hub.db.models import ApiToken, Device, Model, Rollout, Version
 from muster_hub.domain import selectors
 from muster_hub.governance import Scope
+from muster_protocol.chunks import sha256_hex
 from support.hub_kit import API, is_problem, open_kit
 
 
@@ -24,14 +26,14 @@ def kit(tmp_path):
     made.close()
 
 
-def add_version(session, model, version):
+def add_version(session, model, version, status="published", by="test"):
     if session.get(Model, model) is None:
         session.add(Model(name=model, created=1))
         session.flush()
     session.add(
         Version(
             model=model, version=version, manifest_sha256=f"{model}-{version}", manifest=b"{}",
-            status="published", size_bytes=1000, created=1, created_by="test",
+            status=status, size_bytes=1000, created=1, created_by=by,
         )
     )  # fmt: skip
 
@@ -191,6 +193,50 @@ def test_a_token_of_ones_own_making_is_no_second_person(tmp_path):
             detail = is_problem(ask(kit, "POST", path, other), 403, "refused")
             assert "ada made the token 'helper'" in detail
             assert ask(kit, "POST", path, bob).status_code == 200
+    finally:
+        kit.close()
+
+
+def test_nor_is_a_token_made_by_a_token_of_ones_own_making(tmp_path):
+    kit = open_kit(tmp_path, settings={"governance": Governance(two_people=True)})
+    try:
+        with kit.hub.store.write() as session:
+            add_version(session, "digits", "1")
+        ada, _ = token(kit, name="ada", role="admin")
+        maker = ada
+        for name, role in (("second", "admin"), ("third", "operator")):
+            made = ask(kit, "POST", "/tokens", maker, {"name": name, "role": role}).json()
+            maker = {"Authorization": f"Bearer {made['token']}"}
+        number = ask(kit, "POST", "/rollouts", ada, {"model": "digits", "version": "1"}).json()
+        path = f"/rollouts/{number['id']}/approve"
+        assert "'third'" in is_problem(ask(kit, "POST", path, maker), 403, "refused")
+    finally:
+        kit.close()
+
+
+def test_a_version_is_approved_by_no_token_of_its_pushers_making(tmp_path):
+    kit = open_kit(tmp_path, settings={"governance": Governance(two_people=True)})
+    try:
+        ada, _ = token(kit, name="ada", role="admin")
+        made = ask(kit, "POST", "/tokens", ada, {"name": "helper", "role": "releaser"}).json()
+        helper = {"Authorization": f"Bearer {made['token']}"}
+        pushers = (("1", "token:ada", helper), ("2", "token:helper", ada), ("3", "token:ada", ada))
+        with kit.hub.store.write() as session:
+            for version, pusher, _ in pushers:
+                add_version(session, "digits", version, "awaiting_approval", pusher)
+        for version, _, other in pushers:
+            path = f"/models/digits/versions/{version}/approve"
+            detail = is_problem(ask(kit, "POST", path, other), 403, "refused")
+            assert f"pushed digits {version}: somebody else has to agree" in detail
+        assert "ada made the token 'helper'" in is_problem(
+            ask(kit, "POST", "/models/digits/versions/1/approve", helper), 403, "refused"
+        )
+        with kit.hub.store.write() as session:
+            session.get_one(ApiToken, sha256_hex(helper["Authorization"][7:].encode())).revoked = 1
+        still = ask(kit, "POST", "/models/digits/versions/2/approve", ada)
+        assert "ada made the token 'helper'" in is_problem(still, 403, "refused")
+        with kit.hub.store.read() as session:
+            governance.must_be_another(session, "ada", "bob", "pushed digits 1")
     finally:
         kit.close()
 

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import (
     JSON,
     Boolean,
+    CheckConstraint,
     Column,
     Connection,
     Engine,
@@ -22,8 +23,9 @@ from sqlalchemy import (
     inspect,
     select,
 )
+from sqlalchemy.exc import IntegrityError
 
-from muster_hub.db import migrate
+from muster_hub.db import migrate, models
 from muster_hub.db.store import Store, sqlite_url
 from muster_hub.db.tables import METADATA
 
@@ -111,6 +113,38 @@ def test_a_filled_database_of_each_released_schema_keeps_every_row(store, revisi
             assert len(found) == ROWS, name
             for row in rows:
                 assert any(row.items() <= dict(one).items() for one in found), (name, row, found)
+
+
+def checks(table: Table) -> dict[str, set[str]]:
+    """The words that each check of a table lists, by its column."""
+    found = {}
+    for check in table.constraints:
+        if isinstance(check, CheckConstraint):
+            text = str(check.sqltext)
+            found[text.partition(" ")[0]] = set(re.findall(r"'(\w+)'", text))
+    return {column: words for column, words in found.items() if words}
+
+
+def test_every_word_that_the_hub_writes_is_one_that_an_upgraded_database_takes(store):
+    migrate.upgrade(store)
+    compared = 0
+    for table in METADATA.sorted_tables:
+        listed = inspect(store.engine).get_check_constraints(table.name)
+        for column, words in checks(table).items():
+            (text,) = [
+                one["sqltext"] for one in listed if one["name"] == f"ck_{table.name}_{column}"
+            ]
+            assert set(re.findall(r"'(\w+)'", text)) == words, (table.name, column)
+            compared += 1
+    assert compared > 5
+
+
+def test_references_hold_again_after_an_upgrade(store):
+    migrate.upgrade(store)
+    with pytest.raises(IntegrityError), store.write() as session:
+        session.add(models.Certificate(
+            serial="1", device="nobody", key_fingerprint="", pem="", issued=0, expires=0,
+        ))  # fmt: skip
 
 
 def test_revisions_form_one_chain():

@@ -1,11 +1,14 @@
 """Bring a database to the tables this version of the hub needs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from muster_hub.db.store import Store
@@ -32,8 +35,32 @@ def upgrade(store: Store, revision: str = "head") -> None:
                 )
             connection.rollback()
             config.attributes["connection"] = connection
-            command.upgrade(config, revision)
-            connection.commit()
+            with _tables_may_be_made_anew(connection):
+                command.upgrade(config, revision)
+                connection.commit()
     except OperationalError as error:
         where = store.engine.url.render_as_string(hide_password=True)
         raise ConfigError(f"the database {where} can't be used: {error.orig}") from None
+
+
+@contextmanager
+def _tables_may_be_made_anew(connection: Connection) -> Iterator[None]:
+    """SQLite changes a constraint only by making its table anew: others may refer to it meanwhile.
+
+    Raises ConfigError when a reference leads nowhere afterwards.
+    """
+    raw = connection.connection.driver_connection
+    if connection.dialect.name != "sqlite" or raw is None:
+        yield
+        return
+    raw.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+        lost = raw.execute("PRAGMA foreign_key_check").fetchone()
+        if lost is not None:
+            raise ConfigError(
+                f"the database refers from {lost[0]!r} to a row of {lost[2]!r} that is not there: "
+                "restore it from a backup"
+            )
+    finally:
+        raw.execute("PRAGMA foreign_keys=ON")

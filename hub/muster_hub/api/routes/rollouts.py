@@ -17,7 +17,7 @@ from muster_hub.api.schemas import RolloutAsk
 from muster_hub.api.views import RolloutPlanView, RolloutSummary, RolloutView, View
 from muster_hub.db.models import Rollout
 from muster_hub.engine import commands
-from muster_hub.errors import NotFound, Refused
+from muster_hub.errors import NotFound
 
 router = APIRouter(tags=["rollouts"], route_class=OnceRoute)
 Action = Literal["pause", "resume", "abort", "approve", "advance", "rollback"]
@@ -107,7 +107,8 @@ def act(
         row = _row(session, actor, rollout)
         etags.check(if_match, _tag(row))
         if action in _SECOND_PERSON and hub.config.governance.two_people:
-            _must_be_another(session, actor, row)
+            did = f"started rollout {rollout}"
+            governance.must_be_another(session, row.created_by, actor.name, did)
         _ACTIONS[action](session, rollout, by=actor.name, now=now)
         _record(session, actor, f"rollout.{action}", rollout, now)
     hub.changed()
@@ -128,18 +129,6 @@ def _plan(hub: HubDep, actor: Actor, ask: RolloutAsk) -> dict[str, Any]:
     if hub.config.governance.two_people:
         plan["approve_start"] = True
     return plan
-
-
-def _must_be_another(session: Session, actor: Actor, row: Rollout) -> None:
-    """Nobody agrees with themselves, be it by a token they made for it."""
-    if row.created_by == actor.name:
-        raise Refused(f"{actor.name} started rollout {row.id}: somebody else has to agree")
-    for token, maker in ((actor.name, row.created_by), (row.created_by, actor.name)):
-        if governance.made_token(session, maker, token):
-            raise Refused(
-                f"{maker} made the token {token!r}, and one of them started rollout {row.id}: "
-                "somebody else has to agree"
-            )
 
 
 def _sees(actor: Actor, model: str, selector: str) -> bool:

@@ -1,4 +1,4 @@
-"""Webhooks made through the API."""
+"""Webhooks made through the API; versions may wait for a second person's approval."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,6 +7,12 @@ revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
+
+STATUSES = (
+    "status IN ('uploaded', 'checking', 'awaiting_approval', 'checked', 'awaiting_signatures', "
+    "'rejected', 'signed', 'published', 'retired')"
+)
+CONSTRAINT = "ck_version_status"
 
 
 def upgrade() -> None:
@@ -24,6 +30,9 @@ def upgrade() -> None:
         sa.Column("fault", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_webhook")),
     )
+    with op.batch_alter_table("version") as batch:
+        batch.drop_constraint(op.f(CONSTRAINT), type_="check")
+        batch.create_check_constraint(op.f(CONSTRAINT), STATUSES)
 
 
 def downgrade() -> None:
