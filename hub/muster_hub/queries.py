@@ -12,6 +12,7 @@ from muster_hub import proof, trend
 from muster_hub.db import models, selecting
 from muster_hub.domain import selectors
 from muster_hub.domain.plans import read_plan, stages
+from muster_hub.engine import shadow_step
 from muster_hub.engine.bundles import read_baseline
 from muster_hub.engine.load import is_online
 from muster_protocol import drift as drift_wire
@@ -96,10 +97,23 @@ def rollout(session: Session, rollout: int, now: float) -> Plain | None:
         wave["counts"] = {state: states.count(state) for state in sorted(set(states))}
     return row.model_dump() | {
         "waves": waves,
+        "shadow": _shadow(session, row),
         "ended": row.state not in ("running", "paused"),
         "history": _history(session, rollout),
         "leave": _leave(session, row),
     }
+
+
+def _shadow(session: Session, row: models.Rollout) -> Plain | None:
+    """The shadow before the first wave, with what each of its devices has compared."""
+    if row.shadow is None:
+        return None
+    devices = row.shadow["devices"]
+    sums = shadow_step.compared(session, devices, manifest=row.manifest, since=row.shadow["since"])
+    shown = {name: row.shadow[name] for name in ("since", "action", "reason")}
+    nothing = dict.fromkeys(shadow_step.COUNTS, 0)
+    told = [{"device": one} | nothing | sums.get(one, {}) for one in devices]
+    return shown | {"devices": told}
 
 
 def _history(session: Session, rollout: int) -> list[Plain]:

@@ -199,6 +199,11 @@ class RolloutAsk(Body):
         default=[], max_length=8, examples=[[{"start": "22:00", "end": "04:00"}]],
         description="When devices may swap: start, end, days, time_zone of each.",
     )  # fmt: skip
+    shadow: View | None = Field(
+        default=None, examples=[{"devices": 0.1, "min_seconds": 86400, "disagreed_max": 0.05}],
+        description="Watch the version beside what runs before the first wave: devices, "
+        "min_seconds, compared_min, disagreed_max, failed_max, looks.",
+    )  # fmt: skip
     gate: View | None = Field(
         default=None, examples=[{"metrics": ["errors", "p95 latency"]}],
         description="Evidence asked for before a wave is left: metrics, looks, past_seconds, …",

@@ -1,6 +1,6 @@
 """What answers look like, with the examples that the OpenAPI document shows."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -202,8 +202,28 @@ class LeaveView(Grows):
     )
 
 
+class ShadowDeviceView(BaseModel):
+    device: str
+    compared: int = Field(description="Inputs that both models were given.")
+    disagreed: int = Field(description="Of them, answered otherwise or not at all.")
+    failed: int = Field(description="Of them, those the version could not answer.")
+    labelled: int = Field(description="Of them, those whose label came.")
+    right: int = Field(description="Of those labelled, right by the version.")
+    champion_right: int = Field(description="Of those labelled, right by what runs.")
+
+
+class ShadowView(BaseModel):
+    """A version watched beside what runs, before the first wave."""
+
+    since: float
+    action: Literal["wait", "advance", "stop"]
+    reason: str
+    devices: list[ShadowDeviceView]
+
+
 class RolloutView(RolloutSummary):
     waves: list[WaveView]
+    shadow: ShadowView | None = None
     ended: bool
     history: list[RolloutStepView]
     leave: list[LeaveView] = Field(description="Who has leave to swap, or was refused it and why.")

@@ -147,6 +147,8 @@ class Rollout(Table, table=True):
     looked_at: float | None = None
     judged: dict[str, Any] | None = optional_json_field()
     """The gate's latest verdict: ``{"wave", "look", "action", "reason"}``."""
+    shadow: dict[str, Any] | None = optional_json_field()
+    """Since it began: ``{"devices", "since", "look", "action", "reason"}``."""
     replaced: dict[str, Any] | None = optional_json_field()
     """What its assignment held before it completed: ``{"model", "version", "rollout"}``."""
     window_seconds: float | None = None
@@ -322,6 +324,13 @@ class SummaryWindow(Table, table=True):
     labels_wrong: int = Field(default=0, sa_type=BigInteger)
     log_p95: float | None = None
     """Natural logarithm of the 95 % quantile of latency in seconds."""
+    compared: int = Field(default=0, sa_type=BigInteger)
+    """As ``summary.Tally`` counts them, and so on: of a challenger in shadow."""
+    disagreed: int = Field(default=0, sa_type=BigInteger)
+    compared_failed: int = Field(default=0, sa_type=BigInteger)
+    compared_labelled: int = Field(default=0, sa_type=BigInteger)
+    compared_right: int = Field(default=0, sa_type=BigInteger)
+    compared_champion_right: int = Field(default=0, sa_type=BigInteger)
     received: float
     payload: bytes
     fault: str = ""

@@ -2,7 +2,7 @@
 that join later; of several that match, the one with the highest precedence number wins."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from muster_hub.domain.selectors import Selector
 
@@ -41,6 +41,8 @@ class Choice:
     """The one that asks for it now, or that made the assignment."""
     asks_leave: bool = False
     """The device must ask before it swaps: a budget or a maintenance window binds it."""
+    challenger: Release | None = None
+    """What is watched beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +56,20 @@ class Override:
     asks_leave: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Challenge:
+    """A rollout has this device watch its release beside what the slot runs."""
+
+    rollout: int
+    slot: str
+    release: Release
+
+
 def choose(
-    labels: Mapping[str, str], assignments: Iterable[Assignment], overrides: Iterable[Override] = ()
+    labels: Mapping[str, str],
+    assignments: Iterable[Assignment],
+    overrides: Iterable[Override] = (),
+    challenges: Iterable[Challenge] = (),
 ) -> dict[str, Choice]:
     """Slot → choice for a device with these labels."""
     matching: dict[str, list[Assignment]] = {}
@@ -71,6 +85,10 @@ def choose(
             rollout=override.rollout,
             asks_leave=override.asks_leave,
         )
+    for challenge in sorted(challenges, key=lambda one: one.rollout):
+        choice = choices.get(challenge.slot)
+        if choice is not None and choice.release.manifest != challenge.release.manifest:
+            choices[challenge.slot] = replace(choice, challenger=challenge.release)
     return choices
 
 

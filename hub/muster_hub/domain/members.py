@@ -6,6 +6,7 @@ from typing import Literal
 
 from muster_hub.domain.evidence import Evidence
 from muster_hub.domain.plans import Plan
+from muster_hub.domain.shadows import Shadow
 
 State = Literal["running", "paused", "stopped", "aborted", "completed", "rolled_back"]
 DeviceState = Literal["targeted", "in_progress", "committed", "failed", "withdrawn"]
@@ -39,6 +40,8 @@ class Rollout:
     looked_at: float | None = None
     """When it was last decided about: time in which nobody looked counts against no device."""
     judged: Judged | None = None
+    shadow: Shadow | None = None
+    """The shadow before the first wave, once it has begun."""
 
 
 @dataclass(frozen=True, kw_only=True)

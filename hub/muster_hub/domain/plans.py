@@ -12,6 +12,7 @@ from muster_hub.domain import gates, selectors
 from muster_hub.domain.budgets import Budget
 from muster_hub.domain.gates import Gate, Metric
 from muster_hub.domain.selectors import Selector
+from muster_hub.domain.shadows import ShadowPlan
 from muster_hub.domain.windows import Window
 from muster_protocol.errors import ProtocolError
 
@@ -88,6 +89,8 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     budgets: Annotated[tuple[Budget, ...], Meta(max_length=4)] = ()
     windows: Annotated[tuple[Window, ...], Meta(max_length=8)] = ()
     """When devices may swap; always, when there are none."""
+    shadow: ShadowPlan | None = None
+    """Watch the release beside what runs before the first wave; None: don't."""
     gate: GatePlan | None = None
     approve_start: bool = False
     static: bool = False

@@ -24,14 +24,14 @@ from muster_hub.domain.members import (
     under_way,
 )
 from muster_hub.domain.plans import CANARY, Stage, stages
-from muster_hub.domain.targets import canary_size, left, targets
+from muster_hub.domain.targets import canary_size, left, shadowed, targets
 
 UNSEEN_SECONDS = 120.0
 """When nobody has looked for longer than this, the rest of that time counts against no device."""
 
 Why = Literal[
-    "asking", "waiting", "nobody", "soaking", "gate", "approval", "paused", "stopped", "completed",
-    "ended",
+    "asking", "waiting", "nobody", "soaking", "shadow", "gate", "approval", "paused", "stopped",
+    "completed", "ended",
 ]  # fmt: skip
 
 
@@ -47,6 +47,8 @@ class Decision:
     target: tuple[str, ...] = ()
     changed: Mapping[str, Reached] = field(default_factory=dict)
     settled_at: float | None = None
+    shadow: tuple[str, ...] = ()
+    """Devices that watch the release beside what runs, those that do already among them."""
 
 
 def decide(rollout: Rollout, members: Iterable[Member], now: float) -> Decision:
@@ -71,14 +73,9 @@ def decide(rollout: Rollout, members: Iterable[Member], now: float) -> Decision:
         return Decision(
             state="completed", wave=rollout.wave, reason=reason, why="completed", changed=changed
         )
-    failures = [one for one in members if one.reached and one.reached.state == "failed"]
-    if len(failures) > rollout.plan.failures_allowed or _canary_lost(rollout, members):
-        reason = words.failed(rollout, failures, sum(1 for one in members if one.reached))
-        return _stop(rollout, reason, members, changed, now)
-    if rollout.judged is not None and rollout.judged.action == "stop":
-        where = words.wave(rollout.plan, rollout.wave)
-        reason = f"Stopped in wave {where} by its gate. {rollout.judged.reason}"
-        return _stop(rollout, reason, members, changed, now)
+    harm = _harm(rollout, members)
+    if harm is not None:
+        return _stop(rollout, harm, members, changed, now)
     if rollout.state == "paused":
         told = words.tally(members, rollout.wave)
         reason = f"Paused in wave {words.wave(rollout.plan, rollout.wave)}: {told}."
@@ -87,6 +84,19 @@ def decide(rollout: Rollout, members: Iterable[Member], now: float) -> Decision:
             settled_at=rollout.settled_at,
         )  # fmt: skip
     return _advance(rollout, members, changed, now)
+
+
+def _harm(rollout: Rollout, members: list[Member]) -> str | None:
+    """Why it must be stopped, or None."""
+    failures = [one for one in members if one.reached and one.reached.state == "failed"]
+    if len(failures) > rollout.plan.failures_allowed or _canary_lost(rollout, members):
+        return words.failed(rollout, failures, sum(1 for one in members if one.reached))
+    if rollout.judged is not None and rollout.judged.action == "stop":
+        where = words.wave(rollout.plan, rollout.wave)
+        return f"Stopped in wave {where} by its gate. {rollout.judged.reason}"
+    if rollout.shadow is not None and rollout.shadow.action == "stop":
+        return f"Stopped in shadow, before any device ran it: {rollout.shadow.reason}"
+    return None
 
 
 def _unseen_seconds(rollout: Rollout, now: float) -> float:
@@ -176,6 +186,8 @@ def _advance(
 ) -> Decision:
     """Ask whom the wave has room for; go to the next once nothing holds this one."""
     every = stages(rollout.plan)
+    if _shadowing(rollout):
+        return _in_shadow(rollout, members, changed)
     if rollout.wave == CANARY and rollout.plan.canary == 0:
         rollout = replace(rollout, wave=CANARY + 1)
     while True:
@@ -190,6 +202,31 @@ def _advance(
                 changed=changed,
             )  # fmt: skip
         rollout = replace(rollout, wave=rollout.wave + 1, settled_at=None)
+
+
+def _shadowing(rollout: Rollout) -> bool:
+    """The release is still watched, or is to be once its beginning is approved."""
+    if rollout.plan.shadow is None or rollout.wave != CANARY:
+        return False
+    if rollout.shadow is not None:
+        return rollout.shadow.action == "wait"
+    first = CANARY if rollout.plan.canary else CANARY + 1
+    return not stages(rollout.plan)[first].approve or rollout.approved >= first
+
+
+def _in_shadow(rollout: Rollout, members: list[Member], changed: dict[str, Reached]) -> Decision:
+    devices = shadowed(rollout, members)
+    shadow = rollout.shadow
+    if not devices:
+        why: Why = "nobody"
+        reason = f"Shadow: {words.nobody(members)}."
+    else:
+        why = "shadow"
+        begun = f"{words.names(devices)} will watch it beside what they run."
+        reason = f"Shadow: {shadow.reason if shadow and shadow.reason else begun}"
+    return Decision(
+        state="running", wave=rollout.wave, why=why, reason=reason, changed=changed, shadow=devices
+    )
 
 
 @dataclass(frozen=True)

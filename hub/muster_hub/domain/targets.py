@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from muster_hub.domain.members import Member, Rollout, under_way
 from muster_hub.domain.plans import CANARY, Plan, stages
+from muster_hub.domain.shadows import wanted
 
 
 def targets(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
@@ -21,6 +22,17 @@ def targets(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
     if rollout.plan.in_flight_max:
         room = min(room, rollout.plan.in_flight_max - sum(map(under_way, members)))
     return tuple(sorted(one.device for one in wanted[: max(room, 0)]))
+
+
+def shadowed(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
+    """Devices of the rollout's shadow: those it has, and by lot those there is room for."""
+    plan = rollout.plan.shadow
+    assert plan is not None
+    have = rollout.shadow.devices if rollout.shadow is not None else ()
+    matching = [one for one in members if one.matches]
+    room = wanted(plan, len(matching)) - len(have)
+    free = [one for one in matching if one.online and one.device not in have]
+    return (*have, *draw(rollout, free)[: max(room, 0)])
 
 
 def left(rollout: Rollout, members: list[Member]) -> list[Member]:

@@ -97,8 +97,13 @@ def approve_rollout(session: Session, rollout: int, *, by: str, now: float) -> N
 
 
 def advance_rollout(session: Session, rollout: int, *, by: str, now: float) -> None:
-    """Pass the present wave by hand, whatever its gate lacks; a gate's stop still stops."""
+    """Pass the shadow or the present wave by hand, whatever is lacking; a stop still stops."""
     row = _live(session, rollout)
+    if row.shadow is not None and row.shadow["action"] == "wait":
+        row.shadow = row.shadow | {"action": "advance", "reason": f"Passed by hand by {by}."}
+        session.add(row)
+        _note(session, row, "advanced", f"Shadow passed by hand by {by}.", now)
+        return
     if row.advanced >= row.wave:
         raise Conflict(f"wave {row.wave + 1} of rollout {rollout} was passed by hand already")
     row.advanced = row.wave

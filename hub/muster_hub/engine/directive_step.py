@@ -13,7 +13,7 @@ from msgspec import UNSET
 from sqlmodel import Session, col, select, update
 
 from muster_hub.db import models
-from muster_hub.domain.assignments import Choice, choose
+from muster_hub.domain.assignments import Choice, Release, choose
 from muster_hub.engine import load
 from muster_hub.engine.load import Known
 from muster_protocol import directive as wire
@@ -54,6 +54,7 @@ def step(
     """Persist new directives with the messages that carry them; how many."""
     assignments = load.assignments(session)
     overrides = load.overrides(session)
+    challenges = load.challenges(session)
     rows = {row.device: row for row in session.exec(select(models.DirectiveRow)).all()}
     rebaselines = load.rebaselines(session)
     issued = 0
@@ -62,7 +63,12 @@ def step(
         if not device.active:
             issued += _withdraw(session, row, now)
             continue
-        choices = choose(device.labels, assignments, overrides.get(device.id, ()))
+        choices = choose(
+            device.labels,
+            assignments,
+            overrides.get(device.id, ()),
+            challenges.get(device.id, ()),
+        )
         if row is None and not choices:
             continue
         content = _content(device.id, choices, settings, rebaselines)
@@ -121,14 +127,14 @@ def _content(
 
 def _slot(choice: Choice, rebaselines: int | None) -> Slot:
     return Slot(
-        champion=_goal(choice),
+        champion=_goal(choice.release),
+        challenger=_goal(choice.challenger) if choice.challenger is not None else None,
         swap="grant" if choice.asks_leave else "free",
         rebaselines=rebaselines or UNSET,
     )
 
 
-def _goal(choice: Choice) -> Goal:
-    release = choice.release
+def _goal(release: Release) -> Goal:
     return Goal(
         model=release.model,
         version=release.version,

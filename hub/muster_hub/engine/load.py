@@ -8,11 +8,12 @@ from sqlmodel import Session, col, select
 
 from muster_hub.db import models
 from muster_hub.domain import selectors
-from muster_hub.domain.assignments import Assignment, Override, Release
+from muster_hub.domain.assignments import Assignment, Challenge, Override, Release
 from muster_hub.domain.evidence import FAILING_EVENTS, Evidence, Told
 from muster_hub.domain.evidence import read as read_evidence
 from muster_hub.domain.members import Judged, Member, Reached, Rollout
-from muster_hub.domain.plans import Plan, read_plan
+from muster_hub.domain.plans import CANARY, Plan, read_plan
+from muster_hub.domain.shadows import Shadow
 
 HEARD_SECONDS = 200.0
 """A device reports about every minute; one unheard of for three is taken as offline."""
@@ -108,6 +109,37 @@ def overrides(session: Session) -> dict[str, list[Override]]:
     return by_device
 
 
+def challenges(session: Session) -> dict[str, list[Challenge]]:
+    """Device → releases that rollouts have it watch in shadow."""
+    found = session.exec(
+        select(models.Rollout, models.Version).where(
+            col(models.Rollout.model) == col(models.Version.model),
+            col(models.Rollout.version) == col(models.Version.version),
+            col(models.Rollout.state).in_(("running", "paused")),
+            col(models.Rollout.wave) == CANARY,
+        )
+    ).all()
+    by_device: dict[str, list[Challenge]] = {}
+    for row, version in found:
+        shadow = shadow_of(row)
+        if shadow is None or shadow.action != "wait":
+            continue
+        one = Challenge(rollout=row.id or 0, slot=row.slot, release=release(version))
+        for device in shadow.devices:
+            by_device.setdefault(device, []).append(one)
+    return by_device
+
+
+def shadow_of(row: models.Rollout) -> Shadow | None:
+    told = row.shadow
+    if told is None:
+        return None
+    return Shadow(
+        devices=tuple(told["devices"]), since=told["since"], action=told["action"],
+        reason=told["reason"],
+    )  # fmt: skip
+
+
 def plan(row: models.Rollout) -> Plan:
     return read_plan(row.plan)
 
@@ -123,6 +155,7 @@ def rollout(row: models.Rollout) -> Rollout:
         advanced=row.advanced,
         settled_at=row.settled_at,
         looked_at=row.looked_at,
+        shadow=shadow_of(row),
         judged=None
         if told is None
         else Judged(wave=told["wave"], action=told["action"], reason=told["reason"]),

@@ -9,7 +9,7 @@ from muster_hub.db import models
 from muster_hub.domain import rollouts
 from muster_hub.domain.members import WITHDRAWN, Reached
 from muster_hub.domain.rollouts import Decision
-from muster_hub.engine import gate_step, load
+from muster_hub.engine import gate_step, load, shadow_step
 from muster_hub.engine.load import Known
 
 FOLLOW_SECONDS = 30 * 86_400
@@ -32,6 +32,8 @@ def step(session: Session, known: Mapping[str, Known], now: float, window_second
             window = row.window_seconds or window_seconds
             if gate_step.look(session, row, plan, members, window, now):
                 _remember_look(session, row, now)
+            if shadow_step.look(session, row, plan, known, window, now):
+                changed = True
         decision = rollouts.decide(load.rollout(row), members, now)
         changed |= _persist(session, row, reached, known, decision, now)
     return changed
@@ -88,6 +90,7 @@ def _persist(
                 changed_at=now,
             )
         )
+    watching = shadow_step.keep(row, decision.shadow, now)
     moved = decision.state != row.state or decision.wave != row.wave
     ended = decision.state == "completed" and row.state != "completed"
     if moved or decision.target:
@@ -106,7 +109,7 @@ def _persist(
     if ended:
         assign(session, row, now)
     session.flush()
-    return moved or bool(decision.target) or bool(decision.changed)
+    return moved or watching or bool(decision.target) or bool(decision.changed)
 
 
 def _remember(session: Session, row: models.Rollout, decision: Decision, now: float) -> None:

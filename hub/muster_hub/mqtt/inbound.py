@@ -29,6 +29,10 @@ SUMMARY_COLUMNS = (
     "device", "epoch", "sequence", "model", "version", "manifest", "start", "seconds",
     "n", "errors", "labels_right", "labels_wrong", "log_p95", "received", "payload", "fault",
 )  # fmt: skip
+COMPARED = (
+    "compared", "disagreed", "compared_failed", "compared_labelled", "compared_right",
+    "compared_champion_right",
+)  # fmt: skip
 
 
 PEM = b"-----BEGIN CERTIFICATE REQUEST-----"
@@ -158,6 +162,7 @@ def _summaries(device: str, batch: Batch, received: float) -> dict[int, dict[str
         columns |= {"device": device, "epoch": epoch, "sequence": row.sequence}
         columns |= {"start": received, "seconds": 0.0, "n": 0, "errors": 0, "received": received}
         columns |= {"labels_right": 0, "labels_wrong": 0, "log_p95": None, "payload": row.payload}
+        columns |= dict.fromkeys(COMPARED, 0)
         rows[row.sequence] = columns | _summary(row.payload, batch.sent, received)
     return rows
 
@@ -172,17 +177,20 @@ def _summary(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
         return {"fault": f"summary version {header.version} is newer than this hub knows"}
     summary = header.summary
     start = anchor(summary.opened, sent, received)
+    # A challenger's window covers no time of service: a model that only watches is not heard of.
+    serves = not summary.counts.compared
     return {
         "model": summary.model,
         "version": summary.version,
         "manifest": summary.manifest,
         "start": start,
-        "seconds": max(anchor(summary.closed, sent, received) - start, 0.0),
+        "seconds": max(anchor(summary.closed, sent, received) - start, 0.0) if serves else 0.0,
         "n": summary.counts.inferences,
         "errors": summary.counts.errors,
         "labels_right": summary.counts.labels_right,
         "labels_wrong": summary.counts.labels_wrong,
         "log_p95": _log_p95(summary),
+        **{name: getattr(summary.counts, name) for name in COMPARED},
     }
 
 

@@ -35,6 +35,12 @@ Soak = Annotated[
     float, typer.Option(min=0, help="How long the canary must hold before the rest follow.")
 ]
 Timeout = Annotated[float, typer.Option(min=1, help="How long a device may take while online.")]
+Shadow = Annotated[
+    str,
+    typer.Option(
+        help="Watch it first beside what runs, on a share (0.1), a percentage or a count (3)."
+    ),
+]
 Window = Annotated[
     float | None, typer.Option(min=1, help="Telemetry window; the hub's own when not given.")
 ]
@@ -56,6 +62,7 @@ def start(
     slot: Slot = "main",
     selector: Selector = "",
     canary: Canary = "25%",
+    shadow: Shadow = "",
     min_soak_seconds: Soak = 60.0,
     timeout_seconds: Timeout = 1800.0,
     window_seconds: Window = None,
@@ -65,6 +72,8 @@ def start(
 ) -> None:
     """Start a rollout. It stops by itself when canary devices fail."""
     asked = _asked(slot, selector, canary, min_soak_seconds, timeout_seconds, window_seconds)
+    if shadow:
+        asked["shadow"] = {"devices": parse_canary(shadow)}
     hub = api(context)
     view = hub.post("/rollouts", _body(model, version, asked, plan_file))
     _tell(hub, view, watch=watch, as_json=as_json)
@@ -79,6 +88,7 @@ def plan(
     slot: Slot = "main",
     selector: Selector = "",
     canary: Canary = "25%",
+    shadow: Shadow = "",
     min_soak_seconds: Soak = 60.0,
     timeout_seconds: Timeout = 1800.0,
     window_seconds: Window = None,
@@ -87,6 +97,8 @@ def plan(
 ) -> None:
     """Show what `start` with the same options would do. Nothing is started."""
     asked = _asked(slot, selector, canary, min_soak_seconds, timeout_seconds, window_seconds)
+    if shadow:
+        asked["shadow"] = {"devices": parse_canary(shadow)}
     found = api(context).post("/rollouts/plan", _body(model, version, asked, plan_file))
     if as_json:
         output.show_json(found)
@@ -255,6 +267,8 @@ def render(view: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [head]
     if view.get("reason"):
         parts.append(Text(str(view["reason"])))
+    if view.get("shadow"):
+        parts.append(_shadow(view["shadow"]))
     for wave in view.get("waves", []):
         devices = wave.get("devices", [])
         done = sum(device.get("state") == "committed" for device in devices)
@@ -276,6 +290,14 @@ def render(view: dict[str, Any]) -> RenderableType:
             )
         )
     return Group(*parts)
+
+
+def _shadow(shadow: dict[str, Any]) -> RenderableType:
+    headings = ("DEVICE", "COMPARED", "DIFFERENT", "FAILED", "LABELLED", "RIGHT", "CHAMPION RIGHT")
+    names = ("device", "compared", "disagreed", "failed", "labelled", "right", "champion_right")
+    rows = (tuple(device[name] for name in names) for device in shadow["devices"])
+    table = output.table(headings, rows, empty="no device yet")
+    return Group(Text(f"\nshadow  {shadow['reason']}"), table)
 
 
 def _confirm(view: dict[str, Any]) -> None:
