@@ -82,7 +82,7 @@ class Operator:
             self.world.trace.add("operator", f"enrols {device} again")
             self.world.broker.revoked.discard(device)
 
-    def settle(self) -> bool:
+    def settle(self, release: tuple[str, str]) -> bool:
         """After the faults: end what moves, then roll out one release to all; True when begun."""
         for device in sorted(self.world.broker.revoked):
             self.pardon(device)
@@ -90,7 +90,7 @@ class Operator:
             if row.state in ("running", "paused"):
                 self._tell("abort", row.id or 0)
         self.waiting.clear()
-        return self.roll_out("digits", FINAL["digits"], timeout_seconds=900.0) is not None
+        return self.roll_out(*release, timeout_seconds=900.0) is not None
 
     def _tell(self, verb: str, rollout: int) -> None:
         if self.world.hub.move(verb, rollout):

@@ -121,7 +121,7 @@ class BelievesAsked(Intake):
                     name: update[name]
                     for name in ("model", "version", "manifest")
                     if name in update
-                }
+                } | {"runtime": "onnx", "since": report["at"]}
                 update["state"] = "committed"
         return msgspec.msgpack.encode(report)
 

@@ -27,6 +27,8 @@ from sim.world import TRANSITIONS, Outcome, World
 
 SEEDS = 1_000
 DAY_SECONDS = 86_400.0
+LEAST = {"faults": 200, "partition": 1, "to committed": 1, "to rolling_back": 1}
+"""What a world must have gone through to count as one."""
 
 
 def quiet() -> None:
@@ -55,6 +57,8 @@ class Totals:
         self.device_seconds = 0.0
         self.transitions: set[tuple[str, str]] = set()
         self.violations: list[Outcome] = []
+        self.poor: list[str] = []
+        """Worlds that went through too little, in words."""
         self.counts: Counter[str] = Counter()
 
     def add(self, one: Outcome) -> None:
@@ -65,6 +69,16 @@ class Totals:
         self.counts += one.counts
         if one.violation is not None:
             self.violations.append(one)
+            return
+        lacking = [f"{one.counts[kind]} {kind}" for kind in LEAST if one.counts[kind] < LEAST[kind]]
+        if lacking:
+            self.poor.append(f"seed {one.seed}: only {', '.join(lacking)}")
+
+    def faults(self) -> list[str]:
+        """Why these worlds prove less than they should, in words."""
+        missing = sorted(TRANSITIONS - self.transitions)
+        uncovered = [f"not covered: {state} on {cause}" for state, cause in missing]
+        return [*(f"a poor world, {told}" for told in self.poor), *uncovered]
 
     def line(self, planted: str) -> str:
         return (
@@ -146,18 +160,17 @@ def main() -> int:
     first, last = (int(part) for part in (asked.seeds or f"0..{SEEDS}").split(".."))
     processes = min(os.cpu_count() or 1, 2)
     totals = run_seeds(range(first, last), processes)
-    missing = sorted(TRANSITIONS - totals.transitions)
-    if missing:
-        print("not covered:", ", ".join(f"{state} on {cause}" for state, cause in missing))
-    kinds = ("faults", "partition", "to committed", "to rolling_back")
-    print("in all:", ", ".join(f"{totals.counts[kind]} {kind}" for kind in kinds))
-    planted, all_found = run_plants(processes) if asked.seeds is None else ("0/0", True)
+    print("in all:", ", ".join(f"{totals.counts[kind]} {kind}" for kind in LEAST))
+    whole = asked.seeds is None
+    planted, all_found = run_plants(processes) if whole else ("0/0", True)
     for one in totals.violations[:1]:
         assert one.violation is not None
         world = shrink(one.seed, World(one.seed).plan, one.violation.invariant)
         print(told(world, commit()))
+    faults = totals.faults()
+    print(*faults, sep="\n", end="\n" if faults else "")
     print(totals.line(planted))
-    return int(bool(totals.violations) or not all_found)
+    return int(bool(totals.violations or (whole and faults)) or not all_found)
 
 
 if __name__ == "__main__":
