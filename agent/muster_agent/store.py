@@ -67,6 +67,8 @@ class Store:
         self._free_bytes_min = free_bytes_min
         self._free_bytes = free_bytes
         self._reusable: dict[str, tuple[Path, int]] | None = None
+        self._swept: tuple[frozenset[str], frozenset[str]] | None = None
+        """What the last sweep was to keep; None when something was written since."""
 
     def clean(self) -> None:
         """At start: remove what an interrupted write left behind."""
@@ -97,6 +99,7 @@ class Store:
 
     def put(self, digest: str, data: bytes | memoryview) -> None:
         """Keep a chunk or manifest under its name; the caller has hashed it. Raises OSError."""
+        self._swept = None
         path = self._chunk_path(digest)
         make_directory(path.parent)
         write_durably(path, data)
@@ -150,6 +153,7 @@ class Store:
         Every chunk and every whole file is hashed. The bundle is installed when the iterator ends.
         Raises ChunksMissing, StoreRefused(FILE_MISMATCH, MALFORMED), OSError.
         """
+        self._swept = None
         data = self.manifest(digest)
         if data is None:
             raise ChunksMissing((digest,))
@@ -203,6 +207,7 @@ class Store:
 
         A manifest that is still its own stays: its fallback may answer until the files are back.
         """
+        self._swept = None
         bundle = self._bundles / digest
         manifest_path = bundle / MANIFEST
         if manifest_path.is_file() and _hash(manifest_path) == digest:
@@ -220,6 +225,9 @@ class Store:
         not installed yet, whose chunks all stay. Chunks of installed bundles go (the files hold
         them) but for their indexes; others are a cache, oldest first out beyond ``cache_bytes``.
         """
+        asked = frozenset(keep), frozenset(fetching)
+        if asked == self._swept:
+            return  # Nothing was written since: there is nothing more to delete.
         for path in self._bundles.iterdir():
             if path.name.removesuffix(PART_SUFFIX) not in keep:
                 _remove(path)
@@ -243,6 +251,7 @@ class Store:
                 break
             path.unlink()
             total -= size
+        self._swept = asked
 
     def _needed_chunks(self, digest: str, *, whole: bool) -> set[str]:
         data = self.manifest(digest)

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from muster_agent.trust import Trusted, TrustRefused
@@ -65,13 +65,17 @@ class Release:
     files: Mapping[str, bytes]
     """What of it is installed, by name."""
 
-    @property
+    @cached_property
     def goal(self) -> Goal:
         return Goal(self.model, self.version, self.sha256, len(self.manifest))
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         return chunks.sha256_hex(self.manifest)
+
+    @cached_property
+    def model_sha256(self) -> str:
+        return chunks.sha256_hex(self.files["model.onnx"])
 
 
 def make_release(model: str, version: str, rng: random.Random) -> Release:
@@ -146,8 +150,13 @@ class Published:
     def continue_from(self, reported: Mapping[str, int], now: float) -> bool:
         return False
 
-    def signed(self) -> set[str]:
-        return {one.sha256 for one in catalogue().releases[: self.count]}
+    def signed(self) -> frozenset[str]:
+        return _signed(self.count)
+
+
+@cache
+def _signed(count: int) -> frozenset[str]:
+    return frozenset(one.sha256 for one in catalogue().releases[:count])
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from sim.doubles import HONEST, Doubles
 from sim.hub import HubStore
 from sim.network import Sender
 from sim.workers import Launcher, Worker
-from sim.world import World
+from sim.world import lived
 
 SEEDS_MAX = 200
 
@@ -255,7 +255,7 @@ PLANTS: dict[str, Doubles] = {
 def seeds_to_find(name: str) -> tuple[str, int | None, str]:
     """The plant's name, the first seed whose world shows it, and which promise it broke."""
     for seed in range(SEEDS_MAX):
-        found = World(seed, doubles=PLANTS[name]).run().violation
+        found = lived(seed, PLANTS[name]).violation
         if found is not None:
             return name, seed, found.invariant
     return name, None, ""

@@ -23,7 +23,7 @@ from pathlib import Path
 from sim.catalogue import SCRATCH_IN, SCRATCH_PREFIX, memory
 from sim.plants import PLANTS, SEEDS_MAX, seeds_to_find
 from sim.shrink import shrink, told
-from sim.world import TRANSITIONS, Outcome, World
+from sim.world import TRANSITIONS, Outcome, World, lived
 
 SEEDS = 1_000
 DAY_SECONDS = 86_400.0
@@ -39,7 +39,7 @@ def quiet() -> None:
 
 def live(seed: int) -> Outcome:
     quiet()
-    return World(seed).run()
+    return lived(seed)
 
 
 def commit() -> str:

@@ -13,7 +13,6 @@ from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import BOUNDED, State, parse
 from muster_hub.engine.load import HEARD_SECONDS
 from muster_protocol import summary_wire
-from muster_protocol.chunks import sha256_hex
 from muster_protocol.limits import JOURNAL_RESUMES_MAX
 from sim.catalogue import FINAL
 
@@ -50,6 +49,8 @@ class Watch:
         self._targeted: dict[int, set[str]] = {}
         self._failed: set[tuple[int, str]] = set()
         self._looked = 0
+        self._written: dict[str, tuple[int, int]] = {}
+        """Device → its life and how many changes its database had seen when it was looked at."""
 
     def expect(self, holds: object, invariant: str, detail: str) -> None:
         if not holds:
@@ -105,7 +106,7 @@ class Watch:
                 self.expect(
                     worker.goal.manifest in self.world.hub.published.signed()
                     and release is not None
-                    and worker.content == sha256_hex(release.files["model.onnx"]),
+                    and worker.content == release.model_sha256,
                     "only what release keys signed runs",
                     f"{device.name} runs {worker.goal.model} {worker.goal.version}, "
                     f"loaded {worker.content[:8] or 'nothing yet'}",
@@ -114,15 +115,17 @@ class Watch:
             self._limits(device)
 
     def _forward(self, device: "Device") -> None:
-        row = device.state.connection.execute("SELECT epoch, generation FROM directive").fetchone()
-        now = row or (0, 0)
-        before = self.generations.get(device.name, (0, 0))
-        self.expect(
-            now >= before,
-            "generations never go back",
-            f"{device.name} went from generation {before[1]} to {now[1]}",
-        )
-        self.generations[device.name] = now
+        database = device.state.connection
+        if self._written.get(device.name) != (device.life, database.total_changes):
+            self._written[device.name] = device.life, database.total_changes
+            now = database.execute("SELECT epoch, generation FROM directive").fetchone() or (0, 0)
+            before = self.generations.get(device.name, (0, 0))
+            self.expect(
+                now >= before,
+                "generations never go back",
+                f"{device.name} went from generation {before[1]} to {now[1]}",
+            )
+            self.generations[device.name] = now
         versions = device.trust.versions()
         known = self._versions.get(device.name, {})
         if versions != known:

@@ -159,7 +159,7 @@ class Worker:
         path = self.device.bundle(self.goal.manifest) / "model.onnx"
         self.content = sha256_hex(path.read_bytes()) if path.is_file() else "gone"
         release = self.device.world.catalogue.by_manifest.get(self.goal.manifest)
-        as_signed = release is not None and self.content == sha256_hex(release.files["model.onnx"])
+        as_signed = release is not None and self.content == release.model_sha256
         if not (as_signed or self.trusting):
             self._fail(Refusal.FILE_MISMATCH, "model.onnx is not what the manifest says")
         elif habit in STARTING_FAULTS:

@@ -114,7 +114,7 @@ class Outbox:
                 continue
             flying = self._table.in_flight(stream)
             rows = [row for row in flying if self._due(stream, row[0], now) <= now]
-            if not rows:
+            if not rows and len(flying) < self._table.totals(stream).rows:
                 count, room = self._room(flying)
                 rows = self._table.launch(stream, count, int(min(room, left + 1)))
             if rows:

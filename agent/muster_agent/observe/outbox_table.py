@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import get_args
+from typing import Any, TypeVar, get_args
 
 from muster_agent.observe.merging import Mergeable
 from muster_protocol.messages import Row, Stream
@@ -15,6 +15,7 @@ STREAMS: tuple[Stream, ...] = get_args(Stream)
 EPOCH_BYTES = 16
 ROW_OVERHEAD_BYTES = 64
 """What SQLite and its index take beside the payload."""
+T = TypeVar("T")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS outbox_row (
@@ -47,6 +48,9 @@ class OutboxTable:
     def __init__(self, connection: sqlite3.Connection, new_epoch: Callable[[int], bytes]) -> None:
         self._connection = connection
         self._new_epoch = new_epoch
+        self._seen: dict[tuple[str, Stream], Any] = {}
+        """What was read since anything was last written on the connection."""
+        self._seen_at = -1
         with self.transaction():
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
@@ -74,7 +78,27 @@ class OutboxTable:
                 self._connection.execute("ROLLBACK")
             raise
 
+    def _look(self, what: str, stream: Stream, read: Callable[[Stream], T]) -> T:
+        """``read`` the tables, or tell again what they held when nothing was written since.
+
+        The connection counts changes, also those of other tables and those rolled back; what is
+        read within a transaction may still be rolled back, so it is not remembered.
+        """
+        if self._connection.in_transaction:
+            return read(stream)
+        if self._connection.total_changes != self._seen_at:
+            self._seen.clear()
+            self._seen_at = self._connection.total_changes
+        key = (what, stream)
+        if key not in self._seen:
+            self._seen[key] = read(stream)
+        found: T = self._seen[key]
+        return found
+
     def totals(self, stream: Stream) -> StreamTotals:
+        return self._look("totals", stream, self._totals)
+
+    def _totals(self, stream: Stream) -> StreamTotals:
         row = self._connection.execute(
             "SELECT epoch, assigned, rows, bytes, merged, dropped FROM outbox_stream "
             "WHERE stream = ?",
@@ -98,7 +122,10 @@ class OutboxTable:
             self._grow(stream, 1, len(payload) + ROW_OVERHEAD_BYTES)
 
     def in_flight(self, stream: Stream) -> list[tuple[int, int]]:
-        """(sequence, payload bytes), rising."""
+        """(sequence, payload bytes), rising. Not to be altered by the caller."""
+        return self._look("in flight", stream, self._in_flight)
+
+    def _in_flight(self, stream: Stream) -> list[tuple[int, int]]:
         return self._connection.execute(
             "SELECT sequence, LENGTH(payload) FROM outbox_row "
             "WHERE stream = ? AND sequence IS NOT NULL ORDER BY sequence",

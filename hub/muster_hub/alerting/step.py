@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import func
+from sqlalchemy import bindparam, func
 from sqlmodel import Session, col, delete, or_, select
 
 from muster_hub import webhooks
@@ -13,12 +13,25 @@ from muster_hub.alerting import messages
 from muster_hub.alerting.settings import Alerts, Notice
 from muster_hub.db.alerting import Delivery, Silence, Telling, Webhook
 from muster_hub.db.models import Alert, Device
+from muster_hub.db.tables import target
 from muster_hub.domain import notices, selectors
 from muster_hub.domain.notices import Fact, Retraining
 
 DELIVERIES_KEPT_SECONDS = 30 * 86_400.0
 ALERTS_PER_NOTICE = 200
 DIGEST = "digest"
+RETRAIN = "retrain/"
+_UNTOLD = (
+    select(Alert)
+    .where(or_(col(Alert.state) != "resolved", col(Alert.told).in_(("opened", "escalated"))))
+    .order_by(col(Alert.id))
+)
+_SILENCES = select(Silence).where(col(Silence.until) > bindparam("now"))
+_RETRAININGS = select(Telling).where(col(Telling.name).startswith(RETRAIN))
+_FORGET = tuple(
+    delete(target(table)).where(col(time) < bindparam("before"))
+    for table, time in ((Delivery, Delivery.ended), (Silence, Silence.until))
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,7 @@ def step(session: Session, settings: Alerts, now: float) -> int:
     facts = [_fact(number, row, labels) for number, row in rows.items()]
     silences = [
         notices.Silence(selectors.parse(row.selector), row.until)
-        for row in session.exec(select(Silence).where(col(Silence.until) > now))
+        for row in session.exec(_SILENCES, params={"now": now})
     ]
     queued = 0
     for notice in notices.decide(
@@ -66,19 +79,12 @@ def step(session: Session, settings: Alerts, now: float) -> int:
 
 def _untold(session: Session) -> Sequence[Alert]:
     """Alerts that stand, and resolved ones of which only the opening was told."""
-    return session.exec(
-        select(Alert)
-        .where(
-            or_(
-                col(Alert.state) != "resolved",
-                col(Alert.told).in_(("opened", "escalated")),
-            )
-        )
-        .order_by(col(Alert.id))
-    ).all()
+    return session.exec(_UNTOLD).all()
 
 
 def _labels(session: Session, devices: list[str]) -> dict[str, dict[str, str]]:
+    if not devices:
+        return {}
     found = session.exec(select(Device.id, Device.labels).where(col(Device.id).in_(devices)))
     return {name: dict(labels) for name, labels in found}
 
@@ -139,11 +145,8 @@ def _retrain(
     for fact in facts:
         if fact.kind == "drift" and fact.state != "resolved" and fact.model:
             standing.setdefault(fact.model, []).append(fact)
-    prefix = "retrain/"
-    kept = {
-        row.name.removeprefix(prefix): row
-        for row in session.exec(select(Telling).where(col(Telling.name).startswith(prefix)))
-    }
+    prefix = RETRAIN
+    kept = {row.name.removeprefix(prefix): row for row in session.exec(_RETRAININGS)}
     queued = 0
     for model in sorted({*standing, *kept}):
         row = kept.get(model) or Telling(name=prefix + model)
@@ -198,5 +201,5 @@ def _digest(session: Session, settings: Alerts, listeners: Sequence[_Listener], 
 
 def _forget(session: Session, now: float) -> None:
     """Drop deliveries that ended and silences that passed a month ago."""
-    session.exec(delete(Delivery).where(col(Delivery.ended) < now - DELIVERIES_KEPT_SECONDS))
-    session.exec(delete(Silence).where(col(Silence.until) < now - DELIVERIES_KEPT_SECONDS))
+    for statement in _FORGET:
+        session.connection().execute(statement, {"before": now - DELIVERIES_KEPT_SECONDS})

@@ -4,9 +4,10 @@ Times are seconds since 1970 (UTC). JSON values are replaced, never changed in p
 does not notice a change inside one.
 """
 
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import JSON, CheckConstraint, MetaData
+from sqlalchemy import JSON, CheckConstraint, MetaData, inspect
+from sqlalchemy import Table as Target
 from sqlmodel import Field, SQLModel
 
 METADATA = MetaData(
@@ -32,6 +33,11 @@ def json_field(default: type[dict[str, Any]] | type[list[Any]]) -> Any:
 def optional_json_field() -> Any:
     """A JSON column where None is SQL's NULL."""
     return Field(default=None, sa_type=JSON(none_as_null=True), nullable=True)
+
+
+def target(table: type[SQLModel]) -> Target:
+    """For statements that change many rows at once and know nothing of objects in the session."""
+    return cast("Target", inspect(table).local_table)
 
 
 def one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from muster_hub.db import models
@@ -42,10 +43,15 @@ def step(
     return _persist(session, rows, changes, now)
 
 
+_UNRESOLVED = select(models.Alert).where(col(models.Alert.state) != "resolved")
+_DRIFTING = select(models.DriftState).where(col(models.DriftState.updated) > bindparam("since"))
+_ENDING = select(models.Device.id, models.Device.certificate_expires).where(
+    col(models.Device.certificate_expires) < bindparam("until")
+)
+
+
 def _unresolved(session: Session) -> list[models.Alert]:
-    return list(
-        session.exec(select(models.Alert).where(col(models.Alert.state) != "resolved")).all()
-    )
+    return list(session.exec(_UNRESOLVED))
 
 
 def _conditions(
@@ -66,9 +72,7 @@ def _conditions(
         for slot, told in ((device.report or {}).get("slots") or {}).items():
             found.append(alerts.refused(device.id, slot, told.get("update") or {}))
             running.add((device.id, (told.get("running") or {}).get("manifest", "")))
-    states = session.exec(
-        select(models.DriftState).where(col(models.DriftState.updated) > now - DRIFT_FRESH_SECONDS)
-    )
+    states = session.exec(_DRIFTING, params={"since": now - DRIFT_FRESH_SECONDS})
     found += causes.drift_conditions(
         [state for state in states if (state.device, state.manifest) in running],
         {device.id: device.labels for device in known.values()},
@@ -78,12 +82,7 @@ def _conditions(
 
 def _certificates_ending(session: Session, now: float) -> list[tuple[str, float]]:
     """(Device, when) of certificates that end soon or have ended."""
-    device = models.Device
-    rows = session.exec(
-        select(device.id, device.certificate_expires).where(
-            col(device.certificate_expires) < now + alerts.CERTIFICATE_WARN_SECONDS
-        )
-    )
+    rows = session.exec(_ENDING, params={"until": now + alerts.CERTIFICATE_WARN_SECONDS})
     return [(name, ends) for name, ends in rows if ends is not None]
 
 

@@ -20,6 +20,20 @@ from muster_protocol.errors import MusterError
 REMEMBERED_MAX = 256
 BASELINES_MAX = 64
 T = TypeVar("T")
+_ROLLING = (
+    select(models.Rollout.manifest)
+    .where(col(models.Rollout.state).in_(("running", "paused")))
+    .order_by(col(models.Rollout.id).desc())
+)
+_ASSIGNED = (
+    select(models.Version.manifest_sha256)
+    .join(
+        models.Assignment,
+        (col(models.Assignment.model) == col(models.Version.model))
+        & (col(models.Assignment.version) == col(models.Version.version)),
+    )
+    .order_by(col(models.Assignment.precedence).desc())
+)
 
 
 class Blobs(Protocol):
@@ -69,20 +83,8 @@ class Bundles:
 
     def _live_manifests(self) -> list[str]:
         with self._store.read() as session:
-            rolling = session.exec(
-                select(models.Rollout.manifest)
-                .where(col(models.Rollout.state).in_(("running", "paused")))
-                .order_by(col(models.Rollout.id).desc())
-            ).all()
-            assigned = session.exec(
-                select(models.Version.manifest_sha256)
-                .join(
-                    models.Assignment,
-                    (col(models.Assignment.model) == col(models.Version.model))
-                    & (col(models.Assignment.version) == col(models.Version.version)),
-                )
-                .order_by(col(models.Assignment.precedence).desc())
-            ).all()
+            rolling = session.exec(_ROLLING).all()
+            assigned = session.exec(_ASSIGNED).all()
         return list(dict.fromkeys([*rolling, *assigned]))
 
     def _chunks(self, manifest: str) -> dict[str, int]:

@@ -10,9 +10,11 @@ from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select, update
 
 from muster_hub.db import models
+from muster_hub.db.tables import target
 from muster_hub.domain.assignments import Choice, Release, choose
 from muster_hub.engine import load
 from muster_hub.engine.load import Known
@@ -22,6 +24,16 @@ from muster_protocol.directive import Directive, Goal, Sampling, Slot, Source
 
 RENEW_SHARE = 0.5
 """A directive is signed anew when this much of its validity has passed."""
+
+_REACHED = models.RolloutDevice
+_ASKED = (col(_REACHED.generation) == 0, col(_REACHED.state) == "targeted")
+_UNNOTED = select(_REACHED.device).where(*_ASKED)
+"""Devices of which some rollout doesn't know yet the generation that first asked them."""
+_NOTE = (
+    update(target(_REACHED))
+    .where(col(_REACHED.device) == bindparam("of"), *_ASKED)
+    .values(generation=bindparam("asked"))
+)
 
 
 class Signing(Protocol):
@@ -57,6 +69,8 @@ def step(
     challenges = load.challenges(session)
     rows = {row.device: row for row in session.exec(select(models.DirectiveRow)).all()}
     rebaselines = load.rebaselines(session)
+    unnoted = set(session.exec(_UNNOTED))
+    noted = []
     issued = 0
     for device in known.values():
         row = rows.get(device.id)
@@ -83,8 +97,11 @@ def step(
         ):
             _issue(session, row, content, epoch, generation, signing, settings, now)
             issued += 1
-        if device.id in overrides:
-            _note_generation(session, device.id, generation)
+        if device.id in overrides and device.id in unnoted:
+            noted.append({"of": device.id, "asked": generation})
+    if noted:
+        session.flush()
+        session.connection().execute(_NOTE, noted)
     return issued
 
 
@@ -203,19 +220,6 @@ def _issue(
             retain=True,
             created=now,
         )
-    )
-
-
-def _note_generation(session: Session, device: str, generation: int) -> None:
-    """Tell rollouts which generation first asked their version of this device."""
-    session.exec(
-        update(models.RolloutDevice)
-        .where(
-            col(models.RolloutDevice.device) == device,
-            col(models.RolloutDevice.generation) == 0,
-            col(models.RolloutDevice.state) == "targeted",
-        )
-        .values(generation=generation)
     )
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from muster_hub import audit
@@ -19,21 +20,27 @@ from muster_protocol.errors import MusterError
 ROWS_MAX = 500
 
 _log = logging.getLogger(__name__)
+_UNSEEN = (
+    select(models.SummaryWindow)
+    .where(col(models.SummaryWindow.folded).is_(False), col(models.SummaryWindow.fault) == "")
+    .order_by(col(models.SummaryWindow.id))
+    .limit(ROWS_MAX)
+)
+_KNOWN = select(models.Version.manifest_sha256).where(
+    col(models.Version.manifest_sha256).in_(bindparam("manifests", expanding=True))
+)
 
 
 def step(session: Session, bundles: Bundles, now: float) -> int:
     """Take in windows not yet seen, oldest first; how many."""
-    rows = session.exec(
-        select(models.SummaryWindow)
-        .where(col(models.SummaryWindow.folded).is_(False), col(models.SummaryWindow.fault) == "")
-        .order_by(col(models.SummaryWindow.id))
-        .limit(ROWS_MAX)
-    ).all()
+    rows = session.exec(_UNSEEN).all()
     grouped: dict[tuple[str, str], list[models.SummaryWindow]] = {}
     for row in rows:
         grouped.setdefault((row.device, row.manifest), []).append(row)
+    known = _known(session, {manifest for _, manifest in grouped})
     for (device, manifest), windows in grouped.items():
         try:
+            _check_known(manifest, known)
             _feed(session, bundles, device, manifest, windows, now)
         except MusterError as error:
             _log.warning("no drift for %s on %s: %s", manifest[:12], device, error)
@@ -45,6 +52,18 @@ def step(session: Session, bundles: Bundles, now: float) -> int:
     return len(rows)
 
 
+def _known(session: Session, manifests: set[str]) -> set[str]:
+    """Those of the manifests that are of a version."""
+    if not manifests:
+        return set()
+    return set(session.exec(_KNOWN, params={"manifests": list(manifests)}))
+
+
+def _check_known(manifest: str, known: set[str]) -> None:
+    if manifest not in known:
+        raise MusterError("the summary is of a version this hub does not know")
+
+
 def _feed(
     session: Session,
     bundles: Bundles,
@@ -53,13 +72,6 @@ def _feed(
     windows: list[models.SummaryWindow],
     now: float,
 ) -> None:
-    if (
-        session.exec(
-            select(models.Version.model).where(col(models.Version.manifest_sha256) == manifest)
-        ).first()
-        is None
-    ):
-        raise MusterError("the summary is of a version this hub does not know")
     baseline = bundles.baseline(manifest)
     if baseline is None:
         return

@@ -17,20 +17,18 @@ from muster_protocol.messages import Grant
 
 ANSWERS_MAX = 500
 """Requests answered in one transaction; the others wait for the next."""
+_OPEN = (
+    select(models.SwapGrant)
+    .where(
+        or_(col(models.SwapGrant.answered).is_(False), col(models.SwapGrant.given_at).is_not(None))
+    )
+    .order_by(col(models.SwapGrant.asked_at), col(models.SwapGrant.device))
+)
 
 
 def step(session: Session, known: Mapping[str, Known], now: float) -> int:
     """Persist answers with the messages that carry them; how many."""
-    rows = session.exec(
-        select(models.SwapGrant)
-        .where(
-            or_(
-                col(models.SwapGrant.answered).is_(False),
-                col(models.SwapGrant.given_at).is_not(None),
-            )
-        )
-        .order_by(col(models.SwapGrant.asked_at), col(models.SwapGrant.device))
-    ).all()
+    rows = session.exec(_OPEN).all()
     asking = [row for row in rows if not row.answered][:ANSWERS_MAX]
     for row in rows:
         if row.given_at is not None and row.given_at > now:

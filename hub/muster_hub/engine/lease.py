@@ -4,6 +4,7 @@ Every transaction of an engine begins by holding the row, so one that was though
 up decides nothing any more. The time in it only keeps two healthy engines from taking turns.
 """
 
+from sqlalchemy import bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
@@ -39,10 +40,13 @@ def release(session: Session, name: str, holder: str) -> None:
         session.delete(row)
 
 
+_LOCKED = (
+    select(Lease)
+    .where(col(Lease.name) == bindparam("name"))
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
+
+
 def _locked(session: Session, name: str) -> Lease | None:
-    return session.exec(
-        select(Lease)
-        .where(col(Lease.name) == name)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).first()
+    return session.exec(_LOCKED, params={"name": name}).first()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from muster_hub.db import models
@@ -49,17 +50,18 @@ def release(version: models.Version) -> Release:
     )
 
 
+_ASSIGNED = (
+    select(models.Assignment, models.Version, models.Rollout.plan)
+    .join(models.Rollout, col(models.Assignment.rollout) == col(models.Rollout.id), isouter=True)
+    .where(
+        col(models.Assignment.model) == col(models.Version.model),
+        col(models.Assignment.version) == col(models.Version.version),
+    )
+)
+
+
 def assignments(session: Session) -> list[Assignment]:
-    found = session.exec(
-        select(models.Assignment, models.Version, models.Rollout.plan)
-        .join(
-            models.Rollout, col(models.Assignment.rollout) == col(models.Rollout.id), isouter=True
-        )
-        .where(
-            col(models.Assignment.model) == col(models.Version.model),
-            col(models.Assignment.version) == col(models.Version.version),
-        )
-    ).all()
+    found = session.exec(_ASSIGNED).all()
     return [
         Assignment(
             id=row.id or 0,
@@ -75,26 +77,29 @@ def assignments(session: Session) -> list[Assignment]:
     ]
 
 
+_REBASELINED = select(
+    models.DriftState.device, models.DriftState.manifest, models.DriftState.rebaselines
+).where(col(models.DriftState.rebaselines) > 0)
+
+
 def rebaselines(session: Session) -> dict[tuple[str, str], int]:
     """(device, manifest) → how often what is seen there was called normal, where it ever was."""
-    asked = select(
-        models.DriftState.device, models.DriftState.manifest, models.DriftState.rebaselines
-    )
-    rows = session.exec(asked.where(col(models.DriftState.rebaselines) > 0))
+    rows = session.exec(_REBASELINED)
     return {(device, manifest): times for device, manifest, times in rows}
+
+
+_OVERRIDING = select(models.RolloutDevice, models.Rollout, models.Version).where(
+    col(models.RolloutDevice.rollout) == col(models.Rollout.id),
+    col(models.Rollout.model) == col(models.Version.model),
+    col(models.Rollout.version) == col(models.Version.version),
+    col(models.Rollout.state).in_(("running", "paused")),
+    col(models.RolloutDevice.state).in_(("targeted", "in_progress", "committed")),
+)
 
 
 def overrides(session: Session) -> dict[str, list[Override]]:
     """Device → what rollouts in progress ask of it; a device that failed is left to assignments."""
-    found = session.exec(
-        select(models.RolloutDevice, models.Rollout, models.Version).where(
-            col(models.RolloutDevice.rollout) == col(models.Rollout.id),
-            col(models.Rollout.model) == col(models.Version.model),
-            col(models.Rollout.version) == col(models.Version.version),
-            col(models.Rollout.state).in_(("running", "paused")),
-            col(models.RolloutDevice.state).in_(("targeted", "in_progress", "committed")),
-        )
-    ).all()
+    found = session.exec(_OVERRIDING).all()
     by_device: dict[str, list[Override]] = {}
     for reached, rollout, version in found:
         by_device.setdefault(reached.device, []).append(
@@ -162,10 +167,13 @@ def rollout(row: models.Rollout) -> Rollout:
     )
 
 
+_REACHED = select(models.RolloutDevice).where(
+    col(models.RolloutDevice.rollout) == bindparam("rollout")
+)
+
+
 def reached_rows(session: Session, rollout_id: int) -> dict[str, models.RolloutDevice]:
-    found = session.exec(
-        select(models.RolloutDevice).where(col(models.RolloutDevice.rollout) == rollout_id)
-    )
+    found = session.exec(_REACHED, params={"rollout": rollout_id})
     return {row.device: row for row in found}
 
 
@@ -234,16 +242,20 @@ def _evidence(
     )
 
 
-def _events(session: Session, row: models.Rollout) -> dict[str, list[Told]]:
-    found = session.exec(
-        select(models.EventRow)
-        .where(
-            col(models.EventRow.manifest) == row.manifest,
-            col(models.EventRow.kind).in_(FAILING_EVENTS),
-            col(models.EventRow.received) >= row.created,
-        )
-        .order_by(col(models.EventRow.id))
+_FAILING = (
+    select(models.EventRow)
+    .where(
+        col(models.EventRow.manifest) == bindparam("manifest"),
+        col(models.EventRow.kind).in_(FAILING_EVENTS),
+        col(models.EventRow.received) >= bindparam("since"),
     )
+    .order_by(col(models.EventRow.id))
+)
+
+
+def _events(session: Session, row: models.Rollout) -> dict[str, list[Told]]:
+    about = {"manifest": row.manifest, "since": row.created}
+    found = session.exec(_FAILING, params=about)
     by_device: dict[str, list[Told]] = {}
     for event in found:
         told = Told(

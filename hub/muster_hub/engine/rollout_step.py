@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import func
+from sqlalchemy import bindparam, func
 from sqlmodel import Session, col, or_, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from muster_hub.db import models
 from muster_hub.domain import rollouts
@@ -39,33 +40,37 @@ def step(session: Session, known: Mapping[str, Known], now: float, window_second
     return changed
 
 
-def _moving(session: Session, now: float) -> list[models.Rollout]:
-    waiting = (
-        select(models.RolloutDevice.rollout)
-        .where(col(models.RolloutDevice.state).in_(("targeted", "in_progress")))
-        .distinct()
-    )
-    withdrawing = (
-        select(models.RolloutDevice.rollout)
-        .where(col(models.RolloutDevice.state).in_(("targeted", "in_progress", "committed")))
-        .distinct()
-    )
-    state = col(models.Rollout.state)
-    found = session.exec(
-        select(models.Rollout)
-        .where(
-            or_(
-                state.in_(("running", "paused")),
-                (state == "completed")
-                & col(models.Rollout.id).in_(waiting)
-                & (col(models.Rollout.updated) > now - FOLLOW_SECONDS),
-                state.in_(tuple(WITHDRAWN)) & col(models.Rollout.id).in_(withdrawing),
-            )
+def _having(*states: str) -> SelectOfScalar[int]:
+    """Rollouts with a device in one of these states."""
+    reached = models.RolloutDevice
+    return select(reached.rollout).where(col(reached.state).in_(states)).distinct()
+
+
+_STATE, _ID = col(models.Rollout.state), col(models.Rollout.id)
+_MOVING = (
+    select(models.Rollout)
+    .where(
+        or_(
+            _STATE.in_(("running", "paused")),
+            (_STATE == "completed")
+            & _ID.in_(_having("targeted", "in_progress"))
+            & (col(models.Rollout.updated) > bindparam("followed_since")),
+            _STATE.in_(tuple(WITHDRAWN)) & _ID.in_(_having("targeted", "in_progress", "committed")),
         )
-        .order_by(col(models.Rollout.id))
-        .with_for_update()
     )
-    return list(found)
+    .order_by(_ID)
+    .with_for_update()
+)
+_LATEST = (
+    select(models.RolloutStep.state, models.RolloutStep.wave, models.RolloutStep.why)
+    .where(col(models.RolloutStep.rollout) == bindparam("rollout"))
+    .order_by(col(models.RolloutStep.id).desc())
+    .limit(1)
+)
+
+
+def _moving(session: Session, now: float) -> list[models.Rollout]:
+    return list(session.exec(_MOVING, params={"followed_since": now - FOLLOW_SECONDS}))
 
 
 def _persist(
@@ -116,14 +121,8 @@ def _remember(session: Session, row: models.Rollout, decision: Decision, now: fl
     """Write history: whom it asks, what it waits for now, how it ended."""
     if not decision.reason:
         return
-    latest = session.exec(
-        select(models.RolloutStep)
-        .where(col(models.RolloutStep.rollout) == row.id)
-        .order_by(col(models.RolloutStep.id).desc())
-        .limit(1)
-    ).first()
-    here = (decision.state, decision.wave, decision.why)
-    same = latest is not None and (latest.state, latest.wave, latest.why) == here
+    latest = session.exec(_LATEST, params={"rollout": row.id}).first()
+    same = latest is not None and tuple(latest) == (decision.state, decision.wave, decision.why)
     if same and not decision.target:
         return
     session.add(

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import exists
+from sqlalchemy import bindparam, exists
 from sqlmodel import Session, col, delete, select
 
 from muster_hub.db import models
@@ -32,6 +32,17 @@ FLEET = ""
 
 Key = tuple[models.RollupLevel, str, str, float]
 _log = logging.getLogger(__name__)
+_UNROLLED = (
+    select(SummaryWindow)
+    .where(
+        col(SummaryWindow.rolled).is_(False),
+        col(SummaryWindow.folded).is_(True),
+        col(SummaryWindow.fault) == "",
+        col(SummaryWindow.start) < bindparam("settled"),
+    )
+    .order_by(col(SummaryWindow.start))
+    .limit(ROWS_MAX)
+)
 
 
 @dataclass
@@ -63,17 +74,7 @@ class _Sum:
 def step(session: Session, bundles: Bundles, now: float) -> int:
     """Add up to ``ROWS_MAX`` windows of hours that have ended to their hours and days; how many."""
     settled = _floor(now - SETTLED_SECONDS, "hour")
-    rows = session.exec(
-        select(SummaryWindow)
-        .where(
-            col(SummaryWindow.rolled).is_(False),
-            col(SummaryWindow.folded).is_(True),
-            col(SummaryWindow.fault) == "",
-            col(SummaryWindow.start) < settled,
-        )
-        .order_by(col(SummaryWindow.start))
-        .limit(ROWS_MAX)
-    ).all()
+    rows = session.exec(_UNROLLED, params={"settled": settled}).all()
     for key, added in _sums(rows, bundles).items():
         _store(session, key, added, _baseline(bundles, key[2]))
     for row in rows:

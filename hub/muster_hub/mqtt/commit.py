@@ -4,17 +4,19 @@ One call is one transaction of the caller. Rows already committed are left out, 
 comes twice counts once; the database's unique constraints stand behind that.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from sqlalchemy import inspect
+from sqlalchemy import Update, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select, update
 
 from muster_hub.db.models import Device, EventRow, SummaryWindow, SwapGrant
 from muster_hub.db.models import Stream as StreamRow
-from muster_hub.mqtt.inbound import Asked, Inbound, Malformed, Reported, Rows, Seen, Wanted
+from muster_hub.db.tables import target
+from muster_hub.mqtt.inbound import Asked, Inbound, Reported, Rows, Seen, Wanted
 from muster_protocol import limits
 from muster_protocol.messages import Ack, GrantRequest, Stream
 
@@ -23,6 +25,21 @@ TABLES: dict[Stream, type[EventRow] | type[SummaryWindow]] = {
     "event": EventRow,
     "summary": SummaryWindow,
 }
+_ONLINE = select(Device.id, Device.online).where(
+    col(Device.id).in_(bindparam("devices", expanding=True))
+)
+_STREAMS = select(StreamRow).where(col(StreamRow.device).in_(bindparam("devices", expanding=True)))
+_FURTHER = {
+    stream: select(table.sequence)
+    .where(
+        col(table.device) == bindparam("device"),
+        col(table.epoch) == bindparam("epoch"),
+        col(table.sequence) > bindparam("contiguous"),
+    )
+    .order_by(col(table.sequence))
+    for stream, table in TABLES.items()
+}
+"""Rows of a stream beyond a mark. Statements run for each device are made once: that is dear."""
 
 
 @dataclass
@@ -42,11 +59,11 @@ def commit(session: Session, batch: Sequence[Inbound], now: float) -> Committed:
     """Write a batch of messages; the caller commits, then sends the acknowledgements."""
     result = Committed()
     names = {one.device for one in batch}
-    known = set(session.exec(select(Device.id).where(col(Device.id).in_(names))).all())
+    known = dict(session.exec(_ONLINE, params={"devices": list(names)}).all())
     result.unknown_devices = sum(1 for one in batch if one.device not in known)
     told = [one for one in batch if one.device in known]
     _commit_rows(session, [one for one in told if isinstance(one, Rows)], now, result)
-    _commit_state(session, told, now, result)
+    _commit_state(session, told, known, now, result)
     return result
 
 
@@ -77,9 +94,10 @@ def _commit_rows(session: Session, batches: list[Rows], now: float, result: Comm
 
 def _streams(session: Session, keys: Iterable[Key], now: float) -> dict[Key, StreamRow]:
     wanted = list(keys)
-    found = session.exec(
-        select(StreamRow).where(col(StreamRow.device).in_({device for device, _, _ in wanted}))
-    ).all()
+    if not wanted:
+        return {}
+    devices = {device for device, _, _ in wanted}
+    found = session.exec(_STREAMS, params={"devices": list(devices)}).all()
     rows = {(row.device, row.stream, row.epoch): row for row in found}
     return {
         (device, stream, epoch): rows.get((device, stream, epoch.hex()))
@@ -93,11 +111,13 @@ def _insert_new(
 ) -> None:
     if not rows:
         return
-    target = inspect(table).local_table
     postgres = session.get_bind().dialect.name == "postgresql"
     insert = postgresql.insert if postgres else sqlite.insert
     session.connection().execute(
-        insert(target).on_conflict_do_nothing(index_elements=["device", "epoch", "sequence"]), rows
+        insert(target(table)).on_conflict_do_nothing(
+            index_elements=["device", "epoch", "sequence"]
+        ),
+        rows,
     )
 
 
@@ -112,17 +132,8 @@ def _advance(session: Session, key: Key, row: StreamRow, highest: int, result: C
     if row.contiguous < least:
         result.skipped_rows += least - row.contiguous
         row.contiguous = least
-    table = TABLES[key[1]]
-    found = session.exec(
-        select(table.sequence)
-        .where(
-            col(table.device) == key[0],
-            col(table.epoch) == key[2].hex(),
-            col(table.sequence) > row.contiguous,
-        )
-        .order_by(col(table.sequence))
-    )
-    for sequence in found:
+    after = {"device": key[0], "epoch": key[2].hex(), "contiguous": row.contiguous}
+    for (sequence,) in session.connection().execute(_FURTHER[key[1]], after):
         if sequence != row.contiguous + 1:
             break
         row.contiguous = sequence
@@ -148,29 +159,56 @@ def _ask(session: Session, device: str, request: GrantRequest, now: float) -> No
 
 
 def _commit_state(
-    session: Session, batch: Sequence[Inbound], now: float, result: Committed
+    session: Session,
+    batch: Sequence[Inbound],
+    was_online: Mapping[str, bool],
+    now: float,
+    result: Committed,
 ) -> None:
     """Write what devices are: seen now, their latest report, online or not."""
     changes: dict[str, dict[str, Any]] = {}
     for one in batch:
-        change = changes.setdefault(one.device, {})
-        match one:
-            case Reported():
-                change |= {"report": one.report, "reported": now, "last_seen": now}
-                result.reports += 1
-            case Seen():
-                change["online"] = one.online
-            case Asked(name, request):
-                change["last_seen"] = now
-                _ask(session, name, request, now)
-            case Rows() | Wanted():
-                change["last_seen"] = now
-            case Malformed():
-                pass
-    devices = session.exec(select(Device).where(col(Device.id).in_(list(changes)))).all()
-    for device in devices:
-        change = changes[device.id]
-        if "online" in change and change["online"] != device.online:
+        changes.setdefault(one.device, {}).update(_change(session, one, now))
+        result.reports += isinstance(one, Reported)
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for device, change in changes.items():
+        if "online" in change and change["online"] != was_online[device]:
             change["online_changed"] = now
         if change:
-            session.exec(update(Device).where(col(Device.id) == device.id).values(**change))
+            alike.setdefault(tuple(sorted(change)), []).append(change | {"device": device})
+    _update_devices(session, alike)
+
+
+def _change(session: Session, one: Inbound, now: float) -> dict[str, Any]:
+    """What a message changes of its device's row."""
+    match one:
+        case Reported():
+            return {"report": one.report, "reported": now, "last_seen": now}
+        case Seen():
+            return {"online": one.online}
+        case Asked(name, request):
+            _ask(session, name, request, now)
+            return {"last_seen": now}
+        case Rows() | Wanted():
+            return {"last_seen": now}
+        case _:
+            return {}
+
+
+def _update_devices(
+    session: Session, alike: Mapping[tuple[str, ...], list[dict[str, Any]]]
+) -> None:
+    """Columns that change → the devices whose values of them change."""
+    session.flush()
+    for columns, rows in alike.items():
+        session.connection().execute(_device_update(columns), rows)
+
+
+@cache
+def _device_update(columns: tuple[str, ...]) -> Update:
+    """An update of these columns of one device, named ``device`` among the parameters."""
+    return (
+        update(target(Device))
+        .where(col(Device.id) == bindparam("device"))
+        .values({name: bindparam(name) for name in columns})
+    )

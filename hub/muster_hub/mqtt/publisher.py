@@ -15,10 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from sqlalchemy import bindparam
 from sqlmodel import col, select, update
 
 from muster_hub.db.models import DirectiveRow, OutboxMessage
 from muster_hub.db.store import Store
+from muster_hub.db.tables import target
 from muster_hub.mqtt.chunk_cache import ChunkCache, Chunks
 from muster_hub.mqtt.client import BrokerAddress
 from muster_hub.mqtt.sending import Sender, Sending
@@ -34,6 +36,16 @@ RETIRED_SECONDS = 300.0
 
 _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
+_UNSENT = (
+    select(OutboxMessage)
+    .where(
+        col(OutboxMessage.published_at).is_(None),
+        col(OutboxMessage.id).not_in(bindparam("under_way", expanding=True)),
+    )
+    .order_by(col(OutboxMessage.id))
+    .limit(OUTBOX_ROWS_MAX)
+)
+_TAKEN = update(target(OutboxMessage)).where(col(OutboxMessage.id) == bindparam("taken"))
 
 
 class Catalogue(Protocol):
@@ -137,13 +149,7 @@ class Publisher:
         while True:
             self._mark_taken()
             with self._store.read() as session:
-                rows = session.exec(
-                    select(OutboxMessage)
-                    .where(col(OutboxMessage.published_at).is_(None))
-                    .where(col(OutboxMessage.id).not_in(under_way))
-                    .order_by(col(OutboxMessage.id))
-                    .limit(OUTBOX_ROWS_MAX)
-                ).all()
+                rows = session.exec(_UNSENT, params={"under_way": list(under_way)}).all()
             for row in rows:
                 assert row.id is not None
                 if not self._sender.send(
@@ -164,10 +170,9 @@ class Publisher:
         if not ids:
             return
         with self._store.write() as session:
-            session.exec(
-                update(OutboxMessage)
-                .where(col(OutboxMessage.id).in_(ids))
-                .values(published_at=self._now())
+            now = self._now()
+            session.connection().execute(
+                _TAKEN, [{"taken": number, "published_at": now} for number in ids]
             )
 
     def _publish_catalogue(self) -> None:
