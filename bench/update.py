@@ -26,7 +26,14 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # its models, workers and clients
 
-from bench import update_delta, update_fleet, update_models, update_report, update_restart
+from bench import (
+    update_delta,
+    update_fleet,
+    update_http,
+    update_models,
+    update_report,
+    update_restart,
+)
 
 from muster_agent.worker.events import Drained, Exited, Ready
 from support.models import write_bundle
@@ -141,7 +148,8 @@ def restarts(name: str, megabytes: int, rate: float) -> dict[str, Any]:
 
 
 PARTS = (
-    "swap_onnx", "swap_tflite", "restart_uvicorn", "restart_mlserver", "fetch", "fleet", "delta",
+    "swap_onnx", "swap_tflite", "restart_uvicorn", "restart_mlserver", "fetch", "fetch_http",
+    "fleet", "delta",
 )  # fmt: skip
 SERVED = PARTS[:4]
 
@@ -160,6 +168,7 @@ def main() -> None:
         "restart_uvicorn": lambda: restarts("plain_uvicorn", size, rate),
         "restart_mlserver": lambda: restarts("mlserver_onnx", size, rate),
         "fetch": lambda: update_fleet.fetch(size),
+        "fetch_http": lambda: update_http.measure(size, update_fleet.started),
         "fleet": update_fleet.fleet,
         "delta": update_delta.measure,
     }

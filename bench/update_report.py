@@ -19,11 +19,19 @@ FETCHED = {
     "raw_mqtt": "plain MQTT: all pieces subscribed at once, one file, synced at the end",
     "http": "HTTPS: one GET of one file, synced at the end",
 }
+FROM_HUB = {
+    "ranges": "in ranges of 1 MiB, each chunk verified and synced",
+    "one_by_one": "chunk by chunk, each verified and synced",
+    "ranges_unstored": "in ranges of 1 MiB, each chunk verified",
+    "one_by_one_unstored": "chunk by chunk, each verified",
+    "one_get": "one GET of the whole file, synced at the end, nothing verified",
+}
 
 
 def write(results: dict[str, Any]) -> None:
     """Replace what stands between the marks."""
-    lines = swaps(results) + gaps(results) + fetch(results) + fleet(results) + delta(results)
+    lines = swaps(results) + gaps(results) + fetch(results)
+    lines += fetch_http(results) + fleet(results) + delta(results)
     put(README, "updates", lines)
 
 
@@ -82,6 +90,20 @@ def fetch(results: dict[str, Any]) -> list[str]:
     lines += [f"| {title} | {own['mib_per_second'][way]} |" for way, title in FETCHED.items()]
     told = f"Medians of {own['rounds']}, taking turns; verified in memory {own['of_raw_mqtt']} of plain MQTT and {own['of_http']} of HTTPS. {where(own)}"
     return [*lines, "", told, ""]
+
+
+def fetch_http(results: dict[str, Any]) -> list[str]:
+    if (own := results.get("fetch_http")) is None:
+        return []
+    lines = [
+        f"| one device fetches {own['megabytes']} MB from the hub's API over HTTPS | MiB/s | requests |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {title} | {own['mib_per_second'][way]} | {own['requests'][way]} |"
+        for way, title in FROM_HUB.items()
+    ]
+    return [*lines, "", f"Medians of {own['rounds']}, taking turns. {where(own)}", ""]
 
 
 def fleet(results: dict[str, Any]) -> list[str]:

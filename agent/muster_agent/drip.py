@@ -25,10 +25,15 @@ class TooSlow(ValueError):
 
 def read(answer: Answer, bytes_max: int, monotonic: Callable[[], float] = time.monotonic) -> bytes:
     """The answer, cut after ``bytes_max`` + 1 bytes. Raises TooSlow, and what reading raises."""
+    return part(answer, bytes_max + 1, monotonic)
+
+
+def part(answer: Answer, size: int, monotonic: Callable[[], float] = time.monotonic) -> bytes:
+    """The next ``size`` bytes, fewer at its end. Raises TooSlow, and what reading raises."""
     begun = monotonic()
     data = bytearray()
-    while len(data) <= bytes_max:
-        piece = answer.read1(min(PIECE_BYTES, bytes_max + 1 - len(data)))
+    while len(data) < size:
+        piece = answer.read1(min(PIECE_BYTES, size - len(data)))
         if not piece:
             break
         data += piece

@@ -2,14 +2,18 @@
 
 The receiver drives: a small window of chunks is asked for at a time. From the broker a missing
 chunk answers with silence, so a watchdog asks again, then asks the hub to publish it anew, then
-turns to the HTTP sources. Whatever comes is hashed on arrival; an altered chunk is thrown away and
-the next source asked. Methods take ``now`` (monotonic seconds) and return what is to be done.
+turns to the HTTP sources. Of those, neighbouring chunks of one file are asked for in one range, and
+by their names where no such range is served. Whatever comes is hashed on arrival; an altered chunk
+is thrown away and the next source asked. Methods take ``now`` (monotonic seconds) and return what
+is to be done.
 """
 
 import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
 
 from muster_protocol.chunks import sha256_hex
 from muster_protocol.errors import Refusal
@@ -20,8 +24,34 @@ BROKER = -1
 SILENCES_BEFORE_WANT = 2
 SILENCES_BEFORE_HTTP = 3
 HTTP_SECONDS_MAX = 90.0
-"""An HTTP request is given up after this, whatever its thread does."""
+"""An HTTP source that sends no chunk for so long is given up, whatever its thread does."""
+RUN_CHUNKS = 8
+"""Neighbouring chunks in one HTTP request: 1 MiB, beside which the request itself costs nothing."""
+AT_ONCE_CHUNKS = 2 * RUN_CHUNKS
+"""What one HTTP source is asked for at once: while a run comes the next one waits its turn."""
 _JITTER = 0.25
+
+
+class Place(NamedTuple):
+    """Where a chunk lies: in the file with this SHA-256, from this byte on."""
+
+    file: str
+    offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring chunks of a file, in order."""
+
+    file: str
+    offset: int
+    digests: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(self.sizes)
 
 
 @dataclass(frozen=True)
@@ -48,6 +78,12 @@ class HttpGet:
 
 
 @dataclass(frozen=True)
+class HttpRange:
+    source: int
+    run: Run
+
+
+@dataclass(frozen=True)
 class Keep:
     """A verified chunk; ``healed`` when an altered copy came before it."""
 
@@ -62,7 +98,7 @@ class GiveUp:
     detail: str
 
 
-Action = Subscribe | Unsubscribe | AskHub | HttpGet | Keep | GiveUp
+Action = Subscribe | Unsubscribe | AskHub | HttpGet | HttpRange | Keep | GiveUp
 
 
 @dataclass
@@ -72,6 +108,7 @@ class _Asked:
     source: int
     left: deque[int]
     since: float
+    in_run: bool = False
     altered: list[str] = field(default_factory=list)
     republished: bool = False
     """The hub was asked to publish it anew because the broker's copy is altered."""
@@ -84,12 +121,16 @@ class Fetch:
     def __init__(
         self, *, window: int, silence_seconds: float, http_sources: int, rng: random.Random
     ) -> None:
+        self.at_once = AT_ONCE_CHUNKS
+        """Most chunks to ask HTTP sources for at once; budgets may allow fewer."""
         self._window = window
         self._silence_seconds = silence_seconds
         self._order = [BROKER, *range(http_sources)]
         self._rng = rng
         self._waiting: deque[str] = deque()
         self._asked: dict[str, _Asked] = {}
+        self._places: dict[str, Place] = {}
+        self._without_ranges: set[int] = set()
         self._link_up = False
         self._silences = 0
         self._silent_at = float("inf")
@@ -106,8 +147,11 @@ class Fetch:
         http = [asked.since for asked in self._asked.values() if asked.source != BROKER]
         return min(self._silent_at, *(since + HTTP_SECONDS_MAX for since in http), float("inf"))
 
-    def need(self, digests: Iterable[str], now: float) -> list[Action]:
-        """Add chunks to fetch, each once, in this order."""
+    def need(
+        self, digests: Iterable[str], now: float, places: Mapping[str, Place] | None = None
+    ) -> list[Action]:
+        """Add chunks to fetch, each once, in this order; ``places`` as far as they are known."""
+        self._places |= places or {}
         known = {*self._waiting, *self._asked}
         for digest in digests:
             if digest not in known:
@@ -157,18 +201,32 @@ class Fetch:
         return [Unsubscribe((digest,)), *self._next_source(digest, now)]
 
     def answered(
-        self, source: int, digest: str, data: bytes | None, detail: str, now: float
+        self,
+        source: int,
+        digest: str,
+        data: bytes | None,
+        detail: str,
+        now: float,
+        *,
+        unserved: bool = False,
     ) -> list[Action]:
-        """The end of an HTTP request: bytes, or None and why."""
+        """A chunk from an HTTP source, or None and why; ``unserved``: for want of ranges only."""
         asked = self._asked.get(digest)
         if asked is None or asked.source != source:
             return []
         if data is not None and sha256_hex(data) == digest:
+            for other in self._asked.values():
+                if other.source == source:
+                    other.since = now
             return self._keep(digest, data, now)
         if data is not None:
             asked.altered.append(f"HTTP source {source + 1}")
         else:
             asked.detail = detail
+        if asked.in_run and (unserved or data is not None):
+            # The file may be cut or served otherwise there than the manifest says.
+            self._without_ranges.add(source)
+            return self._ask(digest, now)
         return self._next_source(digest, now)
 
     def tick(self, now: float) -> list[Action]:
@@ -208,6 +266,7 @@ class Fetch:
 
     def _keep(self, digest: str, data: bytes, now: float) -> list[Action]:
         asked = self._asked.pop(digest)
+        self._places.pop(digest, None)
         self._progress(now)
         actions: list[Action] = [Keep(digest, data, healed=bool(asked.altered))]
         if asked.source == BROKER:
@@ -216,18 +275,47 @@ class Fetch:
 
     def _top_up(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        while self._waiting and len(self._asked) < self._window:
-            if self._over or self._paused:
+        while self._waiting and not self._over and not self._paused:
+            first, *left = self._order
+            run = self._run() if first != BROKER and first not in self._without_ranges else None
+            if run is not None:
+                if len(self._asked) + min(RUN_CHUNKS, self.at_once) > self.at_once:
+                    break
+                for digest in run.digests:
+                    self._waiting.popleft()
+                    self._asked[digest] = _Asked(first, deque(left), now, in_run=True)
+                actions.append(HttpRange(first, run))
+                continue
+            if len(self._asked) >= self._window:
                 break
             digest = self._waiting.popleft()
-            first, *left = self._order
             self._asked[digest] = _Asked(first, deque(left), now)
             actions += self._ask(digest, now)
         return actions
 
+    def _run(self) -> Run | None:
+        """The neighbours at the head of what waits, two or more."""
+        first = self._places.get(self._waiting[0])
+        if first is None:
+            return None
+        digests: list[str] = []
+        sizes: list[int] = []
+        end = first.offset
+        for digest in islice(self._waiting, min(RUN_CHUNKS, self.at_once)):
+            place = self._places.get(digest)
+            if place is None or (place.file, place.offset) != (first.file, end):
+                break
+            digests.append(digest)
+            sizes.append(place.size_bytes)
+            end += place.size_bytes
+        if len(digests) < 2:
+            return None
+        return Run(first.file, first.offset, tuple(digests), tuple(sizes))
+
     def _ask(self, digest: str, now: float) -> list[Action]:
         asked = self._asked[digest]
         asked.since = now
+        asked.in_run = False
         if asked.source != BROKER:
             return [HttpGet(asked.source, digest)]
         if self._silent_at == float("inf"):

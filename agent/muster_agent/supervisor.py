@@ -200,8 +200,8 @@ class Supervisor:
             case Disconnected():
                 self.connected = False
                 self.delivery.disconnected()
-            case HttpAnswer(source, digest, data, detail):
-                self.delivery.answered(source, digest, data, detail, now)
+            case HttpAnswer():
+                self.delivery.answered(event, now)
             case Stop():
                 self._stop()
             case _:

@@ -63,6 +63,24 @@ def chunks_of(entry: File, read: Callable[[str], bytes]) -> tuple[str, ...]:
     return tuple(digests)
 
 
+class Pieces:
+    """A packed file's bytes, read chunk by chunk."""
+
+    def __init__(self, entry: File, read: Callable[[str], bytes]) -> None:
+        """Raises ProtocolError when the file is not cut into whole chunks."""
+        self.entry = entry
+        self._read = read
+        self.names = chunks_of(entry, read)
+        if len(self.names) != max(-(-entry.size_bytes // CHUNK_BYTES), 1):
+            raise ProtocolError(f"{entry.path} is not cut into chunks of {CHUNK_BYTES} bytes")
+
+    def read(self, first: int, end: int) -> Iterator[bytes]:
+        """The bytes from ``first`` up to, not including, ``end``."""
+        for number in range(first // CHUNK_BYTES, -(-end // CHUNK_BYTES)):
+            at = number * CHUNK_BYTES
+            yield self._read(self.names[number])[max(first - at, 0) : end - at]
+
+
 def names(manifest_bytes: bytes, read: Callable[[str], bytes]) -> Iterator[str]:
     """Every blob of a version in the order a device asks for them, the manifest first."""
     yield sha256_hex(manifest_bytes)

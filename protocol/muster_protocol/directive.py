@@ -49,7 +49,11 @@ class Slot(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
-    """A second source of chunks: ``GET <url>/<sha256>`` with a bearer token for this device."""
+    """A second source of chunks: ``GET <url>/<sha256>`` with a bearer token for this device.
+
+    Where it serves whole files too, ``GET <url>/files/<sha256 of the file>`` with a ``Range``,
+    neighbouring chunks come in one answer. One that doesn't is asked for each chunk by its name.
+    """
 
     url: Annotated[str, Meta(max_length=512, pattern=r"^https?://")]
     token: Annotated[str, Meta(max_length=512)] = ""

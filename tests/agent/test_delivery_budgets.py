@@ -8,6 +8,7 @@ import pytest
 from muster_agent.facts import cpu, cpu_features
 from muster_agent.update.meter import Allowance
 from muster_agent.update.preflight import Hardware, refusal
+from muster_protocol import topics
 from muster_protocol.errors import Refusal
 from muster_protocol.limits import CHUNK_BYTES, MIB
 from muster_protocol.maintenance import Window
@@ -88,6 +89,51 @@ def test_a_device_that_does_not_know_the_hour_fetches_at_any(world, device):
     world.direct(world.release("1"))
     device.run(60)
     assert device.step == "committed"
+
+
+def from_http(world, device, **settings):
+    """A version that only the HTTP source has, in ranges; the broker knows its manifest alone."""
+    device.boot(**settings)
+    goal = world.release("1", size=MODEL_BYTES)
+    for name in world.http:
+        if name != goal.manifest:
+            world.broker.publish(topics.chunk(name), b"", retain=True)
+    world.direct(goal, sources=1)
+    return goal
+
+
+def test_what_the_broker_lacks_comes_in_ranges_and_a_restart_fetches_nothing_twice(world, device):
+    from_http(world, device, allowance=Allowance(bytes_per_second=4 * CHUNK_BYTES))
+    device.run(18)
+    first = [digest for run in device.ranges for digest in run.digests]
+    assert 0 < len(first) < 20
+    kept = fetched(device)
+    device.cut()
+    device.ranges.clear()
+    device.boot()
+    device.run(60)
+    assert device.step == "committed"
+    again = [digest for run in device.ranges for digest in run.digests] + device.gets
+    assert kept > 4 * CHUNK_BYTES
+    assert sum(digest in first for digest in again) <= 8
+    assert len(device.gets) < 12
+
+
+def test_a_source_without_ranges_serves_chunks_by_name(world, device):
+    world.ranges = False
+    from_http(world, device)
+    device.run(60)
+    assert device.step == "committed"
+    assert len(device.ranges) <= 2
+    assert len(device.gets) >= 20
+
+
+def test_a_daily_budget_holds_for_ranges_too(world, device):
+    set_clock(world, hour=12)
+    from_http(world, device, allowance=Allowance(bytes_per_day=10 * CHUNK_BYTES), time_zone=UTC)
+    device.run(600)
+    assert 8 * CHUNK_BYTES < fetched(device) <= 15 * CHUNK_BYTES  # The budget and one window.
+    assert device.ranges
 
 
 def test_an_update_over_its_byte_budget_is_refused_before_its_model_is_fetched(world, device):

@@ -44,3 +44,12 @@ def test_latency_over_a_few_inferences_is_not_judged():
 def test_errors_beyond_the_promised_rate_roll_back_before_the_time_is_over():
     assert trial(None).judge(Counts(MANY, MANY, None), 1.0)[0] is Refusal.PROBATION_ERRORS
     assert trial(None).judge(Counts(MANY, 0, None), 1.0) is None
+
+
+@pytest.mark.parametrize("since", [1000.1, 1012.3456789, 1e6 + 0.3])
+def test_what_is_due_at_its_deadline_is_decided_then(since):
+    trial = Trial(
+        Probation(seconds=30.0), since=since, seconds=0.7, inferences=0, errors=0, champion=None
+    )
+    assert trial.judge(Counts(), trial.deadline() - 0.01) is None
+    assert trial.judge(Counts(), trial.deadline()) is Cause.PASSED

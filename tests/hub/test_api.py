@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlmodel import select
 
 from muster_hub import audit
-from muster_hub.api import capability, pages
+from muster_hub.api import pages
 from muster_hub.db.models import Alert, ApiToken, Audit, Device, EventRow
 from muster_hub.errors import Invalid
 from muster_hub.signing import keys, roles
@@ -357,36 +357,6 @@ def test_the_audit_log_is_read_by_page_and_unbroken(kit):
     rest = get(kit, "/audit", role="admin", cursor=page["next"]).json()
     rows = [Audit(**row) for row in page["items"] + rest["items"]]
     assert audit.verify(rows)[0] == len(rows) == 4
-
-
-def test_a_device_fetches_chunks_with_its_directive_s_token(kit):
-    add_devices(kit, "cam-1")
-    name = kit.hub.blobs.put(b"weights")
-    token = kit.hub.chunk_token("cam-1", int(kit.clock()) + 60)
-
-    def fetch(sha256, bearer):
-        headers = {"Authorization": f"Bearer {bearer}"}
-        return kit.http.get(f"{API}/chunks/{sha256}", headers=headers)
-
-    assert fetch(name, token).content == b"weights"
-    is_problem(fetch("0" * 64, token), 404, "not_found")
-    is_problem(fetch("passwd", token), 422, "invalid")
-    is_problem(fetch(name, token[:-1] + ("0" if token[-1] != "0" else "1")), 401, "unauthenticated")
-    stranger = kit.hub.chunk_token("cam-2", int(kit.clock()) + 60)
-    is_problem(fetch(name, stranger), 403, "forbidden")
-    with kit.hub.store.write() as session:
-        session.get_one(Device, "cam-1").revoked = True
-    is_problem(fetch(name, token), 403, "forbidden")
-    kit.clock.now += 60
-    is_problem(fetch(name, token), 401, "unauthenticated")
-
-
-@given(token=st.text(max_size=100), device=st.text(max_size=20), expires=st.integers(0, 2**60))
-def test_no_text_passes_for_a_chunk_token(token, device, expires):
-    key = b"k" * 32
-    assert capability.check(key, token, 0) is None
-    minted = capability.mint(key, device, expires)
-    assert capability.check(b"j" * 32, minted, -1) is None
 
 
 @settings(max_examples=200)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster_agent.clock import stamp
 from muster_agent.current import CurrentLinks
+from muster_agent.fetch import Run
 from muster_agent.http_source import HttpAnswer
 from muster_agent.observe.outbox import Outbox
 from muster_agent.ports import Ports, Settings
@@ -78,6 +79,8 @@ class Device:
         self.inbox: deque[Any] = deque()
         self.life = 0
         """Changes when everything that was under way on the device ends."""
+        self.turn = 0
+        """Changes when what was asked for over HTTP isn't wanted any more."""
         self.starts = self.launched = 0
         self.stalled_until = 0.0
         self.disturbed_at = 0.0
@@ -297,6 +300,30 @@ class Device:
             self.hear(HttpAnswer(number, digest, data, "" if data else "no answer"))
 
         world.clock.after(world.rng.uniform(0.1, 2.0), answer)
+
+    def get_range(self, number: int, source: Source, run: Run) -> None:
+        """Its files by ranges; now and then a proxy that knows none, or an answer cut short."""
+        world, life, turn = self.world, self.life, self.turn
+        habit = world.rng.choice(["whole", "whole", "whole", "cut short", "no ranges"])
+        come = world.rng.randrange(len(run.digests)) if habit == "cut short" else len(run.digests)
+
+        def answer() -> None:
+            if (self.life, self.turn) != (life, turn):
+                return
+            reachable = world.hub.running and self.link.connected
+            for place, digest in enumerate(run.digests):
+                data = world.catalogue.blobs.get(digest)
+                if habit == "no ranges" and reachable:
+                    self.hear(HttpAnswer(number, digest, None, "answered 200", unserved=True))
+                elif reachable and place < come:
+                    self.hear(HttpAnswer(number, digest, data, "" if data else "no answer"))
+                else:
+                    self.hear(HttpAnswer(number, digest, None, "ended too early"))
+
+        world.clock.after(world.rng.uniform(0.1, 2.0), answer)
+
+    def cancel(self) -> None:
+        self.turn += 1
 
     def bundle(self, manifest: str) -> Any:
         return self.directory / "store" / "bundles" / manifest

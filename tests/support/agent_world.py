@@ -17,6 +17,7 @@ from muster_agent import inputs
 from muster_agent.clock import stamp
 from muster_agent.crash_inputs import CrashInputs
 from muster_agent.current import CurrentLinks
+from muster_agent.fetch import Run
 from muster_agent.http_source import HttpAnswer
 from muster_agent.link import LinkEvent
 from muster_agent.memory_link import MemoryBroker, MemoryLink
@@ -207,6 +208,8 @@ class World:
         self.killing: set[str] = set()
         """Manifests whose start takes the whole device down."""
         self.http: dict[str, bytes] = {}
+        self.ranges = True
+        """Whether the HTTP sources serve ranges of files."""
         self.generation = 0
         self.publish_catalogue()
 
@@ -288,6 +291,8 @@ class Device:
         (directory / "trust").mkdir(parents=True, exist_ok=True)
         (directory / "trust" / "root.json").write_bytes(world.repository.factory_root)
         self.launched = 0
+        self.gets: list[str] = []
+        self.ranges: list[Run] = []
 
     def boot(self, fuse: Fuse | None = None, free_bytes: int = 1 << 40, **settings: Any) -> None:
         """Start the agent; raises PowerCut when the fuse says so."""
@@ -375,7 +380,21 @@ class Device:
 
     def get(self, number: int, source: Source, digest: str) -> None:
         data = self.world.http.get(digest)
+        self.gets.append(digest)
         self.inbox.append(HttpAnswer(number, digest, data, "" if data else "answered 404"))
+
+    def get_range(self, number: int, source: Source, run: Run) -> None:
+        self.ranges.append(run)
+        for digest in run.digests:
+            data = self.world.http.get(digest)
+            if not self.world.ranges:
+                answer = HttpAnswer(number, digest, None, "answered 200", unserved=True)
+            else:
+                answer = HttpAnswer(number, digest, data, "" if data else "answered 404")
+            self.inbox.append(answer)
+
+    def cancel(self) -> None:
+        self.inbox = deque(one for one in self.inbox if not isinstance(one, HttpAnswer))
 
     def grant(self, *, valid: float = 0.0, retry: float = 10.0, reason: str = "") -> None:
         """The hub answers the device's latest request; ``valid`` seconds of leave, or none."""

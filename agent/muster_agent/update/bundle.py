@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from muster_agent.fetch import Place
 from muster_agent.store import ChunksMissing, Store, StoreRefused
 from muster_agent.update.preflight import Hardware, refusal
 from muster_agent.update.table import Cause
@@ -93,6 +94,29 @@ class BundleInstall:
                 wanted = list(gone.digests)
             missing = [digest for digest in dict.fromkeys(wanted) if not self.store.has(digest)]
         return tuple(dict.fromkeys(missing)), total
+
+    def places(self, goal: Goal, missing: tuple[str, ...]) -> dict[str, Place]:
+        """Where missing chunks lie in their files, as far as the indexes here tell."""
+        try:
+            listing = self.manifest(goal)
+            files = listing.files_for(self.build(listing))
+        except (ChunksMissing, StoreRefused):
+            return {}
+        wanted = set(missing)
+        places: dict[str, Place] = {}
+        for entry in files:
+            try:
+                digests = self.store.chunks_of(entry)
+            except (ChunksMissing, ProtocolError):
+                continue
+            if len(digests) * limits.CHUNK_BYTES - entry.size_bytes >= limits.CHUNK_BYTES:
+                continue  # Cut finer than into whole chunks: only reading it tells where.
+            for number, digest in enumerate(digests):
+                if digest in wanted and digest not in places:
+                    offset = number * limits.CHUNK_BYTES
+                    size = min(limits.CHUNK_BYTES, entry.size_bytes - offset)
+                    places[digest] = Place(entry.sha256, offset, size)
+        return places
 
     def done_bytes(self, goal: Goal, missing: tuple[str, ...]) -> int:
         """Bytes of the bundle's files that are here, to within a chunk a file."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from muster_agent import fetch as f
+from muster_agent.http_source import HttpAnswer
 from muster_agent.link import Link
 from muster_agent.store import StoreRefused
 from muster_agent.update.bundle import BundleInstall
@@ -22,6 +23,14 @@ from muster_protocol.limits import CHUNK_BYTES
 class HttpGetter(Protocol):
     def get(self, number: int, source: Source, digest: str) -> None:
         """Ask; the answer comes as an ``HttpAnswer``."""
+        ...
+
+    def get_range(self, number: int, source: Source, run: f.Run) -> None:
+        """Ask for neighbouring chunks of a file; an ``HttpAnswer`` comes for each."""
+        ...
+
+    def cancel(self) -> None:
+        """What has been asked for and hasn't come isn't wanted any more."""
         ...
 
 
@@ -79,16 +88,15 @@ class BundleDelivery:
             return
         active = next(iter(self._queue)) == slot
         del self._queue[slot]
-        if active and self._fetch is not None:
-            stopped, self._fetch = self._fetch, None
-            self._do(stopped.stop(), now)
+        if active:
+            self._end(now)
         self._next(now)
 
     def refetch(self, now: float) -> None:
         """The store may hold now what is being asked for: look at it again."""
         if self._fetch is not None:
-            self._do(self._fetch.stop(), now)
-            self._fetch = self._pause = None
+            self._end(now)
+            self._pause = None
             self._next(now)
 
     def progress(self, slot: str) -> tuple[int, int]:
@@ -123,7 +131,10 @@ class BundleDelivery:
     def _look(self, now: float) -> None:
         """Whether more may be asked for now."""
         self._pause = self._meter.pause(now)
-        if self._pause is not None and self._fetch is not None:
+        if self._fetch is None:
+            return
+        self._fetch.at_once = self._meter.within(f.AT_ONCE_CHUNKS * CHUNK_BYTES) // CHUNK_BYTES
+        if self._pause is not None:
             self._fetch.pause()
 
     def connected(self, now: float) -> None:
@@ -141,12 +152,18 @@ class BundleDelivery:
         if self._fetch is not None:
             self._do(self._fetch.arrived(digest, data, now), now)
 
-    def answered(
-        self, source: int, digest: str, data: bytes | None, detail: str, now: float
-    ) -> None:
-        """The end of an HTTP request."""
+    def answered(self, answer: HttpAnswer, now: float) -> None:
+        """A chunk from an HTTP source, or why it doesn't come."""
         if self._fetch is not None:
-            self._do(self._fetch.answered(source, digest, data, detail, now), now)
+            actions = self._fetch.answered(
+                answer.source,
+                answer.digest,
+                answer.data,
+                answer.detail,
+                now,
+                unserved=answer.unserved,
+            )
+            self._do(actions, now)
 
     def _next(self, now: float) -> None:
         """Begin with the first slot in the queue, unless one is being served."""
@@ -186,7 +203,7 @@ class BundleDelivery:
             return
         self._missing = len(missing)
         self._sizes = (self._install.done_bytes(goal, missing), total)
-        self._do(self._fetch.need(missing, now), now)
+        self._do(self._fetch.need(missing, now, self._install.places(goal, missing)), now)
 
     def _within_bundle(self, missing_chunks: int, total_bytes: int) -> None:
         most = self._meter.allowance.bytes_per_bundle
@@ -198,11 +215,16 @@ class BundleDelivery:
                 f"limits.fetch_bytes_per_bundle allows {most}",
             )
 
-    def _finish(self, slot: str, refusal: tuple[Refusal, str] | None, now: float) -> None:
-        goal = self._queue.pop(slot)
+    def _end(self, now: float) -> None:
+        """Nothing is asked for any more."""
         if self._fetch is not None:
             stopped, self._fetch = self._fetch, None
             self._do(stopped.stop(), now)
+            self._http.cancel()
+
+    def _finish(self, slot: str, refusal: tuple[Refusal, str] | None, now: float) -> None:
+        goal = self._queue.pop(slot)
+        self._end(now)
         self._pause = None
         if self._altered:
             self._healed(slot, goal, self._altered)
@@ -219,8 +241,8 @@ class BundleDelivery:
                 case f.AskHub(digests):
                     want = messages.encode(messages.Want(list(digests)))
                     self._link.publish(topics.up(self._device, "want"), want)
-                case f.HttpGet(source, digest):
-                    self._http.get(source, self._fetch_sources[source], digest)
+                case f.HttpGet() | f.HttpRange():
+                    self._get(action)
                 case f.Keep():
                     if not self._keep(action, now):
                         return
@@ -228,6 +250,13 @@ class BundleDelivery:
                     self._finish(next(iter(self._queue)), (refusal, detail), now)
         if self._fetch is not None and self._fetch.done and actions:
             self._stage(now)
+
+    def _get(self, asked: f.HttpGet | f.HttpRange) -> None:
+        source = self._fetch_sources[asked.source]
+        if isinstance(asked, f.HttpGet):
+            self._http.get(asked.source, source, asked.digest)
+        else:
+            self._http.get_range(asked.source, source, asked.run)
 
     def _keep(self, kept: f.Keep, now: float) -> bool:
         """Store a verified chunk; False when the disk would not take it and the fetch is over."""

@@ -1,8 +1,8 @@
 """How much may be fetched, and when: bytes a day, a second and a bundle, and hours of the day.
 
 Pure. A budget counts bytes that arrived; what is on its way when it runs out still counts, so it
-may be overshot by one window of chunks. A device whose clock isn't set keeps no hours: it could
-otherwise never fetch.
+may be overshot by one window of chunks, never by a range (``within``). A device whose clock isn't
+set keeps no hours: it could otherwise never fetch.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,8 @@ from muster_protocol.maintenance import Window
 
 LOOK_SECONDS = 60.0
 """How often an exhausted day, or closed hours, are looked at again."""
+AHEAD_SECONDS = 4.0
+"""How far ahead of a rate limit bytes may be asked for at once."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,16 @@ class Meter:
             self._free_at = started + size / self.allowance.bytes_per_second
         if self.allowance.bytes_per_day:
             self._spent(self._local().toordinal(), size)
+
+    def within(self, size: int) -> int:
+        """How many of ``size`` bytes may be asked for at once."""
+        allowed = self.allowance
+        if allowed.bytes_per_day:
+            spent = self._spent(self._local().toordinal(), 0)
+            size = min(size, max(allowed.bytes_per_day - spent, 0))
+        if allowed.bytes_per_second:
+            size = min(size, int(AHEAD_SECONDS * allowed.bytes_per_second))
+        return size
 
     def pause(self, now: float) -> Pause | None:
         """Why nothing more may be asked for now, or None."""

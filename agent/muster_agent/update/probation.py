@@ -73,8 +73,7 @@ class Trial:
                 return Refusal.PROBATION_ERRORS, detail
             if slow := self._too_slow(counts):
                 return slow
-        passed = self._served() and tally.seconds >= self._bounds.seconds
-        return Cause.PASSED if passed else None
+        return Cause.PASSED if now >= self.deadline() else None
 
     def _served(self) -> bool:
         return self._before.inferences + self._counts.inferences >= self._bounds.inferences

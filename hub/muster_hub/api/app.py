@@ -15,6 +15,7 @@ from muster_hub.api.routes import (
     access,
     alerts,
     assignments,
+    chunks,
     devices,
     enrol,
     events,
@@ -45,6 +46,7 @@ on it are refused with 403.
 """
 ROOMS = (
     system,
+    chunks,
     access,
     enrol,
     devices,

@@ -25,6 +25,7 @@ _TITLES = {
     409: "In conflict with what is there",
     412: "Changed meanwhile",
     413: "Too large",
+    416: "No such range",
     422: "Not valid",
     429: "Too many",
     500: "The hub failed",
@@ -33,6 +34,7 @@ _TITLES = {
 _CODES = {
     400: "malformed", 401: "unauthenticated", 403: "forbidden", 404: "not_found",
     405: "method_not_allowed", 412: "changed_meanwhile", 413: "too_large",
+    416: "no_such_range",
     422: "invalid", 429: "too_many",
 }  # fmt: skip
 

@@ -1,0 +1,119 @@
+"""Chunks and files over HTTP, for devices whose broker can't serve them."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, HTTPException, Response
+from fastapi.responses import StreamingResponse
+
+from muster_hub.api import capability
+from muster_hub.api.auth import CHALLENGE, Credentials, HubDep
+from muster_hub.api.hub import Hub
+from muster_hub.api.once import OnceRoute
+from muster_hub.api.problems import answers
+from muster_hub.bundle import Pieces
+from muster_hub.db.models import Device, DirectiveRow
+from muster_hub.errors import NotFound
+from muster_protocol import directive, manifest
+from muster_protocol.directive import DirectiveRefused
+from muster_protocol.limits import MIB
+
+router = APIRouter(route_class=OnceRoute)
+CHUNK_AGE_SECONDS = 86_400
+WHOLE_BYTES_MAX = 4 * MIB
+"""An answer up to this is put together before it begins, so that a fault in it is a problem."""
+_RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
+_OCTETS: dict[str, Any] = {"content": {"application/octet-stream": {}}}
+_CACHED = {"Cache-Control": f"private, max-age={CHUNK_AGE_SECONDS}, immutable"}
+
+
+@router.get(
+    "/chunks/{sha256}",
+    tags=["chunks"],
+    response_class=Response,
+    responses={200: _OCTETS, **answers(401, 403, 404, 422)},
+)
+def chunk(hub: HubDep, credentials: Credentials, sha256: str) -> Response:
+    """A chunk or manifest by its SHA-256, for the bearer of a directive's source token."""
+    _device(hub, credentials)
+    return Response(hub.blobs.read(sha256), media_type="application/octet-stream", headers=_CACHED)
+
+
+@router.get(
+    "/chunks/files/{sha256}",
+    tags=["chunks"],
+    response_class=Response,
+    responses={
+        200: _OCTETS,
+        206: {"description": "The bytes asked for", **_OCTETS},
+        **answers(401, 403, 404, 416, 422),
+    },
+)
+def file(
+    hub: HubDep,
+    credentials: Credentials,
+    sha256: str,
+    asked: Annotated[str, Header(alias="Range", examples=["bytes=0-1048575"])] = "",
+) -> Response:
+    """A file of a bundle that the device's directive names, by its SHA-256; one range of it."""
+    device = _device(hub, credentials)
+    pieces = _pieces(hub, device, sha256)
+    size = pieces.entry.size_bytes
+    found = _RANGE.fullmatch(asked)
+    if found is None or found.groups() == ("", ""):
+        return _answer(pieces, 0, size, 200, {})
+    first, end = _bounds(found[1], found[2], size)
+    if first >= end:
+        raise HTTPException(
+            416, f"{asked[:64]}: the file has {size} bytes", {"Content-Range": f"bytes */{size}"}
+        )
+    return _answer(pieces, first, end, 206, {"Content-Range": f"bytes {first}-{end - 1}/{size}"})
+
+
+def _device(hub: Hub, credentials: Credentials) -> str:
+    """The device that holds the token; raises 401 and 403."""
+    token = credentials.credentials if credentials else ""
+    device = capability.check(hub.capability_key, token, hub.clock())
+    if device is None:
+        raise HTTPException(
+            401,
+            "send the token of the directive's source; this one is missing, wrong or expired",
+            CHALLENGE,
+        )
+    with hub.store.read() as session:
+        row = session.get(Device, device)
+    if row is None or row.revoked or not row.approved:
+        raise HTTPException(403, f"the device {device} may not fetch chunks")
+    return device
+
+
+def _pieces(hub: Hub, device: str, sha256: str) -> Pieces:
+    """Raises NotFound unless the device's directive names a bundle with this file."""
+    with hub.store.read() as session:
+        row = session.get(DirectiveRow, device)
+    try:
+        slots = directive.decode(row.payload).slots.values() if row is not None else ()
+    except DirectiveRefused:
+        slots = ()
+    goals = [goal for slot in slots for goal in (slot.champion, slot.challenger) if goal]
+    for goal in goals:
+        for entry in manifest.decode(hub.blobs.read(goal.manifest)).files:
+            if entry.sha256 == sha256:
+                return Pieces(entry, hub.blobs.read)
+    raise NotFound(f"the directive of {device} names no bundle with a file {sha256[:64]}")
+
+
+def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
+    """From the first byte up to, not including, the second."""
+    if not first:
+        return max(size - int(last), 0), size
+    return int(first), min(int(last) + 1, size) if last else size
+
+
+def _answer(pieces: Pieces, first: int, end: int, status: int, headers: dict[str, str]) -> Response:
+    headers = _CACHED | {"Accept-Ranges": "bytes"} | headers
+    content = pieces.read(first, end)
+    if end - first <= WHOLE_BYTES_MAX:
+        return Response(b"".join(content), status, headers, "application/octet-stream")
+    headers["Content-Length"] = str(end - first)
+    return StreamingResponse(content, status, headers, "application/octet-stream")
