@@ -114,16 +114,18 @@ def overrides(session: Session) -> dict[str, list[Override]]:
     return by_device
 
 
+_SHADOWING = select(models.Rollout, models.Version).where(
+    col(models.Rollout.model) == col(models.Version.model),
+    col(models.Rollout.version) == col(models.Version.version),
+    col(models.Rollout.state).in_(("running", "paused")),
+    col(models.Rollout.wave) == CANARY,
+    col(models.Rollout.shadow).is_not(None),
+)
+
+
 def challenges(session: Session) -> dict[str, list[Challenge]]:
     """Device → releases that rollouts have it watch in shadow."""
-    found = session.exec(
-        select(models.Rollout, models.Version).where(
-            col(models.Rollout.model) == col(models.Version.model),
-            col(models.Rollout.version) == col(models.Version.version),
-            col(models.Rollout.state).in_(("running", "paused")),
-            col(models.Rollout.wave) == CANARY,
-        )
-    ).all()
+    found = session.exec(_SHADOWING).all()
     by_device: dict[str, list[Challenge]] = {}
     for row, version in found:
         shadow = shadow_of(row)
