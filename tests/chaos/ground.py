@@ -117,7 +117,19 @@ class Ground:
     def release(self, directory: Path) -> digits.Digits:
         """Train, push and roll out one version to every device; the data to feed."""
         data = digits.load()
-        bundle = bundles.release(directory, "1", digits.train(data), data, probation_seconds=1.0)
+        self.push(directory, "1", digits.train(data), data)
+        number = self.roll_out("1", min_soak_seconds=0, canary=0)
+        self.wait(
+            "version 1 runs on every device",
+            lambda: self.get(f"/rollouts/{number}", "state") == "completed",
+        )
+        return data
+
+    def push(
+        self, directory: Path, version: str, trained: digits.Classifier, data: digits.Digits
+    ) -> None:
+        """Push a version and wait until the hub has checked, signed and published it."""
+        bundle = bundles.release(directory, version, trained, data, probation_seconds=1.0)
         path = f"/models/{bundles.MODEL}/versions"
         with ExitStack() as opened:
             files = {
@@ -125,14 +137,14 @@ class Ground:
                 for entry in bundle.manifest.files
             }
             self.api.upload(path, bundle.encoded, files)
-        self.wait("version 1 is published", lambda: self.get(f"{path}/1", "status") == "published")
-        plan = {"min_soak_seconds": 0, "canary": 0, "selector": "site=chaos", "slot": SLOT}
-        number = self.api.post("/rollouts", plan | {"model": bundles.MODEL, "version": "1"})["id"]
         self.wait(
-            "version 1 runs on every device",
-            lambda: self.get(f"/rollouts/{number}", "state") == "completed",
+            f"version {version} is published",
+            lambda: self.get(f"{path}/{version}", "status") == "published",
         )
-        return data
+
+    def roll_out(self, version: str, **plan: object) -> int:
+        asked = {"model": bundles.MODEL, "version": version, "slot": SLOT, "selector": "site=chaos"}
+        return int(self.api.post("/rollouts", asked | plan)["id"])
 
     def feed(self, data: digits.Digits, *, seed: int) -> dict[str, Feeder]:
         feeders = {}
