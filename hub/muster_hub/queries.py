@@ -99,6 +99,7 @@ def rollout(session: Session, rollout: int, now: float) -> Plain | None:
         "waves": waves,
         "shadow": _shadow(session, row),
         "ended": row.state not in ("running", "paused"),
+        "warnings": sorted((row.judged or {}).get("warnings", {}).values()),
         "history": _history(session, rollout),
         "leave": _leave(session, row),
     }

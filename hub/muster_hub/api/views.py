@@ -225,6 +225,10 @@ class RolloutView(RolloutSummary):
     waves: list[WaveView]
     shadow: ShadowView | None = None
     ended: bool
+    warnings: list[str] = Field(
+        description="What its gate tells without acting on it, in the wave it last looked at.",
+        examples=[["drifting features 3.1× against devices without the release; …"]],
+    )
     history: list[RolloutStepView]
     leave: list[LeaveView] = Field(description="Who has leave to swap, or was refused it and why.")
 

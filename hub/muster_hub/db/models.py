@@ -194,6 +194,18 @@ class RolloutDevice(Table, table=True):
     detail: str = ""
 
 
+class MetricValue(Table, table=True):
+    """A number that the operator's own systems posted for a rollout's custom metric."""
+
+    __tablename__ = "metric_value"
+
+    rollout: int = Field(primary_key=True, foreign_key="rollout.id")
+    metric: str = Field(primary_key=True, max_length=NAME)
+    device: str = Field(primary_key=True, foreign_key="device.id")
+    at: float = Field(primary_key=True)
+    value: float
+
+
 class Assignment(Table, table=True):
     """Selector → version in a slot. Of several that match a device the highest number wins."""
 

@@ -4,12 +4,13 @@ Every metric is looked at in every window (a *look*). Two rules stop: the averag
 than the controls (a mixture e-value, safe at every look), or too many canaries are outliers (at
 doubling looks). One rule lets the rollout advance: every metric is shown to be *not worse* than a
 margin. Each metric has its own small chance of a false stop, so the one that stops is the guilty
-one. Parameters are fixed before launch; a stop is kept by the caller, late data never undo it.
+one. A metric may be asked only to stop, or only to warn. Parameters are fixed before launch; a stop
+is kept by the caller, late data never undo it.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from muster_hub.domain import gates_words as words
@@ -26,6 +27,8 @@ from muster_hub.domain.gates_stats import (
 )
 
 Action = Literal["stop", "advance", "wait"]
+Part = Literal["gate", "stop", "warn"]
+"""What a metric may do: stop and hold back; stop only; or only be told to the operator."""
 CONTROLS_MIN = 50
 """With fewer controls their spread is poorly known, so a stop needs twice the evidence."""
 DEVICES_EFFECTIVE_MIN = 4.0
@@ -39,7 +42,7 @@ SEES_DOUBLING_DEVICES_MIN = 10
 class Metric:
     """One thing watched. ``scale`` is the size of harm to look for, ``margin`` what is tolerated.
 
-    Both are logs of ratios, except for accuracies, where they are points.
+    Both are logs of ratios, or points of a share, or plain differences, by ``unit``.
     """
 
     name: str
@@ -47,12 +50,17 @@ class Metric:
     margin: float
     false_stop: float = 0.01
     """Chance of a stop by this metric, over the whole rollout, when nothing is wrong."""
-    unit: Literal["ratio", "points"] = "ratio"
+    unit: words.Unit = "ratio"
+    part: Part = "gate"
+    limit: float = 0.0
+    """Of a share that is compared with nobody's: what is tolerated. Harm is what is above it."""
 
 
 ERRORS = Metric(name="errors", scale=0.5, margin=math.log(1.5))
 MISSING = Metric(name="missing windows", scale=0.5, margin=math.log(1.5))
 LATENCY = Metric(name="p95 latency", scale=0.2, margin=math.log(1.1))
+DRIFT = Metric(name="drifting features", scale=1.0, margin=math.log(2.0), part="stop")
+"""Zero of them can't be shown to be no more than twice as many: it never holds a wave back."""
 ACCURACY = Metric(name="accuracy loss", scale=0.03, margin=0.02, unit="points")
 
 
@@ -127,6 +135,8 @@ class Verdict:
     action: Action
     reason: str
     findings: tuple[Finding, ...] = ()
+    warnings: Mapping[str, str] = field(default_factory=dict)
+    """In words, by the metric's name."""
 
 
 def checkpoints(looks: int) -> tuple[int, ...]:
@@ -144,21 +154,34 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
         if stopped is not None:
             return Verdict(action="stop", reason=stopped)
     findings = tuple(find(gate, metric, evidence) for metric in gate.metrics)
+    warnings = {one.metric.name: _warning(one) for one in findings if one.stop and _warns(one)}
+    action, reason = _act(gate, evidence, [one for one in findings if not _warns(one)])
+    return Verdict(action=action, reason=reason, findings=findings, warnings=warnings)
+
+
+def _act(gate: Gate, evidence: Evidence, findings: list[Finding]) -> tuple[Action, str]:
     for finding in findings:
         if finding.stop and finding.compared is not None:
-            return Verdict(
-                action="stop",
-                reason=words.stopped(
-                    finding.metric.name, finding.metric.unit, finding.metric.false_stop,
-                    finding.compared,
-                ),
-                findings=findings,
-            )  # fmt: skip
-    waits = _waits(gate, evidence, findings)
+            metric = finding.metric
+            reason = words.stopped(metric.name, metric.unit, metric.false_stop, finding.compared)
+            return "stop", reason
+    proving = [one for one in findings if one.metric.part == "gate"]
+    waits = _waits(gate, evidence, proving)
     if waits is not None:
-        return Verdict(action="wait", reason=waits, findings=findings)
-    names = [finding.metric.name for finding in findings]
-    return Verdict(action="advance", reason=words.advanced(names), findings=findings)
+        return "wait", waits
+    return "advance", words.advanced([one.metric.name for one in proving])
+
+
+def _warns(finding: Finding) -> bool:
+    return finding.metric.part == "warn"
+
+
+def _warning(finding: Finding) -> str:
+    metric, compared = finding.metric, finding.compared
+    assert compared is not None
+    if metric.limit:
+        return words.above(metric.name, metric.limit, metric.false_stop, compared)
+    return words.warned(metric.name, metric.unit, metric.false_stop, compared)
 
 
 def find(gate: Gate, metric: Metric, evidence: Evidence) -> Finding:
@@ -195,7 +218,7 @@ def compare(data: Rates | Shifts | Pairs | None) -> Comparison | None:
             return None
 
 
-def _waits(gate: Gate, evidence: Evidence, findings: tuple[Finding, ...]) -> str | None:
+def _waits(gate: Gate, evidence: Evidence, findings: list[Finding]) -> str | None:
     """Why the rollout may not advance now, most telling first; None when it may."""
     if evidence.silent > (1 - REPORTING_MIN) * evidence.canaries:
         return words.blind(evidence.silent, evidence.canaries)

@@ -6,7 +6,8 @@ from typing import Literal
 
 from muster_hub.domain.gates_stats import Comparison, t_quantile
 
-Unit = Literal["ratio", "points"]
+Unit = Literal["ratio", "points", "difference"]
+"""How harm is told: as a factor, in points of a share, or in the metric's own unit."""
 INTERVAL_CHANCE = 0.95
 """One-sided, so that the interval shown covers 90 %."""
 WAIT_SPREAD = 1.3
@@ -15,14 +16,32 @@ TOLERATED_STEPS = (1.2, 1.5, 2.0, 3.0, 5.0)
 
 
 def stopped(name: str, unit: Unit, chance: float, compared: Comparison) -> str:
-    outliers = ""
-    if compared.outliers:
-        are = "is an outlier" if compared.outliers == 1 else "are outliers"
-        outliers = f"; {compared.outliers} of {compared.devices} devices {are}"
     return (
         f"Stopped: {name} {_size(compared.harm, unit)}; "
-        f"chance of a false stop about {_percent(chance)}{outliers}."
+        f"chance of a false stop about {_percent(chance)}{_outliers(compared)}."
     )
+
+
+def warned(name: str, unit: Unit, chance: float, compared: Comparison) -> str:
+    return (
+        f"{name} {_size(compared.harm, unit)} against devices without the release; "
+        f"chance of a false warning about {_percent(chance)}{_outliers(compared)}."
+    )
+
+
+def above(name: str, limit: float, chance: float, compared: Comparison) -> str:
+    return (
+        f"{name} {_percent(compared.harm + limit)} on {compared.devices} devices, above the "
+        f"{_percent(limit)} that the plan tolerates; chance of a false warning about "
+        f"{_percent(chance)}."
+    )
+
+
+def _outliers(compared: Comparison) -> str:
+    if not compared.outliers:
+        return ""
+    are = "is an outlier" if compared.outliers == 1 else "are outliers"
+    return f"; {compared.outliers} of {compared.devices} devices {are}"
 
 
 def advanced(names: Sequence[str]) -> str:
@@ -89,6 +108,8 @@ def _or_accept(compared: Comparison, unit: Unit, quantile: float, lasting: float
     reachable = compared.harm + quantile * math.sqrt(lasting)
     if unit == "points":
         return f" or accept {_size(math.ceil(reachable * 100) / 100, unit)}"
+    if unit == "difference":
+        return f" or accept {_size(reachable, unit)}"
     step = next((step for step in TOLERATED_STEPS if math.log(step) > reachable), None)
     return "" if step is None else f" or accept {step:g}×"
 
@@ -98,12 +119,20 @@ def _interval(compared: Comparison, unit: Unit) -> str:
     low, high = compared.harm - half, compared.harm + half
     if unit == "points":
         return f"{100 * compared.harm:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    if unit == "difference":
+        return f"{compared.harm:+.3g} ({low:+.3g} to {high:+.3g})"
     shown = [math.exp(min(value, 20.0)) for value in (compared.harm, low, high)]
     return "{:.2f}× ({:.2f}–{:.2f})".format(*shown)
 
 
 def _size(harm: float, unit: Unit) -> str:
-    return f"{100 * harm:+.1f} points" if unit == "points" else f"{math.exp(min(harm, 20.0)):.3g}×"
+    match unit:
+        case "points":
+            return f"{100 * harm:+.1f} points"
+        case "difference":
+            return f"{harm:+.3g}"
+        case "ratio":
+            return f"{math.exp(min(harm, 20.0)):.3g}×"
 
 
 def _percent(chance: float) -> str:

@@ -17,6 +17,7 @@ from muster_hub.engine import (
     alert_step,
     directive_step,
     drift_step,
+    gate_readings,
     grant_step,
     lease,
     rollout_step,
@@ -163,6 +164,7 @@ class Engine:
                     col(models.OutboxMessage.published_at) < now - PUBLISHED_KEPT_SECONDS
                 )
             )
+            gate_readings.forget(session, now)
             if self._telemetry is not None:
                 rollup_step.forget(session, self._telemetry, now)
 

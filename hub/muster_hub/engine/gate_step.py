@@ -10,19 +10,30 @@ import numpy as np
 from sqlmodel import Session
 
 from muster_hub.db import models
-from muster_hub.domain.gates import Evidence, Rates, Shifts, Verdict, checkpoints, judge
+from muster_hub.domain import gates_custom
+from muster_hub.domain.gates import (
+    DRIFT,
+    Evidence,
+    Pairs,
+    Rates,
+    Shifts,
+    Verdict,
+    checkpoints,
+    judge,
+)
 from muster_hub.domain.gates_installs import Installs
 from muster_hub.domain.gates_stats import Arm, Changes
 from muster_hub.domain.members import Member, Rollout
-from muster_hub.domain.plans import GatePlan, Plan, stages
+from muster_hub.domain.plans import DISAGREEMENT, GatePlan, Plan, stages
 from muster_hub.domain.targets import draw
+from muster_hub.engine import gate_readings
 from muster_hub.engine.sums import Sums, read
 
 ARM_MAX = 500
 """Devices compared in an arm; beyond this more don't sharpen what is seen."""
 SILENT_WINDOWS = 1.5
 """A device is silent while it has sent none, or when its last ended longer ago than this many."""
-Data = dict[str, Rates | Shifts]
+Data = dict[str, Rates | Shifts | Pairs]
 
 
 def look(
@@ -52,6 +63,7 @@ def look(
         "look": max(this, min(passed, gate.looks)),
         "action": verdict.action,
         "reason": verdict.reason,
+        "warnings": dict(verdict.warnings) | (before.get("warnings", {}) if before else {}),
     }
     session.add(row)
     return True
@@ -91,6 +103,7 @@ def _judge(
         past_expected=gate_plan.past_seconds / window_seconds,
         window_seconds=window_seconds,
     )
+    data |= _further(session, row, gate_plan, sides, begun, controls)
     quiet_since = now - SILENT_WINDOWS * window_seconds
     silent = sum(1 for device in begun if device not in new or new[device].until < quiet_since)
     evidence = Evidence(
@@ -103,6 +116,48 @@ def _judge(
         installs=_installs(plan, members),
     )
     return judge(gate_plan.gate(), evidence)
+
+
+def _further(
+    session: Session,
+    row: models.Rollout,
+    plan: GatePlan,
+    sides: "_Sides",
+    begun: Mapping[str, float],
+    controls: Sequence[Member],
+) -> Data:
+    """Evidence that isn't in the sums of windows: drift, disagreement, posted values."""
+    assert row.wave_since is not None
+    found: Data = {}
+    names = [one.device for one in controls]
+    if "drift" in plan.metrics or plan.warns_of("drift"):
+        told = gate_readings.drifting(
+            session, begun, model=row.model, since=row.wave_since, manifest=row.manifest
+        ) | gate_readings.drifting(
+            session, names, model=row.model, since=row.wave_since, other_than=row.manifest
+        )
+        found |= sides.drift(told)
+    if plan.warns_of("disagreement"):
+        shares = gate_readings.disagreement(session, manifest=row.manifest, since=row.created)
+        if len(shares) > 1:
+            over = np.array([share - plan.disagreement_max for share, _ in shares], np.float64)
+            found[DISAGREEMENT] = Pairs(Changes(over, np.zeros(len(over), np.intp), 0.0))
+    for metric in plan.custom:
+        values = gate_readings.posted(
+            session,
+            row.id or 0,
+            metric.name,
+            dict(begun) | dict.fromkeys(names, row.wave_since),
+            before=row.created,
+            past_since=row.created - plan.past_seconds,
+        )
+        shifts = [
+            gates_custom.changes(metric, [values[one.device] for one in side], stratum)
+            for side, stratum in sides.both()
+        ]
+        if all(len(one.values) >= 2 for one in shifts):
+            found[metric.name] = Shifts(*shifts)
+    return found
 
 
 def _some(row: models.Rollout, plan: Plan, side: list[Member]) -> list[Member]:
@@ -140,6 +195,20 @@ class _Sides:
     def _group(self, member: Member) -> tuple[str, ...]:
         return tuple(member.labels.get(key, "") for key in self._strata)
 
+    def both(self) -> list[tuple[Sequence[Member], np.ndarray[tuple[int], np.dtype[np.int64]]]]:
+        """Each arm with its devices' strata."""
+        return [(side, self._stratum(side)) for side in self._sides]
+
+    def drift(self, told: Mapping[str, tuple[int, int]]) -> Data:
+        """Drifting features out of those watched. A device's own past is not told apart: chance
+        drew the canaries, so as many of them drifted before as of the controls."""
+        arms = []
+        for side, stratum in self.both():
+            rows = [(*told.get(one.device, (0, 0)), 0, 0) for one in side]
+            columns = np.array(rows, np.float64).reshape(-1, 4).T
+            arms.append(Arm(columns[0], columns[1], columns[2], columns[3], stratum))
+        return {DRIFT.name: Rates(*arms)} if all(one.exposure.sum() > 0 for one in arms) else {}
+
     def data(
         self,
         plan: GatePlan,
@@ -172,7 +241,7 @@ class _Sides:
             return Arm(columns[0], columns[1], columns[2], columns[3], self._stratum(side))
 
         found: Data = {}
-        for metric in plan.metrics:
+        for metric in (one for one in plan.metrics if one != "drift"):
             if metric == "p95 latency":
                 shifts = [self._shift(side, now, past) for side in self._sides]
                 if all(len(one.values) >= 2 for one in shifts):

@@ -31,8 +31,10 @@ def step(session: Session, known: Mapping[str, Known], now: float, window_second
         plan = load.plan(row)
         if row.state in ("running", "paused"):
             window = row.window_seconds or window_seconds
+            before = row.judged if row.judged and row.judged["wave"] == row.wave else {}
+            warned = set(before.get("warnings", {}))
             if gate_step.look(session, row, plan, members, window, now):
-                _remember_look(session, row, now)
+                _remember_look(session, row, now, warned)
             if shadow_step.look(session, row, plan, known, window, now):
                 changed = True
         decision = rollouts.decide(load.rollout(row), members, now)
@@ -63,7 +65,10 @@ _MOVING = (
 )
 _LATEST = (
     select(models.RolloutStep.state, models.RolloutStep.wave, models.RolloutStep.why)
-    .where(col(models.RolloutStep.rollout) == bindparam("rollout"))
+    .where(
+        col(models.RolloutStep.rollout) == bindparam("rollout"),
+        col(models.RolloutStep.why) != "warning",
+    )
     .order_by(col(models.RolloutStep.id).desc())
     .limit(1)
 )
@@ -138,18 +143,21 @@ def _remember(session: Session, row: models.Rollout, decision: Decision, now: fl
     )
 
 
-def _remember_look(session: Session, row: models.Rollout, now: float) -> None:
+def _remember_look(session: Session, row: models.Rollout, now: float, warned: set[str]) -> None:
+    """Write down what the gate said, and of what it warns for the first time."""
     told = row.judged or {}
-    session.add(
-        models.RolloutStep(
-            rollout=row.id or 0,
-            at=now,
-            state=row.state,
-            wave=row.wave,
-            why="gate",
-            reason=f"Look {told['look']}: {told['reason']}",
+    lines = [("gate", f"Look {told['look']}: {told['reason']}")]
+    lines += [
+        ("warning", f"Look {told['look']} warns: {words}")
+        for name, words in told["warnings"].items()
+        if name not in warned
+    ]
+    for why, reason in lines:
+        session.add(
+            models.RolloutStep(
+                rollout=row.id or 0, at=now, state=row.state, wave=row.wave, why=why, reason=reason
+            )
         )
-    )
     session.flush()
 
 

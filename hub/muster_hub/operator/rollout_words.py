@@ -72,7 +72,8 @@ def explained(view: dict[str, Any]) -> RenderableType:
         f"{view['model']} {view['version']}  ",
         output.state(view["state"]),
     )
-    return Group(head, Text(str(view["reason"])), Text(), *_steps(view), *_leaves(view))
+    warned = [Text(f"Warning: {told}", style="yellow") for told in view.get("warnings", ())]
+    return Group(head, Text(str(view["reason"])), *warned, Text(), *_steps(view), *_leaves(view))
 
 
 def _steps(view: dict[str, Any]) -> Iterator[Text]:

@@ -111,7 +111,8 @@ def explain(context: typer.Context, rollout: RolloutId, *, as_json: Json = False
     """Tell each step it took and why, and who waits for leave to swap."""
     view = api(context).get(f"/rollouts/{rollout}")
     if as_json:
-        output.show_json({name: view[name] for name in ("state", "reason", "history", "leave")})
+        told = ("state", "reason", "warnings", "history", "leave")
+        output.show_json({name: view[name] for name in told})
     else:
         output.show(rollout_words.explained(view))
 

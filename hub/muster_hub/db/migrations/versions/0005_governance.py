@@ -1,4 +1,4 @@
-"""Webhooks made through the API; versions may wait for a second person's approval."""
+"""Webhooks, values posted for gates, and versions that wait for a second person's approval."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -30,10 +30,22 @@ def upgrade() -> None:
         sa.Column("fault", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_webhook")),
     )
+    op.create_table(
+        "metric_value",
+        sa.Column("rollout", sa.Integer(), nullable=False),
+        sa.Column("metric", sa.String(length=64), nullable=False),
+        sa.Column("device", sa.String(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(["device"], ["device.id"], name=op.f("fk_metric_value_device")),
+        sa.ForeignKeyConstraint(["rollout"], ["rollout.id"], name=op.f("fk_metric_value_rollout")),
+        sa.PrimaryKeyConstraint("rollout", "metric", "device", "at", name=op.f("pk_metric_value")),
+    )
     with op.batch_alter_table("version") as batch:
         batch.drop_constraint(op.f(CONSTRAINT), type_="check")
         batch.create_check_constraint(op.f(CONSTRAINT), STATUSES)
 
 
 def downgrade() -> None:
+    op.drop_table("metric_value")
     op.drop_table("webhook")

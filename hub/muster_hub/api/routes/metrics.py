@@ -1,0 +1,122 @@
+"""Values of a rollout's custom metrics, posted by the operator's own systems."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from sqlmodel import Session, col, select
+
+from muster_hub import audit
+from muster_hub.api.auth import Actor, HubDep, Operator
+from muster_hub.api.once import OnceRoute
+from muster_hub.api.pages import Number
+from muster_hub.api.problems import answers
+from muster_hub.api.schemas import Body
+from muster_hub.api.views import AT
+from muster_hub.db.models import Device, MetricValue, Rollout
+from muster_hub.domain.plans import Plan
+from muster_hub.engine import gate_readings, load
+from muster_hub.errors import Conflict, Invalid, NotFound
+from muster_protocol import limits
+
+VALUES_MAX = 500
+"""In one request."""
+VALUES_PER_ROLLOUT_MAX = 200_000
+AHEAD_SECONDS = 300.0
+"""How far the poster's clock may be ahead of the hub's."""
+router = APIRouter(tags=["rollouts"], route_class=OnceRoute)
+Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
+
+
+class ValueAsk(Body):
+    device: str = Field(max_length=limits.NAME_CHARS_MAX, examples=["cam-1"])
+    value: Finite = Field(examples=[0.013])
+    at: Annotated[float | None, Field(ge=0, le=1e11, allow_inf_nan=False)] = Field(
+        default=None, examples=[AT], description="When it was so; now, when not given."
+    )
+
+
+class MetricsAsk(Body):
+    metric: str = Field(max_length=64, examples=["scrap rate"])
+    values: list[ValueAsk] = Field(min_length=1, max_length=VALUES_MAX)
+
+
+class MetricsView(BaseModel):
+    metric: str = Field(examples=["scrap rate"])
+    taken: int = Field(description="Values that were new, or differed from what was there.")
+    kept: int = Field(description="All values of this rollout.")
+
+
+@router.post("/rollouts/{rollout}/metrics", status_code=201, responses=answers(401, 403, 404, 409))
+def post_metrics(hub: HubDep, actor: Operator, rollout: Number, ask: MetricsAsk) -> MetricsView:
+    """Tell values of a custom metric that the rollout's plan names, from before it began, too.
+
+    A value of the same device, metric and time replaces the one before: what is repeated counts
+    once. The gate takes values in at its next look.
+    """
+    now = hub.clock()
+    with hub.store.write() as session:
+        row = session.get(Rollout, rollout)
+        if row is None:
+            raise NotFound(f"there is no rollout {rollout}")
+        actor.must_have_model(row.model)
+        if row.state not in ("running", "paused"):
+            raise Conflict(f"rollout {rollout} is {row.state}: its gate looks no more")
+        _check(session, actor, row, load.plan(row), ask, now)
+        taken = sum(_keep(session, rollout, ask.metric, one, now) for one in ask.values)
+        session.flush()
+        kept = gate_readings.values_of(session, rollout)
+        if kept > VALUES_PER_ROLLOUT_MAX:
+            raise Conflict(
+                f"rollout {rollout} has {VALUES_PER_ROLLOUT_MAX} values at most: post fewer, "
+                "such as one for each device and hour"
+            )
+        audit.append(
+            session,
+            actor=actor.label,
+            action="rollout.metrics",
+            subject=f"rollout/{rollout}",
+            now=now,
+            metric=ask.metric,
+            taken=taken,
+        )
+    return MetricsView(metric=ask.metric, taken=taken, kept=kept)
+
+
+def _check(
+    session: Session, actor: Actor, row: Rollout, plan: Plan, ask: MetricsAsk, now: float
+) -> None:
+    """Raise Invalid for what the plan or the fleet doesn't know, and Refused beyond the scope."""
+    custom = plan.gate.custom if plan.gate is not None else ()
+    names = [one.name for one in custom]
+    if ask.metric not in names:
+        known = ", ".join(repr(name) for name in names) or "none"
+        raise Invalid(f"the plan of rollout {row.id} has no metric {ask.metric!r}, but {known}")
+    wanted = sorted({one.device for one in ask.values})
+    rows = session.exec(select(Device.id, Device.labels).where(col(Device.id).in_(wanted)))
+    labels = dict(rows.all())
+    for name in wanted:
+        if name not in labels:
+            raise Invalid(f"there is no device {name!r}: nothing was taken")
+        actor.must_have_device(name, labels[name])
+    assert plan.gate is not None
+    earliest = row.created - plan.gate.past_seconds
+    for one in ask.values:
+        if one.at is not None and not earliest <= one.at <= now + AHEAD_SECONDS:
+            raise Invalid(
+                f"{one.device}: {one.at:.0f} is outside of what the gate looks at: "
+                f"{earliest:.0f} to now ({now:.0f})"
+            )
+
+
+def _keep(session: Session, rollout: int, metric: str, one: ValueAsk, now: float) -> bool:
+    """Keep a value; False when it was there already."""
+    at = now if one.at is None else one.at
+    row = session.get(MetricValue, (rollout, metric, one.device, at))
+    if row is None:
+        row = MetricValue(rollout=rollout, metric=metric, device=one.device, at=at, value=one.value)
+    elif row.value == one.value:
+        return False
+    row.value = one.value
+    session.add(row)
+    return True
