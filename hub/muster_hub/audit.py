@@ -1,11 +1,10 @@
 """The audit log: who did what, each row sealed by a hash over itself and the row before.
 
-The first row's predecessor is 64 zeros. Cutting rows off the end can't be seen from within:
-keep the latest hash elsewhere.
+Cutting rows off the end can't be seen from within: keep the latest hash elsewhere. Cutting rows off
+the beginning leaves a chain that begins with nothing, unless they were archived: then an anchor
+says with which hash they ended, sealed with a key that isn't in the database.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,18 +12,17 @@ from sqlalchemy import text
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
+from muster_hub.audit_chain import GENESIS, AuditBroken, Chain, inspect, seal
+from muster_hub.db.governance import AuditAnchor
 from muster_hub.db.models import Audit
-from muster_hub.errors import HubError
-from muster_protocol.chunks import sha256_hex
+from muster_hub.errors import ConfigError
+from muster_hub.sealing import Sealing
 
-GENESIS = "0" * 64
+__all__ = ["GENESIS", "AuditBroken", "Chain", "append", "in_order", "inspect", "seal", "verify"]
+
+ARCHIVED = "audit.archive"
+ANCHOR = "audit anchor"
 _LOCK = 0x6D757374
-
-
-class AuditBroken(HubError):
-    """A row of the audit log is not what was written."""
-
-    code = "audit_broken"
 
 
 def append(
@@ -51,47 +49,59 @@ def append(
     session.flush()
 
 
-def seal(row: Audit) -> str:
-    """The hash of a row: over the previous hash and every field but the id."""
-    fields = [row.previous, row.at, row.actor, row.action, row.subject, row.detail]
-    return sha256_hex(msgspec.json.encode(fields, order="deterministic"))
-
-
 def in_order() -> SelectOfScalar[Audit]:
     """The query for every row, the first one first."""
     return select(Audit).order_by(col(Audit.id))
 
 
-@dataclass(frozen=True)
-class Chain:
-    """What following the chain from the first row showed. ``fault`` is empty when it holds."""
-
-    rows: int
-    latest: str
-    fault: str = ""
+def anchor(session: Session) -> AuditAnchor | None:
+    """Where the rows that are no longer here end."""
+    return session.exec(select(AuditAnchor).order_by(col(AuditAnchor.rows).desc()).limit(1)).first()
 
 
-def inspect(rows: Iterable[Audit]) -> Chain:
-    """Follow rows in order from the first, up to the first that isn't what was written."""
-    previous = GENESIS
-    count = 0
-    for row in rows:
-        what = f"audit row {row.id} ({row.action} {row.subject})"
-        if row.hash != seal(row):
-            return Chain(count, previous, f"{what} was changed")
-        if row.previous != previous:
-            return Chain(count, previous, f"rows before {what} are missing or out of order")
-        previous = row.hash
-        count += 1
-    return Chain(count, previous)
+def anchor_seal(row: AuditAnchor, sealing: Sealing) -> bytes:
+    return sealing.seal(ANCHOR, _sealed(row))
 
 
-def verify(rows: Iterable[Audit]) -> tuple[int, str]:
-    """Check rows in order from the first; returns how many and the latest hash.
+def check(session: Session, sealing: Sealing) -> Chain:
+    """Follow the whole log, from its anchor when earlier rows were archived."""
+    held = anchor(session)
+    rows = session.exec(in_order()).yield_per(1000)
+    if held is None:
+        return inspect(rows)
+    found = inspect(rows, held.latest)
+    fault = _forged(session, held, sealing) or found.fault
+    if fault and (latest := anchor(session)) is not None and latest.rows != held.rows:
+        return check(session, sealing)  # Rows were archived while we looked.
+    return Chain(found.rows, found.latest, fault, held.rows, held.latest)
 
-    Raises AuditBroken naming the first row that isn't what was written.
-    """
-    found = inspect(rows)
+
+def verify(session: Session, sealing: Sealing) -> Chain:
+    """The whole log as ``check`` finds it; raises AuditBroken naming the first row at fault."""
+    found = check(session, sealing)
     if found.fault:
         raise AuditBroken(found.fault)
-    return found.rows, found.latest
+    return found
+
+
+def _forged(session: Session, held: AuditAnchor, sealing: Sealing) -> str:
+    """Why an anchor isn't what archiving wrote; empty when it is."""
+    what = f"the anchor of {held.rows} archived rows"
+    try:
+        if sealing.open(ANCHOR, held.seal) != _sealed(held):
+            return f"{what} was changed"
+    except ConfigError:
+        return f"{what} was forged, or sealed with another keys/sealing.key"
+    told = session.exec(
+        select(Audit).where(Audit.action == ARCHIVED).order_by(col(Audit.id).desc()).limit(1)
+    ).first()
+    wanted = {"rows": held.rows, "latest": held.latest, "file_sha256": held.file_sha256}
+    if told is None or {name: told.detail.get(name) for name in wanted} != wanted:
+        return f"{what} is not the one that the log tells of"
+    return ""
+
+
+def _sealed(row: AuditAnchor) -> bytes:
+    return msgspec.json.encode(
+        [row.at, row.rows, row.previous, row.latest, row.file_sha256], order="deterministic"
+    )

@@ -8,7 +8,16 @@ from typing import Annotated, get_args
 
 import typer
 
-from muster_hub import audit, cli_data, cli_keys, cli_models, cli_placebo, config, initialise
+from muster_hub import (
+    audit,
+    cli_audit,
+    cli_data,
+    cli_keys,
+    cli_models,
+    cli_placebo,
+    config,
+    initialise,
+)
 from muster_hub.api.hub import Hub
 from muster_hub.cli_keys import DEFAULT_DATA, Data
 from muster_hub.config import Broker, Http
@@ -37,6 +46,7 @@ EXPIRES_DAYS_MAX = 3650
 cli_keys.add_to(app)
 cli_models.add_to(app)
 cli_data.add_to(app)
+cli_audit.add_to(app)
 cli_placebo.add_to(app)
 
 
@@ -147,16 +157,6 @@ def token(
             session, actor="hub", action="api-token.make", subject=name, now=now, role=chosen
         )
     print(text)
-
-
-@app.command("audit-verify")
-def audit_verify(*, data: Data = DEFAULT_DATA) -> None:
-    """Check the audit log's chain of hashes from the first row to the last."""
-    hub = Hub.open(config.load(data), time.time)
-    with hub.store.read() as session:
-        rows = session.exec(audit.in_order()).yield_per(1000)
-        count, latest = audit.verify(rows)
-    print(f"{count} rows, unbroken. Latest: {latest}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

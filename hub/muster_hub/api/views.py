@@ -312,6 +312,8 @@ class AuditView(BaseModel):
 
 class AuditState(BaseModel):
     ok: bool
+    archived: int = Field(description="Rows before them that were archived.")
+    archived_latest: str = Field(description="The last of those rows' hash; 64 zeros when none.")
     rows: int = Field(description="Rows whose seals hold, from the first one on.")
     latest: str = Field(description="Keep it elsewhere: rows cut off the end can't be seen here.")
     fault: str = Field(description="The first row that isn't what was written; empty when none.")

@@ -1,8 +1,8 @@
-"""Tables of who may do what: people of an identity provider, and answers kept for retries."""
+"""Tables of who may do what: people, answers kept for retries, where the audit log was archived."""
 
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import BigInteger, Index
 from sqlmodel import Field
 
 from muster_hub.db.tables import Table, json_field, one_of
@@ -41,3 +41,19 @@ class KeptAnswer(Table, table=True):
     headers: dict[str, Any] = json_field(dict)
     body: bytes = b""
     created: float
+
+
+class AuditAnchor(Table, table=True):
+    """Where archived rows of the audit log end, and the rows that are here go on."""
+
+    __tablename__ = "audit_anchor"
+
+    rows: int = Field(primary_key=True, sa_type=BigInteger)
+    """Archived in all, those of earlier archives included."""
+    at: float
+    previous: str = Field(max_length=64, unique=True)
+    """The hash of the last row before this archive."""
+    latest: str = Field(max_length=64, unique=True)
+    file_sha256: str = Field(max_length=64)
+    seal: bytes
+    """Over all of the above, by a key that is not in the database."""

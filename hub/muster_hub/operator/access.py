@@ -1,10 +1,12 @@
 """`muster token` and `muster audit`: who may do what, and what was done."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
+from muster_hub import audit_chain
 from muster_hub.operator import output
 from muster_hub.operator.failures import OperatorError
 from muster_hub.operator.output import Json
@@ -84,9 +86,24 @@ def list_rows(context: typer.Context, *, limit: int = 1000, as_json: Json = Fals
 
 
 @audit.command("verify")
-def verify(context: typer.Context) -> None:
+def verify(
+    context: typer.Context,
+    *,
+    archive: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of `muster-hub audit-archive`; repeat for all of them."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check every row's seal: finds any edit and any gap."""
     found = api(context).get("/audit/verify")
     if not found["ok"]:
         raise OperatorError(f"the audit log is broken after {found['rows']} rows: {found['fault']}")
-    output.show(Text(f"{found['rows']} rows, unbroken. Latest: {found['latest']}"))
+    missing = found["archived"]
+    if archive:
+        missing = audit_chain.join(archive, found["archived"], found["archived_latest"])
+    if as_json:
+        output.show_json(found | {"unchecked": missing})
+    else:
+        output.show(Text(audit_chain.told(found["rows"], found["archived"], missing)))
+        output.show(Text(f"Latest: {found['latest']}"))

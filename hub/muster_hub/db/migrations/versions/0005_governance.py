@@ -1,4 +1,4 @@
-"""Webhooks, values posted for gates, and versions that wait for a second person's approval."""
+"""Webhooks, values posted for gates, anchors of the archived audit log, approval of versions."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -41,11 +41,24 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["rollout"], ["rollout.id"], name=op.f("fk_metric_value_rollout")),
         sa.PrimaryKeyConstraint("rollout", "metric", "device", "at", name=op.f("pk_metric_value")),
     )
+    op.create_table(
+        "audit_anchor",
+        sa.Column("rows", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("previous", sa.String(length=64), nullable=False),
+        sa.Column("latest", sa.String(length=64), nullable=False),
+        sa.Column("file_sha256", sa.String(length=64), nullable=False),
+        sa.Column("seal", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("rows", name=op.f("pk_audit_anchor")),
+        sa.UniqueConstraint("latest", name=op.f("uq_audit_anchor_latest")),
+        sa.UniqueConstraint("previous", name=op.f("uq_audit_anchor_previous")),
+    )
     with op.batch_alter_table("version") as batch:
         batch.drop_constraint(op.f(CONSTRAINT), type_="check")
         batch.create_check_constraint(op.f(CONSTRAINT), STATUSES)
 
 
 def downgrade() -> None:
+    op.drop_table("audit_anchor")
     op.drop_table("metric_value")
     op.drop_table("webhook")
