@@ -294,6 +294,7 @@ class Supervisor:
         self._apply_goals(now)
         for runner in self.runners.values():
             runner.metadata_came(now)
+        self.challengers.metadata_came(now)
         self._changed()
 
     def _apply_goals(self, now: float) -> None:

@@ -86,6 +86,17 @@ def test_an_unsigned_challenger_is_never_fetched(world, device):
     assert not device.store.has(goal.manifest)
 
 
+def test_a_challenger_named_before_it_is_signed_is_taken_as_soon_as_it_is(world, device):
+    goal = world.release("2", signed=False)
+    challenge(world, goal)
+    device.run(10)
+    assert device.challengers == []
+    world.repository.release("digits", "2", world.http[goal.manifest])
+    world.publish_catalogue()
+    device.run(20)
+    assert [one.goal for one in alive(device)] == [goal]
+
+
 def test_a_challenger_that_fails_its_golden_vectors_stays_refused_and_harms_nobody(world, device):
     goal = world.release("2")
     world.faults[goal.manifest] = Refusal.GOLDEN_MISMATCH

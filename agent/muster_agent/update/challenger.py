@@ -14,7 +14,7 @@ from muster_agent.store import ChunksMissing, StoreRefused
 from muster_agent.update.bundle import Bundle, BundleInstall
 from muster_agent.update.ports import Delivery
 from muster_agent.update.processes import LaunchRefused, Running, Worker
-from muster_agent.update.table import PASSING, Cause
+from muster_agent.update.table import OF_METADATA, PASSING, Cause
 from muster_protocol import messages
 from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
@@ -129,6 +129,11 @@ class Challenger:
         return self._fetching or self._assembly is not None
 
     # Events
+
+    def metadata_came(self, now: float) -> None:
+        """What was not signed a moment ago may be now."""
+        if self._refusal is not None and self._refusal[0] in OF_METADATA:
+            self._look_at = now
 
     def fetched(self, refusal: tuple[Refusal, str] | None, now: float) -> None:
         """The end of a fetch."""

@@ -60,6 +60,10 @@ class Challengers:
             case worker.Drained():
                 pass
 
+    def metadata_came(self, now: float) -> None:
+        for one in self._known.values():
+            one.metadata_came(now)
+
     def fetched(self, key: str, refusal: tuple[Refusal, str] | None, now: float) -> bool:
         """False when the delivery's key is no challenger's."""
         if not key.endswith(KEY_SUFFIX):

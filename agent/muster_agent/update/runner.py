@@ -21,6 +21,7 @@ from muster_agent.update.ports import Ports, event
 from muster_agent.update.probation import Trial
 from muster_agent.update.rows import died, next_row, resumed, retry_pause, told_as
 from muster_agent.update.table import (
+    OF_METADATA,
     ON_ENTRY,
     ON_RESUME,
     PASSING,
@@ -39,9 +40,6 @@ log = logging.getLogger(__name__)
 MARK_SECONDS = 5.0
 """How often progress within a state is written to the journal."""
 _NEVER = float("inf")
-_OF_METADATA = frozenset(
-    {Refusal.UNSIGNED_MANIFEST, Refusal.METADATA_EXPIRED, Refusal.METADATA_MISSING}
-)
 _AT_REST = frozenset({State.IDLE, State.COMMITTED, State.FAILED})
 
 
@@ -160,7 +158,7 @@ class SlotRunner:
         """The catalogue may sign now what it did not."""
         if self._unsigned_until < _NEVER:
             self._fetch(now)
-        elif self.row.refusal in _OF_METADATA:
+        elif self.row.refusal in OF_METADATA:
             self.retry(now)
 
     def retry(self, now: float) -> None:

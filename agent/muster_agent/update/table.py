@@ -112,11 +112,14 @@ ON_ENTRY = MappingProxyType({state: acts[0] for state, acts in _ACTS.items()})
 ON_RESUME = MappingProxyType({state: acts[1] for state, acts in _ACTS.items()})
 BOUNDED = frozenset(state for state, acts in _ACTS.items() if acts[2])
 
-PASSING = frozenset({
+OF_METADATA = frozenset(
+    {Refusal.UNSIGNED_MANIFEST, Refusal.METADATA_EXPIRED, Refusal.METADATA_MISSING}
+)
+"""Reasons that newer metadata may lift."""
+PASSING = OF_METADATA | {
     Refusal.CHUNK_MISSING, Refusal.CHUNK_ALTERED, Refusal.NO_SPACE, Refusal.NO_MEMORY,
-    Refusal.UNSIGNED_MANIFEST, Refusal.METADATA_EXPIRED, Refusal.METADATA_MISSING,
     Refusal.SUPERSEDED,
-})  # fmt: skip
+}  # fmt: skip
 """Reasons that lie in the surroundings, not in the bundle: worth another try after a pause."""
 
 
