@@ -436,7 +436,7 @@ class Supervisor:
         self.stopping = True
         self.challengers.stop()
         for runner in self.runners.values():
-            runner.workers.stop()
+            runner.stop()
 
     def _runner(self, slot: str) -> SlotRunner:
         if slot not in self.runners:

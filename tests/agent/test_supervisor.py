@@ -70,6 +70,47 @@ def test_a_candidate_that_fails_costs_nothing_but_a_report(world, device, refusa
     assert (update.state, update.refusal, update.version) == ("failed", refusal, "2")
 
 
+def test_a_goal_that_comes_while_a_candidate_starts_ends_it_and_is_not_blamed_for_its_end(
+    world, device
+):
+    committed(device, world)
+    hanging = world.release("2")
+    world.hanging.add(hanging.manifest)
+    world.direct(hanging)
+    device.run(10)
+    assert device.step == "starting"
+    old = device.workers[-1]
+    goal = world.release("3")
+    chunk = world.broker.retained.pop(topics.chunk(goal.manifest))
+    world.direct(goal)
+    device.run(1)
+    assert (device.step, old.alive) == ("fetching", False)
+    old.die()
+    device.run(1)
+    assert (device.step, device.serving) == ("fetching", ["1"])
+    world.broker.publish(topics.chunk(goal.manifest), chunk, retain=True)
+    device.run(90)
+    assert (device.step, device.serving) == ("committed", ["3"])
+
+
+def test_a_stopping_agent_starts_no_candidate_and_goes_on_at_its_next_start(world, device):
+    committed(device, world)
+    goal = world.release("2")
+    chunk = world.broker.retained.pop(topics.chunk(goal.manifest))
+    world.direct(goal)
+    device.run(5)
+    assert device.step == "fetching"
+    device.stop()
+    world.broker.publish(topics.chunk(goal.manifest), chunk, retain=True)
+    device.run(20)
+    assert device.supervisor.drained
+    assert not any(worker.alive for worker in device.workers)
+    device.cut()
+    device.boot()
+    device.run(60)
+    assert (device.step, device.serving) == ("committed", ["2"])
+
+
 def test_a_refused_manifest_stays_refused_whatever_generation_names_it(world, device):
     committed(device, world)
     bad = world.release("2")

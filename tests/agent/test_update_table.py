@@ -62,8 +62,16 @@ def test_once_swapped_every_fault_and_every_new_goal_goes_through_the_rollback()
 
 
 def test_before_the_swap_a_fault_only_fails():
-    for state in (State.FETCHING, State.VERIFYING, State.STAGED, State.STARTING):
+    for state in (State.FETCHING, State.VERIFYING, State.STARTING):
         assert following(state, Cause.FAULT) is State.FAILED
+
+
+def test_while_a_swap_waits_nothing_can_fail():
+    assert following(State.STAGED, Cause.FAULT) is None
+
+
+def test_what_is_committed_is_left_only_for_another_goal():
+    assert dict(TABLE[State.COMMITTED]) == {Cause.GOAL: State.FETCHING}
 
 
 def test_every_state_can_be_left_for_a_new_goal():

@@ -83,6 +83,8 @@ class Device:
         """Changes when what was asked for over HTTP isn't wanted any more."""
         self.starts = self.launched = 0
         self.stalled_until = 0.0
+        self.machine_until = 0.0
+        """Until then the machine it stands on forbids to swap."""
         self.disturbed_at = 0.0
         """When something last happened that may leave a slot without a model for a moment."""
         self.inferences = 0
@@ -159,6 +161,7 @@ class Device:
                 install=BundleInstall(store, ("onnx",)), links=links, trust=self.trust,
                 launcher=world.doubles.launcher(self), telemetry=self.telemetry,
                 outbox=self.outbox, facts=lambda: Facts(agent_version="simulated"), rng=self.rng,
+                inputs=self,
             ),
             now,
         )  # fmt: skip
@@ -324,6 +327,12 @@ class Device:
 
     def cancel(self) -> None:
         self.turn += 1
+
+    def hold(self, _slot: str) -> str:
+        return ""
+
+    def interlock(self, _slot: str) -> str:
+        return "the machine runs" if self.world.clock.now < self.machine_until else ""
 
     def bundle(self, manifest: str) -> Any:
         return self.directory / "store" / "bundles" / manifest

@@ -30,6 +30,10 @@ class Disk:
         self.full = False
         self.full_at_commit = False
         """A full disk is found out only when the transaction ends."""
+        self.full_in_assembly = False
+        """Chunks still fit, the bundle that is put together of them does not."""
+        self.bad_chunks = 0
+        """Chunks from now on of which a byte rots as soon as they are written."""
         self.fuse: int | None = None
         """Steps until the power goes."""
 
@@ -91,12 +95,16 @@ class DiskStore(Store):
         if self.disk.full:
             raise OSError(errno.ENOSPC, "no space left on device")
         super().put(digest, data)
+        if self.disk.bad_chunks:
+            self.disk.bad_chunks -= 1
+            path = self.directory / "chunks" / digest[:2] / digest
+            path.write_bytes(b"rotten" + bytes(data[6:]))
         self.disk.burn()
 
     def assemble(self, *args: Any) -> Iterator[int]:
         for size in super().assemble(*args):
             self.disk.burn()
-            if self.disk.full:
+            if self.disk.full or self.disk.full_in_assembly:
                 raise OSError(errno.ENOSPC, "no space left on device")
             yield size
 

@@ -62,7 +62,9 @@ def heal(world: "World") -> None:
     world.faults_over = True
     world.hub.store.busy = 0
     for device in world.devices.values():
-        device.disk.full = device.disk.full_at_commit = False
+        device.disk.full = device.disk.full_at_commit = device.disk.full_in_assembly = False
+        device.disk.bad_chunks = 0
+        device.machine_until = 0.0
         device.disk.fuse = None
         device.stalled_until = 0.0
         device.clock.wall_offset = 0.0
@@ -199,6 +201,24 @@ def disk_full(world: "World", one: Fault) -> None:
     world.clock.after(5.0 + 60.0 * one.size, freed)
 
 
+@fault(3)
+def disk_fills(world: "World", one: Fault) -> None:
+    """Chunks fit, the bundle does not: something else has written meanwhile."""
+    disk = world.devices[one.device].disk
+    disk.full_in_assembly = True
+
+    def freed() -> None:
+        disk.full_in_assembly = False
+
+    world.clock.after(20.0 + 100.0 * one.size, freed)
+
+
+@fault(4)
+def chunks_rot(world: "World", one: Fault) -> None:
+    """Bad cells: what is fetched next is not what is read back."""
+    world.devices[one.device].disk.bad_chunks += 1 + int(3 * one.size)
+
+
 @fault(5)
 def stall(world: "World", one: Fault) -> None:
     """A slow disk or a busy processor: the agent's loop stands still."""
@@ -254,6 +274,12 @@ def trust_truncated(world: "World", one: Fault) -> None:
 def card_replaced(world: "World", one: Fault) -> None:
     if one.size < 0.3:
         world.devices[one.device].wipe()
+
+
+@fault(6)
+def machine_runs(world: "World", one: Fault) -> None:
+    """The interlock: nobody may swap while the machine is at work."""
+    world.devices[one.device].machine_until = world.clock.now + 15.0 + 60.0 * one.size
 
 
 # Models

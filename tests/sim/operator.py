@@ -21,6 +21,8 @@ class Operator:
         self.started: dict[int, float] = {}
         self.budgets: dict[int, int] = {}
         """Rollout → most devices under way at once, as it was asked."""
+        self.most_down: dict[int, int] = {}
+        """Rollout → most devices of a site that may swap at once, 0 for no such budget."""
 
     def look(self) -> None:
         """Every now and then: start what waits, abort what sticks."""
@@ -54,14 +56,19 @@ class Operator:
             "selector": "", "canary": world.rng.choice([0, 1, 2, 0.25]), "min_soak_seconds": 5.0,
             "timeout_seconds": 300.0, "in_flight_max": world.rng.choice([0, 2, 3]),
         } | plan  # fmt: skip
+        most_down = 0 if plan else world.rng.choice([0, 0, 1, 2])
+        if most_down:
+            settled["budgets"] = [{"group_by": ["site"], "max_unavailable": most_down}]
         number = world.hub.roll_out(model, version, SLOTS[model], **settled)
         if number is not None:
             self.started[number] = world.clock.now
             self.budgets[number] = settled["in_flight_max"]
+            self.most_down[number] = most_down
             world.trace.add(
                 "operator",
                 f"rollout {number}: {model} {version} ({world.habit_of(model, version)}), "
-                f"canary {settled['canary']}, at most {settled['in_flight_max'] or 'all'} at once",
+                f"canary {settled['canary']}, at most {settled['in_flight_max'] or 'all'} at once, "
+                f"{most_down or 'all'} of a site may swap",
             )
         return number
 
@@ -71,6 +78,7 @@ class Operator:
             return
         world.trace.add("operator", f"revokes {device}")
         world.broker.revoked.add(device)
+        world.watch.revoked(device)
         world.broker.cut(device, 0.0, "revoked")
         world.clock.after(seconds, lambda: self.pardon(device))
 
@@ -82,7 +90,7 @@ class Operator:
             self.world.trace.add("operator", f"enrols {device} again")
             self.world.broker.revoked.discard(device)
 
-    def settle(self, release: tuple[str, str]) -> bool:
+    def settle(self, release: tuple[str, str], **plan: Any) -> bool:
         """After the faults: end what moves, then roll out one release to all; True when begun."""
         for device in sorted(self.world.broker.revoked):
             self.pardon(device)
@@ -90,7 +98,7 @@ class Operator:
             if row.state in ("running", "paused"):
                 self._tell("abort", row.id or 0)
         self.waiting.clear()
-        return self.roll_out(*release, timeout_seconds=900.0) is not None
+        return self.roll_out(*release, **plan) is not None
 
     def _tell(self, verb: str, rollout: int) -> None:
         if self.world.hub.move(verb, rollout):

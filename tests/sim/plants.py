@@ -180,6 +180,16 @@ class EveryoneOnline(HubStore):
             yield session
 
 
+class ForgetsLeave(HubStore):
+    """A device that was given leave to swap is not counted as down."""
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Session]:
+        with super().write() as session:
+            session.connection().execute(text("UPDATE swap_grant SET given_at = NULL"))
+            yield session
+
+
 class NotRetained(Sender):
     """A directive is sent to whoever happens to listen."""
 
@@ -242,6 +252,7 @@ PLANTS: dict[str, Doubles] = {
     "resume loop without bound": replace(HONEST, state=EndlessResumes),
     "pointer apart from journal": replace(HONEST, state=PointerApart),
     "budget not handed on": replace(HONEST, plan=lambda plan: plan | {"in_flight_max": 0}),
+    "leave given and forgotten": replace(HONEST, hub_store=ForgetsLeave),
     "directive not retained": replace(HONEST, sender=NotRetained),
     "empty broker not filled again": replace(HONEST, sender=NeverAgain),
     "outbox epoch reused": replace(HONEST, outbox=OneEpoch),

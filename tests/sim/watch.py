@@ -25,6 +25,7 @@ UNSERVED_SECONDS = 120.0
 INBOX_EVENTS_MAX = 4096
 LAG_SECONDS = 120.0
 """How far the hub's picture of who is connected may lie behind."""
+_BEFORE_START = (State.FETCHING, State.VERIFYING, State.STAGED)
 SOME = 16
 """Dear checks are made at one of so many steps."""
 
@@ -48,6 +49,8 @@ class Watch:
         self._resumes: dict[tuple[str, str], tuple[tuple[object, ...], int]] = {}
         self._targeted: dict[int, set[str]] = {}
         self._failed: set[tuple[int, str]] = set()
+        self._granted: dict[tuple[str, str], int] = {}
+        """(Device, slot) → the rollout under whose budget it was last permitted to swap."""
         self._looked = 0
         self._written: dict[str, tuple[int, int]] = {}
         """Device → its life and how many changes its database had seen when it was looked at."""
@@ -99,6 +102,7 @@ class Watch:
             if runner.pointer is not None:
                 self._proven.add((device.name, runner.pointer.goal.manifest))
             self._serves(device, slot, runner)
+            self._holds(device, slot, runner)
             self._explained(device, slot, runner)
         for worker in device.workers:
             if worker.accepting:
@@ -164,6 +168,22 @@ class Watch:
             f"{device.name} {slot} has not answered for {now - since:.0f} s, while {runner.state}",
         )
 
+    def _holds(self, device: "Device", slot: str, runner: SlotRunner) -> None:
+        """What the table relies on where it lists no cause."""
+        goal = runner.row.goal
+        if runner.state is State.COMMITTED:
+            self.expect(
+                goal is not None and runner.has_committed(goal),
+                "what is committed is in hand",
+                f"{device.name} {slot} boots another release than the one it committed",
+            )
+        if runner.state in _BEFORE_START:
+            self.expect(
+                runner.workers.candidate is None,
+                "no candidate lives before its start",
+                f"{device.name} {slot} is {runner.state} beside a candidate",
+            )
+
     def _explained(self, device: "Device", slot: str, runner: SlotRunner) -> None:
         row = runner.row
         told = (row.refusal and row.detail) if runner.state is State.FAILED else True
@@ -188,6 +208,7 @@ class Watch:
 
     def wiped(self, device: "Device") -> None:
         """Everything the device knew is gone, by an operator's hand."""
+        self.revoked(device.name)
         for memory in (self.generations, self._versions, self._sets):
             memory.pop(device.name, None)
         for key in [key for key in self._resumes if key[0] == device.name]:
@@ -234,6 +255,56 @@ class Watch:
         self._targeted = {}
         for number, device, *_ in rows:
             self._targeted.setdefault(number, set()).add(device)
+
+    def permitted(self, device: "Device", slot: str) -> None:
+        """A device begins to swap: by how many of its site at once is the budget's to say.
+
+        Going back needs nobody's leave, so only a slot's latest rollout is looked at.
+        """
+        assert device.supervisor is not None
+        goal, directive = (
+            device.supervisor.runners[slot].row.goal,
+            device.supervisor.goals.directive,
+        )
+        assert goal is not None
+        self._granted.pop((device.name, slot), None)
+        named = directive.slots.get(slot) if directive is not None else None
+        last = next((row for row in reversed(self.world.hub.rollouts()) if row.slot == slot), None)
+        if named is None or named.swap == "free" or last is None:
+            return
+        most = self.world.operator.most_down.get(last.id or 0, 0)
+        if not most or last.manifest != goal.manifest:
+            return
+        self._granted[device.name, slot] = last.id or 0
+        swapping = [
+            one.name
+            for one in self.world.devices.values()
+            if one.labels["site"] == device.labels["site"]
+            and self._granted.get((one.name, slot)) == last.id
+            and self._swaps(one, slot, goal.manifest)
+        ]
+        self.expect(
+            len(swapping) <= most,
+            "the disruption budget is kept",
+            f"{swapping} of one site swap at once for rollout {last.id}, at most {most} may",
+        )
+
+    @staticmethod
+    def _swaps(device: "Device", slot: str, manifest: str) -> bool:
+        runner = device.supervisor.runners.get(slot) if device.supervisor is not None else None
+        goal = runner.row.goal if runner is not None else None
+        return (
+            runner is not None
+            and goal is not None
+            and goal.manifest == manifest
+            and runner.state in (State.STARTING, State.PROBATION)
+            and not runner.has_committed(goal)
+        )
+
+    def revoked(self, device: str) -> None:
+        """Who is revoked uses no budget, also of what it had begun."""
+        for key in [key for key in self._granted if key[0] == device]:
+            del self._granted[key]
 
     def _fairly_failed(self, number: int, name: str, detail: str) -> None:
         link = self.world.devices[name].link

@@ -11,9 +11,10 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from muster_agent.ports import Stop
-from muster_agent.update.table import TABLE
+from muster_agent.update.table import TABLE, Cause
 from sim import faults as f
 from sim.catalogue import FINAL, PROBATION_SECONDS, catalogue, scratch
 from sim.device import Device
@@ -124,6 +125,8 @@ class World:
         self.transitions.add((before, cause))
         self.counts[f"to {target}"] += 1
         self.trace.add(self.actor, f"{slot}: {before} → {target} ({cause})")
+        if cause == Cause.PERMITTED:
+            self.watch.permitted(self.devices[self.actor], slot)
 
     # A run
 
@@ -192,11 +195,11 @@ class World:
             self.watch.away.add(away)
         self._until(self.clock.now + 60.0)
         if not self.counts["to rolling_back"]:
-            self._roll_out(BAD_RELEASE)
+            self._roll_out(BAD_RELEASE, canary=0, in_flight_max=0)
             end = self.clock.now + ROLL_BACK_SECONDS
             while not self.counts["to rolling_back"] and self.clock.now < end:
                 self._until(self.clock.now + 20.0)
-        self._roll_out(("digits", FINAL["digits"]))
+        self._roll_out(("digits", FINAL["digits"]), timeout_seconds=900.0)
         end = self.clock.now + CONVERGE_SECONDS
         while not self._converged():
             self._until(self.clock.now + 20.0)
@@ -206,9 +209,9 @@ class World:
                 f"{CONVERGE_SECONDS:.0f} s after the last fault: {self.watch.astray()}",
             )
 
-    def _roll_out(self, release: tuple[str, str]) -> None:
+    def _roll_out(self, release: tuple[str, str], **plan: Any) -> None:
         end = self.clock.now + CONVERGE_SECONDS
-        while not (self.hub.running and self.operator.settle(release)):
+        while not (self.hub.running and self.operator.settle(release, **plan)):
             self._until(self.clock.now + 30.0)
             self.watch.expect(self.clock.now < end, "convergence", "no rollout could start")
 

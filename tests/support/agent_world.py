@@ -167,7 +167,7 @@ class ScriptedWorker:
         if fault is not None:
             self.alive = False
             self.device.inbox.append(w.Failed(self.id, fault, "as the script says"))
-        else:
+        elif self.goal.manifest not in self.device.world.hanging:
             self.device.inbox.append(w.Ready(self.id, w.Facts(runtime="onnx")))
 
     def accept(self) -> None:
@@ -207,6 +207,8 @@ class World:
         self.erring: set[str] = set()
         self.killing: set[str] = set()
         """Manifests whose start takes the whole device down."""
+        self.hanging: set[str] = set()
+        """Manifests whose workers say nothing after their start."""
         self.http: dict[str, bytes] = {}
         self.ranges = True
         """Whether the HTTP sources serve ranges of files."""

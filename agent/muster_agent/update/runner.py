@@ -62,6 +62,7 @@ class SlotRunner:
         """An act that a full or failing disk cut short."""
         self._assembly: Bundle | None = None
         self._trial: Trial | None = None
+        self._stopped = False
         self._acts = {
             Act.REST: self._rest,
             Act.CLEAN: self._clean,
@@ -125,6 +126,8 @@ class SlotRunner:
     @property
     def waiting_for(self) -> str:
         """What stands between this state and the next, for the report."""
+        if self._undone is not None:
+            return "the disk, which did not take the last step; it is tried again"
         unsigned = "signed metadata that name the version" if self._unsigned_until < _NEVER else ""
         return unsigned or self._gate.hold
 
@@ -146,6 +149,11 @@ class SlotRunner:
             self._wait(now)
         elif self.state is State.STARTING and candidate is not None and candidate.ready:
             self._candidate_ready(now)
+
+    def stop(self) -> None:
+        """Every worker ends and nothing is begun any more: the next start goes on."""
+        self._stopped = True
+        self.workers.stop()
 
     def fetched(self, now: float) -> None:
         self._advance(Cause.FETCHED, now)
@@ -251,6 +259,8 @@ class SlotRunner:
             raise
 
     def _do(self, act: Act, now: float) -> None:
+        if self._stopped:
+            return
         self._undone = act
         self._acts[act](now)
         self._undone = None
@@ -278,6 +288,8 @@ class SlotRunner:
 
     def _fetch(self, now: float) -> None:
         """Nothing is fetched that the release keys did not sign; metadata may still be coming."""
+        # A candidate that was starting goes: its end must not be taken for this goal's failure.
+        self.workers.drop_candidate()
         goal = self._goal()
         if self._verdict() is None:
             self._unsigned_until = _NEVER

@@ -72,14 +72,16 @@ TABLE = MappingProxyType({
                      C.FETCHED: S.VERIFYING, C.FAULT: S.FAILED},
     S.VERIFYING:    {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED, C.WITHDRAWN: S.IDLE,
                      C.VERIFIED: S.STAGED, C.DAMAGED: S.FETCHING, C.FAULT: S.FAILED},
+    # No candidate lives and nothing is written while a swap waits: there is nothing to fail.
     S.STAGED:       {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED, C.WITHDRAWN: S.IDLE,
-                     C.PERMITTED: S.STARTING, C.FAULT: S.FAILED},
+                     C.PERMITTED: S.STARTING},
     S.STARTING:     {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED, C.WITHDRAWN: S.IDLE,
                      C.READY: S.PROBATION, C.FAULT: S.FAILED},
     S.PROBATION:    {C.GOAL: S.ROLLING_BACK, C.SATISFIED: S.ROLLING_BACK,
                      C.WITHDRAWN: S.ROLLING_BACK, C.READY: S.PROBATION,
                      C.PASSED: S.COMMITTED, C.FAULT: S.ROLLING_BACK},
-    S.COMMITTED:    {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED},
+    # What is committed is in hand: a directive that names it brings a new number, no cause.
+    S.COMMITTED:    {C.GOAL: S.FETCHING},
     S.ROLLING_BACK: {C.RESTORED: S.FAILED, C.DAMAGED: S.FAILED},
     S.FAILED:       {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED, C.WITHDRAWN: S.IDLE,
                      C.RETRY: S.FETCHING},
