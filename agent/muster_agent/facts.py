@@ -13,6 +13,9 @@ from muster_protocol.messages import Facts
 
 DISTRIBUTION = "muster-edge"
 CPUINFO = Path("/proc/cpuinfo")
+MEMINFO = Path("/proc/meminfo")
+OWN_CGROUP = Path("/proc/self/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def agent_version() -> str:
@@ -31,14 +34,25 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def memory_free_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """What a new process could take without pushing others out; 0 when the system doesn't say."""
+def memory_free_bytes() -> int:
+    """What may be taken without swapping, by the system's and the service's limit; 0: unknown."""
     try:
-        lines = meminfo.read_text().splitlines()
-        told = next((line for line in lines if line.startswith("MemAvailable:")), "")
-        return int(told.split()[1]) * 1024 if told else 0
-    except (OSError, ValueError, IndexError):
+        free = _entry(MEMINFO.read_text(), "MemAvailable:") * 1024
+    except OSError:
         return 0
+    try:
+        own = CGROUPS / OWN_CGROUP.read_text().rpartition("::")[2].strip().lstrip("/")
+        most = int((own / "memory.max").read_text())
+        used = int((own / "memory.current").read_text())
+        cached = _entry((own / "memory.stat").read_text(), "inactive_file")
+    except (OSError, ValueError):
+        return free  # No limit of its own, or none that can be read.
+    return max(min(free, most - used + cached), 1)
+
+
+def _entry(text: str, key: str) -> int:
+    lines = (line.split() for line in text.splitlines())
+    return next((int(words[1]) for words in lines if words and words[0] == key), 0)
 
 
 def cpu_features(cpuinfo: str, machine: str) -> frozenset[str]:

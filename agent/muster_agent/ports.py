@@ -125,7 +125,5 @@ class Ports:
     crash_inputs: CrashInputs = _NO_CRASH_INPUTS
     challenge: Launch = no_launch
     """Makes workers of challengers."""
-    memory_free: Callable[[], int] = lambda: 0
-    """Bytes that another process could take now; 0 when unknown."""
     directory: Path | None = None
     """The agent's, where imported folders come; None: none do."""

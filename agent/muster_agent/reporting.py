@@ -108,7 +108,7 @@ def _health(runner: SlotRunner, signs: Callable[[str, Goal], SlotSigns]) -> Heal
     first = runner.pointer is None and runner.state not in _REFUSED
     if serving is None:
         # A device that has never had a model is no failure: it is being set up.
-        return judge(Signs(serving=False, swapping=first))
+        return judge(Signs(serving=False, swapping=first or runner.in_gap))
     told = signs(runner.slot, serving.goal)
     return judge(
         Signs(
@@ -157,6 +157,7 @@ def _update(runner: SlotRunner, progress: tuple[int, int], waiting: str) -> mess
         waiting_for=waiting or runner.waiting_for,
         refusal=row.refusal if refused else None,
         detail=row.detail if refused else "",
+        gap_seconds=row.gap_seconds,
     )
 
 

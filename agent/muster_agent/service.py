@@ -108,7 +108,7 @@ class Service:
         allow = config.names("runtimes.allow")
         runtimes = facts.usable_runtimes(allow)
         hardware = Hardware(facts.memory_bytes(), runtimes, facts.cpu())
-        install = BundleInstall(store, tuple(runtimes), hardware)
+        install = BundleInstall(store, tuple(runtimes), hardware, facts.memory_free_bytes)
         folds = Folds(
             store,
             report=outbox.put_event,
@@ -188,7 +188,6 @@ class Service:
                 inputs=DeviceInputs(directory, config.interlocks),
                 crash_inputs=crash_inputs,
                 challenge=launcher.challenge,
-                memory_free=facts.memory_free_bytes,
                 directory=directory,
             ),
             now,

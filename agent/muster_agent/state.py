@@ -58,6 +58,8 @@ class JournalRow(Struct, frozen=True, omit_defaults=True):
     probation_inferences: int = 0
     probation_errors: int = 0
     probation_crashes: int = 0
+    gap_seconds: float = 0.0
+    """In which no model answered because the champion made room for the candidate."""
 
 
 class Pointer(Struct, frozen=True, omit_defaults=True):

@@ -106,7 +106,6 @@ class Supervisor:
                 install=ports.install,
                 launch=ports.challenge,
                 verdict=self.goals.verdict,
-                memory_free=ports.memory_free,
                 changed=self._changed,
                 rng=ports.rng,
                 retry_seconds=settings.retry_seconds,

@@ -114,6 +114,16 @@ class Start(Struct, frozen=True, forbid_unknown_fields=True):
     """Median latency of the warm-up runs a candidate may not exceed."""
 
 
+class Swap(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device does whose memory is too short for the new model beside the old one."""
+
+    when_memory_short: Literal["refuse", "stop_start"] = "refuse"
+    """``stop_start``: the old model stops, then the new one starts; the fallback
+    answers meanwhile."""
+    gap_seconds_max: Annotated[float, Meta(gt=0, le=3600)] = 60.0
+    """When the new model doesn't answer within this, the old one is started again."""
+
+
 class Probation(Struct, frozen=True, forbid_unknown_fields=True):
     """How long, and how well, a new champion must serve before it is committed."""
 
@@ -155,6 +165,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     fallbacks: tuple[Fallback, ...] = ()
     start: Start = Start()
     probation: Probation = Probation()
+    swap: Swap | UnsetType = UNSET
     lineage: Lineage = Lineage()
 
     def file(self, path: str) -> File:

@@ -100,6 +100,8 @@ class Update(Struct, frozen=True, kw_only=True, omit_defaults=True):
     waiting_for: str = ""
     refusal: str | None = None
     detail: str = ""
+    gap_seconds: float = 0.0
+    """In which no model answered because memory was too short for both."""
 
 
 ChallengerState = Literal["waiting", "fetching", "starting", "comparing", "failed"]

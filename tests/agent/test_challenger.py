@@ -159,18 +159,37 @@ def test_a_champion_worker_that_is_replaced_is_followed(world, device):
     assert after != before
 
 
+def build(size):
+    return (Build("onnx", "model.onnx", size << 20),)
+
+
 def test_where_memory_is_short_a_challenger_waits_and_says_so(world, device):
-    device.memory_free = 100 << 20
-    goal = world.release("2", builds=(Build("onnx", "model.onnx", 200 << 20),))
+    device.memory_bytes = 100 << 20
+    goal = world.release("2", builds=build(200))
     challenge(world, goal)
     device.run(60)
     assert device.challengers == []
     report = told(device).challenger
     assert report.state == "waiting"
-    assert report.waiting_for == "memory: it may take 200 MiB, 100 MiB are free"
-    device.memory_free = 1 << 30
+    assert "99 MiB of memory are free" in report.waiting_for
+    assert "digits 2 may take 200" in report.waiting_for
+    device.memory_bytes = 1 << 30
     device.run(60)
     assert len(alive(device)) == 1
+
+
+def test_a_challenger_never_keeps_the_memory_that_its_slots_update_needs(world, device):
+    device.memory_bytes = 150 << 20
+    challenge(world, world.release("2", builds=build(90)))
+    device.run(60)
+    assert len(alive(device)) == 1
+    world.champion = world.release("3", builds=build(90))
+    challenge(world, device.challengers[0].goal)
+    device.run(300)
+    assert told(device).running.version == "3"
+    assert told(device).update.refusal is None
+    assert device.memory_used_most <= device.memory_bytes
+    assert told(device).challenger.state == "waiting"
 
 
 def test_a_challenger_that_becomes_the_champion_is_watched_no_more(world, device):

@@ -13,7 +13,8 @@ from muster_agent import fsck
 from muster_agent.store import disk_free_bytes
 from muster_agent.worker import events as w
 from muster_agent.worker.bundle import OpenBundle, StartRefused, read_manifest
-from muster_protocol.manifest import Probation
+from muster_protocol.limits import MIB
+from muster_protocol.manifest import Probation, Swap
 from support.agent_world import SLOT, Device, ScriptedWorker, World
 
 MODEL_BYTES = 140_000
@@ -38,6 +39,18 @@ def with_update() -> World:
     return world
 
 
+def with_no_room_beside() -> World:
+    """A good version 2 is directed, for which version 1 has to make room."""
+    world = with_old()
+    world.direct(
+        world.release(
+            "2", size=MODEL_BYTES, probation=Probation(seconds=1.0), swap=Swap("stop_start")
+        )
+    )
+    world.clock.seconds += 100
+    return world
+
+
 def with_bad_update() -> World:
     """A version 3 is directed that errs in its probation."""
     world = with_old()
@@ -52,13 +65,22 @@ WORLDS: dict[str, Callable[[], World]] = {
     "install": with_old,
     "update": with_update,
     "rollback": with_bad_update,
+    "stop_start": with_no_room_beside,
 }
-MAY_SERVE = {"install": ([], [OLD]), "update": ([OLD], ["2"]), "rollback": ([OLD], ["3"])}
+MAY_SERVE = {
+    "install": ([], [OLD]),
+    "update": ([OLD], ["2"]),
+    "rollback": ([OLD], ["3"]),
+    "stop_start": ([OLD], ["2"]),
+}
 ENDS = {
     "install": ("committed", [OLD]),
     "update": ("committed", ["2"]),
     "rollback": ("failed", [OLD]),
+    "stop_start": ("committed", ["2"]),
 }
+MEMORY_BYTES = {"stop_start": 3 * MIB // 2}
+"""For models, each of which may take 1 MiB; elsewhere there is enough."""
 
 
 class HashingWorker(ScriptedWorker):
@@ -106,6 +128,7 @@ def template(name: str, directory: Path) -> None:
 def live(name: str, directory: Path) -> None:
     """The story from boot to its end."""
     device = CrashDevice(WORLDS[name](), directory)
+    device.memory_bytes = MEMORY_BYTES.get(name, 0)
     device.start()
     device.run(SETTLE_SECONDS)
     assert (device.step, device.serving) == ENDS[name]
@@ -127,6 +150,7 @@ def after_crash(name: str, directory: Path) -> list[str]:
 def _life_after(name: str, directory: Path) -> list[str]:
     wrong = []
     device = CrashDevice(WORLDS[name](), directory)
+    device.memory_bytes = MEMORY_BYTES.get(name, 0)
     device.linked = False
     device.start()
     device.run(OFFLINE_SECONDS)
@@ -137,6 +161,8 @@ def _life_after(name: str, directory: Path) -> list[str]:
     device.run(2 * SETTLE_SECONDS)
     if (device.step, device.serving) != ENDS[name]:
         wrong.append(f"in the end it is {device.step}, {device.refusal}, serves {device.serving}")
+    if 0 < device.memory_bytes < device.memory_used_most:
+        wrong.append(f"its models took {device.memory_used_most} bytes of memory")
     device.cut()
     wrong += [f"fsck in the end: {line}" for line in fsck.problems(directory)]
     wrong += [f"in the end: {line}" for line in link_problems(directory)]

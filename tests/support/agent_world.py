@@ -147,6 +147,7 @@ class ScriptedWorker:
         """False: it answers with the manifest's fallback."""
         self.accepting = False
         self.alive = False
+        self.ready_at = 0.0
         self.inferences = 0
         self.errors = 0
 
@@ -167,7 +168,13 @@ class ScriptedWorker:
         if fault is not None:
             self.alive = False
             self.device.inbox.append(w.Failed(self.id, fault, "as the script says"))
-        elif self.goal.manifest not in self.device.world.hanging:
+            return
+        self.device.memory_used_most = max(
+            self.device.memory_used_most, self.device.memory_used_bytes
+        )
+        slow = self.device.world.slow.get(self.goal.manifest, 0.0)
+        self.ready_at = self.device.world.clock.seconds + slow
+        if not slow and self.goal.manifest not in self.device.world.hanging:
             self.device.inbox.append(w.Ready(self.id, w.Facts(runtime="onnx")))
 
     def accept(self) -> None:
@@ -188,6 +195,11 @@ class ScriptedWorker:
         self.device.inbox.append(w.Exited(self.id, returncode))
 
     def beat(self) -> None:
+        if self.ready_at > self.device.world.clock.seconds:
+            return
+        if self.ready_at and self.device.world.slow.get(self.goal.manifest):
+            self.ready_at = 0.0
+            self.device.inbox.append(w.Ready(self.id, w.Facts(runtime="onnx")))
         if self.accepting:
             self.inferences += 10
             self.errors += 10 if self.goal.manifest in self.device.world.erring else 0
@@ -205,6 +217,8 @@ class World:
         self.repository = Repository(rng=random.Random(seed))
         self.faults: dict[str, Refusal] = {}
         self.erring: set[str] = set()
+        self.slow: dict[str, float] = {}
+        """Seconds that a manifest's worker takes to become ready."""
         self.killing: set[str] = set()
         """Manifests whose start takes the whole device down."""
         self.hanging: set[str] = set()
@@ -283,12 +297,14 @@ class Device:
         self.linked = True
         self.hardware = Hardware()
         self.free_bytes = 1 << 40
+        self.memory_bytes = 0
+        """For models; 0: as much as they want, and nothing is known of it."""
+        self.memory_used_most = 0
         self.asked: list[messages.GrantRequest] = []
         """Requests for leave to swap that the hub has heard."""
         self.forbidden = ""
         """What the machine says against a swap."""
         self.challengers: list[ScriptedWorker] = []
-        self.memory_free = 0
         self.supervisor: Supervisor | None = None
         (directory / "trust").mkdir(parents=True, exist_ok=True)
         (directory / "trust" / "root.json").write_bytes(world.repository.factory_root)
@@ -319,7 +335,9 @@ class Device:
             self.deliver,
         )
         self.store = store
-        install = self.install = BundleInstall(store, ("onnx",), self.hardware)
+        install = self.install = BundleInstall(
+            store, ("onnx",), self.hardware, self.memory_free_bytes
+        )
         folds = self.folds = Folds(store, report=self.outbox.put_event)
         telemetry = Telemetry(
             self.directory / "rings", state=self.state, folds=folds,
@@ -335,7 +353,7 @@ class Device:
                 telemetry=telemetry, outbox=self.outbox,
                 facts=lambda: Facts(agent_version="test"), rng=world.rng, signs=folds.signs,
                 inputs=self, directory=self.directory, crash_inputs=self.crash_inputs,
-                challenge=self.challenge, memory_free=lambda: self.memory_free,
+                challenge=self.challenge,
             ),
             now,
         )  # fmt: skip
@@ -352,6 +370,18 @@ class Device:
 
     def deliver(self, event: LinkEvent) -> None:
         self.inbox.append(event)
+
+    @property
+    def memory_used_bytes(self) -> int:
+        goals = [
+            worker.goal
+            for worker in [*self.workers, *self.challengers]
+            if worker.alive and worker.model
+        ]
+        return sum(self.install.manifest(goal).builds[0].memory_bytes for goal in goals)
+
+    def memory_free_bytes(self) -> int:
+        return max(self.memory_bytes - self.memory_used_bytes, 1) if self.memory_bytes else 0
 
     # Launcher, HTTP and the machine's inputs, as the supervisor sees them
 

@@ -1,10 +1,12 @@
 """From a signed goal to an installed bundle: which files, which chunks, put together in steps."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from muster_agent.fetch import Place
 from muster_agent.store import ChunksMissing, Store, StoreRefused
 from muster_agent.update.preflight import Hardware, refusal
+from muster_agent.update.room import Plan, plan
 from muster_agent.update.table import Cause
 from muster_protocol import limits, manifest
 from muster_protocol.directive import Goal
@@ -22,12 +24,17 @@ class BundleInstall:
     """Reads manifests out of the store and installs their bundles."""
 
     def __init__(
-        self, store: Store, runtimes: tuple[str, ...], hardware: Hardware | None = None
+        self,
+        store: Store,
+        runtimes: tuple[str, ...],
+        hardware: Hardware | None = None,
+        memory_free_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
-        """``hardware`` is what the device is, as far as known."""
+        """``hardware`` is what the device is, as far as known; so is the free memory, else 0."""
         self.store = store
         self._runtimes = runtimes
         self._hardware = hardware or Hardware()
+        self._memory_free_bytes = memory_free_bytes
 
     def manifest(self, goal: Goal) -> Manifest:
         """The goal's manifest; raises ChunksMissing, StoreRefused(MALFORMED)."""
@@ -94,6 +101,17 @@ class BundleInstall:
                 wanted = list(gone.digests)
             missing = [digest for digest in dict.fromkeys(wanted) if not self.store.has(digest)]
         return tuple(dict.fromkeys(missing)), total
+
+    def plan(self, goal: Goal, starting: Goal | None) -> Plan:
+        """How a candidate starts; ``starting`` is a champion that doesn't have its memory yet."""
+        champion = None
+        try:
+            listing = self.manifest(goal)
+            if starting is not None:
+                champion = self.build(self.manifest(starting))
+            return plan(listing, self.build(listing), champion, self._memory_free_bytes())
+        except (ChunksMissing, StoreRefused):
+            return "beside"  # Whoever starts it says better what is wrong with it.
 
     def places(self, goal: Goal, missing: tuple[str, ...]) -> dict[str, Place]:
         """Where missing chunks lie in their files, as far as the indexes here tell."""

@@ -10,15 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from muster_agent.store import ChunksMissing, StoreRefused
+from muster_agent.store import StoreRefused
 from muster_agent.update.bundle import Bundle, BundleInstall
 from muster_agent.update.ports import Delivery
 from muster_agent.update.processes import LaunchRefused, Running, Worker
+from muster_agent.update.room import StopStart
 from muster_agent.update.table import OF_METADATA, PASSING, Cause
 from muster_protocol import messages
 from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
-from muster_protocol.limits import EVENT_DETAIL_CHARS_MAX, MIB
+from muster_protocol.limits import EVENT_DETAIL_CHARS_MAX
 
 KEY_SUFFIX = "/challenger"
 """A slot's name with it is the challenger's name to the delivery; no slot's name has a slash."""
@@ -27,8 +28,6 @@ LOOK_SECONDS = 30.0
 CRASHES_MAX = 3
 """A challenger that dies so often without having compared for a while is given up."""
 STEADY_SECONDS = 600.0
-MEMORY_BYTES_SPARE = 64 * MIB
-"""Left free beside the challenger."""
 _NEVER = float("inf")
 
 
@@ -48,8 +47,6 @@ class Ports:
     install: BundleInstall
     launch: Launch
     verdict: Callable[[Goal], tuple[Refusal, str] | None]
-    memory_free: Callable[[], int]
-    """Bytes that a process could take now; 0 when unknown."""
     changed: Callable[[], None]
     rng: random.Random
     retry_seconds: tuple[float, float]
@@ -235,9 +232,9 @@ class Challenger:
             self._fault(*outcome, now)
 
     def _start(self, goal: Goal, champion: Running, now: float) -> None:
-        short = self._memory_short(goal)
-        if short:
-            self._wait(short, now)
+        plan = self._ports.install.plan(goal, None)
+        if plan != "beside":
+            self._wait(plan.why if isinstance(plan, StopStart) else plan[1], now)
             return
         try:
             worker_id, worker = self._ports.launch(self.slot, goal, champion)
@@ -253,16 +250,6 @@ class Challenger:
             return
         self._look_at = _NEVER
         self._ports.changed()
-
-    def _memory_short(self, goal: Goal) -> str:
-        free = self._ports.memory_free()
-        try:
-            needs = self._ports.install.build(self._ports.install.manifest(goal)).memory_bytes
-        except (ChunksMissing, StoreRefused):
-            return ""
-        if not 0 < free < needs + MEMORY_BYTES_SPARE:
-            return ""
-        return f"memory: it may take {needs // MIB} MiB, {free // MIB} MiB are free"
 
     def _put_down(self, now: float) -> None:
         """Nothing of it goes on; what was fetched stays."""

@@ -11,7 +11,13 @@ from muster_protocol.directive import Directive
 from muster_protocol.errors import Refusal
 
 _FETCHING = frozenset({State.FETCHING, State.VERIFYING})
-_CHANGING = frozenset({State.STARTING, State.PROBATION, State.ROLLING_BACK})
+_AT_REST = frozenset({State.IDLE, State.COMMITTED, State.FAILED})
+
+
+def _needs_room(runner: SlotRunner) -> bool:
+    """An update is under way, or failed for the memory that a challenger takes, too."""
+    short = runner.state is State.FAILED and runner.row.refusal == Refusal.NO_MEMORY
+    return runner.state not in _AT_REST or short
 
 
 class Challengers:
@@ -32,7 +38,7 @@ class Challengers:
         for slot, challenger in self._known.items():
             runner = runners.get(slot)
             way = ""
-            if runner is not None and runner.state in _CHANGING:
+            if runner is not None and _needs_room(runner):
                 way = "the slot's own update"
             elif fetching and challenger.fetching:
                 way = f"the download for slot {fetching[0]}"

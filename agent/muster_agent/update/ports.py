@@ -66,10 +66,11 @@ class Ports:
 
 
 def event(
-    kind: Literal["update", "refused", "rolled_back", "worker_died"],
+    kind: Literal["update", "refused", "rolled_back", "worker_died", "note"],
     slot: str,
     row: JournalRow,
     at: messages.Stamp,
+    **values: float,
 ) -> messages.Event:
     """A step of a slot's update as the hub hears of it."""
     goal = row.goal
@@ -84,4 +85,5 @@ def event(
         state=parse(row.state).value,
         refusal=row.refusal,
         detail=row.detail,
+        values=values,
     )

@@ -20,6 +20,7 @@ from muster_agent.update.gate import Gate
 from muster_agent.update.ports import Ports, event
 from muster_agent.update.probation import Trial
 from muster_agent.update.rows import died, next_row, resumed, retry_pause, told_as
+from muster_agent.update.starting import Starting
 from muster_agent.update.table import (
     OF_METADATA,
     ON_ENTRY,
@@ -63,6 +64,7 @@ class SlotRunner:
         self._assembly: Bundle | None = None
         self._trial: Trial | None = None
         self._stopped = False
+        self._starting = Starting(workers, ports.install, self._gate, self._tell)
         self._acts = {
             Act.REST: self._rest,
             Act.CLEAN: self._clean,
@@ -84,7 +86,8 @@ class SlotRunner:
         assembly = _NEVER if self._assembly is None and self._undone is None else 0.0
         trial = self._trial.deadline() if self._trial is not None else _NEVER
         timers = (self._retry_at, self._mark_at, self._unsigned_until, self._gate.look_at)
-        return min(assembly, trial, *timers, self.workers.deadline())
+        gap = self._starting.gap.until
+        return min(assembly, trial, gap, *timers, self.workers.deadline())
 
     # What comes from outside
 
@@ -129,7 +132,13 @@ class SlotRunner:
         if self._undone is not None:
             return "the disk, which did not take the last step; it is tried again"
         unsigned = "signed metadata that name the version" if self._unsigned_until < _NEVER else ""
-        return unsigned or self._gate.hold
+        gap = "the new model; the old one made room for it" if self.in_gap else ""
+        return unsigned or self._gate.hold or gap
+
+    @property
+    def in_gap(self) -> bool:
+        """No model answers, on purpose."""
+        return self._starting.gap.open
 
     def needs(self) -> set[str]:
         """Manifests whose bundles and chunks must stay."""
@@ -149,6 +158,8 @@ class SlotRunner:
             self._wait(now)
         elif self.state is State.STARTING and candidate is not None and candidate.ready:
             self._candidate_ready(now)
+        elif self._starting.waits:
+            self._do(Act.START, now)
 
     def stop(self) -> None:
         """Every worker ends and nothing is begun any more: the next start goes on."""
@@ -177,6 +188,7 @@ class SlotRunner:
 
     def tick(self, now: float) -> None:
         """Do what is due."""
+        self.take(self.workers.tick(now), now)  # First: what serves needs no disk.
         if self._undone is not None:
             self._do(self._undone, now)
         if now >= self._retry_at:
@@ -187,10 +199,11 @@ class SlotRunner:
             self._mark(now)
         if now >= self._gate.look_at:
             self.look(now)
+        if now >= self._starting.gap.until:
+            self.fault(Refusal.START_TIMEOUT, "not ready within the gap its manifest allows", now)
         if self._assembly is not None:
             self._assemble(self._assembly, now)
         self.judge(now)
-        self.take(self.workers.tick(now), now)
 
     def take(self, notes: Iterable[w.Note], now: float) -> None:
         """What the slot's workers have to say."""
@@ -204,8 +217,11 @@ class SlotRunner:
                     self._crashed(detail, now)
                 case w.ChampionServes():
                     self._advance(Cause.RESTORED, now)
+                    self._gap_over(now)
                 case w.ChampionDied():
                     self._champion_died(note, now)
+            if self._starting.waits and isinstance(note, w.ChampionServes | w.ChampionDied):
+                self._do(Act.START, now)
 
     def judge(self, now: float) -> None:
         """Look at the probation, with the candidate's latest counts."""
@@ -249,6 +265,9 @@ class SlotRunner:
         try:
             yield
         except sqlite3.Error:
+            if self.in_gap:
+                self._starting.gap.unbounded()
+                self.workers.restore(now)
             if self.state is not State.PROBATION or self.workers.candidate is None:
                 self._undone = ON_RESUME[self.state]
                 if self._trial is not None:
@@ -273,6 +292,9 @@ class SlotRunner:
         """Whatever the old state had going stops; the new state's act starts its own."""
         self._assembly = None
         self._trial = None
+        self._starting.waits = False
+        if self.state is not State.PROBATION:
+            self._starting.gap.unbounded()
         self._mark_at = self._retry_at = self._unsigned_until = _NEVER
         self._gate.clear()
         self._ports.delivery.cancel(self.slot, now)
@@ -288,9 +310,10 @@ class SlotRunner:
 
     def _fetch(self, now: float) -> None:
         """Nothing is fetched that the release keys did not sign; metadata may still be coming."""
-        # A candidate that was starting goes: its end must not be taken for this goal's failure.
-        self.workers.drop_candidate()
         goal = self._goal()
+        if self.workers.candidate is not None or self.workers.alone:
+            # It was started for another goal: its end must not be taken for this one's failure.
+            self.take(self.workers.restore(now), now)
         if self._verdict() is None:
             self._unsigned_until = _NEVER
             self._mark_at = now + MARK_SECONDS
@@ -316,7 +339,7 @@ class SlotRunner:
 
     def _candidate_ready(self, now: float) -> None:
         asked = self.state is State.STARTING and not self.has_committed(self._goal())
-        if not asked or self._gate.may_serve(now):
+        if self.in_gap or not asked or self._gate.may_serve(now):
             self._advance(Cause.READY, now)
 
     def _start(self, now: float) -> None:
@@ -324,7 +347,18 @@ class SlotRunner:
         if verdict is not None:
             self.fault(*verdict, now)
             return
-        self.take(self.workers.try_candidate(self._goal()), now)
+        anyhow = self.state is State.PROBATION
+        self.take(self._starting.begin(self._goal(), now, anyhow=anyhow), now)
+
+    def _gap_over(self, now: float) -> None:
+        if (seconds := self._starting.over(now)) is not None:
+            total = self.row.gap_seconds + seconds
+            self._persist(msgspec.structs.replace(self.row, gap_seconds=total))
+
+    def _tell(self, detail: str, **values: float) -> None:
+        row = msgspec.structs.replace(self.row, detail=detail[:EVENT_DETAIL_CHARS_MAX])
+        self._ports.report(event("note", self.slot, row, self._ports.stamp(), **values))
+        self._ports.changed()
 
     def _swap(self, now: float) -> None:
         try:
@@ -334,13 +368,14 @@ class SlotRunner:
             return
         self.workers.swap()
         champion = self.workers.champion
+        self._gap_over(now)
         self._trial = Trial(
             bounds,
             since=now,
             seconds=self.row.probation_seconds,
             inferences=self.row.probation_inferences,
             errors=self.row.probation_errors,
-            champion=champion.counts if champion is not None else None,
+            champion=champion.counts if champion is not None else self.workers.replaced,
         )
         self._mark_at = now + MARK_SECONDS
         self.judge(now)
@@ -414,8 +449,7 @@ class SlotRunner:
         with self._taken_up_again(now):
             self._persist(row)
         self._leave(now)
-        self.take(self.workers.restore(now), now)
-        self.take(self.workers.try_candidate(self._goal()), now)
+        self.take(self._starting.again(self._goal(), now), now)
 
     def _champion_died(self, note: w.ChampionDied, now: float) -> None:
         if note.failures.bit_count() == 1:  # The 1st, 2nd, 4th, … in a row are told.

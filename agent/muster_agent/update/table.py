@@ -58,7 +58,7 @@ class Act(_Told):
     FETCH = "fetch", "get what the store lacks; only what release keys signed"
     ASSEMBLE = "assemble", "put the files together, hashing each"
     WAIT = "wait", "until nothing holds the swap back"
-    START = "start", "start the candidate beside the champion"
+    START = "start", "start the candidate beside the champion, or after that has made room for it"
     SWAP = "swap", "the candidate serves, the champion stays loaded"
     COMMIT = "commit", "the candidate is the champion; pointer and state are one transaction"
     RESTORE = "restore", "the champion serves, the candidate goes"
@@ -103,7 +103,7 @@ HOLDS = MappingProxyType({
     S.FETCHING:     "The committed model serves. A verified chunk is never fetched again.",
     S.VERIFYING:    "The committed model serves. What is put together can't be run yet.",
     S.STAGED:       "The committed model serves. The bundle is complete, hashed and durable.",
-    S.STARTING:     "The committed model serves; the candidate answers nobody.",
+    S.STARTING:     "The committed model serves, or has made room; the candidate answers nobody.",
     S.PROBATION:    "The candidate serves, and may fall back at any instant.",
     S.COMMITTED:    "What the pointer names serves, and is what boots from now on.",
     S.ROLLING_BACK: "The committed model takes over; the candidate never boots.",

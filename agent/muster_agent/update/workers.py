@@ -3,6 +3,7 @@
 At most two models live: the champion and a candidate. Exactly one of them accepts requests once
 anything is ready. A champion that dies is started again after a jittered, growing pause; until a
 model serves again a stand-in without one answers by the signed manifest's fallback contract.
+Where memory is too short for both models one leaves before the other starts.
 """
 
 import random
@@ -92,6 +93,12 @@ class SlotWorkers:
         self.fallback: str | None = None
         """Which of the manifest's fallbacks answers when no model can; None: its first."""
         self.stand_in: Running | None = None
+        self.alone = False
+        """There is no memory for champion and candidate together."""
+        self.replaced: Counts | None = None
+        """Of the champion that made room for the candidate."""
+        self._next: Goal | None = None
+        """The candidate that starts once all who leave have left."""
         self._launcher = launcher
         self._restart_seconds = (restart_seconds_min, restart_seconds_max)
         self._stop_seconds = stop_seconds
@@ -118,7 +125,12 @@ class SlotWorkers:
         return [running for running in known if running is not None]
 
     def deadline(self) -> float:
-        return self._restart_at
+        return float("inf") if self._crowded else self._restart_at
+
+    @property
+    def _crowded(self) -> bool:
+        """Somebody must leave before another model may start."""
+        return self.alone and bool(self._leaving)
 
     def serve(self, goal: Goal, now: float) -> list[Note]:
         """Have the committed champion serve; at boot, and when it must be restored."""
@@ -129,7 +141,7 @@ class SlotWorkers:
 
     def tick(self, now: float) -> list[Note]:
         """Start the champion again when its pause is over."""
-        if now < self._restart_at or self.goal is None:
+        if now < self._restart_at or self.goal is None or self._crowded:
             return []
         self._restart_at = float("inf")
         launched = self._launch(self.goal)
@@ -141,6 +153,29 @@ class SlotWorkers:
     def try_candidate(self, goal: Goal) -> list[Note]:
         """Start the candidate beside the champion."""
         self.drop_candidate()
+        self.alone = False
+        return self._try(goal)
+
+    def replace(self, goal: Goal) -> list[Note]:
+        """Stop the champion, and start the candidate when it has gone."""
+        self.drop_candidate()
+        self.alone, self._next = True, goal
+        self._restart_at = float("inf")
+        if self.champion is not None:
+            self.replaced = self.champion.counts
+            self._leave(self.champion)
+            self.champion = None
+        if self.goal is not None:
+            self._begin_stand_in(self.goal)
+        return self._start_next()
+
+    def _start_next(self) -> list[Note]:
+        if self._next is None or self._crowded:
+            return []
+        goal, self._next = self._next, None
+        return self._try(goal)
+
+    def _try(self, goal: Goal) -> list[Note]:
         launched = self._launch(goal)
         if isinstance(launched, Failed):
             return [launched]
@@ -162,11 +197,16 @@ class SlotWorkers:
             self.drop_candidate()
             return [ChampionServes()]
         self.drop_candidate()
-        return [ChampionServes()] if self.goal is None else self.serve(self.goal, now)
+        if self.goal is None:
+            return [ChampionServes()]
+        if self.alone:
+            self._begin_stand_in(self.goal)
+        return self.serve(self.goal, now)
 
     def promote(self, goal: Goal, now: float) -> list[Note]:
         """The candidate that serves ``goal`` is the champion now; the old one goes."""
         self.goal = goal
+        self.alone, self.replaced = False, None
         if self.candidate is not None and self.candidate.goal.manifest == goal.manifest:
             old, self.champion, self.candidate = self.champion, self.candidate, None
             self._leave(old)
@@ -184,7 +224,7 @@ class SlotWorkers:
 
     def drop_candidate(self) -> None:
         self._leave(self.candidate)
-        self.candidate = None
+        self.candidate = self._next = None
 
     def stop(self) -> None:
         """Stop every worker for good; each ends with an event."""
@@ -214,6 +254,8 @@ class SlotWorkers:
             self.champion.ready_at = now
             if self.candidate is None or not self.candidate.accepting:
                 self._accept(self.champion)
+            if self.candidate is None and self._next is None:
+                self.alone, self.replaced = False, None
             return [ChampionServes()]
         if self.stand_in is not None and self.stand_in.id == worker_id:
             self.stand_in.ready = True
@@ -230,7 +272,7 @@ class SlotWorkers:
     def on_end(self, worker_id: str, refusal: Refusal, detail: str, now: float) -> list[Note]:
         """A worker failed to start, or exited."""
         if self._leaving.pop(worker_id, None) is not None:
-            return []
+            return self._start_next()
         if self.candidate is not None and self.candidate.id == worker_id:
             was_ready, self.candidate = self.candidate.ready, None
             return [Crashed(detail) if was_ready else Failed(refusal, detail)]
@@ -274,7 +316,7 @@ class SlotWorkers:
         if running is not None:
             running.accepting = False
             self._leaving[running.id] = running
-            running.worker.stop(self._stop_seconds)
+            running.worker.stop(self._stop_seconds if running.ready else 0.0)
 
     def _launch(self, goal: Goal) -> Running | Failed:
         try:
