@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from muster_hub.db.models import Device, Model, Rollout, SwapGrant, Version
+from muster_hub.engine import rollout_step
+from muster_hub.engine.fleet import Fleet
 from muster_hub.operator.app import app
 from muster_hub.operator.failures import Exit, OperatorError
 from support.hub_kit import Kit, open_kit
@@ -53,6 +55,14 @@ def told(kit: Kit, *arguments: str):
     return json.loads(ended.stdout)
 
 
+def engine_decides(kit: Kit) -> None:
+    """One step of the rollouts, as the hub's engine makes it."""
+    with kit.hub.store.write() as session:
+        fleet = Fleet()
+        fleet.follow(session, kit.clock(), everything=True)
+        rollout_step.step(session, fleet.known, kit.clock(), 300.0)
+
+
 def plan_file(directory: Path, **fields: object) -> str:
     file = directory / "plan.json"
     file.write_text(json.dumps(fields))
@@ -89,6 +99,21 @@ def test_a_plan_starts_nothing_and_is_what_start_would_do(kit):
     view = told(kit, "rollout", "start", *START)
     assert [wave["name"] for wave in view["waves"]] == [wave["name"] for wave in found["waves"]]
     assert view["plan"]["canary"] == 1
+
+
+def test_a_shadow_is_planned_started_watched_and_passed_by_hand(kit):
+    text = shown(kit, "rollout", "plan", *START, "--shadow", "2")
+    assert "watch it in shadow cam-" in text
+    assert "shadow and soaking take 3660 s at least" in text
+    view = told(kit, "rollout", "start", *START, "--shadow", "67%")
+    assert view["plan"]["shadow"]["devices"] == 0.67
+    engine_decides(kit)
+    text = shown(kit, "rollout", "status", "1")
+    assert "will watch it beside what they run" in text
+    assert "DEVICE COMPARED DIFFERENT" in text
+    passed = told(kit, "rollout", "advance", "1")
+    assert passed["shadow"]["action"] == "advance"
+    assert "passed by hand" in passed["shadow"]["reason"].lower()
 
 
 def test_start_follows_the_plan_of_a_file(kit, tmp_path):

@@ -56,6 +56,7 @@ def _view(session: Session, blobs: Blobs, row: Rollout, now: float) -> RolloutPl
         binding=found.binding,
         waiting=dict(found.waiting),
         least_seconds=found.least_seconds,
+        shadow=list(found.shadow),
         bytes_each=size,
         bytes_published=size,
         bytes_delivered=size * count,

@@ -265,7 +265,10 @@ class RolloutPlanView(BaseModel):
         examples=["the budget of line=2: 1 of 8 at once, 8 rounds"],
     )
     waiting: dict[str, int] = Field(description="Devices that couldn't swap now, by reason.")
-    least_seconds: float = Field(description="Soaking alone; all else comes on top.")
+    least_seconds: float = Field(description="Soaking and the shadow alone; all else comes on top.")
+    shadow: list[str] = Field(
+        description="Devices that would watch it beside what they run, before the first wave."
+    )
     bytes_each: int = Field(description="At most: chunks a device already has aren't sent again.")
     bytes_published: int = Field(description="What the hub sends, once, however many devices.")
     bytes_delivered: int = Field(description="At most, over all devices.")

@@ -8,7 +8,7 @@ from muster_hub.domain import windows
 from muster_hub.domain.budgets import Budget
 from muster_hub.domain.members import Member, Reached, Rollout
 from muster_hub.domain.plans import CANARY, Plan, stages
-from muster_hub.domain.targets import canary_size, left
+from muster_hub.domain.targets import canary_size, left, shadowed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,9 @@ class Forecast:
     waiting: Mapping[str, int]
     """Devices that couldn't swap now, by reason."""
     least_seconds: float
-    """Soaking alone; downloads, probation, approvals and gates come on top."""
+    """Soaking and the shadow alone; downloads, probation, approvals and gates come on top."""
+    shadow: tuple[str, ...] = ()
+    """Devices that would watch the release before the first wave."""
 
 
 def forecast(rollout: Rollout, members: Sequence[Member], now: float) -> Forecast:
@@ -69,8 +71,13 @@ def forecast(rollout: Rollout, members: Sequence[Member], now: float) -> Forecas
         budgets=groups,
         binding=_binding(rollout.plan, groups, len(members)),
         waiting=_waiting(rollout.plan, members, now),
-        least_seconds=sum(wave.soak_seconds for wave in waves[:-1]),
+        least_seconds=sum(wave.soak_seconds for wave in waves[:-1]) + _shadow_seconds(rollout),
+        shadow=shadowed(rollout, list(members)) if rollout.plan.shadow is not None else (),
     )
+
+
+def _shadow_seconds(rollout: Rollout) -> float:
+    return rollout.plan.shadow.min_seconds if rollout.plan.shadow is not None else 0.0
 
 
 def _asked(rollout: Rollout, members: list[Member]) -> list[Member]:

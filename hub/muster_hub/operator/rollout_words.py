@@ -27,7 +27,8 @@ def planned(plan: dict[str, Any]) -> RenderableType:
             ("bytes for a device", f"at most {output.size(plan['bytes_each'])}"),
             ("bytes the hub sends", f"{output.size(plan['bytes_published'])}, once"),
             ("bytes over all devices", f"at most {output.size(plan['bytes_delivered'])}"),
-            ("soaking alone takes", f"{plan['least_seconds']:.0f} s"),
+            ("watch it in shadow", _names(plan["shadow"], len(plan["shadow"])) or "nobody"),
+            ("shadow and soaking take", f"{plan['least_seconds']:.0f} s at least"),
             ("pace limited by", plan["binding"]),
         )
     )
