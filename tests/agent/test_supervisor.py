@@ -7,7 +7,7 @@ from muster_agent.worker.last_input import LastInput
 from muster_protocol import topics
 from muster_protocol.directive import Sampling
 from muster_protocol.errors import Refusal
-from support.agent_world import SLOT, Device, World
+from support.agent_world import SLOT, Device, FullDisk, World
 
 
 @pytest.fixture
@@ -108,6 +108,25 @@ def test_a_stopping_agent_starts_no_candidate_and_goes_on_at_its_next_start(worl
     device.cut()
     device.boot()
     device.run(60)
+    assert (device.step, device.serving) == ("committed", ["2"])
+
+
+def test_an_update_found_at_a_start_goes_on_once_a_full_disk_has_room_again(world, device):
+    committed(device, world)
+    goal = world.release("2")
+    chunk = world.broker.retained.pop(topics.chunk(goal.manifest))
+    world.direct(goal)
+    device.run(5)
+    device.cut()
+    disk = FullDisk(1, steps=1_000_000)
+    device.boot(disk)
+    device.run(5)
+    runner = device.supervisor.runners[SLOT]
+    assert (device.step, device.serving) == ("fetching", ["1"])
+    assert "the disk" in runner.waiting_for
+    disk.until = 0
+    world.broker.publish(topics.chunk(goal.manifest), chunk, retain=True)
+    device.run(90)
     assert (device.step, device.serving) == ("committed", ["2"])
 
 

@@ -32,8 +32,8 @@ from support.tuf_repository import NOW
 if TYPE_CHECKING:
     from sim.world import World
 
-INGEST_SECONDS = (2.0, 9.0)
-STEP_SECONDS = (8.0, 25.0)
+INGEST_SECONDS = (3.0, 12.0)
+STEP_SECONDS = (8.0, 30.0)
 """Between a commit and the engine's next step."""
 IDLE_STEP_SECONDS = 60.0
 PUBLISH_SECONDS = (0.2, 2.0)

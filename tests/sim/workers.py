@@ -193,7 +193,7 @@ class Worker:
         world = self.device.world
         habit = world.habit(self.goal.manifest)
         if self.accepting:
-            asked = world.rng.randrange(5, 15)
+            asked = world.rng.randrange(20, 40)
             self.inferences += asked
             self.errors += asked if habit == "errors" else 0
             self.ring.numbers += self.device.numbers(asked)

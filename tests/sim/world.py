@@ -28,7 +28,7 @@ from sim.watch import Violation, Watch
 
 DEVICES = 10
 FAULTS = 205
-CHAOS_SECONDS = 600.0
+CHAOS_SECONDS = 420.0
 CONVERGE_SECONDS = 1200.0
 """After the last fault every device that is there runs what is asked of it within this."""
 FAREWELL_SECONDS = 300.0

@@ -65,6 +65,8 @@ class SlotRunner:
         self._trial: Trial | None = None
         self._stopped = False
         self._starting = Starting(workers, ports.install, self._gate, self._tell)
+        self._unresumed = False
+        """The journal was read, but a full disk did not take that it was."""
         self._acts = {
             Act.REST: self._rest,
             Act.CLEAN: self._clean,
@@ -83,7 +85,8 @@ class SlotRunner:
 
     def deadline(self) -> float:
         """When ``tick`` should be called next."""
-        assembly = _NEVER if self._assembly is None and self._undone is None else 0.0
+        idle = self._assembly is None and self._undone is None and not self._unresumed
+        assembly = _NEVER if idle else 0.0
         trial = self._trial.deadline() if self._trial is not None else _NEVER
         timers = (self._retry_at, self._mark_at, self._unsigned_until, self._gate.look_at)
         gap = self._starting.gap.until
@@ -99,13 +102,19 @@ class SlotRunner:
             self._ports.links.point(self.slot, pointer.goal.manifest)
         if row is None:
             return
-        self.row = row
+        self.row, self._unresumed = row, True
+        self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        """With what the journal says, but not before it is written that it was resumed."""
+        row = self.row
         count = resumes(self.state, row.resumes, progressed=row.mark > row.resumed_mark)
         if count is None:
             detail = f"restarted {row.resumes} times while {row.state} without getting further"
             self.fault(Refusal.RESUME_LIMIT, detail, now)
             return
         self._persist(resumed(row, self.state, count))
+        self._unresumed = False
         if self.state is State.FAILED:
             self._schedule_retry(now)
         self._do(ON_RESUME[self.state], now)
@@ -129,7 +138,7 @@ class SlotRunner:
     @property
     def waiting_for(self) -> str:
         """What stands between this state and the next, for the report."""
-        if self._undone is not None:
+        if self._undone is not None or self._unresumed:
             return "the disk, which did not take the last step; it is tried again"
         unsigned = "signed metadata that name the version" if self._unsigned_until < _NEVER else ""
         gap = "the new model; the old one made room for it" if self.in_gap else ""
@@ -189,6 +198,8 @@ class SlotRunner:
     def tick(self, now: float) -> None:
         """Do what is due."""
         self.take(self.workers.tick(now), now)  # First: what serves needs no disk.
+        if self._unresumed:
+            self._go_on(now)
         if self._undone is not None:
             self._do(self._undone, now)
         if now >= self._retry_at:
@@ -251,7 +262,7 @@ class SlotRunner:
             if kind is not None:
                 self._ports.report(event(kind, self.slot, row, self._ports.stamp()))
             self._ports.database.put_journal(self.slot, row)
-        self.row, self.pointer = row, pointer
+        self.row, self.pointer, self._unresumed = row, pointer, False
         log.debug("%s: %s, %s: %s", self.slot, before, cause, target)
         self._leave(now)
         if target is State.FAILED:
@@ -268,7 +279,9 @@ class SlotRunner:
             if self.in_gap:
                 self._starting.gap.unbounded()
                 self.workers.restore(now)
-            if self.state is not State.PROBATION or self.workers.candidate is None:
+            if self._unresumed:
+                pass  # A later tick resumes it as a whole.
+            elif self.state is not State.PROBATION or self.workers.candidate is None:
                 self._undone = ON_RESUME[self.state]
                 if self._trial is not None:
                     # The candidate is gone: the champion answers meanwhile, and no probation runs.
