@@ -17,13 +17,13 @@ from pathlib import Path
 import httpx
 import msgspec
 import uvicorn
+from bench.api_fill import BUSY, fill
 
 from muster_hub.api.app import create_app
 from muster_hub.api.hub import Hub
 from muster_hub.config import Broker, Http
-from muster_hub.db import models
-from muster_hub.governance import make_token
 from muster_hub.initialise import Wanted, initialise
+from muster_hub.service import freeze_started
 
 RESULTS = Path(__file__).parent / "results" / "api.json"
 TARGET_MS = 50.0
@@ -33,76 +33,42 @@ LISTS = {
     "devices by two labels": "/devices?limit=100&selector=site%3Doslo,line%20in%20(1,2)",
     "devices, one in a hundred": "/devices?limit=100&selector=cell%3D42",
     "devices, none": "/devices?limit=100&selector=site%3Dnowhere",
+    "windows of a device": f"/devices/{BUSY}/windows?limit=100",
     "alerts": "/alerts?limit=100",
+    "alerts, open": "/alerts?limit=100&state=open",
     "alerts by label": "/alerts?limit=100&selector=site%3Doslo",
-    "events": "/events?limit=100&after=5000",
+    "alerts by label, none": "/alerts?limit=100&selector=site%3Dnowhere",
+    "events": "/events?limit=100&after=25000",
+    "events by label": "/events?limit=100&selector=cell%3D42",
+    "events by label, none": "/events?limit=100&selector=site%3Dnowhere",
     "rollouts": "/rollouts?limit=100",
+    "rollouts, middle": "/rollouts?limit=100&cursor=1000",
     "assignments": "/assignments?limit=100",
+    "assignments, middle": "/assignments?limit=100&cursor=1000",
+    "models": "/models?limit=100",
     "audit": "/audit?limit=100",
+    "audit, middle": "/audit?limit=100&cursor=25000",
+    "silences": "/silences?limit=100",
+    "webhooks": "/webhooks?limit=100",
+    "tokens": "/tokens?limit=100",
+    "users": "/users?limit=100",
+    "expiries": "/expiries?days=30&limit=100",
 }
+LIMITED = {
+    "devices of a site and its models": "/devices?limit=100",
+    "alerts of a site and its models": "/alerts?limit=100",
+    "events of a site and its models": "/events?limit=100",
+    "rollouts of a site and its models": "/rollouts?limit=100",
+    "assignments of a site and its models": "/assignments?limit=100",
+}
+"""Asked with a token that is limited to a site and to some models."""
 
 
-def fill(hub: Hub, devices: int) -> str:
-    """Devices with reports of a usual size, an alert on each tenth, two events on each."""
-    report = {
-        "epoch": 1, "generation": 3, "outbox_rows": 0, "refusal": None, "refusal_detail": "",
-        "slots": {
-            "vision": {
-                "running": {
-                    "model": "digits", "version": "2", "manifest": "ab" * 32, "runtime": "onnx",
-                },
-                "update": {"state": "committed", "detail": "", "refusal": None},
-                "health": "ok",
-            }
-        },
-        "facts": {
-            "agent_version": "0.1.0", "machine": "aarch64", "memory_bytes": 4 << 30,
-            "runtimes": {"onnx": "1.32.0", "tflite": "2.3.0"},
-        },
-        "trust": {"versions": {"root": 1, "targets": 3, "snapshot": 9, "timestamp": 40}},
-    }  # fmt: skip
-    goal = {"model": "digits", "version": "2", "manifest": "ab" * 32}
-    payload = msgspec.json.encode({"slots": {"vision": {"champion": goal}}})
-    now = time.time()
-    with hub.store.write() as session:
-        for number in range(devices):
-            name = f"dev-{number:05}"
-            session.add(
-                models.Device(
-                    id=name, created=now, online=number % 20 > 0, last_seen=now, reported=now,
-                    report=report,
-                    labels={
-                        "site": ("berlin", "oslo", "rome")[number % 3],
-                        "line": str(number % 8), "cell": str(number % 100),
-                    },
-                )
-            )  # fmt: skip
-        session.flush()
-        for number in range(devices):
-            name = f"dev-{number:05}"
-            session.add(
-                models.DirectiveRow(
-                    device=name, epoch=1, generation=3, content_sha256="0" * 64, payload=payload,
-                    envelope=b"{}", issued=now, expires=now + 1e6,
-                )
-            )  # fmt: skip
-            for kind in ("update", "note"):
-                session.add(models.EventRow(device=name, kind=kind, received=now))
-            if number % 10 == 0:
-                session.add(
-                    models.Alert(
-                        key=f"silence/{name}", device=name, kind="silence", severity="warning",
-                        state="open", opened=now, updated=now, title=f"{name} is silent",
-                    )
-                )  # fmt: skip
-        return make_token(session, "bench", "admin", now)
-
-
-def measure(base: str, token: str, runs: int) -> dict[str, dict[str, float]]:
+def measure(base: str, token: str, lists: dict[str, str], runs: int) -> dict[str, dict[str, float]]:
     found = {}
     headers = {"Authorization": f"Bearer {token}"}
     with httpx.Client(base_url=base, headers=headers, timeout=60) as client:
-        for name, path in LISTS.items():
+        for name, path in lists.items():
             took = []
             for _ in range(runs + 3):
                 began = time.perf_counter()
@@ -114,7 +80,7 @@ def measure(base: str, token: str, runs: int) -> dict[str, dict[str, float]]:
                 "items": len(answer.json()["items"]), "p50_ms": round(cuts[49], 2),
                 "p95_ms": round(cuts[94], 2), "bytes": len(answer.content),
             }  # fmt: skip
-            print(f"{name:28} {found[name]}")
+            print(f"{name:38} {found[name]}", flush=True)
     return found
 
 
@@ -129,17 +95,19 @@ def main() -> int:
         settings = initialise(Path(directory) / "hub", Wanted(("localhost",), plenty, Broker()))
         settings = msgspec.structs.replace(settings, http=plenty)
         hub = Hub.open(settings, time.time)
-        token = fill(hub, asked.devices)
-        server = uvicorn.Server(
-            uvicorn.Config(create_app(hub), host="127.0.0.1", port=0, log_level="critical")
-        )
+        tokens = fill(hub, asked.devices)
+        app = create_app(hub)
+        freeze_started()
+        server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
             while not server.started:
                 time.sleep(0.01)
             port = server.servers[0].sockets[0].getsockname()[1]
-            lists = measure(f"http://127.0.0.1:{port}", token, asked.runs)
+            base = f"http://127.0.0.1:{port}"
+            lists = measure(base, tokens["admin"], LISTS, asked.runs)
+            lists |= measure(base, tokens["limited"], LIMITED, asked.runs)
         finally:
             server.should_exit = True
             thread.join()

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, or_, select
 
 from muster_hub.db import selecting
 from muster_hub.db.models import Device
@@ -39,17 +39,24 @@ def ending(
         select(Device.id, Device.certificate_expires, Device.report)
         .where(selecting.matching(selectors.parse(selector)))
         .where(col(Device.revoked).is_(False))
+        .where(or_(col(Device.certificate_expires) < until, col(Device.late_from) < now))
     )
     found = [Ending(expires, "metadata", role) for role, expires in roles.items()]
     found.append(Ending(authority, "authority", "certificate authority"))
     for device, expires, report in rows:
         if expires is not None:
             found.append(Ending(expires, "certificate", device))
-        held = ((report or {}).get("trust") or {}).get("expires") or {}
-        late = behind({str(role): float(at) for role, at in held.items()}, now)
+        held = _held(report)
+        late = behind(held, now)
         if late is not None:
             found.append(Ending(held[late], "device_metadata", device, late))
     return sorted(one for one in found if one.expires < until)
+
+
+def late_from(report: Mapping[str, Any] | None) -> float | None:
+    """From when on a device with this report is behind in one role or another."""
+    marks = [expires - _margin_seconds(role) for role, expires in _held(report).items()]
+    return min(marks, default=None)
 
 
 def behind(held: Mapping[str, float], now: float) -> str | None:
@@ -58,8 +65,16 @@ def behind(held: Mapping[str, float], now: float) -> str | None:
     The hub signs anew long before these marks, so a device beyond one has not been reached.
     """
     late = [
-        (expires, role)
-        for role, expires in held.items()
-        if expires - now < alerts.metadata_warn_days(role) * alerts.DAY_SECONDS
+        (expires, role) for role, expires in held.items() if expires - _margin_seconds(role) < now
     ]
     return min(late)[1] if late else None
+
+
+def _held(report: Mapping[str, Any] | None) -> dict[str, float]:
+    """When the metadata that a report names end, by role."""
+    held = ((report or {}).get("trust") or {}).get("expires") or {}
+    return {str(role): float(at) for role, at in held.items()}
+
+
+def _margin_seconds(role: str) -> float:
+    return alerts.metadata_warn_days(role) * alerts.DAY_SECONDS

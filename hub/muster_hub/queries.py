@@ -61,14 +61,6 @@ def device(session: Session, device: str, now: float) -> Plain | None:
     return None if row is None else _device(row, directive, held.get(device, []), now)
 
 
-def rollouts(session: Session, *, before: int | None, limit: int) -> list[Plain]:
-    """Rollouts without their devices, the newest first."""
-    query = select(models.Rollout).order_by(col(models.Rollout.id).desc()).limit(limit)
-    if before is not None:
-        query = query.where(col(models.Rollout.id) < before)
-    return [row.model_dump() for row in session.exec(query)]
-
-
 def rollout(session: Session, rollout: int, now: float) -> Plain | None:
     """A rollout with its waves, and in each its devices, what became of them and why."""
     row = session.get(models.Rollout, rollout)

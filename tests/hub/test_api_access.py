@@ -155,6 +155,26 @@ def test_a_scope_covers_what_its_parts_imply(scope, asked, covered):
     assert limited.covers(limited.narrow(asked))
 
 
+def test_pages_within_a_scope_neither_skip_nor_repeat_nor_come_short(kit):
+    for number in range(12):
+        site, model = ("berlin", "oslo")[number % 2], ("digits", "pump")[number % 3 == 0]
+        selector = f"site={site},cell={number}"
+        rollout = {"model": model, "version": "1", "selector": selector, "slot": f"s{number}"}
+        assert ask(kit, "POST", "/rollouts", kit.as_("operator"), rollout).status_code == 201
+        body = {"model": model, "version": "1", "selector": selector}
+        assert ask(kit, "PUT", "/assignments", kit.as_("operator"), body).status_code == 200
+    limited, _ = token(kit, selector="site=berlin", models=["digits"])
+    wanted = [f"site=berlin,cell={n}" for n in range(0, 12, 2) if n % 3]
+    for path, order in (("/rollouts", -1), ("/assignments", 1)):
+        found, cursor, pages = [], "", 0
+        while cursor is not None:
+            page = ask(kit, "GET", f"{path}?limit=2{cursor and '&cursor=' + cursor}", limited)
+            found += [one["selector"] for one in page.json()["items"]]
+            cursor, pages = page.json()["next"], pages + 1
+        assert sorted(found[::order], key=len) == sorted(wanted, key=len)
+        assert pages == 2
+
+
 # Two people
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from muster_hub import expiry
 from muster_hub.db.models import Device, Model, Version
 from muster_hub.errors import CatalogueError
 from muster_hub.operator.app import app
@@ -29,12 +30,13 @@ def put(kit, device: str, *, certificate_days: float, trusts: dict[str, float] |
     """A device whose certificate and trusted metadata end in so many days."""
     now = kit.clock()
     expires = {role: int(now + days * DAY) for role, days in (trusts or {}).items()}
+    report = {"trust": {"expires": expires}}
     with kit.hub.store.write() as session:
         session.add(
             Device(
                 id=device, labels={"site": "berlin" if device == "cam-1" else "bonn"}, created=now,
-                certificate_expires=now + certificate_days * DAY,
-                report={"trust": {"expires": expires}},
+                certificate_expires=now + certificate_days * DAY, report=report,
+                late_from=expiry.late_from(report),
             )
         )  # fmt: skip
 
@@ -141,3 +143,13 @@ def sign(catalogue, key, now: float) -> None:
     for draft in catalogue.pending().values():
         with suppress(CatalogueError):
             catalogue.add_signatures(roles.add_signature(draft, keys.load_signer(key)), now)
+
+
+def test_a_device_is_late_from_the_first_mark_of_any_role():
+    report = {"trust": {"expires": {"timestamp": 100 * DAY, "snapshot": 90 * DAY, "root": 9e9}}}
+    mark = expiry.late_from(report)
+    held = {name: float(at) for name, at in report["trust"]["expires"].items()}
+    assert expiry.behind(held, mark) is None
+    assert expiry.behind(held, mark + 1) is not None
+    for nothing in (None, {}, {"trust": None}, {"trust": {"expires": {}}}):
+        assert expiry.late_from(nothing) is None

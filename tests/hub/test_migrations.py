@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from muster_hub import expiry
 from muster_hub.db import migrate, models
 from muster_hub.db.store import Store, sqlite_url
 from muster_hub.db.tables import METADATA
@@ -145,6 +146,28 @@ def test_references_hold_again_after_an_upgrade(store):
         session.add(models.Certificate(
             serial="1", device="nobody", key_fingerprint="", pem="", issued=0, expires=0,
         ))  # fmt: skip
+
+
+def test_a_device_that_was_off_during_the_upgrade_is_known_to_be_late(store):
+    migrate.upgrade(store, "0004")
+    reports = {
+        "late": {"trust": {"expires": {"timestamp": 1e9, "snapshot": 2e9}}},
+        "mute": {"trust": None},
+        "new": None,
+    }
+    with store.engine.connect() as connection:
+        tables = MetaData()
+        tables.reflect(connection, only=["device"])
+        for name, report in reports.items():
+            connection.execute(tables.tables["device"].insert().values(
+                id=name, labels={}, created=0.0, approved=True, revoked=False, online=False,
+                report=report,
+            ))  # fmt: skip
+        connection.commit()
+    migrate.upgrade(store)
+    with store.read() as session:
+        found = {name: session.get_one(models.Device, name).late_from for name in reports}
+    assert found == {"late": expiry.late_from(reports["late"]), "mute": None, "new": None}
 
 
 def test_revisions_form_one_chain():

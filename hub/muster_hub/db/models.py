@@ -59,6 +59,8 @@ class Device(Table, table=True):
     """When the latest report came."""
     report: dict[str, Any] | None = optional_json_field()
     """``messages.Report`` as plain values."""
+    late_from: float | None = None
+    """From when on metadata that its report names should have been replaced by newer ones."""
 
 
 class Certificate(Table, table=True):

@@ -13,6 +13,7 @@ from sqlalchemy import Update, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select, update
 
+from muster_hub import expiry
 from muster_hub.db.models import Device, EventRow, SummaryWindow, SwapGrant
 from muster_hub.db.models import Stream as StreamRow
 from muster_hub.db.tables import target
@@ -183,7 +184,9 @@ def _change(session: Session, one: Inbound, now: float) -> dict[str, Any]:
     """What a message changes of its device's row."""
     match one:
         case Reported():
-            return {"report": one.report, "reported": now, "last_seen": now}
+            late_from = expiry.late_from(one.report)
+            told = {"report": one.report, "reported": now, "last_seen": now}
+            return told | {"late_from": late_from}
         case Seen():
             return {"online": one.online}
         case Asked(name, request):

@@ -1,9 +1,8 @@
 """Assignments: which version devices have in a slot, those that join later included."""
 
 from fastapi import APIRouter, Response
-from sqlmodel import col, select
 
-from muster_hub import assigning, audit
+from muster_hub import assigning, audit, listings
 from muster_hub.api import etags
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
@@ -23,17 +22,10 @@ def assignments(
     hub: HubDep, actor: Reader, limit: Limit = 100, cursor: Cursor = None
 ) -> Page[AssignmentView]:
     """Assignments by id. A device gets, for each slot, the matching one of highest precedence."""
-    after = number(cursor) or 0
-    found: list[Assignment] = []
     with hub.store.read() as session:
-        rows = session.exec(
-            select(Assignment).where(col(Assignment.id) > after).order_by(col(Assignment.id))
+        found = listings.assignments(
+            session, actor.scope, after=number(cursor) or 0, limit=limit + 1
         )
-        for row in rows:
-            if _sees(actor, row):
-                found.append(row)
-            if len(found) > limit:
-                break
     return Page(**page([_view(row) for row in found], limit, lambda item: item.id))
 
 
@@ -101,10 +93,6 @@ def delete(hub: HubDep, actor: Operator, assignment: Number, if_match: IfMatch =
             selector=row.selector,
         )
     hub.changed()
-
-
-def _sees(actor: Actor, row: Assignment) -> bool:
-    return actor.scope.has_model(row.model) and actor.scope.covers(row.selector)
 
 
 def _must_have(actor: Actor, row: Assignment) -> None:

@@ -1,12 +1,12 @@
 """The registry: pushing versions, seeing their checks, and signatures made elsewhere."""
 
-from fastapi import APIRouter, UploadFile
+from fastapi import APIRouter, Response, UploadFile
 from sqlmodel import col, select
 
-from muster_hub import audit
+from muster_hub import audit, listings
 from muster_hub.api.auth import HubDep, Reader, Releaser
 from muster_hub.api.once import OnceRoute
-from muster_hub.api.pages import Cursor, Limit, Page, page
+from muster_hub.api.pages import Cursor, Limit, Page, page, sent
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import (
     ModelView,
@@ -46,28 +46,20 @@ def push(
     return VersionView.of(row)
 
 
-@router.get("/models", responses=answers(401))
-def models(
-    hub: HubDep, actor: Reader, limit: Limit = 100, cursor: Cursor = None
-) -> Page[ModelView]:
+@router.get("/models", response_model=Page[ModelView], responses=answers(401))
+def models(hub: HubDep, actor: Reader, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """Models by name with their versions."""
-    found: list[Model] = []
     with hub.store.read() as session:
-        for row in session.exec(
-            select(Model).where(Model.name > (cursor or "")).order_by(Model.name)
-        ):
-            if actor.scope.has_model(row.name):
-                found.append(row)
-            if len(found) > limit:
-                break
-        names = [row.name for row in found]
         rows = session.exec(
-            select(Version)
-            .where(col(Version.model).in_(names))
-            .order_by(col(Version.created).desc())
+            select(Model).where(Model.name > (cursor or "")).order_by(Model.name)
         ).all()
-    items = [_view(one, [row for row in rows if row.model == one.name]) for one in found]
-    return Page(**page(items, limit, lambda item: item.name))
+        found = [row for row in rows if actor.scope.has_model(row.name)][: limit + 1]
+        versions = listings.versions(session, [row.name for row in found])
+    items = [
+        {"name": row.name, "created": row.created, "versions": versions.get(row.name, [])}
+        for row in found
+    ]
+    return sent(page(items, limit, lambda item: item["name"]))
 
 
 @router.get("/models/{model}", responses=answers(401, 403, 404))

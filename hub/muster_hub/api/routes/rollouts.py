@@ -6,12 +6,12 @@ from typing import Any, Literal
 from fastapi import APIRouter, Response
 from sqlmodel import Session
 
-from muster_hub import audit, governance, queries
+from muster_hub import audit, governance, listings, queries
 from muster_hub.api import etags, rehearsal
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
-from muster_hub.api.pages import Cursor, Limit, Number, Page, number, page
+from muster_hub.api.pages import Cursor, Limit, Number, Page, number, page, sent
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import RolloutAsk
 from muster_hub.api.views import RolloutPlanView, RolloutSummary, RolloutView, View
@@ -30,8 +30,6 @@ _ACTIONS: dict[Action, Callable[..., None]] = {
     "rollback": commands.rollback_rollout,
 }
 _SECOND_PERSON = frozenset({"approve", "advance"})
-SCAN_MAX = 5000
-"""Rollouts looked through for a page of those within a scope."""
 
 
 @router.post(
@@ -66,16 +64,12 @@ def plan(hub: HubDep, actor: Operator, ask: RolloutAsk) -> RolloutPlanView:
     return rehearsal.rehearse(hub.store, hub.blobs, asked, by=actor.name, now=hub.clock())
 
 
-@router.get("/rollouts", responses=answers(401))
-def rollouts(
-    hub: HubDep, actor: Reader, limit: Limit = 100, cursor: Cursor = None
-) -> Page[RolloutSummary]:
+@router.get("/rollouts", response_model=Page[RolloutSummary], responses=answers(401))
+def rollouts(hub: HubDep, actor: Reader, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """Rollouts, the newest first."""
-    most = limit + 1 if actor.scope.everything else SCAN_MAX
     with hub.store.read() as session:
-        items = queries.rollouts(session, before=number(cursor), limit=most)
-    seen = [item for item in items if _sees(actor, item["model"], item["selector"])]
-    return Page(**page(seen[: limit + 1], limit, lambda item: item["id"]))
+        items = listings.rollouts(session, actor.scope, before=number(cursor), limit=limit + 1)
+    return sent(page(items, limit, lambda item: item["id"]))
 
 
 @router.get("/rollouts/{rollout}", response_model=RolloutView, responses=answers(401, 403, 404))
@@ -129,10 +123,6 @@ def _plan(hub: HubDep, actor: Actor, ask: RolloutAsk) -> dict[str, Any]:
     if hub.config.governance.two_people:
         plan["approve_start"] = True
     return plan
-
-
-def _sees(actor: Actor, model: str, selector: str) -> bool:
-    return actor.scope.has_model(model) and actor.scope.covers(selector)
 
 
 def _row(session: Session, actor: Actor, rollout: int) -> Rollout:
