@@ -16,6 +16,7 @@ from muster_agent.worker.ring import Ring, RingError, RingLayout
 from muster_agent.worker.slot_socket import SlotSockets, open_listeners
 from muster_protocol.directive import Goal
 from muster_protocol.errors import MusterError, Refusal
+from muster_protocol.manifest import Build, Manifest
 
 
 class ProcessLauncher:
@@ -52,20 +53,8 @@ class ProcessLauncher:
     def launch(
         self, slot: str, goal: Goal, fallback: str | None, *, model: bool = True
     ) -> tuple[str, Worker]:
-        try:
-            listing = self._install.manifest(goal)
-            build = self._install.build(listing) if model else None
-        except ChunksMissing:
-            raise LaunchRefused(
-                Refusal.FILE_MISMATCH, f"the manifest of {goal.model} {goal.version} is gone"
-            ) from None
-        except StoreRefused as refused:
-            raise LaunchRefused(refused.refusal, str(refused)) from None
-        bundle = self._install.store.bundle(goal.manifest)
-        if bundle is None:
-            raise LaunchRefused(
-                Refusal.FILE_MISMATCH, f"{goal.model} {goal.version} is not installed"
-            )
+        listing, bundle = self._installed(goal)
+        build = self._build(listing) if model else None
         answers = listing.fallback(fallback)
         if not model and answers is None:
             raise LaunchRefused(
@@ -104,19 +93,9 @@ class ProcessLauncher:
 
     def challenge(self, slot: str, goal: Goal, champion: Running) -> tuple[str, Worker]:
         """A worker that replays what the champion's records; implements ``challenger.Launch``."""
-        try:
-            listing = self._install.manifest(goal)
-            theirs = self._install.manifest(champion.goal)
-            build = self._install.build(listing)
-        except ChunksMissing:
-            raise LaunchRefused(Refusal.FILE_MISMATCH, "a manifest is gone") from None
-        except StoreRefused as refused:
-            raise LaunchRefused(refused.refusal, str(refused)) from None
-        bundle = self._install.store.bundle(goal.manifest)
-        if bundle is None:
-            raise LaunchRefused(
-                Refusal.FILE_MISMATCH, f"{goal.model} {goal.version} is not installed"
-            )
+        listing, bundle = self._installed(goal)
+        theirs, _ = self._installed(champion.goal)
+        build = self._build(listing)
         worker_id = self._next_id(slot)
         layout = RingLayout.of(theirs, champion.goal.manifest)
         ring = self._ring(worker_id, RingLayout.pairs(layout, listing, goal.manifest))
@@ -138,6 +117,29 @@ class ProcessLauncher:
             ring.unlink(missing_ok=True)
             raise LaunchRefused(Refusal.MALFORMED, f"can't compare the models: {error}") from None
         return worker_id, WorkerProcess(spec, self._deliver)
+
+    def _installed(self, goal: Goal) -> tuple[Manifest, Path]:
+        """The goal's manifest and where its bundle is; raises LaunchRefused."""
+        try:
+            listing = self._install.manifest(goal)
+        except ChunksMissing:
+            raise LaunchRefused(
+                Refusal.FILE_MISMATCH, f"the manifest of {goal.model} {goal.version} is gone"
+            ) from None
+        except StoreRefused as refused:
+            raise LaunchRefused(refused.refusal, str(refused)) from None
+        bundle = self._install.store.bundle(goal.manifest)
+        if bundle is None:
+            raise LaunchRefused(
+                Refusal.FILE_MISMATCH, f"{goal.model} {goal.version} is not installed"
+            )
+        return listing, bundle
+
+    def _build(self, listing: Manifest) -> Build:
+        try:
+            return self._install.build(listing)
+        except StoreRefused as refused:
+            raise LaunchRefused(refused.refusal, str(refused)) from None
 
     def _next_id(self, slot: str) -> str:
         self._count += 1
