@@ -149,7 +149,7 @@ def test_references_hold_again_after_an_upgrade(store):
 
 
 def test_a_device_that_was_off_during_the_upgrade_is_known_to_be_late(store):
-    migrate.upgrade(store, "0004")
+    migrate.upgrade(store, "0006")
     reports = {
         "late": {"trust": {"expires": {"timestamp": 1e9, "snapshot": 2e9}}},
         "mute": {"trust": None},

@@ -184,9 +184,8 @@ def _change(session: Session, one: Inbound, now: float) -> dict[str, Any]:
     """What a message changes of its device's row."""
     match one:
         case Reported():
-            late_from = expiry.late_from(one.report)
-            told = {"report": one.report, "reported": now, "last_seen": now}
-            return told | {"late_from": late_from}
+            late = expiry.late_from(one.report)
+            return {"report": one.report, "reported": now, "last_seen": now, "late_from": late}
         case Seen():
             return {"online": one.online}
         case Asked(name, request):

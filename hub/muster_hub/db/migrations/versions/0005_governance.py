@@ -1,10 +1,7 @@
-"""Webhooks, values posted for gates, anchors of the archived audit log, approval of versions, and
-from when on a device is late in taking new metadata: computed here for reports that are there."""
+"""Webhooks, values posted for gates, anchors of the archived audit log, approval of versions."""
 
 import sqlalchemy as sa
 from alembic import op
-
-from muster_hub import expiry
 
 revision = "0005"
 down_revision = "0004"
@@ -56,31 +53,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("latest", name=op.f("uq_audit_anchor_latest")),
         sa.UniqueConstraint("previous", name=op.f("uq_audit_anchor_previous")),
     )
-    op.add_column("device", sa.Column("late_from", sa.Float(), nullable=True))
-    _fill_late_from()
     with op.batch_alter_table("version") as batch:
         batch.drop_constraint(op.f(CONSTRAINT), type_="check")
         batch.create_check_constraint(op.f(CONSTRAINT), STATUSES)
 
 
-def _fill_late_from() -> None:
-    """A device that is off tells nothing more, and it is the one that is late."""
-    device = sa.table(
-        "device",
-        sa.column("id", sa.String()),
-        sa.column("report", sa.JSON()),
-        sa.column("late_from", sa.Float()),
-    )
-    bind = op.get_bind()
-    found = bind.execute(sa.select(device.c.id, device.c.report)).all()
-    for name, report in found:
-        late = expiry.late_from(report if isinstance(report, dict) else None)
-        if late is not None:
-            bind.execute(device.update().where(device.c.id == name).values(late_from=late))
-
-
 def downgrade() -> None:
-    op.drop_column("device", "late_from")
     op.drop_table("audit_anchor")
     op.drop_table("metric_value")
     op.drop_table("webhook")
