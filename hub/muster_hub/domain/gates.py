@@ -15,6 +15,7 @@ from typing import Literal
 
 from muster_hub.domain import gates_words as words
 from muster_hub.domain.gates_installs import Installs, judge_installs
+from muster_hub.domain.gates_rare import Rare, bound
 from muster_hub.domain.gates_stats import (
     Arm,
     Changes,
@@ -54,10 +55,12 @@ class Metric:
     part: Part = "gate"
     limit: float = 0.0
     """Of a share that is compared with nobody's: what is tolerated. Harm is what is above it."""
+    negligible: float = 0.0
+    """Of rates: surely below this it is no worse, whatever it is a multiple of; 0: nothing is."""
 
 
-ERRORS = Metric(name="errors", scale=0.5, margin=math.log(1.5))
-MISSING = Metric(name="missing windows", scale=0.5, margin=math.log(1.5))
+ERRORS = Metric(name="errors", scale=0.5, margin=math.log(1.5), negligible=0.001)
+MISSING = Metric(name="missing windows", scale=0.5, margin=math.log(1.5), negligible=0.02)
 LATENCY = Metric(name="p95 latency", scale=0.2, margin=math.log(1.1))
 DRIFT = Metric(name="drifting features", scale=1.0, margin=math.log(2.0), part="stop")
 """Zero of them can't be shown to be no more than twice as many: it never holds a wave back."""
@@ -124,6 +127,8 @@ class Finding:
     stop_average: bool = False
     stop_outliers: bool = False
     not_worse: bool = False
+    rare: Rare | None = None
+    """How rare a rate is, where it may be too rare for a ratio."""
 
     @property
     def stop(self) -> bool:
@@ -197,12 +202,18 @@ def find(gate: Gate, metric: Metric, evidence: Evidence) -> Finding:
     at_checkpoint = evidence.look in points
     log_e = harm_evidence(compared, metric.scale)
     finding = Finding(metric=metric, compared=compared, log_e=log_e)
+    share = ADVANCE_CHANCE / len(points)
+    told = evidence.data[metric.name]
+    rare = bound(told.canary, share) if isinstance(told, Rates) and metric.negligible else None
+    proved = not_worse(compared, metric.margin) <= share or (
+        rare is not None and rare.bound <= metric.negligible
+    )
     return replace(
         finding,
         stop_average=log_e >= math.log(2 / chance),
         stop_outliers=at_checkpoint and compared.outlier_chance <= chance / (2 * len(points)),
-        not_worse=at_checkpoint
-        and not_worse(compared, metric.margin) <= ADVANCE_CHANCE / len(points),
+        not_worse=at_checkpoint and proved,
+        rare=rare,
     )
 
 
@@ -233,6 +244,16 @@ def _waits(gate: Gate, evidence: Evidence, findings: list[Finding]) -> str | Non
         assert at.compared is not None
         chance = ADVANCE_CHANCE / len(checkpoints(gate.looks))
         following = next((p for p in checkpoints(gate.looks) if p > evidence.look), None)
+        rare, negligible = at.rare, at.metric.negligible
+        if rare is not None and rare.rate < negligible:
+            return words.not_yet_rare(
+                at.metric.name,
+                rare.events,
+                rare.bound,
+                negligible,
+                evidence.device_hours,
+                following,
+            )
         return words.not_enough(
             at.metric.name, at.metric.unit, at.metric.margin, at.compared, chance,
             evidence.device_hours, following,
@@ -242,4 +263,6 @@ def _waits(gate: Gate, evidence: Evidence, findings: list[Finding]) -> str | Non
 
 def _missing_proof(finding: Finding) -> float:
     assert finding.compared is not None
+    if finding.rare is not None and finding.rare.bound <= finding.metric.negligible:
+        return 0.0
     return not_worse(finding.compared, finding.metric.margin)

@@ -103,6 +103,28 @@ def not_enough(
     return f"Not enough evidence: {found}. Need about {hours} more device-hours."
 
 
+def not_yet_rare(
+    name: str,
+    events: float,
+    bound: float,
+    negligible: float,
+    device_hours: float,
+    next_look: int | None,
+) -> str:
+    """Events are few: what would show that they are negligible, as no ratio can."""
+    found = f"{name} are rare ({events:.3g} so far): at most {_percent(bound)} is shown"
+    if bound <= negligible:
+        when = f"judged at look {next_look}" if next_look else "but the last look has passed"
+        return f"Evidence looks enough: {found}; {when}."
+    more = device_hours * (bound / negligible - 1)
+    low, high = _round(more), _round(more * WAIT_SPREAD)
+    hours = f"{low}–{high}" if low < high else f"{high}"
+    return (
+        f"Not enough evidence: {found}, {_percent(negligible)} would do. "
+        f"Need about {hours} more device-hours."
+    )
+
+
 def _or_accept(compared: Comparison, unit: Unit, quantile: float, lasting: float) -> str:
     """The margin that these devices could prove in the end."""
     reachable = compared.harm + quantile * math.sqrt(lasting)

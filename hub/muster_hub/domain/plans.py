@@ -27,7 +27,7 @@ METRICS: dict[MetricName, Metric] = {
     "errors": gates.ERRORS,
     "missing windows": gates.MISSING,
     "p95 latency": gates.LATENCY,
-    "wrong labels": Metric(name="wrong labels", scale=0.5, margin=math.log(1.5)),
+    "wrong labels": Metric(name="wrong labels", scale=0.5, margin=math.log(1.5), negligible=0.005),
     "drift": gates.DRIFT,
 }
 DISAGREEMENT = "disagreement"
@@ -99,9 +99,15 @@ class GatePlan(Struct, frozen=True, forbid_unknown_fields=True):
     false_stop: Annotated[float, Meta(gt=0, lt=0.5)] = 0.01
     """Chance, for each metric, of stopping a release that changes nothing."""
     install_failure_rate: Annotated[float, Meta(gt=0, lt=0.5)] = 0.02
+    negligible_errors: Annotated[float, Meta(ge=0, lt=0.5)] = gates.ERRORS.negligible
+    """Share of errors that matters to nobody: surely below it a release is no worse."""
 
     def gate(self) -> Gate:
         known = [replace(METRICS[name], false_stop=self.false_stop) for name in self.metrics]
+        known = [
+            replace(one, negligible=self.negligible_errors) if one.name == "errors" else one
+            for one in known
+        ]
         own = [one.metric(self.false_stop) for one in self.custom]
         return Gate(
             metrics=(*known, *own, *self._warning_metrics()),
