@@ -68,6 +68,8 @@ class Pointer(Struct, frozen=True, omit_defaults=True):
     goal: Goal
     since: bytes = b""
     """MessagePack of the ``Stamp`` of the commit; empty when rebuilt from a link."""
+    previous: Goal | None = None
+    """The champion before it, to which a late demotion goes back; None after one."""
 
 
 class Adopted(Struct, frozen=True):

@@ -81,6 +81,7 @@ class Supervisor:
                 zone=settings.time_zone,
                 spent=ports.state.fetched,
             ),
+            make_room=self._sweep,
         )
         self.goals = Goals(
             settings.device,

@@ -46,5 +46,7 @@ class Refusal(StrEnum):
     PROBATION_ERRORS = "probation_errors"
     PROBATION_LATENCY = "probation_latency"
     PROBATION_OUTPUTS = "probation_outputs"
+    CRASH_LOOP = "crash_loop"
+    LATE_ERRORS = "late_errors"
     RESUME_LIMIT = "resume_limit"
     SUPERSEDED = "superseded"

@@ -135,6 +135,15 @@ class Probation(Struct, frozen=True, forbid_unknown_fields=True):
     crashes_max: Count = 0
 
 
+class Demotion(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a device goes back from this version, though committed, to the one it had before."""
+
+    crash_loop: bool = True
+    """Its worker dies again and again."""
+    error_rate_max: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """More of its inferences fail, over hundreds of them; none: however many do."""
+
+
 class Lineage(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the version came from; shown, exported and audited, never interpreted by a device."""
 
@@ -166,6 +175,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     start: Start = Start()
     probation: Probation = Probation()
     swap: Swap | UnsetType = UNSET
+    demotion: Demotion | UnsetType = UNSET
     lineage: Lineage = Lineage()
 
     def file(self, path: str) -> File:

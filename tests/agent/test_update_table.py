@@ -61,6 +61,11 @@ def test_once_swapped_every_fault_and_every_new_goal_goes_through_the_rollback()
     }  # fmt: skip
 
 
+def test_what_is_committed_is_left_by_a_fault_only_through_the_rollback():
+    assert following(State.COMMITTED, Cause.FAULT) is State.ROLLING_BACK
+    assert ON_ENTRY[State.ROLLING_BACK] is ON_RESUME[State.ROLLING_BACK] is Act.RESTORE
+
+
 def test_before_the_swap_a_fault_only_fails():
     for state in (State.FETCHING, State.VERIFYING, State.STARTING):
         assert following(state, Cause.FAULT) is State.FAILED

@@ -33,6 +33,8 @@ RELEASES = (
 )  # fmt: skip
 FINAL = {"digits": "9.0.0", "sounds": "9.0.0"}
 PROBATION_SECONDS = 12.0
+GAP_SECONDS = 20.0
+MODEL_MEMORY_BYTES = 1 << 20
 _EXPIRIES = sorted({NOW + LIFE_DAYS.get(role, 365) * DAY_SECONDS for role in LIFE_DAYS})
 
 
@@ -92,10 +94,11 @@ def make_release(model: str, version: str, rng: random.Random) -> Release:
         created=0,
         inputs=(manifest.Tensor("x", "FP32", (-1, 4)),),
         outputs=(manifest.Tensor("p", "FP32", (-1, 3)),),
-        builds=(manifest.Build("onnx", "model.onnx", 1 << 20),),
+        builds=(manifest.Build("onnx", "model.onnx", MODEL_MEMORY_BYTES),),
         files=listed,
         golden=manifest.Golden("golden.npz"),
         probation=manifest.Probation(seconds=PROBATION_SECONDS),
+        swap=manifest.Swap("stop_start", GAP_SECONDS),
     )
     data = manifest.encode(made)
     blobs = {chunks.sha256_hex(one): one for one in (*files.values(), data)}

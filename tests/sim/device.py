@@ -19,7 +19,7 @@ from muster_protocol import messages, topics
 from muster_protocol.directive import Source
 from muster_protocol.messages import ClockQuality, Facts
 from sim import disk as d
-from sim.catalogue import Trust, scratch
+from sim.catalogue import MODEL_MEMORY_BYTES, Trust, scratch
 from sim.network import Link
 from sim.workers import Folds, Ring, Window, Worker
 from support.tuf_repository import NOW
@@ -79,6 +79,8 @@ class Device:
         self.inbox: deque[Any] = deque()
         self.life = 0
         """Changes when everything that was under way on the device ends."""
+        small = random.Random(f"{world.seed}/{name}/memory").random() < 0.3
+        self.memory_bytes = (5 if small else 20) * MODEL_MEMORY_BYTES // 2
         self.turn = 0
         """Changes when what was asked for over HTTP isn't wanted any more."""
         self.starts = self.launched = 0
@@ -158,7 +160,8 @@ class Device:
             Settings(self.name, **SETTINGS),
             Ports(
                 clock=self.clock, link=self.link, http=self, state=self.state,
-                install=BundleInstall(store, ("onnx",)), links=links, trust=self.trust,
+                install=BundleInstall(store, ("onnx",), None, self.memory_free_bytes),
+                links=links, trust=self.trust,
                 launcher=world.doubles.launcher(self), telemetry=self.telemetry,
                 outbox=self.outbox, facts=lambda: Facts(agent_version="simulated"), rng=self.rng,
                 inputs=self,
@@ -336,6 +339,15 @@ class Device:
 
     def bundle(self, manifest: str) -> Any:
         return self.directory / "store" / "bundles" / manifest
+
+    def committed(self, slot: str, manifest: str) -> bool:
+        runner = self.supervisor.runners.get(slot) if self.supervisor is not None else None
+        pointer = runner.pointer if runner is not None else None
+        return pointer is not None and pointer.goal.manifest == manifest
+
+    def memory_free_bytes(self) -> int:
+        living = sum(not worker.ended for worker in self.workers)
+        return max(self.memory_bytes - living * MODEL_MEMORY_BYTES, 1)
 
     def numbers(self, count: int) -> list[int]:
         first = self.inferences + 1

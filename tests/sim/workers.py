@@ -30,7 +30,8 @@ STARTING_FAULTS = {
     "memory": (Refusal.NO_MEMORY, "not enough memory for a second model"),
     "hang": (Refusal.START_TIMEOUT, "not ready in time"),
 }
-"""Ways of a model to fail before it is ready; ``crash``, ``errors`` and ``killer`` come later."""
+"""Ways of a model to fail before it is ready; ``crash``, ``errors`` and ``killer`` come later, and
+``late`` only once it is committed."""
 
 
 @dataclass
@@ -197,7 +198,8 @@ class Worker:
             self.inferences += asked
             self.errors += asked if habit == "errors" else 0
             self.ring.numbers += self.device.numbers(asked)
-            if habit == "crash" and world.rng.random() < 0.5:
+            late = habit == "late" and self.device.committed(self.slot, self.goal.manifest)
+            if late or (habit == "crash" and world.rng.random() < 0.5):
                 self.die(-11)
                 return
         counters = events.Counters(inferences=self.inferences, errors=self.errors)

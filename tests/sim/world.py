@@ -37,6 +37,9 @@ ROLL_BACK_SECONDS = 400.0
 BAD_RELEASE = ("digits", "3.0.0")
 BAD = ("errors", "crash")
 """Habits that show in probation and are rolled back."""
+LATE_RELEASE = ("digits", "5.0.0")
+LATE_SHARE = 0.5
+"""Of the worlds, in which a version is only found to be bad after its probation."""
 WORSE = ("golden", "load", "memory", "hang", "killer", "good")
 TRANSITIONS = frozenset((state, cause) for state, row in TABLE.items() for cause in row)
 _RUNNER = logging.getLogger("muster_agent.update.runner")
@@ -107,6 +110,8 @@ class World:
         habits = {one.sha256: "good" for one in self.catalogue.releases}
         by_name = {(one.model, one.version): one.sha256 for one in self.catalogue.releases}
         habits[by_name[BAD_RELEASE]] = drawn.choice(BAD)
+        if random.Random(f"{self.seed}/late").random() < LATE_SHARE:
+            habits[by_name[LATE_RELEASE]] = "late"
         habits[by_name["digits", "4.0.0"]] = drawn.choice(WORSE)
         habits[by_name["sounds", "2.0.0"]] = drawn.choice(BAD + WORSE)
         return habits

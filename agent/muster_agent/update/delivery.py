@@ -56,7 +56,9 @@ class BundleDelivery:
         outcome: Outcome,
         healed: Healed,
         meter: Meter,
+        make_room: Callable[[], None],
     ) -> None:
+        """``make_room`` deletes what the store can spare."""
         self.sources: tuple[Source, ...] = ()
         """HTTP sources of the directive in force; a fetch uses those at its beginning."""
         self._device = device
@@ -69,6 +71,7 @@ class BundleDelivery:
         self._outcome = outcome
         self._healed = healed
         self._meter = meter
+        self._make_room = make_room
         self._pause: Pause | None = None
         self._queue: dict[str, Goal] = {}
         """Slots in the order they came; the first is being served."""
@@ -193,7 +196,7 @@ class BundleDelivery:
         try:
             missing, total = self._install.chunks(goal)
             if missing:
-                self._install.preflight(len(missing), total)
+                self._preflight(len(missing), total)
                 self._within_bundle(len(missing), total)
         except StoreRefused as refused:
             self._finish(slot, (refused.refusal, str(refused)), now)
@@ -204,6 +207,13 @@ class BundleDelivery:
         self._missing = len(missing)
         self._sizes = (self._install.done_bytes(goal, missing), total)
         self._do(self._fetch.need(missing, now, self._install.places(goal, missing)), now)
+
+    def _preflight(self, missing_chunks: int, total_bytes: int) -> None:
+        try:
+            self._install.preflight(missing_chunks, total_bytes)
+        except StoreRefused:
+            self._make_room()
+            self._install.preflight(missing_chunks, total_bytes)
 
     def _within_bundle(self, missing_chunks: int, total_bytes: int) -> None:
         most = self._meter.allowance.bytes_per_bundle

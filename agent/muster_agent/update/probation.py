@@ -5,8 +5,9 @@ model's 95th percentile on the same device, as far as it is more than noise.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from muster_agent.state import JournalRow
 from muster_agent.update.table import Cause
 from muster_agent.update.workers import Counts
 from muster_protocol.errors import Refusal
@@ -24,6 +25,14 @@ class Tally:
     seconds: float
     inferences: int
     errors: int
+
+    def changes(self) -> dict[str, Any]:
+        """Of the journal's row."""
+        return {
+            "probation_seconds": self.seconds,
+            "probation_inferences": self.inferences,
+            "probation_errors": self.errors,
+        }
 
 
 class Trial:
@@ -44,6 +53,18 @@ class Trial:
         self._before = Tally(seconds, inferences, errors)
         self._counts = Counts()
         self._champion = champion
+
+    @classmethod
+    def of(cls, bounds: Probation, row: JournalRow, now: float, champion: Counts | None) -> "Trial":
+        """What the journal's row says of the time before goes on from ``now``."""
+        return cls(
+            bounds,
+            since=now,
+            seconds=row.probation_seconds,
+            inferences=row.probation_inferences,
+            errors=row.probation_errors,
+            champion=champion,
+        )
 
     def deadline(self) -> float:
         """When time alone will have been served."""

@@ -14,6 +14,7 @@ import msgspec
 
 from muster_agent.state import JournalRow, Pointer
 from muster_agent.store import ChunksMissing, StoreRefused
+from muster_agent.update import late
 from muster_agent.update import workers as w
 from muster_agent.update.bundle import Bundle
 from muster_agent.update.gate import Gate
@@ -64,6 +65,7 @@ class SlotRunner:
         self._assembly: Bundle | None = None
         self._trial: Trial | None = None
         self._stopped = False
+        self._late = late.Late(ports)
         self._starting = Starting(workers, ports.install, self._gate, self._tell)
         self._unresumed = False
         """The journal was read, but a full disk did not take that it was."""
@@ -154,6 +156,8 @@ class SlotRunner:
         goals = [running.goal for running in self.workers.all()]
         if self.pointer is not None:
             goals.append(self.pointer.goal)
+            if self.pointer.previous is not None and self.state is State.COMMITTED:
+                goals.append(self.pointer.previous)
         if self.row.goal is not None and (
             self.state is not State.FAILED or self._retry_at < _NEVER
         ):
@@ -179,8 +183,10 @@ class SlotRunner:
         self._advance(Cause.FETCHED, now)
 
     def fault(self, refusal: Refusal, detail: str, now: float) -> None:
-        """The goal in hand is refused, or rolled back, for this reason."""
-        self._advance(Cause.FAULT, now, refusal=refusal, detail=detail[:EVENT_DETAIL_CHARS_MAX])
+        """The goal in hand is refused, or rolled back, for this reason; what is committed stays."""
+        if self.state is State.COMMITTED:
+            return
+        self._advance(Cause.FAULT, now, refusal=refusal, detail=_short(detail))
 
     def metadata_came(self, now: float) -> None:
         """The catalogue may sign now what it did not."""
@@ -235,13 +241,15 @@ class SlotRunner:
                 self._do(Act.START, now)
 
     def judge(self, now: float) -> None:
-        """Look at the probation, with the candidate's latest counts."""
+        """Look at the probation, or at what came after, with the latest counts."""
+        if self.state is State.COMMITTED:
+            self._demote(self._late.look(self.pointer, self.workers.champion), now)
         candidate = self.workers.candidate
         if self._trial is None or candidate is None:
             return
         verdict = self._trial.judge(candidate.counts, now)
         if verdict is Cause.PASSED and not self._shifted(now):
-            self._advance(Cause.PASSED, now, **self._tallied(now))
+            self._advance(Cause.PASSED, now, **self._trial.tally(now).changes())
         elif verdict is not None and verdict is not Cause.PASSED:
             self.fault(*verdict, now)
 
@@ -254,7 +262,9 @@ class SlotRunner:
         row = next_row(self.row, target, cause, changes)
         pointer = self.pointer
         if cause is Cause.PASSED and row.goal is not None:
-            pointer = Pointer(row.goal, msgspec.msgpack.encode(self._ports.stamp()))
+            pointer = late.committed(pointer, row.goal, self._ports.stamp())
+        elif before is State.COMMITTED and cause is Cause.FAULT:
+            pointer = late.demoted(pointer, self._ports.stamp())
         kind = told_as(before, target, self.row, row)
         with self._taken_up_again(now), self._ports.database.transaction():
             if pointer is not None and pointer is not self.pointer:
@@ -369,7 +379,7 @@ class SlotRunner:
             self._persist(msgspec.structs.replace(self.row, gap_seconds=total))
 
     def _tell(self, detail: str, **values: float) -> None:
-        row = msgspec.structs.replace(self.row, detail=detail[:EVENT_DETAIL_CHARS_MAX])
+        row = msgspec.structs.replace(self.row, detail=_short(detail))
         self._ports.report(event("note", self.slot, row, self._ports.stamp(), **values))
         self._ports.changed()
 
@@ -382,14 +392,8 @@ class SlotRunner:
         self.workers.swap()
         champion = self.workers.champion
         self._gap_over(now)
-        self._trial = Trial(
-            bounds,
-            since=now,
-            seconds=self.row.probation_seconds,
-            inferences=self.row.probation_inferences,
-            errors=self.row.probation_errors,
-            champion=champion.counts if champion is not None else self.workers.replaced,
-        )
+        before = champion.counts if champion is not None else self.workers.replaced
+        self._trial = Trial.of(bounds, self.row, now, before)
         self._mark_at = now + MARK_SECONDS
         self.judge(now)
 
@@ -401,7 +405,7 @@ class SlotRunner:
         self._ports.settled()
 
     def _restore(self, now: float) -> None:
-        self.take(self.workers.restore(now), now)
+        self.take(self._late.restore(self.workers, self.pointer, now), now)
 
     def _goal(self) -> Goal:
         assert self.row.goal is not None, "every state but IDLE and ROLLING_BACK has a goal"
@@ -416,24 +420,15 @@ class SlotRunner:
         elif outcome is not None:
             self.fault(*outcome, now)
 
-    def _tallied(self, now: float) -> dict[str, Any]:
-        assert self._trial is not None
-        tally = self._trial.tally(now)
-        return {
-            "probation_seconds": tally.seconds,
-            "probation_inferences": tally.inferences,
-            "probation_errors": tally.errors,
-        }
-
     def _mark(self, now: float) -> None:
         """Write progress down, so that a restart knows there was some."""
         self._mark_at = now + MARK_SECONDS
         if self._trial is not None:
             if self._shifted(now):
                 return
-            tally = self._tallied(now)
-            mark = int(tally["probation_seconds"]) + int(tally["probation_inferences"])
-            self._persist(msgspec.structs.replace(self.row, mark=mark, **tally))
+            tally = self._trial.tally(now)
+            mark = int(tally.seconds) + tally.inferences
+            self._persist(msgspec.structs.replace(self.row, mark=mark, **tally.changes()))
             return
         done, _ = self._ports.delivery.progress(self.slot)
         if done > self.row.mark:
@@ -456,9 +451,10 @@ class SlotRunner:
         except (ChunksMissing, StoreRefused):
             allowed = 0
         if self._trial is None or crashes > allowed:
-            self.fault(Refusal.PROBATION_CRASHED, detail[:EVENT_DETAIL_CHARS_MAX], now)
+            self.fault(Refusal.PROBATION_CRASHED, detail, now)
             return
-        row = msgspec.structs.replace(self.row, probation_crashes=crashes, **self._tallied(now))
+        tally = self._trial.tally(now).changes()
+        row = msgspec.structs.replace(self.row, probation_crashes=crashes, **tally)
         with self._taken_up_again(now):
             self._persist(row)
         self._leave(now)
@@ -466,9 +462,11 @@ class SlotRunner:
 
     def _champion_died(self, note: w.ChampionDied, now: float) -> None:
         if note.failures.bit_count() == 1:  # The 1st, 2nd, 4th, … in a row are told.
-            row = died(self.row, note.goal, note.refusal, note.detail[:EVENT_DETAIL_CHARS_MAX])
+            row = died(self.row, note.goal, note.refusal, _short(note.detail))
             self._ports.report(event("worker_died", self.slot, row, self._ports.stamp()))
         self._ports.changed()
+        if self.state is State.COMMITTED:
+            self._demote(self._late.died(self.pointer, note), now)
         if note.refusal is not Refusal.FILE_MISMATCH:
             return
         if self.state is State.ROLLING_BACK:
@@ -478,6 +476,10 @@ class SlotRunner:
             # The bundle has rotted on the disk: what was committed is fetched anew.
             self._ports.install.store.discard(note.goal.manifest)
             self._advance(Cause.GOAL, now, goal=note.goal, generation=self.row.generation)
+
+    def _demote(self, evidence: tuple[Refusal, str] | None, now: float) -> None:
+        if evidence is not None:
+            self._advance(Cause.FAULT, now, refusal=evidence[0], detail=_short(evidence[1]))
 
     def _verdict(self) -> tuple[Refusal, str] | None:
         """Why the goal in hand may not be installed; what is committed may be repaired."""
@@ -489,3 +491,7 @@ class SlotRunner:
             return
         pause = retry_pause(self.row, *self._ports.retry_seconds)
         self._retry_at = now + pause * self._ports.rng.uniform(0.75, 1.25)
+
+
+def _short(detail: str) -> str:
+    return detail[:EVENT_DETAIL_CHARS_MAX]

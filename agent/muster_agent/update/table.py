@@ -48,7 +48,10 @@ class Cause(_Told):
     PERMITTED = "permitted", "nothing is waited for any more"
     READY = "ready", "the candidate has passed its golden vectors and is warm"
     PASSED = "passed", "it has served long and well enough"
-    FAULT = "fault", "refused: the journal says why"
+    FAULT = (
+        "fault",
+        "refused: the journal says why; once committed, only with a version before",
+    )
     RESTORED = "restored", "the champion serves again"
     RETRY = "retry", "the reason was a passing one, its pause is over"
 
@@ -61,7 +64,7 @@ class Act(_Told):
     START = "start", "start the candidate beside the champion, or after that has made room for it"
     SWAP = "swap", "the candidate serves, the champion stays loaded"
     COMMIT = "commit", "the candidate is the champion; pointer and state are one transaction"
-    RESTORE = "restore", "the champion serves, the candidate goes"
+    RESTORE = "restore", "the champion serves, the candidate goes; late, the one before is champion"
     CLEAN = "clean", "the candidate goes; the champion never noticed"
 
 
@@ -81,7 +84,7 @@ TABLE = MappingProxyType({
                      C.WITHDRAWN: S.ROLLING_BACK, C.READY: S.PROBATION,
                      C.PASSED: S.COMMITTED, C.FAULT: S.ROLLING_BACK},
     # What is committed is in hand: a directive that names it brings a new number, no cause.
-    S.COMMITTED:    {C.GOAL: S.FETCHING},
+    S.COMMITTED:    {C.GOAL: S.FETCHING, C.FAULT: S.ROLLING_BACK},
     S.ROLLING_BACK: {C.RESTORED: S.FAILED, C.DAMAGED: S.FAILED},
     S.FAILED:       {C.GOAL: S.FETCHING, C.SATISFIED: S.COMMITTED, C.WITHDRAWN: S.IDLE,
                      C.RETRY: S.FETCHING},

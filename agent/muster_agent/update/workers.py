@@ -222,6 +222,19 @@ class SlotWorkers:
             self._accept(self.champion)
         return self.serve(goal, now)
 
+    def demote(self, goal: Goal, now: float, *, beside: bool) -> list[Note]:
+        """``goal`` is the champion now; what serves goes on until that is ready, if ``beside``."""
+        self.drop_candidate()
+        last, self.champion = self.champion, None
+        if last is not None and last.accepting and beside:
+            self.candidate = last
+        else:
+            self._leave(last)
+        self.goal, self.alone, self.replaced = goal, not beside, None
+        self._restart_at, self._failures = float("inf"), 0
+        self._begin_stand_in(goal)
+        return self.serve(goal, now)
+
     def drop_candidate(self) -> None:
         self._leave(self.candidate)
         self.candidate = self._next = None

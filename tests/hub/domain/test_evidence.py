@@ -43,6 +43,12 @@ def test_a_failed_update_names_the_refusal():
     assert (found.stage, found.detail) == ("failed", "golden_mismatch: case 3")
 
 
+def test_a_late_demotion_is_a_failure_from_its_first_report_on():
+    found = about(report("rolling_back", running=NEW, refusal="crash_loop", detail="died 5 times"))
+    assert (found.stage, found.detail) == ("failed", "crash_loop: died 5 times")
+    assert about(report("failed", refusal="late_errors")).stage == "failed"
+
+
 def test_a_failure_of_an_earlier_attempt_does_not_count():
     assert about(report("failed", refusal="golden_mismatch", generation=6)).stage == "unseen"
     assert about(events=[told(generation=6)]).stage == "unseen"

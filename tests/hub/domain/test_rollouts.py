@@ -53,6 +53,18 @@ def test_a_failing_canary_stops_the_rollout_and_withdraws_it():
     assert world.step().target == ()
 
 
+def test_a_committed_canary_that_goes_back_while_it_soaks_stops_the_rollout():
+    world = World(8, canary=2, min_soak_seconds=30)
+    world.step()
+    first, second = world.reached()
+    world.tell(DONE, first, second)
+    world.step()
+    world.tell(BAD, second)
+    world.step()
+    assert world.rollout.state == "stopped"
+    assert world.states() == {first: "withdrawn", second: "failed"}
+
+
 def test_a_device_that_takes_too_long_has_failed():
     world = World(4, canary=1, timeout_seconds=100)
     world.step()
