@@ -29,8 +29,10 @@ MODELS = {"main": "digits", "aux": "sounds"}
 RELEASES = (
     ("digits", "1.0.0"), ("sounds", "1.0.0"), ("digits", "2.0.0"), ("digits", "3.0.0"),
     ("sounds", "2.0.0"), ("digits", "4.0.0"), ("digits", "5.0.0"), ("sounds", "3.0.0"),
-    ("digits", "9.0.0"), ("sounds", "9.0.0"),
+    ("digits", "8.0.0"), ("digits", "9.0.0"), ("sounds", "9.0.0"),
 )  # fmt: skip
+DOOMED = ("digits", "8.0.0")
+"""For worlds that have seen no rollback: its answers are errors."""
 FINAL = {"digits": "9.0.0", "sounds": "9.0.0"}
 PROBATION_SECONDS = 12.0
 GAP_SECONDS = 20.0

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import OperationalError
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from muster_hub.db import models
 from muster_hub.db.store import Store, sqlite_url
@@ -38,6 +38,7 @@ STEP_SECONDS = (8.0, 30.0)
 IDLE_STEP_SECONDS = 60.0
 PUBLISH_SECONDS = (0.2, 2.0)
 BATCH_MESSAGES_MAX = 100
+_ROLLOUTS = select(models.Rollout).order_by(col(models.Rollout.id))
 
 
 class HubStore(Store):
@@ -293,4 +294,4 @@ class Hub:
 
     def rollouts(self) -> list[models.Rollout]:
         with self.store.read() as session:
-            return list(session.exec(select(models.Rollout).order_by(models.Rollout.id)))
+            return list(session.exec(_ROLLOUTS))

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sim.catalogue import FINAL, RELEASES
+from sim.catalogue import DOOMED, FINAL, RELEASES
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -44,7 +44,7 @@ class Operator:
 
     def next_rollout(self, size: float) -> None:
         """On a whim: another release, or one that was there before."""
-        candidates = [one for one in RELEASES if one[1] != FINAL[one[0]]]
+        candidates = [one for one in RELEASES if one[1] != FINAL[one[0]] and one != DOOMED]
         chosen = candidates[int(size * (len(candidates) - 1))]
         if len(self.waiting) < 4:
             self.waiting.append(chosen)

@@ -263,9 +263,9 @@ PLANTS: dict[str, Doubles] = {
 }
 
 
-def seeds_to_find(name: str) -> tuple[str, int | None, str]:
+def seeds_to_find(name: str, seeds_max: int = SEEDS_MAX) -> tuple[str, int | None, str]:
     """The plant's name, the first seed whose world shows it, and which promise it broke."""
-    for seed in range(SEEDS_MAX):
+    for seed in range(seeds_max):
         found = lived(seed, PLANTS[name]).violation
         if found is not None:
             return name, seed, found.invariant

@@ -27,6 +27,8 @@ from sim.world import TRANSITIONS, Outcome, World, lived
 
 SEEDS = 1_000
 DAY_SECONDS = 86_400.0
+PLANTED = "planted bug"
+PLANTS_HEADING = f"{PLANTED:<34} {'found at seed':>13}  by the invariant"
 LEAST = {"faults": 200, "partition": 1, "to committed": 1, "to rolling_back": 1}
 """What a world must have gone through to count as one."""
 
@@ -51,6 +53,17 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def lacking(one: Outcome) -> list[str]:
+    """What a world has gone through too little of, in words."""
+    return [f"{one.counts[kind]} {kind}" for kind in LEAST if one.counts[kind] < LEAST[kind]]
+
+
+def row(name: str, seed: int | None, promise: str) -> str:
+    """A row of the table of seeds to find each planted bug."""
+    told = str(seed) if seed is not None else f"not in {SEEDS_MAX}"
+    return f"{name:<34} {told:>13}  {promise}"
+
+
 class Totals:
     def __init__(self) -> None:
         self.seeds = self.events = 0
@@ -70,9 +83,8 @@ class Totals:
         if one.violation is not None:
             self.violations.append(one)
             return
-        lacking = [f"{one.counts[kind]} {kind}" for kind in LEAST if one.counts[kind] < LEAST[kind]]
-        if lacking:
-            self.poor.append(f"seed {one.seed}: only {', '.join(lacking)}")
+        if lacking(one):
+            self.poor.append(f"seed {one.seed}: only {', '.join(lacking(one))}")
 
     def faults(self) -> list[str]:
         """Why these worlds prove less than they should, in words."""
@@ -119,13 +131,12 @@ def run_seeds(seeds: Iterable[int], processes: int) -> Totals:
 
 def run_plants(processes: int) -> tuple[str, bool]:
     """The table of seeds to find each planted bug, and whether all were found."""
-    print(f"{'planted bug':<34} {'found at seed':>13}  by the invariant")
+    print(PLANTS_HEADING)
     found = 0
     with pool(processes) as workers:
         for name, seed, violation in workers.imap(seeds_to_find, PLANTS):
             found += seed is not None
-            told_seed = str(seed) if seed is not None else f"not in {SEEDS_MAX}"
-            print(f"{name:<34} {told_seed:>13}  {violation}", flush=True)
+            print(row(name, seed, violation), flush=True)
     return f"{found}/{len(PLANTS)}", found == len(PLANTS)
 
 

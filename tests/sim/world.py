@@ -16,7 +16,7 @@ from typing import Any
 from muster_agent.ports import Stop
 from muster_agent.update.table import TABLE, Cause
 from sim import faults as f
-from sim.catalogue import FINAL, PROBATION_SECONDS, catalogue, scratch
+from sim.catalogue import DOOMED, FINAL, PROBATION_SECONDS, catalogue, scratch
 from sim.device import Device
 from sim.doubles import HONEST, Doubles
 from sim.hub import Hub
@@ -29,12 +29,13 @@ from sim.watch import Violation, Watch
 DEVICES = 10
 FAULTS = 205
 CHAOS_SECONDS = 420.0
+CALM_SECONDS = 30.0
+"""Between the last fault and the operator's next act."""
 CONVERGE_SECONDS = 1200.0
 """After the last fault every device that is there runs what is asked of it within this."""
 FAREWELL_SECONDS = 300.0
 ROLL_BACK_SECONDS = 400.0
 """A world that has seen no rollback by the last fault waits this long for one."""
-BAD_RELEASE = ("digits", "3.0.0")
 BAD = ("errors", "crash")
 """Habits that show in probation and are rolled back."""
 LATE_RELEASE = ("digits", "5.0.0")
@@ -109,7 +110,8 @@ class World:
         drawn = random.Random(f"{self.seed}/habits")
         habits = {one.sha256: "good" for one in self.catalogue.releases}
         by_name = {(one.model, one.version): one.sha256 for one in self.catalogue.releases}
-        habits[by_name[BAD_RELEASE]] = drawn.choice(BAD)
+        habits[by_name["digits", "3.0.0"]] = drawn.choice(BAD)
+        habits[by_name[DOOMED]] = "errors"
         if random.Random(f"{self.seed}/late").random() < LATE_SHARE:
             habits[by_name[LATE_RELEASE]] = "late"
         habits[by_name["digits", "4.0.0"]] = drawn.choice(WORSE)
@@ -198,16 +200,18 @@ class World:
             self.trace.add("world", f"{away} stays away for good")
             self.devices[away].power_cut(1e9)
             self.watch.away.add(away)
-        self._until(self.clock.now + 60.0)
+        self._until(self.clock.now + CALM_SECONDS)
         if not self.counts["to rolling_back"]:
-            self._roll_out(BAD_RELEASE, canary=0, in_flight_max=0)
+            self._roll_out(DOOMED, canary=0, in_flight_max=0)
             end = self.clock.now + ROLL_BACK_SECONDS
             while not self.counts["to rolling_back"] and self.clock.now < end:
-                self._until(self.clock.now + 20.0)
-        self._roll_out(("digits", FINAL["digits"]), timeout_seconds=900.0)
+                self._until(self.clock.now + 10.0)
+        self._roll_out(
+            ("digits", FINAL["digits"]), canary=1, in_flight_max=0, timeout_seconds=900.0
+        )
         end = self.clock.now + CONVERGE_SECONDS
         while not self._converged():
-            self._until(self.clock.now + 20.0)
+            self._until(self.clock.now + 10.0)
             self.watch.expect(
                 self.clock.now < end,
                 "convergence",
@@ -217,7 +221,7 @@ class World:
     def _roll_out(self, release: tuple[str, str], **plan: Any) -> None:
         end = self.clock.now + CONVERGE_SECONDS
         while not (self.hub.running and self.operator.settle(release, **plan)):
-            self._until(self.clock.now + 30.0)
+            self._until(self.clock.now + 10.0)
             self.watch.expect(self.clock.now < end, "convergence", "no rollout could start")
 
     def _converged(self) -> bool:
@@ -231,7 +235,7 @@ class World:
             device.hear(Stop())
         end = self.clock.now + FAREWELL_SECONDS
         while self.clock.now < end:
-            self._until(self.clock.now + 15.0)
+            self._until(self.clock.now + 5.0)
             if all(one.supervisor and one.supervisor.drained and not one.outbox.stats().rows
                    for one in here):  # fmt: skip
                 break
