@@ -111,6 +111,18 @@ def test_a_stopping_agent_starts_no_candidate_and_goes_on_at_its_next_start(worl
     assert (device.step, device.serving) == ("committed", ["2"])
 
 
+def test_an_agent_that_stops_during_a_probation_has_nothing_due_any_more(world, device):
+    committed(device, world)
+    world.direct(world.release("2"))
+    device.run(20)
+    assert device.step == "probation"
+    device.stop()
+    later = world.clock.seconds + 60
+    device.supervisor.tick(later)
+    assert device.supervisor.runners[SLOT].deadline() > later
+    assert device.step == "probation"
+
+
 def test_an_update_found_at_a_start_goes_on_once_a_full_disk_has_room_again(world, device):
     committed(device, world)
     goal = world.release("2")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from muster_agent.state import State
+from muster_agent.state import JournalRow, State
 from muster_agent.store import Store
 
 FREE_BYTES = 1 << 40
@@ -34,6 +34,8 @@ class Disk:
         """Chunks still fit, the bundle that is put together of them does not."""
         self.bad_chunks = 0
         """Chunks from now on of which a byte rots as soon as they are written."""
+        self.cut_at_commit = False
+        """The power goes when the next model has been committed."""
         self.fuse: int | None = None
         """Steps until the power goes."""
 
@@ -79,6 +81,11 @@ class DiskState(State):
             raise
         self.committed()
         self.disk.burn()
+
+    def put_journal(self, slot: str, row: JournalRow) -> None:
+        if self.disk.cut_at_commit and row.state == "committed":
+            self.disk.cut_at_commit, self.disk.fuse = False, 1
+        super().put_journal(slot, row)
 
     def cut(self) -> None:
         """The power goes: an open transaction is undone, the rest is on the disk."""

@@ -64,6 +64,7 @@ def heal(world: "World") -> None:
     for device in world.devices.values():
         device.disk.full = device.disk.full_at_commit = device.disk.full_in_assembly = False
         device.disk.bad_chunks = 0
+        device.disk.cut_at_commit = False
         device.machine_until = 0.0
         device.disk.fuse = None
         device.stalled_until = 0.0
@@ -183,6 +184,12 @@ def power_cut(world: "World", one: Fault) -> None:
 @fault(8)
 def power_cut_between_writes(world: "World", one: Fault) -> None:
     world.devices[one.device].disk.fuse = 1 + int(12 * one.size)
+
+
+@fault(3)
+def power_cut_at_commit(world: "World", one: Fault) -> None:
+    """... or right after the transaction that commits a model."""
+    world.devices[one.device].disk.cut_at_commit = True
 
 
 @fault(8)

@@ -207,7 +207,7 @@ class World:
             while not self.counts["to rolling_back"] and self.clock.now < end:
                 self._until(self.clock.now + 10.0)
         self._roll_out(
-            ("digits", FINAL["digits"]), canary=1, in_flight_max=0, timeout_seconds=900.0
+            ("digits", FINAL["digits"]), canary=0, in_flight_max=0, timeout_seconds=900.0
         )
         end = self.clock.now + CONVERGE_SECONDS
         while not self._converged():

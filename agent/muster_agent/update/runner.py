@@ -87,6 +87,8 @@ class SlotRunner:
 
     def deadline(self) -> float:
         """When ``tick`` should be called next."""
+        if self._stopped:
+            return _NEVER
         idle = self._assembly is None and self._undone is None and not self._unresumed
         assembly = _NEVER if idle else 0.0
         trial = self._trial.deadline() if self._trial is not None else _NEVER
@@ -203,6 +205,8 @@ class SlotRunner:
 
     def tick(self, now: float) -> None:
         """Do what is due."""
+        if self._stopped:
+            return
         self.take(self.workers.tick(now), now)  # First: what serves needs no disk.
         if self._unresumed:
             self._go_on(now)
