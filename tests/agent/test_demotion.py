@@ -8,7 +8,8 @@ from muster_agent.update.demotion import CRASHES, WINDOW_INFERENCES, Errors, cra
 from muster_agent.update.workers import Counts
 from muster_protocol.errors import Refusal
 from muster_protocol.manifest import Build, Demotion, File, Golden, Manifest, Tensor, target_path
-from support.agent_world import SLOT, Device, Fuse, PowerCut, World
+from support.agent_faults import Fuse, PowerCut
+from support.agent_world import SLOT, Device, World
 
 
 def plain_manifest(**fields):

@@ -14,7 +14,8 @@ from muster_agent import drop
 from muster_agent.identity import IdentityError
 from muster_protocol import topics
 from muster_protocol.errors import Refusal
-from support.agent_world import DEVICE, Device, Fuse, PowerCut, World
+from support.agent_faults import Fuse, PowerCut
+from support.agent_world import DEVICE, Device, World
 from support.pki import Authority
 
 

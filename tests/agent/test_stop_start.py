@@ -7,7 +7,8 @@ import pytest
 from muster_protocol.errors import Refusal
 from muster_protocol.limits import MIB
 from muster_protocol.manifest import Fallback, Probation, Swap
-from support.agent_world import Device, FullDisk, Fuse, PowerCut, World
+from support.agent_faults import FullDisk, Fuse, PowerCut
+from support.agent_world import Device, World
 
 STOP_START = Swap("stop_start", gap_seconds_max=10.0)
 ONE_MODEL = 3 * MIB // 2

@@ -7,7 +7,8 @@ from muster_agent.worker.last_input import LastInput
 from muster_protocol import topics
 from muster_protocol.directive import Sampling
 from muster_protocol.errors import Refusal
-from support.agent_world import SLOT, Device, FullDisk, World
+from support.agent_faults import FullDisk
+from support.agent_world import SLOT, Device, World
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from muster_agent.worker.rows import ErrorKind, Quality, RowKind
 from muster_protocol import baseline, features, summary_wire
 from muster_protocol.directive import Goal
 from muster_protocol.messages import Ack
-from support.agent_world import Fuse, FusedState, PowerCut, WorldClock
+from support.agent_faults import Fuse, FusedState, PowerCut, WorldClock
 from support.models import write_bundle
 
 WORKER = "main-1-1"

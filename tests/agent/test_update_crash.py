@@ -7,7 +7,8 @@ import pytest
 from muster_protocol.errors import Refusal
 from muster_protocol.limits import JOURNAL_RESUMES_MAX
 from muster_protocol.manifest import Probation
-from support.agent_world import SLOT, Device, FullDisk, Fuse, PowerCut, World
+from support.agent_faults import FullDisk, Fuse, PowerCut
+from support.agent_world import SLOT, Device, World
 
 
 @pytest.fixture(scope="module")

@@ -75,8 +75,9 @@ def test_while_a_swap_waits_nothing_can_fail():
     assert following(State.STAGED, Cause.FAULT) is None
 
 
-def test_what_is_committed_is_left_only_for_another_goal():
-    assert dict(TABLE[State.COMMITTED]) == {Cause.GOAL: State.FETCHING}
+def test_what_is_committed_is_left_only_for_another_goal_or_the_version_before():
+    left = {Cause.GOAL: State.FETCHING, Cause.FAULT: State.ROLLING_BACK}
+    assert dict(TABLE[State.COMMITTED]) == left
 
 
 def test_every_state_can_be_left_for_a_new_goal():

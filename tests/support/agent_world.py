@@ -4,12 +4,9 @@
 every run with the same seed is the same. ``Fuse`` cuts the power at the n-th step of a device.
 """
 
-import contextlib
 import hashlib
 import random
-import sqlite3
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +21,7 @@ from muster_agent.memory_link import MemoryBroker, MemoryLink
 from muster_agent.observe.outbox import Outbox
 from muster_agent.observing import Folds
 from muster_agent.ports import Ports, Settings, Stop
-from muster_agent.state import State, open_state
-from muster_agent.store import Store
+from muster_agent.state import open_state
 from muster_agent.supervisor import Supervisor
 from muster_agent.telemetry import Telemetry
 from muster_agent.trust_store import TrustStore
@@ -37,103 +33,18 @@ from muster_protocol import chunks, manifest, messages, topics
 from muster_protocol import directive as d
 from muster_protocol.directive import Goal, Slot, Source
 from muster_protocol.errors import Refusal
-from muster_protocol.messages import ClockQuality, Facts
+from muster_protocol.messages import Facts
+from support.agent_faults import (
+    Fuse,
+    FusedState,
+    FusedStore,
+    PowerCut,
+    WorldClock,
+)
 from support.tuf_repository import NOW, Repository
 
 DEVICE = "dev-1"
 SLOT = "main"
-
-
-class PowerCut(BaseException):
-    """The device is gone; nothing may catch this but the world."""
-
-
-class Fuse:
-    """Counts the device's steps and cuts the power at one of them."""
-
-    def __init__(self, at: int | None = None) -> None:
-        self.at = at
-        self.steps = 0
-
-    def burn(self) -> None:
-        self.steps += 1
-        if self.steps == self.at:
-            raise PowerCut
-
-    def write(self) -> None:
-        """The step before a transaction."""
-        self.burn()
-
-
-class FullDisk(Fuse):
-    """The database takes nothing from the n-th step on, for so many steps."""
-
-    def __init__(self, at: int, steps: int = 3) -> None:
-        super().__init__(at)
-        self.until = at + steps
-
-    def burn(self) -> None:
-        self.steps += 1
-
-    def write(self) -> None:
-        self.steps += 1
-        if self.at is not None and self.at <= self.steps < self.until:
-            raise sqlite3.OperationalError("database or disk is full")
-
-
-class WorldClock:
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-        self.boots = 1
-        self.wall_offset = float(NOW)
-        self.trusted: ClockQuality = "synchronised"
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def wall(self) -> float:
-        return self.wall_offset + self.seconds
-
-    def boot_id(self) -> bytes:
-        return self.boots.to_bytes(16, "big")
-
-    def quality(self) -> ClockQuality:
-        return self.trusted
-
-
-class FusedState(State):
-    """Burns before each transaction begins and after it has committed."""
-
-    fuse = Fuse()
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        if self.connection.in_transaction:
-            yield
-            return
-        self.fuse.write()
-        with super().transaction():
-            yield
-        self.fuse.burn()
-
-
-class FusedStore(Store):
-    fuse = Fuse()
-
-    def put(self, digest: str, data: bytes | memoryview) -> None:
-        self.fuse.burn()
-        super().put(digest, data)
-        self.fuse.burn()
-
-    def assemble(self, *args: Any) -> Iterator[int]:
-        for size in super().assemble(*args):
-            self.fuse.burn()
-            yield size
-
-    def sweep(self, keep: Any, fetching: Any) -> None:
-        self.fuse.burn()
-        super().sweep(keep, fetching)
-        self.fuse.burn()
 
 
 class ScriptedWorker:

@@ -6,6 +6,7 @@ from muster_agent.state import Pointer
 from muster_agent.store import ChunksMissing, StoreRefused
 from muster_agent.update.demotion import Errors, crash_loop
 from muster_agent.update.ports import Ports
+from muster_agent.update.table import Cause, State
 from muster_agent.update.workers import ChampionDied, Note, Running, SlotWorkers
 from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
@@ -13,8 +14,26 @@ from muster_protocol.manifest import Manifest
 from muster_protocol.messages import Stamp
 
 
-def committed(pointer: Pointer | None, goal: Goal, since: Stamp) -> Pointer:
-    """The pointer that follows ``pointer`` when ``goal`` is committed."""
+def next_pointer(
+    pointer: Pointer | None, before: State, cause: Cause, goal: Goal | None, since: Stamp
+) -> Pointer | None:
+    """What the slot boots after ``cause`` took it from ``before``, with ``goal`` in hand."""
+    if cause is Cause.PASSED and goal is not None:
+        return _committed(pointer, goal, since)
+    if before is State.COMMITTED and cause is Cause.FAULT:
+        return _demoted(pointer, since)
+    return pointer
+
+
+def kept(pointer: Pointer | None, state: State) -> list[Goal]:
+    """What a pointer may still need: what it names, and while that is committed the one before."""
+    if pointer is None:
+        return []
+    spare = pointer.previous if state is State.COMMITTED else None
+    return [pointer.goal, *([spare] if spare is not None else [])]
+
+
+def _committed(pointer: Pointer | None, goal: Goal, since: Stamp) -> Pointer:
     stamp = msgspec.msgpack.encode(since)
     if pointer is None:
         return Pointer(goal, stamp)
@@ -22,7 +41,7 @@ def committed(pointer: Pointer | None, goal: Goal, since: Stamp) -> Pointer:
     return Pointer(goal, stamp, pointer.previous if repaired else pointer.goal)
 
 
-def demoted(pointer: Pointer | None, since: Stamp) -> Pointer:
+def _demoted(pointer: Pointer | None, since: Stamp) -> Pointer:
     """The pointer after a late demotion: to the version before, which has none before it."""
     assert pointer is not None, "what is demoted was committed"
     assert pointer.previous is not None, "nothing is demoted without a version before it"

@@ -8,6 +8,7 @@ from muster_agent.state import JournalRow
 from muster_agent.update.table import Cause, State
 from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
+from muster_protocol.limits import EVENT_DETAIL_CHARS_MAX
 
 _NEW_GOAL = frozenset({Cause.GOAL, Cause.SATISFIED, Cause.WITHDRAWN})
 _TOLD = frozenset({State.PROBATION, State.COMMITTED, State.ROLLING_BACK})
@@ -62,3 +63,8 @@ def retry_pause(row: JournalRow, least: float, most: float) -> float:
     if row.refusal == Refusal.NO_SPACE:
         return least
     return min(most, least * 2.0 ** min(max(row.attempts - 1, 0), 16))
+
+
+def short(detail: str) -> str:
+    """As much of it as an event carries."""
+    return detail[:EVENT_DETAIL_CHARS_MAX]

@@ -20,7 +20,7 @@ from muster_agent.update.bundle import Bundle
 from muster_agent.update.gate import Gate
 from muster_agent.update.ports import Ports, event
 from muster_agent.update.probation import Trial
-from muster_agent.update.rows import died, next_row, resumed, retry_pause, told_as
+from muster_agent.update.rows import died, next_row, resumed, retry_pause, short, told_as
 from muster_agent.update.starting import Starting
 from muster_agent.update.table import (
     OF_METADATA,
@@ -36,7 +36,6 @@ from muster_agent.update.table import (
 )
 from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
-from muster_protocol.limits import EVENT_DETAIL_CHARS_MAX
 
 log = logging.getLogger(__name__)
 MARK_SECONDS = 5.0
@@ -155,15 +154,10 @@ class SlotRunner:
 
     def needs(self) -> set[str]:
         """Manifests whose bundles and chunks must stay."""
+        wanted = self.state is not State.FAILED or self._retry_at < _NEVER
         goals = [running.goal for running in self.workers.all()]
-        if self.pointer is not None:
-            goals.append(self.pointer.goal)
-            if self.pointer.previous is not None and self.state is State.COMMITTED:
-                goals.append(self.pointer.previous)
-        if self.row.goal is not None and (
-            self.state is not State.FAILED or self._retry_at < _NEVER
-        ):
-            goals.append(self.row.goal)
+        goals += late.kept(self.pointer, self.state)
+        goals += [self.row.goal] if self.row.goal is not None and wanted else []
         return {goal.manifest for goal in goals}
 
     def look(self, now: float) -> None:
@@ -188,7 +182,7 @@ class SlotRunner:
         """The goal in hand is refused, or rolled back, for this reason; what is committed stays."""
         if self.state is State.COMMITTED:
             return
-        self._advance(Cause.FAULT, now, refusal=refusal, detail=_short(detail))
+        self._advance(Cause.FAULT, now, refusal=refusal, detail=short(detail))
 
     def metadata_came(self, now: float) -> None:
         """The catalogue may sign now what it did not."""
@@ -264,11 +258,7 @@ class SlotRunner:
         if target is None:
             return
         row = next_row(self.row, target, cause, changes)
-        pointer = self.pointer
-        if cause is Cause.PASSED and row.goal is not None:
-            pointer = late.committed(pointer, row.goal, self._ports.stamp())
-        elif before is State.COMMITTED and cause is Cause.FAULT:
-            pointer = late.demoted(pointer, self._ports.stamp())
+        pointer = late.next_pointer(self.pointer, before, cause, row.goal, self._ports.stamp())
         kind = told_as(before, target, self.row, row)
         with self._taken_up_again(now), self._ports.database.transaction():
             if pointer is not None and pointer is not self.pointer:
@@ -383,7 +373,7 @@ class SlotRunner:
             self._persist(msgspec.structs.replace(self.row, gap_seconds=total))
 
     def _tell(self, detail: str, **values: float) -> None:
-        row = msgspec.structs.replace(self.row, detail=_short(detail))
+        row = msgspec.structs.replace(self.row, detail=short(detail))
         self._ports.report(event("note", self.slot, row, self._ports.stamp(), **values))
         self._ports.changed()
 
@@ -466,7 +456,7 @@ class SlotRunner:
 
     def _champion_died(self, note: w.ChampionDied, now: float) -> None:
         if note.failures.bit_count() == 1:  # The 1st, 2nd, 4th, … in a row are told.
-            row = died(self.row, note.goal, note.refusal, _short(note.detail))
+            row = died(self.row, note.goal, note.refusal, short(note.detail))
             self._ports.report(event("worker_died", self.slot, row, self._ports.stamp()))
         self._ports.changed()
         if self.state is State.COMMITTED:
@@ -483,7 +473,7 @@ class SlotRunner:
 
     def _demote(self, evidence: tuple[Refusal, str] | None, now: float) -> None:
         if evidence is not None:
-            self._advance(Cause.FAULT, now, refusal=evidence[0], detail=_short(evidence[1]))
+            self._advance(Cause.FAULT, now, refusal=evidence[0], detail=short(evidence[1]))
 
     def _verdict(self) -> tuple[Refusal, str] | None:
         """Why the goal in hand may not be installed; what is committed may be repaired."""
@@ -495,7 +485,3 @@ class SlotRunner:
             return
         pause = retry_pause(self.row, *self._ports.retry_seconds)
         self._retry_at = now + pause * self._ports.rng.uniform(0.75, 1.25)
-
-
-def _short(detail: str) -> str:
-    return detail[:EVENT_DETAIL_CHARS_MAX]
