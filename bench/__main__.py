@@ -1,6 +1,6 @@
 """``python -m bench NAME [options]`` runs ``bench/NAME.py``; without a name it lists them."""
 
-import runpy
+import importlib
 import sys
 from pathlib import Path
 
@@ -15,4 +15,5 @@ if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in known:
         sys.exit(f"usage: python -m bench NAME [options]; one of {', '.join(known)}")
     del sys.argv[0]
-    runpy.run_module(f"bench.{sys.argv[0]}", run_name="__main__")
+    # Imported, not run as __main__: what its processes are given must have a name to be found by.
+    sys.exit(importlib.import_module(f"bench.{sys.argv[0]}").main())
