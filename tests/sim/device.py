@@ -72,6 +72,9 @@ class Device:
         self.directory = scratch() / "world" / name
         self.clock = DeviceClock(world, self.rng)
         self.disk = d.Disk()
+        self.disk.stall = self._stall
+        self.slow_until = 0.0
+        """Until then each file of a bundle takes the disk some seconds."""
         self.trust: Trust = world.doubles.trust()
         self.supervisor: Supervisor | None = None
         self.workers: list[Worker] = []
@@ -284,6 +287,9 @@ class Device:
                     break
                 supervisor.handle(self.inbox.popleft(), self.monotonic())
             supervisor.tick(self.monotonic())
+            if self.stalled_until > self.world.clock.now:
+                self.wake(0.0)
+                return
             now = self.monotonic()
             deadline = supervisor.deadline(now)
             if not self.inbox and deadline > now:
@@ -330,6 +336,13 @@ class Device:
 
     def cancel(self) -> None:
         self.turn += 1
+
+    def _stall(self) -> bool:
+        slow = self.world.clock.now < self.slow_until
+        if slow:
+            self.stalled_until = self.world.clock.now + self.rng.uniform(3.0, 20.0)
+            self.disturbed_at = self.stalled_until
+        return slow
 
     def hold(self, _slot: str) -> str:
         return ""

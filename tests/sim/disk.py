@@ -15,6 +15,7 @@ from typing import Any
 
 from muster_agent.state import JournalRow, State
 from muster_agent.store import Store
+from muster_agent.update.bundle import STEP_BYTES
 
 FREE_BYTES = 1 << 40
 
@@ -34,6 +35,8 @@ class Disk:
         """Chunks still fit, the bundle that is put together of them does not."""
         self.bad_chunks = 0
         """Chunks from now on of which a byte rots as soon as they are written."""
+        self.stall: Callable[[], bool] = lambda: False
+        """Called for each file of a bundle; True when meanwhile others had their turn."""
         self.cut_at_commit = False
         """The power goes when the next model has been committed."""
         self.fuse: int | None = None
@@ -113,7 +116,7 @@ class DiskStore(Store):
             self.disk.burn()
             if self.disk.full or self.disk.full_in_assembly:
                 raise OSError(errno.ENOSPC, "no space left on device")
-            yield size
+            yield STEP_BYTES if self.disk.stall() else size
 
 
 def tear(store: Path, rng: random.Random) -> None:

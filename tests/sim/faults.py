@@ -67,7 +67,7 @@ def heal(world: "World") -> None:
         device.disk.cut_at_commit = False
         device.machine_until = 0.0
         device.disk.fuse = None
-        device.stalled_until = 0.0
+        device.stalled_until = device.slow_until = 0.0
         device.clock.wall_offset = 0.0
         device.clock.trusted = "synchronised"
         weather = world.broker.weather.get(device.name)
@@ -218,6 +218,12 @@ def disk_fills(world: "World", one: Fault) -> None:
         disk.full_in_assembly = False
 
     world.clock.after(20.0 + 100.0 * one.size, freed)
+
+
+@fault(4)
+def disk_slow(world: "World", one: Fault) -> None:
+    """Putting a bundle together takes half a minute, in which other things happen."""
+    world.devices[one.device].slow_until = world.clock.now + 30.0 + 90.0 * one.size
 
 
 @fault(4)

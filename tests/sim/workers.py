@@ -175,7 +175,7 @@ class Worker:
         self.device.hear(events.Failed(self.id, refusal, detail))
 
     def accept(self) -> None:
-        self.accepting = True
+        self.accepting = not self.ended
 
     def pause(self) -> None:
         self.accepting = False
