@@ -20,6 +20,7 @@ KILLS_EVERY, CUTS_EVERY = (1, 1) if ALL else (3, 17)
 KILLS_MIN, CUTS_MIN = 150, 700
 """In all of each matrix, for each story; fewer mean that the trace has lost something."""
 BUG_CUTS_EVERY, BUG_LOOKS = 3, 60
+DELETION_CUTS = 150
 MEMORY = Path("/dev/shm")  # syncing is as good as free there; what counts is the calls
 pytestmark = pytest.mark.timeout(1800 if ALL else 120)
 
@@ -108,12 +109,16 @@ def test_whatever_a_power_cut_leaves_of_the_disk_it_ends_in_old_or_new(
 
 @pytest.mark.parametrize("bug", bugs.BUGS)
 def test_the_classic_mistakes_are_found(bug: str, room: Room) -> None:
-    disks = room.cuts("update", bug, BUG_CUTS_EVERY)
+    story, disks = "update", room.cuts("update", bug, BUG_CUTS_EVERY)
     some = range(0, len(disks), max(len(disks) // BUG_LOOKS, 1))
+    if bug == "delete_in_place":
+        # The bundle before an update is kept; a refused one is deleted, at the story's very end.
+        story, disks = "rollback", room.cuts("rollback", bug)[-DELETION_CUTS:]
+        some = range(len(disks))
     directories = [room.directory / f"{bug}-{number}" for number in some]
     for number, directory in zip(some, directories, strict=True):
         disks[number][1].write(directory)
-    found = tracer.check("update", bug, directories)
+    found = tracer.check(story, bug, directories)
     assert found or link_missing(room, bug), f"{bug}: not found"
 
 
