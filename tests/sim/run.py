@@ -40,7 +40,6 @@ def quiet() -> None:
 
 
 def live(seed: int) -> Outcome:
-    quiet()
     return lived(seed)
 
 
@@ -102,6 +101,7 @@ class Totals:
 
 
 def _begin(scratch: str) -> None:
+    quiet()
     os.environ[SCRATCH_IN] = scratch
 
 
