@@ -10,6 +10,7 @@ nothing.
 # ruff: noqa: E402 - the tests' builders are found only after the path is set
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -149,9 +150,11 @@ def restarts(name: str, megabytes: int, rate: float) -> dict[str, Any]:
 
 PARTS = (
     "swap_onnx", "swap_tflite", "restart_uvicorn", "restart_mlserver", "fetch", "fetch_http",
-    "fleet", "delta",
+    "fleet", "delta", "swap_onnx_small", "swap_tflite_small", "swap_onnx_large",
+    "swap_tflite_large",
 )  # fmt: skip
-SERVED = PARTS[:4]
+SERVED = PARTS[:4] + PARTS[8:]
+SMALL_MEGABYTES, LARGE_MEGABYTES = 1, 200
 
 
 def main() -> None:
@@ -172,6 +175,12 @@ def main() -> None:
         "fleet": update_fleet.fleet,
         "delta": update_delta.measure,
     }
+    sizes = dict.fromkeys(PARTS, size)
+    for runtime in ("onnx", "tflite"):
+        for word, megabytes in (("small", SMALL_MEGABYTES), ("large", LARGE_MEGABYTES)):
+            part = f"swap_{runtime}_{word}"
+            sizes[part] = megabytes
+            parts[part] = functools.partial(swaps, runtime, megabytes, options.swaps, rate)
     found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for part in options.part or PARTS:
         machine = {
@@ -180,7 +189,7 @@ def main() -> None:
         }  # fmt: skip
         found[part] = parts[part]() | {"machine": machine}
         if part in SERVED:
-            found[part] |= {"megabytes": size, "requests_per_second": rate}
+            found[part] |= {"megabytes": sizes[part], "requests_per_second": rate}
         print(part, json.dumps(found[part], indent=1), flush=True)
         RESULTS.write_text(json.dumps(found, indent=2) + "\n")
         update_report.write(found)

@@ -6,6 +6,9 @@ from typing import Any
 from bench.signals_report import README, put
 
 RUNTIMES = {"swap_onnx": "ONNX Runtime", "swap_tflite": "LiteRT"}
+SIZED = RUNTIMES | {
+    f"{part}_{word}": runtime for word in ("small", "large") for part, runtime in RUNTIMES.items()
+}
 P99_RATIO_MAX = 2
 RESTARTED = {"restart_uvicorn": "plain uvicorn", "restart_mlserver": "MLServer"}
 RETRAINED = {
@@ -45,7 +48,7 @@ def swaps(results: dict[str, Any]) -> list[str]:
         "| swaps under load | swaps | failed requests | steady p50, p99 | during p50, p99 | p99 ratio | ready after | supervisor, worker RSS at the 5th and last swap |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, runtime in RUNTIMES.items():
+    for name, runtime in SIZED.items():
         if (own := results.get(name)) is None:
             continue
         steady, during = own["steady"], own["during_swaps"]
@@ -56,13 +59,20 @@ def swaps(results: dict[str, Any]) -> list[str]:
             f"| {during['p50_ms']}, {during['p99_ms']} ms of {during['requests']} | {own['p99_ratio']} "
             f"| {own['ready_seconds_median']} s | {ours[0]} → {ours[1]}, {theirs[0]} → {theirs[1]} MiB |"
         )
-    measured = [name for name in RUNTIMES if name in results]
+    measured = [name for name in SIZED if name in results]
+    loads = ", ".join(str(results[name]["machine"]["load_before"]) for name in measured)
     missed = [
-        f"{RUNTIMES[name]}'s p99 ratio is above the {P99_RATIO_MAX} aimed at."
+        f"{SIZED[name]}'s p99 ratio at {results[name]['megabytes']} MB is above the "
+        f"{P99_RATIO_MAX} aimed at."
         for name in measured
         if results[name]["p99_ratio"] > P99_RATIO_MAX
     ]
-    return [*lines, "", *(where(results[name]) for name in measured), *missed, ""]
+    told = (
+        f"Load before each, in this order: {loads}. {where(results[measured[0]])}"
+        if measured
+        else ""
+    )
+    return [*lines, "", told, *missed, ""]
 
 
 def gaps(results: dict[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from muster_agent import runtimes
 from muster_agent.runtimes import Model
 from muster_agent.worker import control, limits, startup
 from muster_agent.worker.api import InferenceApi
-from muster_agent.worker.boot import FIRST, gently
+from muster_agent.worker.boot import FIRST, gently, step_back
 from muster_agent.worker.bundle import StartRefused, choose_build, read_manifest
 from muster_agent.worker.channel import Channel
 from muster_agent.worker.control import Accept, Pause, Start, Stop
@@ -213,4 +213,5 @@ def main(arguments: list[str] | None = None) -> int:
     limits.rearm(start.request_seconds)
     channel.send(control.IsReady(facts))
     worker.run()
+    step_back(first=False)  # Giving a model's memory back takes time from whoever serves now.
     return 0
