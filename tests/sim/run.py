@@ -170,6 +170,7 @@ def main() -> int:
         return replay(asked.seed, plant=asked.plant, device=asked.device, short=not asked.whole)
     first, last = (int(part) for part in (asked.seeds or f"0..{SEEDS}").split(".."))
     processes = min(os.cpu_count() or 1, 2)
+    quiet()
     totals = run_seeds(range(first, last), processes)
     print("in all:", ", ".join(f"{totals.counts[kind]} {kind}" for kind in LEAST))
     whole = asked.seeds is None

@@ -1,5 +1,6 @@
 """A slice of ``make sim``: a few worlds, some planted bugs, and the machinery's own promises."""
 
+import pickle
 import random
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from sim.catalogue import scratch
 from sim.plants import PLANTS, seeds_to_find
 from sim.run import PLANTED, lacking, pool, quiet
 from sim.shrink import shrink, told
+from sim.watch import Violation
 from sim.world import TRANSITIONS, World, lived
 
 SEEDS = range(8)
@@ -84,6 +86,11 @@ def test_processes_that_live_worlds_leave_nothing_in_memory():
         made = workers.apply(scratch)
         assert made.is_dir()
     assert not made.parent.exists()
+
+
+def test_a_violation_is_told_by_another_process_as_it_was_found():
+    found = pickle.loads(pickle.dumps(Violation("the budget is kept", "3 at once")))
+    assert (found.invariant, str(found)) == ("the budget is kept", "the budget is kept: 3 at once")
 
 
 def test_a_plan_names_every_kind_of_fault_in_time():

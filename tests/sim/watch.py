@@ -32,8 +32,12 @@ SOME = 16
 
 class Violation(Exception):
     def __init__(self, invariant: str, detail: str) -> None:
-        super().__init__(f"{invariant}: {detail}")
+        super().__init__(invariant, detail)
         self.invariant = invariant
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.detail}"
 
 
 class Watch:
