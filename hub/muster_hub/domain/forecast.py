@@ -8,7 +8,7 @@ from muster_hub.domain import windows
 from muster_hub.domain.budgets import Budget
 from muster_hub.domain.members import Member, Reached, Rollout
 from muster_hub.domain.plans import CANARY, Plan, stages
-from muster_hub.domain.targets import canary_size, left, shadowed
+from muster_hub.domain.targets import first_size, left, shadowed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def _asked(rollout: Rollout, members: list[Member]) -> list[Member]:
     if rollout.wave == CANARY:
         # Whoever is online goes first; the canary may need more than that.
         wanted = sorted(wanted, key=lambda one: not one.online)
-        wanted = wanted[: canary_size(rollout.plan, len(members)) if rollout.plan.canary else 0]
+        wanted = wanted[: 0 if rollout.plan.begins_with_all else first_size(rollout, members)]
     return wanted
 
 

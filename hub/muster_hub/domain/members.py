@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from muster_hub.domain.evidence import Evidence
+from muster_hub.domain.experiments import Arms
 from muster_hub.domain.plans import Plan
 from muster_hub.domain.shadows import Shadow
 
@@ -42,6 +43,8 @@ class Rollout:
     judged: Judged | None = None
     shadow: Shadow | None = None
     """The shadow before the first wave, once it has begun."""
+    arms: Arms | None = None
+    """Who takes part in the experiment, once they are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)

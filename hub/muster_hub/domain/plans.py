@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from muster_hub.domain import gates, selectors
 from muster_hub.domain.budgets import Budget
+from muster_hub.domain.experiments import ExperimentPlan
 from muster_hub.domain.gates import Gate, Metric
 from muster_hub.domain.selectors import Selector
 from muster_hub.domain.shadows import ShadowPlan
@@ -171,6 +172,8 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     """When devices may swap; always, when there are none."""
     shadow: ShadowPlan | None = None
     """Watch the release beside what runs before the first wave; None: don't."""
+    experiment: ExperimentPlan | None = None
+    """Takes the place of the canary: the release against what runs, on matched devices."""
     gate: GatePlan | None = None
     approve_start: bool = False
     static: bool = False
@@ -180,6 +183,16 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     def asks_leave(self) -> bool:
         """Whether devices must ask before they swap."""
         return bool(self.budgets or self.windows)
+
+    @property
+    def begins_with_all(self) -> bool:
+        """Whether there is neither a canary nor an experiment before the other waves."""
+        return self.canary == 0 and self.experiment is None
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Labels in whose groups devices are drawn and compared."""
+        return (self.experiment.match if self.experiment else ()) or self.strata
 
 
 EVERY = Selector()
@@ -200,7 +213,11 @@ class Stage:
 
 def stages(plan: Plan) -> tuple[Stage, ...]:
     """Every wave in order: the canary, those planned, all others, and those held back."""
-    found = [Stage(name="canary", approve=plan.approve_start, soak_seconds=plan.min_soak_seconds)]
+    first = Stage(name="canary", approve=plan.approve_start, soak_seconds=plan.min_soak_seconds)
+    if plan.experiment is not None:
+        lasts = plan.experiment.min_seconds
+        first = Stage(name="experiment", approve=plan.approve_start, soak_seconds=lasts)
+    found = [first]
     for number, wave in enumerate(plan.waves, 1):
         soak = plan.min_soak_seconds if wave.soak_seconds is None else wave.soak_seconds
         found.append(
@@ -208,14 +225,15 @@ def stages(plan: Plan) -> tuple[Stage, ...]:
                 name=wave.name or wave.selector or f"{wave.share:.0%}",
                 share=wave.share,
                 selector=selectors.parse(wave.selector),
-                approve=wave.approve or (number == 1 and plan.canary == 0 and plan.approve_start),
+                approve=wave.approve
+                or (number == 1 and plan.begins_with_all and plan.approve_start),
                 soak_seconds=soak,
             )
         )
     last = plan.waves[-1] if plan.waves else None
     if last is None or last.share < 1 or last.selector:
-        first = last is None and plan.canary == 0 and plan.approve_start
-        found.append(Stage(name="all", soak_seconds=plan.min_soak_seconds, approve=first))
+        begins = last is None and plan.begins_with_all and plan.approve_start
+        found.append(Stage(name="all", soak_seconds=plan.min_soak_seconds, approve=begins))
     if plan.holdback:
         found.append(Stage(name="holdback", holds_back=False))
     return tuple(found)
@@ -227,6 +245,8 @@ def read_plan(values: Mapping[str, object]) -> Plan:
         plan = msgspec.convert(values, Plan)
     except msgspec.ValidationError as error:
         raise ProtocolError(f"rollout plan: {error}") from None
+    if plan.experiment is not None and plan.gate is None:
+        plan = msgspec.structs.replace(plan, gate=GatePlan())
     try:
         stages(plan)
         for budget in plan.budgets:

@@ -24,14 +24,14 @@ from muster_hub.domain.members import (
     under_way,
 )
 from muster_hub.domain.plans import CANARY, Stage, stages
-from muster_hub.domain.targets import canary_size, left, shadowed, targets
+from muster_hub.domain.targets import first_size, left, shadowed, targets
 
 UNSEEN_SECONDS = 120.0
 """When nobody has looked for longer than this, the rest of that time counts against no device."""
 
 Why = Literal[
-    "asking", "waiting", "nobody", "soaking", "shadow", "gate", "approval", "paused", "stopped",
-    "completed", "ended",
+    "asking", "waiting", "nobody", "soaking", "shadow", "gate", "experiment", "approval", "paused",
+    "stopped", "completed", "ended",
 ]  # fmt: skip
 
 
@@ -160,11 +160,10 @@ def _withdrawn(reached: Reached, now: float) -> Reached:
 
 def _canary_lost(rollout: Rollout, members: list[Member]) -> bool:
     """Every device the canary may reach has failed: nothing is left to learn from."""
-    if rollout.wave != CANARY or rollout.plan.canary == 0:
+    if rollout.wave != CANARY or rollout.plan.begins_with_all:
         return False
     reached = [one.reached for one in members if one.reached]
-    size = canary_size(rollout.plan, sum(1 for one in members if one.matches))
-    full = len(reached) >= size
+    full = len(reached) >= first_size(rollout, members)
     return bool(reached) and full and all(one.state == "failed" for one in reached)
 
 
@@ -188,7 +187,7 @@ def _advance(
     every = stages(rollout.plan)
     if _shadowing(rollout):
         return _in_shadow(rollout, members, changed)
-    if rollout.wave == CANARY and rollout.plan.canary == 0:
+    if rollout.wave == CANARY and rollout.plan.begins_with_all:
         rollout = replace(rollout, wave=CANARY + 1)
     while True:
         last = rollout.wave == len(every) - 1
@@ -210,7 +209,7 @@ def _shadowing(rollout: Rollout) -> bool:
         return False
     if rollout.shadow is not None:
         return rollout.shadow.action == "wait"
-    first = CANARY if rollout.plan.canary else CANARY + 1
+    first = CANARY + 1 if rollout.plan.begins_with_all else CANARY
     return not stages(rollout.plan)[first].approve or rollout.approved >= first
 
 
@@ -263,7 +262,7 @@ def _in_wave(
     else:
         told = words.tally(members, rollout.wave)
         look = _Look(rollout, members, stage, told, settled, now, last)
-        checks = (_busy, _unproved, _soaking, _gated)
+        checks = (_busy, _unproved, _tried, _soaking, _gated)
         waits = next((found for check in checks if (found := check(look))), None)
     if waits is None:
         return None
@@ -271,7 +270,7 @@ def _in_wave(
     return Decision(
         state="running", wave=rollout.wave, why=why, target=target, changed=changed,
         reason=f"Wave {words.wave(rollout.plan, rollout.wave)}: {reason}.",
-        settled_at=settled if why in ("soaking", "gate") else None,
+        settled_at=settled if why in ("soaking", "gate", "experiment") else None,
     )  # fmt: skip
 
 
@@ -310,8 +309,21 @@ def _unproved(look: _Look) -> tuple[Why, str] | None:
     return "nobody", f"{look.told}; waiting for a {kind} to commit"
 
 
+def _experimenting(rollout: Rollout) -> bool:
+    return rollout.wave == CANARY and rollout.plan.experiment is not None
+
+
+def _tried(look: _Look) -> tuple[Why, str] | None:
+    """An experiment waits for its verdict, and then for an operator: it never goes on by itself."""
+    rollout = look.rollout
+    if not _experimenting(rollout) or rollout.advanced >= rollout.wave:
+        return None
+    told = rollout.judged.reason.rstrip(".") if rollout.judged else "it has not been looked at yet"
+    return "experiment", f"{look.told}; {told}"
+
+
 def _soaking(look: _Look) -> tuple[Why, str] | None:
-    if look.last or not _committed_here(look):
+    if look.last or _experimenting(look.rollout) or not _committed_here(look):
         return None
     left_seconds = look.stage.soak_seconds - max(look.now - look.settled_at, 0.0)
     if left_seconds <= 0:

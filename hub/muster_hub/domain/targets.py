@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterable
 
+from muster_hub.domain.experiments import Arms
 from muster_hub.domain.members import Member, Rollout, under_way
 from muster_hub.domain.plans import CANARY, Plan, stages
 from muster_hub.domain.shadows import wanted
@@ -16,9 +17,8 @@ def targets(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
         wanted = [one for one in wanted if one.online]
     room = len(wanted)
     if rollout.wave == CANARY:
-        matching = sum(1 for one in members if one.matches)
         reached = sum(1 for one in members if one.reached)
-        room = canary_size(rollout.plan, matching) - reached
+        room = first_size(rollout, members) - reached
     if rollout.plan.in_flight_max:
         room = min(room, rollout.plan.in_flight_max - sum(map(under_way, members)))
     return tuple(sorted(one.device for one in wanted[: max(room, 0)]))
@@ -37,6 +37,9 @@ def shadowed(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
 
 def left(rollout: Rollout, members: list[Member]) -> list[Member]:
     """Devices the present wave has yet to ask, in the order of the rollout's lot."""
+    if rollout.wave == CANARY and rollout.plan.experiment is not None:
+        free = {one.device: one for one in members if one.matches and not one.reached}
+        return [free[device] for device in arms_of(rollout, members).b if device in free]
     stage = stages(rollout.plan)[rollout.wave]
     unreached = {one.device: one for one in members if one.matches and not one.reached}
     order = [unreached[device] for device in draw(rollout, unreached.values())]
@@ -48,6 +51,37 @@ def left(rollout: Rollout, members: list[Member]) -> list[Member]:
     reached = sum(1 for one in concerned if one.reached)
     wanted = math.ceil(stage.share * len(concerned) - 1e-9) - reached
     return [one for one in order if stage.selector.matches(one.labels)][: max(wanted, 0)]
+
+
+def arms_of(rollout: Rollout, members: Iterable[Member]) -> Arms:
+    """The experiment's arms: those drawn when it started, or those that would be drawn now."""
+    return rollout.arms if rollout.arms is not None else draw_arms(rollout, members)
+
+
+def draw_arms(rollout: Rollout, members: Iterable[Member]) -> Arms:
+    """Both arms by lot, in pairs within each matched group; a group of one takes no part."""
+    plan = rollout.plan.experiment
+    assert plan is not None
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for one in members:
+        if one.matches:
+            group = tuple(one.labels.get(key, "") for key in rollout.plan.groups)
+            groups.setdefault(group, []).append(one.device)
+    a: list[str] = []
+    b: list[str] = []
+    for devices in groups.values():
+        devices.sort(key=lambda device: _lot(rollout.id, device))
+        pairs = min(max(round(plan.share * len(devices)), 1), len(devices) // 2)
+        b += devices[:pairs]
+        a += devices[pairs : 2 * pairs]
+    return Arms(tuple(sorted(a)), tuple(sorted(b)))
+
+
+def first_size(rollout: Rollout, members: list[Member]) -> int:
+    """How many devices the first wave may reach."""
+    if rollout.plan.experiment is not None:
+        return len(arms_of(rollout, members).b)
+    return canary_size(rollout.plan, sum(1 for one in members if one.matches))
 
 
 def canary_size(plan: Plan, matching: int) -> int:
@@ -62,7 +96,7 @@ def draw(rollout: Rollout, candidates: Iterable[Member]) -> list[str]:
     strata: dict[tuple[str, ...], list[str]] = {}
     labels = {one.device: one.labels for one in candidates}
     for device in sorted(labels, key=lambda device: _lot(rollout.id, device)):
-        stratum = tuple(labels[device].get(key, "") for key in rollout.plan.strata)
+        stratum = tuple(labels[device].get(key, "") for key in rollout.plan.groups)
         strata.setdefault(stratum, []).append(device)
     placed = [
         ((rank + 0.5) / len(devices), _lot(rollout.id, device), device)

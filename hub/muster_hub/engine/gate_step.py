@@ -5,15 +5,18 @@ over the same hours, each scored against its own past from before the rollout be
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from sqlmodel import Session
 
 from muster_hub.db import models
 from muster_hub.domain import gates_custom
+from muster_hub.domain.experiments import Result, judge_experiment
 from muster_hub.domain.gates import (
     DRIFT,
     Evidence,
+    Gate,
     Pairs,
     Rates,
     Shifts,
@@ -24,9 +27,9 @@ from muster_hub.domain.gates import (
 from muster_hub.domain.gates_installs import Installs
 from muster_hub.domain.gates_stats import Arm, Changes
 from muster_hub.domain.members import Member, Rollout
-from muster_hub.domain.plans import DISAGREEMENT, GatePlan, Plan, stages
+from muster_hub.domain.plans import CANARY, DISAGREEMENT, GatePlan, Plan, stages
 from muster_hub.domain.targets import draw
-from muster_hub.engine import gate_readings
+from muster_hub.engine import experiment_step, gate_readings
 from muster_hub.engine.sums import Sums, read
 
 ARM_MAX = 500
@@ -52,21 +55,30 @@ def look(
     before = row.judged if row.judged and row.judged["wave"] == row.wave else None
     seen = before["look"] if before else 0
     passed = int((now - row.wave_since) // window_seconds)
-    gate = gate_plan.gate()
+    gate = rules(plan, gate_plan, row.wave)
     if passed <= seen or seen >= gate.looks or (before and before["action"] == "stop"):
         return False
     missed = [one for one in checkpoints(gate.looks) if seen < one <= passed]
     this = missed[-1] if missed else min(passed, gate.looks)
     verdict = _judge(session, row, plan, gate_plan, members, window_seconds, this, now)
-    row.judged = {
+    kept = experiment_step.kept(row, verdict, done=max(this, min(passed, gate.looks)) >= gate.looks)
+    row.judged = kept | {
         "wave": row.wave,
         "look": max(this, min(passed, gate.looks)),
         "action": verdict.action,
-        "reason": verdict.reason,
+        "reason": kept["experiment"]["reason"] if isinstance(verdict, Result) else verdict.reason,
         "warnings": dict(verdict.warnings) | (before.get("warnings", {}) if before else {}),
     }
     session.add(row)
     return True
+
+
+def rules(plan: Plan, gate_plan: GatePlan, wave: int) -> Gate:
+    """What holds in a wave: an experiment has looks of its own."""
+    gate = gate_plan.gate()
+    if wave == CANARY and plan.experiment is not None:
+        return replace(gate, looks=plan.experiment.looks)
+    return gate
 
 
 def _judge(
@@ -78,10 +90,14 @@ def _judge(
     window_seconds: float,
     this: int,
     now: float,
-) -> Verdict:
+) -> Verdict | Result:
     assert row.wave_since is not None
     canaries = [one for one in members if one.reached and one.reached.state == "committed"]
     controls = [one for one in members if one.matches and not one.reached]
+    experiment = plan.experiment if row.wave == CANARY else None
+    if experiment is not None:
+        arm = experiment_step.arm_a(row)
+        controls = [one for one in controls if one.device in arm]
     canaries, controls = _some(row, plan, canaries), _some(row, plan, controls)
     begun = {one.device: max(row.wave_since, one.reached.changed_at) for one in canaries
              if one.reached}  # fmt: skip
@@ -92,7 +108,7 @@ def _judge(
         session, [one.device for one in controls], model=row.model, since=since, until=until,
         other_than=row.manifest,
     )  # fmt: skip
-    sides = _Sides(plan.strata, canaries, controls)
+    sides = _Sides(plan.groups, canaries, controls)
     expected = {device: _expected(at, now, window_seconds) for device, at in begun.items()}
     whole = _expected(since, now, window_seconds)
     data = sides.data(
@@ -112,10 +128,11 @@ def _judge(
         canaries=len(canaries),
         silent=silent,
         device_hours=sum(one.seconds for one in new.values()) / 3600,
-        soaked=True,
+        soaked=experiment is None or now - row.wave_since >= experiment.min_seconds,
         installs=_installs(plan, members),
     )
-    return judge(gate_plan.gate(), evidence)
+    gate = rules(plan, gate_plan, row.wave)
+    return judge(gate, evidence) if experiment is None else judge_experiment(gate, evidence)
 
 
 def _further(
@@ -287,7 +304,7 @@ def _installs(plan: Plan, members: Sequence[Member]) -> Installs:
     )
     sites: dict[tuple[str, ...], int] = {}
     for _, _, one in ended:
-        site = tuple(one.labels.get(key, "") for key in plan.strata) or (one.device,)
+        site = tuple(one.labels.get(key, "") for key in plan.groups) or (one.device,)
         sites[site] = sites.get(site, 0) + 1
     failed = tuple(bool(one.reached and one.reached.state == "failed") for _, _, one in ended)
     return Installs(failed=failed, per_site=tuple(sites.values()))

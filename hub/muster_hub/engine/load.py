@@ -15,6 +15,7 @@ from muster_hub.domain.evidence import read as read_evidence
 from muster_hub.domain.members import Judged, Member, Reached, Rollout
 from muster_hub.domain.plans import CANARY, Plan, read_plan
 from muster_hub.domain.shadows import Shadow
+from muster_hub.engine import experiment_step
 
 HEARD_SECONDS = 200.0
 """A device reports about every minute; one unheard of for three is taken as offline."""
@@ -163,6 +164,7 @@ def rollout(row: models.Rollout) -> Rollout:
         settled_at=row.settled_at,
         looked_at=row.looked_at,
         shadow=shadow_of(row),
+        arms=experiment_step.arms(row),
         judged=None
         if told is None
         else Judged(wave=told["wave"], action=told["action"], reason=told["reason"]),

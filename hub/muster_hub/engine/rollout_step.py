@@ -10,7 +10,7 @@ from muster_hub.db import models
 from muster_hub.domain import rollouts
 from muster_hub.domain.members import WITHDRAWN, Reached
 from muster_hub.domain.rollouts import Decision
-from muster_hub.engine import gate_step, load, shadow_step
+from muster_hub.engine import experiment_step, gate_step, load, shadow_step
 from muster_hub.engine.load import Known
 
 FOLLOW_SECONDS = 30 * 86_400
@@ -30,6 +30,7 @@ def step(session: Session, known: Mapping[str, Known], now: float, window_second
         members = load.members(session, row, reached, known)
         plan = load.plan(row)
         if row.state in ("running", "paused"):
+            experiment_step.draw(session, row, plan, members)
             window = row.window_seconds or window_seconds
             before = row.judged if row.judged and row.judged["wave"] == row.wave else {}
             warned = set(before.get("warnings", {}))
