@@ -12,7 +12,7 @@ from muster_hub import proof, trend
 from muster_hub.db import models, selecting
 from muster_hub.domain import selectors
 from muster_hub.domain.plans import read_plan, stages
-from muster_hub.engine import shadow_step
+from muster_hub.engine import experiment_step, shadow_step
 from muster_hub.engine.bundles import read_baseline
 from muster_hub.engine.load import is_online
 from muster_protocol import drift as drift_wire
@@ -90,6 +90,7 @@ def rollout(session: Session, rollout: int, now: float) -> Plain | None:
     return row.model_dump() | {
         "waves": waves,
         "shadow": _shadow(session, row),
+        "experiment": experiment_step.told(row),
         "ended": row.state not in ("running", "paused"),
         "warnings": sorted((row.judged or {}).get("warnings", {}).values()),
         "history": _history(session, rollout),

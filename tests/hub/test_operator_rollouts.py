@@ -116,6 +116,39 @@ def test_a_shadow_is_planned_started_watched_and_passed_by_hand(kit):
     assert "passed by hand" in passed["shadow"]["reason"].lower()
 
 
+def test_an_experiment_is_planned_started_watched_and_passed_by_hand(kit):
+    text = shown(kit, "rollout", "plan", *START, "--experiment", "50%")
+    assert "experiment 1 0 86400 s no cam-" in text
+    view = told(kit, "rollout", "start", *START, "--experiment", "0.5")
+    assert view["plan"]["experiment"]["share"] == 0.5
+    assert view["experiment"] is None
+    engine_decides(kit)
+    text = shown(kit, "rollout", "status", "1")
+    assert "experiment not enough evidence; 1 devices with it (B), 1 without (A)" in text
+    assert "nothing compared yet" in text
+    with kit.hub.store.write() as session:
+        row = session.get_one(Rollout, 1)
+        effect = {"metric": "errors", "unit": "ratio", "effect": 1.98, "low": 1.5, "high": 2.61}
+        row.judged = row.judged | {
+            "experiment": row.judged["experiment"]
+            | {"outcome": "worse", "reason": "B is worse.", "effects": [effect]}
+        }
+        session.add(row)
+    view = told(kit, "rollout", "status", "1")
+    assert (view["experiment"]["a"], view["experiment"]["b"]) == (1, 1)
+    assert view["experiment"]["effects"] == [effect]
+    assert "errors ratio 1.98 1.5 2.61" in shown(kit, "rollout", "status", "1")
+    told(kit, "rollout", "advance", "1")
+
+
+@pytest.mark.parametrize("share", ["3", "60%", "0", "half"])
+def test_an_experiment_on_more_than_half_is_refused_before_anything_is_sent(kit, share):
+    ended = muster(kit, "rollout", "start", *START, "--experiment", share)
+    assert isinstance(ended.exception, OperatorError)
+    assert ended.exception.code == Exit.USAGE
+    assert "up to one half (0.5 or 50%)" in str(ended.exception)
+
+
 def test_start_follows_the_plan_of_a_file(kit, tmp_path):
     file = plan_file(tmp_path, model="digits", version="1", canary=2, in_flight_max=1)
     view = told(kit, "rollout", "start", "digits", "1", "--plan", file)

@@ -204,6 +204,11 @@ class RolloutAsk(Body):
         description="Watch the version beside what runs before the first wave: devices, "
         "min_seconds, compared_min, disagreed_max, failed_max, looks.",
     )  # fmt: skip
+    experiment: View | None = Field(
+        default=None, examples=[{"share": 0.5, "match": ["line"], "min_seconds": 86400}],
+        description="In place of a canary: the version (B) against what runs (A) on matched "
+        "devices: share, match, min_seconds, looks. What is compared is the gate's.",
+    )  # fmt: skip
     gate: View | None = Field(
         default=None, examples=[{"metrics": ["errors", "p95 latency"]}],
         description="Evidence asked for before a wave is left: metrics, looks, past_seconds, …",

@@ -221,9 +221,34 @@ class ShadowView(BaseModel):
     devices: list[ShadowDeviceView]
 
 
+class ExperimentEffectView(BaseModel):
+    """B against A in one metric; above 1 (ratio) or 0 (otherwise) B is worse."""
+
+    metric: str = Field(examples=["errors"])
+    unit: Literal["ratio", "points", "difference"] = Field(
+        description="Of the effect: a factor, points of a share, or the metric's own unit."
+    )
+    effect: float
+    low: float = Field(description="Of an interval that holds the effect at every look, 95 %.")
+    high: float
+
+
+class ExperimentView(BaseModel):
+    """A version (B) against what runs (A), on matched devices."""
+
+    a: int = Field(description="Devices that keep what they run until it ends.")
+    b: int = Field(description="Devices that get the version.")
+    outcome: Literal["better", "worse", "no difference", "not enough evidence"] = Field(
+        description="Of B. All but the last are kept; only harm that shows later replaces one."
+    )
+    reason: str
+    effects: list[ExperimentEffectView] = Field(description="As at the last look.")
+
+
 class RolloutView(RolloutSummary):
     waves: list[WaveView]
     shadow: ShadowView | None = None
+    experiment: ExperimentView | None = None
     ended: bool
     warnings: list[str] = Field(
         description="What its gate tells without acting on it, in the wave it last looked at.",

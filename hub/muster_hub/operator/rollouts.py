@@ -41,6 +41,13 @@ Shadow = Annotated[
         help="Watch it first beside what runs, on a share (0.1), a percentage or a count (3)."
     ),
 ]
+Experiment = Annotated[
+    str,
+    typer.Option(
+        help="In place of a canary: try it on a share (0.5) or a percentage of matched devices, "
+        "as many keep what they run to compare with. At most 50%."
+    ),
+]
 Window = Annotated[
     float | None, typer.Option(min=1, help="Telemetry window; the hub's own when not given.")
 ]
@@ -63,6 +70,7 @@ def start(
     selector: Selector = "",
     canary: Canary = "25%",
     shadow: Shadow = "",
+    experiment: Experiment = "",
     min_soak_seconds: Soak = 60.0,
     timeout_seconds: Timeout = 1800.0,
     window_seconds: Window = None,
@@ -72,8 +80,7 @@ def start(
 ) -> None:
     """Start a rollout. It stops by itself when canary devices fail."""
     asked = _asked(slot, selector, canary, min_soak_seconds, timeout_seconds, window_seconds)
-    if shadow:
-        asked["shadow"] = {"devices": parse_canary(shadow)}
+    asked |= _first(shadow, experiment)
     hub = api(context)
     view = hub.post("/rollouts", _body(model, version, asked, plan_file))
     _tell(hub, view, watch=watch, as_json=as_json)
@@ -89,6 +96,7 @@ def plan(
     selector: Selector = "",
     canary: Canary = "25%",
     shadow: Shadow = "",
+    experiment: Experiment = "",
     min_soak_seconds: Soak = 60.0,
     timeout_seconds: Timeout = 1800.0,
     window_seconds: Window = None,
@@ -97,8 +105,7 @@ def plan(
 ) -> None:
     """Show what `start` with the same options would do. Nothing is started."""
     asked = _asked(slot, selector, canary, min_soak_seconds, timeout_seconds, window_seconds)
-    if shadow:
-        asked["shadow"] = {"devices": parse_canary(shadow)}
+    asked |= _first(shadow, experiment)
     found = api(context).post("/rollouts/plan", _body(model, version, asked, plan_file))
     if as_json:
         output.show_json(found)
@@ -220,6 +227,30 @@ def parse_canary(text: str) -> float | int:
     )
 
 
+def parse_share(text: str) -> float:
+    """``0.5`` and ``50%`` are half of the devices, the most an arm may have."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if 0 < value <= 0.5:
+        return value
+    raise OperatorError(
+        f"experiment {text!r}: give a share of the devices up to one half (0.5 or 50%)",
+        Exit.USAGE,
+    )
+
+
+def _first(shadow: str, experiment: str) -> dict[str, Any]:
+    """What comes before the waves, or in place of the first."""
+    first: dict[str, Any] = {}
+    if shadow:
+        first["shadow"] = {"devices": parse_canary(shadow)}
+    if experiment:
+        first["experiment"] = {"share": parse_share(experiment)}
+    return first
+
+
 def _asked(
     slot: str,
     selector: str,
@@ -270,6 +301,8 @@ def render(view: dict[str, Any]) -> RenderableType:
         parts.append(Text(str(view["reason"])))
     if view.get("shadow"):
         parts.append(_shadow(view["shadow"]))
+    if view.get("experiment"):
+        parts.append(_experiment(view["experiment"]))
     for wave in view.get("waves", []):
         devices = wave.get("devices", [])
         done = sum(device.get("state") == "committed" for device in devices)
@@ -299,6 +332,18 @@ def _shadow(shadow: dict[str, Any]) -> RenderableType:
     rows = (tuple(device[name] for name in names) for device in shadow["devices"])
     table = output.table(headings, rows, empty="no device yet")
     return Group(Text(f"\nshadow  {shadow['reason']}"), table)
+
+
+def _experiment(found: dict[str, Any]) -> RenderableType:
+    rows = (
+        (one["metric"], one["unit"], *(f"{one[name]:.3g}" for name in ("effect", "low", "high")))
+        for one in found["effects"]
+    )
+    table = output.table(
+        ("METRIC", "UNIT", "B AGAINST A", "LOW", "HIGH"), rows, empty="nothing compared yet"
+    )
+    head = f"\nexperiment  {found['outcome']}; {found['b']} devices with it (B), "
+    return Group(Text(f"{head}{found['a']} without (A)"), table)
 
 
 def _confirm(view: dict[str, Any]) -> None:
