@@ -17,9 +17,9 @@ def fleet(tmp_path: Path, database: str):
     fleet.close()
 
 
-def begun(fleet: Fleet) -> tuple[int, list[str]]:
+def begun(fleet: Fleet, **more: float) -> tuple[int, list[str]]:
     """The rollout's number and who has the release: half of each line."""
-    number = fleet.start("2", experiment=EXPERIMENT, gate=GATE)
+    number = fleet.start("2", experiment=EXPERIMENT | more, gate=GATE)
     fleet.tick()
     b = fleet.all_report("2")
     fleet.tick()
@@ -96,3 +96,22 @@ def test_whoever_joins_or_is_relabelled_is_in_neither_arm_while_it_runs(fleet: F
     until_settled(fleet, number, 2.0)
     after = fleet.rollout(number).judged["experiment"]
     assert (after["a"], after["b"]) == (before["a"], before["b"])
+
+
+def test_the_last_look_comes_no_sooner_than_the_time_that_the_experiment_has_to_last(fleet: Fleet):
+    number, _ = begun(fleet, min_seconds=9.5 * WINDOW, looks=2)
+    told = until_settled(fleet, number, 1.0)
+    assert told["experiment"]["outcome"] == "no difference"
+    assert fleet.rollout(number).judged["look"] == 10
+
+
+def test_when_the_last_look_has_passed_undecided_it_says_so_and_goes_on_waiting(fleet: Fleet):
+    number, b = begun(fleet, share=0.1, min_seconds=0, looks=2)
+    assert len(b) == 8, "too few to tell more than harm"
+    for _ in range(3):
+        fleet.windows(lambda _: 1.0)
+        fleet.tick()
+    told = fleet.view(number)
+    assert told["experiment"]["outcome"] == "not enough evidence"
+    assert "The last look has passed. Waiting for an operator" in told["reason"]
+    assert (told["state"], told["wave"]) == ("running", 0)

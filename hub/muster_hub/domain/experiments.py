@@ -43,7 +43,7 @@ class ExperimentPlan(Struct, frozen=True, forbid_unknown_fields=True):
     min_seconds: Annotated[float, Meta(ge=0)] = 86_400.0
     """Before this only harm is judged."""
     looks: Annotated[int, Meta(ge=1, le=1000)] = 96
-    """Windows until the last look."""
+    """Windows until the last look; more where ``min_seconds`` takes more."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,14 @@ def nobody(members: Iterable[Member]) -> str:
     return f"none of the {matching} matching devices is online"
 
 
+def unpaired(plan: Plan, members: Iterable[Member]) -> str:
+    """Why an experiment has nobody in it."""
+    matching = sum(1 for one in members if one.matches)
+    if matching < 2 or not plan.groups:
+        return f"an experiment takes two devices or more, and {matching} match the selector"
+    return f"no two matching devices are alike in {', '.join(plan.groups)}"
+
+
 def names(devices: Iterable[str]) -> str:
     devices = list(devices)
     more = len(devices) - NAMED_MAX

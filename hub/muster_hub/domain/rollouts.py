@@ -304,7 +304,10 @@ def _unproved(look: _Look) -> tuple[Why, str] | None:
     if not here:
         if wave != CANARY:
             return None
-        return "nobody", f"{look.told}; {words.nobody(look.members)}"
+        told = words.nobody(look.members)
+        if _experimenting(look.rollout) and not first_size(look.rollout, look.members):
+            told = words.unpaired(look.rollout.plan, look.members)
+        return "nobody", f"{look.told}; {told}"
     kind = "canary device" if wave == CANARY else "device of it"
     return "nobody", f"{look.told}; waiting for a {kind} to commit"
 

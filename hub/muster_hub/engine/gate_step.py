@@ -4,6 +4,7 @@ Devices that have the release are compared with devices of the same rollout that
 over the same hours, each scored against its own past from before the rollout began.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -55,7 +56,7 @@ def look(
     before = row.judged if row.judged and row.judged["wave"] == row.wave else None
     seen = before["look"] if before else 0
     passed = int((now - row.wave_since) // window_seconds)
-    gate = rules(plan, gate_plan, row.wave)
+    gate = rules(plan, gate_plan, row.wave, window_seconds)
     if passed <= seen or seen >= gate.looks or (before and before["action"] == "stop"):
         return False
     missed = [one for one in checkpoints(gate.looks) if seen < one <= passed]
@@ -73,11 +74,12 @@ def look(
     return True
 
 
-def rules(plan: Plan, gate_plan: GatePlan, wave: int) -> Gate:
-    """What holds in a wave: an experiment has looks of its own."""
+def rules(plan: Plan, gate_plan: GatePlan, wave: int, window_seconds: float) -> Gate:
+    """What holds in a wave: an experiment has looks of its own, the last not before its time."""
     gate = gate_plan.gate()
     if wave == CANARY and plan.experiment is not None:
-        return replace(gate, looks=plan.experiment.looks)
+        least = math.ceil(plan.experiment.min_seconds / window_seconds)
+        return replace(gate, looks=max(plan.experiment.looks, least))
     return gate
 
 
@@ -131,7 +133,7 @@ def _judge(
         soaked=experiment is None or now - row.wave_since >= experiment.min_seconds,
         installs=_installs(plan, members),
     )
-    gate = rules(plan, gate_plan, row.wave)
+    gate = rules(plan, gate_plan, row.wave, window_seconds)
     return judge(gate, evidence) if experiment is None else judge_experiment(gate, evidence)
 
 

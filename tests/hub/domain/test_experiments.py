@@ -220,3 +220,10 @@ def test_who_joins_later_is_in_neither_arm():
         world.step()
     assert tuple(world.reached()) == arms.b
     assert "new" not in arms.a
+
+
+def test_where_no_group_has_two_devices_it_says_why_nobody_is_asked():
+    world = World(2, experiment=HALF)
+    world.step()
+    assert world.reached() == []
+    assert "no two matching devices are alike in site" in world.reason
