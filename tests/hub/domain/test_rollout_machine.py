@@ -14,9 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from muster_hub.domain import grants
 from muster_hub.domain.budgets import Budget, Unit, unsatisfiable
+from muster_hub.domain.experiments import ExperimentPlan
 from muster_hub.domain.grants import Asked, Goal, Leave
 from muster_hub.domain.members import Judged
-from muster_hub.domain.plans import GatePlan, Plan, Wave, read_plan, stages
+from muster_hub.domain.plans import CANARY, GatePlan, Plan, Wave, read_plan, stages
+from muster_hub.domain.targets import draw_arms
 from support.rollout_world import BAD, BUSY, DONE, World
 
 COUNT = 9
@@ -41,8 +43,9 @@ plans = st.builds(
         ]
     ),
     gate=st.sampled_from([None, GatePlan()]),
+    experiment=st.sampled_from([None, None, ExperimentPlan(share=0.3, match=("site",))]),
     approve_start=st.sampled_from([False, False, True]),
-)
+).map(lambda plan: read_plan(msgspec.to_builtins(plan)))
 
 
 class Rollouts(RuleBasedStateMachine):
@@ -50,6 +53,9 @@ class Rollouts(RuleBasedStateMachine):
     def begin(self, plan: Plan) -> None:
         self.world = World(COUNT)
         self.world.rollout = replace(self.world.rollout, plan=plan)
+        if plan.experiment is not None:
+            arms = draw_arms(self.world.rollout, self.world.members.values())
+            self.world.rollout = replace(self.world.rollout, arms=arms)
         self.leaves: dict[str, Leave] = {}
         self.reports: dict[str, tuple[dict[str, Any], float]] = {}
         self.swapping: set[str] = set()
@@ -72,6 +78,10 @@ class Rollouts(RuleBasedStateMachine):
                 here = [one.reached for one in members if one.reached and one.reached.wave == wave]
                 told = any(one.state == "committed" for one in here)
                 assert not told or wave in self.opened | self.passed_by_hand, "passed its gate"
+        if before.arms is not None:
+            assert set(self.world.reached(CANARY)) <= set(before.arms.b), "A got the release"
+            gone_on = before.wave == CANARY < after.wave
+            assert not gone_on or CANARY in self.passed_by_hand, "went on without an operator"
         for wave in range(after.wave + 1):
             if self.world.reached(wave) and stages(after.plan)[wave].approve:
                 assert after.approved >= wave, "asked without approval"
@@ -230,6 +240,8 @@ class Rollouts(RuleBasedStateMachine):
         for _ in range(60):
             self.judge("advance")
             self.approve()
+            if self.world.rollout.plan.experiment is not None:
+                self.advance_by_hand(sure=True)
             for name in NAMES:
                 self.ask_for_leave(name)
                 self.finish_the_swap(name, good=True)
