@@ -171,6 +171,8 @@ class _Node:
     number: int
     directory: Path
     store: TrustStore
+    held: str
+    """What is on the disk, hashed."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,12 @@ class _Asked(Mapping[str, bytes]):
         raise TypeError("a trust store asks for files by name")
 
 
+def _sets(directory: Path) -> list[Path]:
+    """Sets of metadata on the disk, the newest last."""
+    found = (path for path in (directory / "sets").glob("*") if path.name.isdecimal())
+    return sorted(found, key=lambda path: int(path.name))
+
+
 def _digest(data: bytes | None) -> str:
     return "absent" if data is None else chunks.sha256_hex(data)
 
@@ -211,15 +219,16 @@ def _digest(data: bytes | None) -> str:
 class TrustMemory:
     """Trust directories and what the real store makes of them, by content.
 
-    A cycle depends on the directory, the models, the span of time and the files it asked for, and
-    on nothing else: what came of it once comes of it again.
+    A cycle depends on the newest set, the models, the span of time and the files it asked for, and
+    on nothing else: what came of it once comes of it again. The set before it only counts when the
+    newest is damaged, so each device remembers its own.
     """
 
     def __init__(self) -> None:
         self._made = 0
         self._after: dict[tuple[object, ...], list[_Remembered]] = {}
-        self._truncated: dict[int, _Node] = {}
-        self._alike: dict[str, _Node] = {}
+        self._truncated: dict[tuple[int, int], _Node] = {}
+        self._alike: dict[tuple[str, str], _Node] = {}
         directory = scratch() / "trust-0"
         directory.mkdir()
         (directory / "root.json").write_bytes(catalogue().repository.factory_root)
@@ -235,43 +244,49 @@ class TrustMemory:
         if found is None:
             directory = self._copy(node)
             store, asked = TrustStore(directory), _Asked(files)
+            before = _sets(directory)
             refusal, detail = None, ""
             try:
                 store.refresh(asked, models, reading)
             except TrustRefused as refused:
                 refusal, detail = refused.refusal, str(refused)
+            for old in _sets(directory)[:-1] if _sets(directory) != before else ():
+                shutil.rmtree(old)
             found = _Remembered(asked.asked, self._node(directory, store), refusal, detail)
             known.append(found)
         return found.node, found.refusal, found.detail
 
     def _node(self, directory: Path, store: TrustStore) -> _Node:
         """The directory, or an older one that no store could tell from it."""
-        sets = sorted(
-            (path for path in (directory / "sets").glob("*") if path.name.isdecimal()),
-            key=lambda path: int(path.name),
-        )
         view = store.trusted()
         told = (store.versions(), view and sorted((m, str(r)) for m, r in view.refused.items()))
-        whole = hashlib.sha256(repr(told).encode())
-        for order, made in enumerate(sets):
+        whole = hashlib.sha256()
+        for order, made in enumerate(_sets(directory)):
             for path in sorted(made.rglob("*.json")):
                 whole.update(
                     f"{order}/{path.relative_to(made)}={_digest(path.read_bytes())}".encode()
                 )
-        alike = self._alike.get(whole.hexdigest())
+        held = whole.hexdigest()
+        alike = self._alike.get((held, repr(told)))
         if alike is not None:
             shutil.rmtree(directory)
             return alike
-        return self._alike.setdefault(whole.hexdigest(), _Node(self._made, directory, store))
+        fresh = _Node(self._made, directory, store, held)
+        return self._alike.setdefault((held, repr(told)), fresh)
 
-    def truncated(self, node: _Node) -> _Node:
-        """The newest timestamp.json cut to nothing, as a bad disk leaves it."""
-        if node.number not in self._truncated:
+    def truncated(self, node: _Node, before: _Node) -> _Node:
+        """The newest timestamp.json cut to nothing by a bad disk; the set before it stays."""
+        pair = node.number, before.number
+        if pair not in self._truncated:
             directory = self._copy(node)
-            for path in sorted((directory / "sets").glob("*/timestamp.json"))[-1:]:
-                path.write_bytes(b"")
-            self._truncated[node.number] = self._node(directory, TrustStore(directory))
-        return self._truncated[node.number]
+            for newest in _sets(directory)[-1:]:
+                (newest / "timestamp.json").write_bytes(b"")
+                if before.held != node.held:
+                    newest.rename(newest.with_name(str(int(newest.name) + 1)))
+                    for older in _sets(before.directory)[-1:]:
+                        shutil.copytree(older, newest)
+            self._truncated[pair] = self._node(directory, TrustStore(directory))
+        return self._truncated[pair]
 
     def _copy(self, node: _Node) -> Path:
         self._made += 1
@@ -289,12 +304,15 @@ class Trust:
     """A device's trust store; implements ``muster_agent.goals.TrustSource``."""
 
     def __init__(self) -> None:
-        self.node = trust_memory().factory
+        self.node = self.before = trust_memory().factory
 
     def refresh(
         self, files: Mapping[str, bytes], models: frozenset[str], reading: Reading
     ) -> Trusted:
-        self.node, refusal, detail = trust_memory().refresh(self.node, files, models, reading)
+        node, refusal, detail = trust_memory().refresh(self.node, files, models, reading)
+        if node.held != self.node.held:
+            self.before = self.node
+        self.node = node
         if refusal is not None:
             raise TrustRefused(refusal, detail)
         trusted = self.trusted()
@@ -311,4 +329,4 @@ class Trust:
         return self.node.store.now(reading)
 
     def truncate(self) -> None:
-        self.node = trust_memory().truncated(self.node)
+        self.node = trust_memory().truncated(self.node, self.before)

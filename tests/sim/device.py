@@ -134,6 +134,8 @@ class Device:
         store.clean()
         links = CurrentLinks(self.directory / "current", store)
         opened = open_state(self.directory, links.read())
+        # It is in memory: what a power cut loses, the disk's double decides.
+        opened.connection.execute("PRAGMA synchronous = OFF")
         self.state = world.doubles.state(opened.connection, trouble=opened.trouble)
         self.state.disk = self.disk
         self.state.committed, self.state.undone = self._committed, self._pending.clear

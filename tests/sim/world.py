@@ -28,7 +28,7 @@ from sim.watch import Violation, Watch
 
 DEVICES = 10
 FAULTS = 205
-CHAOS_SECONDS = 420.0
+CHAOS_SECONDS = 360.0
 CALM_SECONDS = 30.0
 """Between the last fault and the operator's next act."""
 CONVERGE_SECONDS = 1200.0

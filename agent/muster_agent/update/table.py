@@ -133,12 +133,12 @@ def following(state: State, cause: Cause) -> State | None:
     return TABLE[state].get(cause)
 
 
+_BY_VALUE = {state.value: state for state in State}
+
+
 def parse(state: str) -> State:
     """A state as the journal holds it; one this version doesn't know is rolled back."""
-    try:
-        return State(state)
-    except ValueError:
-        return State.ROLLING_BACK
+    return _BY_VALUE.get(state, State.ROLLING_BACK)
 
 
 def resumes(state: State, before: int, *, progressed: bool) -> int | None:
