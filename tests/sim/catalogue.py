@@ -18,7 +18,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from muster_agent.trust import Trusted, TrustRefused
-from muster_agent.trust_store import TrustStore
+from muster_agent.trust_store import SETS_KEPT, TrustStore
 from muster_agent.trusted_time import DAY_SECONDS, Instant, Reading
 from muster_protocol import chunks, manifest
 from muster_protocol.directive import Goal
@@ -220,14 +220,14 @@ class TrustMemory:
     """Trust directories and what the real store makes of them, by content.
 
     A cycle depends on the newest set, the models, the span of time and the files it asked for, and
-    on nothing else: what came of it once comes of it again. The set before it only counts when the
-    newest is damaged, so each device remembers its own.
+    on nothing else: what came of it once comes of it again. Older sets only count when the newest
+    is damaged, so each device remembers its own.
     """
 
     def __init__(self) -> None:
         self._made = 0
         self._after: dict[tuple[object, ...], list[_Remembered]] = {}
-        self._truncated: dict[tuple[int, int], _Node] = {}
+        self._truncated: dict[tuple[int, tuple[Path, ...]], _Node] = {}
         self._alike: dict[tuple[str, str], _Node] = {}
         directory = scratch() / "trust-0"
         directory.mkdir()
@@ -274,19 +274,21 @@ class TrustMemory:
         fresh = _Node(self._made, directory, store, held)
         return self._alike.setdefault((held, repr(told)), fresh)
 
-    def truncated(self, node: _Node, before: _Node) -> _Node:
-        """The newest timestamp.json cut to nothing by a bad disk; the set before it stays."""
-        pair = node.number, before.number
-        if pair not in self._truncated:
-            directory = self._copy(node)
-            for newest in _sets(directory)[-1:]:
-                (newest / "timestamp.json").write_bytes(b"")
-                if before.held != node.held:
-                    newest.rename(newest.with_name(str(int(newest.name) + 1)))
-                    for older in _sets(before.directory)[-1:]:
-                        shutil.copytree(older, newest)
-            self._truncated[pair] = self._node(directory, TrustStore(directory))
-        return self._truncated[pair]
+    def truncated(self, node: _Node, before: tuple[Path, ...]) -> _Node:
+        """The newest timestamp.json cut to nothing by a bad disk; the sets before it stay."""
+        key = node.number, before
+        if key not in self._truncated:
+            self._made += 1
+            directory = scratch() / f"trust-{self._made}"
+            directory.mkdir()
+            shutil.copyfile(node.directory / "root.json", directory / "root.json")
+            newest = _sets(node.directory)[-1:]
+            for number, kept in enumerate([*before, *newest], 1):
+                shutil.copytree(kept, directory / "sets" / str(number))
+            if newest:
+                (directory / "sets" / str(len(before) + 1) / "timestamp.json").write_bytes(b"")
+            self._truncated[key] = self._node(directory, TrustStore(directory))
+        return self._truncated[key]
 
     def _copy(self, node: _Node) -> Path:
         self._made += 1
@@ -304,14 +306,16 @@ class Trust:
     """A device's trust store; implements ``muster_agent.goals.TrustSource``."""
 
     def __init__(self) -> None:
-        self.node = self.before = trust_memory().factory
+        self.node = trust_memory().factory
+        self.before: tuple[Path, ...] = ()
+        """Older sets on the disk, the oldest first."""
 
     def refresh(
         self, files: Mapping[str, bytes], models: frozenset[str], reading: Reading
     ) -> Trusted:
         node, refusal, detail = trust_memory().refresh(self.node, files, models, reading)
         if node.held != self.node.held:
-            self.before = self.node
+            self.before = (*self.before, *_sets(self.node.directory)[-1:])[1 - SETS_KEPT :]
         self.node = node
         if refusal is not None:
             raise TrustRefused(refusal, detail)

@@ -188,6 +188,7 @@ class Device:
         self.supervisor = None
         self.link.stop()
         self.state.cut()
+        self.store.cut()
         self.workers = []
         self.disturbed_at = self.world.clock.now
 

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import random
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,10 @@ class DiskStore(Store):
 
     disk = Disk()
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.unfinished: list[Generator[int, None, None]] = []
+
     def put(self, digest: str, data: bytes | memoryview) -> None:
         self.disk.burn()
         if self.disk.full:
@@ -112,11 +116,22 @@ class DiskStore(Store):
         self.disk.burn()
 
     def assemble(self, *args: Any) -> Iterator[int]:
-        for size in super().assemble(*args):
-            self.disk.burn()
-            if self.disk.full or self.disk.full_in_assembly:
-                raise OSError(errno.ENOSPC, "no space left on device")
-            yield STEP_BYTES if self.disk.stall() else size
+        pieces = self._paced(super().assemble(*args))
+        self.unfinished.append(pieces)
+        return pieces
+
+    def _paced(self, pieces: Iterator[int]) -> Generator[int, None, None]:
+        with contextlib.closing(pieces):  # type: ignore[type-var]  # it is a generator
+            for size in pieces:
+                self.disk.burn()
+                if self.disk.full or self.disk.full_in_assembly:
+                    raise OSError(errno.ENOSPC, "no space left on device")
+                yield STEP_BYTES if self.disk.stall() else size
+
+    def cut(self) -> None:
+        """The process is gone. What it was putting together must not be closed later, by chance."""
+        for pieces in self.unfinished:
+            pieces.close()
 
 
 def tear(store: Path, rng: random.Random) -> None:

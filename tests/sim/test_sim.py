@@ -1,6 +1,5 @@
 """A slice of ``make sim``: a few worlds, some planted bugs, and the machinery's own promises."""
 
-import pickle
 import random
 import subprocess
 import sys
@@ -88,9 +87,11 @@ def test_processes_that_live_worlds_leave_nothing_in_memory():
     assert not made.parent.exists()
 
 
-def test_a_violation_is_told_by_another_process_as_it_was_found():
-    found = pickle.loads(pickle.dumps(Violation("the budget is kept", "3 at once")))
-    assert (found.invariant, str(found)) == ("the budget is kept", "the budget is kept: 3 at once")
+def test_a_violation_comes_out_of_the_process_that_found_it():
+    with pool(1) as workers:
+        found = workers.apply(Violation, ("one model answers", "dev-01 main: both accept"))
+    assert found.invariant == "one model answers"
+    assert str(found) == "one model answers: dev-01 main: both accept"
 
 
 def test_a_plan_names_every_kind_of_fault_in_time():
