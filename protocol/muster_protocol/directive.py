@@ -20,7 +20,8 @@ PAYLOAD_TYPE = "application/vnd.muster.directive+json"
 ROLE = "director"
 """The delegation of the TUF targets role whose keys sign directives."""
 
-Serial = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+SERIAL_MAX = 2**53 - 1
+Serial = Annotated[int, Meta(ge=1, le=SERIAL_MAX)]
 """Serials stay within what every JSON reader holds exactly."""
 
 

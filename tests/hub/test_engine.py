@@ -206,11 +206,36 @@ def test_the_next_generation_is_above_what_a_device_reports(plant: Plant):
     complete(plant, "1")
     plant.change("d1", report={"epoch": 1, "generation": 70, "slots": {}})
     plant.tick()
-    assert plant.directive("d1").generation == 1
+    assert plant.directive("d1").generation == 71, "it would refuse an older one as a replay"
     plant.start("2")
     plant.tick()
-    assert plant.directive("d1").generation == 71
+    assert plant.directive("d1").generation == 72
     assert plant.directive("d2").generation == 2
+
+
+def test_a_device_that_was_revoked_and_reported_late_is_told_above_what_it_has_seen(plant: Plant):
+    complete(plant, "1")
+    complete(plant, "2")
+    plant.change("d1", report={"epoch": 1, "generation": 1, "slots": {}})
+    plant.change("d1", revoked=True)
+    plant.tick()
+    plant.change("d1", revoked=False)
+    plant.tick()
+    assert plant.directive("d1").generation == 2
+    plant.change("d1", report={"epoch": 1, "generation": 2, "slots": {}})
+    plant.tick()
+    assert plant.directive("d1").generation == 2
+    plant.change("d1", report={"epoch": 1, "generation": 3, "slots": {}})
+    plant.tick()
+    assert plant.directive("d1").generation == 4
+
+
+@pytest.mark.parametrize("absurd", [2**53 - 1, 2**63 - 1, -5])
+def test_an_absurd_generation_that_a_device_reports_is_not_counted_from(plant: Plant, absurd: int):
+    complete(plant, "1")
+    plant.change("d1", report={"epoch": 1, "generation": absurd, "slots": {}})
+    complete(plant, "2")
+    assert plant.directive("d1").generation == 2
 
 
 def test_a_revoked_device_is_told_nothing_any_more(plant: Plant):

@@ -167,13 +167,18 @@ def _digest(content: Directive) -> str:
 def _generation(
     row: models.DirectiveRow | None, content: Directive, device: Known, epoch: int
 ) -> int:
-    """The same one for the same content, else one more than the hub or the device has seen."""
+    """The same one for the same content, else one more than the hub or the device has seen.
+
+    A device may have seen more than the hub knows: while it was revoked its row was forgotten. It
+    refuses what is older than that, so then the same content is told under a higher one.
+    """
     own = row.generation if row is not None and row.epoch == epoch else 0
     report = device.report or {}
     reported = int(report.get("generation", 0)) if report.get("epoch") == epoch else 0
-    if own and row is not None and row.content_sha256 == _digest(content):
-        return own
-    return max(own, reported) + 1
+    if reported >= wire.SERIAL_MAX:
+        reported = 0  # Nothing could be above it.
+    same = row is not None and row.content_sha256 == _digest(content)
+    return own if own and same and own >= reported else max(own, reported) + 1
 
 
 def _issue(
