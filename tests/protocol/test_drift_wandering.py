@@ -1,17 +1,11 @@
 """Features that wander slowly are learned for a week, and a replay agrees with the monitor."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
-
-from muster_protocol.drift import DriftMonitor, Rule
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from bench.signals_alerts import summary
 from bench.signals_replay import Replay
 from bench.signals_streams import Scenario, Windows, trained
+
+from muster_protocol.drift import DriftMonitor, Rule
 
 RULE = Rule(calibration_windows=60, calibration_windows_max=180)
 
