@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from muster_agent.files import link_durably, make_directory
-from muster_agent.store import Store
-from muster_protocol import manifest
+from muster_agent.store import Store, decode_manifest
 from muster_protocol.directive import Goal
 from muster_protocol.errors import ProtocolError
 
@@ -41,7 +40,7 @@ class CurrentLinks:
             if data is None:
                 continue
             try:
-                listing = manifest.decode(data)
+                listing = decode_manifest(data)
             except ProtocolError:
                 continue
             goals[link.name] = Goal(listing.model, listing.version, digest, len(data))

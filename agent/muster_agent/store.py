@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from pathlib import Path
 
 from muster_agent.files import (
@@ -26,6 +27,10 @@ from muster_protocol.manifest import Build, File, Manifest
 
 MANIFEST = "manifest.json"
 _READ_BYTES = limits.MIB
+_DECODED_MAX = 8
+
+decode_manifest = lru_cache(_DECODED_MAX)(manifest.decode)
+"""What a manifest says, remembered by its bytes: they are looked at with every report."""
 
 
 class StoreRefused(MusterError):
@@ -258,7 +263,7 @@ class Store:
         if data is None:
             return set()
         needed: set[str] = set()
-        for entry in manifest.decode(data).files:
+        for entry in decode_manifest(data).files:
             needed |= set(entry.index)
             if whole:
                 try:
@@ -281,7 +286,7 @@ class Store:
     def _chunks_in(self, bundle: Path) -> dict[str, tuple[Path, int]]:
         places: dict[str, tuple[Path, int]] = {}
         try:
-            listing = manifest.decode((bundle / MANIFEST).read_bytes())
+            listing = decode_manifest((bundle / MANIFEST).read_bytes())
         except (OSError, ProtocolError):
             return places
         for entry in listing.files:
@@ -339,7 +344,7 @@ class Store:
         if not path.is_file() or _hash(path) != bundle.name:
             yield f"{path}: missing, or not the manifest that names the bundle"
             return
-        for entry in manifest.decode(path.read_bytes()).files:
+        for entry in decode_manifest(path.read_bytes()).files:
             file = bundle / entry.path
             if file.exists() and _hash(file) != entry.sha256:
                 yield f"{file}: not what the manifest says; it will not be run"

@@ -216,6 +216,8 @@ class Supervisor:
         self._send_at = now
         self.goals.connected(now)
         self.leaves.link_up(now)
+        for runner in self.runners.values():
+            runner.link_up(now)
         self.delivery.connected(now)
         self._report(now)
         self._send(now)

@@ -27,10 +27,10 @@ from support.tuf_repository import NOW
 if TYPE_CHECKING:
     from sim.world import World
 
-OUTBOX_BYTES_MAX = 3 * 1024
+OUTBOX_BYTES_MAX = 2560
 """Small, so that a partition is long enough for windows to be merged."""
 WINDOW_SECONDS = 60.0
-FOLD_SECONDS = 20.0
+FOLD_SECONDS = 30.0
 SETTINGS: dict[str, Any] = {"retry_seconds": (15.0, 90.0), "restart_seconds": (0.5, 20.0)}
 EVENTS_BETWEEN_TICKS = 6
 TICKS_AT_ONCE_MAX = 2_000
@@ -90,6 +90,8 @@ class Device:
         self.stalled_until = 0.0
         self.machine_until = 0.0
         """Until then the machine it stands on forbids to swap."""
+        self.weak_until = 0.0
+        """Until then its power supply can't start a second model beside the first."""
         self.disturbed_at = 0.0
         """When something last happened that may leave a slot without a model for a moment."""
         self.inferences = 0
@@ -360,6 +362,10 @@ class Device:
         runner = self.supervisor.runners.get(slot) if self.supervisor is not None else None
         pointer = runner.pointer if runner is not None else None
         return pointer is not None and pointer.goal.manifest == manifest
+
+    def browns_out(self, slot: str, manifest: str) -> bool:
+        """Whether starting a worker takes the power down: all but what boots is too much."""
+        return self.world.clock.now < self.weak_until and not self.committed(slot, manifest)
 
     def memory_free_bytes(self) -> int:
         living = sum(not worker.ended for worker in self.workers)

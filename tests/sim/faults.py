@@ -34,6 +34,8 @@ class Fault:
 Befall = Callable[["World", Fault], None]
 KINDS: dict[str, Befall] = {}
 WEIGHTS: dict[str, float] = {}
+FIRST_SECONDS = 20.0
+"""Until then nothing goes wrong: the fleet has something to lose."""
 
 
 def fault(weight: float) -> Callable[[Befall], Befall]:
@@ -48,12 +50,14 @@ def fault(weight: float) -> Callable[[Befall], Befall]:
 
 
 def draw(rng: random.Random, devices: list[str], count: int, end: float) -> list[Fault]:
-    """A plan: ``count`` faults over the time up to ``end``, every mandatory kind among them."""
-    kinds = [*rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count - 1), "partition"]
-    drawn = [
-        Fault(round(rng.uniform(20.0, end), 1), kind, rng.choice(devices), round(rng.random(), 3))
-        for kind in kinds
-    ]
+    """A plan: ``count`` faults over the time up to ``end``, an early partition among them."""
+
+    def one(kind: str, before: float) -> Fault:
+        at = round(rng.uniform(FIRST_SECONDS, before), 1)
+        return Fault(at, kind, rng.choice(devices), round(rng.random(), 3))
+
+    kinds = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count - 1)
+    drawn = [one("partition", end / 2), *(one(kind, end) for kind in kinds)]
     return sorted(drawn, key=lambda one: (one.at, one.kind, one.device))
 
 
@@ -65,7 +69,7 @@ def heal(world: "World") -> None:
         device.disk.full = device.disk.full_at_commit = device.disk.full_in_assembly = False
         device.disk.bad_chunks = 0
         device.disk.cut_at_commit = False
-        device.machine_until = 0.0
+        device.machine_until = device.weak_until = 0.0
         device.disk.fuse = None
         device.stalled_until = device.slow_until = 0.0
         device.clock.wall_offset = 0.0
@@ -122,7 +126,7 @@ def broker_restart(world: "World", one: Fault) -> None:
     world.broker.restart(1.0 + 10.0 * one.size, lose=False)
 
 
-@fault(2)
+@fault(3)
 def broker_forgets(world: "World", one: Fault) -> None:
     """The broker comes back without its retained messages and sessions."""
     world.broker.restart(1.0 + 10.0 * one.size, lose=True)
@@ -298,6 +302,12 @@ def machine_runs(world: "World", one: Fault) -> None:
 # Models
 
 
+@fault(2)
+def weak_supply(world: "World", one: Fault) -> None:
+    """The board browns out whenever a second model is loaded: a boot loop in the making."""
+    world.devices[one.device].weak_until = world.clock.now + 60.0 + 90.0 * one.size
+
+
 @fault(6)
 def worker_crash(world: "World", one: Fault) -> None:
     device = world.devices[one.device]
@@ -323,7 +333,7 @@ def hub_database_busy(world: "World", one: Fault) -> None:
 # Operators
 
 
-@fault(3)
+@fault(2)
 def operator_pauses(world: "World", one: Fault) -> None:
     _move(world, one, "pause")
 

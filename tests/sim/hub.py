@@ -46,12 +46,14 @@ class HubStore(Store):
     """The hub's database, which is sometimes busy."""
 
     busy = 0
+    writes = 0
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         if self.busy:
             self.busy -= 1
             raise OperationalError("BEGIN IMMEDIATE", {}, Exception("database is locked"))
+        self.writes += 1
         with super().write() as session:
             yield session
 
@@ -107,6 +109,7 @@ class Hub:
         self.running = False
         self._step_at = self._publish_at = float("inf")
         self._ingesting = False
+        self._rollouts: tuple[int, list[Any]] = (-1, [])
         self.life = 0
         world.broker.on_session = self.ingest_soon
 
@@ -302,5 +305,8 @@ class Hub:
 
     def rollouts(self) -> list[Any]:
         """Rows of the table, the oldest first."""
-        with self.store.read() as session:
-            return list(session.connection().execute(_ROLLOUTS))
+        if self._rollouts[0] != self.store.writes:
+            with self.store.read() as session:
+                rows = list(session.connection().execute(_ROLLOUTS))
+            self._rollouts = self.store.writes, rows
+        return self._rollouts[1]

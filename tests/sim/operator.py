@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 SLOTS = {"digits": "main", "sounds": "aux"}
 LOOK_SECONDS = 30.0
-GRACE_SECONDS = 120.0
+GRACE_SECONDS = 80.0
 """A rollout older than this that still moves is aborted when another one waits."""
 
 
@@ -25,11 +25,12 @@ class Operator:
         """Rollout → most devices of a site that may swap at once, 0 for no such budget."""
 
     def look(self) -> None:
-        """Every now and then: start what waits, abort what sticks."""
+        """Every now and then: start what waits for each slot, abort what sticks."""
         if self.world.faults_over:
             return
-        if self.waiting:
-            self._try(*self.waiting[0])
+        first = {SLOTS[model]: (model, version) for model, version in reversed(self.waiting)}
+        for release in first.values():
+            self._try(*release)
         self.world.clock.after(LOOK_SECONDS * self.world.rng.uniform(0.8, 1.2), self.look)
 
     def _try(self, model: str, version: str) -> None:
@@ -40,7 +41,7 @@ class Operator:
                 self._tell("abort", row.id or 0)
                 return
         if self.roll_out(model, version) is not None:
-            self.waiting.pop(0)
+            self.waiting.remove((model, version))
 
     def next_rollout(self, size: float) -> None:
         """On a whim: another release, or one that was there before."""
@@ -49,14 +50,18 @@ class Operator:
         if len(self.waiting) < 4:
             self.waiting.append(chosen)
 
-    def roll_out(self, model: str, version: str, **plan: Any) -> int | None:
+    def roll_out(
+        self, model: str, version: str, *, most_down: int | None = None, **plan: Any
+    ) -> int | None:
+        """Its number; None when the hub refuses. ``most_down`` is drawn unless it is given."""
         world = self.world
         world.hub.release(RELEASES.index((model, version)) + 1)
         settled: dict[str, Any] = {
             "selector": "", "canary": world.rng.choice([0, 1, 2, 0.25]), "min_soak_seconds": 5.0,
-            "timeout_seconds": 300.0, "in_flight_max": world.rng.choice([0, 2, 3]),
+            "timeout_seconds": 300.0, "in_flight_max": world.rng.choice([0, 0, 2, 3]),
         } | plan  # fmt: skip
-        most_down = 0 if plan else world.rng.choice([0, 0, 1, 2])
+        if most_down is None:
+            most_down = world.rng.choice([0, 1, 1, 2])
         if most_down:
             settled["budgets"] = [{"group_by": ["site"], "max_unavailable": most_down}]
         number = world.hub.roll_out(model, version, SLOTS[model], **settled)

@@ -108,6 +108,7 @@ def _begin(scratch: str) -> None:
 @contextmanager
 def pool(processes: int) -> Iterator[Pool]:
     """Processes whose scratch directories are removed here: a pool ends them without notice."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would wait on the same cores
     with (
         tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=memory()) as shared,
         multiprocessing.get_context("spawn").Pool(processes, _begin, (shared,)) as made,

@@ -153,6 +153,10 @@ class Worker:
             self.device.note(f"worker {self.id} takes the whole device down")
             self.device.power_soon(world.rng.uniform(0.5, 3.0))
             return
+        if self.device.browns_out(self.slot, self.goal.manifest):
+            self.device.note(f"starting worker {self.id} is more than the power supply can give")
+            self.device.power_soon(world.rng.uniform(0.2, 1.0))
+            return
         pause = 60.0 if habit == "hang" else world.rng.uniform(*START_SECONDS)
         self._later(pause, lambda: self._started(habit))
 

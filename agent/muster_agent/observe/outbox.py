@@ -109,12 +109,12 @@ class Outbox:
         """
         assert not self._table.in_transaction, "a batch must not leave before its commit"
         for stream in STREAMS:
-            left = self._budget.left(stream)
-            if left <= 0:
+            waiting = self._table.totals(stream).rows
+            if not waiting or (left := self._budget.left(stream)) <= 0:
                 continue
             flying = self._table.in_flight(stream)
             rows = [row for row in flying if self._due(stream, row[0], now) <= now]
-            if not rows and len(flying) < self._table.totals(stream).rows:
+            if not rows and len(flying) < waiting:
                 count, room = self._room(flying)
                 rows = self._table.launch(stream, count, int(min(room, left + 1)))
             if rows:
@@ -125,13 +125,15 @@ class Outbox:
         """When ``next`` may have something again; None when all is acknowledged."""
         times = []
         for stream in STREAMS:
-            flying = self._table.in_flight(stream)
-            if self._budget.left(stream) <= 0:
-                if self._table.totals(stream).rows:
-                    times.append(now + LOOK_SECONDS)
+            waiting = self._table.totals(stream).rows
+            if not waiting:
                 continue
+            if self._budget.left(stream) <= 0:
+                times.append(now + LOOK_SECONDS)
+                continue
+            flying = self._table.in_flight(stream)
             times += [self._due(stream, sequence, now) for sequence, _ in flying]
-            if len(flying) < self._table.totals(stream).rows and min(self._room(flying)) > 0:
+            if len(flying) < waiting and min(self._room(flying)) > 0:
                 times.append(now)
         return min(times, default=None)
 

@@ -1,7 +1,7 @@
 """The outbox's tables: rows by stream, sequences, running totals, and the baselines rows need."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate
@@ -49,8 +49,8 @@ class OutboxTable:
         self._connection = connection
         self._new_epoch = new_epoch
         self._seen: dict[tuple[str, Stream], Any] = {}
-        """What was read since anything was last written on the connection."""
-        self._seen_at = -1
+        """What was read since these tables were last written, outside of transactions."""
+        self._written = False
         with self.transaction():
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
@@ -78,17 +78,21 @@ class OutboxTable:
                 self._connection.execute("ROLLBACK")
             raise
 
+    def _change(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        self._written = True
+        return self._connection.execute(statement, values)
+
     def _look(self, what: str, stream: Stream, read: Callable[[Stream], T]) -> T:
         """``read`` the tables, or tell again what they held when nothing was written since.
 
-        The connection counts changes, also those of other tables and those rolled back; what is
-        read within a transaction may still be rolled back, so it is not remembered.
+        What is read within a transaction may still be rolled back, so it is not remembered; a
+        write counts as one also when it was rolled back.
         """
         if self._connection.in_transaction:
             return read(stream)
-        if self._connection.total_changes != self._seen_at:
+        if self._written:
             self._seen.clear()
-            self._seen_at = self._connection.total_changes
+            self._written = False
         key = (what, stream)
         if key not in self._seen:
             self._seen[key] = read(stream)
@@ -115,7 +119,7 @@ class OutboxTable:
 
     def insert(self, stream: Stream, manifest: str, windows: int, payload: bytes) -> None:
         with self.transaction():
-            self._connection.execute(
+            self._change(
                 "INSERT INTO outbox_row (stream, manifest, windows, payload) VALUES (?, ?, ?, ?)",
                 (stream, manifest, windows, payload),
             )
@@ -150,11 +154,12 @@ class OutboxTable:
         waiting = [row for row, taken in zip(waiting, before, strict=False) if taken < room_bytes]
         with self.transaction():
             first = self.totals(stream).assigned + 1
+            self._written = True
             self._connection.executemany(
                 "UPDATE outbox_row SET sequence = ? WHERE id = ?",
                 [(first + place, identifier) for place, (identifier, _) in enumerate(waiting)],
             )
-            self._connection.execute(
+            self._change(
                 "UPDATE outbox_stream SET assigned = ? WHERE stream = ?",
                 (first + len(waiting) - 1, stream),
             )
@@ -173,7 +178,7 @@ class OutboxTable:
     def delete_up_to(self, stream: Stream, sequence: int) -> int:
         """Delete rows in flight up to a sequence; returns how many."""
         with self.transaction():
-            gone = self._connection.execute(
+            gone = self._change(
                 "DELETE FROM outbox_row WHERE stream = ? AND sequence <= ? "
                 "RETURNING LENGTH(payload)",
                 (stream, sequence),
@@ -184,7 +189,7 @@ class OutboxTable:
 
     def renew_epoch(self, stream: Stream) -> None:
         """Begin a new numbering; nothing may be in flight."""
-        self._connection.execute(
+        self._change(
             "UPDATE outbox_stream SET epoch = ?, assigned = 0 WHERE stream = ?",
             (self._new_epoch(EPOCH_BYTES), stream),
         )
@@ -192,14 +197,14 @@ class OutboxTable:
     def drop_oldest(self, stream: Stream) -> bool:
         """Give up the oldest waiting row and count it; False when none waits."""
         with self.transaction():
-            gone = self._connection.execute(
+            gone = self._change(
                 "DELETE FROM outbox_row WHERE id = (SELECT MIN(id) FROM outbox_row "
                 "WHERE stream = ? AND sequence IS NULL) RETURNING LENGTH(payload)",
                 (stream,),
             ).fetchall()
             if gone:
                 self._grow(stream, -1, -(gone[0][0] + ROW_OVERHEAD_BYTES))
-                self._connection.execute(
+                self._change(
                     "UPDATE outbox_stream SET dropped = dropped + 1 WHERE stream = ?", (stream,)
                 )
         return bool(gone)
@@ -225,17 +230,15 @@ class OutboxTable:
     ) -> None:
         """Put the merged row in the first one's place."""
         with self.transaction():
-            self._connection.execute("DELETE FROM outbox_row WHERE id = ?", (second.id,))
-            self._connection.execute(
+            self._change("DELETE FROM outbox_row WHERE id = ?", (second.id,))
+            self._change(
                 "UPDATE outbox_row SET payload = ?, windows = ? WHERE id = ?",
                 (payload, windows, first.id),
             )
             self._grow(
                 "summary", -1, len(payload) - first.bytes - second.bytes - ROW_OVERHEAD_BYTES
             )
-            self._connection.execute(
-                "UPDATE outbox_stream SET merged = merged + 1 WHERE stream = 'summary'"
-            )
+            self._change("UPDATE outbox_stream SET merged = merged + 1 WHERE stream = 'summary'")
 
     def baseline(self, manifest: str) -> bytes | None:
         row = self._connection.execute(
@@ -253,17 +256,17 @@ class OutboxTable:
     def put_baseline(self, manifest: str, file: bytes) -> None:
         """Keep a baseline, and forget those that no row needs any more."""
         with self.transaction():
-            self._connection.execute(
+            self._change(
                 "DELETE FROM outbox_baseline "
                 "WHERE manifest NOT IN (SELECT manifest FROM outbox_row)"
             )
-            self._connection.execute(
+            self._change(
                 "INSERT OR REPLACE INTO outbox_baseline (manifest, file) VALUES (?, ?)",
                 (manifest, file),
             )
 
     def _grow(self, stream: Stream, rows: int, size: int) -> None:
-        self._connection.execute(
+        self._change(
             "UPDATE outbox_stream SET rows = rows + ?, bytes = bytes + ? WHERE stream = ?",
             (rows, size, stream),
         )

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from muster_agent.fetch import Place
-from muster_agent.store import ChunksMissing, Store, StoreRefused
+from muster_agent.store import ChunksMissing, Store, StoreRefused, decode_manifest
 from muster_agent.update.preflight import Hardware, refusal
 from muster_agent.update.room import Plan, plan
 from muster_agent.update.table import Cause
-from muster_protocol import limits, manifest
+from muster_protocol import limits
 from muster_protocol.directive import Goal
 from muster_protocol.errors import ProtocolError, Refusal
 from muster_protocol.manifest import Build, File, Manifest
@@ -42,7 +42,7 @@ class BundleInstall:
         if data is None:
             raise ChunksMissing((goal.manifest,))
         try:
-            listing = manifest.decode(data)
+            listing = decode_manifest(data)
         except ProtocolError as error:
             raise StoreRefused(Refusal.MALFORMED, str(error)) from None
         if (listing.model, listing.version) != (goal.model, goal.version):

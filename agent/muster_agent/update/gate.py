@@ -3,11 +3,10 @@
 import random
 from collections.abc import Callable
 
+from muster_agent.update.leave import RECONNECT_SECONDS
 from muster_agent.update.ports import Leave
 from muster_protocol.directive import Goal
 
-LOOK_SECONDS = 2.0
-"""How often a swap that waits looks at what it waits for."""
 _NEVER = float("inf")
 
 
@@ -31,6 +30,11 @@ class Gate:
         """The machine may have begun to forbid the swap while the candidate started."""
         return self._open(self._leave.in_the_way(self._slot), now)
 
+    def link_up(self, now: float) -> None:
+        """The hub can be asked again, which may be what is waited for."""
+        soon = now + RECONNECT_SECONDS * self._rng.uniform(1.0, 1.5)
+        self.look_at = min(self.look_at, soon) if self.hold else _NEVER
+
     def clear(self) -> None:
         self.hold, self.look_at = "", _NEVER
 
@@ -38,5 +42,6 @@ class Gate:
         if hold != self.hold:
             self.hold = hold
             self._changed()
-        self.look_at = now + LOOK_SECONDS * self._rng.uniform(0.75, 1.25) if hold else _NEVER
+        pause = self._leave.look_seconds(self._slot) * self._rng.uniform(0.75, 1.25)
+        self.look_at = now + pause if hold else _NEVER
         return not hold

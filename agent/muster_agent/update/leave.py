@@ -22,6 +22,11 @@ ASK_SECONDS = (15.0, 60.0)
 RETRY_SECONDS_MIN = 1.0
 RECONNECT_SECONDS = 2.0
 """A fleet that reconnects together asks within this time, not at once."""
+LOOK_SECONDS = 2.0
+"""How often a swap looks at what says nothing by itself: the machine, an operator's hold."""
+LOOK_SECONDS_MAX = 10.0
+"""... and at a maintenance window, or at what else is in the way while the hub's word is awaited:
+that comes as a message, for which nobody need wake up every two seconds all night."""
 HUBS_LEAVE = "the hub's leave to swap"
 
 
@@ -62,6 +67,7 @@ class _Asking:
     ask_at: float = 0.0
     unanswered: int = 0
     reason: str = ""
+    look_seconds: float = LOOK_SECONDS
     manifest: str = ""
     """What the latest request was about."""
     until: float = field(default=float("-inf"))
@@ -95,14 +101,15 @@ class Leaves:
 
     def in_the_way(self, slot: str) -> str:
         """What on the device forbids a swap now; empty: nothing does."""
-        policy = self._of(slot).policy
-        if policy is None:
+        asking = self._of(slot)
+        asking.look_seconds = LOOK_SECONDS
+        if asking.policy is None:
             return "a directive that names the slot"
-        return (
-            self._inputs.hold(slot)
-            or self._inputs.interlock(slot)
-            or (self._window(policy.windows) if policy.windows else "")
-        )
+        if reason := self._inputs.hold(slot) or self._inputs.interlock(slot):
+            return reason
+        asking.look_seconds = LOOK_SECONDS_MAX
+        windows = asking.policy.windows
+        return self._window(windows) if windows else ""
 
     def waits_for(self, slot: str, goal: Goal, generation: int, now: float) -> str:
         """What a swap to ``goal`` waits for; empty: it may begin. Asks the hub when due."""
@@ -114,7 +121,12 @@ class Leaves:
             return ""
         if now >= asking.ask_at or asking.manifest != goal.manifest:
             self._request(asking, slot, goal, generation, now)
+        asking.look_seconds = min(max(asking.ask_at - now, LOOK_SECONDS), LOOK_SECONDS_MAX)
         return asking.reason or HUBS_LEAVE
+
+    def look_seconds(self, slot: str) -> float:
+        """Until it is worth to ask again what the swap waits for."""
+        return self._of(slot).look_seconds
 
     def answered(self, grant: Grant, now: float) -> None:
         """The hub's word; one for another request than the latest counts for nothing."""

@@ -26,6 +26,10 @@ class Leave(Protocol):
         """There, or at the hub, which is asked when that is due."""
         ...
 
+    def look_seconds(self, slot: str) -> float:
+        """Until it is worth to ask either again."""
+        ...
+
 
 class Delivery(Protocol):
     """Fetches bundles into the store; the outcome reaches the slot as ``fetched`` or ``fault``."""

@@ -160,6 +160,9 @@ class SlotRunner:
         goals += [self.row.goal] if self.row.goal is not None and wanted else []
         return {goal.manifest for goal in goals}
 
+    def link_up(self, now: float) -> None:
+        self._gate.link_up(now)
+
     def look(self, now: float) -> None:
         """What a swap waits for may be gone."""
         candidate = self.workers.candidate

@@ -27,7 +27,6 @@ _UNTOLD = (
     .order_by(col(Alert.id))
 )
 _SILENCES = select(Silence).where(col(Silence.until) > bindparam("now"))
-_RETRAININGS = select(Telling).where(col(Telling.name).startswith(RETRAIN))
 _FORGET = tuple(
     delete(target(table)).where(col(time) < bindparam("before"))
     for table, time in ((Delivery, Delivery.ended), (Silence, Silence.until))
@@ -45,15 +44,11 @@ class _Listener:
 
 def step(session: Session, settings: Alerts, now: float) -> int:
     """Queue what is to be told now; how many deliveries."""
-    _forget(session, now)
     listeners = _listeners(session, settings)
     rows = {row.id or 0: row for row in _untold(session)}
     labels = _labels(session, [row.device for row in rows.values() if row.device])
     facts = [_fact(number, row, labels) for number, row in rows.items()]
-    silences = [
-        notices.Silence(selectors.parse(row.selector), row.until)
-        for row in session.exec(_SILENCES, params={"now": now})
-    ]
+    silences = _silences(session, now) if facts else []
     queued = 0
     for notice in notices.decide(
         facts,
@@ -73,8 +68,9 @@ def step(session: Session, settings: Alerts, now: float) -> int:
             rows[number].told = notice.step
             session.add(rows[number])
     loud = [fact for fact in facts if not any(one.covers(fact, now) for one in silences)]
-    queued += _retrain(session, settings, listeners, loud, rows, now)
-    return queued + _digest(session, settings, listeners, now)
+    kept = {row.name: row for row in session.exec(select(Telling))}
+    queued += _retrain(session, settings, listeners, loud, rows, kept, now)
+    return queued + _digest(session, settings, listeners, kept.get(DIGEST), now)
 
 
 def _untold(session: Session) -> Sequence[Alert]:
@@ -87,6 +83,13 @@ def _labels(session: Session, devices: list[str]) -> dict[str, dict[str, str]]:
         return {}
     found = session.exec(select(Device.id, Device.labels).where(col(Device.id).in_(devices)))
     return {name: dict(labels) for name, labels in found}
+
+
+def _silences(session: Session, now: float) -> list[notices.Silence]:
+    return [
+        notices.Silence(selectors.parse(row.selector), row.until)
+        for row in session.exec(_SILENCES, params={"now": now})
+    ]
 
 
 def _fact(number: int, row: Alert, labels: Mapping[str, Mapping[str, str]]) -> Fact:
@@ -139,17 +142,21 @@ def _retrain(
     listeners: Sequence[_Listener],
     facts: list[Fact],
     rows: Mapping[int, Alert],
+    tellings: Mapping[str, Telling],
     now: float,
 ) -> int:
     standing: dict[str, list[Fact]] = {}
     for fact in facts:
         if fact.kind == "drift" and fact.state != "resolved" and fact.model:
             standing.setdefault(fact.model, []).append(fact)
-    prefix = RETRAIN
-    kept = {row.name.removeprefix(prefix): row for row in session.exec(_RETRAININGS)}
+    kept = {
+        name.removeprefix(RETRAIN): row
+        for name, row in tellings.items()
+        if name.startswith(RETRAIN)
+    }
     queued = 0
     for model in sorted({*standing, *kept}):
-        row = kept.get(model) or Telling(name=prefix + model)
+        row = kept.get(model) or Telling(name=RETRAIN + model)
         drifting = standing.get(model, [])
         before = Retraining(row.since, row.at, row.armed)
         after, ask = notices.retrain(
@@ -170,8 +177,13 @@ def _retrain(
     return queued
 
 
-def _digest(session: Session, settings: Alerts, listeners: Sequence[_Listener], now: float) -> int:
-    row = session.get(Telling, DIGEST)
+def _digest(
+    session: Session,
+    settings: Alerts,
+    listeners: Sequence[_Listener],
+    row: Telling | None,
+    now: float,
+) -> int:
     if row is None:
         session.add(Telling(name=DIGEST, at=now))
         return 0
@@ -199,7 +211,7 @@ def _digest(session: Session, settings: Alerts, listeners: Sequence[_Listener], 
     return _queue(session, listeners, "digest", "", messages.digest(standing, counts, now), now)
 
 
-def _forget(session: Session, now: float) -> None:
+def forget(session: Session, now: float) -> None:
     """Drop deliveries that ended and silences that passed a month ago."""
     for statement in _FORGET:
         session.connection().execute(statement, {"before": now - DELIVERIES_KEPT_SECONDS})

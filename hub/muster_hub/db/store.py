@@ -1,11 +1,13 @@
 """The one seam to the database: SQLite or PostgreSQL, read sessions and write transactions."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, create_engine
 
 BUSY_TIMEOUT_MS = 10_000
@@ -47,7 +49,10 @@ def _engine(url: str) -> Engine:
     if url.startswith("postgresql://"):
         url = "postgresql+psycopg://" + url.removeprefix("postgresql://")
     engine = create_engine(
-        url, pool_size=POOL_CONNECTIONS, max_overflow=POOL_OVERFLOW_CONNECTIONS, pool_pre_ping=True
+        url,
+        pool_size=POOL_CONNECTIONS,
+        max_overflow=POOL_OVERFLOW_CONNECTIONS,
+        pool_pre_ping=not url.startswith("sqlite:"),  # a file doesn't hang up
     )
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -68,4 +73,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     writing = connection.get_execution_options().get("muster_writing", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    statement = "BEGIN IMMEDIATE" if writing else "BEGIN"
+    raw = connection.connection.driver_connection
+    assert raw is not None
+    try:
+        raw.execute(statement)  # not by SQLAlchemy: a tenth of the cost, at each transaction
+    except sqlite3.OperationalError as error:
+        raise OperationalError(statement, None, error) from error

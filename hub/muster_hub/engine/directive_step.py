@@ -65,8 +65,8 @@ def step(
 ) -> int:
     """Persist new directives with the messages that carry them; how many."""
     assignments = load.assignments(session)
-    overrides = load.overrides(session)
-    challenges = load.challenges(session)
+    rolling = load.rolling(session)
+    overrides, challenges = rolling.overrides, rolling.challenges
     rows = {row.device: row for row in session.exec(select(models.DirectiveRow)).all()}
     rebaselines = load.rebaselines(session)
     unnoted = set(session.exec(_UNNOTED))

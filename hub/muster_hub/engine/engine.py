@@ -165,6 +165,7 @@ class Engine:
                 )
             )
             gate_readings.forget(session, now)
+            telling_step.forget(session, now)
             if self._telemetry is not None:
                 rollup_step.forget(session, self._telemetry, now)
 

@@ -80,7 +80,7 @@ class _Desk:
         self._session = session
         self._known = known
         self._assignments: list[Assignment] = load.assignments(session)
-        self._overrides: dict[str, list[Override]] = load.overrides(session)
+        self._overrides: Mapping[str, list[Override]] = load.rolling(session).overrides
         self._units: dict[int, list[Unit]] = {}
         self._rollouts: dict[int, models.Rollout | None] = {}
 

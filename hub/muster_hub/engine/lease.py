@@ -4,11 +4,12 @@ Every transaction of an engine begins by holding the row, so one that was though
 up decides nothing any more. The time in it only keeps two healthy engines from taking turns.
 """
 
-from sqlalchemy import bindparam
+from sqlalchemy import Row, bindparam, delete, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from muster_hub.db.models import Lease
+from muster_hub.db.tables import target
 
 LEASE_SECONDS = 15.0
 
@@ -27,26 +28,23 @@ def hold(session: Session, name: str, holder: str, now: float) -> bool:
     if row.holder != holder and 0 < left <= LEASE_SECONDS:
         return False
     if row.holder != holder or not LEASE_SECONDS / 2 < left <= LEASE_SECONDS:
-        row.holder, row.expires = holder, now + LEASE_SECONDS
-        session.add(row)
-        session.flush()
+        renewed = {"of": name, "by": holder, "until": now + LEASE_SECONDS}
+        session.connection().execute(_RENEW, renewed)
     return True
 
 
 def release(session: Session, name: str, holder: str) -> None:
     """Let another engine take over at once."""
-    row = _locked(session, name)
-    if row is not None and row.holder == holder:
-        session.delete(row)
+    session.connection().execute(_RELEASE, {"of": name, "by": holder})
 
 
-_LOCKED = (
-    select(Lease)
-    .where(col(Lease.name) == bindparam("name"))
-    .with_for_update()
-    .execution_options(populate_existing=True)
+_NAMED = col(Lease.name) == bindparam("of")
+_LOCKED = select(Lease.holder, Lease.expires).where(_NAMED).with_for_update()
+_RENEW = (
+    update(target(Lease)).where(_NAMED).values(holder=bindparam("by"), expires=bindparam("until"))
 )
+_RELEASE = delete(target(Lease)).where(_NAMED, col(Lease.holder) == bindparam("by"))
 
 
-def _locked(session: Session, name: str) -> Lease | None:
-    return session.exec(_LOCKED, params={"name": name}).first()
+def _locked(session: Session, name: str) -> Row[str, float] | None:
+    return session.connection().execute(_LOCKED, {"of": name}).first()

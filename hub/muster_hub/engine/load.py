@@ -1,10 +1,11 @@
 """Read what decisions need from the database, as the values the domain decides over."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam
+import sqlalchemy
+from sqlalchemy import Executable, bindparam, func
 from sqlmodel import Session, col, select
 
 from muster_hub.db import models
@@ -42,40 +43,65 @@ def is_online(device: models.Device, now: float) -> bool:
     return device.online and heard
 
 
-def release(version: models.Version) -> Release:
+_RELEASE: tuple[Any, ...] = (
+    col(models.Version.model),
+    col(models.Version.version),
+    col(models.Version.manifest_sha256).label("manifest"),
+    func.length(models.Version.manifest).label("manifest_bytes"),
+)
+"""What ``_release`` reads of a version: not the manifest itself, which may be large."""
+
+
+def _release(row: Any) -> Release:
     return Release(
-        model=version.model,
-        version=version.version,
-        manifest=version.manifest_sha256,
-        manifest_bytes=len(version.manifest),
+        model=row.model,
+        version=row.version,
+        manifest=row.manifest,
+        manifest_bytes=row.manifest_bytes,
     )
 
 
 _ASSIGNED = (
-    select(models.Assignment, models.Version, models.Rollout.plan)
-    .join(models.Rollout, col(models.Assignment.rollout) == col(models.Rollout.id), isouter=True)
-    .where(
-        col(models.Assignment.model) == col(models.Version.model),
-        col(models.Assignment.version) == col(models.Version.version),
+    sqlalchemy.select(
+        *_RELEASE,
+        col(models.Assignment.id),
+        col(models.Assignment.slot),
+        col(models.Assignment.selector),
+        col(models.Assignment.precedence),
+        col(models.Assignment.window_seconds),
+        col(models.Assignment.rollout),
+        col(models.Rollout.plan),
     )
+    .join_from(
+        models.Assignment,
+        models.Version,
+        (col(models.Assignment.model) == col(models.Version.model))
+        & (col(models.Assignment.version) == col(models.Version.version)),
+    )
+    .join(models.Rollout, col(models.Assignment.rollout) == col(models.Rollout.id), isouter=True)
 )
 
 
 def assignments(session: Session) -> list[Assignment]:
-    found = session.exec(_ASSIGNED).all()
     return [
         Assignment(
-            id=row.id or 0,
+            id=row.id,
             slot=row.slot,
             selector=selectors.parse(row.selector),
-            release=release(version),
+            release=_release(row),
             precedence=row.precedence,
             window_seconds=row.window_seconds,
             rollout=row.rollout,
-            asks_leave=bool(settled) and read_plan(settled).asks_leave,
+            asks_leave=bool(row.plan) and read_plan(row.plan).asks_leave,
         )
-        for row, version, settled in found
+        for row in _rows(session, _ASSIGNED)
     ]
+
+
+def _rows(session: Session, query: Executable, **values: Any) -> Sequence[Any]:
+    """Plain rows of what the session has written, without an object for each."""
+    session.flush()
+    return session.connection().execute(query, values).all()
 
 
 _REBASELINED = select(
@@ -89,57 +115,67 @@ def rebaselines(session: Session) -> dict[tuple[str, str], int]:
     return {(device, manifest): times for device, manifest, times in rows}
 
 
-_OVERRIDING = select(models.RolloutDevice, models.Rollout, models.Version).where(
-    col(models.RolloutDevice.rollout) == col(models.Rollout.id),
-    col(models.Rollout.model) == col(models.Version.model),
-    col(models.Rollout.version) == col(models.Version.version),
-    col(models.Rollout.state).in_(("running", "paused")),
+_ROLLING = (
+    sqlalchemy.select(
+        *_RELEASE,
+        col(models.Rollout.id),
+        col(models.Rollout.slot),
+        col(models.Rollout.wave),
+        col(models.Rollout.window_seconds),
+        col(models.Rollout.plan),
+        col(models.Rollout.shadow),
+    )
+    .join_from(
+        models.Rollout,
+        models.Version,
+        (col(models.Rollout.model) == col(models.Version.model))
+        & (col(models.Rollout.version) == col(models.Version.version)),
+    )
+    .where(col(models.Rollout.state).in_(("running", "paused")))
+    .order_by(col(models.Rollout.id))
+)
+_ASKED = sqlalchemy.select(
+    col(models.RolloutDevice.device), col(models.RolloutDevice.rollout)
+).where(
+    col(models.RolloutDevice.rollout).in_(bindparam("rollouts", expanding=True)),
     col(models.RolloutDevice.state).in_(("targeted", "in_progress", "committed")),
 )
 
 
-def overrides(session: Session) -> dict[str, list[Override]]:
-    """Device → what rollouts in progress ask of it; a device that failed is left to assignments."""
-    found = session.exec(_OVERRIDING).all()
-    by_device: dict[str, list[Override]] = {}
-    for reached, rollout, version in found:
-        by_device.setdefault(reached.device, []).append(
-            Override(
-                rollout=reached.rollout,
-                slot=rollout.slot,
-                release=release(version),
-                window_seconds=rollout.window_seconds,
-                asks_leave=plan(rollout).asks_leave,
-            )
+@dataclass(frozen=True)
+class Rolling:
+    """What rollouts in progress ask, by device."""
+
+    overrides: Mapping[str, list[Override]]
+    """Of devices that were asked; one that failed is left to assignments."""
+    challenges: Mapping[str, list[Challenge]]
+    """Releases to watch in shadow."""
+
+
+def rolling(session: Session) -> Rolling:
+    overrides: dict[str, list[Override]] = {}
+    challenges: dict[str, list[Challenge]] = {}
+    asks: dict[int, Override] = {}
+    for row in _rows(session, _ROLLING):
+        asks[row.id] = Override(
+            rollout=row.id,
+            slot=row.slot,
+            release=_release(row),
+            window_seconds=row.window_seconds,
+            asks_leave=read_plan(row.plan).asks_leave,
         )
-    return by_device
+        shadow = shadow_of(row.shadow) if row.wave == CANARY else None
+        if shadow is not None and shadow.action == "wait":
+            one = Challenge(rollout=row.id, slot=row.slot, release=_release(row))
+            for device in shadow.devices:
+                challenges.setdefault(device, []).append(one)
+    asked = _rows(session, _ASKED, rollouts=list(asks)) if asks else ()
+    for device, rollout_id in asked:
+        overrides.setdefault(device, []).append(asks[rollout_id])
+    return Rolling(overrides, challenges)
 
 
-_SHADOWING = select(models.Rollout, models.Version).where(
-    col(models.Rollout.model) == col(models.Version.model),
-    col(models.Rollout.version) == col(models.Version.version),
-    col(models.Rollout.state).in_(("running", "paused")),
-    col(models.Rollout.wave) == CANARY,
-    col(models.Rollout.shadow).is_not(None),
-)
-
-
-def challenges(session: Session) -> dict[str, list[Challenge]]:
-    """Device → releases that rollouts have it watch in shadow."""
-    found = session.exec(_SHADOWING).all()
-    by_device: dict[str, list[Challenge]] = {}
-    for row, version in found:
-        shadow = shadow_of(row)
-        if shadow is None or shadow.action != "wait":
-            continue
-        one = Challenge(rollout=row.id or 0, slot=row.slot, release=release(version))
-        for device in shadow.devices:
-            by_device.setdefault(device, []).append(one)
-    return by_device
-
-
-def shadow_of(row: models.Rollout) -> Shadow | None:
-    told = row.shadow
+def shadow_of(told: Mapping[str, Any] | None) -> Shadow | None:
     if told is None:
         return None
     return Shadow(
@@ -163,7 +199,7 @@ def rollout(row: models.Rollout) -> Rollout:
         advanced=row.advanced,
         settled_at=row.settled_at,
         looked_at=row.looked_at,
-        shadow=shadow_of(row),
+        shadow=shadow_of(row.shadow),
         arms=experiment_step.arms(row),
         judged=None
         if told is None

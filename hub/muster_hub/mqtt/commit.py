@@ -30,17 +30,22 @@ _ONLINE = select(Device.id, Device.online).where(
     col(Device.id).in_(bindparam("devices", expanding=True))
 )
 _STREAMS = select(StreamRow).where(col(StreamRow.device).in_(bindparam("devices", expanding=True)))
-_FURTHER = {
-    stream: select(table.sequence)
-    .where(
-        col(table.device) == bindparam("device"),
-        col(table.epoch) == bindparam("epoch"),
-        col(table.sequence) > bindparam("contiguous"),
+_BEYOND = {
+    stream: select(table.device, table.epoch, table.sequence)
+    .join(
+        StreamRow,
+        (col(StreamRow.device) == col(table.device))
+        & (col(StreamRow.epoch) == col(table.epoch))
+        & (col(StreamRow.contiguous) < col(table.sequence)),
     )
-    .order_by(col(table.sequence))
+    .where(
+        col(StreamRow.device).in_(bindparam("devices", expanding=True)),
+        col(StreamRow.stream) == stream,
+    )
+    .order_by(col(table.device), col(table.epoch), col(table.sequence))
     for stream, table in TABLES.items()
 }
-"""Rows of a stream beyond a mark. Statements run for each device are made once: that is dear."""
+"""Rows beyond their stream's mark, of all devices at once."""
 
 
 @dataclass
@@ -83,11 +88,12 @@ def _commit_rows(session: Session, batches: list[Rows], now: float, result: Comm
             if sequence > streams[key].contiguous
         ]
         _insert_new(session, table, fresh)
+    beyond = _beyond(session, pending)
     for key, rows in pending.items():
         stream_row = streams[key]
         before = stream_row.contiguous
         result.duplicates += sum(1 for sequence in rows if sequence <= before)
-        _advance(session, key, stream_row, max(rows), result)
+        _advance(stream_row, max(rows), beyond.get(key, []), result)
         stream_row.updated = now
         session.add(stream_row)
         result.acks.append((key[0], Ack(1, key[1], key[2], stream_row.contiguous)))
@@ -100,11 +106,15 @@ def _streams(session: Session, keys: Iterable[Key], now: float) -> dict[Key, Str
     devices = {device for device, _, _ in wanted}
     found = session.exec(_STREAMS, params={"devices": list(devices)}).all()
     rows = {(row.device, row.stream, row.epoch): row for row in found}
-    return {
-        (device, stream, epoch): rows.get((device, stream, epoch.hex()))
-        or StreamRow(device=device, stream=stream, epoch=epoch.hex(), contiguous=0, updated=now)
-        for device, stream, epoch in wanted
-    }
+    for device, stream, epoch in wanted:
+        key = device, stream, epoch.hex()
+        if key not in rows:
+            rows[key] = StreamRow(
+                device=device, stream=stream, epoch=key[2], contiguous=0, updated=now
+            )
+            session.add(rows[key])
+    session.flush()
+    return {key: rows[key[0], key[1], key[2].hex()] for key in wanted}
 
 
 def _insert_new(
@@ -122,7 +132,20 @@ def _insert_new(
     )
 
 
-def _advance(session: Session, key: Key, row: StreamRow, highest: int, result: Committed) -> None:
+def _beyond(session: Session, keys: Iterable[Key]) -> dict[Key, list[int]]:
+    """Sequences that stand beyond the marks of these streams, rising."""
+    found: dict[Key, list[int]] = {}
+    for stream in TABLES:
+        devices = sorted({key[0] for key in keys if key[1] == stream})
+        if not devices:
+            continue
+        rows = session.connection().execute(_BEYOND[stream], {"devices": devices})
+        for device, epoch, sequence in rows:
+            found.setdefault((device, stream, bytes.fromhex(epoch)), []).append(sequence)
+    return found
+
+
+def _advance(row: StreamRow, highest: int, beyond: Iterable[int], result: Committed) -> None:
     """Move the stream's mark over every row that stands without a gap.
 
     A device has at most ``IN_FLIGHT_ROWS_MAX`` rows in flight, so anything that far below its
@@ -133,11 +156,10 @@ def _advance(session: Session, key: Key, row: StreamRow, highest: int, result: C
     if row.contiguous < least:
         result.skipped_rows += least - row.contiguous
         row.contiguous = least
-    after = {"device": key[0], "epoch": key[2].hex(), "contiguous": row.contiguous}
-    for (sequence,) in session.connection().execute(_FURTHER[key[1]], after):
-        if sequence != row.contiguous + 1:
+    for sequence in beyond:
+        if sequence > row.contiguous + 1:
             break
-        row.contiguous = sequence
+        row.contiguous = max(row.contiguous, sequence)
 
 
 def _ask(session: Session, device: str, request: GrantRequest, now: float) -> None:
