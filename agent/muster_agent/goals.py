@@ -15,7 +15,7 @@ from muster_agent.clock import Clock
 from muster_agent.link import Link
 from muster_agent.state import Adopted, State
 from muster_agent.trust import Trusted, TrustRefused
-from muster_agent.trust_mirror import TrustMirror
+from muster_agent.trust_mirror import TIMESTAMP, TrustMirror
 from muster_agent.trusted_time import Instant, Reading
 from muster_protocol import directive as d
 from muster_protocol import topics
@@ -115,6 +115,10 @@ class Goals:
         self._mirror.link_up(now)
         self._link.subscribe(topics.down(self._device, "directive"))
         self._follow()
+
+    def ask_again(self) -> None:
+        """A subscription that stands already has the retained timestamp sent once more."""
+        self._link.subscribe(topics.tuf(TIMESTAMP))
 
     def put_metadata(self, file: str, data: bytes, now: float) -> bool:
         """A TUF file has come; True when goals should be looked at again."""

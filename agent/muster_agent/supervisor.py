@@ -131,6 +131,7 @@ class Supervisor:
             report=ports.outbox.put_event,
             verdict=self.goals.verdict,
             metadata_wait_seconds=settings.metadata_wait_seconds,
+            ask_metadata=self.goals.ask_again,
             changed=self._changed,
             settled=self._slot_settled,
             rng=ports.rng,

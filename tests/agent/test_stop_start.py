@@ -154,6 +154,30 @@ def test_after_a_restart_the_old_model_serves_and_the_machine_is_asked_before_a_
     assert device.memory_used_most <= ONE_MODEL
 
 
+@pytest.mark.parametrize("memory_bytes", [ONE_MODEL, 4 * ONE_MODEL])
+def test_a_start_that_waits_for_nothing_any_more_does_not_keep_a_processor_busy(
+    world, device, memory_bytes
+):
+    goal = world.release("2", swap=STOP_START)
+    world.slow[goal.manifest] = 15.0
+    device.forbidden = "the press is closed"
+    world.direct(goal)
+    device.run(10)
+    device.forbidden = ""
+    device.run(3)
+    device.cut()
+    device.forbidden = "the press is closed"
+    device.boot()
+    device.run(10)
+    assert (device.step, device.serving) == ("starting", ["1"])
+    device.memory_bytes = memory_bytes
+    if memory_bytes == ONE_MODEL:
+        device.workers[0].die(-11)  # Who was to make room has gone by itself.
+    device.run(5)
+    assert device.report().update.waiting_for != device.forbidden
+    assert device.supervisor.deadline(world.clock.seconds) > world.clock.seconds
+
+
 def reboot(world, template, directory):
     shutil.copytree(template, directory, symlinks=True)
     made = Device(world, directory)

@@ -217,6 +217,20 @@ def test_a_manifest_the_release_keys_did_not_sign_is_never_fetched(world, device
     assert [event.refusal for event in device.told("refused")] == [Refusal.UNSIGNED_MANIFEST]
 
 
+def test_a_timestamp_that_an_older_one_has_overtaken_is_asked_for_again(world, device):
+    committed(device, world)
+    timestamp = topics.tuf("timestamp.json")
+    old = world.broker.retained[timestamp]
+    world.direct(world.release("2"))
+    newest = world.broker.retained[timestamp]
+    world.broker.publish(timestamp, old, retain=True)  # This is the last the device hears ...
+    device.run(2)
+    world.broker.retained[timestamp] = newest  # ... though the broker holds another.
+    device.run(60)
+    assert (device.step, device.serving) == ("committed", ["2"])
+    assert not device.told("refused")
+
+
 def test_a_directive_that_overtakes_its_metadata_waits_for_them(world, device):
     committed(device, world)
     held = dict(world.broker.retained)

@@ -57,6 +57,8 @@ class Ports:
     """Why the catalogue doesn't allow a goal, or None when release keys signed it."""
     metadata_wait_seconds: float
     """How long a goal may be ahead of the metadata that sign it."""
+    ask_metadata: Callable[[], None]
+    """Have the broker send again what it holds: the newest may have been overtaken or lost."""
     changed: Callable[[], None]
     """A step was made: a report is due, and the store may be swept."""
     settled: Callable[[], None]

@@ -64,6 +64,7 @@ class SlotRunner:
         self._assembly: Bundle | None = None
         self._trial: Trial | None = None
         self._stopped = False
+        self._asked_metadata = False
         self._late = late.Late(ports)
         self._starting = Starting(workers, ports.install, self._gate, self._tell)
         self._unresumed = False
@@ -339,12 +340,17 @@ class SlotRunner:
             self._mark_at = now + MARK_SECONDS
             self._ports.delivery.begin(self.slot, goal, now)
         elif self._unsigned_until == _NEVER:
-            self._unsigned_until = now + self._ports.metadata_wait_seconds
+            self._asked_metadata = False
+            self._unsigned_until = now + self._ports.metadata_wait_seconds / 2
 
     def _unsigned(self, now: float) -> None:
         verdict = self._verdict()
         if verdict is None:
             self._fetch(now)
+        elif not self._asked_metadata:
+            self._asked_metadata = True
+            self._ports.ask_metadata()
+            self._unsigned_until = now + self._ports.metadata_wait_seconds / 2
         else:
             self.fault(*verdict, now)
 

@@ -40,10 +40,12 @@ class Starting:
             return workers.try_candidate(goal)
         serves = champion is not None and champion.ready
         plan = self._install.plan(goal, None if serves else workers.goal)
+        makes_room = isinstance(plan, StopStart) and champion is not None
+        if makes_room and not (serves and self._gate.may_serve(now)):
+            self.waits = True
+            return []
+        self._gate.clear()  # What was in the way of an earlier try may not be asked again.
         if isinstance(plan, StopStart):
-            if champion is not None and not (serves and self._gate.may_serve(now)):
-                self.waits = True
-                return []
             self._tell(
                 f"{plan.why}: that one stops now, for at most {plan.gap_seconds_max:g} s",
                 gap_seconds_max=plan.gap_seconds_max,
