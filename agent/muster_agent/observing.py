@@ -13,9 +13,10 @@ from typing import Protocol
 from muster_agent.observe.fold import Fold
 from muster_agent.observe.labels import LabelMemory
 from muster_agent.observe.pair_fold import PairFold
-from muster_agent.observe.signs import SlotSigns, Watched
+from muster_agent.observe.signs import Counting, SlotSigns, Watched
 from muster_agent.store import Store, StoreRefused
-from muster_agent.worker.ring import Ring
+from muster_agent.telemetry import Ring
+from muster_agent.worker import ring
 from muster_protocol import baseline, chunks, manifest
 from muster_protocol.baseline import Baseline
 from muster_protocol.directive import Goal
@@ -44,12 +45,17 @@ class Folds:
         report: Callable[[Event], None] = lambda _event: None,
         window_seconds: Callable[[], float] = lambda: 300.0,
         monitors: Monitors | None = None,
+        open_ring: Callable[[Path], Ring] = ring.Ring.open,
+        counting: Callable[..., Counting] = Fold,
     ) -> None:
         """``report`` takes events of drift; it may join an open transaction.
 
         ``monitors`` keep what was learnt of drift across restarts; None: nothing is kept.
+        ``counting`` begins a window of what the rings that ``open_ring`` opens hold.
         """
         self._store = store
+        self._open_ring = open_ring
+        self._counting = counting
         self._report = report
         self._window_seconds = window_seconds
         self._memories: dict[str, LabelMemory] = {}
@@ -59,7 +65,7 @@ class Folds:
         """What directives ask for, by slot and manifest."""
 
     def ring(self, path: Path) -> Ring:
-        return Ring.open(path)
+        return self._open_ring(path)
 
     def signs(self, slot: str, goal: Goal) -> SlotSigns:
         """What the closed windows of the goal's model in this slot say."""
@@ -84,7 +90,7 @@ class Folds:
         signs = self.signs(slot, goal)
         try:
             trained = _baseline(listing, bundle)
-            fold = Fold(listing, goal.manifest, trained, opened, memory)
+            fold = self._counting(listing, goal.manifest, trained, opened, memory)
             outputs = {tensor.name for tensor in listing.outputs}
             usable = trained if not fold.trouble else None
             fresh = not signs.watched

@@ -23,16 +23,20 @@ from muster_agent.trusted_time import DAY_SECONDS, Instant, Reading
 from muster_protocol import chunks, manifest
 from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
+from sim.inputs import trained
 from support.tuf_repository import LIFE_DAYS, NOW, Repository
 
 MODELS = {"main": "digits", "aux": "sounds"}
 RELEASES = (
-    ("digits", "1.0.0"), ("sounds", "1.0.0"), ("digits", "2.0.0"), ("digits", "3.0.0"),
+    ("digits", "1.0.0"), ("sounds", "1.0.0"), ("digits", "2.0.0"), ("sounds", "1.5.0"),
+    ("digits", "3.0.0"),
     ("sounds", "2.0.0"), ("digits", "4.0.0"), ("digits", "5.0.0"), ("sounds", "3.0.0"),
     ("digits", "8.0.0"), ("digits", "9.0.0"), ("sounds", "9.0.0"),
 )  # fmt: skip
 DOOMED = ("digits", "8.0.0")
 """For worlds that have seen no rollback: its answers are errors."""
+WATCHED = ("sounds", "1.5.0")
+"""It has a baseline: what it is asked is watched for drift."""
 FINAL = {"digits": "9.0.0", "sounds": "9.0.0"}
 PROBATION_SECONDS = 12.0
 GAP_SECONDS = 20.0
@@ -87,6 +91,9 @@ def make_release(model: str, version: str, rng: random.Random) -> Release:
     files = {
         "model.onnx": rng.randbytes(1500), "golden.npz": rng.randbytes(200), "labels.txt": shared,
     }  # fmt: skip
+    watched = (model, version) == WATCHED
+    if watched:
+        files["baseline.bin"] = trained()
     listed = tuple(
         manifest.File(name, len(data), chunks.sha256_hex(data)) for name, data in files.items()
     )
@@ -99,6 +106,7 @@ def make_release(model: str, version: str, rng: random.Random) -> Release:
         builds=(manifest.Build("onnx", "model.onnx", MODEL_MEMORY_BYTES),),
         files=listed,
         golden=manifest.Golden("golden.npz"),
+        baseline="baseline.bin" if watched else None,
         probation=manifest.Probation(seconds=PROBATION_SECONDS),
         swap=manifest.Swap("stop_start", GAP_SECONDS),
     )

@@ -10,6 +10,7 @@ from muster_agent.current import CurrentLinks
 from muster_agent.fetch import Run
 from muster_agent.http_source import HttpAnswer
 from muster_agent.observe.outbox import Outbox
+from muster_agent.observing import Folds
 from muster_agent.ports import Ports, Settings
 from muster_agent.state import open_state
 from muster_agent.supervisor import Supervisor
@@ -20,8 +21,9 @@ from muster_protocol.directive import Source
 from muster_protocol.messages import ClockQuality, Facts
 from sim import disk as d
 from sim.catalogue import MODEL_MEMORY_BYTES, Trust, scratch
+from sim.inputs import Inputs
 from sim.network import Link
-from sim.workers import Folds, Ring, Window, Worker
+from sim.workers import Ring, Rings, Window, Worker
 from support.tuf_repository import NOW
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 OUTBOX_BYTES_MAX = 2560
 """Small, so that a partition is long enough for windows to be merged."""
-WINDOW_SECONDS = 60.0
 FOLD_SECONDS = 30.0
 SETTINGS: dict[str, Any] = {"retry_seconds": (15.0, 90.0), "restart_seconds": (0.5, 20.0)}
 EVENTS_BETWEEN_TICKS = 6
@@ -95,6 +96,11 @@ class Device:
         self.disturbed_at = 0.0
         """When something last happened that may leave a slot without a model for a moment."""
         self.inferences = 0
+        self.inputs = Inputs(self.rng.randrange(1 << 16))
+        self.windows: list[tuple[int, int]] = []
+        """Rows, and how many of them have moved, of each window of a watched model."""
+        self.renewed = False
+        """It was wiped once: what it had told may be incomplete."""
         self.lost = (0, 0)
         """Inferences (number, sum of numbers) that power cuts took before their window closed."""
         self.put = (0, 0)
@@ -105,7 +111,7 @@ class Device:
         self.rotten = False
         """A byte of an installed bundle has rotted: it may have to be fetched again first."""
         self.served_at: dict[str, float] = {}
-        self.outbox_bytes_max = OUTBOX_BYTES_MAX
+        self.outbox_bytes_max = OUTBOX_BYTES_MAX * (2 if world.watching else 1)
         self._pending: list[Window] = []
         self._wake_at = float("inf")
 
@@ -144,14 +150,19 @@ class Device:
         self.store = store
         self.outbox: Outbox = world.doubles.outbox(
             self.state.connection,
-            bytes_max=OUTBOX_BYTES_MAX,
+            bytes_max=self.outbox_bytes_max,
             uniform=self.rng.random,
             new_epoch=self._new_epoch,
         )
+        rings = Rings(self.rings, self.inputs)
+        self.folds = Folds(
+            store, report=self.outbox.put_event, monitors=self.state, open_ring=rings.open,
+            counting=rings.counting, window_seconds=lambda: self.telemetry.window_seconds,
+        )  # fmt: skip
         self.telemetry = Telemetry(
-            self.directory / "rings", state=self.state, folds=Folds(self.rings),
+            self.directory / "rings", state=self.state, folds=self.folds,
             put=self._put, stamp=lambda: stamp(self.clock), rng=self.rng,
-            window_seconds=WINDOW_SECONDS, now=now, fold_seconds=FOLD_SECONDS,
+            window_seconds=world.window_seconds, now=now, fold_seconds=FOLD_SECONDS,
         )  # fmt: skip
         will = messages.encode(messages.Presence(online=False))
         self.link = Link(
@@ -171,7 +182,7 @@ class Device:
                 links=links, trust=self.trust,
                 launcher=world.doubles.launcher(self), telemetry=self.telemetry,
                 outbox=self.outbox, facts=lambda: Facts(agent_version="simulated"), rng=self.rng,
-                inputs=self,
+                inputs=self, signs=self.folds.signs, rebaseline=self.folds.rebaseline,
             ),
             now,
         )  # fmt: skip
@@ -244,6 +255,10 @@ class Device:
         self.rings.clear()
         self.put = self.lost = (0, 0)
         self.inferences = 0
+        self.renewed = True
+        if self.inputs.moved_from is not None:
+            self.inputs.moved_from = 1
+        self.windows.clear()
         self.trust = self.world.doubles.trust()
         self.world.watch.wiped(self)
         self.clock.boots += 1
@@ -390,6 +405,8 @@ class Device:
             counts = window.summary.counts
             self.put = (self.put[0] + counts.inferences, self.put[1] + counts.labels_unmatched)
             window.ring.closed = window.seen
+            if window.moved is not None and counts.inferences:
+                self.windows.append((counts.inferences, window.moved))
         self._pending.clear()
 
     def note(self, what: str) -> None:

@@ -167,7 +167,8 @@ def rogue_directive(world: "World", one: Fault) -> None:
     rogue = world.catalogue.rogue
     wanted = Directive(
         device=one.device, epoch=1, generation=max(adopted[1], 1), issued=int(NOW),
-        expires=int(NOW) + 86_400, slots={"main": Slot(rogue.goal)}, window_seconds=60.0,
+        expires=int(NOW) + 86_400, slots={"main": Slot(rogue.goal)},
+        window_seconds=world.window_seconds,
     )  # fmt: skip
     for name, data in rogue.blobs.items():
         world.broker.publish(topics.chunk(name), data, retain=True)
@@ -297,6 +298,13 @@ def card_replaced(world: "World", one: Fault) -> None:
 def machine_runs(world: "World", one: Fault) -> None:
     """The interlock: nobody may swap while the machine is at work."""
     world.devices[one.device].machine_until = world.clock.now + 15.0 + 60.0 * one.size
+
+
+@fault(3)
+def inputs_move(world: "World", one: Fault) -> None:
+    """What its models are asked is not what they were trained on, from now on."""
+    device = world.devices[one.device]
+    device.inputs.move(device.inferences + 1)
 
 
 # Models

@@ -145,7 +145,7 @@ class Hub:
             Directives(catalogue().director),
             bundles,
             DirectiveSettings(
-                window_seconds=60.0,
+                window_seconds=self.world.window_seconds,
                 valid_seconds=86_400,
                 chunks_url="https://hub.test/api/v1/chunks",
                 token=lambda device, _expires: device,

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sim.catalogue import DOOMED, FINAL, RELEASES
+from sim.catalogue import DOOMED, FINAL, RELEASES, WATCHED
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -45,7 +45,13 @@ class Operator:
 
     def next_rollout(self, size: float) -> None:
         """On a whim: another release, or one that was there before."""
-        candidates = [one for one in RELEASES if one[1] != FINAL[one[0]] and one != DOOMED]
+        candidates = [
+            one
+            for one in RELEASES
+            if one[1] != FINAL[one[0]]
+            and one not in (DOOMED, WATCHED)
+            and not (self.world.watching and one[0] == WATCHED[0])
+        ]
         chosen = candidates[int(size * (len(candidates) - 1))]
         if len(self.waiting) < 4:
             self.waiting.append(chosen)

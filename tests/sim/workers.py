@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from muster_agent.update.processes import LaunchRefused
 from muster_agent.worker import events
+from muster_protocol.baseline import Baseline
+from muster_protocol.binning import FeatureCounts
 from muster_protocol.chunks import sha256_hex
 from muster_protocol.directive import Goal
 from muster_protocol.errors import Refusal
+from muster_protocol.manifest import Manifest
 from muster_protocol.messages import Stamp
 from muster_protocol.summary import Summary, Tally
+from sim.inputs import Inputs
 
 if TYPE_CHECKING:
     from sim.device import Device
@@ -62,17 +66,37 @@ class Read:
 
 
 class Fold:
-    """An open window; implements ``muster_agent.telemetry.Fold``."""
+    """An open window; implements ``muster_agent.observe.signs.Counting``."""
 
     trouble = ""
 
-    def __init__(self, goal: Goal, opened: Stamp, ring: Ring) -> None:
-        self._goal, self._opened, self._ring = goal, opened, ring
+    def __init__(
+        self,
+        listing: Manifest,
+        digest: str,
+        trained_on: Baseline | None,
+        opened: Stamp,
+        ring: Ring,
+        inputs: Inputs,
+    ) -> None:
+        self._listing, self._digest, self._trained_on = listing, digest, trained_on
+        self._opened, self._ring, self._inputs = opened, ring, inputs
         self._count = self._sum = self._seen = 0
 
     @property
     def empty(self) -> bool:
         return self._count == 0
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the inferences in the window."""
+        return self._ring.numbers[self._seen - self._count : self._seen]
+
+    @property
+    def features(self) -> FeatureCounts | None:
+        if self._trained_on is None or self.empty:
+            return None
+        return self._inputs.count(self._trained_on, self.numbers)
 
     def feed(self, rows: list[int], overrun: int = 0) -> None:
         self._count += len(rows)
@@ -86,7 +110,8 @@ class Fold:
         """Not counted."""
 
     def close(self, stamp: Stamp) -> list["Window"]:
-        made = Window(self.summary(stamp), self._ring, self._seen)
+        moved = self._inputs.moved(self.numbers) if self._trained_on is not None else None
+        made = Window(self.summary(stamp), self._ring, self._seen, moved)
         self._count = self._sum = 0
         self._opened = stamp
         return [made]
@@ -94,8 +119,8 @@ class Fold:
     def summary(self, stamp: Stamp) -> Summary:
         counts = Tally(inferences=self._count, labels_unmatched=self._sum)
         return Summary(
-            self._goal.model, self._goal.version, self._goal.manifest, self._opened, stamp,
-            counts=counts,
+            self._listing.model, self._listing.version, self._digest, self._opened, stamp,
+            counts=counts, features=self.features,
         )  # fmt: skip
 
     def save(self) -> bytes:
@@ -112,25 +137,44 @@ class Window:
     summary: Summary
     ring: Ring
     seen: int
+    moved: int | None
+    """How many of its rows have moved; None when the model isn't watched."""
+
+    # What the device's own alert rule looks at
+
+    @property
+    def counts(self) -> Tally:
+        return self.summary.counts
+
+    @property
+    def features(self) -> FeatureCounts | None:
+        return self.summary.features
+
+    @property
+    def windows(self) -> int:
+        return self.summary.windows
 
 
-class Folds:
-    """Implements ``muster_agent.telemetry.Folds``."""
+class Rings:
+    """A device's ring files by name, as ``muster_agent.observing.Folds`` opens and counts them."""
 
-    def __init__(self, rings: dict[str, Ring]) -> None:
+    def __init__(self, rings: dict[str, Ring], inputs: Inputs) -> None:
         self._rings = rings
+        self._inputs = inputs
         self._opened: Ring | None = None
 
-    def ring(self, path: Path) -> Ring:
+    def open(self, path: Path) -> Ring:
         ring = self._rings.get(path.name)
         if ring is None or ring.lost:
             raise FileNotFoundError(f"{path.name} is not there")
         self._opened = ring
         return ring
 
-    def fold(self, slot: str, goal: Goal, opened: Stamp) -> Fold:
+    def counting(
+        self, listing: Manifest, digest: str, trained_on: Baseline | None, opened: Stamp, _: Any
+    ) -> Fold:
         assert self._opened is not None, "a ring is opened before its fold"
-        return Fold(goal, opened, self._opened)
+        return Fold(listing, digest, trained_on, opened, self._opened, self._inputs)
 
 
 class Worker:

@@ -15,8 +15,9 @@ from typing import Any
 
 from muster_agent.ports import Stop
 from muster_agent.update.table import TABLE, Cause
+from sim import drift_watch
 from sim import faults as f
-from sim.catalogue import DOOMED, FINAL, PROBATION_SECONDS, catalogue, scratch
+from sim.catalogue import DOOMED, FINAL, PROBATION_SECONDS, WATCHED, catalogue, scratch
 from sim.device import Device
 from sim.doubles import HONEST, Doubles
 from sim.hub import Hub
@@ -41,6 +42,12 @@ BAD = ("errors", "crash")
 LATE_RELEASE = ("digits", "5.0.0")
 LATE_SHARE = 0.5
 """Of the worlds, in which a version is only found to be bad after its probation."""
+WINDOW_SECONDS = 60.0
+WATCHING_SHARE = 0.12
+"""Of the worlds, in which a model's inputs are watched for drift, in shorter windows."""
+WATCHING_WINDOW_SECONDS = 25.0
+WATCHED_WINDOWS = 4
+"""That such a fleet serves after it has converged."""
 WORSE = ("golden", "load", "memory", "hang", "killer", "good")
 TRANSITIONS = frozenset((state, cause) for state, row in TABLE.items() for cause in row)
 _RUNNER = logging.getLogger("muster_agent.update.runner")
@@ -89,6 +96,9 @@ class World:
         self.transitions: set[tuple[str, str]] = set()
         self.directives: dict[str, list[bytes]] = {}
         self.actor = ""
+        drawn = random.Random(f"{seed}/watching").random()
+        self.watching = drawn < WATCHING_SHARE
+        self.window_seconds = WATCHING_WINDOW_SECONDS if self.watching else WINDOW_SECONDS
         shutil.rmtree(scratch() / "world", ignore_errors=True)
         names = [f"dev-{number:02}" for number in range(devices)]
         self.plan = f.draw(random.Random(f"{seed}/plan"), names, FAULTS, CHAOS_SECONDS)
@@ -181,6 +191,9 @@ class World:
         self.operator.waiting = [
             ("digits", "2.0.0"), ("sounds", "1.0.0"), ("digits", "3.0.0"), ("sounds", "2.0.0"),
         ]  # fmt: skip
+        if self.watching:
+            self.operator.roll_out(*WATCHED, most_down=0, canary=0, in_flight_max=0)
+            self.operator.waiting = [("digits", "2.0.0"), ("digits", "3.0.0")]
         self.clock.after(LOOK_SECONDS, self.operator.look)
 
     def _befall(self, one: f.Fault) -> None:
@@ -220,6 +233,9 @@ class World:
                 "convergence",
                 f"{CONVERGE_SECONDS:.0f} s after the last fault: {self.watch.astray()}",
             )
+        if self.watching:
+            self._until(self.clock.now + WATCHED_WINDOWS * WATCHING_WINDOW_SECONDS)
+            drift_watch.alerted(self)
 
     def _roll_out(self, release: tuple[str, str], **plan: Any) -> None:
         end = self.clock.now + CONVERGE_SECONDS
@@ -243,6 +259,8 @@ class World:
                    for one in here):  # fmt: skip
                 break
         self.watch.final(here)
+        if self.watching:
+            drift_watch.told(self, here)
 
 
 def lived(seed: int, doubles: Doubles = HONEST) -> Outcome:

@@ -5,13 +5,14 @@ without a link knows the same about itself.
 """
 
 import contextlib
+import copy
 import logging
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from muster_agent.observe.fold import Fold
 from muster_agent.observe.outputs import Answers, shifted
 from muster_protocol.baseline import Baseline
 from muster_protocol.drift import DriftFinding, DriftMonitor, Rule
@@ -57,6 +58,17 @@ class LabelWatch:
             self._since = 0
         elif inferences:
             self._since += 1
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the signs were before a window was judged."""
+
+    inferences: int
+    errors: int
+    labels: LabelWatch
+    closed: tuple["FeatureCounts", ...]
+    monitor: bytes | None
 
 
 class SlotSigns:
@@ -144,6 +156,19 @@ class SlotSigns:
             whole = whole + part
         return Answers(whole, self._outputs)
 
+    def known(self) -> _Known:
+        """For ``forget``."""
+        return _Known(
+            self.inferences, self.errors, copy.copy(self.labels), tuple(self._closed), self.saved()
+        )
+
+    def forget(self, known: _Known) -> None:
+        """Be as before: what was judged since did not come to be, and will be judged again."""
+        self.inferences, self.errors, self.labels = known.inferences, known.errors, known.labels
+        self._closed = deque(known.closed, ANSWER_WINDOWS)
+        if known.monitor is not None:
+            self.resume(known.monitor, self.rebaselines)
+
     def feed(self, summary: Summary) -> list[DriftFinding]:
         """A closed window of this model; findings that are news."""
         counts = summary.counts
@@ -165,12 +190,29 @@ def moved(candidate: SlotSigns, champion: SlotSigns) -> str:
         return ""
 
 
+class Counting(Protocol):
+    """An open window that counts a ring's rows (``observe.fold.Fold``)."""
+
+    @property
+    def trouble(self) -> str: ...
+    @property
+    def empty(self) -> bool: ...
+    @property
+    def features(self) -> "FeatureCounts | None": ...
+    def feed(self, rows: Any, overrun: int = 0) -> None: ...
+    def recall(self, rows: Any) -> None: ...
+    def add_cpu(self, seconds: float, joules: float) -> None: ...
+    def close(self, stamp: Stamp) -> list[Any]: ...
+    def save(self) -> bytes: ...
+    def restore(self, saved: bytes) -> None: ...
+
+
 class Watched:
     """A fold whose windows are judged as they close, and whose faults cost counts only."""
 
     def __init__(
         self,
-        fold: Fold,
+        fold: Counting,
         signs: SlotSigns,
         found: Callable[[DriftFinding, Stamp], None],
         keep: Callable[[SlotSigns], None] = lambda _signs: None,
@@ -181,6 +223,8 @@ class Watched:
         self._found = found
         self._keep = keep
         self._unsaved = 0
+        self._before: tuple[_Known, int] | None = None
+        """What a window that was just closed found, for the case that it can't be committed."""
         self._signs.trouble = fold.trouble
         self._signs.open = lambda: fold.features
 
@@ -204,8 +248,9 @@ class Watched:
     def add_cpu(self, seconds: float, joules: float) -> None:
         self._fold.add_cpu(seconds, joules)
 
-    def close(self, stamp: Stamp) -> list[Summary]:
+    def close(self, stamp: Stamp) -> list[Any]:
         summaries = self._fold.close(stamp)
+        self._before = self._signs.known(), self._unsaved
         try:
             findings = self._signs.feed(summaries[0])
         except Exception as error:
@@ -220,10 +265,15 @@ class Watched:
         return summaries
 
     def save(self) -> bytes:
+        self._before = None
         return self._fold.save()
 
     def restore(self, saved: bytes) -> None:
+        """Also what was judged: its events were not committed, so it must be judged anew."""
         self._fold.restore(saved)
+        if self._before is not None:
+            (known, self._unsaved), self._before = self._before, None
+            self._signs.forget(known)
 
     def _fault(self, what: str, error: Exception) -> None:
         if not self._signs.trouble:

@@ -117,6 +117,45 @@ def test_a_machine_that_stands_still_owes_no_labels():
     assert not watch.overdue
 
 
+class OneWindow:
+    """A fold whose window is closed again and again."""
+
+    trouble, empty, features = "", False, None
+
+    def __init__(self):
+        self.holds = None
+
+    def close(self, _stamp):
+        return [self.holds]
+
+    def save(self):
+        return b""
+
+    def restore(self, _saved):
+        """It holds what it held."""
+
+
+def test_a_window_that_could_not_be_committed_is_judged_as_if_for_the_first_time():
+    signs, fold, told = SlotSigns(), OneWindow(), []
+    signs.watch(TRAINED, Rule, 300.0)
+    watched = Watched(fold, signs, lambda finding, _at: told.append(finding.state))
+    for shift in (*[0.0] * 8, 2.0):
+        fold.holds = window(shift=shift, labels_right=3)
+        before = signs.saved()
+        held = watched.save()
+        watched.close(AT)
+        watched.restore(held)
+        assert signs.saved() == before
+        watched.save()
+        watched.close(AT)
+    assert told == ["opened", "opened"]
+    assert signs.drifting == {"a"}
+    assert signs.inferences == 2000
+    watched.save()
+    watched.restore(b"")  # Nothing was closed since: nothing is forgotten.
+    assert signs.drifting == {"a"}
+
+
 class BrokenFold:
     """A fold that a hostile baseline makes fail in every way."""
 
