@@ -20,6 +20,7 @@ from muster_hub.mqtt.intake import Intake, Taken
 from muster_protocol import messages, topics
 from muster_protocol.errors import ProtocolError
 from muster_protocol.messages import Ack, Batch
+from muster_protocol.summary import Summary
 from sim.catalogue import Trust, catalogue, trust_memory
 from sim.disk import DiskState
 from sim.doubles import HONEST, Doubles
@@ -214,6 +215,13 @@ class DropsWindows(Outbox):
                 break
 
 
+class DropsFeatures(Outbox):
+    """Windows reach the hub without what drift is seen by."""
+
+    def put_summary(self, summary: Summary) -> None:
+        super().put_summary(replace(summary, features=None))
+
+
 class OneEpoch(Outbox):
     """A wiped device counts its rows from 1 again under the same epoch."""
 
@@ -258,6 +266,7 @@ PLANTS: dict[str, Doubles] = {
     "outbox epoch reused": replace(HONEST, outbox=OneEpoch),
     "fold cursor not saved": replace(HONEST, state=CursorNotSaved),
     "windows dropped when full": replace(HONEST, outbox=DropsWindows),
+    "drift not told": replace(HONEST, outbox=DropsFeatures),
     "two models answer": replace(HONEST, launcher=NeverPauses),
     "rotten model runs": replace(HONEST, launcher=LoadsUnchecked),
 }
