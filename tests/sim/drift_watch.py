@@ -73,7 +73,8 @@ def told(world: "World", here: list["Device"]) -> None:
     drifting = _drifting(world)
     rows = _devices(
         world,
-        "SELECT device, count(*) FROM summary_window WHERE manifest = :manifest GROUP BY device",
+        "SELECT device, count(*) FROM summary_window WHERE manifest = :manifest AND n > 0 "
+        "GROUP BY device",
     )
     events = _devices(
         world,

@@ -310,7 +310,7 @@ def inputs_move(world: "World", one: Fault) -> None:
 # Models
 
 
-@fault(2)
+@fault(3)
 def weak_supply(world: "World", one: Fault) -> None:
     """The board browns out whenever a second model is loaded: a boot loop in the making."""
     world.devices[one.device].weak_until = world.clock.now + 60.0 + 90.0 * one.size

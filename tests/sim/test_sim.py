@@ -15,7 +15,9 @@ from sim.shrink import shrink, told
 from sim.watch import Violation
 from sim.world import TRANSITIONS, World, lived
 
-SEEDS = range(8)
+WATCHING = 9
+"""A world that watches its inputs for drift."""
+SEEDS = (*range(7), WATCHING)
 SEEDS_OF_PLANTS_MAX = 5
 EARLY = (
     "stale retained command executed", "unsigned bundle runs", "rollback memory lost",
@@ -34,6 +36,7 @@ def _quiet():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_fleet_keeps_every_promise_whatever_happens(seed):
+    assert World(seed).watching == (seed == WATCHING)
     outcome = lived(seed)
     assert outcome.violation is None, f"replay it: make sim SEED={seed}"
     assert lacking(outcome) == []

@@ -30,7 +30,7 @@ from sim.watch import Violation, Watch
 DEVICES = 10
 FAULTS = 205
 CHAOS_SECONDS = 300.0
-CALM_SECONDS = 15.0
+CALM_SECONDS = 10.0
 """Between the last fault and the operator's next act."""
 CONVERGE_SECONDS = 1200.0
 """After the last fault every device that is there runs what is asked of it within this."""
@@ -189,11 +189,11 @@ class World:
             self.clock.after(self.rng.uniform(0.0, 5.0), device.boot)
         self.operator.roll_out("digits", "1.0.0", most_down=0, canary=0, in_flight_max=0)
         self.operator.waiting = [
-            ("digits", "2.0.0"), ("sounds", "1.0.0"), ("digits", "3.0.0"), ("sounds", "2.0.0"),
+            ("digits", "3.0.0"), ("sounds", "1.0.0"), ("digits", "2.0.0"), ("sounds", "2.0.0"),
         ]  # fmt: skip
         if self.watching:
             self.operator.roll_out(*WATCHED, most_down=0, canary=0, in_flight_max=0)
-            self.operator.waiting = [("digits", "2.0.0"), ("digits", "3.0.0")]
+            self.operator.waiting = [("digits", "3.0.0"), ("digits", "2.0.0")]
         self.clock.after(LOOK_SECONDS, self.operator.look)
 
     def _befall(self, one: f.Fault) -> None:
@@ -222,7 +222,7 @@ class World:
             while not self.counts["to rolling_back"] and self.clock.now < end:
                 self._until(self.clock.now + 10.0)
         self._roll_out(
-            ("digits", FINAL["digits"]), most_down=self.rng.choice([0, 2]), canary=0,
+            ("digits", FINAL["digits"]), most_down=self.rng.choice([0, 3]), canary=0,
             in_flight_max=0, timeout_seconds=900.0,
         )  # fmt: skip
         end = self.clock.now + CONVERGE_SECONDS
