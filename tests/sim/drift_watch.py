@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOVED_WINDOWS_MIN = 3
 MOVED_ROWS_MIN = 60
 """So much of what has moved must have been told before the hub has to know."""
-LEARNT_WINDOWS = Rule.warmup_windows + 1
+LEARNT_WINDOWS = Rule.warmup_windows + 2
 SLOT = "aux"
 
 

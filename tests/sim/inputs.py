@@ -14,8 +14,8 @@ from muster_protocol.features import Element, Feature, Floats
 
 TENSOR = "x"
 TRAINED_ROWS = 2_000
-MOVED_BY = 4.0
-"""In standard deviations: enough to count while a device is still learning its own normal."""
+MOVED_BY = 10.0
+"""In standard deviations: enough while a device is still learning what is normal for it."""
 
 
 @cache
