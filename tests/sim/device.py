@@ -96,7 +96,7 @@ class Device:
         self.disturbed_at = 0.0
         """When something last happened that may leave a slot without a model for a moment."""
         self.inferences = 0
-        self.inputs = Inputs(self.rng.randrange(1 << 16))
+        self.inputs = Inputs(self.rng.random())
         self.windows: list[tuple[int, int]] = []
         """Rows, and how many of them have moved, of each window of a watched model."""
         self.renewed = False

@@ -107,12 +107,14 @@ def told(world: "World", here: list["Device"]) -> None:
 
 
 def _must_show(device: "Device", rows: int) -> bool:
-    """Whether the hub had windows enough to learn what is normal, and then to see that it moved."""
-    if device.renewed or not device.windows:
+    """Whether the hub had windows enough to learn what is normal, and then to see that it moved.
+
+    Where a window holds some of both, a monitor that is still learning takes it for restlessness.
+    """
+    if device.renewed or any(0 < moved < n for n, moved in device.windows):
         return False
-    after = [n for n, moved in device.windows if moved == n]
-    mixed = any(0 < moved < n for n, moved in device.windows)
-    learnt = rows - len(after) - mixed >= LEARNT_WINDOWS or len(after) == len(device.windows)
+    after = [n for n, moved in device.windows if moved]
+    learnt = rows - len(after) >= LEARNT_WINDOWS or len(after) == len(device.windows)
     return (
         learnt
         and rows > LEARNT_WINDOWS

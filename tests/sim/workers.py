@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muster_agent.store import StoreRefused
 from muster_agent.update.processes import LaunchRefused
 from muster_agent.worker import events
 from muster_protocol.baseline import Baseline
@@ -287,7 +288,11 @@ class Launcher:
         worker_id = f"{slot}-{device.starts}-{device.launched}"
         ring = Ring()
         device.rings[f"{worker_id}.ring"] = ring
-        device.telemetry.begin(worker_id, slot, goal, device.monotonic())
+        try:
+            device.telemetry.begin(worker_id, slot, goal, device.monotonic())
+        except StoreRefused as refused:
+            del device.rings[f"{worker_id}.ring"]
+            raise LaunchRefused(refused.refusal, str(refused)) from None
         ring.recorded = worker_id in device.state.recordings()
         worker = self.worker(device, worker_id, slot, goal, ring)
         device.workers.append(worker)

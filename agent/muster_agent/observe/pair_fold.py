@@ -84,6 +84,9 @@ class PairFold:
         self._window = OpenWindow(self._identity, closed)
         return [summary]
 
+    def committed(self) -> None:
+        """Nothing was found in it that isn't in the window itself."""
+
     def save(self) -> bytes:
         return summary_wire.encode(self._window.summary(self._window.opened), exact=True)
 

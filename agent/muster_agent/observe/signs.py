@@ -265,11 +265,14 @@ class Watched:
         return summaries
 
     def save(self) -> bytes:
-        self._before = None
         return self._fold.save()
 
+    def committed(self) -> None:
+        """What was found in the window that was closed last is told."""
+        self._before = None
+
     def restore(self, saved: bytes) -> None:
-        """Also what was judged: its events were not committed, so it must be judged anew."""
+        """Also what was found and not committed: it is judged anew when the window closes again."""
         self._fold.restore(saved)
         if self._before is not None:
             (known, self._unsaved), self._before = self._before, None

@@ -144,15 +144,16 @@ def test_a_window_that_could_not_be_committed_is_judged_as_if_for_the_first_time
         before = signs.saved()
         held = watched.save()
         watched.close(AT)
+        watched.save()
         watched.restore(held)
         assert signs.saved() == before
         watched.save()
         watched.close(AT)
+        watched.committed()
     assert told == ["opened", "opened"]
     assert signs.drifting == {"a"}
     assert signs.inferences == 2000
-    watched.save()
-    watched.restore(b"")  # Nothing was closed since: nothing is forgotten.
+    watched.restore(watched.save())  # Nothing was closed since: nothing is forgotten.
     assert signs.drifting == {"a"}
 
 
