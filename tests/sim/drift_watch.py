@@ -46,7 +46,7 @@ def _devices(world: "World", query: str) -> dict[str, int]:
     if "manifest" in query:
         statement = statement.bindparams(bindparam("manifest", manifest()))
     with world.hub.store.read() as session:
-        return dict(session.connection().execute(statement).tuples().all())
+        return {row[0]: row[1] for row in session.connection().execute(statement)}
 
 
 def alerted(world: "World") -> None:
