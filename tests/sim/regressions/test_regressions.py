@@ -75,3 +75,10 @@ def test_drift_found_in_a_window_that_a_full_disk_did_not_take_is_told_with_the_
     """The window was rolled back, what had been found in it was not: it was no news any more."""
     moved = plan((190.0, "inputs_move", 0.5), (195.0, "disk_full", 0.9))
     assert World(WATCHING, plan=moved).run().violation is None
+
+
+def test_a_start_whose_champion_goes_while_it_waits_keeps_no_processor_busy():
+    """Memory is short: the champion was to make room once the machine allows it, and went by itself."""
+    staged = ((53.0, "machine_runs", 0.2), (80.2, "agent_killed", 0.5), (80.6, "machine_runs", 0.0))
+    goes = [(at, "worker_crash", 0.0) for at in (86.0, 88.0, 90.0)]
+    assert World(7, plan=plan(*staged, *goes)).run().violation is None
