@@ -14,10 +14,10 @@ from muster_agent.observe.fold import Fold
 from muster_agent.observe.labels import LabelMemory
 from muster_agent.observe.pair_fold import PairFold
 from muster_agent.observe.signs import Counting, SlotSigns, Watched
-from muster_agent.store import Store, StoreRefused
+from muster_agent.store import Store, StoreRefused, decode_manifest
 from muster_agent.telemetry import Ring
 from muster_agent.worker import ring
-from muster_protocol import baseline, chunks, manifest
+from muster_protocol import baseline, chunks
 from muster_protocol.baseline import Baseline
 from muster_protocol.directive import Goal
 from muster_protocol.drift import DriftFinding, Rule
@@ -123,7 +123,7 @@ class Folds:
         data = self._store.manifest(goal.manifest)
         if data is None:
             raise ProtocolError(f"bundle {goal.manifest[:12]} is not installed any more")
-        return manifest.decode(data)
+        return decode_manifest(data)
 
     def rebaseline(self, slot: str, goal: Goal, rebaselines: int) -> None:
         """A directive says how often an operator has called what is seen there normal.

@@ -74,11 +74,8 @@ def heal(world: "World") -> None:
         device.stalled_until = device.slow_until = 0.0
         device.clock.wall_offset = 0.0
         device.clock.trusted = "synchronised"
-        weather = world.broker.weather.get(device.name)
-        if weather is not None:
-            weather.duplicate = weather.reorder = weather.lose_up = 0
-            weather.slow_until = weather.blocked_until = 0.0
         device.wake(0.0)
+    world.broker.mend()
 
 
 # The network

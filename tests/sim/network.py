@@ -153,6 +153,13 @@ class Broker:
         if link is not None:
             self.drop(link, reason)
 
+    def mend(self) -> None:
+        """Nothing is in the way any more: whoever waits for it connects soon."""
+        for link in self.links.values():
+            self.weather[link.device] = Weather()
+            if link.running and not link.connected:
+                self._try(link, self.rng.uniform(*RECONNECT_SECONDS))
+
     def restart(self, seconds: float, *, lose: bool) -> None:
         self.up = False
         for link in list(self.links.values()):

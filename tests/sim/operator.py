@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 SLOTS = {"digits": "main", "sounds": "aux"}
 LOOK_SECONDS = 30.0
+AT_ONCE: dict[str, Any] = {"most_down": 0, "canary": 0, "in_flight_max": 0}
 GRACE_SECONDS = 80.0
 """A rollout older than this that still moves is aborted when another one waits."""
 
@@ -18,6 +19,8 @@ class Operator:
         self.world = world
         self.waiting: list[tuple[str, str]] = []
         """Releases to be rolled out, first come first."""
+        self.hasty: set[tuple[str, str]] = set()
+        """Those that somebody in a hurry rolls out to all at once."""
         self.started: dict[int, float] = {}
         self.budgets: dict[int, int] = {}
         """Rollout → most devices under way at once, as it was asked."""
@@ -40,8 +43,11 @@ class Operator:
             if row.slot == SLOTS[model] and age > GRACE_SECONDS:
                 self._tell("abort", row.id or 0)
                 return
-        if self.roll_out(model, version) is not None:
-            self.waiting.remove((model, version))
+        release = model, version
+        plan = AT_ONCE if release in self.hasty else {}
+        if self.roll_out(*release, **plan) is not None:
+            self.waiting.remove(release)
+            self.hasty.discard(release)
 
     def next_rollout(self, size: float) -> None:
         """On a whim: another release, or one that was there before."""

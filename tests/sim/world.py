@@ -22,7 +22,7 @@ from sim.device import Device
 from sim.doubles import HONEST, Doubles
 from sim.hub import Hub
 from sim.network import Broker
-from sim.operator import LOOK_SECONDS, Operator
+from sim.operator import AT_ONCE, LOOK_SECONDS, Operator
 from sim.scheduler import Scheduler
 from sim.trace import Trace
 from sim.watch import Violation, Watch
@@ -187,13 +187,14 @@ class World:
         for device in self.devices.values():
             device.directory.mkdir(parents=True)
             self.clock.after(self.rng.uniform(0.0, 5.0), device.boot)
-        self.operator.roll_out("digits", "1.0.0", most_down=0, canary=0, in_flight_max=0)
+        self.operator.roll_out("digits", "1.0.0", **AT_ONCE)
         self.operator.waiting = [
             ("digits", "3.0.0"), ("sounds", "1.0.0"), ("digits", "2.0.0"), ("sounds", "2.0.0"),
         ]  # fmt: skip
         if self.watching:
-            self.operator.roll_out(*WATCHED, most_down=0, canary=0, in_flight_max=0)
+            self.operator.roll_out(*WATCHED, **AT_ONCE)
             self.operator.waiting = [("digits", "3.0.0"), ("digits", "2.0.0")]
+        self.operator.hasty = {("digits", "3.0.0")}
         self.clock.after(LOOK_SECONDS, self.operator.look)
 
     def _befall(self, one: f.Fault) -> None:
@@ -217,7 +218,7 @@ class World:
             self.watch.away.add(away)
         self._until(self.clock.now + CALM_SECONDS)
         if not self.counts["to rolling_back"]:
-            self._roll_out(DOOMED, most_down=0, canary=0, in_flight_max=0)
+            self._roll_out(DOOMED, **AT_ONCE)
             end = self.clock.now + ROLL_BACK_SECONDS
             while not self.counts["to rolling_back"] and self.clock.now < end:
                 self._until(self.clock.now + 10.0)

@@ -78,7 +78,7 @@ def test_drift_found_in_a_window_that_a_full_disk_did_not_take_is_told_with_the_
 
 
 def test_a_start_whose_champion_goes_while_it_waits_keeps_no_processor_busy():
-    """Memory is short: the champion was to make room once the machine allows it, and went by itself."""
+    """The champion was to make room as soon as the machine allows it, and went by itself."""
     staged = ((53.0, "machine_runs", 0.2), (80.2, "agent_killed", 0.5), (80.6, "machine_runs", 0.0))
     goes = [(at, "worker_crash", 0.0) for at in (86.0, 88.0, 90.0)]
     assert World(7, plan=plan(*staged, *goes)).run().violation is None
