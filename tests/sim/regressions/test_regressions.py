@@ -42,9 +42,10 @@ def test_a_swap_that_waited_when_the_agent_ended_goes_on_after_a_start_on_a_full
 
 
 def test_a_candidate_that_dies_while_the_disk_is_full_passes_no_probation():
-    """Its probation went on without it, and another that had not started was committed."""
-    times = [(at, "disk_full", 0.7) for at in (80.0, 150.0, 220.0, 290.0)]
-    assert World(5, plan=plan(*times)).run().violation is None
+    """Its probation went on without it, and another that had not started was let serve."""
+    full = [(58.0 + 20 * n, "disk_full", 0.0) for n in range(10)]
+    dies = [(60.0 + 6 * n, "worker_crash", 1.0) for n in range(30)]
+    assert World(1, plan=plan(*full, *dies)).run().violation is None
 
 
 def test_a_directive_that_is_withdrawn_while_its_bundle_is_fetched_does_not_end_the_agent():
