@@ -13,14 +13,22 @@ settings.register_profile(
 settings.load_profile("muster")
 
 
+TOLD = {
+    "tried": "tried",
+    "planted": "bugs planted in the simulator, seeds that found them, promises they broke",
+}
+"""Properties that tests record for the end of a run → their headings there."""
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    tried = [
-        str(value)
-        for report in terminalreporter.getreports("passed")
-        for name, value in getattr(report, "user_properties", ())
-        if name == "tried" and report.when == "call"
-    ]
-    if tried:
-        terminalreporter.section("tried")
-        for line in sorted(tried):
-            terminalreporter.line(line)
+    for told, heading in TOLD.items():
+        lines = [
+            str(value)
+            for report in terminalreporter.getreports("passed")
+            for name, value in getattr(report, "user_properties", ())
+            if name == told and report.when == "call"
+        ]
+        if lines:
+            terminalreporter.section(heading)
+            for line in sorted(lines):
+                terminalreporter.line(line)

@@ -27,8 +27,7 @@ from sim.world import TRANSITIONS, Outcome, World, lived
 
 SEEDS = 1_000
 DAY_SECONDS = 86_400.0
-PLANTED = "planted bug"
-PLANTS_HEADING = f"{PLANTED:<34} {'found at seed':>13}  by the invariant"
+PLANTS_HEADING = f"{'planted bug':<34} {'found at seed':>13}  by the invariant"
 LEAST = {"faults": 200, "partition": 1, "to committed": 1, "to rolling_back": 1}
 """What a world must have gone through to count as one."""
 

@@ -10,7 +10,7 @@ import pytest
 from sim import faults
 from sim.catalogue import scratch
 from sim.plants import PLANTS, seeds_to_find
-from sim.run import PLANTED, lacking, pool, quiet
+from sim.run import lacking, pool, quiet, row
 from sim.shrink import shrink, told
 from sim.watch import Violation
 from sim.world import TRANSITIONS, World, lived
@@ -47,7 +47,7 @@ def test_a_fleet_keeps_every_promise_whatever_happens(seed):
 def test_a_planted_bug_is_found(plant, record_property):
     name, seed, promise = seeds_to_find(plant, SEEDS_OF_PLANTS_MAX)
     assert seed is not None, f"{name} is not found within {SEEDS_OF_PLANTS_MAX} seeds"
-    record_property(PLANTED, (name, seed, promise))
+    record_property("planted", row(name, seed, promise))
 
 
 def test_at_least_twelve_bugs_are_planted():
