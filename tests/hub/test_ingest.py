@@ -116,6 +116,19 @@ def test_an_event_keeps_all_it_says(store: Store):
     assert second.kind == "unreadable"
 
 
+def test_a_device_that_reports_is_there_though_its_word_of_it_was_lost(store: Store):
+    presence = topics.up("dev-1", "presence")
+    for reported in (False, True):
+        take(store, presence, messages.encode(Presence(online=False)), now=NOW + 1)
+        if reported:
+            take(store, topics.up("dev-1", "report"), report(generation=1), now=NOW + 2)
+        with store.read() as session:
+            device = session.get(models.Device, "dev-1")
+        assert device is not None
+        assert device.online is reported
+    assert device.online_changed == NOW + 2
+
+
 def test_report_and_presence_are_state_the_latest_wins(store: Store):
     take(store, topics.up("dev-1", "presence"), messages.encode(Presence(online=True)))
     take(store, topics.up("dev-1", "report"), report(generation=1), report(generation=2))

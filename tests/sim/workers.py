@@ -27,7 +27,7 @@ from sim.inputs import Inputs
 if TYPE_CHECKING:
     from sim.device import Device
 
-HEARTBEAT_SECONDS = (8.0, 16.0)
+HEARTBEAT_SECONDS = (7.0, 14.0)
 START_SECONDS = (0.5, 5.0)
 STARTING_FAULTS = {
     "golden": (Refusal.GOLDEN_MISMATCH, "golden vector 1 differs"),

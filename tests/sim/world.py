@@ -29,7 +29,7 @@ from sim.watch import Violation, Watch
 
 DEVICES = 10
 FAULTS = 205
-CHAOS_SECONDS = 270.0
+CHAOS_SECONDS = 300.0
 CALM_SECONDS = 10.0
 """Between the last fault and the operator's next act."""
 CONVERGE_SECONDS = 1200.0

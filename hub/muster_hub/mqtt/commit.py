@@ -207,7 +207,9 @@ def _change(session: Session, one: Inbound, now: float) -> dict[str, Any]:
     match one:
         case Reported():
             late = expiry.late_from(one.report)
-            return {"report": one.report, "reported": now, "last_seen": now, "late_from": late}
+            # Who reports is there, also when the message that said so was lost.
+            told = {"report": one.report, "reported": now, "last_seen": now, "late_from": late}
+            return told | {"online": True}
         case Seen():
             return {"online": one.online}
         case Asked(name, request):
