@@ -29,7 +29,7 @@ class CrashInputs:
         for left in self._files(WORKING):  # Their workers ended with the agent, not by a fault.
             left.unlink(missing_ok=True)
 
-    def allow(self, allowed: bool) -> None:  # noqa: FBT001
+    def allow(self, allowed: bool) -> None:  # noqa: FBT001 - it is all it says
         """The policy in force; without it nothing is kept, nor what was kept before."""
         self._allowed = allowed
         if not allowed:

@@ -231,7 +231,7 @@ class Connection:
                 f"{self._settings.address} sends what is not MQTT 5 ({type(error).__name__})"
             ) from None
         # Private, and the only place that knows; a test watches over it.
-        announced = self._client._in_packet["remaining_length"]  # noqa: SLF001
+        announced = self._client._in_packet["remaining_length"]  # noqa: SLF001 - paho tells no size before all has come
         if announced > PACKET_BYTES_MAX:
             raise ConnectionLost(
                 f"{self._settings.address} sends a packet of {announced} bytes, "

@@ -107,7 +107,7 @@ class MqttLink:
                 continue
             attempt = 0 if connection.lasted_seconds() >= STEADY_SECONDS else attempt + 1
             # Jitter needs no secrecy.
-            fraction = random.random()  # noqa: S311
+            fraction = random.random()  # noqa: S311 - jitter, no secret
             settings = self._settings
             self._stopping.wait(
                 backoff(

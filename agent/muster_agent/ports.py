@@ -38,17 +38,17 @@ Inbox = Connected | Disconnected | Message | HttpAnswer | WorkerEvent | Stop
 class CrashInputs(Protocol):
     """``crash_inputs.CrashInputs``, as far as the supervisor uses it."""
 
-    def allow(self, allowed: bool) -> None: ...  # noqa: FBT001
+    def allow(self, allowed: bool) -> None: ...  # noqa: FBT001 - it is all it says
     def end(self, worker_id: str, *, crashed: bool) -> str: ...
 
 
 class NoCrashInputs:
     """Keeps none."""
 
-    def allow(self, allowed: bool) -> None:  # noqa: FBT001
+    def allow(self, allowed: bool) -> None:  # noqa: FBT001 - it is all it says
         pass
 
-    def end(self, worker_id: str, *, crashed: bool) -> str:  # noqa: ARG002
+    def end(self, worker_id: str, *, crashed: bool) -> str:  # noqa: ARG002 - the port's names
         return ""
 
 

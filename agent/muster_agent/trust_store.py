@@ -222,7 +222,7 @@ class TrustStore:
                 scratch, _URL, fetcher=fetcher, config=_CONFIG, bootstrap=self._factory_root
             )
             # Private, and the only way to hand ngclient the time; a test watches over it.
-            trusted_set = updater._trusted_set  # noqa: SLF001
+            trusted_set = updater._trusted_set  # noqa: SLF001 - the library shows it no other way
             trusted_set.reference_time = as_datetime(seconds)
             refused = _attempt(updater.refresh)
             refused_models: dict[str, TrustRefused] = {}

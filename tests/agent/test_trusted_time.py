@@ -14,7 +14,7 @@ ISSUED = st.integers(0, 10**10)
 def test_trusted_time_is_never_before_the_build_or_a_signed_issue_time(
     wall: float, quality: str, issued: int
 ) -> None:
-    instant = trusted_now(Reading(wall, quality), issued)  # type: ignore[arg-type]
+    instant = trusted_now(Reading(wall, quality), issued)  # type: ignore[arg-type]  # any word
     assert instant.seconds >= max(BUILD_TIME, issued)
     if quality != "synchronised":
         assert instant == Instant(max(BUILD_TIME, issued), "floor")

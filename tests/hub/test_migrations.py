@@ -50,7 +50,7 @@ def allowed(engine: Engine, table: Table) -> dict[str, str]:
     found = {}
     for check in inspect(engine).get_check_constraints(table.name):
         words = re.findall(r"'(\w+)'", check["sqltext"])
-        named = [column for column in table.columns.keys() if f"{column}" in check["sqltext"]]  # noqa: SIM118
+        named = [column for column in table.columns.keys() if f"{column}" in check["sqltext"]]  # noqa: SIM118 - no mapping
         if words and named:
             found[max(named, key=len)] = words[0]
     return found

@@ -387,7 +387,7 @@ class Watch:
         for name, epoch, payload in rows:
             if epoch not in self.world.devices[name].wiped_put:
                 header = summary_wire.peek(payload)
-                counts = header.summary.counts  # type: ignore[union-attr]
+                counts = header.summary.counts  # type: ignore[union-attr]  # known here
                 had = found.get(name, (0, 0))
                 found[name] = had[0] + counts.inferences, had[1] + counts.labels_unmatched
         for device in here:

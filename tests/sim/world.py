@@ -174,7 +174,7 @@ class World:
     def _live(self) -> None:
         self._begin()
         for one in self.plan:
-            self.clock.at(one.at, lambda one=one: self._befall(one))  # type: ignore[misc]
+            self.clock.at(one.at, lambda one=one: self._befall(one))  # type: ignore[misc]  # a bound loop variable
         self._until(CHAOS_SECONDS)
         self.trace.add("world", "the faults stop")
         f.heal(self)

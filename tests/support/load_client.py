@@ -74,12 +74,12 @@ class Habit(threading.Thread):
         status = stream.readline()  # type: ignore[attr-defined]  # a buffered reader
         assert status.startswith(b"HTTP/1.1 200 "), status
         size = 0
-        while (line := stream.readline().strip()) != b"":  # type: ignore[attr-defined]
+        while (line := stream.readline().strip()) != b"":  # type: ignore[attr-defined]  # a file
             name, _, value = line.partition(b":")
             assert name.lower() != b"connection" or self.kind == FRESH, "told to close"
             if name.lower() == b"content-length":
                 size = int(value)
-        answer = json.loads(stream.read(size))  # type: ignore[attr-defined]
+        answer = json.loads(stream.read(size))  # type: ignore[attr-defined]  # a file
         assert answer["id"] == identifier, answer
         assert abs(sum(answer["outputs"][0]["data"]) - 1) < 1e-5, answer
         return str(answer["model_version"])

@@ -37,7 +37,7 @@ class Launch(Protocol):
         ...
 
 
-def no_launch(slot: str, goal: Goal, champion: Running) -> tuple[str, Worker]:  # noqa: ARG001
+def no_launch(slot: str, goal: Goal, champion: Running) -> tuple[str, Worker]:  # noqa: ARG001 - the port's names
     raise LaunchRefused(Refusal.NO_RUNTIME, "this agent runs no challengers")
 
 

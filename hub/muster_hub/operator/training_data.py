@@ -116,7 +116,7 @@ def _read_parquet(data: Path, tensor: str) -> TrainingData:
 
 
 def _kind(column: "pa.Field") -> str:
-    import pyarrow.types as t  # noqa: PLC0415
+    import pyarrow.types as t  # noqa: PLC0415 - an extra, dear to import
 
     kind = column.type
     if t.is_boolean(kind):

@@ -263,7 +263,7 @@ class Catalogue:
         self,
         change: Callable[[Basis], Changes],
         now: float,
-        dry_run: bool,  # noqa: FBT001
+        dry_run: bool,  # noqa: FBT001 - internal, named by callers
     ) -> Plan:
         """Draft what ``change`` makes of the roles in force; says in words what is to be signed."""
         with self._files.writing():
