@@ -52,6 +52,12 @@ _RELEASE: tuple[Any, ...] = (
 """What ``_release`` reads of a version: not the manifest itself, which may be large."""
 
 
+def _names_it(table: type[models.Assignment | models.Rollout]) -> Any:
+    return (col(table.model) == col(models.Version.model)) & (
+        col(table.version) == col(models.Version.version)
+    )
+
+
 def _release(row: Any) -> Release:
     return Release(
         model=row.model,
@@ -72,12 +78,7 @@ _ASSIGNED = (
         col(models.Assignment.rollout),
         col(models.Rollout.plan),
     )
-    .join_from(
-        models.Assignment,
-        models.Version,
-        (col(models.Assignment.model) == col(models.Version.model))
-        & (col(models.Assignment.version) == col(models.Version.version)),
-    )
+    .join_from(models.Assignment, models.Version, _names_it(models.Assignment))
     .join(models.Rollout, col(models.Assignment.rollout) == col(models.Rollout.id), isouter=True)
 )
 
@@ -125,12 +126,7 @@ _ROLLING = (
         col(models.Rollout.plan),
         col(models.Rollout.shadow),
     )
-    .join_from(
-        models.Rollout,
-        models.Version,
-        (col(models.Rollout.model) == col(models.Version.model))
-        & (col(models.Rollout.version) == col(models.Version.version)),
-    )
+    .join_from(models.Rollout, models.Version, _names_it(models.Rollout))
     .where(col(models.Rollout.state).in_(("running", "paused")))
     .order_by(col(models.Rollout.id))
 )
