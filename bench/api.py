@@ -21,9 +21,9 @@ from bench.api_fill import BUSY, fill
 
 from muster_hub.api.app import create_app
 from muster_hub.api.hub import Hub
-from muster_hub.config import Broker, Http
-from muster_hub.initialise import Wanted, initialise
-from muster_hub.service import freeze_started
+from muster_hub.app.initialise import Wanted, initialise
+from muster_hub.app.service import freeze_started
+from muster_hub.settings.config import Broker, Http
 
 RESULTS = Path(__file__).parent / "results" / "api.json"
 TARGET_MS = 50.0

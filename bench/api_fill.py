@@ -6,13 +6,14 @@ from typing import Any
 import msgspec
 from sqlmodel import Session
 
-from muster_hub import audit, expiry
+from muster_hub.access.governance import make_token
+from muster_hub.alerts import expiry
 from muster_hub.api.hub import Hub
-from muster_hub.db import alerting, governance, models
-from muster_hub.governance import make_token
-from muster_protocol import summary_wire
-from muster_protocol.messages import Stamp
-from muster_protocol.summary import Summary, Tally
+from muster_hub.audit import log
+from muster_hub.storage import alerting, governance, models
+from muster_protocol.signals import summary_wire
+from muster_protocol.signals.summary import Summary, Tally
+from muster_protocol.wire.messages import Stamp
 
 SITES = ("berlin", "oslo", "rome")
 MODELS, VERSIONS_PER_MODEL = 50, 20
@@ -267,15 +268,15 @@ def _windows(session: Session, now: float) -> None:
 
 
 def _audit(session: Session, now: float) -> None:
-    audit.append(session, actor="hub", action="bench", subject="fill", now=now)
+    log.append(session, actor="hub", action="bench", subject="fill", now=now)
     rows = []
-    previous = session.exec(audit.in_order().limit(1000)).all()[-1].hash
+    previous = session.exec(log.in_order().limit(1000)).all()[-1].hash
     for n in range(AUDIT_ROWS):
         row = models.Audit(
             at=now, actor="token:ci", action="device.relabel", subject=name_of(n % 10_000),
             detail={"labels": {"site": "oslo"}, "number": n}, previous=previous, hash="",
         )  # fmt: skip
-        previous = row.hash = audit.seal(row)
+        previous = row.hash = log.seal(row)
         rows.append(row)
     _add(session, rows)
 

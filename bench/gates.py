@@ -2,7 +2,7 @@
 
     python -m bench.gates [--runs 1000] [--seed N] [--canaries 5,20,50] [--fleets typical,rough]
 
-Compares the gate of ``muster_hub.domain.gates`` with two that are common: stopping when the
+Compares the gate of ``muster_hub.rollouts.gates.judge`` with two that are common: stopping when the
 canary's cumulative error rate passes twice its own past, and a two-proportion z-test on inferences
 at every window. Fleets after the first are tried with the middle size only. Writes
 ``bench/results/gates.json`` and its table in ``bench/README.md``. Seeds are drawn afresh unless
@@ -23,8 +23,8 @@ from bench import gates_report
 from bench.gates_fleet import FLEETS, FleetShape, Floats, History, simulate
 from scipy import special
 
-from muster_hub.domain.gates import ERRORS, Evidence, Gate, Rates, judge
-from muster_hub.domain.gates_stats import Arm
+from muster_hub.rollouts.gates.judge import ERRORS, Evidence, Gate, Rates, judge
+from muster_hub.rollouts.gates.statistics import Arm
 
 WINDOW_HOURS = 0.25
 GATE = Gate(metrics=(ERRORS,), looks=FleetShape().looks)

@@ -25,17 +25,17 @@ import msgspec
 import numpy as np
 from bench.signals_speed import FEATURES, window
 
-from muster_hub import history
-from muster_hub.blobs import Blobs
-from muster_hub.db import migrate, models
-from muster_hub.db.models import Rollup, SummaryWindow
-from muster_hub.db.store import Store, sqlite_url
-from muster_hub.engine import rollup_step
-from muster_hub.engine.bundles import Bundles
-from muster_protocol import baseline, binning, summary, summary_wire
-from muster_protocol import manifest as manifest_wire
-from muster_protocol.manifest import Build, File, Golden, Manifest, Tensor
-from muster_protocol.summary import Summary
+from muster_hub.monitoring import history, rollup_step
+from muster_hub.registry.published import Bundles
+from muster_hub.settings.database import sqlite_url
+from muster_hub.storage import migrate, models
+from muster_hub.storage.blobs import Blobs
+from muster_hub.storage.models import Rollup, SummaryWindow
+from muster_hub.storage.store import Store
+from muster_protocol.signals import baseline, binning, summary, summary_wire
+from muster_protocol.signals.summary import Summary
+from muster_protocol.wire import manifest as manifest_wire
+from muster_protocol.wire.manifest import Build, File, Golden, Manifest, Tensor
 
 RESULTS = Path(__file__).parent / "results" / "history.json"
 README = Path(__file__).parent / "README.md"

@@ -15,12 +15,12 @@ from bench.signals_replay import Flags, Replay, openings
 from bench.signals_streams import Counts, Scenario, Windows, trained
 from scipy import stats
 
-from muster_protocol import divergence
-from muster_protocol.baseline import Baseline
-from muster_protocol.binning import FeatureCounts
-from muster_protocol.drift import DriftMonitor, Rule
-from muster_protocol.messages import Stamp
-from muster_protocol.summary import Summary
+from muster_protocol.signals import divergence
+from muster_protocol.signals.baseline import Baseline
+from muster_protocol.signals.binning import FeatureCounts
+from muster_protocol.signals.drift import DriftMonitor, Rule
+from muster_protocol.signals.summary import Summary
+from muster_protocol.wire.messages import Stamp
 
 RULE = Rule()
 WINDOWS_PER_MONTH = 8640

@@ -8,9 +8,11 @@ import numpy as np
 from bench.signals_speed import FEATURES
 
 from muster_agent.observe.outbox import Outbox
-from muster_protocol import PROTOCOL_VERSION, baseline, binning, features, limits, summary_wire
-from muster_protocol.messages import Ack, Stamp
-from muster_protocol.summary import Summary, Tally
+from muster_protocol import PROTOCOL_VERSION
+from muster_protocol.signals import baseline, binning, features, summary_wire
+from muster_protocol.signals.summary import Summary, Tally
+from muster_protocol.wire import limits
+from muster_protocol.wire.messages import Ack, Stamp
 
 WINDOW_SECONDS = 300
 WINDOWS_PER_DAY = 288

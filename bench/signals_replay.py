@@ -8,13 +8,13 @@ all have the same number of rows.
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_protocol import monitor_state
-from muster_protocol.calibration import LAGS, Fit, LevelFit, transformed
-from muster_protocol.divergence import pooled, pooled_live, psi_corrected
-from muster_protocol.drift import SCALES, DriftMonitor
-from muster_protocol.judge import Judge
-from muster_protocol.monitor_state import Status
-from muster_protocol.scores import Scores, smooth_shares
+from muster_protocol.signals import monitor_state
+from muster_protocol.signals.calibration import LAGS, Fit, LevelFit, transformed
+from muster_protocol.signals.divergence import pooled, pooled_live, psi_corrected
+from muster_protocol.signals.drift import SCALES, DriftMonitor
+from muster_protocol.signals.judge import Judge
+from muster_protocol.signals.monitor_state import Status
+from muster_protocol.signals.scores import Scores, smooth_shares
 
 Counts = NDArray[np.int64]
 Doubles = NDArray[np.float64]

@@ -11,10 +11,10 @@ from bench.peers.timing import best
 from muster_agent.worker.recorder import Recorder
 from muster_agent.worker.ring import Ring
 from muster_agent.worker.rows import RingLayout
-from muster_protocol import baseline, binning, features, histogram, summary, summary_wire
-from muster_protocol.manifest import Tensor
-from muster_protocol.messages import Stamp
-from muster_protocol.summary import Summary, Tally
+from muster_protocol.signals import baseline, binning, features, histogram, summary, summary_wire
+from muster_protocol.signals.summary import Summary, Tally
+from muster_protocol.wire.manifest import Tensor
+from muster_protocol.wire.messages import Stamp
 
 ROWS, FEATURES = 3000, 50
 

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal, special
 
-from muster_protocol import baseline, features
-from muster_protocol.baseline import NUMERIC_BINS, Baseline
+from muster_protocol.signals import baseline, features
+from muster_protocol.signals.baseline import NUMERIC_BINS, Baseline
 
 Counts = NDArray[np.int64]
 Doubles = NDArray[np.float64]

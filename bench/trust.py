@@ -30,16 +30,16 @@ sys.path.insert(0, str(HERE.parent / "tests"))  # its broker and its authority
 
 from tuf.api.metadata import Metadata, TargetFile, Targets, Timestamp
 
-from muster_agent.link import Connected, LinkEvent, Message
-from muster_agent.mqtt_link import MqttLink, MqttSettings
-from muster_agent.trust_mirror import ABSENT_SECONDS, TrustMirror
-from muster_agent.trust_store import TrustStore
-from muster_agent.trusted_time import BUILD_TIME, DAY_SECONDS, Instant, Reading
+from muster_agent.link.link import Connected, LinkEvent, Message
+from muster_agent.link.mqtt import MqttLink, MqttSettings
+from muster_agent.trust.mirror import ABSENT_SECONDS, TrustMirror
+from muster_agent.trust.store import TrustStore
+from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, Instant, Reading
 from muster_hub.signing import keys
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.directives import Directives
-from muster_protocol import manifest, topics
-from muster_protocol.directive import Directive, Goal, Slot
+from muster_protocol.wire import manifest, topics
+from muster_protocol.wire.directive import Directive, Goal, Slot
 from support.mosquitto import Mosquitto
 from support.pki import Authority
 

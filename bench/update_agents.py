@@ -13,13 +13,13 @@ import sys
 import time
 from pathlib import Path
 
-from muster_agent import fetch as f
-from muster_agent.link import Connected, LinkEvent, Message
-from muster_agent.mqtt_link import MqttLink, MqttSettings
-from muster_agent.store import Store
-from muster_agent.trusted_time import Instant
-from muster_protocol import messages, topics
-from muster_protocol.limits import FETCH_WINDOW_CHUNKS
+from muster_agent.fetch import window as f
+from muster_agent.link.link import Connected, LinkEvent, Message
+from muster_agent.link.mqtt import MqttLink, MqttSettings
+from muster_agent.storage.content import Store
+from muster_agent.trust.time import Instant
+from muster_protocol.wire import messages, topics
+from muster_protocol.wire.limits import FETCH_WINDOW_CHUNKS
 
 SILENCE_SECONDS = 4.0
 TICK_SECONDS = 0.2

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
-from muster_protocol.limits import CHUNK_BYTES
+from muster_protocol.wire.limits import CHUNK_BYTES
 
 HIDDEN = (1024, 1024)
 

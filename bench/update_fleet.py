@@ -26,7 +26,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from muster_hub.mqtt.broker import Broker
 from muster_hub.mqtt.client import connect_unix
-from muster_protocol import topics
+from muster_protocol.wire import topics
 from support.broker_kit import Authority, broker_config
 
 HERE = Path(__file__).parent

@@ -25,20 +25,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import msgspec
 import uvicorn
 
-from muster_agent import fetch as f
-from muster_agent.http_source import HttpAnswer, HttpSource
-from muster_agent.store import Store
-from muster_agent.trusted_time import Instant
+from muster_agent.fetch import window as f
+from muster_agent.fetch.http_source import HttpAnswer, HttpSource
+from muster_agent.storage.content import Store
+from muster_agent.trust.time import Instant
 from muster_hub.api.app import create_app
 from muster_hub.api.hub import Hub
-from muster_hub.bundle import Pieces, pack
-from muster_hub.config import Broker, Http, load
-from muster_hub.db.models import Device, DirectiveRow
-from muster_hub.initialise import Wanted, initialise
-from muster_protocol import directive, manifest
-from muster_protocol.chunks import sha256_hex
-from muster_protocol.directive import Source
-from muster_protocol.limits import CHUNK_BYTES, FETCH_WINDOW_CHUNKS, MIB
+from muster_hub.app.initialise import Wanted, initialise
+from muster_hub.registry.bundle import Pieces, pack
+from muster_hub.settings.config import Broker, Http, load
+from muster_hub.storage.models import Device, DirectiveRow
+from muster_protocol.wire import directive, manifest
+from muster_protocol.wire.chunks import sha256_hex
+from muster_protocol.wire.directive import Source
+from muster_protocol.wire.limits import CHUNK_BYTES, FETCH_WINDOW_CHUNKS, MIB
 
 ROUNDS = 3
 DEVICE = "dev-0"

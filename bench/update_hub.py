@@ -15,13 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from muster_hub.blobs import Blobs
-from muster_hub.db import models
 from muster_hub.mqtt.broker_config import HUB_USER
 from muster_hub.mqtt.client import BrokerAddress
 from muster_hub.mqtt.publisher import Publisher
-from muster_protocol import topics
-from muster_protocol.limits import CHUNK_BYTES
+from muster_hub.storage import models
+from muster_hub.storage.blobs import Blobs
+from muster_protocol.wire import topics
+from muster_protocol.wire.limits import CHUNK_BYTES
 from support.hub_store import open_store
 
 DIRECTIVE_BYTES = 2048

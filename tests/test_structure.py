@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from muster_agent import config as agent_config
-from muster_hub import config as hub_config
-from muster_protocol import limits, messages, topics
-from muster_protocol.directive import Directive
-from muster_protocol.errors import Refusal
-from muster_protocol.manifest import Manifest
+from muster_agent.base import config as agent_config
+from muster_hub.settings import config as hub_config
+from muster_protocol.wire import limits, messages, topics
+from muster_protocol.wire.directive import Directive
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("protocol/muster_protocol", "agent/muster_agent", "hub/muster_hub")
@@ -95,7 +95,7 @@ def test_the_supervisor_loads_no_inference_runtime_and_no_server():
 def test_only_one_module_of_the_agent_touches_the_mqtt_client():
     importers = [name for name in supervisor_modules() if imports_paho(source_of(name))]
     assert len(importers) == 1
-    assert importers[0].startswith("muster_agent.mqtt_")
+    assert importers[0].startswith("muster_agent.link.")
 
 
 def source_of(module: str) -> str:

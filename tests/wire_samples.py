@@ -2,9 +2,9 @@
 
 from hypothesis import strategies as st
 
-from muster_protocol import limits, messages
-from muster_protocol.directive import Directive, Goal, Sampling, Slot, Source
-from muster_protocol.manifest import (
+from muster_protocol.wire import limits, messages
+from muster_protocol.wire.directive import Directive, Goal, Sampling, Slot, Source
+from muster_protocol.wire.manifest import (
     Build,
     Classifier,
     Fallback,

@@ -8,7 +8,7 @@ _EXTRA_OF = {"paho": "agent", "cryptography": "agent", "numpy": "agent", "tuf": 
 
 def agent() -> None:
     try:
-        from muster_agent.cli import main  # noqa: PLC0415 - its imports are what may be missing
+        from muster_agent.app.cli import main  # noqa: PLC0415 - its imports are what may be missing
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA_OF:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from muster_protocol.errors import MusterError
+from muster_protocol.wire.errors import MusterError
 
 
 class HubError(MusterError):

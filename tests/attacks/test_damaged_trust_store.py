@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from muster_agent.trust import TrustRefused
-from muster_agent.trust_store import TrustStore, TrustStoreError
-from muster_protocol.errors import Refusal
+from muster_agent.trust.store import TrustStore, TrustStoreError
+from muster_agent.trust.trusted import TrustRefused
+from muster_protocol.wire.errors import Refusal
 from support.trust_device import TrustDevice
 from support.tuf_repository import NOW, Repository
 

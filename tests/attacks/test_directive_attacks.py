@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from muster_agent.trust import Trusted
-from muster_protocol import directive as directives
-from muster_protocol import limits
-from muster_protocol.directive import Directive, DirectiveRefused
-from muster_protocol.errors import Refusal
+from muster_agent.trust.trusted import Trusted
+from muster_protocol.wire import directive as directives
+from muster_protocol.wire import limits
+from muster_protocol.wire.directive import Directive, DirectiveRefused
+from muster_protocol.wire.errors import Refusal
 from support.trust_device import TrustDevice
 from support.tuf_repository import DAY_SECONDS, NOW, Repository, signers
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from muster_agent import identity
-from muster_agent.enroll import EnrolError, Request, enroll
-from muster_agent.trusted_time import BUILD_TIME, Reading
-from muster_protocol.chunks import sha256_hex
+from muster_agent.identity import identity
+from muster_agent.identity.enroll import EnrolError, Request, enroll
+from muster_agent.trust.time import BUILD_TIME, Reading
+from muster_protocol.wire.chunks import sha256_hex
 from support.enrol_hub import EnrolHub
 from support.pki import DAY, Authority
 from support.trust_device import TrustDevice

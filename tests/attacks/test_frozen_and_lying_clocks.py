@@ -2,9 +2,9 @@
 
 import pytest
 
-from muster_agent.trust import TrustRefused
-from muster_agent.trusted_time import BUILD_TIME, Reading
-from muster_protocol.errors import Refusal
+from muster_agent.trust.time import BUILD_TIME, Reading
+from muster_agent.trust.trusted import TrustRefused
+from muster_protocol.wire.errors import Refusal
 from support.trust_device import RIGHT, YEAR_1970, YEAR_2100, TrustDevice
 from support.tuf_repository import DAY_SECONDS, NOW, Repository
 

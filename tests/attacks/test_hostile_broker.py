@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from muster_agent.trust import TrustRefused
-from muster_agent.trusted_time import Reading
-from muster_protocol import limits
-from muster_protocol.errors import Refusal
+from muster_agent.trust.time import Reading
+from muster_agent.trust.trusted import TrustRefused
+from muster_protocol.wire import limits
+from muster_protocol.wire.errors import Refusal
 from support.trust_device import RIGHT, TrustDevice
 from support.tuf_repository import NOW, Repository, signers
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from muster_protocol import baseline, manifest, summary_wire
-from muster_protocol.errors import ProtocolError
+from muster_protocol.signals import baseline, summary_wire
+from muster_protocol.wire import manifest
+from muster_protocol.wire.errors import ProtocolError
 from support.trust_device import TrustDevice
 from support.tuf_repository import Repository
 from wire_samples import MANIFEST

@@ -6,9 +6,9 @@ Each ends with the device running the honest hub's next release.
 import msgspec
 import pytest
 
-from muster_protocol import chunks, manifest, topics
-from muster_protocol.directive import Goal
-from muster_protocol.errors import Refusal
+from muster_protocol.wire import chunks, manifest, topics
+from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.errors import Refusal
 from support.agent_world import SLOT, Device, World
 
 OTHER = "0" * 64

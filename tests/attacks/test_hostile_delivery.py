@@ -7,11 +7,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster_agent.link import LinkEvent, Message
-from muster_agent.memory_link import Delivery, MemoryBroker, MemoryLink
-from muster_agent.trust import TrustRefused
-from muster_agent.trust_mirror import ABSENT_SECONDS, TrustMirror
-from muster_protocol import topics
+from muster_agent.link.link import LinkEvent, Message
+from muster_agent.link.memory import Delivery, MemoryBroker, MemoryLink
+from muster_agent.trust.mirror import ABSENT_SECONDS, TrustMirror
+from muster_agent.trust.trusted import TrustRefused
+from muster_protocol.wire import topics
 from support.trust_device import RIGHT, TrustDevice
 from support.tuf_repository import NOW, Repository
 

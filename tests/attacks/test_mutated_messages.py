@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster_agent import identity
-from muster_agent.trust import TrustRefused
-from muster_hub.proof import proved_slots
-from muster_protocol import messages, proof
-from muster_protocol.directive import DirectiveRefused
-from muster_protocol.errors import ProtocolError
+from muster_agent.identity import identity
+from muster_agent.trust.trusted import TrustRefused
+from muster_hub.identity.proof import proved_slots
+from muster_protocol.wire import messages, proof
+from muster_protocol.wire.directive import DirectiveRefused
+from muster_protocol.wire.errors import ProtocolError
 from support.trust_device import TrustDevice
 from support.tuf_repository import NOW, Repository
 from wire_samples import MESSAGES

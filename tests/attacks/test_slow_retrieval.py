@@ -10,13 +10,13 @@ from threading import Thread
 import pytest
 from tuf.api import exceptions
 
-from muster_agent.drip import BYTES_PER_SECOND_MIN, GRACE_SECONDS
-from muster_agent.http_source import HttpAnswer, HttpSource
-from muster_agent.trust import refusal_of
-from muster_agent.trust_http import HttpFiles
-from muster_agent.trusted_time import Instant
-from muster_protocol.directive import Source
-from muster_protocol.errors import Refusal
+from muster_agent.base.drip import BYTES_PER_SECOND_MIN, GRACE_SECONDS
+from muster_agent.fetch.http_source import HttpAnswer, HttpSource
+from muster_agent.trust.http import HttpFiles
+from muster_agent.trust.time import Instant
+from muster_agent.trust.trusted import refusal_of
+from muster_protocol.wire.directive import Source
+from muster_protocol.wire.errors import Refusal
 from support.trust_device import TrustDevice
 from support.tuf_repository import Repository
 

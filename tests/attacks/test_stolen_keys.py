@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata, MetaFile, TargetFile, Targets
 
-from muster_agent.trust import TrustRefused
-from muster_protocol import manifest
-from muster_protocol.errors import Refusal
+from muster_agent.trust.trusted import TrustRefused
+from muster_protocol.wire import manifest
+from muster_protocol.wire.errors import Refusal
 from support.trust_device import RIGHT, TrustDevice
 from support.tuf_repository import NOW, Repository, signers
 

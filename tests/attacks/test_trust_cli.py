@@ -19,7 +19,7 @@ from tuf.api.metadata import (
     TargetFile,
 )
 
-from muster_agent.trusted_time import DAY_SECONDS
+from muster_agent.trust.time import DAY_SECONDS
 from support.tuf_repository import Repository, moment, signers
 from support.tuf_server import TufClient, TufServer
 
@@ -114,7 +114,7 @@ def test_the_command_line_runs_as_a_process_of_its_own(
     client: TufClient, server: TufServer, repository: Repository
 ) -> None:
     command = [
-        sys.executable, "-m", "muster_agent.trust_cli", "--metadata-dir", str(client.metadata),
+        sys.executable, "-m", "muster_agent.trust.cli", "--metadata-dir", str(client.metadata),
         "--metadata-url", f"{server.url}/metadata", "refresh",
     ]  # fmt: skip
     assert subprocess.run(command, check=False, timeout=60).returncode == 0

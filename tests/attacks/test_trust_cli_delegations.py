@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from tuf.api.metadata import DelegatedRole, Delegations, Key, Metadata, TargetFile, Targets
 
-from muster_agent.trusted_time import DAY_SECONDS
+from muster_agent.trust.time import DAY_SECONDS
 from support.tuf_repository import Repository, moment, signers
 from support.tuf_server import TufClient, TufServer
 

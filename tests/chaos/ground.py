@@ -23,7 +23,7 @@ from muster_hub.demo import bundles, digits
 from muster_hub.demo.feeder import Feeder, Tally
 from muster_hub.demo.fleet import Device, DeviceSpec, Hub
 from muster_hub.demo.processes import Child, ProcessError
-from muster_protocol.errors import MusterError
+from muster_protocol.wire.errors import MusterError
 
 SLOT = "vision"
 WINDOW_SECONDS = 1.0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chaos.ground import Ground, acknowledged, committed, finish, logged
-from muster_protocol import summary_wire
+from muster_protocol.signals import summary_wire
 
 DEVICES = 2
 SECONDS = float(os.environ.get("MUSTER_CHAOS_SECONDS", "15"))

@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from muster_agent import current, files, state, store, trust_store
+from muster_agent.storage import content, current, files, state
+from muster_agent.trust import store as trust_store
 
 
 def no_file_sync() -> None:
@@ -62,7 +63,7 @@ def pointer_in_place() -> None:
 
 def delete_in_place() -> None:
     """Delete what a bundle's directory holds while it still has the bundle's name."""
-    store.remove_durably = store.shutil.rmtree
+    content.remove_durably = content.shutil.rmtree
 
 
 def _pointer_file(held: state.State) -> Path:

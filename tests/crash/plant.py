@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from muster_agent import fsck
-from muster_agent.store import disk_free_bytes
+from muster_agent.app import fsck
+from muster_agent.storage.content import disk_free_bytes
 from muster_agent.worker import events as w
 from muster_agent.worker.bundle import OpenBundle, StartRefused, read_manifest
-from muster_protocol.limits import MIB
-from muster_protocol.manifest import Probation, Swap
+from muster_protocol.wire.limits import MIB
+from muster_protocol.wire.manifest import Probation, Swap
 from support.agent_world import SLOT, Device, ScriptedWorker, World
 
 MODEL_BYTES = 140_000

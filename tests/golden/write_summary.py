@@ -10,8 +10,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "protocol")]
 
-from muster_protocol import baseline, summary_wire  # noqa: E402 the path comes first
-from muster_protocol.summary import Summary  # noqa: E402 the path comes first
+from muster_protocol.signals import baseline, summary_wire  # noqa: E402 the path comes first
+from muster_protocol.signals.summary import Summary  # noqa: E402 the path comes first
 from support.summaries import fitted, window  # noqa: E402 the path comes first
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "protocol")]
 
-from muster_protocol import directive, manifest, messages  # noqa: E402 the path comes first
+from muster_protocol.wire import directive, manifest, messages  # noqa: E402 the path comes first
 from wire_samples import DIRECTIVE, MANIFEST, MESSAGES  # noqa: E402 the path comes first
 
 

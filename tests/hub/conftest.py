@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from muster_hub.db.store import sqlite_url
+from muster_hub.settings.database import sqlite_url
 from support import postgres
 from support.postgres import Postgres
 

@@ -13,20 +13,22 @@ from securesystemslib.signer import Signer
 from sqlmodel import select
 from typer.testing import CliRunner
 
-from muster_agent.trust import Trusted, TrustRefused
-from muster_agent.trust_mirror import TrustMirror
-from muster_agent.trust_store import TrustStore
-from muster_agent.trusted_time import DAY_SECONDS, Reading
-from muster_hub import cli, config, enrolment
+from muster_agent.trust.mirror import TrustMirror
+from muster_agent.trust.store import TrustStore
+from muster_agent.trust.time import DAY_SECONDS, Reading
+from muster_agent.trust.trusted import Trusted, TrustRefused
+from muster_client.app import app as operator
+from muster_hub.admin import main
 from muster_hub.api.hub import Hub
-from muster_hub.db.models import Audit, Device, Model
 from muster_hub.errors import CatalogueError, Conflict
-from muster_hub.operator.app import app as operator
+from muster_hub.identity import enrolment
+from muster_hub.settings import config
 from muster_hub.signing import keys, roles
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.directives import Directives
-from muster_protocol.directive import Directive, DirectiveRefused, Goal, Slot
-from muster_protocol.errors import Refusal
+from muster_hub.storage.models import Audit, Device, Model
+from muster_protocol.wire.directive import Directive, DirectiveRefused, Goal, Slot
+from muster_protocol.wire.errors import Refusal
 from support.hub_kit import Kit, csr, new_key, open_kit
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
@@ -129,7 +131,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
     def run_it(*arguments: str) -> str:
         with pytest.raises(SystemExit) as ended:
-            cli.main(list(arguments))
+            main.main(list(arguments))
         said = capsys.readouterr()
         assert not ended.value.code, said.err
         return said.out

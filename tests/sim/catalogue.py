@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from muster_agent.trust import Trusted, TrustRefused
-from muster_agent.trust_store import SETS_KEPT, TrustStore
-from muster_agent.trusted_time import DAY_SECONDS, Instant, Reading
-from muster_protocol import chunks, manifest
-from muster_protocol.directive import Goal
-from muster_protocol.errors import Refusal
+from muster_agent.trust.store import SETS_KEPT, TrustStore
+from muster_agent.trust.time import DAY_SECONDS, Instant, Reading
+from muster_agent.trust.trusted import Trusted, TrustRefused
+from muster_protocol.wire import chunks, manifest
+from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.errors import Refusal
 from sim.inputs import trained
 from support.tuf_repository import LIFE_DAYS, NOW, Repository
 
@@ -311,7 +311,7 @@ def trust_memory() -> TrustMemory:
 
 
 class Trust:
-    """A device's trust store; implements ``muster_agent.goals.TrustSource``."""
+    """A device's trust store; implements ``muster_agent.app.goals.TrustSource``."""
 
     def __init__(self) -> None:
         self.node = trust_memory().factory

@@ -5,20 +5,20 @@ import shutil
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from muster_agent.clock import stamp
-from muster_agent.current import CurrentLinks
-from muster_agent.fetch import Run
-from muster_agent.http_source import HttpAnswer
+from muster_agent.app.ports import Ports, Settings
+from muster_agent.app.supervisor import Supervisor
+from muster_agent.base.clock import stamp
+from muster_agent.fetch.http_source import HttpAnswer
+from muster_agent.fetch.window import Run
+from muster_agent.observe.observing import Folds
 from muster_agent.observe.outbox import Outbox
-from muster_agent.observing import Folds
-from muster_agent.ports import Ports, Settings
-from muster_agent.state import open_state
-from muster_agent.supervisor import Supervisor
-from muster_agent.telemetry import Telemetry
+from muster_agent.observe.telemetry import Telemetry
+from muster_agent.storage.current import CurrentLinks
+from muster_agent.storage.state import open_state
 from muster_agent.update.bundle import BundleInstall
-from muster_protocol import messages, topics
-from muster_protocol.directive import Source
-from muster_protocol.messages import ClockQuality, Facts
+from muster_protocol.wire import messages, topics
+from muster_protocol.wire.directive import Source
+from muster_protocol.wire.messages import ClockQuality, Facts
 from sim import disk as d
 from sim.catalogue import MODEL_MEMORY_BYTES, Trust, scratch
 from sim.inputs import Inputs
@@ -38,7 +38,7 @@ TICKS_AT_ONCE_MAX = 2_000
 
 
 class DeviceClock:
-    """Implements ``muster_agent.clock.Clock``: drifts, may be decades wrong, may jump."""
+    """Implements ``muster_agent.base.clock.Clock``: drifts, may be decades wrong, may jump."""
 
     def __init__(self, world: "World", rng: random.Random) -> None:
         self._world = world

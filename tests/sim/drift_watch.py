@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, text
 from sqlmodel import select
 
-from muster_hub.db.models import DriftState
-from muster_protocol.directive import Goal
-from muster_protocol.drift import Rule
+from muster_hub.storage.models import DriftState
+from muster_protocol.signals.drift import Rule
+from muster_protocol.wire.directive import Goal
 from sim.catalogue import WATCHED, catalogue
 
 if TYPE_CHECKING:

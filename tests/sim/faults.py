@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from muster_protocol import directive as d
-from muster_protocol import topics
-from muster_protocol.directive import Directive, Slot
+from muster_protocol.wire import directive as d
+from muster_protocol.wire import topics
+from muster_protocol.wire.directive import Directive, Slot
 from sim.disk import rot
 from support.tuf_repository import NOW
 

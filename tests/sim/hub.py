@@ -15,18 +15,20 @@ import sqlalchemy
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col
 
-from muster_hub.db import models
-from muster_hub.db.store import Store, sqlite_url
-from muster_hub.db.tables import METADATA, target
-from muster_hub.engine import Engine, commands
-from muster_hub.engine.bundles import Bundles
-from muster_hub.engine.directive_step import DirectiveSettings
 from muster_hub.errors import HubError
 from muster_hub.mqtt.intake import Intake
 from muster_hub.mqtt.publisher import Publisher
+from muster_hub.reconcile.directives import DirectiveSettings
+from muster_hub.reconcile.engine import Engine
+from muster_hub.registry.published import Bundles
+from muster_hub.rollouts import commands
+from muster_hub.settings.database import sqlite_url
 from muster_hub.signing.directives import Directives
-from muster_protocol import messages, topics
-from muster_protocol.errors import MusterError
+from muster_hub.storage import models
+from muster_hub.storage.store import Store
+from muster_hub.storage.tables import METADATA, target
+from muster_protocol.wire import messages, topics
+from muster_protocol.wire.errors import MusterError
 from sim.catalogue import Published, catalogue, scratch
 from support.tuf_repository import NOW
 

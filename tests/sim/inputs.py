@@ -10,10 +10,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-from muster_protocol import baseline, binning
-from muster_protocol.baseline import Baseline
-from muster_protocol.binning import FeatureCounts
-from muster_protocol.features import Element, Feature, Floats
+from muster_protocol.signals import baseline, binning
+from muster_protocol.signals.baseline import Baseline
+from muster_protocol.signals.binning import FeatureCounts
+from muster_protocol.signals.features import Element, Feature, Floats
 
 TENSOR = "x"
 ROWS = 4_096

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from muster_agent.link import Connected, Disconnected, LinkEvent, Message
-from muster_agent.memory_link import matches, may_read, may_write
-from muster_protocol import topics
+from muster_agent.link.link import Connected, Disconnected, LinkEvent, Message
+from muster_agent.link.memory import matches, may_read, may_write
+from muster_protocol.wire import topics
 from sim.scheduler import Scheduler
 
 RECONNECT_SECONDS = (1.0, 8.0)
@@ -35,7 +35,7 @@ class Weather:
 
 
 class Link:
-    """A device's end; implements ``muster_agent.link.Link``."""
+    """A device's end; implements ``muster_agent.link.link.Link``."""
 
     def __init__(
         self,

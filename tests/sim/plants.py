@@ -14,13 +14,13 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from muster_agent.observe.outbox import Outbox
-from muster_agent.state import Adopted, JournalRow, Pointer
-from muster_agent.trust import Trusted
+from muster_agent.storage.state import Adopted, JournalRow, Pointer
+from muster_agent.trust.trusted import Trusted
 from muster_hub.mqtt.intake import Intake, Taken
-from muster_protocol import messages, topics
-from muster_protocol.errors import ProtocolError
-from muster_protocol.messages import Ack, Batch
-from muster_protocol.summary import Summary
+from muster_protocol.signals.summary import Summary
+from muster_protocol.wire import messages, topics
+from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.messages import Ack, Batch
 from sim.catalogue import Trust, catalogue, trust_memory
 from sim.disk import DiskState
 from sim.doubles import HONEST, Doubles

@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muster_agent.store import StoreRefused
+from muster_agent.storage.content import StoreRefused
 from muster_agent.update.processes import LaunchRefused
 from muster_agent.worker import events
-from muster_protocol.baseline import Baseline
-from muster_protocol.binning import FeatureCounts
-from muster_protocol.chunks import sha256_hex
-from muster_protocol.directive import Goal
-from muster_protocol.errors import Refusal
-from muster_protocol.manifest import Manifest
-from muster_protocol.messages import Stamp
-from muster_protocol.summary import Summary, Tally
+from muster_protocol.signals.baseline import Baseline
+from muster_protocol.signals.binning import FeatureCounts
+from muster_protocol.signals.summary import Summary, Tally
+from muster_protocol.wire.chunks import sha256_hex
+from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.manifest import Manifest
+from muster_protocol.wire.messages import Stamp
 from sim.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Window:
 
 
 class Rings:
-    """A device's ring files by name, as ``muster_agent.observing.Folds`` opens and counts them."""
+    """A device's ring files by name, as ``observing.Folds`` opens and counts them."""
 
     def __init__(self, rings: dict[str, Ring], inputs: Inputs) -> None:
         self._rings = rings

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from muster_agent.ports import Stop
+from muster_agent.app.ports import Stop
 from muster_agent.update.table import TABLE, Cause
 from sim import drift_watch
 from sim import faults as f

@@ -5,9 +5,9 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-from muster_agent.state import State
-from muster_agent.store import Store
-from muster_protocol.messages import ClockQuality
+from muster_agent.storage.content import Store
+from muster_agent.storage.state import State
+from muster_protocol.wire.messages import ClockQuality
 from support.tuf_repository import NOW
 
 

@@ -10,30 +10,30 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from muster_agent import inputs
-from muster_agent.clock import stamp
-from muster_agent.crash_inputs import CrashInputs
-from muster_agent.current import CurrentLinks
-from muster_agent.fetch import Run
-from muster_agent.http_source import HttpAnswer
-from muster_agent.link import LinkEvent
-from muster_agent.memory_link import MemoryBroker, MemoryLink
+from muster_agent.app.ports import Ports, Settings, Stop
+from muster_agent.app.supervisor import Supervisor
+from muster_agent.base.clock import stamp
+from muster_agent.fetch.http_source import HttpAnswer
+from muster_agent.fetch.window import Run
+from muster_agent.link.link import LinkEvent
+from muster_agent.link.memory import MemoryBroker, MemoryLink
+from muster_agent.observe.crash_inputs import CrashInputs
+from muster_agent.observe.observing import Folds
 from muster_agent.observe.outbox import Outbox
-from muster_agent.observing import Folds
-from muster_agent.ports import Ports, Settings, Stop
-from muster_agent.state import open_state
-from muster_agent.supervisor import Supervisor
-from muster_agent.telemetry import Telemetry
-from muster_agent.trust_store import TrustStore
+from muster_agent.observe.telemetry import Telemetry
+from muster_agent.storage.current import CurrentLinks
+from muster_agent.storage.state import open_state
+from muster_agent.trust.store import TrustStore
+from muster_agent.update import interlocks
 from muster_agent.update.bundle import BundleInstall
 from muster_agent.update.preflight import Hardware
 from muster_agent.update.processes import LaunchRefused, Running
 from muster_agent.worker import events as w
-from muster_protocol import chunks, manifest, messages, topics
-from muster_protocol import directive as d
-from muster_protocol.directive import Goal, Slot, Source
-from muster_protocol.errors import Refusal
-from muster_protocol.messages import Facts
+from muster_protocol.wire import chunks, manifest, messages, topics
+from muster_protocol.wire import directive as d
+from muster_protocol.wire.directive import Goal, Slot, Source
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.messages import Facts
 from support.agent_faults import (
     Fuse,
     FusedState,
@@ -297,7 +297,7 @@ class Device:
     # Launcher, HTTP and the machine's inputs, as the supervisor sees them
 
     def hold(self, slot: str) -> str:
-        return inputs.DeviceInputs(self.directory, {}).hold(slot)
+        return interlocks.DeviceInputs(self.directory, {}).hold(slot)
 
     def interlock(self, _slot: str) -> str:
         return self.forbidden

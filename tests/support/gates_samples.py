@@ -3,8 +3,8 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from muster_hub.domain.gates import Evidence, Rates
-from muster_hub.domain.gates_stats import Arm
+from muster_hub.rollouts.gates.judge import Evidence, Rates
+from muster_hub.rollouts.gates.statistics import Arm
 
 
 def arm(rng, devices, *, hours=24, factor=1.0, rate=0.02, per_hour=200, spread=0.4, strata=4):

@@ -9,14 +9,15 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner
 from sqlmodel import col, select
 
-from muster_hub.blobs import Blobs
-from muster_hub.db import models
-from muster_hub.engine import Engine, commands
-from muster_hub.engine.bundles import Bundles
-from muster_hub.engine.directive_step import DirectiveSettings, Signing
+from muster_hub.reconcile.directives import DirectiveSettings, Signing
+from muster_hub.reconcile.engine import Engine
+from muster_hub.registry.published import Bundles
+from muster_hub.rollouts import commands
 from muster_hub.signing.directives import Directives
-from muster_protocol import directive, manifest
-from muster_protocol.directive import Directive
+from muster_hub.storage import models
+from muster_hub.storage.blobs import Blobs
+from muster_protocol.wire import directive, manifest
+from muster_protocol.wire.directive import Directive
 from support.hub_store import open_store
 from wire_samples import MANIFEST
 

@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from muster_hub.access.governance import make_token
 from muster_hub.api.app import create_app
 from muster_hub.api.hub import Hub
-from muster_hub.config import Broker, Http, load
-from muster_hub.governance import make_token
-from muster_hub.initialise import Wanted, initialise
+from muster_hub.app.initialise import Wanted, initialise
+from muster_hub.settings.config import Broker, Http, load
 
 API = "/api/v1"
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from muster_hub.db import models
-from muster_hub.db.store import Store, sqlite_url
-from muster_hub.db.tables import METADATA
-from muster_protocol import messages, summary_wire
-from muster_protocol.messages import Batch, Event, Facts, Report, Row, Stamp
-from muster_protocol.summary import Summary, Tally
+from muster_hub.settings.database import sqlite_url
+from muster_hub.storage import models
+from muster_hub.storage.store import Store
+from muster_hub.storage.tables import METADATA
+from muster_protocol.signals import summary_wire
+from muster_protocol.signals.summary import Summary, Tally
+from muster_protocol.wire import messages
+from muster_protocol.wire.messages import Batch, Event, Facts, Report, Row, Stamp
 
 EPOCH = bytes(range(12))
 BOOT = b"boot-one"

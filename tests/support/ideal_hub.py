@@ -1,7 +1,7 @@
 """An ideal hub for outbox tests: commits each row once, acknowledges what is contiguous."""
 
 from muster_protocol import PROTOCOL_VERSION
-from muster_protocol.messages import Ack, Batch, Stream
+from muster_protocol.wire.messages import Ack, Batch, Stream
 
 
 class IdealHub:

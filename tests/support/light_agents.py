@@ -15,13 +15,13 @@ from pathlib import Path
 import msgspec
 from securesystemslib.dsse import Envelope
 
-from muster_agent.link import Connected, LinkEvent, Message
-from muster_agent.mqtt_link import MqttLink, MqttSettings
-from muster_agent.trusted_time import Instant
-from muster_protocol import directive as wire
-from muster_protocol import messages, topics
-from muster_protocol.directive import Directive
-from muster_protocol.messages import (
+from muster_agent.link.link import Connected, LinkEvent, Message
+from muster_agent.link.mqtt import MqttLink, MqttSettings
+from muster_agent.trust.time import Instant
+from muster_protocol.wire import directive as wire
+from muster_protocol.wire import messages, topics
+from muster_protocol.wire.directive import Directive
+from muster_protocol.wire.messages import (
     Facts,
     Grant,
     GrantRequest,

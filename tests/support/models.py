@@ -17,8 +17,8 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from muster_protocol import chunks, manifest
-from muster_protocol.limits import CHUNK_BYTES, MIB
+from muster_protocol.wire import chunks, manifest
+from muster_protocol.wire.limits import CHUNK_BYTES, MIB
 
 Floats = NDArray[np.float32]
 

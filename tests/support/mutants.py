@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from muster_agent import runtimes
-from muster_protocol import manifest
+from muster_protocol.wire import manifest
 from support.models import dense_onnx, dense_tflite, weights, write_bundle
 from support.starts import outcome
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from muster_hub.db import migrate
-from muster_hub.db.store import Store
+from muster_hub.storage import migrate
+from muster_hub.storage.store import Store
 from support.ports import free_port
 
 FOUND = shutil.which("initdb")

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from muster_hub.domain.evidence import Evidence
-from muster_hub.domain.members import Member, Reached, Rollout
-from muster_hub.domain.plans import CANARY, Plan
-from muster_hub.domain.rollouts import decide
+from muster_hub.rollouts.decide import decide
+from muster_hub.rollouts.evidence import Evidence
+from muster_hub.rollouts.members import Member, Reached, Rollout
+from muster_hub.rollouts.plan import CANARY, Plan
 
 SEEN = Evidence(stage="unseen")
 BUSY = Evidence(stage="in_progress", detail="fetching")

@@ -17,7 +17,7 @@ from muster_agent import runtimes
 from muster_agent.worker import main
 from muster_agent.worker.bundle import StartRefused
 from muster_agent.worker.control import Start
-from muster_protocol.errors import Refusal
+from muster_protocol.wire.errors import Refusal
 
 WALL_SECONDS = 20
 READY, FELL_OVER = 0, 1

@@ -5,10 +5,10 @@ from functools import cache
 import hypothesis.strategies as st
 import numpy as np
 
-from muster_protocol import baseline, binning, features, histogram
-from muster_protocol.baseline import Baseline
-from muster_protocol.messages import Stamp
-from muster_protocol.summary import LabelErrors, Summary, Tally
+from muster_protocol.signals import baseline, binning, features, histogram
+from muster_protocol.signals.baseline import Baseline
+from muster_protocol.signals.summary import LabelErrors, Summary, Tally
+from muster_protocol.wire.messages import Stamp
 
 MANIFEST = "ab" * 32
 SPEC = (

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from muster_agent.trust import Trusted
-from muster_agent.trust_mirror import ABSENT_SECONDS, TrustMirror
-from muster_agent.trust_store import TrustStore
-from muster_agent.trusted_time import DAY_SECONDS, Reading
+from muster_agent.trust.mirror import ABSENT_SECONDS, TrustMirror
+from muster_agent.trust.store import TrustStore
+from muster_agent.trust.time import DAY_SECONDS, Reading
+from muster_agent.trust.trusted import Trusted
 from support.tuf_repository import NOW, Repository
 
 RIGHT = Reading(NOW, "synchronised")

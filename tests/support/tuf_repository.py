@@ -27,10 +27,10 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from muster_agent.trusted_time import BUILD_TIME, DAY_SECONDS
-from muster_protocol import directive as directives
-from muster_protocol import manifest
-from muster_protocol.directive import Directive, Goal, Slot
+from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS
+from muster_protocol.wire import directive as directives
+from muster_protocol.wire import manifest
+from muster_protocol.wire.directive import Directive, Goal, Slot
 
 NOW = BUILD_TIME + 30 * DAY_SECONDS
 TOP = ("root", "targets", "snapshot", "timestamp")

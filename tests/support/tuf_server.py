@@ -10,7 +10,7 @@ from typing import Self
 
 from tuf.api.metadata import TargetFile
 
-from muster_agent import trust_cli
+from muster_agent.trust import cli
 
 
 class TufServer:
@@ -113,4 +113,4 @@ class TufClient:
         return [path.read_bytes() for path in sorted(self.targets.glob("*"))]
 
     def _run(self, *arguments: str) -> int:
-        return trust_cli.main(["--metadata-dir", str(self.metadata), *arguments])
+        return cli.main(["--metadata-dir", str(self.metadata), *arguments])

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sqlmodel import update
 
-from muster_hub import queries
-from muster_hub.db import models
+from muster_hub.api import queries
+from muster_hub.storage import models
 from support.hub_engine import SLOT, Plant
 
 WINDOW = 300.0

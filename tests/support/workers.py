@@ -14,7 +14,7 @@ from muster_agent.worker.events import Failed, WorkerEvent
 from muster_agent.worker.process import WorkerProcess, WorkerSpec
 from muster_agent.worker.ring import Ring, RingLayout
 from muster_agent.worker.slot_socket import SlotSockets, open_listeners
-from muster_protocol.manifest import Manifest, Runtime
+from muster_protocol.wire.manifest import Manifest, Runtime
 
 WAIT_SECONDS = 60.0
 E = TypeVar("E")

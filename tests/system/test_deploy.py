@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from muster_agent import config as agent_config
-from muster_hub import config as hub_config
+from muster_agent.base import config as agent_config
 from muster_hub.mqtt import broker_config
+from muster_hub.settings import config as hub_config
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))

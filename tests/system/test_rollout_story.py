@@ -9,16 +9,16 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from muster_hub import queries
+from muster_client.app import app
+from muster_hub.access.governance import make_token
+from muster_hub.api import queries
 from muster_hub.api.hub import Hub
-from muster_hub.config import Broker, Http
-from muster_hub.db import models
-from muster_hub.engine import commands
-from muster_hub.governance import make_token
-from muster_hub.initialise import Wanted, initialise
-from muster_hub.operator.app import app
-from muster_hub.service import Fleet as Service
-from muster_protocol import manifest
+from muster_hub.app.initialise import Wanted, initialise
+from muster_hub.app.service import Fleet as Service
+from muster_hub.rollouts import commands
+from muster_hub.settings.config import Broker, Http
+from muster_hub.storage import models
+from muster_protocol.wire import manifest
 from support.hub_kit import serve
 from support.light_agents import SLOT, Fleet
 from support.ports import HOST, free_port

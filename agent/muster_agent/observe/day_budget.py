@@ -7,8 +7,8 @@ up, so a day may be overshot by one row. Rows sent again are counted again: the 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from muster_protocol.limits import MIB
-from muster_protocol.messages import Stream
+from muster_protocol.wire.limits import MIB
+from muster_protocol.wire.messages import Stream
 
 EVENTS_RESERVE = 1 / 8
 """Of the day's bytes that summaries leave to events."""

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from muster_agent.observe.labels import Author, LabelMemory
 from muster_agent.observe.window import Identity, OpenWindow
 from muster_agent.worker.rows import ErrorKind, Quality, RingLayout, RowKind, Rows
-from muster_protocol import binning, histogram, summary_wire
-from muster_protocol.baseline import Baseline
-from muster_protocol.binning import FeatureCounts
-from muster_protocol.errors import ProtocolError
-from muster_protocol.features import predicted
-from muster_protocol.manifest import Manifest
-from muster_protocol.messages import Stamp
-from muster_protocol.summary import Summary, Tally
+from muster_protocol.signals import binning, histogram, summary_wire
+from muster_protocol.signals.baseline import Baseline
+from muster_protocol.signals.binning import FeatureCounts
+from muster_protocol.signals.features import predicted
+from muster_protocol.signals.summary import Summary, Tally
+from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.manifest import Manifest
+from muster_protocol.wire.messages import Stamp
 
 log = logging.getLogger(__name__)
 _ERRORS = {

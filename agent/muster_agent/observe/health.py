@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from muster_protocol.messages import Ne107
+from muster_protocol.wire.messages import Ne107
 
 ERROR_SHARE_MAX = 0.5
 """Above this share of failed requests a model that still runs is a failure all the same."""

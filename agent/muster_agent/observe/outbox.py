@@ -17,11 +17,13 @@ from typing import NamedTuple
 from muster_agent.observe.day_budget import LOOK_SECONDS, UNBOUNDED, DayBudget
 from muster_agent.observe.merging import Mergeable, plan_merges
 from muster_agent.observe.outbox_table import ROW_OVERHEAD_BYTES, STREAMS, OutboxTable
-from muster_protocol import PROTOCOL_VERSION, baseline, limits, messages, summary_wire
-from muster_protocol.baseline import Baseline
-from muster_protocol.errors import ProtocolError
-from muster_protocol.messages import Ack, Batch, Event, Stamp, Stream
-from muster_protocol.summary import Summary, merge
+from muster_protocol import PROTOCOL_VERSION
+from muster_protocol.signals import baseline, summary_wire
+from muster_protocol.signals.baseline import Baseline
+from muster_protocol.signals.summary import Summary, merge
+from muster_protocol.wire import limits, messages
+from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.messages import Ack, Batch, Event, Stamp, Stream
 
 BATCH_BYTES_MAX = limits.TELEMETRY_BYTES_MAX - limits.KIB
 EVENTS_SHARE = 1 / 8

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any, TypeVar, get_args
 
 from muster_agent.observe.merging import Mergeable
-from muster_protocol.messages import Row, Stream
+from muster_protocol.wire.messages import Row, Stream
 
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 """In the order in which they are sent."""

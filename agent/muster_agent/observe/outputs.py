@@ -8,9 +8,9 @@ for they move the champion's answers too.
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from muster_protocol import divergence
-from muster_protocol.binning import FeatureCounts
-from muster_protocol.divergence import FeatureStatistics
+from muster_protocol.signals import divergence
+from muster_protocol.signals.binning import FeatureCounts
+from muster_protocol.signals.divergence import FeatureStatistics
 
 ROWS_MIN = 200
 """Fewer say nothing about a distribution."""

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from muster_agent.observe.labels import Author, LabelMemory
 from muster_agent.observe.window import Identity, OpenWindow
 from muster_agent.worker.rows import ErrorKind, RingLayout, RowKind, Rows
-from muster_protocol import summary_wire
-from muster_protocol.errors import ProtocolError
-from muster_protocol.features import predicted
-from muster_protocol.manifest import Agreement, Manifest
-from muster_protocol.messages import Stamp
-from muster_protocol.summary import Summary, Tally
+from muster_protocol.signals import summary_wire
+from muster_protocol.signals.features import predicted
+from muster_protocol.signals.summary import Summary, Tally
+from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.manifest import Agreement, Manifest
+from muster_protocol.wire.messages import Stamp
 
 Tensors = Mapping[str, NDArray[Any]]
 REMEMBERED_MAX = 16_384

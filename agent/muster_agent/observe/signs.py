@@ -1,7 +1,7 @@
 """What a slot's closed windows say of its health: drift, failing requests, labels that stopped.
 
-Pure but for the log. The monitor is the hub's own (``muster_protocol.drift``), so that a device
-without a link knows the same about itself.
+Pure but for the log. The monitor is the hub's own (``muster_protocol.signals.drift``), so
+that a device without a link knows the same about itself.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from muster_agent.observe.outputs import Answers, shifted
-from muster_protocol.baseline import Baseline
-from muster_protocol.drift import DriftFinding, DriftMonitor, Rule
-from muster_protocol.errors import ProtocolError
-from muster_protocol.messages import Stamp
-from muster_protocol.summary import Summary
+from muster_protocol.signals.baseline import Baseline
+from muster_protocol.signals.drift import DriftFinding, DriftMonitor, Rule
+from muster_protocol.signals.summary import Summary
+from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.messages import Stamp
 
 if TYPE_CHECKING:
-    from muster_protocol.binning import FeatureCounts
+    from muster_protocol.signals.binning import FeatureCounts
 
 log = logging.getLogger(__name__)
 LABELLED_WINDOWS_MIN = 3

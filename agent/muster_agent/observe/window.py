@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_protocol import histogram
-from muster_protocol.binning import FeatureCounts
-from muster_protocol.manifest import Manifest
-from muster_protocol.messages import Stamp
-from muster_protocol.summary import Confusion, LabelErrors, Summary, Tally
+from muster_protocol.signals import histogram
+from muster_protocol.signals.binning import FeatureCounts
+from muster_protocol.signals.summary import Confusion, LabelErrors, Summary, Tally
+from muster_protocol.wire.manifest import Manifest
+from muster_protocol.wire.messages import Stamp
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_protocol.errors import MusterError
-from muster_protocol.manifest import Tensor
+from muster_protocol.wire.errors import MusterError
+from muster_protocol.wire.manifest import Tensor
 
 Array = NDArray[Any]
 

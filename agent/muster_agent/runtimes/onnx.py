@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from muster_agent.runtimes.base import NUMPY_TYPES, Array, ModelError, OutOfMemoryError, shorten
-from muster_protocol.manifest import Tensor
+from muster_protocol.wire.manifest import Tensor
 
 # From 1.29 on, onnxruntime reports to its maker and writes a device id below the home directory
 # unless this is set before the import.

@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from muster_agent.fetch import Place
-from muster_agent.store import ChunksMissing, Store, StoreRefused, decode_manifest
+from muster_agent.fetch.window import Place
+from muster_agent.storage.content import ChunksMissing, Store, StoreRefused, decode_manifest
+from muster_agent.update.memory import Plan, plan
 from muster_agent.update.preflight import Hardware, refusal
-from muster_agent.update.room import Plan, plan
 from muster_agent.update.table import Cause
-from muster_protocol import limits
-from muster_protocol.directive import Goal
-from muster_protocol.errors import ProtocolError, Refusal
-from muster_protocol.manifest import Build, File, Manifest
+from muster_protocol.wire import limits
+from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.errors import ProtocolError, Refusal
+from muster_protocol.wire.manifest import Build, File, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,16 +8,16 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
-from muster_agent import fetch as f
-from muster_agent.http_source import HttpAnswer
-from muster_agent.link import Link
-from muster_agent.store import StoreRefused
+from muster_agent.fetch import window as f
+from muster_agent.fetch.http_source import HttpAnswer
+from muster_agent.fetch.meter import Meter, Pause
+from muster_agent.link.link import Link
+from muster_agent.storage.content import StoreRefused
 from muster_agent.update.bundle import BundleInstall
-from muster_agent.update.meter import Meter, Pause
-from muster_protocol import messages, topics
-from muster_protocol.directive import Goal, Source
-from muster_protocol.errors import Refusal
-from muster_protocol.limits import CHUNK_BYTES
+from muster_protocol.wire import messages, topics
+from muster_protocol.wire.directive import Goal, Source
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.limits import CHUNK_BYTES
 
 
 class HttpGetter(Protocol):

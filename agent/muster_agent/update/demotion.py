@@ -6,8 +6,8 @@ Only what the model itself does counts, never what its surroundings lack: memory
 from msgspec import UNSET
 
 from muster_agent.update.processes import Counts
-from muster_protocol.errors import Refusal
-from muster_protocol.manifest import Demotion, Manifest
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.manifest import Demotion, Manifest
 
 CRASHES = 5
 """Deaths in a row, none of them after a minute of service, that make a crash loop."""

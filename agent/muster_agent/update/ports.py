@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from muster_agent.current import CurrentLinks
-from muster_agent.state import JournalRow
-from muster_agent.state import State as Database
+from muster_agent.storage.current import CurrentLinks
+from muster_agent.storage.state import JournalRow
+from muster_agent.storage.state import State as Database
 from muster_agent.update.bundle import BundleInstall
 from muster_agent.update.table import parse
-from muster_protocol import messages
-from muster_protocol.directive import Goal
-from muster_protocol.errors import Refusal
+from muster_protocol.wire import messages
+from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.errors import Refusal
 
 
 class Leave(Protocol):

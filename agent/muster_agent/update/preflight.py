@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
-from muster_protocol.errors import Refusal
-from muster_protocol.limits import MIB
-from muster_protocol.manifest import Build
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.limits import MIB
+from muster_protocol.wire.manifest import Build
 
 _OPSETS = {
     (1, 10): 15, (1, 11): 16, (1, 12): 17, (1, 13): 17, (1, 14): 18, (1, 15): 19, (1, 16): 19,

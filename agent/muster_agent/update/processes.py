@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from muster_protocol.directive import Goal
-from muster_protocol.errors import Refusal
+from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.errors import Refusal
 
 
 class Worker(Protocol):

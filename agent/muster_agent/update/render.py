@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from muster_agent.update.table import BOUNDED, HOLDS, ON_ENTRY, ON_RESUME, TABLE, Act, Cause, State
-from muster_protocol.limits import JOURNAL_RESUMES_MAX
+from muster_protocol.wire.limits import JOURNAL_RESUMES_MAX
 
 BEGIN = "<!-- table: begin -->"
 END = "<!-- table: end -->"

@@ -12,15 +12,15 @@ from typing import Any
 
 import msgspec
 
-from muster_agent.state import JournalRow, Pointer
-from muster_agent.store import ChunksMissing, StoreRefused
-from muster_agent.update import late
+from muster_agent.storage.content import ChunksMissing, StoreRefused
+from muster_agent.storage.state import JournalRow, Pointer
+from muster_agent.update import previous
 from muster_agent.update import workers as w
 from muster_agent.update.bundle import Bundle
-from muster_agent.update.gate import Gate
+from muster_agent.update.hold import Gate
+from muster_agent.update.journal import died, next_row, resumed, retry_pause, short, told_as
 from muster_agent.update.ports import Ports, event
 from muster_agent.update.probation import Trial
-from muster_agent.update.rows import died, next_row, resumed, retry_pause, short, told_as
 from muster_agent.update.starting import Starting
 from muster_agent.update.table import (
     OF_METADATA,
@@ -34,8 +34,8 @@ from muster_agent.update.table import (
     parse,
     resumes,
 )
-from muster_protocol.directive import Goal
-from muster_protocol.errors import Refusal
+from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.errors import Refusal
 
 log = logging.getLogger(__name__)
 MARK_SECONDS = 5.0
@@ -65,7 +65,7 @@ class SlotRunner:
         self._trial: Trial | None = None
         self._stopped = False
         self._asked_metadata = False
-        self._late = late.Late(ports)
+        self._late = previous.Late(ports)
         self._starting = Starting(workers, ports.install, self._gate, self._tell)
         self._unresumed = False
         """The journal was read, but a full disk did not take that it was."""
@@ -157,7 +157,7 @@ class SlotRunner:
         """Manifests whose bundles and chunks must stay."""
         wanted = self.state is not State.FAILED or self._retry_at < _NEVER
         goals = [running.goal for running in self.workers.all()]
-        goals += late.kept(self.pointer, self.state)
+        goals += previous.kept(self.pointer, self.state)
         goals += [self.row.goal] if self.row.goal is not None and wanted else []
         return {goal.manifest for goal in goals}
 
@@ -262,7 +262,7 @@ class SlotRunner:
         if target is None:
             return
         row = next_row(self.row, target, cause, changes)
-        pointer = late.next_pointer(self.pointer, before, cause, row.goal, self._ports.stamp())
+        pointer = previous.next_pointer(self.pointer, before, cause, row.goal, self._ports.stamp())
         kind = told_as(before, target, self.row, row)
         with self._taken_up_again(now), self._ports.database.transaction():
             if pointer is not None and pointer is not self.pointer:

@@ -3,10 +3,10 @@
 from typing import Protocol
 
 from muster_agent.update.bundle import BundleInstall
-from muster_agent.update.gate import Gate
-from muster_agent.update.room import Gap, StopStart
+from muster_agent.update.hold import Gate
+from muster_agent.update.memory import Gap, StopStart
 from muster_agent.update.workers import Failed, Note, SlotWorkers
-from muster_protocol.directive import Goal
+from muster_protocol.wire.directive import Goal
 
 
 class Tell(Protocol):

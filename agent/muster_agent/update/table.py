@@ -8,8 +8,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Self
 
-from muster_protocol.errors import Refusal
-from muster_protocol.limits import JOURNAL_RESUMES_MAX
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.limits import JOURNAL_RESUMES_MAX
 
 
 class State(StrEnum):

@@ -10,8 +10,8 @@ import random
 from dataclasses import dataclass
 
 from muster_agent.update.processes import Counts, Launcher, LaunchRefused, Running, Worker, start
-from muster_protocol.directive import Goal
-from muster_protocol.errors import Refusal
+from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.errors import Refusal
 
 __all__ = [
     "ChampionDied",

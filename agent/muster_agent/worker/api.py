@@ -11,7 +11,7 @@ from muster_agent.worker.engine import Engine, NoAnswer
 from muster_agent.worker.http1 import Request, Response
 from muster_agent.worker.rows import Quality
 from muster_agent.worker.tensors import InvalidInput
-from muster_protocol.errors import LimitError
+from muster_protocol.wire.errors import LimitError
 
 HEADER_LENGTH = "inference-header-content-length"
 LABELS_MAX = 1000

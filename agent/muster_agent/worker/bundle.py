@@ -9,10 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from muster_protocol import manifest as manifests
-from muster_protocol.errors import MusterError, ProtocolError, Refusal
-from muster_protocol.limits import GOLDEN_BYTES_MAX, MANIFEST_BYTES_MAX, MIB
-from muster_protocol.manifest import Build, File, Manifest
+from muster_protocol.wire import manifest as manifests
+from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
+from muster_protocol.wire.limits import GOLDEN_BYTES_MAX, MANIFEST_BYTES_MAX, MIB
+from muster_protocol.wire.manifest import Build, File, Manifest
 
 
 class StartRefused(MusterError):

@@ -15,8 +15,8 @@ import msgspec
 from muster_agent.worker.bundle import StartRefused, read_manifest
 from muster_agent.worker.events import Facts, Failed, Ready, WorkerEvent
 from muster_agent.worker.process import WorkerProcess, WorkerSpec
-from muster_protocol.errors import Refusal
-from muster_protocol.manifest import Build, Manifest
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.manifest import Build, Manifest
 
 MARGIN_SECONDS = 30.0
 """On top of the manifest's own start limit, before the check gives up on its worker."""

@@ -4,7 +4,7 @@ import msgspec
 from msgspec import Struct
 
 from muster_agent.worker.events import Counters, Facts
-from muster_protocol.errors import ProtocolError, Refusal
+from muster_protocol.wire.errors import ProtocolError, Refusal
 
 LINE_BYTES_MAX = 64 * 1024
 

@@ -18,7 +18,7 @@ from muster_agent.worker.recorder import Recorder
 from muster_agent.worker.ring import Ring, RingLayout
 from muster_agent.worker.rows import ErrorKind, Quality, element_bytes
 from muster_agent.worker.tensors import InputCheck, InvalidInput
-from muster_protocol.manifest import Manifest
+from muster_protocol.wire.manifest import Manifest
 
 
 class Answer(NamedTuple):

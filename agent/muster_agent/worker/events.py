@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from muster_protocol.errors import Refusal
+from muster_protocol.wire.errors import Refusal
 
 
 class Facts(Struct, frozen=True, kw_only=True):

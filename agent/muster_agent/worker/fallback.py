@@ -8,8 +8,8 @@ import numpy as np
 from muster_agent.runtimes.base import NUMPY_TYPES, Array
 from muster_agent.worker.ring import Ring, RingError
 from muster_agent.worker.rows import ErrorKind, Quality, RowKind
-from muster_protocol.errors import ProtocolError
-from muster_protocol.manifest import Manifest
+from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.manifest import Manifest
 
 
 class FallbackContract:

@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 
 from muster_agent.runtimes.base import Array
-from muster_protocol.errors import MusterError
-from muster_protocol.limits import MIB
+from muster_protocol.wire.errors import MusterError
+from muster_protocol.wire.limits import MIB
 
 BYTES_MAX = 16 * MIB
 """Of a request's tensors; a larger one is not kept, and its size is."""

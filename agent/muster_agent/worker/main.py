@@ -29,8 +29,8 @@ from muster_agent.worker.last_input import LastInput, LastInputError
 from muster_agent.worker.ring import Ring, RingError
 from muster_agent.worker.serving import Server
 from muster_agent.worker.shadow import Replay, ShadowWorker, open_replay
-from muster_protocol.errors import ProtocolError, Refusal
-from muster_protocol.manifest import Manifest
+from muster_protocol.wire.errors import ProtocolError, Refusal
+from muster_protocol.wire.manifest import Manifest
 
 HEARTBEAT_SECONDS = 1.0
 REFUSED_EXIT = 3

@@ -19,8 +19,8 @@ from muster_agent.worker import boot, control
 from muster_agent.worker.events import Failed, WorkerEvent
 from muster_agent.worker.slot_socket import SlotSockets
 from muster_agent.worker.watch import Watch
-from muster_protocol.errors import Refusal
-from muster_protocol.manifest import Build, Manifest
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.manifest import Build, Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

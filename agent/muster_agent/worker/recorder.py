@@ -13,7 +13,7 @@ from muster_agent.worker.rows import (
     element_bytes,
     row_id,
 )
-from muster_protocol.errors import LimitError
+from muster_protocol.wire.errors import LimitError
 
 LATENCY_US_MAX = 0xFFFFFFFF
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from muster_agent.worker import barrier
 from muster_agent.worker.rows import HEAD_FORMAT, ROWS_MAX, Quality, RingLayout, RowKind, Rows
-from muster_protocol.errors import MusterError
+from muster_protocol.wire.errors import MusterError
 
 __all__ = ["ReadResult", "Ring", "RingError", "RingLayout"]
 

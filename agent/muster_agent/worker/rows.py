@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_agent.runtimes.base import NUMPY_TYPES
-from muster_protocol.manifest import Manifest, Tensor
+from muster_protocol.wire.manifest import Manifest, Tensor
 
 ID_BYTES_MAX = 48
 LABEL_BYTES_MAX = 64

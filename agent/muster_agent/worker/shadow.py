@@ -28,8 +28,8 @@ from muster_agent.worker.rows import (
     RowKind,
     element_bytes,
 )
-from muster_protocol.errors import ProtocolError, Refusal
-from muster_protocol.manifest import Manifest
+from muster_protocol.wire.errors import ProtocolError, Refusal
+from muster_protocol.wire.manifest import Manifest
 
 POLL_SECONDS = 0.1
 BEAT_SECONDS = 1.0

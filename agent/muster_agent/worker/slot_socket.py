@@ -10,7 +10,7 @@ import os
 import socket
 from pathlib import Path
 
-from muster_protocol.errors import MusterError
+from muster_protocol.wire.errors import MusterError
 
 PATH_BYTES_MAX = 107
 BACKLOG = 128

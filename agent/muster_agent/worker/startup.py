@@ -19,8 +19,8 @@ from muster_agent.worker.events import Facts
 from muster_agent.worker.golden import Case
 from muster_agent.worker.ring import Ring
 from muster_agent.worker.tensors import bound
-from muster_protocol.errors import Refusal
-from muster_protocol.manifest import Build, Manifest
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.manifest import Build, Manifest
 
 
 def prove(

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from muster_agent.runtimes.base import NUMPY_TYPES, Array, Model, ModelError, shape_fits
-from muster_protocol.errors import ProtocolError
-from muster_protocol.manifest import Tensor
+from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.manifest import Tensor
 
 
 class InvalidInput(ProtocolError):

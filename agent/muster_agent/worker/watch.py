@@ -12,7 +12,7 @@ from typing import IO
 
 from muster_agent.worker import control
 from muster_agent.worker.events import Drained, Exited, Failed, Heartbeat, Ready, WorkerEvent
-from muster_protocol.errors import ProtocolError, Refusal
+from muster_protocol.wire.errors import ProtocolError, Refusal
 
 STDERR_TAIL_BYTES = 4096
 LAST_WORDS_SECONDS = 5.0

@@ -7,6 +7,7 @@ from importlib.metadata import version
 import httpx
 from fastapi import FastAPI
 
+from muster_hub.access.oidc import Issuer
 from muster_hub.api import problems
 from muster_hub.api.bodies import BodyLimit
 from muster_hub.api.hub import Hub
@@ -28,7 +29,6 @@ from muster_hub.api.routes import (
     system,
     webhooks,
 )
-from muster_hub.oidc import Issuer
 
 PREFIX = "/api/v1"
 DESCRIPTION = """\

@@ -6,10 +6,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from muster_hub.api.hub import Hub
-from muster_hub.db.governance import Person
-from muster_hub.db.models import ApiToken, Role
-from muster_hub.governance import (
+from muster_hub.access.governance import (
     TOKEN_PREFIX,
     Actor,
     actor_of_person,
@@ -17,8 +14,12 @@ from muster_hub.governance import (
     make_token,
     token_refusal,
 )
-from muster_hub.oidc import Issuer, Login, TokenRefused
-from muster_protocol.chunks import sha256_hex
+from muster_hub.access.oidc import Issuer, Login, TokenRefused
+from muster_hub.api.hub import Hub
+from muster_hub.settings.roles import Role
+from muster_hub.storage.governance import Person
+from muster_hub.storage.models import ApiToken
+from muster_protocol.wire.chunks import sha256_hex
 
 __all__ = ["Actor", "Admin", "HubDep", "Operator", "Reader", "Releaser", "make_token"]
 

@@ -4,7 +4,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from muster_hub.api.problems import problem
-from muster_protocol.limits import KIB, TUF_METADATA_BYTES_MAX
+from muster_protocol.wire.limits import KIB, TUF_METADATA_BYTES_MAX
 
 JSON_BYTES_MAX = 64 * KIB
 FORM_OVERHEAD_BYTES = 256 * KIB

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import Header
 
 from muster_hub.errors import PreconditionFailed
-from muster_protocol.chunks import sha256_hex
+from muster_protocol.wire.chunks import sha256_hex
 
 TAG_CHARS = 32
 IfMatch = Annotated[

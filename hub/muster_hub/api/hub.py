@@ -10,21 +10,21 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.x509 import load_pem_x509_certificate
 
-from muster_hub.api import capability
-from muster_hub.blobs import Blobs
-from muster_hub.config import HubConfig
-from muster_hub.db import migrate
-from muster_hub.db.store import Store
+from muster_hub.access import capability
 from muster_hub.errors import ConfigError
-from muster_hub.files import make_private_directory, write_durably
-from muster_hub.pki import SERVER_RENEW_SECONDS, Pki
-from muster_hub.release import Releases
-from muster_hub.sandbox import WorkerCheck
-from muster_hub.sealing import Sealing
+from muster_hub.identity.pki import SERVER_RENEW_SECONDS, Pki
+from muster_hub.registry.check import WorkerCheck
+from muster_hub.registry.release import Releases
+from muster_hub.settings.config import HubConfig
 from muster_hub.signing import model_signature
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.directives import Directives
 from muster_hub.signing.keys import Keyring
+from muster_hub.storage import migrate
+from muster_hub.storage.blobs import Blobs
+from muster_hub.storage.files import make_private_directory, write_durably
+from muster_hub.storage.sealing import Sealing
+from muster_hub.storage.store import Store
 
 CAPABILITY_KEY = "capability.key"
 CAPABILITY_KEY_BYTES = 32

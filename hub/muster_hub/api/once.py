@@ -18,9 +18,9 @@ from starlette.concurrency import run_in_threadpool
 from muster_hub.api.auth import identify
 from muster_hub.api.hub import Hub
 from muster_hub.api.pages import KEY_CHARS_MAX
-from muster_hub.db.governance import KeptAnswer
 from muster_hub.errors import Conflict, Invalid
-from muster_protocol.chunks import sha256_hex
+from muster_hub.storage.governance import KeptAnswer
+from muster_protocol.wire.chunks import sha256_hex
 
 KEEP_SECONDS = 86_400.0
 STALE_SECONDS = 120.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from muster_hub.api.problems import problem
-from muster_hub.config import Http
-from muster_protocol.chunks import sha256_hex
+from muster_hub.settings.config import Http
+from muster_protocol.wire.chunks import sha256_hex
 
 BURST_SECONDS = 4.0
 BUCKETS_MAX = 20_000

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from muster_hub.errors import HubError
-from muster_protocol.errors import MusterError, ProtocolError
+from muster_protocol.wire.errors import MusterError, ProtocolError
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger(__name__)

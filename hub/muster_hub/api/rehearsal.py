@@ -6,14 +6,15 @@ from typing import Any
 from sqlmodel import Session
 
 from muster_hub.api.views import GroupPlanView, RolloutPlanView, WavePlanView
-from muster_hub.blobs import Blobs
-from muster_hub.bundle import names
-from muster_hub.db.models import Rollout, Version
-from muster_hub.db.store import Store
-from muster_hub.domain.forecast import Forecast, forecast
-from muster_hub.engine import commands, load
-from muster_hub.engine.fleet import Fleet
-from muster_protocol.errors import MusterError
+from muster_hub.fleet import load
+from muster_hub.fleet.fleet import Fleet
+from muster_hub.registry.bundle import names
+from muster_hub.rollouts import commands
+from muster_hub.rollouts.forecast import Forecast, forecast
+from muster_hub.storage.blobs import Blobs
+from muster_hub.storage.models import Rollout, Version
+from muster_hub.storage.store import Store
+from muster_protocol.wire.errors import MusterError
 
 SHOWN_MAX = 100
 """Devices named per wave."""

@@ -6,9 +6,10 @@ import msgspec
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from muster_hub.api.views import View
-from muster_hub.db.models import Role, Version
-from muster_hub.enrolment import USES_MAX
-from muster_protocol import limits, manifest
+from muster_hub.identity.enrolment import USES_MAX
+from muster_hub.settings.roles import Role
+from muster_hub.storage.models import Version
+from muster_protocol.wire import limits, manifest
 
 DAY_SECONDS = 86_400
 

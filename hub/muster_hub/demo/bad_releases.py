@@ -11,8 +11,8 @@ from muster_hub.demo.bundles import Bundle
 from muster_hub.demo.digits import CLASSES, SIDE
 from muster_hub.demo.export import Layers
 from muster_hub.demo.outsider import Outsider
-from muster_protocol import manifest
-from muster_protocol.errors import Refusal
+from muster_protocol.wire import manifest
+from muster_protocol.wire.errors import Refusal
 
 PROBATION_SECONDS = 1.0
 

@@ -12,11 +12,12 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 from numpy.typing import NDArray
 
-from muster_hub import bundle
 from muster_hub.demo import export
 from muster_hub.demo.digits import CLASSES, SIDE, Classifier, Digits
+from muster_hub.registry import bundle
 from muster_hub.signing import model_signature
-from muster_protocol import baseline, chunks, features, limits, manifest
+from muster_protocol.signals import baseline, features
+from muster_protocol.wire import chunks, limits, manifest
 
 MODEL = "digits"
 GOLDEN_CASES = 16

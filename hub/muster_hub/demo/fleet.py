@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from muster_client.client import Api, connect
+from muster_client.profile import resolve
 from muster_hub.demo import settings
 from muster_hub.demo.processes import run
 from muster_hub.demo.wire import Wire
-from muster_hub.operator.client import Api, connect
-from muster_hub.operator.profile import resolve
 
 TRUST_ROOT = "1.root.json"
 

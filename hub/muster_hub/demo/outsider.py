@@ -14,14 +14,14 @@ from typing import Self
 import msgspec
 from securesystemslib.dsse import Envelope
 
-from muster_hub import config
 from muster_hub.demo.bundles import Bundle
 from muster_hub.mqtt.client import Delivery, HubClient, read_admin
+from muster_hub.settings import config
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.directives import Directives
 from muster_hub.signing.keys import Keyring
-from muster_protocol import chunks, directive, topics
-from muster_protocol.errors import MusterError
+from muster_protocol.wire import chunks, directive, topics
+from muster_protocol.wire.errors import MusterError
 
 WAIT_SECONDS = 10.0
 CLIENT_ID = "outsider"

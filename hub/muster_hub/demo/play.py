@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from muster_client.failures import OperatorError
+from muster_client.terminal import output
 from muster_hub.demo.fleet import clear
 from muster_hub.demo.processes import end_leftovers
 from muster_hub.demo.promises import BrokenPromise, Summary
@@ -18,9 +20,7 @@ from muster_hub.demo.scenario import FAILING_CAMERA, Scenario
 from muster_hub.demo.screen import Screen
 from muster_hub.demo.stage import Stage
 from muster_hub.demo.training import Training
-from muster_hub.operator import output
-from muster_hub.operator.failures import OperatorError
-from muster_protocol.errors import MusterError
+from muster_protocol.wire.errors import MusterError
 
 SUMMARY = "summary.json"
 OBITUARY_SECONDS = 0.5

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from muster_protocol.errors import MusterError
+from muster_protocol.wire.errors import MusterError
 
 GRACE_SECONDS = 10.0
 LOG_LINES_SHOWN = 12

@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from muster_protocol.errors import MusterError
+from muster_protocol.wire.errors import MusterError
 
 POLL_SECONDS = 0.15
 T = TypeVar("T")

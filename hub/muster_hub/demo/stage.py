@@ -18,7 +18,7 @@ from muster_hub.demo.processes import Child
 from muster_hub.demo.promises import promise, wait_for
 from muster_hub.demo.screen import Screen
 from muster_hub.demo.view import FleetView
-from muster_protocol.errors import MusterError
+from muster_protocol.wire.errors import MusterError
 
 SLOT = "vision"
 SELECTOR = "site=demo"

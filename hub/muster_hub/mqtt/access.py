@@ -14,11 +14,11 @@ from pathlib import Path
 from cryptography import x509
 from sqlmodel import col, select
 
-from muster_hub.db.models import Certificate
-from muster_hub.db.store import Store
-from muster_hub.files import write_durably
+from muster_hub.identity.pki import SERVER_RENEW_SECONDS, Pki
 from muster_hub.mqtt.client import BrokerAddress, HubClient
-from muster_hub.pki import SERVER_RENEW_SECONDS, Pki
+from muster_hub.storage.files import write_durably
+from muster_hub.storage.models import Certificate
+from muster_hub.storage.store import Store
 
 CRL_RENEW_SECONDS = 86_400.0
 CANARY = "_revoked"

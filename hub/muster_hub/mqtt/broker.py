@@ -26,7 +26,7 @@ from muster_hub.mqtt.broker_config import (
     password_text,
 )
 from muster_hub.mqtt.client import BrokerAddress, admin_text, connect_unix
-from muster_protocol.errors import MusterError
+from muster_protocol.wire.errors import MusterError
 
 READY_SECONDS = 10.0
 STOP_SECONDS = 5.0

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from muster_protocol import limits, topics
+from muster_protocol.wire import limits, topics
 
 HUB_USER = "_hub"
 """No device id may start with an underscore, so no certificate can claim this name."""

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from muster_hub.mqtt.sending import Sending
-from muster_protocol import topics
-from muster_protocol.chunks import sha256_hex
-from muster_protocol.errors import MusterError
-from muster_protocol.limits import BROKER_CACHE_BYTES_MAX
+from muster_protocol.wire import topics
+from muster_protocol.wire.chunks import sha256_hex
+from muster_protocol.wire.errors import MusterError
+from muster_protocol.wire.limits import BROKER_CACHE_BYTES_MAX
 
 EXPIRY_SECONDS = 14 * 86_400
 """Outlives any rollout."""

@@ -23,8 +23,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from muster_protocol import limits
-from muster_protocol.errors import LimitError, MusterError
+from muster_protocol.wire import limits
+from muster_protocol.wire.errors import LimitError, MusterError
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 RECEIVE_MAXIMUM = 1_000

@@ -13,13 +13,13 @@ from sqlalchemy import Update, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select, update
 
-from muster_hub import expiry
-from muster_hub.db.models import Device, EventRow, SummaryWindow, SwapGrant
-from muster_hub.db.models import Stream as StreamRow
-from muster_hub.db.tables import target
+from muster_hub.alerts import expiry
 from muster_hub.mqtt.inbound import Asked, Inbound, Reported, Rows, Seen, Wanted
-from muster_protocol import limits
-from muster_protocol.messages import Ack, GrantRequest, Stream
+from muster_hub.storage.models import Device, EventRow, SummaryWindow, SwapGrant
+from muster_hub.storage.models import Stream as StreamRow
+from muster_hub.storage.tables import target
+from muster_protocol.wire import limits
+from muster_protocol.wire.messages import Ack, GrantRequest, Stream
 
 Key = tuple[str, Stream, bytes]
 TABLES: dict[Stream, type[EventRow] | type[SummaryWindow]] = {

@@ -10,14 +10,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from muster_hub.config import HubConfig
-from muster_hub.db.store import Store
-from muster_hub.files import make_private_directory, write_durably
+from muster_hub.identity.pki import Pki
 from muster_hub.mqtt import probe
 from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
 from muster_hub.mqtt.broker import BrokerError
 from muster_hub.mqtt.client import parse_url
-from muster_hub.pki import Pki
+from muster_hub.settings.config import HubConfig
+from muster_hub.storage.files import make_private_directory, write_durably
+from muster_hub.storage.store import Store
 
 RELOAD_SECONDS = 30.0
 

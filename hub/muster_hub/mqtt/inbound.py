@@ -10,9 +10,11 @@ from typing import Any
 
 import msgspec
 
-from muster_protocol import messages, summary_wire, topics
-from muster_protocol.errors import ProtocolError
-from muster_protocol.messages import (
+from muster_protocol.signals import summary_wire
+from muster_protocol.signals.summary import Summary
+from muster_protocol.wire import messages, topics
+from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.messages import (
     Batch,
     Event,
     GrantRequest,
@@ -22,8 +24,7 @@ from muster_protocol.messages import (
     Stream,
     Want,
 )
-from muster_protocol.renewal import PEM_BYTES_MAX
-from muster_protocol.summary import Summary
+from muster_protocol.wire.renewal import PEM_BYTES_MAX
 
 SUMMARY_COLUMNS = (
     "device", "epoch", "sequence", "model", "version", "manifest", "start", "seconds",

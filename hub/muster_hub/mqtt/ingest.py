@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from muster_hub.db.store import Store
 from muster_hub.mqtt.client import BrokerAddress, Delivery, HubClient
 from muster_hub.mqtt.intake import Counters, Intake
-from muster_protocol import messages, topics
+from muster_hub.storage.store import Store
+from muster_protocol.wire import messages, topics
 
 CLIENT_ID = "_hub-ingest"
 SESSION_SECONDS = 3600

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from muster_hub.db.models import EventRow
-from muster_hub.db.store import Store
 from muster_hub.mqtt.commit import Committed, commit
 from muster_hub.mqtt.inbound import Inbound, Malformed, Renews, Wanted, read
-from muster_protocol.messages import Ack
+from muster_hub.storage.models import EventRow
+from muster_hub.storage.store import Store
+from muster_protocol.wire.messages import Ack
 
 RETRY_SECONDS = (0.1, 5.0)
 RECORD_SECONDS = 60.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from muster_hub.mqtt.broker_config import PACKET_BYTES_MAX, PROBE_USER
 from muster_hub.mqtt.client import BrokerAddress
 from muster_hub.mqtt.probe_client import Peer
-from muster_protocol import topics
+from muster_protocol.wire import topics
 
 QUIET_SECONDS = 0.5
 """After a message that must arrive, what must not is waited for this long."""

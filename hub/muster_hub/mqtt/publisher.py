@@ -18,15 +18,15 @@ from typing import Protocol
 from sqlalchemy import bindparam
 from sqlmodel import col, select, update
 
-from muster_hub.db.models import DirectiveRow, OutboxMessage
-from muster_hub.db.store import Store
-from muster_hub.db.tables import target
 from muster_hub.mqtt.chunk_cache import ChunkCache, Chunks
 from muster_hub.mqtt.client import BrokerAddress
 from muster_hub.mqtt.sending import Sender, Sending
 from muster_hub.mqtt.wants import WantDesk
-from muster_protocol import topics
-from muster_protocol.chunks import sha256_hex
+from muster_hub.storage.models import DirectiveRow, OutboxMessage
+from muster_hub.storage.store import Store
+from muster_hub.storage.tables import target
+from muster_protocol.wire import topics
+from muster_protocol.wire.chunks import sha256_hex
 
 TICK_SECONDS = 1.0
 OUTBOX_ROWS_MAX = 200

@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Callable
 
-from muster_hub import enrolment
-from muster_hub.db.models import OutboxMessage
-from muster_hub.db.store import Store
 from muster_hub.errors import HubError
-from muster_hub.pki import Pki
-from muster_protocol import topics
+from muster_hub.identity import enrolment
+from muster_hub.identity.pki import Pki
+from muster_hub.storage.models import OutboxMessage
+from muster_hub.storage.store import Store
+from muster_protocol.wire import topics
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ can't make the hub send what it has no business with, nor more than its share.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from muster_protocol.limits import WANT_CHUNKS_MAX
+from muster_protocol.wire.limits import WANT_CHUNKS_MAX
 
 COALESCE_SECONDS = 3.0
 CHUNKS_PER_SECOND = 8.0

@@ -18,7 +18,7 @@ from muster_hub.signing.catalogue_files import CatalogueFiles, signing_order
 from muster_hub.signing.ceremonies import Basis, Changes
 from muster_hub.signing.keys import ONLINE, KeyGroup, Keyring
 from muster_hub.signing.roles import AnyMetadata, Kind, Signatures, Standing
-from muster_protocol import directive, manifest
+from muster_protocol.wire import directive, manifest
 
 VERSION_LEAP_MAX = 1_000_000
 """How far ahead a reported version is believed: no device may use up the range of versions."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
 
 from muster_hub.errors import CatalogueError
-from muster_hub.files import write_durably
 from muster_hub.signing import roles
 from muster_hub.signing.roles import AnyMetadata, Kind, Standing
+from muster_hub.storage.files import write_durably
 
 
 class CatalogueFiles:

@@ -13,7 +13,7 @@ from tuf.api.metadata import Root, Targets
 from muster_hub.errors import CatalogueError, NotFound
 from muster_hub.signing import roles
 from muster_hub.signing.keys import KeyGroup
-from muster_protocol import directive, manifest
+from muster_protocol.wire import directive, manifest
 
 Changes = dict[str, Root | Targets]
 TOP = ("root", "targets", "snapshot", "timestamp")

@@ -6,9 +6,9 @@ import msgspec
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import Signer
 
-from muster_protocol import directive, limits
-from muster_protocol.directive import Directive
-from muster_protocol.errors import LimitError
+from muster_protocol.wire import directive, limits
+from muster_protocol.wire.directive import Directive
+from muster_protocol.wire.errors import LimitError
 
 
 class Directives:

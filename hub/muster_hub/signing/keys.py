@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
 from muster_hub.errors import ConfigError
-from muster_hub.files import make_private_directory, write_durably
 from muster_hub.signing import hardware
+from muster_hub.storage.files import make_private_directory, write_durably
 
 Role = Literal["root", "targets", "release", "snapshot", "timestamp", "director"]
 OFFLINE: tuple[Role, ...] = ("root", "targets", "release")

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Meta, Struct
 
 from muster_hub.errors import Invalid
-from muster_protocol import limits
+from muster_protocol.wire import limits
 
 FILE = "model.sig"
 IGNORED = (FILE, "manifest.json")

@@ -23,8 +23,8 @@ from tuf.api.serialization import DeserializationError
 from muster_hub.errors import CatalogueError
 from muster_hub.signing.keys import KeyGroup, Keyring
 from muster_hub.signing.keys import Role as KeyRole
-from muster_protocol import directive, limits, manifest
-from muster_protocol.errors import MusterError
+from muster_protocol.wire import directive, limits, manifest
+from muster_protocol.wire.errors import MusterError
 
 AnyMetadata = Metadata[Any]
 Kind = TypeVar("Kind", Root, Timestamp, Snapshot, Targets)

@@ -13,12 +13,12 @@ from muster_agent.observe.labels import LabelMemory
 from muster_agent.worker.recorder import Recorder
 from muster_agent.worker.ring import Ring
 from muster_agent.worker.rows import ErrorKind, Quality, RingLayout
-from muster_protocol import baseline, features
-from muster_protocol.baseline import Baseline
-from muster_protocol.errors import ProtocolError
-from muster_protocol.manifest import Build, Classifier, File, Golden, Manifest, Tensor
-from muster_protocol.messages import Stamp
-from muster_protocol.summary import LabelErrors, Tally
+from muster_protocol.signals import baseline, features
+from muster_protocol.signals.baseline import Baseline
+from muster_protocol.signals.summary import LabelErrors, Tally
+from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.manifest import Build, Classifier, File, Golden, Manifest, Tensor
+from muster_protocol.wire.messages import Stamp
 
 CLASSES = ("cat", "dog", "eel")
 

@@ -11,9 +11,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 
 from muster_agent.observe.day_budget import DayBudget
 from muster_agent.observe.outbox import RESEND_SECONDS, Outbox
-from muster_protocol import baseline, binning, features, limits, messages, summary_wire
-from muster_protocol.messages import Ack, Batch, Event, Stamp, Stream
-from muster_protocol.summary import Summary, Tally
+from muster_protocol.signals import baseline, binning, features, summary_wire
+from muster_protocol.signals.summary import Summary, Tally
+from muster_protocol.wire import limits, messages
+from muster_protocol.wire.messages import Ack, Batch, Event, Stamp, Stream
 from support.ideal_hub import IdealHub
 
 BASELINE = baseline.fit(

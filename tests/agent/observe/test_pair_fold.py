@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from muster_agent.observe.pair_fold import PairFold
 from muster_agent.worker.rows import ErrorKind, RingLayout, RowKind
-from muster_protocol import manifest as m
-from muster_protocol import summary_wire
-from muster_protocol.errors import ProtocolError
-from muster_protocol.messages import Stamp
-from muster_protocol.summary import Tally, merge
+from muster_protocol.signals import summary_wire
+from muster_protocol.signals.summary import Tally, merge
+from muster_protocol.wire import manifest as m
+from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.messages import Stamp
 
 OPENED = Stamp(b"boot", 1.0, 100.0, "synchronised")
 CLOSED = Stamp(b"boot", 11.0, 110.0, "synchronised")

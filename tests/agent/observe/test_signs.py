@@ -4,10 +4,10 @@ import numpy as np
 
 from muster_agent.observe import outputs
 from muster_agent.observe.signs import LabelWatch, SlotSigns, Watched
-from muster_protocol import baseline, binning, features
-from muster_protocol.drift import Rule
-from muster_protocol.messages import Stamp
-from muster_protocol.summary import Summary, Tally
+from muster_protocol.signals import baseline, binning, features
+from muster_protocol.signals.drift import Rule
+from muster_protocol.signals.summary import Summary, Tally
+from muster_protocol.wire.messages import Stamp
 
 AT = Stamp(b"boot", 1.0, 2.0, "synchronised")
 RNG = np.random.default_rng(1)

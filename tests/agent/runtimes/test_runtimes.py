@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from muster_agent import runtimes
 from muster_agent.runtimes import ModelError, NoRuntimeError
 from muster_agent.runtimes.base import Model
-from muster_protocol.manifest import Tensor
+from muster_protocol.wire.manifest import Tensor
 from support.models import dense_onnx, dense_tflite, graph_onnx, softmax, weights
 
 RUNTIMES = ["onnx", "tflite"]

@@ -15,8 +15,8 @@ from muster_agent.worker.ring import Ring, RingLayout
 from muster_agent.worker.rows import ErrorKind, Quality, RowKind
 from muster_agent.worker.startup import open_engine
 from muster_agent.worker.tensors import InvalidInput, bound
-from muster_protocol.errors import LimitError, ProtocolError
-from muster_protocol.manifest import Fallback, Tensor
+from muster_protocol.wire.errors import LimitError, ProtocolError
+from muster_protocol.wire.manifest import Fallback, Tensor
 from support.models import dense_onnx, softmax, weights, write_bundle
 
 X = np.array([[1, 2, 3, 4]], np.float32)

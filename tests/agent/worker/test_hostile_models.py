@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from muster_agent.worker.events import Failed, Ready
-from muster_protocol.errors import Refusal
-from muster_protocol.limits import MIB
-from muster_protocol.manifest import Start
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.limits import MIB
+from muster_protocol.wire.manifest import Start
 from support.hostile_models import bomb_onnx, crash_onnx, endless_onnx
 from support.models import dense_onnx, dense_tflite, weights, write_bundle
 from support.workers import WAIT_SECONDS, Workers, end_load, start_load

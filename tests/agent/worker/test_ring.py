@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from muster_agent.worker import barrier
 from muster_agent.worker.ring import Ring, RingError, RingLayout
 from muster_agent.worker.rows import ErrorKind, Quality, RowKind, row_id
-from muster_protocol.manifest import Tensor
+from muster_protocol.wire.manifest import Tensor
 
 LAYOUT = RingLayout(
     manifest="ab" * 32,

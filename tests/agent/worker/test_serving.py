@@ -22,7 +22,7 @@ from muster_agent.worker.ring import Ring, RingLayout
 from muster_agent.worker.serving import CONNECTIONS_MAX, Server
 from muster_agent.worker.slot_socket import open_listeners
 from muster_agent.worker.startup import open_engine
-from muster_protocol.manifest import Fallback, Start
+from muster_protocol.wire.manifest import Fallback, Start
 from support.models import softmax, weights, write_bundle
 from support.workers import WAIT_SECONDS, Client, Workers, infer_body, request
 

@@ -14,8 +14,8 @@ from muster_agent.worker.control import Shadow
 from muster_agent.worker.ring import Ring, RingLayout
 from muster_agent.worker.rows import RowKind
 from muster_agent.worker.shadow import CpuBudget, Replay
-from muster_protocol.errors import Refusal
-from muster_protocol.messages import Stamp
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.messages import Stamp
 from support.models import write_bundle
 from support.workers import Client, Workers, infer_body
 

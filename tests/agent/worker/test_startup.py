@@ -18,9 +18,9 @@ from muster_agent.worker.boot import NICENESS, gently
 from muster_agent.worker.bundle import StartRefused
 from muster_agent.worker.events import Drained, Exited, Failed, Heartbeat, Ready
 from muster_agent.worker.startup import open_engine
-from muster_protocol.errors import Refusal
-from muster_protocol.limits import MIB
-from muster_protocol.manifest import Start
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.limits import MIB
+from muster_protocol.wire.manifest import Start
 from support.hostile_models import bomb_onnx, crash_onnx, endless_onnx
 from support.models import dense_onnx, softmax, weights, write_bundle
 from support.workers import WAIT_SECONDS, Workers

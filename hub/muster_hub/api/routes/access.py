@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from sqlmodel import col, select
 
-from muster_hub import audit, governance
+from muster_hub.access import governance
 from muster_hub.api import etags
 from muster_hub.api.auth import Admin, HubDep, Reader
 from muster_hub.api.etags import IfMatch
@@ -14,9 +14,10 @@ from muster_hub.api.pages import Cursor, Limit, Page, page
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import ApiTokenAsk, ScopeAsk
 from muster_hub.api.views import ApiTokenMade, ApiTokenView, LoginView, PersonView, WhoView
-from muster_hub.db.governance import Person
-from muster_hub.db.models import ApiToken
+from muster_hub.audit import log
 from muster_hub.errors import NotFound
+from muster_hub.storage.governance import Person
+from muster_hub.storage.models import ApiToken
 
 router = APIRouter(tags=["access"], route_class=OnceRoute)
 TokenId = Annotated[str, Path(max_length=16, examples=["9f86d081884c7d65"])]
@@ -73,7 +74,7 @@ def make_token(hub: HubDep, actor: Admin, ask: ApiTokenAsk) -> ApiTokenMade:
             selector=ask.selector,
             by=actor.label,
         )
-        audit.append(
+        log.append(
             session,
             actor=actor.label,
             action="api-token.make",
@@ -91,7 +92,7 @@ def revoke_token(hub: HubDep, actor: Admin, token: TokenId) -> ApiTokenView:
     now = hub.clock()
     with hub.store.write() as session:
         row = governance.revoke_token(session, token, now)
-        audit.append(
+        log.append(
             session,
             actor=actor.label,
             action="api-token.revoke",
@@ -142,7 +143,7 @@ def put_user(
                 created_by=actor.label,
             )
         )
-        audit.append(
+        log.append(
             session,
             actor=actor.label,
             action="user.put",
@@ -163,9 +164,7 @@ def delete_user(hub: HubDep, actor: Admin, name: PersonName, if_match: IfMatch =
             raise NotFound(f"{name!r} has no role here")
         etags.check(if_match, _tag(row))
         session.delete(row)
-        audit.append(
-            session, actor=actor.label, action="user.delete", subject=name, now=hub.clock()
-        )
+        log.append(session, actor=actor.label, action="user.delete", subject=name, now=hub.clock())
 
 
 def _tag(row: Person) -> str:

@@ -6,17 +6,17 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 from sqlmodel import Session
 
-from muster_hub import audit, queries
-from muster_hub.api import etags
+from muster_hub.api import etags, queries
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Number, Page, SelectorText, number, page, sent
 from muster_hub.api.problems import answers
 from muster_hub.api.views import AlertView, View
-from muster_hub.db.models import Alert, AlertState, Device
-from muster_hub.engine import commands
+from muster_hub.audit import log
 from muster_hub.errors import NotFound, Refused
+from muster_hub.rollouts import commands
+from muster_hub.storage.models import Alert, AlertState, Device
 
 router = APIRouter(tags=["alerts"], route_class=OnceRoute)
 Action = Literal["acknowledge", "resolve"]
@@ -69,7 +69,7 @@ def act(
     with hub.store.write() as session:
         etags.check(if_match, _tag(_view(session, actor, alert, response)))
         _ACTIONS[action](session, alert, by=actor.name, now=now)
-        audit.append(
+        log.append(
             session,
             actor=actor.label,
             action=f"alert.{action}",

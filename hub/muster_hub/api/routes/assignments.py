@@ -2,8 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from muster_hub import assigning, audit, listings
-from muster_hub.api import etags
+from muster_hub.api import etags, listings
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
@@ -11,8 +10,10 @@ from muster_hub.api.pages import Cursor, Limit, Number, Page, number, page
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import AssignmentAsk
 from muster_hub.api.views import AssignmentView
-from muster_hub.db.models import Assignment
-from muster_hub.domain import selectors
+from muster_hub.audit import log
+from muster_hub.fleet import assigning
+from muster_hub.storage.models import Assignment
+from muster_protocol.wire import selectors
 
 router = APIRouter(tags=["assignments"], route_class=OnceRoute)
 
@@ -59,7 +60,7 @@ def put(
             etags.check(if_match, _tag(before))
         was = None if before is None else f"{before.model}/{before.version}"
         row = assigning.put(session, **ask.model_dump(), now=now)
-        audit.append(
+        log.append(
             session,
             actor=actor.label,
             action="assignment.put",
@@ -82,7 +83,7 @@ def delete(hub: HubDep, actor: Operator, assignment: Number, if_match: IfMatch =
         _must_have(actor, row)
         etags.check(if_match, _tag(row))
         session.delete(row)
-        audit.append(
+        log.append(
             session,
             actor=actor.label,
             action="assignment.delete",

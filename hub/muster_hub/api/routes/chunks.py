@@ -6,17 +6,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, HTTPException, Response
 from fastapi.responses import StreamingResponse
 
-from muster_hub.api import capability
+from muster_hub.access import capability
 from muster_hub.api.auth import CHALLENGE, Credentials, HubDep
 from muster_hub.api.hub import Hub
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.problems import answers
-from muster_hub.bundle import Pieces
-from muster_hub.db.models import Device, DirectiveRow
 from muster_hub.errors import NotFound
-from muster_protocol import directive, manifest
-from muster_protocol.directive import DirectiveRefused
-from muster_protocol.limits import MIB
+from muster_hub.registry.bundle import Pieces
+from muster_hub.storage.models import Device, DirectiveRow
+from muster_protocol.wire import directive, manifest
+from muster_protocol.wire.directive import DirectiveRefused
+from muster_protocol.wire.limits import MIB
 
 router = APIRouter(route_class=OnceRoute)
 CHUNK_AGE_SECONDS = 86_400

@@ -5,8 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from sqlmodel import Session
 
-from muster_hub import audit, enrolment, queries
-from muster_hub.api import etags
+from muster_hub.api import etags, queries
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
@@ -21,10 +20,12 @@ from muster_hub.api.views import (
     View,
     WindowView,
 )
-from muster_hub.db.models import Device
-from muster_hub.engine import drift_step
-from muster_hub.engine.bundles import read_baseline
+from muster_hub.audit import log
 from muster_hub.errors import NotFound
+from muster_hub.identity import enrolment
+from muster_hub.monitoring import drift_step
+from muster_hub.registry.published import read_baseline
+from muster_hub.storage.models import Device
 
 router = APIRouter(tags=["devices"], route_class=OnceRoute)
 
@@ -73,7 +74,7 @@ def relabel(
         actor.must_have_device(f"{device} with the new labels", patch.labels)
         etags.check(if_match, _tag(row.labels, revoked=row.revoked))
         before, row.labels = row.labels, patch.labels
-        audit.append(
+        log.append(
             session,
             actor=actor.label,
             action="device.relabel",
@@ -95,7 +96,7 @@ def approve(hub: HubDep, actor: Operator, device: str, response: Response) -> Vi
     with hub.store.write() as session:
         _row(session, actor, device)
         enrolment.approve(session, device, now)
-        audit.append(session, actor=actor.label, action="device.approve", subject=device, now=now)
+        log.append(session, actor=actor.label, action="device.approve", subject=device, now=now)
     hub.changed()
     return _view(hub, actor, device, response)
 
@@ -112,7 +113,7 @@ def revoke(
         row = _row(session, actor, device)
         etags.check(if_match, _tag(row.labels, revoked=row.revoked))
         enrolment.revoke(session, device, now)
-        audit.append(session, actor=actor.label, action="device.revoke", subject=device, now=now)
+        log.append(session, actor=actor.label, action="device.revoke", subject=device, now=now)
     hub.changed()
     return _view(hub, actor, device, response)
 

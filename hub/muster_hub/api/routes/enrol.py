@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter, Response
 
-from muster_hub import audit, enrolment
 from muster_hub.api.auth import HubDep, Operator
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.problems import answers
@@ -14,6 +13,8 @@ from muster_hub.api.schemas import (
     TokenAnswer,
     TokenAsk,
 )
+from muster_hub.audit import log
+from muster_hub.identity import enrolment
 
 router = APIRouter(tags=["enrolment"], route_class=OnceRoute)
 PEM = "application/x-pem-file"
@@ -86,7 +87,7 @@ def make_token(hub: HubDep, actor: Operator, ask: TokenAsk) -> TokenAnswer:
             approval=ask.approval,
             now=now,
         )
-        audit.append(
+        log.append(
             session,
             actor=actor.label,
             action="enrol-token.make",

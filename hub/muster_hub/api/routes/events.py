@@ -12,15 +12,15 @@ from sqlalchemy import func
 from sqlmodel import select
 from starlette.concurrency import run_in_threadpool
 
-from muster_hub import queries
+from muster_hub.api import queries
 from muster_hub.api.auth import HubDep, Reader
 from muster_hub.api.hub import Hub
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import NUMBER_MAX, Cursor, Limit, Page, SelectorText, number, page, sent
 from muster_hub.api.problems import answers
 from muster_hub.api.views import EventView, View
-from muster_hub.db.models import EventRow
 from muster_hub.errors import TooMany
+from muster_hub.storage.models import EventRow
 
 router = APIRouter(tags=["events"], route_class=OnceRoute)
 

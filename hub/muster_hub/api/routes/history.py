@@ -4,15 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from muster_hub import history
 from muster_hub.api.auth import HubDep, Reader
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Page, SelectorText
 from muster_hub.api.problems import answers
 from muster_hub.api.views import HistoryView
-from muster_hub.db.models import Device, RollupLevel
-from muster_hub.engine.rollup_step import DAY_SECONDS
 from muster_hub.errors import Invalid, NotFound
+from muster_hub.monitoring import history
+from muster_hub.monitoring.rollup_step import DAY_SECONDS
+from muster_hub.storage.models import Device, RollupLevel
 
 router = APIRouter(tags=["drift"], route_class=OnceRoute)
 

@@ -6,18 +6,19 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from sqlmodel import Session, col, select
 
-from muster_hub import audit
 from muster_hub.api.auth import Actor, HubDep, Operator
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Number
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import Body
 from muster_hub.api.views import AT
-from muster_hub.db.models import Device, MetricValue, Rollout
-from muster_hub.domain.plans import Plan
-from muster_hub.engine import gate_readings, load
+from muster_hub.audit import log
 from muster_hub.errors import Conflict, Invalid, NotFound
-from muster_protocol import limits
+from muster_hub.fleet import load
+from muster_hub.rollouts.gates import readings
+from muster_hub.rollouts.plan import Plan
+from muster_hub.storage.models import Device, MetricValue, Rollout
+from muster_protocol.wire import limits
 
 VALUES_MAX = 500
 """In one request."""
@@ -65,13 +66,13 @@ def post_metrics(hub: HubDep, actor: Operator, rollout: Number, ask: MetricsAsk)
         _check(session, actor, row, load.plan(row), ask, now)
         taken = sum(_keep(session, rollout, ask.metric, one, now) for one in ask.values)
         session.flush()
-        kept = gate_readings.values_of(session, rollout)
+        kept = readings.values_of(session, rollout)
         if kept > VALUES_PER_ROLLOUT_MAX:
             raise Conflict(
                 f"rollout {rollout} has {VALUES_PER_ROLLOUT_MAX} values at most: post fewer, "
                 "such as one for each device and hour"
             )
-        audit.append(
+        log.append(
             session,
             actor=actor.label,
             action="rollout.metrics",

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response, UploadFile
 from sqlmodel import col, select
 
-from muster_hub import audit, listings
+from muster_hub.api import listings
 from muster_hub.api.auth import HubDep, Reader, Releaser
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Page, page, sent
@@ -15,11 +15,12 @@ from muster_hub.api.schemas import (
     VersionDetail,
     VersionView,
 )
-from muster_hub.db.models import Model, Version
+from muster_hub.audit import log
 from muster_hub.errors import Invalid, NotFound
-from muster_hub.release import find
-from muster_protocol.chunks import sha256_hex
-from muster_protocol.limits import FILES_PER_BUNDLE_MAX, MANIFEST_BYTES_MAX
+from muster_hub.registry.release import find
+from muster_hub.storage.models import Model, Version
+from muster_protocol.wire.chunks import sha256_hex
+from muster_protocol.wire.limits import FILES_PER_BUNDLE_MAX, MANIFEST_BYTES_MAX
 
 router = APIRouter(tags=["models"], route_class=OnceRoute)
 
@@ -114,7 +115,7 @@ def signatures(hub: HubDep, actor: Releaser, ask: SignatureAsk) -> SigningReques
     """Bring back one signed role; answers with what still waits."""
     now = hub.clock()
     with hub.store.write() as session:
-        audit.append(
+        log.append(
             session,
             actor=actor.label,
             action="catalogue.sign",

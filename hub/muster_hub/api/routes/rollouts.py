@@ -6,8 +6,8 @@ from typing import Any, Literal
 from fastapi import APIRouter, Response
 from sqlmodel import Session
 
-from muster_hub import audit, governance, listings, queries
-from muster_hub.api import etags, rehearsal
+from muster_hub.access import governance
+from muster_hub.api import etags, listings, queries, rehearsal
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
@@ -15,9 +15,10 @@ from muster_hub.api.pages import Cursor, Limit, Number, Page, number, page, sent
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import RolloutAsk
 from muster_hub.api.views import RolloutPlanView, RolloutSummary, RolloutView, View
-from muster_hub.db.models import Rollout
-from muster_hub.engine import commands
+from muster_hub.audit import log
 from muster_hub.errors import NotFound
+from muster_hub.rollouts import commands
+from muster_hub.storage.models import Rollout
 
 router = APIRouter(tags=["rollouts"], route_class=OnceRoute)
 Action = Literal["pause", "resume", "abort", "approve", "advance", "rollback"]
@@ -113,7 +114,7 @@ def _record(
     session: Session, actor: Actor, action: str, rollout: int, now: float, **detail: Any
 ) -> None:
     subject = f"rollout/{rollout}"
-    audit.append(session, actor=actor.label, action=action, subject=subject, now=now, **detail)
+    log.append(session, actor=actor.label, action=action, subject=subject, now=now, **detail)
 
 
 def _plan(hub: HubDep, actor: Actor, ask: RolloutAsk) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from muster_hub import expiry
+from muster_hub.alerts import expiry
 from muster_hub.api.auth import HubDep, Reader
 from muster_hub.api.problems import answers
 

@@ -6,15 +6,15 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
 from sqlmodel import col, select
 
-from muster_hub import audit
 from muster_hub.api.auth import HubDep, Operator, Reader
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Number, Page, number, page
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import Body
-from muster_hub.db.alerting import Silence
-from muster_hub.domain import selectors
+from muster_hub.audit import log
 from muster_hub.errors import NotFound
+from muster_hub.storage.alerting import Silence
+from muster_protocol.wire import selectors
 
 SECONDS_MAX = 366 * 86_400.0
 router = APIRouter(tags=["alerts"], route_class=OnceRoute)
@@ -70,7 +70,7 @@ def silence(hub: HubDep, actor: Operator, ask: SilenceAsk) -> SilenceView:
     with hub.store.write() as session:
         session.add(row)
         session.flush()
-        audit.append(
+        log.append(
             session,
             actor=actor.label,
             action="silence.begin",
@@ -95,7 +95,7 @@ def end(hub: HubDep, actor: Operator, silence: Number) -> SilenceView:
         if row.until > now:
             row.until = now
             session.add(row)
-            audit.append(
+            log.append(
                 session,
                 actor=actor.label,
                 action="silence.end",

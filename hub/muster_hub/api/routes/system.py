@@ -5,14 +5,14 @@ from importlib.metadata import version
 from fastapi import APIRouter
 from sqlmodel import col, select
 
-from muster_hub import audit
 from muster_hub.api.auth import Admin, HubDep
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Page, number, page
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import Health
 from muster_hub.api.views import AuditState, AuditView
-from muster_hub.db.models import Audit
+from muster_hub.audit import log
+from muster_hub.storage.models import Audit
 
 router = APIRouter(route_class=OnceRoute)
 
@@ -47,5 +47,5 @@ def audit_verify(hub: HubDep, _: Admin) -> AuditState:
     `muster audit verify --archive`.
     """
     with hub.store.read() as session:
-        found = audit.check(session, hub.sealing)
+        found = log.check(session, hub.sealing)
     return AuditState(ok=not found.fault, **vars(found))

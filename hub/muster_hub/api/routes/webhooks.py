@@ -7,8 +7,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, Field, StringConstraints
 from sqlmodel import Session, col, select
 
-from muster_hub import audit, webhooks
-from muster_hub.alerting.settings import Notice
+from muster_hub.alerts import webhooks
 from muster_hub.api import etags
 from muster_hub.api.auth import Actor, Admin, HubDep
 from muster_hub.api.etags import IfMatch
@@ -17,7 +16,9 @@ from muster_hub.api.pages import Cursor, Limit, Page, page
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas import Body
 from muster_hub.api.views import AT
-from muster_hub.db.alerting import Webhook
+from muster_hub.audit import log
+from muster_hub.settings.alerts import Notice
+from muster_hub.storage.alerting import Webhook
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,47}$"
 URL_CHARS_MAX = 2048
@@ -180,7 +181,7 @@ def _record(
     ask: WebhookPut | None = None,
 ) -> None:
     detail = {} if ask is None else ask.model_dump(exclude={"name"})
-    audit.append(
+    log.append(
         session, actor=actor.label, action=action, subject=f"webhook/{name}", now=now, **detail
     )
 

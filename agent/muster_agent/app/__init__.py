@@ -1,0 +1,1 @@
+"""The device's service: its processes wired together, what it decides, its commands."""

@@ -1,0 +1,243 @@
+"""From signed messages to goals: metadata, then the directive, then what each slot should run.
+
+Holds the latest directive until the metadata that judge it have come, adopts it durably, and says
+for each goal whether release keys signed its manifest. Nothing here runs or fetches a model.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from muster_agent.base.clock import Clock
+from muster_agent.link.link import Link
+from muster_agent.storage.state import Adopted, State
+from muster_agent.trust.mirror import TIMESTAMP, TrustMirror
+from muster_agent.trust.time import Instant, Reading
+from muster_agent.trust.trusted import Trusted, TrustRefused
+from muster_protocol.wire import directive as d
+from muster_protocol.wire import topics
+from muster_protocol.wire.directive import Directive, DirectiveRefused, Goal
+from muster_protocol.wire.errors import Refusal
+
+_MAY_CLEAR = frozenset({Refusal.BAD_SIGNATURE, Refusal.STALE_EPOCH})
+"""Refusals of a directive that newer metadata may lift: they may arrive after it."""
+
+
+class TrustSource(Protocol):
+    """The device's trust store (``trust_store.TrustStore``)."""
+
+    def refresh(
+        self, files: Mapping[str, bytes], models: frozenset[str], reading: Reading
+    ) -> Trusted: ...
+    def trusted(self) -> Trusted | None: ...
+    def versions(self) -> dict[str, int]: ...
+    def now(self, reading: Reading) -> Instant: ...
+
+
+class _Payload(msgspec.Struct):
+    payload: str
+
+
+@dataclass
+class _Pending:
+    """A directive that is not adopted yet."""
+
+    envelope: bytes
+    until: float
+    """When waiting for metadata ends."""
+
+
+class Goals:
+    """``directive`` is the adopted one, ``trusted`` the metadata in force."""
+
+    def __init__(
+        self,
+        device: str,
+        *,
+        clock: Clock,
+        link: Link,
+        state: State,
+        trust: TrustSource,
+        wait_seconds: float,
+        refused: Callable[[Refusal, str, int], None],
+        now: float,
+    ) -> None:
+        """``refused`` is told of each refused message once: reason, detail, generation or 0."""
+        self.directive: Directive | None = None
+        self._directive_refusal: tuple[Refusal, str] | None = None
+        self._metadata_refusal: tuple[Refusal, str] | None = None
+        self.trusted: Trusted | None = trust.trusted()
+        self._device = device
+        self._clock = clock
+        self._link = link
+        self._state = state
+        self._trust = trust
+        self._wait_seconds = wait_seconds
+        self._refused = refused
+        self._mirror = TrustMirror(trust.versions(), now=now)
+        self._followed: frozenset[str] = frozenset()
+        self._pending: _Pending | None = None
+        self._load()
+
+    def _load(self) -> None:
+        """The directive in force before the restart; it was verified when it was adopted."""
+        adopted = self._state.adopted()
+        if adopted is None:
+            return
+        try:
+            sealed = msgspec.json.decode(adopted.envelope, type=_Payload)
+            self.directive = d.decode(base64.b64decode(sealed.payload))
+        except (msgspec.DecodeError, ValueError, DirectiveRefused):
+            return  # The generation still counts; the hub's retained directive comes again.
+
+    @property
+    def refusal(self) -> tuple[Refusal, str] | None:
+        """Why the latest directive, or the latest metadata, were not taken."""
+        return self._directive_refusal or self._metadata_refusal
+
+    def reading(self) -> Reading:
+        return Reading(self._clock.wall(), self._clock.quality())
+
+    def instant(self) -> Instant:
+        """Trusted time."""
+        return self._trust.now(self.reading())
+
+    def deadline(self, now: float) -> float:
+        """When ``tick`` should be called next."""
+        check = self._mirror.next_check(now)
+        mirror = now + check if check is not None else float("inf")
+        return min(mirror, self._pending.until if self._pending else float("inf"))
+
+    def connected(self, now: float) -> None:
+        self._mirror.link_up(now)
+        self._link.subscribe(topics.down(self._device, "directive"))
+        self._follow()
+
+    def ask_again(self) -> None:
+        """A subscription that stands already has the retained timestamp sent once more."""
+        self._link.subscribe(topics.tuf(TIMESTAMP))
+
+    def put_metadata(self, file: str, data: bytes, now: float) -> bool:
+        """A TUF file has come; True when goals should be looked at again."""
+        self._mirror.put(file, data, now)
+        self._follow()
+        return self.tick(now)
+
+    def put_directive(self, envelope: bytes, now: float) -> bool:
+        """A directive has come; True when it was adopted and goals should be looked at."""
+        if not envelope:
+            return False  # A cleared topic: an empty directive changes nothing that runs.
+        self._pending = _Pending(envelope, now + self._wait_seconds)
+        return self._consider(now)
+
+    def tick(self, now: float) -> bool:
+        """Verify what is due; True when goals should be looked at again."""
+        refreshed = self._mirror.due(now)
+        if refreshed:
+            self._refresh(now)
+        adopted = self._consider(now) if refreshed or self._late(now) else False
+        return refreshed or adopted
+
+    def verdict(self, goal: Goal) -> tuple[Refusal, str] | None:
+        """Why this goal may not be installed, or None when release keys signed it."""
+        where = f"{goal.model} {goal.version}"
+        if self.trusted is None:
+            return Refusal.METADATA_MISSING, "no signed metadata have come yet"
+        try:
+            target = self.trusted.manifest_target(
+                goal.model, goal.version, now=self.instant().seconds
+            )
+        except TrustRefused as refused:
+            return refused.refusal, str(refused)
+        if target == (goal.manifest, goal.manifest_bytes):
+            return None
+        known = "another manifest" if target else "no such version"
+        return Refusal.UNSIGNED_MANIFEST, f"{where}: the release keys signed {known}"
+
+    def _late(self, now: float) -> bool:
+        return self._pending is not None and now >= self._pending.until
+
+    def _follow(self) -> None:
+        wanted = self._mirror.wanted()
+        gone, new = self._followed - wanted, wanted - self._followed
+        self._followed = wanted
+        if gone:
+            self._link.unsubscribe(*(topics.tuf(file) for file in sorted(gone)))
+        if new:
+            self._link.subscribe(*(topics.tuf(file) for file in sorted(new)))
+
+    def _refresh(self, now: float) -> None:
+        try:
+            self.trusted = self._trust.refresh(
+                self._mirror.files, self._mirror.models, self.reading()
+            )
+            self._metadata_refusal = None
+        except TrustRefused as refused:
+            self.trusted = self._trust.trusted()
+            before = self._metadata_refusal
+            self._metadata_refusal = (refused.refusal, str(refused))
+            if self._metadata_refusal != before:
+                self._refused(refused.refusal, str(refused), 0)
+        self._mirror.refreshed(self._trust.versions(), now)
+        self._follow()
+
+    def _consider(self, now: float) -> bool:
+        """Judge the pending directive; True when it was adopted."""
+        pending, trusted = self._pending, self.trusted
+        if pending is None:
+            return False
+        if trusted is None:
+            self._unjudged(pending, now)
+            return False
+        if pending.until == float("inf"):
+            pending.until = now + self._wait_seconds  # What judges it may still be coming in.
+        generation = 0
+        try:
+            candidate = trusted.verify_directive(pending.envelope)
+            generation = candidate.generation
+            adopted = self._state.adopted()
+            d.accept(
+                candidate,
+                device=self._device,
+                epoch=trusted.director_epoch,
+                adopted=(adopted.epoch, adopted.generation) if adopted else (0, 0),
+                now=self.instant().seconds,
+            )
+        except DirectiveRefused as refused:
+            if refused.refusal not in _MAY_CLEAR or now >= pending.until:
+                self._pending = None
+                self._refuse(refused.refusal, str(refused), generation)
+            return False
+        self._adopt(candidate, pending.envelope, now)
+        return True
+
+    def _unjudged(self, pending: _Pending, now: float) -> None:
+        """Nothing has come that could judge a directive: say so once, and keep it."""
+        if now < pending.until:
+            return
+        pending.until = float("inf")
+        self._refuse(
+            Refusal.METADATA_MISSING,
+            f"a directive has come, but within {self._wait_seconds:g} s no signed metadata to "
+            "judge it by",
+            0,
+        )
+
+    def _refuse(self, refusal: Refusal, detail: str, generation: int) -> None:
+        """Keep why the directive was not taken, and tell it once."""
+        before, self._directive_refusal = self._directive_refusal, (refusal, detail)
+        if self._directive_refusal != before:
+            self._refused(refusal, detail, generation)
+
+    def _adopt(self, candidate: Directive, envelope: bytes, now: float) -> None:
+        self._state.put_adopted(Adopted(candidate.epoch, candidate.generation, envelope))
+        self._pending = None
+        self.directive = candidate
+        self._directive_refusal = None
+        roles = [slot.champion for slot in candidate.slots.values()]
+        roles += [slot.challenger for slot in candidate.slots.values() if slot.challenger]
+        self._mirror.follow(frozenset(goal.model for goal in roles), now)
+        self._follow()

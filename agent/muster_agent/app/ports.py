@@ -1,0 +1,129 @@
+"""What the supervisor acts on and hears from; a simulator brings its own of each."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import tzinfo
+from pathlib import Path
+from typing import Protocol
+
+from muster_agent.app.goals import TrustSource
+from muster_agent.base.clock import Clock
+from muster_agent.challenger.challenger import Launch, no_launch
+from muster_agent.fetch.http_source import HttpAnswer
+from muster_agent.fetch.meter import Allowance
+from muster_agent.link.link import Connected, Disconnected, Link, Message
+from muster_agent.observe.signs import SlotSigns
+from muster_agent.observe.telemetry import Telemetry
+from muster_agent.storage.current import CurrentLinks
+from muster_agent.storage.state import State
+from muster_agent.update.bundle import BundleInstall
+from muster_agent.update.delivery import HttpGetter
+from muster_agent.update.permit import Inputs, NoInputs
+from muster_agent.update.workers import Launcher
+from muster_agent.worker.events import WorkerEvent
+from muster_protocol.wire import limits
+from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.messages import Ack, Batch, Event, Facts, Report, Stamp, Stream
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Finish: stop the workers, fold everything, and say goodbye."""
+
+
+Inbox = Connected | Disconnected | Message | HttpAnswer | WorkerEvent | Stop
+
+
+class CrashInputs(Protocol):
+    """``crash_inputs.CrashInputs``, as far as the supervisor uses it."""
+
+    def allow(self, allowed: bool) -> None: ...  # noqa: FBT001 - it is all it says
+    def end(self, worker_id: str, *, crashed: bool) -> str: ...
+
+
+class NoCrashInputs:
+    """Keeps none."""
+
+    def allow(self, allowed: bool) -> None:  # noqa: FBT001 - it is all it says
+        pass
+
+    def end(self, worker_id: str, *, crashed: bool) -> str:  # noqa: ARG002 - the port's names
+        return ""
+
+
+class OutboxStats(Protocol):
+    @property
+    def rows(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def waiting_for(self) -> str: ...
+
+
+class Outbox(Protocol):
+    """``observe.outbox.Outbox``, as far as the supervisor uses it."""
+
+    def put_event(self, event: Event) -> None: ...
+    def next(self, now: float, sent: Stamp) -> tuple[Stream, Batch] | None: ...
+    def acknowledge(self, ack: Ack) -> int: ...
+    def not_sent(self, stream: Stream, batch: Batch) -> None: ...
+    def due(self, now: float) -> float | None: ...
+    def reconnected(self) -> None: ...
+    def stats(self) -> OutboxStats: ...
+
+
+_UNBOUNDED = Allowance()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Times in seconds."""
+
+    device: str
+    report_seconds: float = 60.0
+    metadata_wait_seconds: float = 20.0
+    chunk_silence_seconds: float = 4.0
+    fetch_window: int = limits.FETCH_WINDOW_CHUNKS
+    restart_seconds: tuple[float, float] = (0.5, 60.0)
+    retry_seconds: tuple[float, float] = (60.0, 3600.0)
+    stop_seconds: float = 10.0
+    certificate_expires: int = 0
+    time_zone: tzinfo | None = None
+    """For maintenance windows and fetch hours; None: the system's."""
+    allowance: Allowance = _UNBOUNDED
+
+
+_NO_INPUTS = NoInputs()
+_NO_CRASH_INPUTS = NoCrashInputs()
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What the supervisor acts on."""
+
+    clock: Clock
+    link: Link
+    http: HttpGetter
+    state: State
+    install: BundleInstall
+    links: CurrentLinks
+    trust: TrustSource
+    launcher: Launcher
+    telemetry: Telemetry
+    outbox: Outbox
+    facts: Callable[[], Facts]
+    rng: random.Random
+    signs: Callable[[str, Goal], SlotSigns] = lambda _slot, _goal: SlotSigns()
+    """What the closed windows of a goal's model in a slot say of its health."""
+    rebaseline: Callable[[str, Goal, int], None] = lambda _slot, _goal, _times: None
+    """Told at each directive how often what a slot's champion sees was called normal."""
+    prove: Callable[[Report], bytes] = lambda _report: b""
+    """Sign a report with the device's identity key."""
+    inputs: Inputs = _NO_INPUTS
+    """What on the device may forbid a swap."""
+    crash_inputs: CrashInputs = _NO_CRASH_INPUTS
+    challenge: Launch = no_launch
+    """Makes workers of challengers."""
+    directory: Path | None = None
+    """The agent's, where imported folders come; None: none do."""

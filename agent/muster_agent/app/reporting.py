@@ -1,0 +1,190 @@
+"""What the device tells: its report, and the events that are not a step of one slot's update."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from muster_agent.app.goals import Goals
+from muster_agent.app.ports import Ports, Settings
+from muster_agent.base.clock import stamp
+from muster_agent.observe.health import Health, Signs, judge
+from muster_agent.observe.signs import SlotSigns
+from muster_agent.update.runner import SlotRunner
+from muster_agent.update.table import State
+from muster_protocol.wire import messages
+from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.limits import EVENT_DETAIL_CHARS_MAX
+from muster_protocol.wire.messages import Facts, Stamp
+
+_REFUSED = frozenset({State.FAILED, State.ROLLING_BACK})
+_CHANGING = frozenset({State.STARTING, State.PROBATION, State.ROLLING_BACK})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the report says besides the slots."""
+
+    at: Stamp
+    facts: Facts
+    epoch: int
+    generation: int
+    trust: messages.TrustReport
+    refusal: str | None
+    refusal_detail: str
+    certificate_expires: int
+    outbox_rows: int
+    outbox_bytes: int
+    outbox_waiting_for: str
+
+
+def stand(settings: Settings, ports: Ports, goals: Goals, trouble: str) -> Standing:
+    """The device apart from its slots; ``trouble`` is told where no message was refused."""
+    adopted = ports.state.adopted()
+    trusted, refusal = goals.trusted, goals.refusal
+    stats = ports.outbox.stats()
+    return Standing(
+        at=stamp(ports.clock),
+        facts=ports.facts(),
+        epoch=adopted.epoch if adopted else 0,
+        generation=adopted.generation if adopted else 0,
+        trust=messages.TrustReport(
+            versions=dict(trusted.versions) if trusted else {},
+            expires=dict(trusted.expires) if trusted else {},
+        ),
+        refusal=refusal[0] if refusal else None,
+        refusal_detail=refusal[1] if refusal else trouble,
+        certificate_expires=settings.certificate_expires,
+        outbox_rows=stats.rows,
+        outbox_bytes=stats.bytes,
+        outbox_waiting_for=stats.waiting_for,
+    )
+
+
+def build(
+    standing: Standing,
+    runners: Mapping[str, SlotRunner],
+    progress: Mapping[str, tuple[int, int]],
+    waiting: Mapping[str, str],
+    signs: Callable[[str, Goal], SlotSigns],
+    challenger: Callable[[str], messages.Challenger | None] = lambda _slot: None,
+) -> messages.Report:
+    """``progress`` and ``waiting`` are by slot: bytes done and in all; what is waited for."""
+    slots = {}
+    for name, runner in runners.items():
+        health = _health(runner, signs)
+        serving = runner.workers.serving
+        seen = signs(name, serving.goal) if serving is not None else None
+        slots[name] = messages.SlotReport(
+            health=health.state,
+            reason=health.reason,
+            fallback=runner.workers.falls_back,
+            assigned=runner.assigned,
+            running=_running(runner, standing.at),
+            update=_update(runner, progress.get(name, (0, 0)), waiting.get(name, "")),
+            calibration=seen.calibration if seen else "",
+            rebaselines=seen.rebaselines if seen else 0,
+            challenger=challenger(name),
+        )
+    return messages.Report(
+        at=standing.at,
+        epoch=standing.epoch,
+        generation=standing.generation,
+        slots=slots,
+        facts=standing.facts,
+        trust=standing.trust,
+        refusal=standing.refusal,
+        refusal_detail=standing.refusal_detail[:EVENT_DETAIL_CHARS_MAX],
+        certificate_expires=standing.certificate_expires,
+        outbox_rows=standing.outbox_rows,
+        outbox_bytes=standing.outbox_bytes,
+        outbox_waiting_for=standing.outbox_waiting_for,
+    )
+
+
+def _health(runner: SlotRunner, signs: Callable[[str, Goal], SlotSigns]) -> Health:
+    serving = runner.workers.serving
+    first = runner.pointer is None and runner.state not in _REFUSED
+    if serving is None:
+        # A device that has never had a model is no failure: it is being set up.
+        return judge(Signs(serving=False, swapping=first or runner.in_gap))
+    told = signs(runner.slot, serving.goal)
+    return judge(
+        Signs(
+            serving=True,
+            swapping=runner.state in _CHANGING,
+            drifting=told.drifting,
+            inferences=told.inferences,
+            errors=told.errors,
+            labels_overdue=told.labels.overdue,
+            trouble=told.trouble,
+        )
+    )
+
+
+def _running(runner: SlotRunner, now: Stamp) -> messages.Running | None:
+    serving = runner.workers.serving
+    if serving is None:
+        return None
+    since = now
+    pointer = runner.pointer
+    if pointer is not None and pointer.since and pointer.goal.manifest == serving.goal.manifest:
+        since = msgspec.msgpack.decode(pointer.since, type=Stamp)
+    return messages.Running(
+        model=serving.goal.model,
+        version=serving.goal.version,
+        manifest=serving.goal.manifest,
+        runtime=serving.runtime,
+        since=since,
+        inferences=serving.counts.inferences,
+        errors=serving.counts.errors,
+    )
+
+
+def _update(runner: SlotRunner, progress: tuple[int, int], waiting: str) -> messages.Update:
+    row, goal = runner.row, runner.row.goal
+    refused = runner.state in _REFUSED
+    done, total = progress
+    return messages.Update(
+        state=runner.state.value,
+        model=goal.model if goal else "",
+        version=goal.version if goal else "",
+        manifest=goal.manifest if goal else "",
+        generation=row.generation,
+        bytes_done=done,
+        bytes_total=total,
+        waiting_for=waiting or runner.waiting_for,
+        refusal=row.refusal if refused else None,
+        detail=row.detail if refused else "",
+        gap_seconds=row.gap_seconds,
+    )
+
+
+def healed(slot: str, goal: Goal, count: int, at: Stamp) -> messages.Event:
+    """``count`` chunks came altered from one source and right from another."""
+    return messages.Event(
+        kind="fetch_healed",
+        at=at,
+        slot=slot,
+        model=goal.model,
+        version=goal.version,
+        manifest=goal.manifest,
+        detail=f"{count} chunks came altered; a good copy came from another source",
+        values={"chunks": float(count)},
+    )
+
+
+def note(slot: str, detail: str, at: Stamp) -> messages.Event:
+    return messages.Event(kind="note", at=at, slot=slot, detail=detail[:EVENT_DETAIL_CHARS_MAX])
+
+
+def refused(refusal: Refusal, detail: str, generation: int, at: Stamp) -> messages.Event:
+    """A directive or metadata that were not taken; ``generation`` is 0 when none is known."""
+    return messages.Event(
+        kind="refused",
+        at=at,
+        generation=generation,
+        refusal=refusal,
+        detail=detail[:EVENT_DETAIL_CHARS_MAX],
+    )

@@ -1,0 +1,305 @@
+"""``muster-agent run``: real link, trust, processes and disk around the supervisor's decisions."""
+
+import logging
+import queue
+import random
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+from muster_agent.app import facts
+from muster_agent.app.launch import ProcessLauncher
+from muster_agent.app.notify import Notifier
+from muster_agent.app.ports import Inbox, Ports, Settings, Stop
+from muster_agent.app.supervisor import Supervisor
+from muster_agent.base.clock import Clock, SystemClock, local_time, stamp
+from muster_agent.base.config import Config, hours, load, zone
+from muster_agent.fetch.http_source import HttpSource
+from muster_agent.fetch.meter import Allowance
+from muster_agent.identity import identity
+from muster_agent.identity.proof import prover
+from muster_agent.identity.renewal import Renewal
+from muster_agent.link.mqtt import MqttLink, MqttSettings
+from muster_agent.observe.crash_inputs import CrashInputs
+from muster_agent.observe.day_budget import DayBudget
+from muster_agent.observe.energy import EnergyPrice, read_rapl
+from muster_agent.observe.observing import Folds
+from muster_agent.observe.outbox import Outbox
+from muster_agent.observe.telemetry import Telemetry
+from muster_agent.storage.content import Store
+from muster_agent.storage.current import CurrentLinks
+from muster_agent.storage.lock import Lock
+from muster_agent.storage.state import open_state
+from muster_agent.trust.store import TrustStore
+from muster_agent.trust.time import Instant, Reading
+from muster_agent.update.bundle import BundleInstall
+from muster_agent.update.interlocks import DeviceInputs
+from muster_agent.update.preflight import Hardware
+from muster_protocol.signals.summary import Summary
+from muster_protocol.wire import messages, topics
+from muster_protocol.wire.errors import LimitError
+from muster_protocol.wire.messages import Event
+
+log = logging.getLogger(__name__)
+INBOX_EVENTS_MAX = 4096
+EVENTS_BETWEEN_TICKS = 64
+DELIVER_SECONDS = 10.0
+"""How long a link or worker waits for room in a full inbox before its event is dropped."""
+WAIT_SECONDS_MAX = 0.5
+"""The longest nap between two looks at signals and the watchdog."""
+FAREWELL_SECONDS = 3.0
+"""How long a stopping agent waits for the hub to acknowledge what it still holds."""
+WINDOW_SECONDS = 300.0
+"""Until a directive names another."""
+
+
+class Mailbox:
+    """The supervisor's bounded inbox. Threads put; a full one slows them down."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Inbox] = queue.Queue(INBOX_EVENTS_MAX)
+
+    def put(self, event: Inbox) -> None:
+        try:
+            self._queue.put(event, timeout=DELIVER_SECONDS)
+        except queue.Full:
+            log.critical("the inbox is full: dropped a %s", type(event).__name__)
+
+    def get(self, timeout: float) -> Inbox | None:
+        try:
+            return self._queue.get(timeout=timeout) if timeout > 0 else self._queue.get_nowait()
+        except queue.Empty:
+            return None
+
+
+class Service:
+    """Everything ``run`` builds, in the order it is taken down in reverse."""
+
+    def __init__(self, config: Config, stack: ExitStack, clock: Clock | None = None) -> None:
+        """Raises MusterError or OSError in one clear line when the directory can't be served."""
+        directory = config.directory
+        clock = clock or SystemClock()
+        now = clock.monotonic()
+        rng = random.Random()  # noqa: S311 - jitter
+        lock = Lock(directory)
+        lock.acquire()
+        stack.callback(lock.release)
+        who = identity.load(directory / "identity")
+        store = Store(
+            directory / "store",
+            cache_bytes=config.count("limits.chunk_cache_bytes"),
+            free_bytes_min=config.count("limits.disk_free_bytes_min"),
+        )
+        store.clean()
+        links = CurrentLinks(directory / "current", store)
+        state = open_state(directory, links.read())
+        stack.callback(state.close)
+        if state.trouble:
+            log.error("%s: serving what is committed; nothing new is taken", state.trouble)
+        budget = DayBudget(
+            config.count("limits.telemetry_bytes_per_day"),
+            lambda: local_time(clock, zone(config.text("time_zone"))).toordinal(),
+            state.sent,
+        )
+        outbox = Outbox(state.connection, budget=budget)
+        energy = EnergyPrice(read_rapl, config.number("energy.watts_per_core"))
+        trust = TrustStore(directory / "trust")
+        allow = config.names("runtimes.allow")
+        runtimes = facts.usable_runtimes(allow)
+        hardware = Hardware(facts.memory_bytes(), runtimes, facts.cpu())
+        install = BundleInstall(store, tuple(runtimes), hardware, facts.memory_free_bytes)
+        folds = Folds(
+            store,
+            report=outbox.put_event,
+            window_seconds=lambda: telemetry.window_seconds,
+            monitors=state,
+        )
+        telemetry = Telemetry(
+            directory / "rings",
+            state=state,
+            folds=folds,
+            put=lambda summary: _put_summary(outbox, clock, summary),
+            stamp=lambda: stamp(clock),
+            rng=rng,
+            window_seconds=WINDOW_SECONDS,
+            now=now,
+            joules_per_cpu_second=energy.now,
+        )
+        stack.callback(telemetry.close)
+        self.mailbox = Mailbox()
+        crash_inputs = CrashInputs(directory / "crashes")
+        launcher = ProcessLauncher(
+            config,
+            install,
+            telemetry,
+            self.mailbox.put,
+            boot=state.count("boots"),
+            now=clock.monotonic,
+            last_input=crash_inputs.begin,
+        )
+        stack.callback(launcher.close)
+
+        def trusted_now() -> Instant:
+            return trust.now(Reading(clock.wall(), clock.quality()))
+
+        http = HttpSource(who.ca, self.mailbox.put, trusted_now)
+        http.start()
+        stack.callback(http.stop)
+
+        link = MqttLink(
+            MqttSettings(
+                host=config.text("broker.host"),
+                port=config.count("broker.port"),
+                device=config.device,
+                key=who.key,
+                cert=who.cert,
+                ca=who.ca,
+                keepalive_seconds=config.count("broker.keepalive_seconds"),
+            ),
+            will=_will(config.device),
+            deliver=self.mailbox.put,
+            now=trusted_now,
+            renewal=Renewal(directory / "identity", config.text("hub.url"), trusted_now, rng),
+        )
+        for fault in telemetry.recover(now):
+            log.warning("%s", fault)
+        self.clock = clock
+        self.outbox = outbox
+        self.stop_seconds = config.number("timers.stop_seconds")
+        self.supervisor = Supervisor(
+            settings(config, who.expires),
+            Ports(
+                clock=clock,
+                link=link,
+                http=http,
+                state=state,
+                install=install,
+                links=links,
+                trust=trust,
+                launcher=launcher,
+                telemetry=telemetry,
+                outbox=outbox,
+                facts=lambda: facts.read(directory, allow, energy.source),
+                rng=rng,
+                signs=folds.signs,
+                rebaseline=folds.rebaseline,
+                prove=prover(config.device, directory / "identity"),
+                inputs=DeviceInputs(directory, config.interlocks),
+                crash_inputs=crash_inputs,
+                challenge=launcher.challenge,
+                directory=directory,
+            ),
+            now,
+        )
+        self.supervisor.start(now)
+        link.start()
+        stack.callback(link.stop)
+
+    def loop(self, finished: Callable[[], bool], beat: Callable[[], None]) -> None:
+        """Hand events and time to the supervisor until ``finished``; ``beat`` feeds a watchdog."""
+        supervisor, monotonic = self.supervisor, self.clock.monotonic
+        while not finished():
+            beat()
+            now = monotonic()
+            wait = min(max(supervisor.deadline(now) - now, 0.0), WAIT_SECONDS_MAX)
+            event = self.mailbox.get(wait)
+            for _ in range(EVENTS_BETWEEN_TICKS):
+                if event is None:
+                    break
+                supervisor.handle(event, monotonic())
+                event = self.mailbox.get(0)
+            else:
+                if event is not None:
+                    supervisor.handle(event, monotonic())
+            supervisor.tick(monotonic())
+
+    def finish(self, beat: Callable[[], None]) -> None:
+        """Stop the workers, fold the last rows, and let the hub acknowledge what it can."""
+        supervisor, monotonic = self.supervisor, self.clock.monotonic
+        supervisor.handle(Stop(), monotonic())
+        end = monotonic() + self.stop_seconds + FAREWELL_SECONDS
+        self.loop(lambda: supervisor.drained or monotonic() >= end, beat)
+        end = monotonic() + FAREWELL_SECONDS
+        self.loop(
+            lambda: not supervisor.connected or self.outbox.stats().rows == 0 or monotonic() >= end,
+            beat,
+        )
+
+
+def run(directory: Path) -> int:
+    """Serve ``directory`` until SIGTERM or SIGINT; returns the exit code."""
+    stopping = False
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    notifier = Notifier()
+
+    def beat() -> None:
+        if notifier.watchdog_seconds is not None:
+            notifier.tell("WATCHDOG=1")
+
+    with ExitStack() as stack:
+        service = Service(load(directory), stack)
+        notifier.tell("READY=1", "STATUS=serving")
+        log.info("serving %s", directory)
+        service.loop(lambda: stopping, beat)
+        notifier.tell("STOPPING=1")
+        log.info("stopping")
+        service.finish(beat)
+    return 0
+
+
+def settings(config: Config, certificate_expires: int) -> Settings:
+    return Settings(
+        device=config.device,
+        report_seconds=config.number("timers.report_seconds"),
+        metadata_wait_seconds=config.number("timers.metadata_wait_seconds"),
+        chunk_silence_seconds=config.number("timers.chunk_silence_seconds"),
+        fetch_window=config.count("limits.fetch_window"),
+        restart_seconds=(
+            config.number("timers.restart_seconds_min"),
+            config.number("timers.restart_seconds_max"),
+        ),
+        retry_seconds=(
+            config.number("timers.retry_seconds_min"),
+            config.number("timers.retry_seconds_max"),
+        ),
+        stop_seconds=config.number("timers.stop_seconds"),
+        certificate_expires=certificate_expires,
+        time_zone=zone(config.text("time_zone")),
+        allowance=Allowance(
+            bytes_per_day=config.count("limits.fetch_bytes_per_day"),
+            bytes_per_second=config.count("limits.fetch_bytes_per_second"),
+            bytes_per_bundle=config.count("limits.fetch_bytes_per_bundle"),
+            hours=hours(config.names("limits.fetch_hours")),
+        ),
+    )
+
+
+def _will(device: str) -> tuple[str, bytes]:
+    offline = messages.encode(messages.Presence(online=False))
+    return topics.up(device, "presence"), offline
+
+
+def _put_summary(outbox: Outbox, clock: Clock, summary: Summary) -> None:
+    """A window too large for a message can't be sent whole; the hub is told of the gap."""
+    try:
+        outbox.put_summary(summary)
+    except LimitError as error:
+        log.exception("a window is lost")
+        outbox.put_event(
+            Event(
+                kind="note",
+                at=stamp(clock),
+                model=summary.model,
+                version=summary.version,
+                manifest=summary.manifest,
+                detail=f"a window is lost: {error}",
+            )
+        )

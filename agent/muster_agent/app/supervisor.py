@@ -1,0 +1,473 @@
+"""The supervisor's decisions: one thread, one inbox, ``handle(event, now)``; no clock, no sleep.
+
+It ties the rooms together: link events go to goals, chunks to delivery, worker events to their
+slot, acknowledgements to the outbox. What it acts on is given to it (``Ports``), so that a
+simulator can drive it with a link, workers and a clock of its own. ``deadline`` says when ``tick``
+is due next.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+from msgspec import UNSET
+
+from muster_agent.app import reporting
+from muster_agent.app.goals import Goals
+from muster_agent.app.ports import Inbox, Ports, Settings, Stop
+from muster_agent.base.clock import stamp
+from muster_agent.challenger import challenger
+from muster_agent.challenger.challengers import Challengers
+from muster_agent.fetch.dropping import Dropping
+from muster_agent.fetch.http_source import HttpAnswer
+from muster_agent.fetch.meter import Meter
+from muster_agent.link.link import Connected, Disconnected, Message
+from muster_agent.observe.signs import moved
+from muster_agent.update.delivery import BundleDelivery
+from muster_agent.update.permit import NONCE_BYTES, Leaves, Policy
+from muster_agent.update.ports import Ports as UpdatePorts
+from muster_agent.update.runner import SlotRunner
+from muster_agent.update.table import State as Step
+from muster_agent.update.workers import Counts, SlotWorkers
+from muster_agent.worker import events as worker
+from muster_protocol.wire import messages, topics
+from muster_protocol.wire.directive import Directive, Goal
+from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
+from muster_protocol.wire.messages import Stamp
+
+log = logging.getLogger(__name__)
+REPORT_SOON_SECONDS = 0.2
+"""Changes within this time make one report."""
+SWEEP_SECONDS = 10.0
+SEND_AGAIN_SECONDS = 0.5
+"""Pause after the link would not take a batch."""
+TROUBLE_SECONDS = 5.0
+"""Pause after the disk or the database would not take something."""
+_NEVER = float("inf")
+_FETCHING = frozenset({Step.FETCHING, Step.VERIFYING})
+
+
+class Supervisor:
+    """Times are monotonic seconds. Call ``start`` once, then ``handle`` and ``tick``."""
+
+    def __init__(self, settings: Settings, ports: Ports, now: float) -> None:
+        self.runners: dict[str, SlotRunner] = {}
+        self.connected = False
+        self.stopping = False
+        self.trouble = ports.state.trouble
+        """Why something could not be written, for status and log; empty when all is well."""
+        self._settings = settings
+        self._ports = ports
+        self._report_at = _NEVER
+        self._sweep_at = now + SWEEP_SECONDS
+        self._quiet_until = now
+        self._settled = False
+        self._send_at = now
+        self.delivery = BundleDelivery(
+            settings.device,
+            ports.link,
+            ports.http,
+            ports.install,
+            window=settings.fetch_window,
+            silence_seconds=settings.chunk_silence_seconds,
+            rng=ports.rng,
+            outcome=self._fetched,
+            healed=self._healed,
+            meter=Meter(
+                settings.allowance,
+                clock=ports.clock,
+                zone=settings.time_zone,
+                spent=ports.state.fetched,
+            ),
+            make_room=self._sweep,
+        )
+        self.goals = Goals(
+            settings.device,
+            clock=ports.clock,
+            link=ports.link,
+            state=ports.state,
+            trust=ports.trust,
+            wait_seconds=settings.metadata_wait_seconds,
+            refused=self._message_refused,
+            now=now,
+        )
+        self.leaves = Leaves(
+            clock=ports.clock,
+            zone=settings.time_zone,
+            inputs=ports.inputs,
+            ask=self._ask_leave,
+            rng=ports.rng,
+            nonce=lambda: ports.rng.randbytes(NONCE_BYTES),
+        )
+        self.challengers = Challengers(
+            challenger.Ports(
+                delivery=self.delivery,
+                install=ports.install,
+                launch=ports.challenge,
+                verdict=self.goals.verdict,
+                changed=self._changed,
+                rng=ports.rng,
+                retry_seconds=settings.retry_seconds,
+                stop_seconds=settings.stop_seconds,
+            )
+        )
+        self._dropping = Dropping(
+            ports.directory,
+            ports.install.store,
+            metadata=self._metadata,
+            directive=self._directive,
+            refetch=self.delivery.refetch,
+            now=now,
+        )
+        self._update_ports = UpdatePorts(
+            database=ports.state,
+            delivery=self.delivery,
+            install=ports.install,
+            links=ports.links,
+            leave=self.leaves,
+            stamp=self._stamp,
+            report=ports.outbox.put_event,
+            verdict=self.goals.verdict,
+            metadata_wait_seconds=settings.metadata_wait_seconds,
+            ask_metadata=self.goals.ask_again,
+            changed=self._changed,
+            settled=self._slot_settled,
+            rng=ports.rng,
+            retry_seconds=settings.retry_seconds,
+            shifted=lambda slot, candidate, champion: moved(
+                ports.signs(slot, candidate), ports.signs(slot, champion)
+            ),
+        )
+
+    def start(self, now: float) -> None:
+        """After boot: committed champions serve, journals go on. Needs no link and no time."""
+        if self.goals.directive is not None:
+            self._obey(self.goals.directive, now)
+        pointers, journal = self._ports.state.pointers(), self._ports.state.journal()
+        for slot in {**pointers, **journal}:
+            runner = self._runner(slot)
+            self._guarded(partial(runner.resume, pointers.get(slot), journal.get(slot), now))
+        if not self._guarded(partial(self._apply_goals, now)):
+            self._settled = True  # They are looked at again once something can be written.
+        device = self._settings.device
+        self._ports.link.subscribe(topics.down(device, "ack"), topics.down(device, "grant"))
+
+    def handle(self, event: Inbox, now: float) -> None:
+        """Take one event and act on it. Never raises for what a disk or a peer does."""
+        self._guarded(lambda: self._dispatch(event, now))
+
+    def tick(self, now: float) -> None:
+        """Do what has become due."""
+        if now < self._quiet_until:
+            return
+        if not self._guarded(lambda: self._tick(now)):
+            self._quiet_until = now + TROUBLE_SECONDS * self._ports.rng.uniform(0.75, 1.25)
+
+    def deadline(self, now: float) -> float:
+        """When ``tick`` should be called next."""
+        due = self._ports.outbox.due(now) if self.connected else None
+        outbox = max(due, self._send_at) if due is not None else _NEVER
+        settled = now if self._settled else _NEVER
+        soonest = min(
+            self._report_at if self.connected else _NEVER,
+            self._sweep_at,
+            outbox,
+            settled,
+            self.goals.deadline(now),
+            self.delivery.deadline(),
+            self._dropping.deadline() if self._may_change() else _NEVER,
+            self.challengers.deadline() if self._may_change() else _NEVER,
+            self._ports.telemetry.deadline(),
+            *(runner.deadline() for runner in self.runners.values()),
+        )
+        return max(soonest, self._quiet_until)
+
+    @property
+    def drained(self) -> bool:
+        """After ``Stop``: every worker has ended and every row has been folded."""
+        workers = all(runner.workers.idle() for runner in self.runners.values())
+        return self.stopping and workers and self.challengers.idle()
+
+    # Events
+
+    def _dispatch(self, event: Inbox, now: float) -> None:
+        match event:
+            case Message():
+                self._message(event, now)
+            case Connected():
+                self._link_up(now)
+            case Disconnected():
+                self.connected = False
+                self.delivery.disconnected()
+            case HttpAnswer():
+                self.delivery.answered(event, now)
+            case Stop():
+                self._stop()
+            case _:
+                self._worker(event, now)
+
+    def _link_up(self, now: float) -> None:
+        self.connected = True
+        device = self._settings.device
+        presence = messages.encode(messages.Presence(online=True))
+        self._ports.link.publish(topics.up(device, "presence"), presence, retain=True)
+        self._ports.outbox.reconnected()
+        self._send_at = now
+        self.goals.connected(now)
+        self.leaves.link_up(now)
+        for runner in self.runners.values():
+            runner.link_up(now)
+        self.delivery.connected(now)
+        self._report(now)
+        self._send(now)
+
+    def _message(self, event: Message, now: float) -> None:
+        try:
+            if (digest := topics.parse_chunk(event.topic)) is not None:
+                self.delivery.arrived(digest, event.payload, now)
+            elif (file := topics.parse_tuf(event.topic)) is not None:
+                self._metadata(file, event.payload, now)
+            elif event.topic == topics.down(self._settings.device, "directive"):
+                self._directive(event.payload, now)
+            elif event.topic == topics.down(self._settings.device, "ack"):
+                self._ports.outbox.acknowledge(messages.decode(event.payload, messages.Ack))
+                self._send(now)
+            elif event.topic == topics.down(self._settings.device, "grant"):
+                grant = messages.decode(event.payload, messages.Grant)
+                self.leaves.answered(grant, now)
+                if grant.slot in self.runners:
+                    self.runners[grant.slot].look(now)
+        except ProtocolError as error:
+            log.warning("ignored a message on %s: %s", event.topic[:120], error)
+
+    def _worker(self, event: worker.WorkerEvent, now: float) -> None:
+        match event:
+            case worker.Failed() | worker.Exited():
+                self._ports.telemetry.end(event.worker_id)
+            case worker.Heartbeat(worker_id, counters):
+                self._ports.telemetry.used_cpu(worker_id, counters.cpu_seconds)
+        runner = next((r for r in self.runners.values() if r.workers.knows(event.worker_id)), None)
+        if runner is not None:
+            self._worker_of(runner, event, now)
+        else:
+            self.challengers.handle(event, now)
+
+    def _worker_of(self, runner: SlotRunner, event: worker.WorkerEvent, now: float) -> None:
+        if isinstance(event, worker.Exited):
+            self._crash_input(runner.slot, event)
+        workers = runner.workers
+        match event:
+            case worker.Ready(worker_id, facts):
+                runner.take(workers.on_ready(worker_id, facts.runtime, now), now)
+            case worker.Heartbeat(worker_id, counters):
+                workers.on_counts(worker_id, _counts(counters))
+                runner.judge(now)
+            case worker.Failed(worker_id, refusal, detail):
+                runner.take(workers.on_end(worker_id, refusal, detail, now), now)
+            case worker.Exited(worker_id, returncode, detail):
+                reason = detail or worker.ending(returncode)
+                runner.take(workers.on_end(worker_id, Refusal.WORKER_DIED, reason, now), now)
+            case worker.Drained():
+                pass
+        if not isinstance(event, worker.Heartbeat):
+            self._changed()
+
+    def _crash_input(self, slot: str, event: worker.Exited) -> None:
+        told = self._ports.crash_inputs.end(event.worker_id, crashed=event.returncode != 0)
+        if told:
+            log.warning("%s: %s", event.worker_id, told)
+            note = reporting.note(slot, f"{event.worker_id}: {told}", self._stamp())
+            self._ports.outbox.put_event(note)
+
+    # Goals
+
+    def _metadata(self, file: str, data: bytes, now: float) -> None:
+        if self._may_change() and self.goals.put_metadata(file, data, now):
+            self._goals_changed(now)
+
+    def _directive(self, envelope: bytes, now: float) -> None:
+        if self._may_change() and self.goals.put_directive(envelope, now):
+            self._goals_changed(now)
+        self._changed()
+
+    def _goals_changed(self, now: float) -> None:
+        """A directive was adopted, or metadata came that may sign what they did not."""
+        self._apply_goals(now)
+        for runner in self.runners.values():
+            runner.metadata_came(now)
+        self.challengers.metadata_came(now)
+        self._changed()
+
+    def _apply_goals(self, now: float) -> None:
+        """Hand each slot the directive's goal; one that is in hand already stays so."""
+        directive = self.goals.directive
+        if directive is None or self.stopping or not self._may_change():
+            return
+        self._obey(directive, now)
+        for name, slot in directive.slots.items():
+            runner = self._runner(name)
+            runner.workers.fallback = slot.fallback
+            runner.want(slot.champion, directive.generation, now)
+        if directive.slots:  # An empty directive changes nothing that runs.
+            for name in self.runners.keys() - directive.slots.keys():
+                self.runners[name].want(None, directive.generation, now)
+            for name, runner in self.runners.items():
+                runner.assigned = name in directive.slots
+        self.challengers.want(directive, now)
+
+    def _obey(self, directive: Directive, now: float) -> None:
+        """What a directive says besides goals."""
+        self.delivery.sources = directive.sources
+        self._ports.telemetry.set_window(directive.window_seconds, now)
+        self._ports.crash_inputs.allow(directive.sampling.keep_crash_input)
+        for name, slot in directive.slots.items():
+            windows = slot.maintenance if slot.maintenance is not UNSET else ()
+            self.leaves.rule(name, Policy(slot.swap, windows))
+            if slot.rebaselines is not UNSET:
+                self._ports.rebaseline(name, slot.champion, slot.rebaselines)
+
+    def _may_change(self) -> bool:
+        """Nothing new is adopted while nothing can be made durable."""
+        return self._ports.state.durable
+
+    # Time
+
+    def _tick(self, now: float) -> None:
+        telemetry = self._ports.telemetry
+        self.delivery.tick(now)
+        for runner in self.runners.values():
+            runner.tick(now)
+        serving = (runner.workers.serving for runner in self.runners.values())
+        telemetry.tick(now, {running.id for running in serving if running is not None})
+        if self._may_change():
+            self._dropping.tick(now)
+            if not self.stopping:
+                self.challengers.tick(self.runners, now)
+        if self._may_change() and self.goals.tick(now):
+            self._goals_changed(now)
+        if self._settled:
+            self._settled = False
+            self._apply_goals(now)
+        if now >= self._sweep_at:
+            self._sweep()
+        if self.connected:
+            if now >= self._report_at:
+                self._report(now)
+            self._send(now)
+
+    def _send(self, now: float) -> None:
+        """Hand the outbox's due batches to the link."""
+        outbox, device = self._ports.outbox, self._settings.device
+        if now < self._send_at:
+            return
+        while self.connected and (due := outbox.next(now, self._stamp())) is not None:
+            stream, batch = due
+            topic = topics.up(device, "event" if stream == "event" else "telemetry")
+            if not self._ports.link.publish(topic, messages.encode(batch)):
+                outbox.not_sent(stream, batch)
+                self._send_at = now + SEND_AGAIN_SECONDS
+                break
+
+    def _report(self, now: float) -> None:
+        spread = self._ports.rng.uniform(0.8, 1.2)
+        self._report_at = now + self._settings.report_seconds * spread
+        report = self.report()
+        signed = msgspec.structs.replace(report, proof=self._ports.prove(report))
+        payload = messages.encode(signed)
+        self._ports.link.publish(topics.up(self._settings.device, "report"), payload)
+
+    def report(self) -> messages.Report:
+        """The device as it stands."""
+        standing = reporting.stand(self._settings, self._ports, self.goals, self.trouble)
+        progress = {slot: self.delivery.progress(slot) for slot in self.runners}
+        waiting = {slot: self.delivery.waiting(slot) for slot in self.runners}
+        return reporting.build(
+            standing, self.runners, progress, waiting, self._ports.signs, self.challengers.report
+        )
+
+    def _sweep(self) -> None:
+        """Let the store delete what neither journal, pointer nor worker may need."""
+        self._sweep_at = _NEVER
+        if not self._may_change():
+            return
+        keep, fetching = self.challengers.needs()
+        for runner in self.runners.values():
+            keep |= runner.needs()
+            if runner.state in _FETCHING and runner.row.goal is not None:
+                fetching.add(runner.row.goal.manifest)
+        self._ports.install.store.sweep(keep, fetching)
+
+    # Called by the rooms
+
+    def _fetched(self, slot: str, refusal: tuple[Refusal, str] | None, now: float) -> None:
+        if self.challengers.fetched(slot, refusal, now):
+            return
+        runner = self.runners[slot]
+        if refusal is None:
+            runner.fetched(now)
+        else:
+            runner.fault(*refusal, now)
+
+    def _healed(self, slot: str, goal: Goal, count: int) -> None:
+        self._ports.outbox.put_event(reporting.healed(slot, goal, count, self._stamp()))
+
+    def _ask_leave(self, request: messages.GrantRequest) -> bool:
+        topic = topics.up(self._settings.device, "grant")
+        return self.connected and self._ports.link.publish(topic, messages.encode(request))
+
+    def _message_refused(self, refusal: Refusal, detail: str, generation: int) -> None:
+        log.warning("refused (%s): %s", refusal, detail)
+        event = reporting.refused(refusal, detail, generation, self._stamp())
+        self._ports.outbox.put_event(event)
+        self._changed()
+
+    def _changed(self) -> None:
+        now = self._ports.clock.monotonic()
+        soon = REPORT_SOON_SECONDS * self._ports.rng.uniform(0.5, 1.5)
+        self._report_at = min(self._report_at, now + soon)
+        self._sweep_at = min(self._sweep_at, now + SWEEP_SECONDS)
+
+    def _slot_settled(self) -> None:
+        self._settled = True
+
+    def _stamp(self) -> Stamp:
+        return stamp(self._ports.clock)
+
+    def _stop(self) -> None:
+        self.stopping = True
+        self.challengers.stop()
+        for runner in self.runners.values():
+            runner.stop()
+
+    def _runner(self, slot: str) -> SlotRunner:
+        if slot not in self.runners:
+            least, most = self._settings.restart_seconds
+            workers = SlotWorkers(
+                slot,
+                self._ports.launcher,
+                restart_seconds_min=least,
+                restart_seconds_max=most,
+                stop_seconds=self._settings.stop_seconds,
+                rng=self._ports.rng,
+            )
+            self.runners[slot] = SlotRunner(slot, self._update_ports, workers)
+        return self.runners[slot]
+
+    def _guarded(self, act: Callable[[], None]) -> bool:
+        """True when all of it could be done."""
+        try:
+            act()
+        except (sqlite3.Error, OSError, MusterError) as error:
+            # The journal says what was not done; a later tick or the next start does it.
+            self.trouble = f"{type(error).__name__}: {error}"
+            log.exception("could not act on an event")
+            return False
+        self.trouble = self._ports.state.trouble
+        return True
+
+
+def _counts(counters: worker.Counters) -> Counts:
+    p95_ms = counters.latency_p95_us / 1000
+    return Counts(counters.inferences, counters.errors, p95_ms or None)

@@ -1,0 +1,46 @@
+"""Reading an HTTP answer that may never end: bounded in bytes, and in time by its least rate.
+
+An answer that drips in keeps a client waiting for ever although no single read times out: a slow
+retrieval attack, or a link too poor to be worth waiting for.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from muster_protocol.wire import limits
+
+GRACE_SECONDS = 10.0
+BYTES_PER_SECOND_MIN = 1024
+PIECE_BYTES = 64 * limits.KIB
+
+
+class Answer(Protocol):
+    def read1(self, size: int, /) -> bytes: ...
+
+
+class TooSlow(ValueError):
+    """It drips in more slowly than ``BYTES_PER_SECOND_MIN``."""
+
+
+def read(answer: Answer, bytes_max: int, monotonic: Callable[[], float] = time.monotonic) -> bytes:
+    """The answer, cut after ``bytes_max`` + 1 bytes. Raises TooSlow, and what reading raises."""
+    return part(answer, bytes_max + 1, monotonic)
+
+
+def part(answer: Answer, size: int, monotonic: Callable[[], float] = time.monotonic) -> bytes:
+    """The next ``size`` bytes, fewer at its end. Raises TooSlow, and what reading raises."""
+    begun = monotonic()
+    data = bytearray()
+    while len(data) < size:
+        piece = answer.read1(min(PIECE_BYTES, size - len(data)))
+        if not piece:
+            break
+        data += piece
+        seconds = monotonic() - begun
+        if seconds > GRACE_SECONDS + len(data) / BYTES_PER_SECOND_MIN:
+            raise TooSlow(
+                f"{len(data)} bytes in {seconds:.0f} s, slower than {BYTES_PER_SECOND_MIN} bytes/s "
+                "(a slow retrieval attack, or a bad link)"
+            )
+    return bytes(data)

@@ -1,0 +1,1 @@
+"""A second model that is run in shadow, beside the one that answers."""

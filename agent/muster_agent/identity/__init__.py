@@ -1,0 +1,1 @@
+"""Who the device is: its key, its certificate, enrolment and renewal."""

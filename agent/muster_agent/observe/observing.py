@@ -1,0 +1,182 @@
+"""Rings and folds of installed bundles: what ``telemetry`` needs of the signals' rooms.
+
+A release is signed, but its baseline is data all the same: whatever it does to the counting is
+caught here, so that it costs the counts of features and never the agent.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from muster_agent.observe.fold import Fold
+from muster_agent.observe.labels import LabelMemory
+from muster_agent.observe.pair_fold import PairFold
+from muster_agent.observe.signs import Counting, SlotSigns, Watched
+from muster_agent.observe.telemetry import Ring
+from muster_agent.storage.content import Store, StoreRefused, decode_manifest
+from muster_agent.worker import ring
+from muster_protocol.signals import baseline
+from muster_protocol.signals.baseline import Baseline
+from muster_protocol.signals.drift import DriftFinding, Rule
+from muster_protocol.wire import chunks
+from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.errors import ProtocolError, Refusal
+from muster_protocol.wire.manifest import Manifest
+from muster_protocol.wire.messages import Event, Stamp
+
+log = logging.getLogger(__name__)
+
+
+class Monitors(Protocol):
+    """Where drift monitors outlive the agent; ``state.State`` is one."""
+
+    def monitor(self, slot: str, manifest: str) -> tuple[int, bytes] | None: ...
+    def put_monitor(self, slot: str, manifest: str, rebaselines: int, monitor: bytes) -> None: ...
+
+
+class Folds:
+    """Implements ``telemetry.Folds``. Labels and drift are remembered by slot, across workers."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        report: Callable[[Event], None] = lambda _event: None,
+        window_seconds: Callable[[], float] = lambda: 300.0,
+        monitors: Monitors | None = None,
+        open_ring: Callable[[Path], Ring] = ring.Ring.open,
+        counting: Callable[..., Counting] = Fold,
+    ) -> None:
+        """``report`` takes events of drift; it may join an open transaction.
+
+        ``monitors`` keep what was learnt of drift across restarts; None: nothing is kept.
+        ``counting`` begins a window of what the rings that ``open_ring`` opens hold.
+        """
+        self._store = store
+        self._open_ring = open_ring
+        self._counting = counting
+        self._report = report
+        self._window_seconds = window_seconds
+        self._memories: dict[str, LabelMemory] = {}
+        self._signs: dict[str, SlotSigns] = {}
+        self._monitors = monitors
+        self._rebaselines: dict[str, int] = {}
+        """What directives ask for, by slot and manifest."""
+
+    def ring(self, path: Path) -> Ring:
+        return self._open_ring(path)
+
+    def signs(self, slot: str, goal: Goal) -> SlotSigns:
+        """What the closed windows of the goal's model in this slot say."""
+        key = f"{slot}/{goal.manifest}"
+        if key not in self._signs:
+            others = [known for known in self._signs if known.startswith(f"{slot}/")]
+            for stale in others[:-1]:  # The champion's and the candidate's are enough.
+                del self._signs[stale]
+            self._signs[key] = SlotSigns()
+        return self._signs[key]
+
+    def fold(self, slot: str, goal: Goal, opened: Stamp) -> Watched:
+        """Raises ProtocolError when the bundle is gone or its baseline can't be used.
+
+        Raises StoreRefused(FILE_MISMATCH) when the baseline has rotted on the disk.
+        """
+        bundle = self._store.bundle(goal.manifest)
+        if bundle is None:
+            raise ProtocolError(f"bundle {goal.manifest[:12]} is not installed any more")
+        listing = self._listing(goal)
+        memory = self._memories.setdefault(slot, LabelMemory())
+        signs = self.signs(slot, goal)
+        try:
+            trained = _baseline(listing, bundle)
+            fold = self._counting(listing, goal.manifest, trained, opened, memory)
+            outputs = {tensor.name for tensor in listing.outputs}
+            usable = trained if not fold.trouble else None
+            fresh = not signs.watched
+            signs.watch(usable, Rule, self._window_seconds(), outputs)
+            if fresh:
+                self._resume(slot, goal, signs)
+        except (ProtocolError, StoreRefused, OSError):
+            raise
+        except Exception as error:
+            log.exception("the baseline of %s %s", goal.model, goal.version)
+            raise ProtocolError(
+                f"{goal.model} {goal.version}: its baseline can't be used: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+        def found(finding: DriftFinding, at: Stamp) -> None:
+            self._report(_event(slot, goal, finding, at))
+
+        return Watched(fold, signs, found, lambda signs: self._keep(slot, goal, signs))
+
+    def pairs(self, champion: Goal, challenger: Goal, opened: Stamp) -> PairFold:
+        """Raises ProtocolError when either manifest is gone."""
+        return PairFold(
+            (self._listing(champion), champion.manifest),
+            (self._listing(challenger), challenger.manifest),
+            opened,
+        )
+
+    def _listing(self, goal: Goal) -> Manifest:
+        data = self._store.manifest(goal.manifest)
+        if data is None:
+            raise ProtocolError(f"bundle {goal.manifest[:12]} is not installed any more")
+        return decode_manifest(data)
+
+    def rebaseline(self, slot: str, goal: Goal, rebaselines: int) -> None:
+        """A directive says how often an operator has called what is seen there normal.
+
+        Each new time is taken up once, when the model is watched, and kept at once.
+        """
+        self._rebaselines = {
+            key: times for key, times in self._rebaselines.items() if not key.startswith(f"{slot}/")
+        } | {f"{slot}/{goal.manifest}": rebaselines}
+        signs = self.signs(slot, goal)
+        if signs.rebaseline(rebaselines):
+            self._keep(slot, goal, signs)
+
+    def _resume(self, slot: str, goal: Goal, signs: SlotSigns) -> None:
+        try:
+            kept = self._monitors and self._monitors.monitor(slot, goal.manifest)
+            if kept:
+                rebaselines, monitor = kept
+                signs.resume(monitor, rebaselines)
+            if signs.rebaseline(self._rebaselines.get(f"{slot}/{goal.manifest}", 0)):
+                self._keep(slot, goal, signs)
+        except sqlite3.Error as error:
+            # A disk at fault keeps no model from serving; the device calibrates anew.
+            log.warning("%s: what was learnt of drift can't be read or kept: %s", slot, error)
+
+    def _keep(self, slot: str, goal: Goal, signs: SlotSigns) -> None:
+        """Raises sqlite3.Error."""
+        monitor = signs.saved()
+        if self._monitors is not None and monitor is not None:
+            self._monitors.put_monitor(slot, goal.manifest, signs.rebaselines, monitor)
+
+
+def _baseline(listing: Manifest, bundle: Path) -> Baseline | None:
+    if listing.baseline is None:
+        return None
+    path = bundle / listing.baseline
+    data = path.read_bytes() if path.is_file() else b""
+    if chunks.sha256_hex(data) != listing.file(listing.baseline).sha256:
+        raise StoreRefused(Refusal.FILE_MISMATCH, f"{path}: not what the manifest says")
+    return baseline.decode(data)
+
+
+def _event(slot: str, goal: Goal, finding: DriftFinding, at: Stamp) -> Event:
+    """A feature began to drift, or has recovered."""
+    how = f"{finding.statistic} {finding.direction}".strip()
+    return Event(
+        kind="drift",
+        at=at,
+        slot=slot,
+        model=goal.model,
+        version=goal.version,
+        manifest=goal.manifest,
+        detail=f"{finding.feature}: {how or finding.state}",
+        values={"effect": finding.effect, "rows": float(finding.n)},
+    )

@@ -1,0 +1,1 @@
+"""What must survive a power cut: files, state, content, pointers, locks."""

@@ -1,0 +1,1 @@
+"""What the device believes: the signed catalogue, kept durably, and time."""

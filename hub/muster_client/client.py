@@ -1,0 +1,167 @@
+"""The hub's HTTP API as the operator uses it: JSON in and out, failures as one line."""
+
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO
+
+import httpx
+
+from muster_client.failures import Exit, OperatorError, from_problem
+from muster_client.profile import Profile
+
+API = "/api/v1"
+PAGE = 200
+TIMEOUT = httpx.Timeout(10.0, read=60.0)
+Item = dict[str, Any]
+
+
+def connect(profile: Profile) -> httpx.Client:
+    """A client that trusts the profile's CA and presents its token."""
+    try:
+        verify = ssl.create_default_context(cafile=profile.ca or None)
+        # The hub's authority may be somebody else's: then that one is trusted, not its issuer.
+        verify.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    except OSError as error:
+        raise OperatorError(
+            f"CA file {profile.ca}: {error.strerror or 'no certificate in it'}", Exit.USAGE
+        ) from None
+    headers = {"Authorization": f"Bearer {profile.token}"} if profile.token else {}
+    return httpx.Client(
+        base_url=profile.hub.rstrip("/"), headers=headers, verify=verify, timeout=TIMEOUT
+    )
+
+
+class Api:
+    """One hub. Paths are below ``/api/v1``."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+
+    @property
+    def url(self) -> str:
+        return str(self._http.base_url).rstrip("/")
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        return self._json("GET", path, params=_given(parameters))
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        return self._json("POST", path, json=body)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._json("PUT", path, json=body)
+
+    def delete(self, path: str) -> None:
+        self._json("DELETE", path)
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._json("PATCH", path, json=body)
+
+    def upload(
+        self, path: str, manifest: bytes, files: Mapping[str, BinaryIO], timeout: float = 600.0
+    ) -> Any:
+        """POST a manifest and its files as one multipart form; files are read as they are sent."""
+        form: list[Any] = [("manifest", ("manifest.json", manifest, "application/json"))]
+        form += [
+            ("files", (name, file, "application/octet-stream")) for name, file in files.items()
+        ]
+        return self._json("POST", path, files=form, timeout=timeout)
+
+    def pages(self, path: str, limit: int | None = None, **parameters: Any) -> Iterator[Item]:
+        """Items of a paged collection, at most ``limit`` of them."""
+        return islice(self._pages(path, limit, parameters), limit)
+
+    def _pages(self, path: str, limit: int | None, parameters: Item) -> Iterator[Item]:
+        cursor: str | None = None
+        size = min(limit or PAGE, PAGE)
+        while True:
+            page = self.get(path, limit=size, cursor=cursor, **parameters)
+            yield from page["items"]
+            cursor = page.get("next")
+            if not cursor:
+                return
+
+    def stream(self, path: str) -> Iterator["ServerEvent"]:
+        """Server-sent events until the hub or the operator ends them."""
+        # Silence is normal between events: only connecting is bounded.
+        waiting = httpx.Timeout(10.0, read=None)
+        headers = {"Accept": "text/event-stream"}
+        try:
+            with self._http.stream("GET", API + path, headers=headers, timeout=waiting) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _refused(answer)
+                yield from parse_events(answer.iter_lines())
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
+    def _json(self, method: str, path: str, **request: Any) -> Any:
+        try:
+            answer = self._http.request(method, API + path, **request)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        if answer.is_error:
+            raise _refused(answer)
+        if answer.status_code == httpx.codes.NO_CONTENT or not answer.content:
+            return None
+        try:
+            return answer.json()
+        except ValueError:
+            raise OperatorError(
+                f"{self.url} does not answer like a hub ({method} {API}{path} gave no JSON): "
+                "check --hub"
+            ) from None
+
+    def _unreachable(self, error: httpx.HTTPError) -> OperatorError:
+        says = str(error).rstrip(".") or type(error).__name__
+        if "CERTIFICATE_VERIFY_FAILED" in says:
+            return OperatorError(
+                f"{self.url}: its certificate is not signed by the CA given: "
+                "pass the hub's CA with --ca FILE",
+                Exit.UNREACHABLE,
+            )
+        return OperatorError(
+            f"no hub answers at {self.url}: {says}. Is `muster-hub serve` running there?",
+            Exit.UNREACHABLE,
+        )
+
+
+@dataclass(frozen=True)
+class ServerEvent:
+    id: str
+    kind: str
+    data: str
+
+
+def parse_events(lines: Iterator[str]) -> Iterator[ServerEvent]:
+    """Events of a ``text/event-stream``; comments and unknown fields are skipped."""
+    fields: dict[str, list[str]] = {}
+    last_id = ""
+    for line in lines:
+        if not line:
+            if "data" in fields:
+                last_id = fields.get("id", [last_id])[-1]
+                kind = fields.get("event", ["message"])[-1]
+                yield ServerEvent(last_id, kind, "\n".join(fields["data"]))
+            fields = {}
+            continue
+        name, _, value = line.partition(":")
+        if name:
+            fields.setdefault(name, []).append(value.removeprefix(" "))
+
+
+def _refused(answer: httpx.Response) -> OperatorError:
+    where = f"{answer.request.method} {answer.request.url.path}"
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {}
+    return from_problem(answer.status_code, problem if isinstance(problem, dict) else {}, where)
+
+
+def _given(parameters: Mapping[str, Any]) -> Item:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+Connect = Callable[[Profile], httpx.Client]

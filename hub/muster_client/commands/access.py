@@ -1,0 +1,109 @@
+"""`muster token` and `muster audit`: who may do what, and what was done."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from muster_client.failures import OperatorError
+from muster_client.session import api
+from muster_client.terminal import output
+from muster_client.terminal.output import Json
+from muster_hub.audit import chain
+
+tokens = typer.Typer(help="API tokens: make, show, revoke.", no_args_is_help=True)
+audit = typer.Typer(help="What was done, by whom, and whether the log is whole.",
+                    no_args_is_help=True)  # fmt: skip
+DAY_SECONDS = 86_400
+
+
+@tokens.command("make")
+def make(
+    context: typer.Context,
+    name: str,
+    *,
+    role: Annotated[str, typer.Option(help="viewer, operator, releaser or admin.")] = "viewer",
+    model: Annotated[
+        list[str] | None, typer.Option(help="Only this model; repeat for more; pump-* for many.")
+    ] = None,
+    selector: Annotated[
+        str, typer.Option("--selector", "-s", help="Only devices with these labels.")
+    ] = "",
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How long it is good.")] = 90,
+    as_json: Json = False,
+) -> None:
+    """Make a token. It is shown once."""
+    body: dict[str, Any] = {
+        "name": name, "role": role, "models": model or [], "selector": selector,
+        "expires_seconds": days * DAY_SECONDS,
+    }  # fmt: skip
+    made = api(context).post("/tokens", body)
+    if as_json:
+        output.show_json(made)
+    else:
+        output.show(Text(made["token"]))
+
+
+@tokens.command("list")
+def list_tokens(context: typer.Context, *, as_json: Json = False) -> None:
+    """Show tokens, those that ended included; never their text."""
+    items = list(api(context).pages("/tokens"))
+    if as_json:
+        output.show_json(items)
+        return
+    headings = ("ID", "NAME", "ROLE", "MODELS", "DEVICES", "MADE", "BY", "REVOKED")
+    rows = (
+        (
+            one["id"], one["name"], one["role"], one["models"] or "all", one["selector"] or "all",
+            output.ago(one["created"]), one["created_by"], one["revoked"] is not None,
+        )
+        for one in items
+    )  # fmt: skip
+    output.show(output.table(headings, rows, empty="There is no token."))
+
+
+@tokens.command("revoke")
+def revoke(context: typer.Context, token: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """End a token at once and for good."""
+    made = api(context).post(f"/tokens/{token}/revoke")
+    output.show(Text(f"{made['name']} ({made['id']}) is revoked."))
+
+
+@audit.command("list")
+def list_rows(context: typer.Context, *, limit: int = 1000, as_json: Json = False) -> None:
+    """Show who did what, the oldest first."""
+    items = list(api(context).pages("/audit", limit=limit))
+    if as_json:
+        output.show_json(items)
+        return
+    headings = ("ID", "WHEN", "WHO", "DID", "TO")
+    rows = (
+        (one["id"], output.ago(one["at"]), one["actor"], one["action"], one["subject"])
+        for one in items
+    )
+    output.show(output.table(headings, rows, empty="Nothing was done yet."))
+
+
+@audit.command("verify")
+def verify(
+    context: typer.Context,
+    *,
+    archive: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of `muster-hub audit-archive`; repeat for all of them."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check every row's seal: finds any edit and any gap."""
+    found = api(context).get("/audit/verify")
+    if not found["ok"]:
+        raise OperatorError(f"the audit log is broken after {found['rows']} rows: {found['fault']}")
+    missing = found["archived"]
+    if archive:
+        missing = chain.join(archive, found["archived"], found["archived_latest"])
+    if as_json:
+        output.show_json(found | {"unchecked": missing})
+    else:
+        output.show(Text(chain.told(found["rows"], found["archived"], missing)))
+        output.show(Text(f"Latest: {found['latest']}"))

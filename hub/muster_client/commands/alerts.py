@@ -1,0 +1,109 @@
+"""`muster alert`: what needs somebody's attention, and what nobody is to be told for now."""
+
+import time
+from typing import Annotated, Any, Literal
+
+import typer
+
+from muster_client.session import api
+from muster_client.terminal import output
+from muster_client.terminal.output import Json
+
+app = typer.Typer(help="Alerts: list, acknowledge, resolve, silence.", no_args_is_help=True)
+
+AlertId = Annotated[int, typer.Argument(metavar="ID", help="The alert's number.")]
+
+
+@app.command("list")
+def list_alerts(
+    context: typer.Context,
+    *,
+    state: Annotated[
+        Literal["open", "acknowledged", "resolved"] | None, typer.Option(help="Only these.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 200,
+    as_json: Json = False,
+) -> None:
+    """Show alerts, resolved ones too unless --state says otherwise."""
+    items = list(api(context).pages("/alerts", limit=limit, state=state))
+    if as_json:
+        output.show_json(items)
+        return
+    headings = ("ID", "STATE", "SEVERITY", "DEVICE", "ALERT", "OPENED")
+    output.show(output.table(headings, map(_row, items), empty="No alert."))
+
+
+@app.command("ack")
+def acknowledge(context: typer.Context, alert: AlertId, *, as_json: Json = False) -> None:
+    """Say that somebody is looking at it. It stays until it clears."""
+    _act(context, alert, "acknowledge", as_json=as_json)
+
+
+@app.command("resolve")
+def resolve(context: typer.Context, alert: AlertId, *, as_json: Json = False) -> None:
+    """Close it. It opens anew when its cause returns."""
+    _act(context, alert, "resolve", as_json=as_json)
+
+
+@app.command("silence")
+def silence(
+    context: typer.Context,
+    selector: Annotated[str, typer.Argument(help='Devices, as "site=berlin"; "" for all.')],
+    *,
+    hours: Annotated[float, typer.Option(min=0.01, help="How long.")],
+    reason: Annotated[str, typer.Option(help="Why, for whoever wonders.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Tell nobody of these devices' alerts for a while. They are still listed."""
+    body = {"selector": selector, "seconds": hours * 3600, "reason": reason}
+    item = api(context).post("/silences", body)
+    if as_json:
+        output.show_json(item)
+    else:
+        output.show(f"silence {item['id']} holds for {hours:g} h")
+
+
+@app.command("silences")
+def silences(context: typer.Context, *, as_json: Json = False) -> None:
+    """Show the silences that hold."""
+    items = list(api(context).pages("/silences"))
+    if as_json:
+        output.show_json(items)
+        return
+    headings = ("ID", "SELECTOR", "ENDS IN", "BY", "REASON")
+    output.show(output.table(headings, map(_silence_row, items), empty="No silence."))
+
+
+@app.command("unsilence")
+def unsilence(
+    context: typer.Context,
+    silence: Annotated[int, typer.Argument(metavar="ID", help="The silence's number.")],
+) -> None:
+    """End a silence now. What still stands is told."""
+    api(context).post(f"/silences/{silence}/end")
+    output.show(f"silence {silence}: ended")
+
+
+def _silence_row(item: dict[str, Any]) -> tuple[Any, ...]:
+    left = max(item["until"] - time.time(), 0.0) / 3600
+    chosen = item["selector"] or "all devices"
+    return item["id"], chosen, f"{left:.1f} h", item["by"], item["reason"]
+
+
+def _act(context: typer.Context, alert: int, action: str, *, as_json: bool) -> None:
+    item = api(context).post(f"/alerts/{alert}/{action}")
+    if as_json:
+        output.show_json(item)
+    else:
+        output.show(f"alert {alert}: {action}d")
+
+
+def _row(item: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        item["id"],
+        output.state(item.get("state")),
+        output.state(item.get("severity")),
+        item.get("device"),
+        item.get("title"),
+        output.ago(item.get("opened")),
+    )

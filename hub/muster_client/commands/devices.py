@@ -1,0 +1,203 @@
+"""`muster device`: the fleet, one device, and tokens that let new ones in."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from muster_client.failures import Exit, OperatorError
+from muster_client.session import api
+from muster_client.terminal import output
+from muster_client.terminal.output import Json
+
+app = typer.Typer(help="Devices and enrolment.", no_args_is_help=True)
+
+Selector = Annotated[
+    str | None,
+    typer.Option("--selector", "-s", help="Labels, e.g. 'site=berlin,line in (1,2)'."),
+]
+
+
+@app.command("list")
+def list_devices(
+    context: typer.Context,
+    *,
+    selector: Selector = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Show devices: what they run, as they report it, and how it goes."""
+    items = list(api(context).pages("/devices", limit=limit, selector=selector))
+    if as_json:
+        output.show_json(items)
+        return
+    headings = ("DEVICE", "LINK", "LABELS", "RUNS", "HEALTH", "UPDATE", "SEEN")
+    rows = (_row(item) for item in items)
+    output.show(output.table(headings, rows, empty="No device has enrolled yet."))
+
+
+@app.command("show")
+def show_device(context: typer.Context, device: str, *, as_json: Json = False) -> None:
+    """Show one device in full: slots, runtimes, refusals and what the hub has counted."""
+    hub = api(context)
+    item = hub.get(f"/devices/{device}")
+    counts = hub.get(f"/devices/{device}/counts")
+    if as_json:
+        output.show_json({**item, "counts": counts})
+        return
+    report = item.get("report") or {}
+    about = report.get("facts") or {}
+    output.show(
+        output.facts(
+            [
+                ("device", Text(str(item["id"]), style="bold")),
+                ("link", link(item)),
+                ("seen", output.ago(item.get("last_seen"))),
+                ("labels", item.get("labels")),
+                ("generation", report.get("generation")),
+                ("agent", about.get("agent_version")),
+                ("machine", about.get("machine")),
+                ("runtimes", about.get("runtimes")),
+                ("refused", refusal(report)),
+                ("inferences", counts.get("inferences")),
+                ("errors", counts.get("errors")),
+                ("windows", counts.get("windows")),
+                ("by version", counts.get("by_version")),
+                ("waiting", f"{report.get('outbox_rows', 0)} rows on the device"),
+            ]
+        ),
+        "",
+        output.table(
+            ("SLOT", "ASKED", "RUNS", "PROVED", "RUNTIME", "HEALTH", "UPDATE", "DETAIL"),
+            (_slot_row(name, item) for name in sorted({*slots(item), *asked(item)})),
+            empty="No slot has been asked to run anything.",
+        ),
+    )
+
+
+@app.command("enroll-token")
+def enroll_token(
+    context: typer.Context,
+    *,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", help="key=value; repeat for more.")
+    ] = None,
+    uses: Annotated[int, typer.Option(min=1, help="How many devices it lets in.")] = 1,
+    expires_seconds: Annotated[int, typer.Option(min=1, help="How long it is good.")] = 3600,
+    device: Annotated[str | None, typer.Option(help="Only for a device with this id.")] = None,
+    approval: Annotated[
+        bool, typer.Option("--approval", help="Approve each device before it runs anything.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a token with which `muster-agent enroll` gets a certificate."""
+    body: dict[str, Any] = {
+        "labels": dict(_label(text) for text in label or []),
+        "uses": uses,
+        "expires_seconds": expires_seconds,
+        "approval": approval,
+    }
+    if device:
+        body["device"] = device
+    hub = api(context)
+    answer = hub.post("/enroll-tokens", body)
+    if as_json:
+        output.show_json(answer)
+        return
+    output.show(
+        Text(answer["token"]),
+        Text(f"On the device: muster-agent enroll --hub {hub.url} --token TOKEN", style="dim"),
+    )
+
+
+@app.command("approve")
+def approve(context: typer.Context, device: str, *, as_json: Json = False) -> None:
+    """Let a device have something to run that enrolled with a token made with --approval."""
+    item = api(context).post(f"/devices/{device}/approve", {})
+    if as_json:
+        output.show_json(item)
+        return
+    output.show(f"{device} is approved.")
+
+
+@app.command("revoke")
+def revoke(context: typer.Context, device: str, *, as_json: Json = False) -> None:
+    """Withdraw a device's identity for good: a stolen one, or one that is scrapped."""
+    item = api(context).post(f"/devices/{device}/revoke", {})
+    if as_json:
+        output.show_json(item)
+        return
+    output.show(f"{device} is revoked; its connection ends and its directive is withdrawn.")
+
+
+def link(item: dict[str, Any]) -> Text:
+    if item.get("revoked"):
+        return output.state("revoked")
+    return output.state("online" if item.get("online") else "offline")
+
+
+def slots(item: dict[str, Any]) -> dict[str, Any]:
+    """The reported slots of a device, by name."""
+    found: dict[str, Any] = (item.get("report") or {}).get("slots") or {}
+    return found
+
+
+def refusal(report: dict[str, Any]) -> str:
+    name = report.get("refusal")
+    return f"{name}: {report.get('refusal_detail', '')}".rstrip(": ") if name else ""
+
+
+def running(slot: dict[str, Any]) -> str:
+    now = slot.get("running") or {}
+    return f"{now['model']} {now['version']}" if now else ""
+
+
+def _row(item: dict[str, Any]) -> tuple[Any, ...]:
+    held = [slot for _, slot in sorted(slots(item).items())]
+    return (
+        item["id"],
+        link(item),
+        item.get("labels"),
+        "\n".join(running(slot) or "–" for slot in held),
+        Text("\n").join(output.state(slot.get("health")) for slot in held),
+        Text("\n").join(output.state((slot.get("update") or {}).get("state")) for slot in held),
+        output.ago(item.get("last_seen")),
+    )
+
+
+def asked(item: dict[str, Any]) -> dict[str, Any]:
+    """What the hub wants a device to run, by slot."""
+    found: dict[str, Any] = item.get("desired") or {}
+    return found
+
+
+def _slot_row(name: str, item: dict[str, Any]) -> tuple[Any, ...]:
+    slot = slots(item).get(name) or {}
+    wanted = asked(item).get(name) or {}
+    update = slot.get("update") or {}
+    details = [update.get("refusal"), update.get("detail"), update.get("waiting_for")]
+    return (
+        name,
+        f"{wanted['model']} {wanted['version']}" if wanted else "",
+        running(slot),
+        _proved(item, name),
+        (slot.get("running") or {}).get("runtime"),
+        output.state(slot.get("health")),
+        output.state(update.get("state")),
+        ": ".join(text for text in details if text),
+    )
+
+
+def _proved(item: dict[str, Any], name: str) -> Text:
+    """Whether the device has signed with its own key that it runs what it says."""
+    proved = (item.get("proved") or {}).get(name)
+    if proved is None:
+        return Text("no" if running(slots(item).get(name) or {}) else "", style="yellow")
+    return Text(f"yes, {proved['inferences']} inferences", style="green")
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise OperatorError(f"label {text!r}: write it as key=value", Exit.USAGE)
+    return name, value

@@ -1,0 +1,159 @@
+"""`muster drift`: what a device sees now beside what its model was trained on."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from muster_client.commands.devices import Selector
+from muster_client.failures import Exit, OperatorError
+from muster_client.session import api
+from muster_client.terminal import bars, output
+from muster_client.terminal.output import Json
+from muster_hub.monitoring import peers
+
+app = typer.Typer(help="Drift of inputs and outputs, feature by feature.", no_args_is_help=True)
+
+PSI_OF_NOTE = 0.1
+"""From which on a shift matters, by the alert rule."""
+ALARMING = {"drift", "drifting", "opened", "holding"}
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    device: Annotated[str | None, typer.Argument(help="One device.")] = None,
+    *,
+    selector: Selector = None,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw each feature's distribution, baseline above now, and say whether it has drifted.
+
+    Of one DEVICE, how far each feature was off over its latest windows is drawn, too.
+    """
+    if (device is None) == (selector is None):
+        raise OperatorError("name a DEVICE, or several with --selector", Exit.USAGE)
+    hub = api(context)
+    if device is not None:
+        views = list(_views(hub.get(f"/devices/{device}/drift", model=model)))
+    else:
+        views = list(_views(hub.get("/drift", selector=selector, model=model)))
+    if as_json:
+        output.show_json(views)
+        return
+    if not views:
+        output.show(Text("No window has been received yet.", style="dim"))
+    for view in views:
+        output.show(*render(view))
+
+
+def render(view: dict[str, Any]) -> Iterator[Any]:
+    """One device and model: a heading, then two bars and the statistics of each feature."""
+    yield Text.assemble(
+        (f"\n{view.get('device', '')}  ", "bold"),
+        f"{view.get('model', '')} {view.get('version', '')}  ",
+        output.state(view.get("status")),
+        (f"  {view.get('n', 0)} inferences", "dim"),
+    )
+    for feature in view.get("features", []):
+        alarming = feature.get("status") in ALARMING
+        yield Text.assemble(
+            f"  {feature['name']}  ",
+            output.state(feature.get("status")),
+            (f"  {_statistics(feature.get('statistics') or {})}", "dim"),
+        )
+        chart = bars.compare(feature["p0"], feature["now"], alarming=alarming)
+        for line in chart.split("\n"):
+            yield Text("    ") + line
+        yield from _trend(feature.get("trend") or [], alarming=alarming)
+
+
+def _trend(points: list[dict[str, Any]], *, alarming: bool) -> Iterator[Text]:
+    """A line of how far the feature was off over time, scaled so that a matter of note shows."""
+    values = [max(point.get("psi") or 0.0, 0.0) for point in points]
+    if len(values) < 2:
+        return
+    highest = max(*values, PSI_OF_NOTE)
+    yield Text.assemble(
+        ("    trend    ", "dim"),
+        (f"▕{bars.bars(values, highest)}▏", "red" if alarming else "green"),
+        (f"  psi, to {highest:.2g}, since {output.ago(points[0]['start'])}", "dim"),
+    )
+
+
+@app.command("explain")
+def explain(
+    context: typer.Context,
+    alert: Annotated[int, typer.Argument(metavar="ALERT", help="The number of a drift alert.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say which features moved, how far, since when, alone or with which peers, and what to do."""
+    item = api(context).get(f"/alerts/{alert}")
+    if item.get("kind") != "drift":
+        raise OperatorError(f"alert {alert} is not about drift: {item.get('title')}", Exit.USAGE)
+    if as_json:
+        output.show_json(item)
+        return
+    output.show(*explained(item))
+
+
+@app.command("rebaseline")
+def rebaseline(
+    context: typer.Context,
+    device: Annotated[str, typer.Argument(help="One device.")],
+    *,
+    model: Annotated[str, typer.Option(help="The model whose inputs and outputs are normal.")],
+    as_json: Json = False,
+) -> None:
+    """Take what a model sees on DEVICE now as normal there: its drift alert resolves."""
+    item = api(context).post(f"/devices/{device}/rebaseline", {"model": model})
+    if as_json:
+        output.show_json(item)
+        return
+    forgotten = ", ".join(item["forgotten"]) or "nothing drifted"
+    output.show(f"{device}: {model} {item['version']} is calibrated anew ({forgotten})")
+
+
+def explained(item: dict[str, Any]) -> Iterator[Any]:
+    """A drift alert in words: a heading, a line or two for each feature, the cause, what to do."""
+    detail = item["detail"]
+    cause: peers.Cause = detail.get("cause", "unknown")
+    yield Text.assemble((f"{item['title']}  ", "bold"), output.state(item.get("state")))
+    for name, finding in detail.get("findings", {}).items():
+        yield Text(f"  {name}: {_finding(finding)}")
+        yield Text(f"    {_company(finding.get('company', {}))}: {finding.get('cause')}")
+    yield Text.assemble("cause: ", (cause, "bold"))
+    yield Text(peers.ADVICE[cause])
+
+
+def _finding(finding: dict[str, Any]) -> str:
+    own = finding.get("status") == "calibrated"
+    against = "the device's own past" if own else "the training data (still calibrating)"
+    return (
+        f"{finding.get('statistic', '')} {finding.get('direction', '')} "
+        f"by {abs(finding.get('value', 0.0)):.2g} (limit {finding.get('limit', 0.0):.2g}) against "
+        f"{against}, effect (corrected PSI) {finding.get('effect', 0.0):.2g}, "
+        f"since {output.ago(finding.get('since'))}"
+    )
+
+
+def _company(company: dict[str, int]) -> str:
+    return (
+        f"{company.get('group_along', 0)} of {company.get('group_peers', 0)} peers of its site and "
+        f"{company.get('others_along', 0)} of {company.get('others_peers', 0)} elsewhere go along"
+    )
+
+
+def _views(answer: Any) -> Iterator[dict[str, Any]]:
+    yield from answer if isinstance(answer, list) else answer.get("items", [])
+
+
+def _statistics(values: dict[str, Any]) -> str:
+    wanted = ("n", "psi", "psi_corrected", "js", "ks", "w1", "p")
+    told = ((name, values.get(name)) for name in wanted)
+    return "  ".join(
+        f"{name.replace('_', ' ')} {value:.3g}" for name, value in told if value is not None
+    )

@@ -1,0 +1,100 @@
+"""What a rollout would do and why one did what it did, in words for people."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from muster_client.terminal import output
+
+NAMED_MAX = 8
+"""Devices named in a line; the others are counted."""
+
+
+def planned(plan: dict[str, Any]) -> RenderableType:
+    """A rehearsal (``RolloutPlanView`` of the API): who, in which wave, bytes and limits."""
+    head = Text.assemble(
+        (f"{plan['model']} {plan['version']}  ", "bold"),
+        "nothing is started by this",
+    )
+    facts = output.facts(
+        (
+            ("slot", plan["slot"]),
+            ("selector", plan["selector"] or "all"),
+            ("devices", f"{plan['devices']}, {plan['offline']} of them offline now"),
+            ("bytes for a device", f"at most {output.size(plan['bytes_each'])}"),
+            ("bytes the hub sends", f"{output.size(plan['bytes_published'])}, once"),
+            ("bytes over all devices", f"at most {output.size(plan['bytes_delivered'])}"),
+            ("watch it in shadow", _names(plan["shadow"], len(plan["shadow"])) or "nobody"),
+            ("shadow and soaking take", f"{plan['least_seconds']:.0f} s at least"),
+            ("pace limited by", plan["binding"]),
+        )
+    )
+    waves = output.table(
+        ("WAVE", "DEVICES", "OFFLINE", "SOAK", "APPROVAL", "WHO"),
+        (
+            (
+                wave["name"],
+                wave["count"],
+                wave["offline"],
+                f"{wave['soak_seconds']:.0f} s",
+                bool(wave["approve"]),
+                _names(wave["devices"], wave["count"]),
+            )
+            for wave in plan["waves"]
+        ),
+        empty="No wave: no device matches.",
+    )
+    parts: list[RenderableType] = [head, facts, Text(), waves]
+    if plan["budgets"]:
+        parts += [
+            Text(),
+            output.table(
+                ("BUDGET", "DEVICES", "AT ONCE", "ROUNDS"),
+                (
+                    (one["group"], one["size"], one["at_once"], one["rounds"])
+                    for one in plan["budgets"]
+                ),
+                empty="",
+            ),
+        ]
+    parts += [
+        Text(f"could not swap now: {count} ({reason})") for reason, count in plan["waiting"].items()
+    ]
+    return Group(*parts)
+
+
+def explained(view: dict[str, Any]) -> RenderableType:
+    """A rollout's steps in their order, and who has or waits for leave to swap."""
+    head = Text.assemble(
+        (f"rollout {view['id']}  ", "bold"),
+        f"{view['model']} {view['version']}  ",
+        output.state(view["state"]),
+    )
+    warned = [Text(f"Warning: {told}", style="yellow") for told in view.get("warnings", ())]
+    return Group(head, Text(str(view["reason"])), *warned, Text(), *_steps(view), *_leaves(view))
+
+
+def _steps(view: dict[str, Any]) -> Iterator[Text]:
+    for step in view["history"]:
+        yield Text.assemble((f"{_clock(step['at'])}  ", "dim"), str(step["reason"]))
+
+
+def _leaves(view: dict[str, Any]) -> Iterator[Text]:
+    for leave in view["leave"]:
+        if leave["given_at"] is not None:
+            told = f"may swap since {_clock(leave['given_at'])}"
+        else:
+            told = f"waits: {leave['reason'] or 'no leave given yet'}"
+        yield Text(f"{leave['device']}  {told}")
+
+
+def _names(devices: list[str], count: int) -> str:
+    shown = ", ".join(devices[:NAMED_MAX])
+    return f"{shown} and {count - NAMED_MAX} more" if count > NAMED_MAX else shown
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -1,0 +1,59 @@
+"""`muster tail`: the fleet's events as they happen."""
+
+import json
+import time
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from muster_client.session import api
+from muster_client.terminal import output
+from muster_client.terminal.output import Json
+
+KIND_STYLES = {
+    "refused": "bold red",
+    "rolled_back": "bold red",
+    "worker_died": "bold red",
+    "drift": "bold yellow",
+    "alert": "bold yellow",
+    "fetch_healed": "cyan",
+    "update": "green",
+}
+
+
+def tail(
+    context: typer.Context,
+    *,
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", min=1, help="Stop after so many events.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print events as they happen until interrupted; with --json one object a line."""
+    events = api(context).stream("/events/stream")
+    for event in islice(events, count):
+        try:
+            item = json.loads(event.data)
+        except ValueError:
+            item = {"kind": event.kind, "detail": event.data}
+        if as_json:
+            output.show_json_line(item)
+        else:
+            output.show(line(item))
+
+
+def line(item: dict[str, Any]) -> Text:
+    """One event in one line: time, device, kind, what it concerns, detail."""
+    at = item.get("received") or item.get("at")
+    clock = time.strftime("%H:%M:%S", time.localtime(at if isinstance(at, int | float) else None))
+    kind = str(item.get("kind", ""))
+    what = [item.get(name) for name in ("slot", "model", "version", "state", "refusal")]
+    return Text.assemble(
+        (f"{clock}  ", "dim"),
+        (f"{item.get('device') or 'hub':<12}  ", "bold"),
+        (f"{kind.replace('_', ' '):<12}  ", KIND_STYLES.get(kind, "")),
+        " ".join(str(part).replace("_", " ") for part in what if part),
+        (f"  {item.get('detail') or ''}".rstrip(), "dim"),
+    )

@@ -1,0 +1,165 @@
+"""Training data by tensor name, read from CSV, Parquet or NumPy files."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muster_client.failures import Exit, OperatorError
+from muster_protocol.signals.features import Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH_ROWS = 65_536
+"""Of a Parquet file that are decoded at once."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Arrays with one row per example."""
+
+    tensors: dict[str, NDArray[Any]]
+    columns: dict[str, list[tuple[str, Kind]]] = field(default_factory=dict)
+    """Name and kind of each element, for tensors whose elements have some."""
+
+
+def read(data: Path, tensor: str) -> TrainingData:
+    """Read a file by its suffix; columns of a table are the elements of ``tensor``, in order.
+
+    Raises OperatorError naming the file and what is wrong with it.
+    """
+    reader = _READERS.get(data.suffix)
+    if reader is None:
+        raise OperatorError(f"{data}: give a .csv, .parquet or .npz file", Exit.USAGE)
+    try:
+        return reader(data, tensor)
+    except OSError as error:
+        raise OperatorError(f"{data}: {error.strerror or error}", Exit.USAGE) from None
+    except ValueError as error:
+        raise OperatorError(f"{data}: {error}", Exit.USAGE) from None
+
+
+def _read_npz(data: Path, _tensor: str) -> TrainingData:
+    with np.load(data) as archive:
+        return TrainingData({name: np.asarray(archive[name]) for name in archive.files})
+
+
+def _read_csv(data: Path, tensor: str) -> TrainingData:
+    with data.open(newline="") as file:
+        lines = csv.reader(file)
+        header = next(lines, [])
+        rows = []
+        for row in lines:
+            if len(row) != len(header):
+                raise ValueError(
+                    f"line {lines.line_num} has {len(row)} values, the header names {len(header)}"
+                )
+            rows.append([_number(text, lines.line_num) for text in row])
+    if not rows:
+        raise ValueError("no row of data below the header")
+    table = np.array(rows, dtype=np.float32)
+    return TrainingData({tensor: table}, {tensor: [(name, "numeric") for name in header]})
+
+
+def _number(text: str, line: int) -> float:
+    """A missing value is a null of the feature, a word in a number's place is a mistake."""
+    if not text.strip():
+        return float("nan")
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"line {line}: {text!r} is not a number") from None
+
+
+def _read_parquet(data: Path, tensor: str) -> TrainingData:
+    """Numbers and booleans are elements of ``tensor``; texts and lists are tensors of their own."""
+    try:
+        import pyarrow.parquet as pq  # noqa: PLC0415 - an extra: few operators need it
+    except ImportError:
+        raise OperatorError(
+            f"{data}: reading Parquet needs pyarrow: pip install 'muster-edge[parquet]'", Exit.USAGE
+        ) from None
+    with pq.ParquetFile(data) as file:
+        rows, schema = file.metadata.num_rows, file.schema_arrow
+        if not rows:
+            raise ValueError("no row of data")
+        kinds = {column.name: _kind(column) for column in schema}
+        if tensor in (name for name, kind in kinds.items() if kind in ("text", "list")):
+            raise ValueError(f"column {tensor!r} would be a tensor by the name of --tensor")
+        scalars = [name for name, kind in kinds.items() if kind in ("numeric", "boolean")]
+        table = np.empty((rows, len(scalars)), np.float32)
+        own: dict[str, list[NDArray[Any]]] = {name: [] for name in kinds if name not in scalars}
+        begin = 0
+        for batch in file.iter_batches(BATCH_ROWS):
+            block = slice(begin, begin + len(batch))
+            for place, name in enumerate(scalars):
+                table[block, place] = _floats(batch.column(name))
+            for name, parts in own.items():
+                parts.append(_TENSORS[kinds[name]](name, batch.column(name)))
+            begin += len(batch)
+    tensors = {tensor: table} if scalars else {}
+    columns: dict[str, list[tuple[str, Kind]]] = {}
+    if scalars:
+        columns[tensor] = [
+            (name, "boolean" if kinds[name] == "boolean" else "numeric") for name in scalars
+        ]
+    for name, parts in own.items():
+        tensors[name] = _joined(name, parts)
+        if kinds[name] == "text":
+            columns[name] = [(name, "categorical")]
+    return TrainingData(tensors, columns)
+
+
+def _kind(column: "pa.Field") -> str:
+    import pyarrow.types as t  # noqa: PLC0415 - an extra, dear to import
+
+    kind = column.type
+    if t.is_boolean(kind):
+        return "boolean"
+    if t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind):
+        return "numeric"
+    if t.is_string(kind) or t.is_large_string(kind) or t.is_dictionary(kind):
+        return "text"
+    if t.is_list(kind) or t.is_fixed_size_list(kind) or t.is_large_list(kind):
+        return "list"
+    raise ValueError(
+        f"column {column.name!r} is of type {kind}: give numbers, booleans, texts or lists of "
+        "numbers"
+    )
+
+
+def _floats(column: "pa.Array") -> NDArray[np.float32]:
+    return np.asarray(column.cast("float32", safe=False).to_numpy(zero_copy_only=False), np.float32)
+
+
+def _texts(_name: str, column: "pa.Array") -> NDArray[Any]:
+    return np.array(column.to_pylist(), dtype=object).reshape(-1, 1)
+
+
+def _lists(name: str, column: "pa.Array") -> NDArray[np.float32]:
+    """[rows, elements]; every row has as many as the first."""
+    sizes = {size.as_py() for size in column.value_lengths().unique()}
+    if len(sizes) != 1 or None in sizes:
+        raise ValueError(f"column {name!r} has lists of different lengths, or none in some rows")
+    return _floats(column.flatten()).reshape(len(column), -1)
+
+
+_TENSORS: dict[str, Callable[[str, "pa.Array"], NDArray[Any]]] = {"text": _texts, "list": _lists}
+
+
+def _joined(name: str, parts: list[NDArray[Any]]) -> NDArray[Any]:
+    if len({part.shape[1] for part in parts}) != 1:
+        raise ValueError(f"column {name!r} has lists of different lengths, or none in some rows")
+    return np.concatenate(parts)
+
+
+_READERS: dict[str, Callable[[Path, str], TrainingData]] = {
+    ".csv": _read_csv,
+    ".npz": _read_npz,
+    ".parquet": _read_parquet,
+}

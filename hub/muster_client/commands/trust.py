@@ -1,0 +1,89 @@
+"""`muster trust`: who may sign, who has signed what waits, and what ends soon in the fleet."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from muster_client.client import Api
+from muster_client.session import api
+from muster_client.terminal import output
+from muster_client.terminal.output import Json
+
+app = typer.Typer(help="Signatures and expiry, of the hub and the fleet.", no_args_is_help=True)
+
+DAY_SECONDS = 86_400.0
+_KINDS = {"device_metadata": "metadata on a device", "authority": "certificate"}
+
+
+@app.command("show")
+def show(context: typer.Context, *, as_json: Json = False) -> None:
+    """Show who may sign each role and until when it is good, and who has signed what waits."""
+    found = api(context).get("/signatures")
+    if as_json:
+        output.show_json(found)
+        return
+    roles = (
+        (role, one["version"], f"{one['threshold']} of {_names(one['keys'])}", _left(one))
+        for role, one in found["roles"].items()
+    )
+    waiting = (
+        (role, f"{len(one['signed'])} of {one['threshold']}", _names(one["signed"]),
+         _names(one["may_sign"]))
+        for role, groups in found["waiting"].items()
+        for one in groups
+    )  # fmt: skip
+    held = ("ROLE", "VERSION", "SIGNED BY", "GOOD FOR")
+    headings = ("WAITS", "SIGNATURES", "SIGNED BY", "MAY SIGN")
+    output.show(
+        output.table(held, roles, empty="Nothing is signed."),
+        "",
+        output.table(headings, waiting, empty="Nothing waits for signatures."),
+    )
+
+
+@app.command("expiring")
+def expiring(
+    context: typer.Context,
+    *,
+    days: Annotated[float, typer.Option(min=0, help="Within this many days.")] = 90.0,
+    as_json: Json = False,
+) -> None:
+    """Show certificates and metadata that end soon or have ended, the soonest first."""
+    found = api(context).get("/expiries", days=days)
+    if as_json:
+        output.show_json(found)
+        return
+    rows = (
+        (_KINDS.get(one["kind"], one["kind"]), one["name"], one["role"], _left(one))
+        for one in found["items"]
+    )
+    output.show(
+        output.table(("WHAT", "OF", "ROLE", "GOOD FOR"), rows, empty="Nothing ends that soon."),
+        *([f"and {found['more']} more"] if found["more"] else []),
+    )
+
+
+def waiting_for(hub: Api, model: str) -> list[tuple[str, str]]:
+    """Who has signed, and who may, of what a model's new version waits for: role and words."""
+    found = hub.get("/signatures")["waiting"]
+    groups = [(role, one) for role in (f"model-{model}", "targets") for one in found.get(role, [])]
+    return [(f"signatures of {role}", _words(one)) for role, one in groups]
+
+
+def _words(group: dict[str, Any]) -> str:
+    signed = _names(group["signed"]) or "nobody"
+    count = f"{len(group['signed'])} of {group['threshold']}"
+    return f"{count}; signed by {signed}; may sign: {_names(group['may_sign'])}"
+
+
+def _names(keys: list[dict[str, Any]]) -> str:
+    return ", ".join(key["name"] or key["id"][:8] for key in keys)
+
+
+def _left(one: dict[str, Any]) -> Text:
+    days = (one["expires"] - time.time()) / DAY_SECONDS
+    if days < 0:
+        return Text(f"ended {-days:.0f} days ago", style="red")
+    return Text(f"{days:.0f} days")

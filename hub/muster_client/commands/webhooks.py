@@ -1,0 +1,91 @@
+"""`muster webhook`: who is told of alerts, beside the receivers in the hub's settings."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from muster_client.failures import OperatorError
+from muster_client.session import api
+from muster_client.terminal import output
+from muster_client.terminal.output import Json
+
+app = typer.Typer(help="Webhooks: list, add, test, remove.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@app.command("list")
+def list_webhooks(context: typer.Context, *, as_json: Json = False) -> None:
+    """Show webhooks and how their latest delivery went; never their secrets."""
+    items = list(api(context).pages("/webhooks"))
+    if as_json:
+        output.show_json(items)
+        return
+    headings = ("NAME", "URL", "ON", "CAUSES", "TRIED", "FAULT")
+    rows = (
+        (
+            one["name"], one["url"], one["on"], one["causes"] or "all", output.ago(one["tried"]),
+            one["fault"],
+        )
+        for one in items
+    )  # fmt: skip
+    output.show(output.table(headings, rows, empty="There is no webhook."))
+
+
+@app.command("add")
+def add(
+    context: typer.Context,
+    name: Name,
+    url: Annotated[str, typer.Argument(metavar="URL", help="http:// or https://")],
+    *,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="opened, escalated, resolved, digest or retrain; repeat for more. "
+            "When not given: the first three."
+        ),
+    ] = None,
+    cause: Annotated[
+        list[str] | None, typer.Option(help="Only alerts of this kind; repeat for more.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Have somebody told of alerts. The secret that signs what they get is shown once."""
+    body: dict[str, Any] = {"name": name, "url": url, "causes": cause or []}
+    made = api(context).post("/webhooks", body | ({"on": on} if on else {}))
+    if as_json:
+        output.show_json(made)
+    else:
+        output.show(Text(made["secret"]))
+
+
+@app.command("test")
+def try_out(context: typer.Context, name: Name, *, as_json: Json = False) -> None:
+    """Deliver something now; exit code 1 when it is not taken."""
+    told = api(context).post(f"/webhooks/{name}/test")
+    if as_json:
+        output.show_json(told)
+    if not told["taken"]:
+        raise OperatorError(f"{name} did not take it: {told['fault']}")
+    if not as_json:
+        output.show(Text(f"{name} took delivery {told['delivery']}."))
+
+
+@app.command("renew")
+def renew(context: typer.Context, name: Name, *, as_json: Json = False) -> None:
+    """Make a new secret, shown once; the old one signs nothing more."""
+    made = api(context).post(f"/webhooks/{name}/secret")
+    if as_json:
+        output.show_json(made)
+    else:
+        output.show(Text(made["secret"]))
+
+
+@app.command("remove")
+def remove(context: typer.Context, name: Name, *, as_json: Json = False) -> None:
+    """Tell it nothing more; what waits for it is dropped."""
+    api(context).delete(f"/webhooks/{name}")
+    if as_json:
+        output.show_json({"name": name, "removed": True})
+    else:
+        output.show(Text(f"{name} is removed."))

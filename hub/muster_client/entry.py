@@ -1,0 +1,27 @@
+"""The command ``muster``; it names the extra when its libraries are not installed.
+
+Only the standard library is imported here.
+"""
+
+import sys
+
+_OWN = ("muster_client", "muster_protocol")
+
+
+def main() -> None:
+    """Run ``muster``; exits with 2 when a library it needs isn't installed."""
+    try:
+        from muster_client.app import main as run  # noqa: PLC0415 - may lack its libraries
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in _OWN:
+            raise
+        sys.exit(_lacks(missing))
+    run()
+
+
+def _lacks(missing: str) -> int:
+    sys.stderr.write(
+        f"muster needs {missing!r}, which is not installed: pip install 'muster-edge[cli]'\n"
+    )
+    return 2

@@ -1,0 +1,56 @@
+"""``muster-hub``'s commands about the audit log: check it, and archive what is old."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from muster_hub.admin.keys import DEFAULT_DATA, Data
+from muster_hub.api.hub import Hub
+from muster_hub.audit import archive as audit_archive
+from muster_hub.audit import chain, log
+from muster_hub.settings import config
+
+Archives = Annotated[
+    list[Path] | None,
+    typer.Option("--archive", help="A file of audit-archive; repeat for all of them."),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these commands the app's own."""
+    app.command("audit-verify")(verify)
+    app.command("audit-archive")(archive)
+
+
+def verify(*, archives: Archives = None, data: Data = DEFAULT_DATA) -> None:
+    """Check the audit log's chain of hashes from the first row to the last."""
+    hub = Hub.open(config.load(data), time.time)
+    with hub.store.read() as session:
+        found = log.verify(session, hub.sealing)
+    missing = found.archived
+    if archives:
+        missing = chain.join(archives, found.archived, found.archived_latest)
+    print(chain.told(found.rows, found.archived, missing), f"Latest: {found.latest}")
+
+
+def archive(
+    *,
+    before: Annotated[
+        datetime,
+        typer.Option(formats=["%Y-%m-%d"], help="Rows before this day (UTC) go; it must be over "
+                     "six months ago."),
+    ],
+    out: Annotated[Path, typer.Option(help="The file they go to; it must not exist.")],
+    data: Data = DEFAULT_DATA,
+) -> None:  # fmt: skip
+    """Move old rows of the audit log into a file, which you keep; the hub may be running."""
+    hub = Hub.open(config.load(data), time.time)
+    made = audit_archive.archive(
+        hub.store, hub.sealing, out, before=before.replace(tzinfo=UTC).timestamp(),
+        now=time.time(), by="hub", hub=hub.config.url,
+    )  # fmt: skip
+    print(f"{out}: {made.rows} rows. Keep it where the hub can't write, and these:")
+    print(f"latest  {made.latest}\nsha256  {made.file_sha256}")

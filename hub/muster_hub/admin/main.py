@@ -1,0 +1,196 @@
+"""``muster-hub``: make a hub, run it, and handle its keys."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from muster_hub.access.governance import make_token
+from muster_hub.admin import audit as cli_audit
+from muster_hub.admin import data as cli_data
+from muster_hub.admin import keys as cli_keys
+from muster_hub.admin import models, placebo
+from muster_hub.admin.keys import DEFAULT_DATA, Data
+from muster_hub.api.hub import Hub
+from muster_hub.app import initialise
+from muster_hub.audit import log
+from muster_hub.errors import ConfigError
+from muster_hub.settings import config
+from muster_hub.settings.config import Broker, Http
+from muster_hub.settings.roles import Role
+from muster_hub.signing import keys, roles
+from muster_protocol.wire.chunks import sha256_hex
+from muster_protocol.wire.errors import MusterError
+
+app = typer.Typer(
+    help="The Muster hub: signs models, publishes them, hears the fleet.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+KeyFiles = Annotated[
+    list[Path] | None,
+    typer.Option(help="A .pub file made by `muster-hub keygen`; repeat for more keys."),
+]
+Threshold = Annotated[
+    int | None, typer.Option(min=1, help="How many must sign; more than half when not given.")
+]
+EXPIRES_DAYS_MAX = 3650
+cli_keys.add_to(app)
+models.add_to(app)
+cli_data.add_to(app)
+cli_audit.add_to(app)
+placebo.add_to(app)
+
+
+@app.command()
+def init(
+    *,
+    data: Data = DEFAULT_DATA,
+    all_keys_here: Annotated[
+        bool,
+        typer.Option(
+            "--all-keys-here",
+            help="Make root, targets and release keys on this machine: for demos and tests only.",
+        ),
+    ] = False,
+    root_public: KeyFiles = None,
+    root_threshold: Threshold = None,
+    targets_public: KeyFiles = None,
+    targets_threshold: Threshold = None,
+    release_public: KeyFiles = None,
+    release_threshold: Threshold = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="A host name or address of this hub; repeat for more."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Listen on this address.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(min=1, max=65535)] = Http().port,
+    broker_port: Annotated[int, typer.Option(min=1, max=65535)] = Broker().port,
+    broker_url: Annotated[
+        str, typer.Option(help="mqtts://host:port of a broker you run yourself.")
+    ] = "",
+    database: Annotated[str, typer.Option(help="postgresql://… instead of a file.")] = "",
+    ca_certificate: Annotated[
+        Path | None,
+        typer.Option(help="An authority of yours instead of a new one: its chain up to the root."),
+    ] = None,
+    ca_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+) -> None:
+    """Make a new hub: keys, certificate authority, catalogue, database, the first API token."""
+    public = _offline_keys(
+        {
+            "root": (root_public or [], root_threshold),
+            "targets": (targets_public or [], targets_threshold),
+            "release": (release_public or [], release_threshold),
+        },
+        all_here=all_keys_here,
+    )
+    settings = initialise.initialise(
+        data,
+        initialise.Wanted(
+            names=tuple(name) if name else ("localhost", "127.0.0.1"),
+            http=Http(host=host, port=http_port),
+            broker=Broker(host=host, port=broker_port, url=broker_url),
+            database=database,
+            offline_public=public,
+            authority=_authority(ca_certificate, ca_key),
+        ),
+    )
+    print(f"A hub was made in {settings.data}.")
+    if public is not None:
+        files = [*(root_public or []), *(targets_public or []), *(release_public or [])]
+        keys.Keyring(settings.keys).put_names(cli_keys.names_of(files))
+    if public is None:
+        print(
+            "All keys are on this machine (--all-keys-here): whoever takes it over can sign "
+            "models. Good for a demo, not for a plant."
+        )
+        root = (settings.tuf / "1.root.json").read_bytes()
+        print(f"Factory root for devices: {settings.tuf / '1.root.json'}")
+        print(f"  its SHA-256: {sha256_hex(root)}")
+    else:
+        print("Nothing can be published before its first root and targets are signed:")
+        print(f"  muster-hub signing-request --data {data} OUT")
+        print("  muster-hub sign --key KEY OUT/…   (where the keys are)")
+        print(f"  muster-hub add-signatures --data {data} OUT/…")
+    print(f"Run it:    muster-hub serve --data {data}")
+    print(f"Operate:   muster --profile {data / initialise.OPERATOR_FILE} device list")
+
+
+@app.command()
+def serve(*, data: Data = DEFAULT_DATA) -> None:
+    """Run the hub: API, broker, publisher, ingest and engine in one process."""
+    from muster_hub.app.service import serve as run  # noqa: PLC0415 - the other commands start faster
+
+    raise typer.Exit(run(config.load(data)))
+
+
+@app.command()
+def token(
+    name: Annotated[str, typer.Argument(help="Who it is for; shown in the audit log.")],
+    *,
+    role: Annotated[str, typer.Option(help=" | ".join(get_args(Role)))] = "viewer",
+    expires_days: Annotated[
+        int | None, typer.Option(min=1, max=EXPIRES_DAYS_MAX, help="Never, when not given.")
+    ] = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Make an API token and print it; it is kept nowhere."""
+    allowed: tuple[Role, ...] = get_args(Role)
+    chosen = next((one for one in allowed if one == role), None)
+    if chosen is None:
+        raise typer.BadParameter(f"use one of {', '.join(allowed)}", param_hint="--role")
+    hub = Hub.open(config.load(data), time.time)
+    now = time.time()
+    expires = None if expires_days is None else now + expires_days * roles.DAY_SECONDS
+    with hub.store.write() as session:
+        text = make_token(session, name, chosen, now, expires)
+        log.append(
+            session, actor="hub", action="api-token.make", subject=name, now=now, role=chosen
+        )
+    print(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: a known error ends in one line and exit code 1."""
+    try:
+        app(arguments)
+    except (MusterError, OSError) as error:
+        message = " ".join(str(error).split())
+        print(f"muster-hub: {message}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _authority(certificate: Path | None, key: Path | None) -> tuple[bytes, bytes] | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise typer.BadParameter("--ca-certificate and --ca-key go together", param_hint="CA")
+    try:
+        return certificate.read_bytes(), key.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from None
+
+
+def _offline_keys(
+    given: dict[keys.Role, tuple[list[Path], int | None]], *, all_here: bool
+) -> dict[keys.Role, keys.KeyGroup] | None:
+    found = {
+        role: keys.group(map(keys.load_public, files), threshold)
+        for role, (files, threshold) in given.items()
+        if files
+    }
+    if all_here and not found:
+        return None
+    if all_here or len(found) != len(given):
+        raise typer.BadParameter(
+            "give --root-public, --targets-public and --release-public, made elsewhere with "
+            "`muster-hub keygen`; or --all-keys-here for a demo",
+            param_hint="keys",
+        )
+    return found

@@ -1,1 +1,0 @@
-"""Alerts on their way to people and programs: webhook, Alertmanager, e-mail."""

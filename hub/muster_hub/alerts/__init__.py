@@ -1,0 +1,1 @@
+"""Alerts: what opens them, why, whom they reach."""

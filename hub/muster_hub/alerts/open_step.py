@@ -1,0 +1,126 @@
+"""Bring alerts in line with the troubles that are present, in the engine's transaction."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sqlalchemy import bindparam
+from sqlmodel import Session, col, select
+
+from muster_hub.alerts import causes, rules
+from muster_hub.alerts.rules import Changes, Condition, Standing
+from muster_hub.fleet.load import Known
+from muster_hub.storage import models
+
+SILENT_SECONDS = 300.0
+CLEAR_SECONDS = 60.0
+DRIFT_FRESH_SECONDS = 86_400.0
+"""Drift last seen longer ago than this is of a model that no longer runs there."""
+
+
+def step(
+    session: Session,
+    known: Mapping[str, Known],
+    now: float,
+    roles: Mapping[str, float] = MappingProxyType({}),
+) -> int:
+    """Open, refresh and resolve alerts; how many changed. ``roles``: when metadata expire."""
+    rows = {row.id or 0: row for row in _unresolved(session)}
+    standing = [
+        Standing(
+            id=number,
+            key=row.key,
+            severity=row.severity,  # type: ignore[arg-type]  # the database holds the column to these words
+            title=row.title,
+            detail=row.detail,
+            cleared_at=row.cleared_at,
+        )
+        for number, row in rows.items()
+    ]
+    changes = rules.decide(
+        standing, _conditions(session, known, now, roles), now=now, clear_seconds=CLEAR_SECONDS
+    )
+    return _persist(session, rows, changes, now)
+
+
+_UNRESOLVED = select(models.Alert).where(col(models.Alert.state) != "resolved")
+_DRIFTING = select(models.DriftState).where(col(models.DriftState.updated) > bindparam("since"))
+_ENDING = select(models.Device.id, models.Device.certificate_expires).where(
+    col(models.Device.certificate_expires) < bindparam("until")
+)
+
+
+def _unresolved(session: Session) -> list[models.Alert]:
+    return list(session.exec(_UNRESOLVED))
+
+
+def _conditions(
+    session: Session, known: Mapping[str, Known], now: float, roles: Mapping[str, float]
+) -> list[Condition]:
+    found = [rules.metadata_ending(role, ends - now) for role, ends in roles.items()]
+    found += [
+        rules.certificate_ending(device, ends - now)
+        for device, ends in _certificates_ending(session, now)
+        if device in known and known[device].active
+    ]
+    running: set[tuple[str, str]] = set()
+    for device in known.values():
+        if not device.active:
+            continue
+        if device.last_seen is not None:
+            found.append(rules.silence(device.id, now - device.last_seen, SILENT_SECONDS))
+        for slot, told in ((device.report or {}).get("slots") or {}).items():
+            found.append(rules.refused(device.id, slot, told.get("update") or {}))
+            running.add((device.id, (told.get("running") or {}).get("manifest", "")))
+    states = session.exec(_DRIFTING, params={"since": now - DRIFT_FRESH_SECONDS})
+    found += causes.drift_conditions(
+        [state for state in states if (state.device, state.manifest) in running],
+        {device.id: device.labels for device in known.values()},
+    )
+    return [condition for condition in found if condition is not None]
+
+
+def _certificates_ending(session: Session, now: float) -> list[tuple[str, float]]:
+    """(Device, when) of certificates that end soon or have ended."""
+    rows = session.exec(_ENDING, params={"until": now + rules.CERTIFICATE_WARN_SECONDS})
+    return [(name, ends) for name, ends in rows if ends is not None]
+
+
+def _persist(
+    session: Session, rows: Mapping[int, models.Alert], changes: Changes, now: float
+) -> int:
+    for condition in changes.opened:
+        session.add(
+            models.Alert(
+                key=condition.key,
+                device=condition.device,
+                kind=condition.kind,
+                severity=condition.severity,
+                state="open",
+                opened=now,
+                updated=now,
+                title=condition.title,
+                detail=dict(condition.detail),
+            )
+        )
+        _tell(session, "alert", condition.device, condition.title, now)
+    for number, condition in changes.refreshed.items():
+        row = rows[number]
+        row.severity, row.title = condition.severity, condition.title
+        row.detail, row.cleared_at, row.updated = dict(condition.detail), None, now
+        session.add(row)
+    for number in changes.clearing:
+        rows[number].cleared_at = now
+        session.add(rows[number])
+    for number in changes.resolved:
+        row = rows[number]
+        row.state, row.updated = "resolved", now
+        session.add(row)
+        _tell(session, "alert_resolved", row.device, row.title, now)
+    session.flush()
+    return (
+        len(changes.opened) + len(changes.refreshed) + len(changes.clearing) + len(changes.resolved)
+    )
+
+
+def _tell(session: Session, kind: str, device: str | None, title: str, now: float) -> None:
+    session.add(models.EventRow(kind=kind, device=device, received=now, detail=title))

@@ -1,0 +1,51 @@
+"""One attempt at telling an HTTP receiver something."""
+
+import http.client
+import urllib.error
+import urllib.request
+
+from muster_hub.alerts import messages
+
+TIMEOUT_SECONDS = 10.0
+FAULT_CHARS_MAX = 300
+FAILURES = (OSError, ValueError, http.client.HTTPException)
+"""What else than Refused an attempt may raise."""
+
+
+class Refused(Exception):
+    """The receiver did not take a delivery; the message says what it answered."""
+
+
+def post_signed(url: str, key: bytes, delivery: str, timestamp: int, body: bytes) -> None:
+    """Post a webhook's body with its signature. Raises Refused or one of FAILURES."""
+    headers = {
+        "X-Muster-Delivery": delivery,
+        "X-Muster-Timestamp": str(timestamp),
+        "X-Muster-Signature": messages.sign(key, delivery, timestamp, body),
+    }
+    post(url, body, headers)
+
+
+def post(url: str, body: bytes, headers: dict[str, str]) -> None:
+    """Post JSON; an answer of 2xx is all that counts. Raises Refused or one of FAILURES."""
+    asked = urllib.request.Request(  # noqa: S310 - settings and API allow http and https only
+        url, body, {"Content-Type": "application/json", "User-Agent": "muster-hub"} | headers
+    )
+    opener = urllib.request.build_opener(_NoRedirects)
+    try:
+        opener.open(asked, timeout=TIMEOUT_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            raise Refused(f"{url} answered {error.code}") from None
+
+
+def told(error: Exception) -> str:
+    """What went wrong, short enough to be kept."""
+    return f"{type(error).__name__}: {error}"[:FAULT_CHARS_MAX]
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A signed body goes where the operator said, nowhere else."""
+
+    def redirect_request(self, *_arguments: object) -> None:
+        return None

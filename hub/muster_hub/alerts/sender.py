@@ -1,0 +1,177 @@
+"""Send what waits: one thread, one attempt at a time, each delivery until it is taken.
+
+An answer of 2xx means taken. Anything else is tried again, later and later with jitter, under the
+same delivery id; after ``ATTEMPTS_MAX`` attempts (about two days) it is given up and says why.
+"""
+
+import logging
+import random
+import smtplib
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlmodel import Session, col, select
+
+from muster_hub.alerts import messages, posting, webhooks
+from muster_hub.errors import ConfigError
+from muster_hub.settings.alerts import Alerts, Receiver
+from muster_hub.storage.alerting import Delivery, Webhook
+from muster_hub.storage.sealing import Sealing
+from muster_hub.storage.store import Store
+
+POLL_SECONDS = 1.0
+BATCH = 20
+ATTEMPTS_MAX = 60
+RETRY_SECONDS = (2.0, 3600.0)
+
+_log = logging.getLogger(__name__)
+_random = random.SystemRandom()
+
+
+class Sender:
+    """Sends deliveries while started. Raises ConfigError for a receiver that can't be used."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Alerts,
+        directory: Path,
+        sealing: Sealing,
+        *,
+        now: Callable[[], float] = time.time,
+        uniform: Callable[[float, float], float] = _random.uniform,
+    ) -> None:
+        """``directory``: what key and password files are relative to; ``sealing``: how the
+        secrets of webhooks in the database are kept."""
+        self._store = store
+        self._sealing = sealing
+        self._receivers = {one.name: one for one in settings.receivers}
+        self._secrets = {one.name: _secret(one, directory) for one in settings.receivers}
+        self._now = now
+        self._uniform = uniform
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def send_due(self) -> int:
+        """One attempt at each delivery that is due; how many were taken."""
+        with self._store.read() as session:
+            due = session.exec(
+                select(Delivery)
+                .where(col(Delivery.ended).is_(None), col(Delivery.due) <= self._now())
+                .order_by(col(Delivery.due))
+                .limit(BATCH)
+            ).all()
+        taken = 0
+        for delivery in due:
+            if self._stopping.is_set():
+                break
+            fault, gone = self._attempt(delivery)
+            with self._store.write() as session:
+                self._note(session, delivery.id, fault, gone=gone)
+            taken += not fault
+        return taken
+
+    def _attempt(self, delivery: Delivery) -> tuple[str, bool]:
+        """What went wrong, empty when it was taken; and whether the receiver is gone for good."""
+        kind, _, name = delivery.receiver.rpartition("/")
+        if kind:
+            with self._store.read() as session:
+                row = session.get(Webhook, name)
+            if row is None:
+                return "the webhook was removed", True
+            return webhooks.send(row, self._sealing, delivery.id, delivery.body, self._now()), False
+        receiver = self._receivers.get(name)
+        if receiver is None:
+            return "hub.toml names no such receiver any more", True
+        try:
+            self._send(receiver, delivery)
+        except (posting.Refused, smtplib.SMTPException, *posting.FAILURES) as error:
+            return posting.told(error), False
+        return "", False
+
+    def _note(self, session: Session, number: str, fault: str, *, gone: bool) -> None:
+        row = session.get(Delivery, number)
+        if row is None:
+            return
+        now = self._now()
+        row.attempts += 1
+        row.fault = fault
+        if not fault or gone or row.attempts >= ATTEMPTS_MAX:
+            row.ended = now
+        else:
+            least, most = RETRY_SECONDS
+            delay = min(least * 2.0 ** min(row.attempts - 1, 20), most)
+            row.due = now + self._uniform(delay / 2, delay)
+        if fault:
+            _log.warning("%s did not take delivery %s: %s", row.receiver, row.id, fault)
+        session.add(row)
+        hook = session.get(Webhook, row.receiver.removeprefix(webhooks.PREFIX))
+        if hook is not None and row.receiver.startswith(webhooks.PREFIX):
+            webhooks.note(hook, fault, now)
+
+    def _send(self, receiver: Receiver, delivery: Delivery) -> None:
+        key = self._secrets[receiver.name]
+        match receiver.kind:
+            case "webhook":
+                now = int(self._now())
+                posting.post_signed(receiver.url, key, delivery.id, now, delivery.body)
+            case "alertmanager":
+                url = receiver.url.rstrip("/") + "/api/v2/alerts"
+                posting.post(url, messages.alertmanager(delivery.body), {})
+            case "email":
+                _mail(receiver, delivery, key.decode())
+
+    def _run(self) -> None:
+        while not self._stopping.wait(POLL_SECONDS * _random.uniform(0.8, 1.2)):
+            try:
+                while self.send_due() == BATCH:
+                    pass
+            except Exception:
+                _log.exception("alerts could not be sent; trying again")
+                self._stopping.wait(_random.uniform(1.0, 3.0))
+
+
+def _mail(receiver: Receiver, delivery: Delivery, password: str) -> None:
+    message = messages.email(delivery.body, delivery.id, receiver.sender, receiver.to)
+    with smtplib.SMTP(
+        receiver.smtp_host, receiver.smtp_port, timeout=posting.TIMEOUT_SECONDS
+    ) as server:
+        if receiver.starttls:
+            server.starttls(context=ssl.create_default_context())
+        if receiver.user:
+            server.login(receiver.user, password)
+        server.send_message(message)
+
+
+def _secret(receiver: Receiver, directory: Path) -> bytes:
+    """A webhook's key or a mailbox's password; raises ConfigError."""
+    wanted = {"webhook": receiver.secret_file, "email": receiver.password_file}
+    where = f"hub.toml: receiver {receiver.name!r}"
+    if receiver.kind == "email" and not receiver.to:
+        raise ConfigError(f"{where} needs addresses in `to`")
+    if receiver.kind != "email" and not receiver.url:
+        raise ConfigError(f"{where} needs a `url`")
+    if receiver.kind == "webhook" and not receiver.secret_file:
+        raise ConfigError(f"{where} needs a `secret_file`: webhooks are signed")
+    if receiver.kind == "email" and receiver.user and not receiver.starttls:
+        raise ConfigError(f"{where} would send its password in the clear: set `starttls`")
+    name = wanted.get(receiver.kind)
+    if not name:
+        return b""
+    try:
+        secret = (directory / name).read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"{where}: {directory / name}: {error.strerror}") from None
+    if not secret:
+        raise ConfigError(f"{where}: {directory / name} is empty")
+    return secret

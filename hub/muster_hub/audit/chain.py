@@ -1,0 +1,185 @@
+"""The chain of the audit log, and archives of it as files: one line of JSON a row.
+
+Each row is sealed by a hash over itself and the row before; the first one's predecessor is 64
+zeros. An archive's first line says which chain it goes on from, its last how it ends: one cut short
+is no archive.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from muster_hub.errors import HubError
+from muster_protocol.wire.chunks import sha256_hex
+
+GENESIS = "0" * 64
+FORMAT = 1
+Line = TypeVar("Line", bound=msgspec.Struct)
+
+
+class AuditBroken(HubError):
+    """A row of the audit log is not what was written."""
+
+    code = "audit_broken"
+
+
+class Sealed(Protocol):
+    """A row, from the database or from an archive."""
+
+    id: Any
+    at: float
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    previous: str
+    hash: str
+
+
+class Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A row in an archive."""
+
+    id: int
+    at: float
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    previous: str
+    hash: str
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The first line: how many rows earlier archives hold, and the hash of their last."""
+
+    muster_audit: int
+    """The format."""
+    hub: str
+    rows_before: int
+    previous: str
+
+
+class Tail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The last line: how many rows are between, and the hash of the last of them."""
+
+    rows: int
+    latest: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What following rows showed. ``fault`` is empty when they hold."""
+
+    rows: int
+    latest: str
+    fault: str = ""
+    archived: int = 0
+    """Rows before them that are in archives."""
+    archived_latest: str = GENESIS
+    """The hash of the last of those."""
+
+
+def seal(row: Sealed) -> str:
+    """The hash of a row: over the previous hash and every field but the id."""
+    fields = [row.previous, row.at, row.actor, row.action, row.subject, row.detail]
+    return sha256_hex(msgspec.json.encode(fields, order="deterministic"))
+
+
+def inspect(rows: Iterable[Sealed], previous: str = GENESIS) -> Chain:
+    """Follow rows in order after ``previous``, up to the first that isn't what was written."""
+    count = 0
+    for row in rows:
+        what = f"audit row {row.id} ({row.action} {row.subject})"
+        if row.hash != seal(row):
+            return Chain(count, previous, f"{what} was changed")
+        if row.previous != previous:
+            return Chain(count, previous, f"rows before {what} are missing or out of order")
+        previous = row.hash
+        count += 1
+    return Chain(count, previous)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive whose every row holds."""
+
+    head: Head
+    tail: Tail
+
+
+def read(path: Path) -> Archive:
+    """Check an archive from its first line to its last; raises AuditBroken saying where."""
+    try:
+        with path.open("rb") as file:
+            head = _decode(path, 1, file.readline(), Head)
+            if head.muster_audit != FORMAT:
+                raise AuditBroken(f"{path}: its format is {head.muster_audit}, not {FORMAT}")
+            rows = _Rows(path, iter(file))
+            found = inspect(rows, head.previous)
+    except OSError as error:
+        raise AuditBroken(f"{path}: {error.strerror}") from None
+    if found.fault:
+        raise AuditBroken(f"{path}: {found.fault}")
+    if rows.tail is None:
+        raise AuditBroken(f"{path} was cut short: its last line is missing")
+    if rows.tail != Tail(rows=found.rows, latest=found.latest):
+        raise AuditBroken(f"{path}: rows at its end are missing, or its last line was changed")
+    return Archive(head, rows.tail)
+
+
+def join(paths: Iterable[Path], archived: int, latest: str) -> int:
+    """Check that archives follow each other up to what the hub says it archived; returns how many
+    rows come before the first of them. Raises AuditBroken."""
+    found = sorted(((one, read(one)) for one in paths), key=lambda pair: pair[1].head.rows_before)
+    (_, first), (last_path, last) = found[0], found[-1]
+    for (before_path, before), (path, one) in pairwise(found):
+        end = before.head.rows_before + before.tail.rows
+        if (one.head.rows_before, one.head.previous) != (end, before.tail.latest):
+            raise AuditBroken(f"{path} does not go on where {before_path} ends: one is missing")
+    if (last.head.rows_before + last.tail.rows, last.tail.latest) != (archived, latest):
+        raise AuditBroken(
+            f"{last_path} does not end where the hub's log begins: a later archive is missing, "
+            "or it is another hub's"
+        )
+    if not first.head.rows_before and first.head.previous != GENESIS:
+        raise AuditBroken(f"{found[0][0]} claims to be the first, but does not begin the chain")
+    return first.head.rows_before
+
+
+def told(rows: int, archived: int, missing: int) -> str:
+    """What was checked, in words: rows here, rows in archives, and those nobody looked at."""
+    words = f"{rows} rows, unbroken"
+    if archived - missing:
+        words += f", after {archived - missing} in archives, unbroken"
+    if missing:
+        words += f"; {missing} archived rows were not looked at (--archive)"
+    return words + "."
+
+
+class _Rows:
+    """Rows of an archive; ``tail`` once the last line was met, after which nothing may come."""
+
+    def __init__(self, path: Path, lines: Iterator[bytes]) -> None:
+        self._path = path
+        self._lines = lines
+        self.tail: Tail | None = None
+
+    def __iter__(self) -> Iterator[Entry]:
+        for number, line in enumerate(self._lines, 2):
+            if self.tail is not None:
+                raise AuditBroken(f"{self._path}, line {number}: something comes after its end")
+            if line.startswith(b'{"rows":'):
+                self.tail = _decode(self._path, number, line, Tail)
+            else:
+                yield _decode(self._path, number, line, Entry)
+
+
+def _decode(path: Path, number: int, line: bytes, kind: type[Line]) -> Line:
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AuditBroken(f"{path}, line {number}: no line of an audit archive: {error}") from None

@@ -1,0 +1,1 @@
+"""Devices as decisions know them, and which release each is assigned."""

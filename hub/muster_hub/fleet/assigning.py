@@ -1,0 +1,77 @@
+"""Changing assignments by hand: selector → version in a slot, without a rollout around it."""
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from muster_hub.errors import Conflict, NotFound
+from muster_hub.storage.models import Assignment, Version
+from muster_protocol.wire import selectors
+from muster_protocol.wire.topics import check_name
+
+RELEASED = ("signed", "published")
+
+
+def put(
+    session: Session,
+    *,
+    slot: str,
+    selector: str,
+    model: str,
+    version: str,
+    precedence: int | None,
+    window_seconds: float | None,
+    now: float,
+) -> Assignment:
+    """Make the assignment of a slot and selector, or change the one that is there.
+
+    Raises SelectorError, ProtocolError, NotFound for an unknown version, Conflict for one that
+    isn't published or a precedence that is taken.
+    """
+    check_name(slot, "slot")
+    chosen = str(selectors.parse(selector))
+    found = session.get(Version, (model, version))
+    if found is None:
+        raise NotFound(f"there is no version {version} of model {model}")
+    if found.status not in RELEASED:
+        raise Conflict(f"{model} {version} is {found.status}, not published")
+    row = get_by_key(session, slot, chosen)
+    if precedence is not None:
+        _check_free(session, precedence, row)
+    if row is None:
+        highest = session.exec(select(func.max(Assignment.precedence))).one() or 0
+        row = Assignment(
+            slot=slot,
+            selector=chosen,
+            model=model,
+            version=version,
+            precedence=highest + 1 if precedence is None else precedence,
+            created=now,
+        )
+    elif precedence is not None:
+        row.precedence = precedence
+    if (row.model, row.version) != (model, version):
+        row.rollout = None
+    row.model, row.version, row.window_seconds = model, version, window_seconds
+    session.add(row)
+    session.flush()
+    return row
+
+
+def get(session: Session, number: int) -> Assignment:
+    """Raises NotFound."""
+    row = session.get(Assignment, number)
+    if row is None:
+        raise NotFound(f"there is no assignment {number}")
+    return row
+
+
+def get_by_key(session: Session, slot: str, selector: str) -> Assignment | None:
+    return session.exec(
+        select(Assignment).where(col(Assignment.slot) == slot, col(Assignment.selector) == selector)
+    ).first()
+
+
+def _check_free(session: Session, precedence: int, row: Assignment | None) -> None:
+    other = session.exec(select(Assignment).where(Assignment.precedence == precedence)).first()
+    if other is not None and (row is None or other.id != row.id):
+        raise Conflict(f"assignment {other.id} has the precedence {precedence} already")

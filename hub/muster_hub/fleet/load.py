@@ -1,0 +1,307 @@
+"""Read what decisions need from the database, as the values the domain decides over."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Executable, bindparam, func
+from sqlmodel import Session, col, select
+
+from muster_hub.fleet.assignments import Assignment, Challenge, Override, Release
+from muster_hub.rollouts import experiment_step
+from muster_hub.rollouts.evidence import FAILING_EVENTS, Evidence, Told
+from muster_hub.rollouts.evidence import read as read_evidence
+from muster_hub.rollouts.members import Judged, Member, Reached, Rollout
+from muster_hub.rollouts.plan import CANARY, Plan, read_plan
+from muster_hub.rollouts.shadows import Shadow
+from muster_hub.storage import models
+from muster_protocol.wire import selectors
+
+HEARD_SECONDS = 200.0
+"""A device reports about every minute; one unheard of for three is taken as offline."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A device, as far as decisions go."""
+
+    id: str
+    labels: Mapping[str, str]
+    online: bool
+    report: Mapping[str, Any] | None
+    reported: float | None
+    last_seen: float | None
+    active: bool
+    """Approved and not revoked."""
+    created: float
+
+
+def is_online(device: models.Device, now: float) -> bool:
+    """Connected by its own word and the broker's, and heard of lately."""
+    heard = device.last_seen is None or now - device.last_seen < HEARD_SECONDS
+    return device.online and heard
+
+
+_RELEASE: tuple[Any, ...] = (
+    col(models.Version.model),
+    col(models.Version.version),
+    col(models.Version.manifest_sha256).label("manifest"),
+    func.length(models.Version.manifest).label("manifest_bytes"),
+)
+"""What ``_release`` reads of a version: not the manifest itself, which may be large."""
+
+
+def _names_it(table: type[models.Assignment | models.Rollout]) -> Any:
+    return (col(table.model) == col(models.Version.model)) & (
+        col(table.version) == col(models.Version.version)
+    )
+
+
+def _release(row: Any) -> Release:
+    return Release(
+        model=row.model,
+        version=row.version,
+        manifest=row.manifest,
+        manifest_bytes=row.manifest_bytes,
+    )
+
+
+_ASSIGNED = (
+    sqlalchemy.select(
+        *_RELEASE,
+        col(models.Assignment.id),
+        col(models.Assignment.slot),
+        col(models.Assignment.selector),
+        col(models.Assignment.precedence),
+        col(models.Assignment.window_seconds),
+        col(models.Assignment.rollout),
+        col(models.Rollout.plan),
+    )
+    .join_from(models.Assignment, models.Version, _names_it(models.Assignment))
+    .join(models.Rollout, col(models.Assignment.rollout) == col(models.Rollout.id), isouter=True)
+)
+
+
+def assignments(session: Session) -> list[Assignment]:
+    return [
+        Assignment(
+            id=row.id,
+            slot=row.slot,
+            selector=selectors.parse(row.selector),
+            release=_release(row),
+            precedence=row.precedence,
+            window_seconds=row.window_seconds,
+            rollout=row.rollout,
+            asks_leave=bool(row.plan) and read_plan(row.plan).asks_leave,
+        )
+        for row in _rows(session, _ASSIGNED)
+    ]
+
+
+def _rows(session: Session, query: Executable, **values: Any) -> Sequence[Any]:
+    """Plain rows of what the session has written, without an object for each."""
+    session.flush()
+    return session.connection().execute(query, values).all()
+
+
+_REBASELINED = select(
+    models.DriftState.device, models.DriftState.manifest, models.DriftState.rebaselines
+).where(col(models.DriftState.rebaselines) > 0)
+
+
+def rebaselines(session: Session) -> dict[tuple[str, str], int]:
+    """(device, manifest) → how often what is seen there was called normal, where it ever was."""
+    rows = session.exec(_REBASELINED)
+    return {(device, manifest): times for device, manifest, times in rows}
+
+
+_ROLLING = (
+    sqlalchemy.select(
+        *_RELEASE,
+        col(models.Rollout.id),
+        col(models.Rollout.slot),
+        col(models.Rollout.wave),
+        col(models.Rollout.window_seconds),
+        col(models.Rollout.plan),
+        col(models.Rollout.shadow),
+    )
+    .join_from(models.Rollout, models.Version, _names_it(models.Rollout))
+    .where(col(models.Rollout.state).in_(("running", "paused")))
+    .order_by(col(models.Rollout.id))
+)
+_ASKED = sqlalchemy.select(
+    col(models.RolloutDevice.device), col(models.RolloutDevice.rollout)
+).where(
+    col(models.RolloutDevice.rollout).in_(bindparam("rollouts", expanding=True)),
+    col(models.RolloutDevice.state).in_(("targeted", "in_progress", "committed")),
+)
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """What rollouts in progress ask, by device."""
+
+    overrides: Mapping[str, list[Override]]
+    """Of devices that were asked; one that failed is left to assignments."""
+    challenges: Mapping[str, list[Challenge]]
+    """Releases to watch in shadow."""
+
+
+def rolling(session: Session) -> Rolling:
+    overrides: dict[str, list[Override]] = {}
+    challenges: dict[str, list[Challenge]] = {}
+    asks: dict[int, Override] = {}
+    for row in _rows(session, _ROLLING):
+        asks[row.id] = Override(
+            rollout=row.id,
+            slot=row.slot,
+            release=_release(row),
+            window_seconds=row.window_seconds,
+            asks_leave=read_plan(row.plan).asks_leave,
+        )
+        shadow = shadow_of(row.shadow) if row.wave == CANARY else None
+        if shadow is not None and shadow.action == "wait":
+            one = Challenge(rollout=row.id, slot=row.slot, release=_release(row))
+            for device in shadow.devices:
+                challenges.setdefault(device, []).append(one)
+    asked = _rows(session, _ASKED, rollouts=list(asks)) if asks else ()
+    for device, rollout_id in asked:
+        overrides.setdefault(device, []).append(asks[rollout_id])
+    return Rolling(overrides, challenges)
+
+
+def shadow_of(told: Mapping[str, Any] | None) -> Shadow | None:
+    if told is None:
+        return None
+    return Shadow(
+        devices=tuple(told["devices"]), since=told["since"], action=told["action"],
+        reason=told["reason"],
+    )  # fmt: skip
+
+
+def plan(row: models.Rollout) -> Plan:
+    return read_plan(row.plan)
+
+
+def rollout(row: models.Rollout) -> Rollout:
+    told = row.judged
+    return Rollout(
+        id=row.id or 0,
+        state=row.state,  # type: ignore[arg-type]  # the database holds the column to these words
+        wave=row.wave,
+        plan=plan(row),
+        approved=row.approved,
+        advanced=row.advanced,
+        settled_at=row.settled_at,
+        looked_at=row.looked_at,
+        shadow=shadow_of(row.shadow),
+        arms=experiment_step.arms(row),
+        judged=None
+        if told is None
+        else Judged(wave=told["wave"], action=told["action"], reason=told["reason"]),
+    )
+
+
+_REACHED = select(models.RolloutDevice).where(
+    col(models.RolloutDevice.rollout) == bindparam("rollout")
+)
+
+
+def reached_rows(session: Session, rollout_id: int) -> dict[str, models.RolloutDevice]:
+    found = session.exec(_REACHED, params={"rollout": rollout_id})
+    return {row.device: row for row in found}
+
+
+def members(
+    session: Session,
+    row: models.Rollout,
+    reached: Mapping[str, models.RolloutDevice],
+    known: Mapping[str, Known],
+) -> list[Member]:
+    """Every device the rollout concerns, with the evidence about it."""
+    told = _events(session, row)
+    concerns = concerned(row)
+    found = []
+    for device in known.values():
+        matches = concerns(device)
+        mine = reached.get(device.id)
+        if not matches and mine is None:
+            continue
+        found.append(
+            Member(
+                device=device.id,
+                labels=device.labels,
+                online=device.online and device.active,
+                matches=matches,
+                reached=_reached(mine),
+                evidence=_evidence(row, mine, device, told.get(device.id, ())),
+            )
+        )
+    return found
+
+
+def concerned(row: models.Rollout) -> Callable[[Known], bool]:
+    """Whether a rollout is for a device: it is active, matches, and if static was there first."""
+    selector = selectors.parse(row.selector)
+    latest = row.created if plan(row).static else float("inf")
+    return lambda device: (
+        device.active and device.created <= latest and selector.matches(device.labels)
+    )
+
+
+def _reached(row: models.RolloutDevice | None) -> Reached | None:
+    if row is None:
+        return None
+    return Reached(
+        wave=row.wave,
+        state=row.state,  # type: ignore[arg-type]  # the database holds the column to these words
+        online_since=row.online_since,
+        online_seconds=row.online_seconds,
+        changed_at=row.changed_at,
+        detail=row.detail,
+    )
+
+
+def _evidence(
+    row: models.Rollout, mine: models.RolloutDevice | None, device: Known, told: Iterable[Told]
+) -> Evidence:
+    if mine is None or mine.generation == 0:
+        return Evidence(stage="unseen", detail="not asked yet")
+    return read_evidence(
+        device.report,
+        told,
+        slot=row.slot,
+        manifest=row.manifest,
+        generation=mine.generation,
+        targeted_at=mine.targeted_at,
+    )
+
+
+_FAILING = (
+    select(models.EventRow)
+    .where(
+        col(models.EventRow.manifest) == bindparam("manifest"),
+        col(models.EventRow.kind).in_(FAILING_EVENTS),
+        col(models.EventRow.received) >= bindparam("since"),
+    )
+    .order_by(col(models.EventRow.id))
+)
+
+
+def _events(session: Session, row: models.Rollout) -> dict[str, list[Told]]:
+    about = {"manifest": row.manifest, "since": row.created}
+    found = session.exec(_FAILING, params=about)
+    by_device: dict[str, list[Told]] = {}
+    for event in found:
+        told = Told(
+            kind=event.kind,
+            slot=event.slot,
+            manifest=event.manifest,
+            generation=event.generation,
+            received=event.received,
+            refusal=event.refusal,
+            detail=event.detail,
+        )
+        by_device.setdefault(event.device or "", []).append(told)
+    return by_device

@@ -1,0 +1,1 @@
+"""The hub's certificate authority, enrolment, and devices' proofs."""

@@ -1,0 +1,54 @@
+"""What a device's report proves: checked against the certificates it was given."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from muster_protocol.wire import proof
+from muster_protocol.wire.messages import Report
+
+
+def proved_slots(
+    device: str, report: Mapping[str, Any] | None, certificates: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """By slot what runs, when the report is signed by the key of one of the certificates (PEM):
+    of the report only what the signature covers.
+
+    Empty when it is not: a report without a proof is hearsay.
+    """
+    if not report or not report.get("proof"):
+        return {}
+    try:
+        told = msgspec.convert(report, Report)
+    except (msgspec.ValidationError, ValueError):
+        return {}
+    said = proof.statement(device, told)
+    if not any(_signed(pem, told.proof, said) for pem in certificates):
+        return {}
+    return {
+        slot: {
+            "model": run.model,
+            "version": run.version,
+            "manifest": run.manifest,
+            "since": msgspec.to_builtins(run.since),
+            "inferences": run.inferences,
+        }
+        for slot, one in told.slots.items()
+        if (run := one.running) is not None
+    }
+
+
+def _signed(pem: str, signature: bytes, said: bytes) -> bool:
+    key = x509.load_pem_x509_certificate(pem.encode()).public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return False
+    try:
+        key.verify(signature, said, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True

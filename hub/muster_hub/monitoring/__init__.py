@@ -1,0 +1,1 @@
+"""What devices measure: drift, rollups, trends, peers."""

@@ -1,0 +1,238 @@
+"""Sign a new directive for every device whose desired state changed, in the engine's transaction.
+
+The generation rises only when the content changes; renewing one that would expire keeps it.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import UNSET
+from sqlalchemy import bindparam
+from sqlmodel import Session, col, select, update
+
+from muster_hub.fleet import load
+from muster_hub.fleet.assignments import Choice, Release, choose
+from muster_hub.fleet.load import Known
+from muster_hub.storage import models
+from muster_hub.storage.tables import target
+from muster_protocol.wire import directive as wire
+from muster_protocol.wire import topics
+from muster_protocol.wire.directive import Directive, Goal, Sampling, Slot, Source
+
+RENEW_SHARE = 0.5
+"""A directive is signed anew when this much of its validity has passed."""
+
+_REACHED = models.RolloutDevice
+_ASKED = (col(_REACHED.generation) == 0, col(_REACHED.state) == "targeted")
+_UNNOTED = select(_REACHED.device).where(*_ASKED)
+"""Devices of which some rollout doesn't know yet the generation that first asked them."""
+_NOTE = (
+    update(target(_REACHED))
+    .where(col(_REACHED.device) == bindparam("of"), *_ASKED)
+    .values(generation=bindparam("asked"))
+)
+
+
+class Signing(Protocol):
+    @property
+    def keyid(self) -> str: ...
+
+    def sign(self, wanted: Directive) -> bytes: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectiveSettings:
+    """What every directive says besides its slots."""
+
+    window_seconds: float
+    valid_seconds: int
+    chunks_url: str
+    token: Callable[[str, int], str]
+    """A device's capability to fetch chunks by HTTP until a time in seconds since 1970."""
+    keep_crash_input: bool = False
+
+
+def step(
+    session: Session,
+    known: Mapping[str, Known],
+    signing: Signing,
+    epoch: int,
+    settings: DirectiveSettings,
+    now: float,
+) -> int:
+    """Persist new directives with the messages that carry them; how many."""
+    assignments = load.assignments(session)
+    rolling = load.rolling(session)
+    overrides, challenges = rolling.overrides, rolling.challenges
+    rows = {row.device: row for row in session.exec(select(models.DirectiveRow)).all()}
+    rebaselines = load.rebaselines(session)
+    unnoted = set(session.exec(_UNNOTED))
+    noted = []
+    issued = 0
+    for device in known.values():
+        row = rows.get(device.id)
+        if not device.active:
+            issued += _withdraw(session, row, now)
+            continue
+        choices = choose(
+            device.labels,
+            assignments,
+            overrides.get(device.id, ()),
+            challenges.get(device.id, ()),
+        )
+        if row is None and not choices:
+            continue
+        content = _content(device.id, choices, settings, rebaselines)
+        generation = _generation(row, content, device, epoch)
+        same = (
+            row is not None
+            and (generation, epoch) == (row.generation, row.epoch)
+            and _signed_by(row.envelope) == signing.keyid
+        )
+        if not (
+            same and row is not None and now < row.issued + RENEW_SHARE * settings.valid_seconds
+        ):
+            _issue(session, row, content, epoch, generation, signing, settings, now)
+            issued += 1
+        if device.id in overrides and device.id in unnoted:
+            noted.append({"of": device.id, "asked": generation})
+    if noted:
+        session.flush()
+        session.connection().execute(_NOTE, noted)
+    return issued
+
+
+class _Signature(msgspec.Struct):
+    keyid: str
+
+
+class _Signed(msgspec.Struct):
+    signatures: list[_Signature]
+
+
+def _signed_by(envelope: bytes) -> str:
+    """The key that signed an envelope of ours: when it was rotated, devices need another."""
+    return msgspec.json.decode(envelope, type=_Signed).signatures[0].keyid
+
+
+def _content(
+    device: str,
+    choices: Mapping[str, Choice],
+    settings: DirectiveSettings,
+    rebaselines: Mapping[tuple[str, str], int],
+) -> Directive:
+    """The directive without what changes by itself: generation, times and tokens."""
+    windows = [one.window_seconds for one in choices.values() if one.window_seconds is not None]
+    return Directive(
+        device=device,
+        epoch=1,
+        generation=1,
+        issued=0,
+        expires=0,
+        slots={
+            slot: _slot(choice, rebaselines.get((device, choice.release.manifest)))
+            for slot, choice in sorted(choices.items())
+        },
+        window_seconds=min(windows, default=settings.window_seconds),
+        sampling=Sampling(keep_crash_input=settings.keep_crash_input),
+        sources=(Source(url=settings.chunks_url),) if choices else (),
+    )
+
+
+def _slot(choice: Choice, rebaselines: int | None) -> Slot:
+    return Slot(
+        champion=_goal(choice.release),
+        challenger=_goal(choice.challenger) if choice.challenger is not None else None,
+        swap="grant" if choice.asks_leave else "free",
+        rebaselines=rebaselines or UNSET,
+    )
+
+
+def _goal(release: Release) -> Goal:
+    return Goal(
+        model=release.model,
+        version=release.version,
+        manifest=release.manifest,
+        manifest_bytes=release.manifest_bytes,
+    )
+
+
+def _digest(content: Directive) -> str:
+    return hashlib.sha256(wire.encode(content)).hexdigest()
+
+
+def _generation(
+    row: models.DirectiveRow | None, content: Directive, device: Known, epoch: int
+) -> int:
+    """The same one for the same content, else one more than the hub or the device has seen.
+
+    A device may have seen more than the hub knows: while it was revoked its row was forgotten. It
+    refuses what is older than that, so then the same content is told under a higher one.
+    """
+    own = row.generation if row is not None and row.epoch == epoch else 0
+    report = device.report or {}
+    reported = int(report.get("generation", 0)) if report.get("epoch") == epoch else 0
+    if reported >= wire.SERIAL_MAX:
+        reported = 0  # Nothing could be above it.
+    same = row is not None and row.content_sha256 == _digest(content)
+    return own if own and same and own >= reported else max(own, reported) + 1
+
+
+def _issue(
+    session: Session,
+    row: models.DirectiveRow | None,
+    content: Directive,
+    epoch: int,
+    generation: int,
+    signing: Signing,
+    settings: DirectiveSettings,
+    now: float,
+) -> None:
+    expires = int(now) + settings.valid_seconds
+    sources = tuple(
+        Source(url=source.url, token=settings.token(content.device, expires))
+        for source in content.sources
+    )
+    wanted = msgspec.structs.replace(
+        content,
+        epoch=epoch,
+        generation=generation,
+        issued=int(now),
+        expires=expires,
+        sources=sources,
+    )
+    envelope = signing.sign(wanted)
+    fields: dict[str, Any] = {
+        "epoch": epoch,
+        "generation": generation,
+        "content_sha256": _digest(content),
+        "payload": wire.encode(wanted),
+        "envelope": envelope,
+        "issued": float(wanted.issued),
+        "expires": float(expires),
+    }
+    if row is None:
+        session.add(models.DirectiveRow(device=content.device, **fields))
+    else:
+        session.add(row.sqlmodel_update(fields))
+    session.add(
+        models.OutboxMessage(
+            topic=topics.down(content.device, "directive"),
+            payload=envelope,
+            retain=True,
+            created=now,
+        )
+    )
+
+
+def _withdraw(session: Session, row: models.DirectiveRow | None, now: float) -> int:
+    """Take back what a revoked device was told; it keeps what it runs."""
+    if row is None:
+        return 0
+    session.delete(row)
+    topic = topics.down(row.device, "directive")
+    session.add(models.OutboxMessage(topic=topic, payload=b"", retain=True, created=now))
+    return 1

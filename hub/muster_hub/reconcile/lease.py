@@ -1,0 +1,50 @@
+"""Only one engine acts, though several may run: a row in the database says which.
+
+Every transaction of an engine begins by holding the row, so one that was thought dead and wakes
+up decides nothing any more. The time in it only keeps two healthy engines from taking turns.
+"""
+
+from sqlalchemy import Row, bindparam, delete, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select
+
+from muster_hub.storage.models import Lease
+from muster_hub.storage.tables import target
+
+LEASE_SECONDS = 15.0
+
+
+def hold(session: Session, name: str, holder: str, now: float) -> bool:
+    """Take or keep the lease within the caller's transaction; False when another has it."""
+    row = _locked(session, name)
+    if row is None:
+        postgres = session.get_bind().dialect.name == "postgresql"
+        insert = postgresql.insert if postgres else sqlite.insert
+        fresh = {"name": name, "holder": holder, "expires": now + LEASE_SECONDS}
+        session.connection().execute(insert(Lease).on_conflict_do_nothing(), fresh)
+        row = _locked(session, name)
+        assert row is not None
+    left = row.expires - now
+    if row.holder != holder and 0 < left <= LEASE_SECONDS:
+        return False
+    if row.holder != holder or not LEASE_SECONDS / 2 < left <= LEASE_SECONDS:
+        renewed = {"of": name, "by": holder, "until": now + LEASE_SECONDS}
+        session.connection().execute(_RENEW, renewed)
+    return True
+
+
+def release(session: Session, name: str, holder: str) -> None:
+    """Let another engine take over at once."""
+    session.connection().execute(_RELEASE, {"of": name, "by": holder})
+
+
+_NAMED = col(Lease.name) == bindparam("of")
+_LOCKED = select(Lease.holder, Lease.expires).where(_NAMED).with_for_update()
+_RENEW = (
+    update(target(Lease)).where(_NAMED).values(holder=bindparam("by"), expires=bindparam("until"))
+)
+_RELEASE = delete(target(Lease)).where(_NAMED, col(Lease.holder) == bindparam("by"))
+
+
+def _locked(session: Session, name: str) -> Row[str, float] | None:
+    return session.connection().execute(_LOCKED, {"of": name}).first()

@@ -1,0 +1,1 @@
+"""Model versions: brought in, checked, released, published."""

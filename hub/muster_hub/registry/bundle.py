@@ -1,0 +1,107 @@
+"""Packing files as a bundle, and finding every blob that a packed one needs."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from muster_protocol.wire import manifest
+from muster_protocol.wire.chunks import cut, index_of, parse_index, sha256_hex
+from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.limits import CHUNK_BYTES
+from muster_protocol.wire.manifest import File, Manifest
+
+Put = Callable[[bytes | memoryview], object]
+"""Takes each chunk and index chunk, once."""
+
+
+def cut_file(name: str, file: BinaryIO, put: Put) -> File:
+    """Cut a file of any size, holding one chunk at a time, and return its manifest entry."""
+    whole = hashlib.sha256()
+    digests: list[str] = []
+    size_bytes = 0
+    while True:
+        chunk = file.read(CHUNK_BYTES)
+        if not chunk and digests:
+            break
+        whole.update(chunk)
+        size_bytes += len(chunk)
+        digests.append(sha256_hex(chunk))
+        put(chunk)
+        if len(chunk) < CHUNK_BYTES:
+            break
+    index: tuple[str, ...] = ()
+    if len(digests) > 1:
+        pieces = list(cut(index_of(digests)))
+        for piece in pieces:
+            put(piece)
+        index = tuple(sha256_hex(piece) for piece in pieces)
+    return File(name, size_bytes, whole.hexdigest(), index)
+
+
+def pack(files: Mapping[str, Path], put: Put, **fields: Any) -> bytes:
+    """Cut the files, hand every blob to ``put`` and return the encoded manifest, itself a blob.
+
+    ``fields`` are those of ``Manifest`` without ``files``. Raises ProtocolError. Example::
+
+        pack({"m.onnx": path, "golden.npz": golden}, blobs.put, model="m", version="1", …)
+    """
+    entries = []
+    for name, path in sorted(files.items()):
+        with path.open("rb") as file:
+            entries.append(cut_file(name, file, put))
+    encoded = manifest.encode(Manifest(files=tuple(entries), **fields))
+    put(encoded)
+    return encoded
+
+
+def chunks_of(entry: File, read: Callable[[str], bytes]) -> tuple[str, ...]:
+    """The chunks of a file, in order; ``read`` fetches its index chunks."""
+    if not entry.index:
+        return (entry.sha256,)
+    digests = parse_index(b"".join(read(name) for name in entry.index), entry.size_bytes)
+    return tuple(digests)
+
+
+class Pieces:
+    """A packed file's bytes, read chunk by chunk."""
+
+    def __init__(self, entry: File, read: Callable[[str], bytes]) -> None:
+        """Raises ProtocolError when the file is not cut into whole chunks."""
+        self.entry = entry
+        self._read = read
+        self.names = chunks_of(entry, read)
+        if len(self.names) != max(-(-entry.size_bytes // CHUNK_BYTES), 1):
+            raise ProtocolError(f"{entry.path} is not cut into chunks of {CHUNK_BYTES} bytes")
+
+    def read(self, first: int, end: int) -> Iterator[bytes]:
+        """The bytes from ``first`` up to, not including, ``end``."""
+        for number in range(first // CHUNK_BYTES, -(-end // CHUNK_BYTES)):
+            at = number * CHUNK_BYTES
+            yield self._read(self.names[number])[max(first - at, 0) : end - at]
+
+
+def names(manifest_bytes: bytes, read: Callable[[str], bytes]) -> Iterator[str]:
+    """Every blob of a version in the order a device asks for them, the manifest first."""
+    yield sha256_hex(manifest_bytes)
+    for entry in manifest.decode(manifest_bytes).files:
+        yield from entry.index
+        yield from chunks_of(entry, read)
+
+
+def unpack(manifest_bytes: bytes, read: Callable[[str], bytes], directory: Path) -> Manifest:
+    """Write a version's files and ``manifest.json`` to a directory, each file's hash checked."""
+    parsed = manifest.decode(manifest_bytes)
+    (directory / "manifest.json").write_bytes(manifest_bytes)
+    for entry in parsed.files:
+        whole = hashlib.sha256()
+        with (directory / entry.path).open("xb") as file:
+            for name in chunks_of(entry, read):
+                chunk = read(name)
+                whole.update(chunk)
+                file.write(chunk)
+        if whole.hexdigest() != entry.sha256:
+            raise ProtocolError(
+                f"{parsed.model} {parsed.version}: the chunks of {entry.path} don't add up to it"
+            )
+    return parsed

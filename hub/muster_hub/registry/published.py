@@ -1,0 +1,121 @@
+"""What a version's bundle holds, found from its manifest: chunks by name, and the baseline."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol, TypeVar
+
+from sqlmodel import col, select
+
+from muster_hub.registry.bundle import names
+from muster_hub.storage import models
+from muster_hub.storage.store import Store
+from muster_protocol.signals import baseline as baseline_wire
+from muster_protocol.signals.baseline import Baseline
+from muster_protocol.wire import chunks, limits
+from muster_protocol.wire import directive as directive_wire
+from muster_protocol.wire import manifest as manifest_wire
+from muster_protocol.wire.directive import DirectiveRefused
+from muster_protocol.wire.errors import MusterError
+
+REMEMBERED_MAX = 256
+BASELINES_MAX = 64
+T = TypeVar("T")
+_ROLLING = (
+    select(models.Rollout.manifest)
+    .where(col(models.Rollout.state).in_(("running", "paused")))
+    .order_by(col(models.Rollout.id).desc())
+)
+_ASSIGNED = (
+    select(models.Version.manifest_sha256)
+    .join(
+        models.Assignment,
+        (col(models.Assignment.model) == col(models.Version.model))
+        & (col(models.Assignment.version) == col(models.Version.version)),
+    )
+    .order_by(col(models.Assignment.precedence).desc())
+)
+
+
+class Blobs(Protocol):
+    def read(self, sha256: str) -> bytes: ...
+
+
+class Bundles:
+    """Chunks and baselines by manifest; answers are remembered, manifests never change."""
+
+    def __init__(self, store: Store, blobs: Blobs) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._names: OrderedDict[str, dict[str, int]] = OrderedDict()
+        self._baselines: OrderedDict[str, Baseline | None] = OrderedDict()
+
+    def read(self, sha256: str) -> bytes:
+        return self._blobs.read(sha256)
+
+    def live(self) -> Mapping[str, int]:
+        """Chunks that rollouts in progress and assignments need, the newest rollout's first."""
+        live: dict[str, int] = {}
+        for manifest in self._live_manifests():
+            live |= {
+                name: size for name, size in self._chunks(manifest).items() if name not in live
+            }
+        return live
+
+    def of_directive(self, device: str) -> Collection[str]:
+        with self._store.read() as session:
+            row = session.get(models.DirectiveRow, device)
+        if row is None:
+            return ()
+        try:
+            slots = directive_wire.decode(row.payload).slots.values()
+        except DirectiveRefused:
+            return ()
+        goals = [goal for slot in slots for goal in (slot.champion, slot.challenger) if goal]
+        return {chunk for goal in goals for chunk in self._chunks(goal.manifest)}
+
+    def baseline(self, manifest: str) -> Baseline | None:
+        """The baseline of a version; None when it has none or the version is unknown."""
+        if manifest not in self._baselines:
+            _remember(
+                self._baselines, manifest, read_baseline(manifest, self._blobs.read), BASELINES_MAX
+            )
+        return self._baselines[manifest]
+
+    def _live_manifests(self) -> list[str]:
+        with self._store.read() as session:
+            rolling = session.exec(_ROLLING).all()
+            assigned = session.exec(_ASSIGNED).all()
+        return list(dict.fromkeys([*rolling, *assigned]))
+
+    def _chunks(self, manifest: str) -> dict[str, int]:
+        """Chunk → an upper bound on its size; none while something of the bundle is missing."""
+        if manifest in self._names:
+            return self._names[manifest]
+        try:
+            found = {
+                name: limits.MANIFEST_BYTES_MAX if name == manifest else limits.CHUNK_BYTES
+                for name in names(self._blobs.read(manifest), self._blobs.read)
+            }
+        except MusterError:
+            return {}
+        _remember(self._names, manifest, found, REMEMBERED_MAX)
+        return found
+
+
+def read_baseline(manifest: str, read: Callable[[str], bytes]) -> Baseline | None:
+    """The baseline in the bundle of a manifest; raises MusterError when blobs are missing."""
+    parsed = manifest_wire.decode(read(manifest))
+    if parsed.baseline is None:
+        return None
+    file = parsed.file(parsed.baseline)
+    parts: tuple[str, ...] = (file.sha256,)
+    if file.index:
+        index = b"".join(read(part) for part in file.index)
+        parts = chunks.parse_index(index, file.size_bytes)
+    return baseline_wire.decode(b"".join(read(part) for part in parts))
+
+
+def _remember(memory: OrderedDict[str, T], key: str, value: T, most: int) -> None:
+    memory[key] = value
+    while len(memory) > most:
+        memory.popitem(last=False)

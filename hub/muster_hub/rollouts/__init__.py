@@ -1,0 +1,1 @@
+"""The staged change of an assignment: plans, decisions, steps, words."""

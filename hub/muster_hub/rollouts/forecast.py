@@ -1,0 +1,124 @@
+"""What a rollout would do if everything went well: whom each wave asks, and what binds. Pure."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from muster_hub.rollouts import maintenance
+from muster_hub.rollouts.budgets import Budget
+from muster_hub.rollouts.members import Member, Reached, Rollout
+from muster_hub.rollouts.plan import CANARY, Plan, stages
+from muster_hub.rollouts.targets import first_size, left, shadowed
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveForecast:
+    name: str
+    devices: tuple[str, ...]
+    offline: int
+    """Of them; they neither block nor pass a wave and follow when they return."""
+    approve: bool
+    soak_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupForecast:
+    """A budget's group: ``rounds`` swaps after each other are needed for all of ``size``."""
+
+    group: str
+    size: int
+    at_once: int
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    waves: tuple[WaveForecast, ...]
+    budgets: tuple[GroupForecast, ...]
+    binding: str
+    """Which limit makes it slowest, in words."""
+    waiting: Mapping[str, int]
+    """Devices that couldn't swap now, by reason."""
+    least_seconds: float
+    """Soaking and the shadow alone; downloads, probation, approvals and gates come on top."""
+    shadow: tuple[str, ...] = ()
+    """Devices that would watch the release before the first wave."""
+
+
+def forecast(rollout: Rollout, members: Sequence[Member], now: float) -> Forecast:
+    """``members`` are the matching devices, none of them reached yet."""
+    waves = []
+    standing = list(members)
+    for number, stage in enumerate(stages(rollout.plan)):
+        asked = _asked(replace(rollout, wave=number), standing)
+        names = {one.device for one in asked}
+        waves.append(
+            WaveForecast(
+                name=stage.name,
+                devices=tuple(sorted(names)),
+                offline=sum(1 for one in asked if not one.online),
+                approve=stage.approve,
+                soak_seconds=stage.soak_seconds if asked else 0.0,
+            )
+        )
+        reached = Reached(wave=number, state="committed", online_since=None, changed_at=now)
+        standing = [
+            replace(one, reached=reached) if one.device in names else one for one in standing
+        ]
+    groups = tuple(_groups(rollout.plan.budgets, members))
+    return Forecast(
+        waves=tuple(waves),
+        budgets=groups,
+        binding=_binding(rollout.plan, groups, len(members)),
+        waiting=_waiting(rollout.plan, members, now),
+        least_seconds=sum(wave.soak_seconds for wave in waves[:-1]) + _shadow_seconds(rollout),
+        shadow=shadowed(rollout, list(members)) if rollout.plan.shadow is not None else (),
+    )
+
+
+def _shadow_seconds(rollout: Rollout) -> float:
+    return rollout.plan.shadow.min_seconds if rollout.plan.shadow is not None else 0.0
+
+
+def _asked(rollout: Rollout, members: list[Member]) -> list[Member]:
+    wanted = left(rollout, members)
+    if rollout.wave == CANARY:
+        # Whoever is online goes first; the canary may need more than that.
+        wanted = sorted(wanted, key=lambda one: not one.online)
+        wanted = wanted[: 0 if rollout.plan.begins_with_all else first_size(rollout, members)]
+    return wanted
+
+
+def _groups(budgets: Iterable[Budget], members: Iterable[Member]) -> Iterable[GroupForecast]:
+    everyone = list(members)
+    for budget in budgets:
+        sizes: dict[tuple[str, ...], int] = {}
+        for one in everyone:
+            group = budget.group(one.labels)
+            sizes[group] = sizes.get(group, 0) + 1
+        for group, size in sorted(sizes.items()):
+            most = budget.most_down(size)
+            rounds = math.ceil(size / most) if most else 0
+            yield GroupForecast(group=budget.name(group), size=size, at_once=most, rounds=rounds)
+
+
+def _binding(plan: Plan, groups: Sequence[GroupForecast], devices: int) -> str:
+    if groups:
+        worst = max(groups, key=lambda one: (one.at_once == 0, one.rounds))
+        if worst.rounds > 1:
+            return (
+                f"the budget of {worst.group}: {worst.at_once} of {worst.size} at once, "
+                f"{worst.rounds} rounds"
+            )
+    if plan.in_flight_max and plan.in_flight_max < devices:
+        return f"in_flight_max: {plan.in_flight_max} of {devices} devices under way at once"
+    return "no budget; only the waves themselves"
+
+
+def _waiting(plan: Plan, members: Iterable[Member], now: float) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for one in members:
+        reason = maintenance.refusal(plan.windows, one.labels, now)
+        if reason is not None:
+            found[reason] = found.get(reason, 0) + 1
+    return found

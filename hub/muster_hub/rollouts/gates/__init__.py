@@ -1,0 +1,1 @@
+"""Gates: what a rollout must show before it goes on."""

@@ -1,0 +1,68 @@
+"""Numbers of one device, before a release and with it, as one change: what custom metrics compare.
+
+One device is one unit, however many numbers come from it. Pure.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from muster_hub.rollouts.gates.statistics import Changes, Index
+from muster_hub.rollouts.plan import CustomMetric
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of one device's values in one span of time."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
+
+    @property
+    def noise(self) -> float:
+        """Squared standard error of the mean; 0 when there is one value."""
+        if self.count < 2:
+            return 0.0
+        return max(self.squares / self.count - self.mean**2, 0.0) / (self.count - 1)
+
+
+NONE = Moments()
+
+
+def changes(
+    metric: CustomMetric, devices: Iterable[tuple[Moments, Moments]], stratum: Index
+) -> Changes:
+    """How much worse each device is: ``devices`` are (now, before), a row for each of ``stratum``.
+
+    Devices that can't be scored are left out: no value, none before where that is asked for, or
+    one that has no logarithm where ratios are.
+    """
+    values, noise, kept = [], [], []
+    for row, (now, before) in enumerate(devices):
+        scored = [_level(metric, now), _level(metric, before) if metric.past else (0.0, 0.0)]
+        told = [one for one in scored if one is not None]
+        if len(told) < 2:
+            continue
+        (level, spread), (old_level, old_spread) = told
+        values.append(level - old_level if metric.better == "lower" else old_level - level)
+        noise.append(spread + old_spread)
+        kept.append(row)
+    mean = float(np.mean(noise)) if noise else 0.0
+    return Changes(np.array(values, np.float64), stratum[np.array(kept, np.intp)], mean)
+
+
+def _level(metric: CustomMetric, moments: Moments) -> tuple[float, float] | None:
+    if not moments.count:
+        return None
+    if metric.unit == "difference":
+        return moments.mean, moments.noise
+    if moments.mean <= 0:
+        return None
+    return math.log(moments.mean), moments.noise / moments.mean**2

@@ -1,0 +1,113 @@
+"""Let a rollout's shadow look at what was compared, once a window, and keep what it says."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import func
+from sqlmodel import Session, col
+
+from muster_hub.fleet.load import Known
+from muster_hub.rollouts import shadows
+from muster_hub.rollouts.plan import Plan
+from muster_hub.rollouts.shadows import Watched
+from muster_hub.storage import models
+from muster_hub.storage.models import SummaryWindow
+
+DEVICES_PER_QUERY = 200
+COUNTS = {
+    "compared": "compared",
+    "disagreed": "disagreed",
+    "failed": "compared_failed",
+    "labelled": "compared_labelled",
+    "right": "compared_right",
+    "champion_right": "compared_champion_right",
+}
+"""``Watched``'s names of a window's columns."""
+
+
+def keep(row: models.Rollout, devices: Sequence[str], now: float) -> bool:
+    """Write down which devices watch; whether some were added."""
+    before = row.shadow
+    if not devices or (before is not None and len(before["devices"]) == len(devices)):
+        return False
+    fresh = {"since": now, "look": 0, "action": "wait", "reason": ""}
+    row.shadow = (before or fresh) | {"devices": list(devices)}
+    return True
+
+
+def look(
+    session: Session,
+    row: models.Rollout,
+    plan: Plan,
+    known: Mapping[str, Known],
+    window_seconds: float,
+    now: float,
+) -> bool:
+    """Judge, if something new may be known; whether the shadow has ended by it.
+
+    Devices that have refused it end it at once; all else is looked at once a window.
+    """
+    shadow = row.shadow
+    if plan.shadow is None or shadow is None or shadow["action"] != "wait":
+        return False
+    passed = int((now - shadow["since"]) // window_seconds)
+    watched = _watched(session, row, shadow, known)
+    refused = any(one.state == "failed" for one in watched)
+    if passed <= shadow["look"] and not refused:
+        return False
+    found = shadows.judge(
+        plan.shadow,
+        watched,
+        elapsed_seconds=now - shadow["since"],
+        look=max(passed, 1),
+        failures_allowed=plan.failures_allowed,
+    )
+    row.shadow = shadow | {"look": passed, "action": found.action, "reason": found.reason}
+    session.add(row)
+    if found.action == "advance":
+        _remember(session, row, f"Shadow passed: {found.reason}", now)
+    return found.action != "wait"
+
+
+def _remember(session: Session, row: models.Rollout, reason: str, now: float) -> None:
+    session.add(
+        models.RolloutStep(
+            rollout=row.id or 0, at=now, state=row.state, wave=row.wave, why="shadow passed",
+            reason=reason,
+        )
+    )  # fmt: skip
+
+
+def _watched(
+    session: Session, row: models.Rollout, shadow: Mapping[str, Any], known: Mapping[str, Known]
+) -> list[Watched]:
+    sums = compared(session, shadow["devices"], manifest=row.manifest, since=shadow["since"])
+    found = []
+    for device in shadow["devices"]:
+        report = known[device].report if device in known else None
+        state, detail = shadows.told((report or {}).get("slots"), row.slot, row.manifest)
+        found.append(Watched(device=device, state=state, detail=detail, **sums.get(device, {})))
+    return found
+
+
+def compared(
+    session: Session, devices: Sequence[str], *, manifest: str, since: float
+) -> dict[str, dict[str, int]]:
+    """Device → sums of what its windows since then have compared, by ``Watched``'s names."""
+    window = SummaryWindow
+    columns = [getattr(window, name) for name in COUNTS.values()]
+    found: dict[str, dict[str, int]] = {}
+    for first in range(0, len(devices), DEVICES_PER_QUERY):
+        query = (
+            sa.select(col(window.device), *(func.sum(one) for one in columns))
+            .where(
+                col(window.device).in_(devices[first : first + DEVICES_PER_QUERY]),
+                col(window.manifest) == manifest,
+                col(window.start) >= since,
+            )
+            .group_by(window.device)
+        )
+        for row in session.connection().execute(query):
+            found[row[0]] = dict(zip(COUNTS, map(int, row[1:]), strict=True))
+    return found

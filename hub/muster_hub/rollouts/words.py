@@ -1,0 +1,80 @@
+"""What a rollout says of itself: counts and names in words. Pure."""
+
+from collections.abc import Iterable
+
+from muster_hub.rollouts.members import Member, Rollout
+from muster_hub.rollouts.plan import Plan, stages
+
+NAMED_MAX = 5
+"""Devices named in a reason; the rest are counted."""
+
+
+def tally(members: Iterable[Member], wave: int, asking: int = 0) -> str:
+    """Counts of a wave in words; devices that are offline are counted apart."""
+    counts = dict.fromkeys(("committed", "under way", "failed", "offline"), 0)
+    counts["under way"] = asking
+    for member in members:
+        reached = member.reached
+        if reached is None or reached.wave != wave:
+            continue
+        if reached.state in ("committed", "failed"):
+            counts[reached.state] += 1
+        elif reached.state != "withdrawn":
+            counts["under way" if member.online else "offline"] += 1
+    total = sum(counts.values())
+    told = [f"{count} {what}" for what, count in counts.items() if count and what != "committed"]
+    return ", ".join([f"{counts['committed']} of {total} committed", *told])
+
+
+def completed(members: Iterable[Member]) -> str:
+    members = list(members)
+    done = sum(1 for one in members if one.reached and one.reached.state == "committed")
+    away = [
+        one.device
+        for one in members
+        if (one.reached and one.reached.state in ("targeted", "in_progress"))
+        or (one.matches and not one.reached)
+    ]
+    failed = sum(1 for one in members if one.reached and one.reached.state == "failed")
+    reason = f"Completed: {done} committed"
+    if failed:
+        reason += f", {failed} failed"
+    if away:
+        reason += f"; {len(away)} not yet ({names(away)}), following by assignment"
+    return reason + "."
+
+
+def failed(rollout: Rollout, failures: list[Member], reached: int) -> str:
+    told = "; ".join(
+        f"{one.device} {one.reached.detail}" for one in failures[:NAMED_MAX] if one.reached
+    )
+    return (
+        f"Stopped in wave {wave(rollout.plan, rollout.wave)}: {len(failures)} of {reached} reached "
+        f"failed, {rollout.plan.failures_allowed} allowed: {told}."
+    )
+
+
+def nobody(members: Iterable[Member]) -> str:
+    matching = sum(1 for one in members if one.matches)
+    if not matching:
+        return "no device matches the selector"
+    return f"none of the {matching} matching devices is online"
+
+
+def unpaired(plan: Plan, members: Iterable[Member]) -> str:
+    """Why an experiment has nobody in it."""
+    matching = sum(1 for one in members if one.matches)
+    if matching < 2 or not plan.groups:
+        return f"an experiment takes two devices or more, and {matching} match the selector"
+    return f"no two matching devices are alike in {', '.join(plan.groups)}"
+
+
+def names(devices: Iterable[str]) -> str:
+    devices = list(devices)
+    more = len(devices) - NAMED_MAX
+    return ", ".join(devices[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+
+
+def wave(plan: Plan, number: int) -> str:
+    found = stages(plan)
+    return f"{number + 1} of {len(found)} ({found[number].name})"

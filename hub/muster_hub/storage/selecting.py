@@ -1,0 +1,32 @@
+"""Selectors as conditions of the database, so that a page of ten thousand devices is one query."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, or_, true
+from sqlmodel import col, select
+
+from muster_hub.storage.models import Device
+from muster_protocol.wire.selectors import Part, Selector
+
+
+def matching(selector: Selector) -> ColumnElement[bool]:
+    """Holds for rows of ``device`` exactly where the selector matches their labels."""
+    return and_(true(), *(_part(part) for part in selector.parts))
+
+
+def devices(selector: Selector) -> Any:
+    """The query for the ids of devices that match, to be used with ``in_``."""
+    return select(Device.id).where(matching(selector))
+
+
+def _part(part: Part) -> ColumnElement[bool]:
+    value: ColumnElement[str] = col(Device.labels)[part.key].as_string()
+    match part.operator:
+        case "in":
+            return value.in_(part.values)
+        case "notin":
+            return or_(value.is_(None), value.not_in(part.values))
+        case "exists":
+            return value.is_not(None)
+        case "absent":
+            return value.is_(None)

@@ -1,0 +1,1 @@
+"""What is counted of a model's life: baselines, summaries, drift."""

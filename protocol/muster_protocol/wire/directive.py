@@ -1,0 +1,158 @@
+"""The directive: the hub's signed desired state for one device.
+
+A directive is a DSSE envelope (https://github.com/secure-systems-lab/dsse) around this payload.
+This module knows the payload and the order of directives; signatures are checked by the caller.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from muster_protocol.wire import limits
+from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
+from muster_protocol.wire.maintenance import Window
+from muster_protocol.wire.manifest import Sha256
+from muster_protocol.wire.topics import check_device_id, check_name
+
+FORMAT = 1
+PAYLOAD_TYPE = "application/vnd.muster.directive+json"
+ROLE = "director"
+"""The delegation of the TUF targets role whose keys sign directives."""
+
+SERIAL_MAX = 2**53 - 1
+Serial = Annotated[int, Meta(ge=1, le=SERIAL_MAX)]
+"""Serials stay within what every JSON reader holds exactly."""
+
+
+class Goal(Struct, frozen=True, forbid_unknown_fields=True):
+    """One model version in one role of a slot."""
+
+    model: str
+    version: str
+    manifest: Sha256
+    manifest_bytes: Annotated[int, Meta(ge=2, le=limits.MANIFEST_BYTES_MAX)]
+
+
+class Slot(Struct, frozen=True, forbid_unknown_fields=True):
+    champion: Goal
+    challenger: Goal | None = None
+    fallback: str | None = None
+    """Name of one of the champion manifest's fallbacks; none: its first, if it declares any."""
+    swap: Literal["free", "grant"] = "free"
+    """``grant``: ask the hub for leave at the moment of swapping; ``free``: swap when staged."""
+    maintenance: Annotated[tuple[Window, ...], Meta(max_length=16)] | UnsetType = UNSET
+    """Times at which the device may swap, by its own wall clock; absent or empty: at any time."""
+    rebaselines: Annotated[int, Meta(ge=1, le=2**31)] | UnsetType = UNSET
+    """How often an operator has called what the champion sees on this device its normal: a device
+    that has done so less often takes its last windows as normal and calibrates anew. Absent: never.
+    """
+
+
+class Source(Struct, frozen=True, forbid_unknown_fields=True):
+    """A second source of chunks: ``GET <url>/<sha256>`` with a bearer token for this device.
+
+    Where it serves whole files too, ``GET <url>/files/<sha256 of the file>`` with a ``Range``,
+    neighbouring chunks come in one answer. One that doesn't is asked for each chunk by its name.
+    """
+
+    url: Annotated[str, Meta(max_length=512, pattern=r"^https?://")]
+    token: Annotated[str, Meta(max_length=512)] = ""
+
+
+class Sampling(Struct, frozen=True, forbid_unknown_fields=True):
+    """What raw data may leave the device; by default none."""
+
+    keep_crash_input: bool = False
+
+
+class Directive(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    format: int = FORMAT
+    device: str
+    epoch: Serial
+    """Director epoch; generations count within it."""
+    generation: Serial
+    issued: Annotated[int, Meta(ge=0)]
+    expires: Annotated[int, Meta(ge=0)]
+    slots: Annotated[dict[str, Slot], Meta(max_length=limits.SLOTS_MAX)]
+    window_seconds: Annotated[
+        float, Meta(ge=limits.WINDOW_SECONDS_MIN, le=limits.WINDOW_SECONDS_MAX)
+    ] = 300.0
+    sampling: Sampling = Sampling()
+    sources: Annotated[tuple[Source, ...], Meta(max_length=4)] = ()
+
+
+class DirectiveRefused(MusterError):
+    """A directive that must not be adopted; ``refusal`` names the reason on the wire."""
+
+    def __init__(self, refusal: Refusal, message: str) -> None:
+        super().__init__(message)
+        self.refusal = refusal
+
+
+class _Head(Struct):
+    format: int
+
+
+def encode(directive: Directive) -> bytes:
+    """Deterministic JSON; raises ProtocolError for whatever ``decode`` would refuse on a device."""
+    payload = msgspec.json.encode(directive, order="deterministic")
+    try:
+        decode(payload)
+    except DirectiveRefused as error:
+        raise ProtocolError(str(error)) from None
+    return payload
+
+
+def decode(payload: bytes) -> Directive:
+    """Parse a verified payload; raises DirectiveRefused naming what is wrong with it."""
+    if len(payload) > limits.DIRECTIVE_BYTES_MAX:
+        raise DirectiveRefused(
+            Refusal.TOO_LARGE,
+            f"a directive of {len(payload)} bytes, the limit is {limits.DIRECTIVE_BYTES_MAX}",
+        )
+    try:
+        head = msgspec.json.decode(payload, type=_Head)
+        if head.format != FORMAT:
+            raise DirectiveRefused(
+                Refusal.UNKNOWN_FORMAT,
+                f"directive format {head.format} is newer than this agent knows ({FORMAT}): "
+                "upgrade the agent",
+            )
+        directive = msgspec.json.decode(payload, type=Directive)
+        check_device_id(directive.device)
+        for name in directive.slots:
+            check_name(name, "slot")
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ProtocolError) as error:
+        raise DirectiveRefused(Refusal.MALFORMED, f"not a valid directive: {error}") from None
+    return directive
+
+
+def accept(
+    directive: Directive, *, device: str, epoch: int, adopted: tuple[int, int], now: int
+) -> None:
+    """Decide whether a verified directive may replace the adopted one.
+
+    ``epoch`` is the director epoch that the signed targets role names, ``adopted`` the (epoch,
+    generation) in force, ``now`` trusted time in seconds. The same generation again is accepted:
+    adopting it is a no-op. Raises DirectiveRefused.
+    """
+    if directive.device != device:
+        raise DirectiveRefused(
+            Refusal.WRONG_DEVICE, f"the directive is for {directive.device}, this is {device}"
+        )
+    if directive.epoch != epoch:
+        raise DirectiveRefused(
+            Refusal.STALE_EPOCH,
+            f"the directive is of director epoch {directive.epoch}, the signed one is {epoch}",
+        )
+    if (directive.epoch, directive.generation) < adopted:
+        raise DirectiveRefused(
+            Refusal.STALE_GENERATION,
+            f"generation {directive.generation} of epoch {directive.epoch} is older than the "
+            f"adopted {adopted[1]} of epoch {adopted[0]}: a replay, or a hub restored from backup",
+        )
+    if now >= directive.expires:
+        raise DirectiveRefused(
+            Refusal.EXPIRED, f"the directive expired {now - directive.expires} s ago"
+        )

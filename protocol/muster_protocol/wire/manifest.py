@@ -1,0 +1,300 @@
+"""The manifest: what a bundle is. Its hash is what release keys sign.
+
+A bundle holds one model version in one or more builds (ONNX, TFLite); a device fetches only the
+files of the build it can run. Everything the bundle's files say is covered by their hashes here.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from muster_protocol.wire import limits
+from muster_protocol.wire.errors import LimitError, ProtocolError
+from muster_protocol.wire.topics import check_name, check_sha256
+
+FORMAT = 1
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+    "FP16", "FP32", "FP64", "BYTES",
+]  # fmt: skip
+"""Tensor types as the Open Inference Protocol V2 names them."""
+
+Runtime = Literal["onnx", "tflite"]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # `$` would let a newline through
+Count = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+
+
+class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
+    """A named input or output; -1 in ``shape`` is a variable dimension, the first is the batch."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    datatype: Datatype
+    shape: Annotated[tuple[Annotated[int, Meta(ge=-1)], ...], Meta(max_length=limits.RANK_MAX)]
+
+
+class File(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of the bundle. ``index`` names its chunk index's chunks; empty for a single chunk."""
+
+    path: Annotated[
+        str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+    ]
+    size_bytes: Annotated[int, Meta(ge=0, le=limits.BUNDLE_BYTES_MAX)]
+    sha256: Sha256
+    index: Annotated[tuple[Sha256, ...], Meta(max_length=16)] = ()
+
+
+class Build(Struct, frozen=True, forbid_unknown_fields=True):
+    """The model in one runtime's format, with what it needs to run."""
+
+    runtime: Runtime
+    file: str
+    memory_bytes: Annotated[int, Meta(ge=limits.MIB, le=64 * 1024 * limits.MIB)]
+    """Address space the worker may grow by while loading and running the model."""
+    opset: Count | None = None
+    cpu: (
+        Annotated[
+            tuple[Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,32}$")], ...], Meta(max_length=32)
+        ]
+        | UnsetType
+    ) = UNSET
+    """What every core of a device must have: its machine (``x86_64``, ``aarch64``) and features as
+    Linux names them in ``/proc/cpuinfo`` (``avx2``, ``asimddp``). Absent: any will do."""
+
+
+class Golden(Struct, frozen=True, forbid_unknown_fields=True):
+    """Inputs and expected outputs a candidate must reproduce on the device before it serves.
+
+    ``file`` is an ``.npz`` with arrays ``input:<tensor>`` and ``output:<tensor>``, cases first.
+    A case passes where ``|got - want| <= atol + rtol * |want|`` for every element.
+    """
+
+    file: str
+    rtol: Annotated[float, Meta(ge=0, le=1)] = 1e-3
+    atol: Annotated[float, Meta(ge=0)] = 1e-4
+
+
+class Classifier(Struct, frozen=True, forbid_unknown_fields=True):
+    """How an output is read as classes: ``output`` holds one score per class, summing to one."""
+
+    output: str
+    classes: Annotated[tuple[str, ...], Meta(min_length=2, max_length=limits.CLASSES_MAX)]
+
+
+class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
+    """When this version, as a challenger, agrees with a champion; of classifiers, on the class.
+
+    Otherwise every number of the first output must be within ``absolute`` plus ``relative`` of
+    the champion's.
+    """
+
+    relative: Annotated[float, Meta(ge=0)] = 0.05
+    absolute: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class Fallback(Struct, frozen=True, forbid_unknown_fields=True):
+    """What answers when no model can: part of the signed bundle, never invented by the hub."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
+    kind: Literal["constant", "last_good", "no_decision"]
+    outputs: dict[str, list[float]] = {}
+    """For ``constant``: one row per output tensor."""
+    ttl_seconds: Seconds = 0.0
+    """For ``last_good``: how long the last answer stays good."""
+
+
+class Start(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds on a candidate's start-up, lifted when it is ready."""
+
+    wall_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60.0
+    cpu_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60.0
+    warmup_runs: Annotated[int, Meta(ge=0, le=1000)] = 3
+    latency_ms_max: Annotated[float, Meta(gt=0)] | None = None
+    """Median latency of the warm-up runs a candidate may not exceed."""
+
+
+class Swap(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device does whose memory is too short for the new model beside the old one."""
+
+    when_memory_short: Literal["refuse", "stop_start"] = "refuse"
+    """``stop_start``: the old model stops, then the new one starts; the fallback
+    answers meanwhile."""
+    gap_seconds_max: Annotated[float, Meta(gt=0, le=3600)] = 60.0
+    """When the new model doesn't answer within this, the old one is started again."""
+
+
+class Probation(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long, and how well, a new champion must serve before it is committed."""
+
+    seconds: Seconds = 60.0
+    inferences: Count = 0
+    error_rate_max: Annotated[float, Meta(ge=0, le=1)] = 0.02
+    latency_ratio_max: Annotated[float, Meta(gt=0)] = 3.0
+    """p95 against the previous model's p95 on the same device."""
+    crashes_max: Count = 0
+
+
+class Demotion(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a device goes back from this version, though committed, to the one it had before."""
+
+    crash_loop: bool = True
+    """Its worker dies again and again."""
+    error_rate_max: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """More of its inferences fail, over hundreds of them; none: however many do."""
+
+
+class Lineage(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the version came from; shown, exported and audited, never interpreted by a device."""
+
+    source: str = ""
+    commit: str = ""
+    data: str = ""
+    trained_at: str = ""
+    metrics: dict[str, float] = {}
+    notes: str = ""
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    format: int = FORMAT
+    model: str
+    version: str
+    created: Count
+    """Seconds since 1970 by the packer's clock; information only."""
+    inputs: Annotated[tuple[Tensor, ...], Meta(min_length=1, max_length=limits.TENSORS_MAX)]
+    outputs: Annotated[tuple[Tensor, ...], Meta(min_length=1, max_length=limits.TENSORS_MAX)]
+    builds: Annotated[tuple[Build, ...], Meta(min_length=1, max_length=limits.BUILDS_MAX)]
+    files: Annotated[tuple[File, ...], Meta(min_length=1, max_length=limits.FILES_PER_BUNDLE_MAX)]
+    golden: Golden
+    baseline: str | None = None
+    """File with the binned training distribution (``muster_protocol.signals.baseline``)."""
+    classifier: Classifier | None = None
+    agreement: Agreement | UnsetType = UNSET
+    """Absent: 5 % of the champion's number."""
+    fallbacks: tuple[Fallback, ...] = ()
+    start: Start = Start()
+    probation: Probation = Probation()
+    swap: Swap | UnsetType = UNSET
+    demotion: Demotion | UnsetType = UNSET
+    lineage: Lineage = Lineage()
+
+    def file(self, path: str) -> File:
+        """The file entry with this path; raises ProtocolError if the manifest has none."""
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise ProtocolError(f"{self.model} {self.version}: the manifest lists no file {path!r}")
+
+    def build_for(self, runtimes: tuple[str, ...]) -> Build | None:
+        """The first build, in the manifest's order, that one of ``runtimes`` can run."""
+        return next((build for build in self.builds if build.runtime in runtimes), None)
+
+    def fallback(self, name: str | None) -> Fallback | None:
+        """The fallback with this name, or the first one; None when none is declared.
+
+        A name that this version doesn't declare is another version's: the first one answers.
+        """
+        named = (entry for entry in self.fallbacks if entry.name == name)
+        return next(named, self.fallbacks[0] if self.fallbacks else None)
+
+    def files_for(self, build: Build) -> tuple[File, ...]:
+        """The files a device running ``build`` needs: all but the other builds' models."""
+        others = {other.file for other in self.builds} - {build.file}
+        return tuple(entry for entry in self.files if entry.path not in others)
+
+
+def target_path(model: str, version: str) -> str:
+    """The TUF target path of a version's manifest."""
+    return f"{check_name(model, 'model')}/{check_name(version, 'version')}/manifest.json"
+
+
+def role_name(model: str) -> str:
+    """The delegated TUF role that signs a model's manifests."""
+    return f"model-{check_name(model, 'model')}"
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Deterministic JSON; raises ProtocolError for whatever ``decode`` would refuse on a device."""
+    check(manifest)
+    data = msgspec.json.encode(manifest, order="deterministic")
+    if len(data) > limits.MANIFEST_BYTES_MAX:
+        raise LimitError(
+            f"{manifest.model} {manifest.version}: the manifest is {len(data)} bytes, "
+            f"the limit is {limits.MANIFEST_BYTES_MAX}"
+        )
+    decode(data)  # values built in Python may break bounds that only parsing checks, such as NaN
+    return data
+
+
+def decode(data: bytes) -> Manifest:
+    """Parse and check a manifest; raises ProtocolError that names the field at fault."""
+    if len(data) > limits.MANIFEST_BYTES_MAX:
+        raise LimitError(f"a manifest of {len(data)} bytes is over the limit")
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        if head.format != FORMAT:
+            raise ProtocolError(f"manifest format {head.format} is not known here (know {FORMAT})")
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not a valid manifest: {error}") from None
+    check(manifest)
+    return manifest
+
+
+class _Head(Struct):
+    format: int
+
+
+def check(manifest: Manifest) -> None:
+    """Check what types can't say: names, references between fields, sizes in total."""
+    check_name(manifest.model, "model")
+    check_name(manifest.version, "version")
+    where = f"{manifest.model} {manifest.version}"
+    paths = [entry.path for entry in manifest.files]
+    _unique(paths, f"{where}: file")
+    _unique([build.runtime for build in manifest.builds], f"{where}: build for runtime")
+    _unique([tensor.name for tensor in manifest.inputs], f"{where}: input")
+    _unique([tensor.name for tensor in manifest.outputs], f"{where}: output")
+    _unique([fallback.name for fallback in manifest.fallbacks], f"{where}: fallback")
+    if "manifest.json" in paths:
+        raise ProtocolError(f"{where}: 'manifest.json' is the manifest's own name")
+    for path in [build.file for build in manifest.builds] + [manifest.golden.file]:
+        manifest.file(path)
+    if manifest.baseline is not None:
+        manifest.file(manifest.baseline)
+    for entry in manifest.files:
+        check_sha256(entry.sha256)
+        _check_index(entry, where)
+    total = sum(entry.size_bytes for entry in manifest.files)
+    if total > limits.BUNDLE_BYTES_MAX:
+        raise LimitError(f"{where}: {total} bytes in all, the limit is {limits.BUNDLE_BYTES_MAX}")
+    _check_outputs(manifest, where)
+
+
+def _check_index(entry: File, where: str) -> None:
+    if bool(entry.index) != (entry.size_bytes > limits.CHUNK_BYTES):
+        raise ProtocolError(
+            f"{where}: {entry.path} of {entry.size_bytes} bytes "
+            f"{'needs' if not entry.index else 'must not have'} a chunk index"
+        )
+
+
+def _check_outputs(manifest: Manifest, where: str) -> None:
+    outputs = {tensor.name for tensor in manifest.outputs}
+    if manifest.classifier is not None and manifest.classifier.output not in outputs:
+        raise ProtocolError(
+            f"{where}: classifier output {manifest.classifier.output!r} is not an output"
+        )
+    for fallback in manifest.fallbacks:
+        if fallback.kind == "constant" and set(fallback.outputs) != outputs:
+            raise ProtocolError(
+                f"{where}: fallback {fallback.name!r} must give a constant for each output"
+            )
+
+
+def _unique(values: list[str], what: str) -> None:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise ProtocolError(f"{what} {value!r} is listed twice")
+        seen.add(value)

@@ -1,0 +1,264 @@
+"""What travels between device and hub besides directives, manifests and chunks: MessagePack.
+
+Rows that must arrive exactly once (summaries, events) travel in a ``Batch`` and are acknowledged
+by an ``Ack`` from the hub's database, not by the broker. A ``Report`` is state: the latest wins.
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from muster_protocol import PROTOCOL_VERSION
+from muster_protocol.wire import limits
+from muster_protocol.wire.errors import LimitError, ProtocolError
+
+Stream = Literal["event", "summary"]
+"""Each stream has its own sequence; events go before summaries."""
+
+ClockQuality = Literal["unknown", "floor", "synchronised"]
+UpdateState = Literal[
+    "idle", "fetching", "verifying", "staged", "starting", "probation", "committed",
+    "rolling_back", "failed",
+]  # fmt: skip
+Ne107 = Literal["ok", "check_function", "off_spec", "maintenance_required", "failure"]
+"""Model health by NAMUR NE 107."""
+
+
+class Stamp(Struct, frozen=True, array_like=True):
+    """When, by a device that may not know the time: the hub re-anchors it at receipt."""
+
+    boot: bytes
+    """Random id of the device's boot; monotonic times compare only within one."""
+    monotonic_seconds: float
+    wall_seconds: float
+    quality: ClockQuality
+
+
+class Row(Struct, frozen=True, array_like=True):
+    sequence: Annotated[int, Meta(ge=1)]
+    payload: bytes
+
+
+class Batch(Struct, frozen=True, array_like=True):
+    """Rows of one stream in rising sequence. ``epoch`` is random, made with the outbox file."""
+
+    version: int
+    epoch: Annotated[bytes, Meta(min_length=8, max_length=16)]
+    sent: Stamp
+    rows: Annotated[list[Row], Meta(min_length=1, max_length=limits.IN_FLIGHT_ROWS_MAX)]
+
+
+class Ack(Struct, frozen=True, array_like=True):
+    """The hub has committed every row of ``stream`` in ``epoch`` up to ``sequence``."""
+
+    version: int
+    stream: Stream
+    epoch: bytes
+    sequence: int
+
+
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that happened once on a device."""
+
+    kind: Literal[
+        "update", "refused", "rolled_back", "worker_died", "drift", "fetch_healed", "note"
+    ]
+    at: Stamp
+    slot: str = ""
+    model: str = ""
+    version: str = ""
+    manifest: str = ""
+    generation: int = 0
+    state: UpdateState | None = None
+    refusal: str | None = None
+    detail: Annotated[str, Meta(max_length=limits.EVENT_DETAIL_CHARS_MAX)] = ""
+    values: dict[str, float] = {}
+
+
+class Running(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model version that serves, as the device itself observes it."""
+
+    model: str
+    version: str
+    manifest: str
+    runtime: str
+    since: Stamp
+    inferences: int = 0
+    errors: int = 0
+
+
+class Update(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the slot's update stands and what it waits for."""
+
+    state: UpdateState
+    model: str = ""
+    version: str = ""
+    manifest: str = ""
+    generation: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    waiting_for: str = ""
+    refusal: str | None = None
+    detail: str = ""
+    gap_seconds: float = 0.0
+    """In which no model answered because memory was too short for both."""
+
+
+ChallengerState = Literal["waiting", "fetching", "starting", "comparing", "failed"]
+
+
+class Challenger(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model that is watched beside the one that answers."""
+
+    state: ChallengerState
+    model: str
+    version: str
+    manifest: str
+    waiting_for: str = ""
+    compared: int = 0
+    """Inferences since it was last started."""
+    refusal: str | None = None
+    detail: str = ""
+
+
+class SlotReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    health: Ne107
+    reason: str = ""
+    """Why the health is not ok, in one line."""
+    fallback: bool = False
+    """No model answers now; the signed manifest's fallback does."""
+    assigned: bool = True
+    """False: the directive doesn't name this slot any more; what runs there goes on."""
+    calibration: Literal["calibrating", "calibrated", "refused", ""] = ""
+    """Of the features of what runs, the least settled; empty when none are watched."""
+    rebaselines: int = 0
+    """How many of the directive's ``rebaselines`` are done."""
+    running: Running | None = None
+    update: Update
+    challenger: Challenger | None = None
+
+
+class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the device is and can run; the hub plans by it before a byte is sent."""
+
+    agent_version: str
+    machine: str = ""
+    system: str = ""
+    python: str = ""
+    runtimes: dict[str, str] = {}
+    """Runtime name to its version."""
+    cpus: int = 0
+    memory_bytes: int = 0
+    disk_free_bytes: int = 0
+    energy: Literal["rapl", "configured", ""] = ""
+    """Where the estimate of energy in summaries comes from; empty: there is none."""
+
+
+class TrustReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Versions of trusted metadata by file stem, so that a restored hub can continue from them."""
+
+    versions: dict[str, int] = {}
+    expires: dict[str, int] = {}
+    """Seconds since 1970."""
+
+
+class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The device's reported state."""
+
+    protocol: int = PROTOCOL_VERSION
+    at: Stamp
+    epoch: int = 0
+    generation: int = 0
+    """Of the adopted directive."""
+    slots: Annotated[dict[str, SlotReport], Meta(max_length=limits.SLOTS_MAX)] = {}
+    facts: Facts
+    trust: TrustReport = TrustReport()
+    refusal: str | None = None
+    """Why the last directive or metadata was refused, if it was."""
+    refusal_detail: str = ""
+    certificate_expires: int = 0
+    outbox_rows: int = 0
+    outbox_bytes: int = 0
+    outbox_waiting_for: str = ""
+    """Why summaries wait although the link is up; empty when they don't."""
+    proof: Annotated[bytes, Meta(max_length=128)] = b""
+    """By the device's identity key over what it runs; see ``muster_protocol.wire.proof``."""
+
+
+class Presence(Struct, frozen=True):
+    """Retained; ``online=False`` is the device's will."""
+
+    online: bool
+
+
+class Want(Struct, frozen=True):
+    """Chunks that did not come although they were asked for."""
+
+    chunks: Annotated[list[str], Meta(min_length=1, max_length=limits.WANT_CHUNKS_MAX)]
+
+
+class GrantRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A staged device asks for leave to swap one slot now. Not retained; asked anew until told.
+
+    ``nonce`` is random and new for every request: an answer to another one counts for nothing.
+    """
+
+    nonce: Annotated[bytes, Meta(min_length=8, max_length=16)]
+    slot: str
+    manifest: str
+    """What it would swap to: the champion of the adopted directive."""
+    generation: int
+    """Of the adopted directive."""
+
+
+class Grant(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The hub's answer to one ``GrantRequest``; never retained.
+
+    Given, it is leave to *begin* the swap within ``valid_seconds`` of the moment the device made
+    the request, by the device's monotonic clock and within one boot. Not given, the device asks
+    again after about ``retry_seconds``.
+    """
+
+    nonce: Annotated[bytes, Meta(min_length=8, max_length=16)]
+    slot: str
+    given: bool
+    valid_seconds: float = 0.0
+    retry_seconds: float = 0.0
+    reason: Annotated[str, Meta(max_length=limits.GRANT_REASON_CHARS_MAX)] = ""
+    """Why not, in words for the report."""
+
+
+Message = Batch | Ack | Event | Report | Presence | Want | GrantRequest | Grant
+M = TypeVar("M", Batch, Ack, Event, Report, Presence, Want, GrantRequest, Grant)
+
+_LIMIT_BYTES: dict[type[Any], int] = {
+    Batch: limits.TELEMETRY_BYTES_MAX,
+    Report: limits.REPORT_BYTES_MAX,
+    Ack: 256,
+    Event: 8 * limits.KIB,
+    Presence: 64,
+    Want: 8 * limits.KIB,
+    GrantRequest: 512,
+    Grant: 2 * limits.KIB,
+}
+
+
+def encode(message: Message) -> bytes:
+    """MessagePack; raises LimitError when the message is over its limit."""
+    data = msgspec.msgpack.encode(message)
+    limit = _LIMIT_BYTES[type(message)]
+    if len(data) > limit:
+        raise LimitError(f"a {type(message).__name__} of {len(data)} bytes, the limit is {limit}")
+    return data
+
+
+def decode(data: bytes, kind: type[M]) -> M:
+    """Parse a message of the expected kind; raises ProtocolError naming the field at fault."""
+    limit = _LIMIT_BYTES[kind]
+    if len(data) > limit:
+        raise LimitError(f"a {kind.__name__} of {len(data)} bytes, the limit is {limit}")
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not a valid {kind.__name__}: {error}") from None

@@ -1,0 +1,65 @@
+"""Maintenance windows: in the device's own time zone, with summer time, said in its words."""
+
+import datetime as dt
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from muster_hub.rollouts.maintenance import Window, refusal
+from muster_hub.rollouts.plan import read_plan
+from muster_protocol.wire.errors import ProtocolError
+
+NIGHT = Window(start="22:00", end="05:00", days=("mon", "tue", "wed", "thu", "fri"))
+BERLIN = {"timezone": "Europe/Berlin"}
+
+
+def at(text: str, zone: str) -> float:
+    return dt.datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()
+
+
+def test_the_window_is_that_of_the_devices_wall_clock():
+    now = at("2026-03-04T23:30", "Europe/Berlin")
+    assert refusal([NIGHT], BERLIN, now) is None
+    assert refusal([NIGHT], {"timezone": "America/Chicago"}, now) == (
+        "its maintenance window opens Wed 04 Mar 22:00 (America/Chicago)"
+    )
+
+
+def test_a_window_past_midnight_belongs_to_the_day_it_began():
+    assert refusal([NIGHT], BERLIN, at("2026-03-07T04:59", "Europe/Berlin")) is None
+    assert refusal([NIGHT], BERLIN, at("2026-03-07T05:00", "Europe/Berlin")) == (
+        "its maintenance window opens Mon 09 Mar 22:00 (Europe/Berlin)"
+    )
+    assert refusal([NIGHT], BERLIN, at("2026-03-09T04:59", "Europe/Berlin")) is not None
+
+
+def test_the_window_moves_with_summer_time():
+    window = Window(start="06:00", end="06:30")
+    for day in ("2026-03-28", "2026-03-29", "2026-03-30"):
+        assert refusal([window], BERLIN, at(f"{day}T06:10", "Europe/Berlin")) is None
+        assert refusal([window], BERLIN, at(f"{day}T05:50", "Europe/Berlin")) is not None
+
+
+def test_one_open_window_is_enough_and_no_window_is_always():
+    other = Window(start="12:00", end="13:00", time_zone="Asia/Tokyo")
+    assert refusal([NIGHT, other], {}, at("2026-03-04T12:30", "Asia/Tokyo")) is None
+    assert refusal([], {}, 0.0) is None
+
+
+def test_a_device_whose_zone_nobody_knows_waits_and_says_so():
+    told = refusal([NIGHT], {"timezone": "Mars/Olympus"}, 0.0)
+    assert told == "the device's time zone 'Mars/Olympus' is not known to the hub"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"start": "25:00", "end": "01:00"},
+        {"start": "9:00", "end": "10:00"},
+        {"start": "22:00", "end": "23:00", "time_zone": "Mars/Olympus"},
+        {"start": "22:00", "end": "23:00", "days": ["noday"]},
+    ],
+)
+def test_a_window_that_can_not_be_read_is_refused(values):
+    with pytest.raises(ProtocolError, match="rollout plan"):
+        read_plan({"windows": [values]})
