@@ -247,13 +247,13 @@ import json, os, pathlib, sys
 import msgspec, paho.mqtt.client, ssl, http.client, sqlite3, logging, queue
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-import muster_agent.identity, muster_agent.mqtt_link, muster_agent.state
+import muster_agent.identity.identity, muster_agent.link.mqtt, muster_agent.storage.state
 def rss():
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 before = rss()
-from muster_agent.trust_store import TrustStore
-from muster_agent.trusted_time import Reading
+from muster_agent.trust.store import TrustStore
+from muster_agent.trust.time import Reading
 directory, now = pathlib.Path(sys.argv[1]), float(sys.argv[2])
 files = {path.name: path.read_bytes() for path in (directory / "files").iterdir()}
 store = TrustStore(directory)

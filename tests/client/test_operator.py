@@ -21,7 +21,7 @@ from muster_client.profile import Profile, resolve
 from muster_client.terminal import bars
 from muster_protocol.signals import baseline
 
-COMMAND = [sys.executable, "-c", "from muster_hub.operator.app import main; main()"]
+COMMAND = [sys.executable, "-c", "from muster_client.app import main; main()"]
 
 
 def muster(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -206,7 +206,7 @@ def test_a_bundle_folder_without_a_manifest_is_refused_before_anything_is_sent(
 
 @pytest.mark.parametrize(
     "command",
-    ["", "device", "model", "baseline", "rollout", "drift", "alert", "tail", "demo"],
+    ["", "device", "model", "baseline", "rollout", "drift", "alert", "tail"],
 )
 def test_every_command_explains_itself(command: str) -> None:
     ended = CliRunner().invoke(app, [*command.split(), "--help"])

@@ -1,8 +1,8 @@
 """A device's disk: full for a while, or without power from one write to the next.
 
 A fuse counts the steps at which power may go: before and after each transaction, each chunk kept,
-each file of a bundle put together. What ``muster_agent.storage.files`` writes is synced, so it stays;
-what it had not finished is left torn.
+each file of a bundle put together. What ``muster_agent.storage.files`` writes is synced, so it
+stays; what it had not finished is left torn.
 """
 
 import contextlib

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import BOUNDED, State, parse
-from muster_hub.fleet.load import HEARD_SECONDS
+from muster_hub.fleet.known import HEARD_SECONDS
 from muster_protocol.signals import summary_wire
 from muster_protocol.wire.limits import JOURNAL_RESUMES_MAX
 from sim.catalogue import FINAL

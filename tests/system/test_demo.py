@@ -15,7 +15,7 @@ import pytest
 from muster_hub.demo.processes import Identity
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
-DEMO = [sys.executable, "-u", "-c", "from muster_hub.operator.app import main; main()"]
+DEMO = [sys.executable, "-u", "-c", "from muster_client.app import main; main()"]
 PATIENCE_SECONDS = 240
 PROMISED = {
     "devices", "inferences_fed", "inferences_counted", "failed_requests", "refused_releases",

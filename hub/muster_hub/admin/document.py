@@ -15,8 +15,8 @@ Plain = dict[str, Any]
 HEAD = """\
 # The HTTP API
 
-Written by `python -m muster_hub.admin.document > docs/api.md` from the hub's OpenAPI document, which
-a hub serves under `{prefix}/openapi.json`. All paths begin with `{prefix}`.
+Written by `python -m muster_hub.admin.document > docs/api.md` from the hub's OpenAPI document,
+which a hub serves under `{prefix}/openapi.json`. All paths begin with `{prefix}`.
 
 """
 EXAMPLE_DEPTH_MAX = 6

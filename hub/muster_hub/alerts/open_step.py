@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from muster_hub.alerts import causes, rules
 from muster_hub.alerts.rules import Changes, Condition, Standing
-from muster_hub.fleet.load import Known
+from muster_hub.fleet.known import Known
 from muster_hub.storage import models
 
 SILENT_SECONDS = 300.0

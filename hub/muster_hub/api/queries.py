@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import func
 from sqlmodel import Session, col, or_, select
 
-from muster_hub.fleet.load import is_online
+from muster_hub.fleet.known import is_online
 from muster_hub.identity import proof
 from muster_hub.monitoring import trend
 from muster_hub.registry.published import read_baseline

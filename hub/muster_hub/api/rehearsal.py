@@ -6,10 +6,9 @@ from typing import Any
 from sqlmodel import Session
 
 from muster_hub.api.views import GroupPlanView, RolloutPlanView, WavePlanView
-from muster_hub.fleet import load
 from muster_hub.fleet.fleet import Fleet
 from muster_hub.registry.bundle import names
-from muster_hub.rollouts import commands
+from muster_hub.rollouts import commands, load
 from muster_hub.rollouts.forecast import Forecast, forecast
 from muster_hub.storage.blobs import Blobs
 from muster_hub.storage.models import Rollout, Version

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sqlmodel import Session, col, or_, select
 
-from muster_hub.fleet.load import HEARD_SECONDS, Known
+from muster_hub.fleet.known import HEARD_SECONDS, Known
 from muster_hub.storage import models
 
 OVERLAP_SECONDS = 3.0

@@ -170,3 +170,14 @@ def _view(
         "findings": found,
         "latest": window.start,
     }
+
+
+_REBASELINED = select(
+    models.DriftState.device, models.DriftState.manifest, models.DriftState.rebaselines
+).where(col(models.DriftState.rebaselines) > 0)
+
+
+def rebaselines(session: Session) -> dict[tuple[str, str], int]:
+    """(device, manifest) → how often what is seen there was called normal, where it ever was."""
+    rows = session.exec(_REBASELINED)
+    return {(device, manifest): times for device, manifest, times in rows}

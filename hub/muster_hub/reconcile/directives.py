@@ -13,9 +13,10 @@ from msgspec import UNSET
 from sqlalchemy import bindparam
 from sqlmodel import Session, col, select, update
 
-from muster_hub.fleet import load
 from muster_hub.fleet.assignments import Choice, Release, choose
-from muster_hub.fleet.load import Known
+from muster_hub.fleet.known import Known
+from muster_hub.monitoring import drift_step
+from muster_hub.rollouts import load
 from muster_hub.storage import models
 from muster_hub.storage.tables import target
 from muster_protocol.wire import directive as wire
@@ -68,7 +69,7 @@ def step(
     rolling = load.rolling(session)
     overrides, challenges = rolling.overrides, rolling.challenges
     rows = {row.device: row for row in session.exec(select(models.DirectiveRow)).all()}
-    rebaselines = load.rebaselines(session)
+    rebaselines = drift_step.rebaselines(session)
     unnoted = set(session.exec(_UNNOTED))
     noted = []
     issued = 0

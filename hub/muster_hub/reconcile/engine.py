@@ -12,7 +12,7 @@ from sqlmodel import col, delete
 from muster_hub.alerts import open_step
 from muster_hub.alerts import step as telling_step
 from muster_hub.fleet.fleet import Fleet
-from muster_hub.fleet.load import Known
+from muster_hub.fleet.known import Known
 from muster_hub.monitoring import drift_step, rollup_step
 from muster_hub.reconcile import directives, lease
 from muster_hub.reconcile.directives import DirectiveSettings, Signing

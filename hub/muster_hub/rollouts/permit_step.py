@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from sqlmodel import Session, col, or_, select
 
-from muster_hub.fleet import load
 from muster_hub.fleet.assignments import Assignment, Override, choose
-from muster_hub.fleet.load import Known
-from muster_hub.rollouts import permits
+from muster_hub.fleet.known import Known
+from muster_hub.rollouts import load, permits
 from muster_hub.rollouts.budgets import Unit
 from muster_hub.rollouts.members import WITHDRAWN
 from muster_hub.rollouts.permits import Answer, Asked, Goal, Leave

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import func
 from sqlmodel import Session, col
 
-from muster_hub.fleet.load import Known
+from muster_hub.fleet.known import Known
 from muster_hub.rollouts import shadows
 from muster_hub.rollouts.plan import Plan
 from muster_hub.rollouts.shadows import Watched

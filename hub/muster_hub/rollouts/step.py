@@ -6,9 +6,8 @@ from sqlalchemy import bindparam, func
 from sqlmodel import Session, col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from muster_hub.fleet import load
-from muster_hub.fleet.load import Known
-from muster_hub.rollouts import decide, experiment_step, shadow_step
+from muster_hub.fleet.known import Known
+from muster_hub.rollouts import decide, experiment_step, load, shadow_step
 from muster_hub.rollouts.decide import Decision
 from muster_hub.rollouts.gates import step as gate_step
 from muster_hub.rollouts.members import WITHDRAWN, Reached

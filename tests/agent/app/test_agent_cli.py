@@ -60,7 +60,7 @@ def test_a_missing_extra_is_named(tmp_path, missing):
 
 def test_the_supervisor_imports_no_inference_runtime_and_no_server():
     script = (
-        "import sys, muster_agent.cli\n"
+        "import sys, muster_agent.app.cli\n"
         "print([m for m in ('onnxruntime', 'ai_edge_litert', 'tflite_runtime', 'fastapi',"
         " 'sqlmodel', 'pydantic', 'scipy') if m in sys.modules])"
     )

@@ -308,13 +308,22 @@ def test_the_summary_has_the_promised_keys() -> None:
     assert set(promised.split(", ")) <= set(json.loads(Summary().encode()))
 
 
+def test_the_demo_adds_its_own_command_to_the_clients() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "from muster_client.entry import main; main()", "demo", "--help"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "--keep" in ended.stdout
+
+
 def test_the_demo_is_not_in_the_way_of_an_installation_without_its_extra() -> None:
     hidden = "import sys; sys.modules.update(sklearn=None, onnx=None, flatbuffers=None); "
     ended = subprocess.run(
         [
             sys.executable,
             "-c",
-            hidden + "sys.argv[1:] = ['demo']; from muster_hub.operator.app import main; main()",
+            hidden + "sys.argv[1:] = ['demo']; from muster_client.app import main; main()",
         ],
         capture_output=True,
         text=True,

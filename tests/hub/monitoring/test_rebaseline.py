@@ -5,7 +5,6 @@ import pytest
 from sqlmodel import select
 
 from muster_hub.errors import NotFound
-from muster_hub.fleet import load
 from muster_hub.monitoring import drift_step
 from muster_hub.storage import models
 from muster_protocol.signals import baseline, features
@@ -115,7 +114,7 @@ def test_an_operator_rebaselines_by_the_api_and_the_directive_will_say_so(kit, t
     assert answer.status_code == 200, answer.text
     assert (answer.json()["manifest"], answer.json()["version"]) == (manifest, "1")
     with kit.hub.store.read() as session:
-        assert load.rebaselines(session) == {("cam-1", manifest): 1}
+        assert drift_step.rebaselines(session) == {("cam-1", manifest): 1}
         (row,) = session.exec(select(models.Audit).where(models.Audit.subject == "cam-1")).all()
         assert row.action == "device.rebaseline"
     missing = kit.http.post(path, json={"model": "none"}, headers=kit.as_("operator"))

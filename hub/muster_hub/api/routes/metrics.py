@@ -14,7 +14,7 @@ from muster_hub.api.schemas import Body
 from muster_hub.api.views import AT
 from muster_hub.audit import log
 from muster_hub.errors import Conflict, Invalid, NotFound
-from muster_hub.fleet import load
+from muster_hub.rollouts import load
 from muster_hub.rollouts.gates import readings
 from muster_hub.rollouts.plan import Plan
 from muster_hub.storage.models import Device, MetricValue, Rollout

@@ -179,7 +179,7 @@ def harm_evidence(compared: Comparison, scale: float) -> float:
     g = scale**2 / (compared.variance + scale**2)
     return (
         math.log(2.0)
-        + 0.5 * math.log1p(-g)
+        + 0.5 * (math.log(compared.variance) - math.log(compared.variance + scale**2))
         + 0.5 * g * z * z
         + float(special.log_ndtr(z * math.sqrt(g)))
     )

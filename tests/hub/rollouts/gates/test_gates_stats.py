@@ -208,3 +208,12 @@ def test_failures_of_one_site_say_less_than_as_many_of_many_sites():
     assert judge_installs(Installs(failed, (50,)), 0.02, 0.01) is None
     assert design_effect((1,) * 50) == 1.0
     assert design_effect(()) == 1.0
+
+
+@pytest.mark.parametrize("harm", [-0.24, 0.0, 0.24])
+def test_evidence_is_finite_where_devices_agree_to_the_last_digit(harm):
+    agreed = Comparison(
+        harm=harm, variance=1.9e-34, variance_cautious=1.9e-34, variance_lasting=0.0, degrees=4.0,
+        devices=5, devices_effective=5.0, controls=0, outliers=0, outlier_chance=1.0,
+    )  # fmt: skip
+    assert math.isfinite(statistics.harm_evidence(agreed, 0.03))

@@ -1,4 +1,4 @@
-"""Read what decisions need from the database, as the values the domain decides over."""
+"""Assignments and rollouts, read from the database as the values decisions work on."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from sqlalchemy import Executable, bindparam, func
 from sqlmodel import Session, col, select
 
 from muster_hub.fleet.assignments import Assignment, Challenge, Override, Release
+from muster_hub.fleet.known import Known
 from muster_hub.rollouts import experiment_step
 from muster_hub.rollouts.evidence import FAILING_EVENTS, Evidence, Told
 from muster_hub.rollouts.evidence import read as read_evidence
@@ -17,31 +18,6 @@ from muster_hub.rollouts.plan import CANARY, Plan, read_plan
 from muster_hub.rollouts.shadows import Shadow
 from muster_hub.storage import models
 from muster_protocol.wire import selectors
-
-HEARD_SECONDS = 200.0
-"""A device reports about every minute; one unheard of for three is taken as offline."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """A device, as far as decisions go."""
-
-    id: str
-    labels: Mapping[str, str]
-    online: bool
-    report: Mapping[str, Any] | None
-    reported: float | None
-    last_seen: float | None
-    active: bool
-    """Approved and not revoked."""
-    created: float
-
-
-def is_online(device: models.Device, now: float) -> bool:
-    """Connected by its own word and the broker's, and heard of lately."""
-    heard = device.last_seen is None or now - device.last_seen < HEARD_SECONDS
-    return device.online and heard
-
 
 _RELEASE: tuple[Any, ...] = (
     col(models.Version.model),
@@ -103,17 +79,6 @@ def _rows(session: Session, query: Executable, **values: Any) -> Sequence[Any]:
     """Plain rows of what the session has written, without an object for each."""
     session.flush()
     return session.connection().execute(query, values).all()
-
-
-_REBASELINED = select(
-    models.DriftState.device, models.DriftState.manifest, models.DriftState.rebaselines
-).where(col(models.DriftState.rebaselines) > 0)
-
-
-def rebaselines(session: Session) -> dict[tuple[str, str], int]:
-    """(device, manifest) → how often what is seen there was called normal, where it ever was."""
-    rows = session.exec(_REBASELINED)
-    return {(device, manifest): times for device, manifest, times in rows}
 
 
 _ROLLING = (
