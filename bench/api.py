@@ -112,7 +112,7 @@ def main() -> int:
             server.should_exit = True
             thread.join()
             hub.store.close()
-    worst = max(one["p95_ms"] for one in lists.values())
+    worst = max(item["p95_ms"] for item in lists.values())
     result = {
         "devices": asked.devices, "runs": asked.runs, "database": "SQLite",
         "python": platform.python_version(), "target_p95_ms": TARGET_MS, "worst_p95_ms": worst,

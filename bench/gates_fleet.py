@@ -97,8 +97,8 @@ def spread_over(rng: np.random.Generator, site: NDArray[np.intp], count: int) ->
     """``count`` devices at random, as evenly over the sites as they go."""
     order = rng.permutation(len(site))
     rank = np.empty(len(site), np.intp)
-    for one in np.unique(site):
-        members = order[site[order] == one]
+    for item in np.unique(site):
+        members = order[site[order] == item]
         rank[members] = np.arange(len(members))
     tie = rng.permutation(int(site.max()) + 1)
     return np.lexsort((tie[site], rank))[:count]

@@ -82,18 +82,20 @@ class Hub:
         counted = binning.count(self.baseline, tensors)
         return replace(made, model="pump", version="1", manifest=self.manifest, features=counted)
 
-    def rollup(self, level: models.RollupLevel, device: str, start: float, one: Summary) -> Rollup:
+    def rollup(
+        self, level: models.RollupLevel, device: str, start: float, summary: Summary
+    ) -> Rollup:
         return Rollup(
             level=level, device=device, manifest=self.manifest, start=start, model="pump",
-            version="1", windows=one.windows, seconds=300.0 * one.windows,
-            n=one.counts.inferences, payload=summary_wire.encode(one, exact=True),
+            version="1", windows=summary.windows, seconds=300.0 * summary.windows,
+            n=summary.counts.inferences, payload=summary_wire.encode(summary, exact=True),
         )  # fmt: skip
 
     def fill(self, days: int) -> None:
         """``days`` of every device, and the hours and days of the fleet."""
         hour = [reduce(summary.merge, (self.windows * 2)[at : at + 12]) for at in range(KINDS)]
         day = [reduce(summary.merge, (hour * 3)[at : at + 24]) for at in range(KINDS)]
-        ready = [self.rollup("day", "", 0.0, one) for one in day]
+        ready = [self.rollup("day", "", 0.0, entry) for entry in day]
         for number in range(days):
             start = BEGIN + number * DAY
             rows = []
@@ -105,15 +107,15 @@ class Hub:
                 fleet = reduce(summary.merge, [day[(p + number) % KINDS] for p in range(KINDS)])
                 session.add(self.rollup("day", "", start, fleet))
                 for past in range(24):
-                    one = reduce(summary.merge, hour)
-                    session.add(self.rollup("hour", "", start + past * HOUR, one))
+                    item = reduce(summary.merge, hour)
+                    session.add(self.rollup("hour", "", start + past * HOUR, item))
                     device = hour[past % KINDS]
                     session.add(self.rollup("hour", self.names[0], start + past * HOUR, device))
 
     def roll(self, start: float) -> float:
         """Windows a second that the engine's step merges, with their commits."""
         count = int(DAY / 300)
-        payloads = [summary_wire.encode(one) for one in self.windows]
+        payloads = [summary_wire.encode(window) for window in self.windows]
         with self.store.write() as session:
             session.add_all(
                 SummaryWindow(
@@ -194,7 +196,7 @@ def main() -> int:
             "all devices by selector, days": slowest(hub.ask(days, selector="site"), days),
             "a tenth by selector, days": slowest(hub.ask(days, selector="site=s3"), days),
         }
-        size = sum(one.stat().st_size for one in Path(directory).glob("hub.db*"))
+        size = sum(path.stat().st_size for path in Path(directory).glob("hub.db*"))
         hub.store.close()
     results = {
         "devices": options.devices, "days": days, "features": FEATURES,

@@ -45,8 +45,8 @@ def alerts(
     rows: list[dict[str, Any]] = []
     end = time.monotonic() + 60 * minutes
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        one = partial(measured, months=months, devices=devices, seed=seed, end=end)
-        for row in pool.imap(one, scenarios):
+        item = partial(measured, months=months, devices=devices, seed=seed, end=end)
+        for row in pool.imap(item, scenarios):
             rows.append(row)
             told = "; ".join(
                 f"{name} {rule['per_month']:.2f} (≤ {rule['upper']:.2f})"
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
     months, minutes, scenarios = options.months, options.minutes, SCENARIOS
     if options.quick:
         months, minutes = min(months, 6.0), min(minutes, 3.0)
-        scenarios = tuple(one for one in SCENARIOS if one.features == 8 and one.rows == 300)
+        scenarios = tuple(item for item in SCENARIOS if item.features == 8 and item.rows == 300)
     results = json.loads(options.out.read_text()) if options.out.exists() else {}
     machine = {
         "processor": platform.machine(), "cpus": os.cpu_count(), "load": os.getloadavg()[0],

@@ -93,8 +93,8 @@ class Proxy:
                 return
             far = socket.create_connection(("127.0.0.1", self._to))
             for pair in ((near, far), (far, near)):
-                for one in pair:
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for item in pair:
+                    item.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=self._pump, args=pair, daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
@@ -105,8 +105,8 @@ class Proxy:
         except OSError:
             pass
         finally:
-            for one in (source, sink):
-                one.close()
+            for item in (source, sink):
+                item.close()
 
     def close(self) -> None:
         self._listener.close()

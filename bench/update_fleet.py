@@ -203,7 +203,7 @@ def fetch(megabytes: int) -> dict[str, Any]:
         "megabytes": megabytes,
         "rounds": FETCH_ROUNDS,
         "mib_per_second": speed,
-        "seconds": {way: [round(one, 2) for one in each] for way, each in seconds.items()},
+        "seconds": {way: [round(item, 2) for item in each] for way, each in seconds.items()},
         "of_raw_mqtt": round(speed["muster_unstored"] / speed["raw_mqtt"], 2),
         "of_http": round(speed["muster_unstored"] / speed["http"], 2),
     }

@@ -130,7 +130,7 @@ def measure(megabytes: int, started: Any) -> dict[str, Any]:
     speed = {way: round(megabytes / sorted(each)[ROUNDS // 2], 1) for way, each in seconds.items()}
     return {
         "megabytes": megabytes, "rounds": ROUNDS, "mib_per_second": speed, "requests": requests,
-        "seconds": {way: [round(one, 2) for one in each] for way, each in seconds.items()},
+        "seconds": {way: [round(item, 2) for item in each] for way, each in seconds.items()},
     }  # fmt: skip
 
 
@@ -167,21 +167,23 @@ def fetch(told: dict[str, Any], places: dict[str, f.Place], *, stored: bool = Tr
     )
     url = f"https://127.0.0.1:{told['port']}/api/v1/chunks"
     place = Source(url, told["token"])
-    one = f.Fetch(
+    fetch = f.Fetch(
         window=FETCH_WINDOW_CHUNKS, silence_seconds=1.0, http_sources=1, rng=random.Random(1)
     )
-    one.link_up(0.0)
-    one.need(told["names"][:1], 0.0)
+    fetch.link_up(0.0)
+    fetch.need(told["names"][:1], 0.0)
     for _ in range(f.SILENCES_BEFORE_HTTP):
-        actions = one.tick(one.deadline())  # The broker is silent: from here on HTTP comes first.
+        actions = fetch.tick(
+            fetch.deadline()
+        )  # The broker is silent: from here on HTTP comes first.
     with tempfile.TemporaryDirectory(prefix="mu") as name:
         store = Store(Path(name)) if stored else None
         if store is not None:
             store.clean()
         source.start()
         begun = time.monotonic()
-        actions += one.need(told["names"], begun, places)
-        while actions or not one.done:
+        actions += fetch.need(told["names"], begun, places)
+        while actions or not fetch.done:
             for action in actions:
                 match action:
                     case f.HttpGet(number, digest):
@@ -194,10 +196,10 @@ def fetch(told: dict[str, Any], places: dict[str, f.Place], *, stored: bool = Tr
                         pass
                     case _:
                         raise AssertionError(action)
-            if one.done:
+            if fetch.done:
                 break
             got = answers.get(timeout=60)
-            actions = one.answered(got.source, got.digest, got.data, got.detail, time.monotonic())
+            actions = fetch.answered(got.source, got.digest, got.data, got.detail, time.monotonic())
         seconds = time.monotonic() - begun
         source.stop()
     return seconds

@@ -178,8 +178,8 @@ def test_the_hubs_page_lists_exactly_the_settings_there_are():
 def test_the_agents_page_lists_exactly_the_settings_there_are_and_means_the_same():
     page = (ROOT / "docs" / "agent.md").read_text(encoding="utf-8")
     slots = {f"slots.<name>.{key}" for key in agent_config.SLOT_KEYS}
-    assert documented_keys("agent.md") == {one.key for one in agent_config.SETTINGS} | slots
-    meanings = {one.key: one.meaning for one in agent_config.SETTINGS}
+    assert documented_keys("agent.md") == {item.key for item in agent_config.SETTINGS} | slots
+    meanings = {item.key: item.meaning for item in agent_config.SETTINGS}
     meanings |= {f"slots.<name>.{key}": text for key, text in agent_config.SLOT_KEYS.items()}
     assert {key for key, text in meanings.items() if text not in page} == set()
 
@@ -195,10 +195,10 @@ def test_every_attack_ends_with_a_device_that_updates():
     ends_well = {}
     for path in sorted((ROOT / "tests" / "attacks").glob("test_*.py")):
         text = path.read_text(encoding="utf-8")
-        for one in ast.parse(text).body:
-            if isinstance(one, ast.FunctionDef) and one.name.startswith("test_"):
-                body = ast.get_source_segment(text, one) or ""
-                ends_well[f"{path.name}::{one.name}"] = bool(UPDATES.search(body))
+        for item in ast.parse(text).body:
+            if isinstance(item, ast.FunctionDef) and item.name.startswith("test_"):
+                body = ast.get_source_segment(text, item) or ""
+                ends_well[f"{path.name}::{item.name}"] = bool(UPDATES.search(body))
     attacks = {name for name in ends_well if name.split("::")[0] not in CONFORMANCE}
     assert len(attacks) >= NAMED_ATTACKS_MIN
     assert [name for name in sorted(attacks) if not ends_well[name]] == []

@@ -19,13 +19,13 @@ def sketched(batch: int) -> datasketches.vector_of_kll_floats_sketches:
     return sketches
 
 
-one, other = sketched(count), sketched(count)
-payload = b"".join(one.serialize())
+first, other = sketched(count), sketched(count)
+payload = b"".join(first.serialize())
 
 
 def merge() -> None:
     sketched_again = datasketches.vector_of_kll_floats_sketches(200, features)
-    sketched_again.merge(one)
+    sketched_again.merge(first)
     sketched_again.merge(other)
 
 

@@ -134,10 +134,10 @@ def test_a_withdrawn_director_key_is_refused(adopter: Adopter) -> None:
 
 
 def test_the_signature_of_another_directive_is_refused(adopter: Adopter) -> None:
-    one = json.loads(adopter.repository.directive(generation=6))
+    loads = json.loads(adopter.repository.directive(generation=6))
     other = json.loads(adopter.repository.directive(generation=7))
-    one["signatures"] = other["signatures"]
-    assert adopter.refuses(json.dumps(one).encode()) == Refusal.BAD_SIGNATURE
+    loads["signatures"] = other["signatures"]
+    assert adopter.refuses(json.dumps(loads).encode()) == Refusal.BAD_SIGNATURE
     adopter.assert_updates()
 
 

@@ -154,10 +154,10 @@ def test_a_signed_manifest_whose_paths_leave_the_bundle_writes_nothing(
     (digest,) = world.publish_chunks([memoryview(data)])
     world.repository.release("digits", "2", data)
     world.publish_catalogue()
-    before = {one for one in tmp_path.parent.rglob("*") if one.name in ("escape", "b")}
+    before = {path for path in tmp_path.parent.rglob("*") if path.name in ("escape", "b")}
     world.direct(Goal("digits", "2", digest, len(data)), sources=1)
     refused(device, Refusal.MALFORMED)
-    assert {one for one in tmp_path.parent.rglob("*") if one.name in ("escape", "b")} == before
+    assert {path for path in tmp_path.parent.rglob("*") if path.name in ("escape", "b")} == before
     assert_updates(world, device)
 
 

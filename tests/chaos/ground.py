@@ -44,9 +44,9 @@ END
 class Service:
     """A program that is started again whenever it has ended, until closed."""
 
-    def __init__(self, one: Hub | Device, directory: Path, chance: random.Random) -> None:
-        self.name = one.name
-        self._command = one.command
+    def __init__(self, hub: Hub | Device, directory: Path, chance: random.Random) -> None:
+        self.name = hub.name
+        self._command = hub.command
         self._directory = directory
         self._chance = chance
         self._child = Child(self.name, self._command, directory)
@@ -204,12 +204,14 @@ class Ground:
         until = time.monotonic() + PATIENCE_SECONDS
         while not look():
             if time.monotonic() > until:
-                words = [f"{one.name}: {one.last_words()}" for one in self.services.values()]
+                words = [
+                    f"{service.name}: {service.last_words()}" for service in self.services.values()
+                ]
                 raise AssertionError("\n".join([f"{what}: never came", *words]))
             time.sleep(0.2)
 
-    def _serve(self, one: Hub | Device) -> None:
-        self.services[one.name] = service = Service(one, self._logs, self.chance)
+    def _serve(self, hub: Hub | Device) -> None:
+        self.services[hub.name] = service = Service(hub, self._logs, self.chance)
         self._stack.callback(service.close)
 
     def _broker(self) -> int | None:

@@ -80,7 +80,7 @@ def the_hub_has_what_the_outbox_sent(
     ), "a sequence was given twice"
     for stream, rows in by_stream.items():
         for epoch in {epoch for epoch, _ in rows}:
-            numbers = sorted(number for one, number in rows if one == epoch)
+            numbers = sorted(number for row, number in rows if row == epoch)
             assert numbers == list(range(1, len(numbers) + 1)), (stream, "has a gap")
             assert acknowledged(hub, device)[stream, epoch] == numbers[-1]
 

@@ -101,11 +101,11 @@ def test_only_prune_withdraws_and_only_in_slots_the_file_names(kit, file):
         kit.http.put("/api/v1/assignments", json=asked, headers=kit.as_("operator"))
     assert kinds(applied(kit, file, "--yes")) == ["keep", "keep"]
     told = applied(kit, file, "--yes", "--prune")
-    assert [(one["kind"], one["what"]) for one in told["changes"]][1] == (
+    assert [(change["kind"], change["what"]) for change in told["changes"]][1] == (
         "remove", "assignment in vision on site=oslo",
     )  # fmt: skip
     left = kit.http.get("/api/v1/assignments", headers=kit.as_("operator")).json()["items"]
-    assert {(one["slot"], one["selector"]) for one in left} == {
+    assert {(item["slot"], item["selector"]) for item in left} == {
         ("vision", "site=berlin"), ("sound", "site=oslo"),
     }  # fmt: skip
 
@@ -158,21 +158,21 @@ ASSIGNED = st.builds(
 THERE = st.dictionaries(KEYS, ASSIGNED)
 
 
-def stored(number: int, key: tuple[str, str], one: Assigned) -> dict[str, Any]:
+def stored(number: int, key: tuple[str, str], assigned: Assigned) -> dict[str, Any]:
     slot, selector = key
     return {
-        "id": number, "slot": slot, "selector": selector, "model": one.model,
-        "version": one.version, "precedence": number, "window_seconds": one.window_seconds,
-        "rollout": None,
+        "id": number, "slot": slot, "selector": selector, "model": assigned.model,
+        "version": assigned.version, "precedence": number, "rollout": None,
+        "window_seconds": assigned.window_seconds,
     }  # fmt: skip
 
 
 @given(asked=THERE, there=THERE, prune=st.booleans())
 def test_what_was_applied_leaves_nothing_to_do(asked, there, prune):
-    rows = [stored(number, key, one) for number, (key, one) in enumerate(there.items(), 1)]
+    rows = [stored(number, key, item) for number, (key, item) in enumerate(there.items(), 1)]
     wanted = tuple(
-        Assigned(one.model, one.version, slot, selector, None, one.window_seconds)
-        for (slot, selector), one in asked.items()
+        Assigned(item.model, item.version, slot, selector, None, item.window_seconds)
+        for (slot, selector), item in asked.items()
     )
     fleet = Fleet(assignments=wanted)
     after = {(row["slot"], row["selector"]): row for row in rows}

@@ -30,7 +30,11 @@ def test_a_token_is_made_listed_and_revoked(kit):
     headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
     who = kit.http.get(f"{API}/whoami", headers=headers).json()
     assert (who["name"], who["role"], who["models"]) == ("ci", "releaser", ["digits"])
-    (line,) = [one for one in muster(kit, "token", "list").stdout.splitlines() if " ci " in one]
+    (line,) = [
+        splitline
+        for splitline in muster(kit, "token", "list").stdout.splitlines()
+        if " ci " in splitline
+    ]
     assert muster(kit, "token", "revoke", line.split()[0]).exit_code == 0
     assert kit.http.get(f"{API}/whoami", headers=headers).status_code == 401
 

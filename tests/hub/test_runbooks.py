@@ -111,7 +111,7 @@ class Plant:
     def carry_out(self, runbook: str) -> str:
         """Run every command of a runbook; what they printed."""
         blocks = BLOCK.findall((RUNBOOKS / runbook).read_text())
-        return "\n".join(self._carry_out(line) for one in blocks for line in one.splitlines())
+        return "\n".join(self._carry_out(line) for block in blocks for line in block.splitlines())
 
     def _carry_out(self, line: str) -> str:
         words = [self._named(word) for word in shlex.split(line)]

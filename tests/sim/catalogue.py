@@ -111,7 +111,7 @@ def make_release(model: str, version: str, rng: random.Random) -> Release:
         swap=manifest.Swap("stop_start", GAP_SECONDS),
     )
     data = manifest.encode(made)
-    blobs = {chunks.sha256_hex(one): one for one in (*files.values(), data)}
+    blobs = {chunks.sha256_hex(item): item for item in (*files.values(), data)}
     return Release(model, version, data, blobs, files)
 
 
@@ -124,12 +124,12 @@ class Catalogue:
         self.releases = [make_release(model, version, rng) for model, version in RELEASES]
         self.rogue = make_release("digits", "6.6.6", rng)
         """Never signed by a release key."""
-        self.by_manifest = {one.sha256: one for one in (*self.releases, self.rogue)}
-        self.blobs = {name: data for one in self.by_manifest.values() for name, data in
-                      one.blobs.items()}  # fmt: skip
+        self.by_manifest = {item.sha256: item for item in (*self.releases, self.rogue)}
+        self.blobs = {name: data for item in self.by_manifest.values() for name, data in
+                      item.blobs.items()}  # fmt: skip
         self.states: list[dict[str, bytes]] = [self._current()]
-        for one in self.releases:
-            self.repository.release(one.model, one.version, one.manifest)
+        for release in self.releases:
+            self.repository.release(release.model, release.version, release.manifest)
             self.states.append(self._current())
         self.director = self.repository.keys["director"][0]
 
@@ -169,7 +169,7 @@ class Published:
 
 @cache
 def _signed(count: int) -> frozenset[str]:
-    return frozenset(one.sha256 for one in catalogue().releases[:count])
+    return frozenset(release.sha256 for release in catalogue().releases[:count])
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class TrustMemory:
         instant = node.store.now(reading)
         span = sum(instant.seconds >= expiry for expiry in _EXPIRIES)
         known = self._after.setdefault((node.number, tuple(sorted(models)), span), [])
-        found = next((one for one in known if one.holds_for(files)), None)
+        found = next((item for item in known if item.holds_for(files)), None)
         if found is None:
             directory = self._copy(node)
             store, asked = TrustStore(directory), _Asked(files)

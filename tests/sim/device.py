@@ -415,4 +415,4 @@ class Device:
     # What an observer sees
 
     def serving(self, slot: str) -> list[Worker]:
-        return [one for one in self.workers if one.slot == slot and one.accepting]
+        return [worker for worker in self.workers if worker.slot == slot and worker.accepting]

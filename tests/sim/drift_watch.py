@@ -26,7 +26,11 @@ SLOT = "aux"
 
 
 def _goal() -> Goal:
-    return next(one.goal for one in catalogue().releases if (one.model, one.version) == WATCHED)
+    return next(
+        release.goal
+        for release in catalogue().releases
+        if (release.model, release.version) == WATCHED
+    )
 
 
 def manifest() -> str:

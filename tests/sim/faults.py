@@ -52,13 +52,13 @@ def fault(weight: float) -> Callable[[Befall], Befall]:
 def draw(rng: random.Random, devices: list[str], count: int, end: float) -> list[Fault]:
     """A plan: ``count`` faults over the time up to ``end``, an early partition among them."""
 
-    def one(kind: str, before: float) -> Fault:
+    def fault(kind: str, before: float) -> Fault:
         at = round(rng.uniform(FIRST_SECONDS, before), 1)
         return Fault(at, kind, rng.choice(devices), round(rng.random(), 3))
 
     kinds = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count - 1)
-    drawn = [one("partition", end / 2), *(one(kind, end) for kind in kinds)]
-    return sorted(drawn, key=lambda one: (one.at, one.kind, one.device))
+    drawn = [fault("partition", end / 2), *(fault(kind, end) for kind in kinds)]
+    return sorted(drawn, key=lambda item: (item.at, item.kind, item.device))
 
 
 def heal(world: "World") -> None:
@@ -82,15 +82,15 @@ def heal(world: "World") -> None:
 
 
 @fault(10)
-def cut(world: "World", one: Fault) -> None:
-    world.broker.cut(one.device, 5.0 + 120.0 * one.size**2, "the line is cut")
+def cut(world: "World", item: Fault) -> None:
+    world.broker.cut(item.device, 5.0 + 120.0 * item.size**2, "the line is cut")
 
 
 @fault(1)
-def partition(world: "World", one: Fault) -> None:
+def partition(world: "World", item: Fault) -> None:
     """A whole site is away."""
-    site = world.devices[one.device].labels["site"]
-    seconds = 60.0 + 400.0 * one.size
+    site = world.devices[item.device].labels["site"]
+    seconds = 60.0 + 400.0 * item.size
     world.trace.add("fault", f"site {site} is cut off for {seconds:.0f} s")
     for device in world.devices.values():
         if device.labels["site"] == site:
@@ -98,187 +98,187 @@ def partition(world: "World", one: Fault) -> None:
 
 
 @fault(10)
-def duplicates(world: "World", one: Fault) -> None:
-    world.broker.weather[one.device].duplicate += 1 + int(8 * one.size)
+def duplicates(world: "World", item: Fault) -> None:
+    world.broker.weather[item.device].duplicate += 1 + int(8 * item.size)
 
 
 @fault(10)
-def reordering(world: "World", one: Fault) -> None:
-    world.broker.weather[one.device].reorder += 1 + int(5 * one.size)
+def reordering(world: "World", item: Fault) -> None:
+    world.broker.weather[item.device].reorder += 1 + int(5 * item.size)
 
 
 @fault(8)
-def loss_upward(world: "World", one: Fault) -> None:
+def loss_upward(world: "World", item: Fault) -> None:
     """The broker takes messages, and a full queue drops them."""
-    world.broker.weather[one.device].lose_up += 1 + int(4 * one.size)
+    world.broker.weather[item.device].lose_up += 1 + int(4 * item.size)
 
 
 @fault(4)
-def slow_line(world: "World", one: Fault) -> None:
-    world.broker.weather[one.device].slow_until = world.clock.now + 60.0 * one.size
+def slow_line(world: "World", item: Fault) -> None:
+    world.broker.weather[item.device].slow_until = world.clock.now + 60.0 * item.size
 
 
 @fault(2)
-def broker_restart(world: "World", one: Fault) -> None:
-    world.broker.restart(1.0 + 10.0 * one.size, lose=False)
+def broker_restart(world: "World", item: Fault) -> None:
+    world.broker.restart(1.0 + 10.0 * item.size, lose=False)
 
 
 @fault(3)
-def broker_forgets(world: "World", one: Fault) -> None:
+def broker_forgets(world: "World", item: Fault) -> None:
     """The broker comes back without its retained messages and sessions."""
-    world.broker.restart(1.0 + 10.0 * one.size, lose=True)
+    world.broker.restart(1.0 + 10.0 * item.size, lose=True)
 
 
 @fault(4)
-def chunk_lost(world: "World", one: Fault) -> None:
+def chunk_lost(world: "World", item: Fault) -> None:
     chunks = sorted(topic for topic in world.broker.retained if topics.parse_chunk(topic))
     if chunks:
-        world.broker.retained.pop(chunks[int(one.size * (len(chunks) - 1))])
+        world.broker.retained.pop(chunks[int(item.size * (len(chunks) - 1))])
 
 
 @fault(4)
-def chunk_altered(world: "World", one: Fault) -> None:
+def chunk_altered(world: "World", item: Fault) -> None:
     chunks = sorted(topic for topic in world.broker.retained if topics.parse_chunk(topic))
     if chunks:
-        topic = chunks[int(one.size * (len(chunks) - 1))]
+        topic = chunks[int(item.size * (len(chunks) - 1))]
         world.broker.retained[topic] = b"altered" + world.broker.retained[topic][7:]
 
 
 @fault(6)
-def stale_directive(world: "World", one: Fault) -> None:
+def stale_directive(world: "World", item: Fault) -> None:
     """A directive of some time ago is retained again: a replay, or an old copy of the broker."""
-    old = world.directives.get(one.device, [])
+    old = world.directives.get(item.device, [])
     if old:
-        topic = topics.down(one.device, "directive")
-        world.broker.publish(topic, old[int(one.size * (len(old) - 1))], retain=True)
+        topic = topics.down(item.device, "directive")
+        world.broker.publish(topic, old[int(item.size * (len(old) - 1))], retain=True)
 
 
 @fault(3)
-def rogue_directive(world: "World", one: Fault) -> None:
+def rogue_directive(world: "World", item: Fault) -> None:
     """A thief with the director's key asks for a bundle that no release key has signed.
 
     It is of the generation in force: one of a later generation would lock the hub out until the
     director's epoch is raised, which is an operator's answer to a stolen key, not a fault to heal.
     """
-    adopted = world.watch.generations.get(one.device, (1, 0))
+    adopted = world.watch.generations.get(item.device, (1, 0))
     rogue = world.catalogue.rogue
     wanted = Directive(
-        device=one.device, epoch=1, generation=max(adopted[1], 1), issued=int(NOW),
+        device=item.device, epoch=1, generation=max(adopted[1], 1), issued=int(NOW),
         expires=int(NOW) + 86_400, slots={"main": Slot(rogue.goal)},
         window_seconds=world.window_seconds,
     )  # fmt: skip
     for name, data in rogue.blobs.items():
         world.broker.publish(topics.chunk(name), data, retain=True)
     envelope = world.catalogue.repository.envelope(d.encode(wanted))
-    world.broker.publish(topics.down(one.device, "directive"), envelope, retain=True)
+    world.broker.publish(topics.down(item.device, "directive"), envelope, retain=True)
 
 
 # The device
 
 
 @fault(8)
-def power_cut(world: "World", one: Fault) -> None:
-    device = world.devices[one.device]
+def power_cut(world: "World", item: Fault) -> None:
+    device = world.devices[item.device]
     if device.running:
-        device.power_cut(2.0 + 60.0 * one.size)
+        device.power_cut(2.0 + 60.0 * item.size)
 
 
 @fault(8)
-def power_cut_between_writes(world: "World", one: Fault) -> None:
-    world.devices[one.device].disk.fuse = 1 + int(12 * one.size)
+def power_cut_between_writes(world: "World", item: Fault) -> None:
+    world.devices[item.device].disk.fuse = 1 + int(12 * item.size)
 
 
 @fault(3)
-def power_cut_at_commit(world: "World", one: Fault) -> None:
+def power_cut_at_commit(world: "World", item: Fault) -> None:
     """... or right after the transaction that commits a model."""
-    world.devices[one.device].disk.cut_at_commit = True
+    world.devices[item.device].disk.cut_at_commit = True
 
 
 @fault(8)
-def agent_killed(world: "World", one: Fault) -> None:
-    world.devices[one.device].crash()
+def agent_killed(world: "World", item: Fault) -> None:
+    world.devices[item.device].crash()
 
 
 @fault(6)
-def disk_full(world: "World", one: Fault) -> None:
-    disk = world.devices[one.device].disk
-    disk.full, disk.full_at_commit = True, one.size > 0.5
+def disk_full(world: "World", item: Fault) -> None:
+    disk = world.devices[item.device].disk
+    disk.full, disk.full_at_commit = True, item.size > 0.5
 
     def freed() -> None:
         disk.full = False
 
-    world.clock.after(5.0 + 60.0 * one.size, freed)
+    world.clock.after(5.0 + 60.0 * item.size, freed)
 
 
 @fault(3)
-def disk_fills(world: "World", one: Fault) -> None:
+def disk_fills(world: "World", item: Fault) -> None:
     """Chunks fit, the bundle does not: something else has written meanwhile."""
-    disk = world.devices[one.device].disk
+    disk = world.devices[item.device].disk
     disk.full_in_assembly = True
 
     def freed() -> None:
         disk.full_in_assembly = False
 
-    world.clock.after(20.0 + 100.0 * one.size, freed)
+    world.clock.after(20.0 + 100.0 * item.size, freed)
 
 
 @fault(4)
-def disk_slow(world: "World", one: Fault) -> None:
+def disk_slow(world: "World", item: Fault) -> None:
     """Putting a bundle together takes half a minute, in which other things happen."""
-    world.devices[one.device].slow_until = world.clock.now + 30.0 + 90.0 * one.size
+    world.devices[item.device].slow_until = world.clock.now + 30.0 + 90.0 * item.size
 
 
 @fault(4)
-def chunks_rot(world: "World", one: Fault) -> None:
+def chunks_rot(world: "World", item: Fault) -> None:
     """Bad cells: what is fetched next is not what is read back."""
-    world.devices[one.device].disk.bad_chunks += 1 + int(3 * one.size)
+    world.devices[item.device].disk.bad_chunks += 1 + int(3 * item.size)
 
 
 @fault(5)
-def stall(world: "World", one: Fault) -> None:
+def stall(world: "World", item: Fault) -> None:
     """A slow disk or a busy processor: the agent's loop stands still."""
-    device = world.devices[one.device]
-    device.stalled_until = world.clock.now + 20.0 * one.size
+    device = world.devices[item.device]
+    device.stalled_until = world.clock.now + 20.0 * item.size
     device.disturbed_at = device.stalled_until
 
 
 @fault(3)
-def clock_1970(world: "World", one: Fault) -> None:
-    clock = world.devices[one.device].clock
+def clock_1970(world: "World", item: Fault) -> None:
+    clock = world.devices[item.device].clock
     clock.wall_offset, clock.trusted = -float(NOW), "unknown"
 
 
 @fault(4)
-def clock_jump(world: "World", one: Fault) -> None:
-    clock = world.devices[one.device].clock
-    clock.wall_offset += (one.size - 0.5) * 7200.0
+def clock_jump(world: "World", item: Fault) -> None:
+    clock = world.devices[item.device].clock
+    clock.wall_offset += (item.size - 0.5) * 7200.0
 
 
 @fault(2)
-def clock_spoofed(world: "World", one: Fault) -> None:
+def clock_spoofed(world: "World", item: Fault) -> None:
     """A time server lies by years; nothing may be installed until it stops."""
-    device = world.devices[one.device]
+    device = world.devices[item.device]
     device.clock.wall_offset = 400 * 86_400.0
 
     def stops() -> None:
         device.clock.wall_offset = 0.0
 
-    world.clock.after(20.0 + 100.0 * one.size, stops)
+    world.clock.after(20.0 + 100.0 * item.size, stops)
 
 
 @fault(3)
-def bundle_rots(world: "World", one: Fault) -> None:
-    device = world.devices[one.device]
+def bundle_rots(world: "World", item: Fault) -> None:
+    device = world.devices[item.device]
     bundles = sorted((device.directory / "store" / "bundles").glob("*"))
-    if bundles and rot(bundles[int(one.size * (len(bundles) - 1))], device.rng):
+    if bundles and rot(bundles[int(item.size * (len(bundles) - 1))], device.rng):
         device.rotten = True
         device.note("a byte of an installed model rots")
 
 
 @fault(3)
-def trust_truncated(world: "World", one: Fault) -> None:
+def trust_truncated(world: "World", item: Fault) -> None:
     """A file of the trust store is cut to nothing, and the device starts again."""
-    device = world.devices[one.device]
+    device = world.devices[item.device]
     if device.running:
         device.trust.truncate()
         world.watch.truncated(device)
@@ -286,21 +286,21 @@ def trust_truncated(world: "World", one: Fault) -> None:
 
 
 @fault(1)
-def card_replaced(world: "World", one: Fault) -> None:
-    if one.size < 0.3:
-        world.devices[one.device].wipe()
+def card_replaced(world: "World", item: Fault) -> None:
+    if item.size < 0.3:
+        world.devices[item.device].wipe()
 
 
 @fault(6)
-def machine_runs(world: "World", one: Fault) -> None:
+def machine_runs(world: "World", item: Fault) -> None:
     """The interlock: nobody may swap while the machine is at work."""
-    world.devices[one.device].machine_until = world.clock.now + 15.0 + 60.0 * one.size
+    world.devices[item.device].machine_until = world.clock.now + 15.0 + 60.0 * item.size
 
 
 @fault(3)
-def inputs_move(world: "World", one: Fault) -> None:
+def inputs_move(world: "World", item: Fault) -> None:
     """What its models are asked is not what they were trained on, from now on."""
-    device = world.devices[one.device]
+    device = world.devices[item.device]
     device.inputs.move(device.inferences + 1)
 
 
@@ -308,63 +308,63 @@ def inputs_move(world: "World", one: Fault) -> None:
 
 
 @fault(3)
-def weak_supply(world: "World", one: Fault) -> None:
+def weak_supply(world: "World", item: Fault) -> None:
     """The board browns out whenever a second model is loaded: a boot loop in the making."""
-    world.devices[one.device].weak_until = world.clock.now + 60.0 + 90.0 * one.size
+    world.devices[item.device].weak_until = world.clock.now + 60.0 + 90.0 * item.size
 
 
 @fault(6)
-def worker_crash(world: "World", one: Fault) -> None:
-    device = world.devices[one.device]
+def worker_crash(world: "World", item: Fault) -> None:
+    device = world.devices[item.device]
     alive = [worker for worker in device.workers if worker.ready and not worker.ended]
     if alive:
         device.disturbed_at = world.clock.now
-        alive[int(one.size * (len(alive) - 1))].die(-11)
+        alive[int(item.size * (len(alive) - 1))].die(-11)
 
 
 # The hub
 
 
 @fault(2)
-def hub_killed(world: "World", one: Fault) -> None:
-    world.hub.crash(2.0 + 40.0 * one.size)
+def hub_killed(world: "World", item: Fault) -> None:
+    world.hub.crash(2.0 + 40.0 * item.size)
 
 
 @fault(3)
-def hub_database_busy(world: "World", one: Fault) -> None:
-    world.hub.store.busy += 1 + int(4 * one.size)
+def hub_database_busy(world: "World", item: Fault) -> None:
+    world.hub.store.busy += 1 + int(4 * item.size)
 
 
 # Operators
 
 
 @fault(2)
-def operator_pauses(world: "World", one: Fault) -> None:
-    _move(world, one, "pause")
+def operator_pauses(world: "World", item: Fault) -> None:
+    _move(world, item, "pause")
 
 
 @fault(5)
-def operator_resumes(world: "World", one: Fault) -> None:
-    _move(world, one, "resume")
+def operator_resumes(world: "World", item: Fault) -> None:
+    _move(world, item, "resume")
 
 
 @fault(1)
-def operator_aborts(world: "World", one: Fault) -> None:
-    _move(world, one, "abort")
+def operator_aborts(world: "World", item: Fault) -> None:
+    _move(world, item, "abort")
 
 
 @fault(6)
-def operator_rolls_out(world: "World", one: Fault) -> None:
-    world.operator.next_rollout(one.size)
+def operator_rolls_out(world: "World", item: Fault) -> None:
+    world.operator.next_rollout(item.size)
 
 
 @fault(1)
-def operator_revokes(world: "World", one: Fault) -> None:
+def operator_revokes(world: "World", item: Fault) -> None:
     """... and some minutes later takes it back, as a re-enrolment does."""
-    world.operator.revoke(one.device, 30.0 + 120.0 * one.size)
+    world.operator.revoke(item.device, 30.0 + 120.0 * item.size)
 
 
-def _move(world: "World", one: Fault, verb: str) -> None:
+def _move(world: "World", fault: Fault, verb: str) -> None:
     wanted = ("paused",) if verb == "resume" else ("running",)
     moving = [row for row in world.hub.rollouts() if row.state in wanted]
     if moving:

@@ -122,7 +122,7 @@ class Hub:
         with self.store.write() as session:
             for name, labels in devices.items():
                 session.add(models.Device(id=name, labels=labels, created=self.now()))
-            for model in sorted({one.model for one in catalogue().releases}):
+            for model in sorted({release.model for release in catalogue().releases}):
                 session.add(models.Model(name=model, created=self.now()))
 
     def start(self) -> None:
@@ -251,11 +251,11 @@ class Hub:
         fresh = catalogue().releases[self.published.count : number]
 
         def write(session: Session) -> int:
-            for one in fresh:
+            for item in fresh:
                 session.add(
                     models.Version(
-                        model=one.model, version=one.version, manifest_sha256=one.sha256,
-                        manifest=one.manifest, status="published", size_bytes=1,
+                        model=item.model, version=item.version, manifest_sha256=item.sha256,
+                        manifest=item.manifest, status="published", size_bytes=1,
                         created=self.now(), created_by="operator",
                     )
                 )  # fmt: skip

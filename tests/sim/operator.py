@@ -52,11 +52,11 @@ class Operator:
     def next_rollout(self, size: float) -> None:
         """On a whim: another release, or one that was there before."""
         candidates = [
-            one
-            for one in RELEASES
-            if one[1] != FINAL[one[0]]
-            and one not in (DOOMED, WATCHED)
-            and not (self.world.watching and one[0] == WATCHED[0])
+            item
+            for item in RELEASES
+            if item[1] != FINAL[item[0]]
+            and item not in (DOOMED, WATCHED)
+            and not (self.world.watching and item[0] == WATCHED[0])
         ]
         chosen = candidates[int(size * (len(candidates) - 1))]
         if len(self.waiting) < 4:

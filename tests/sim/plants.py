@@ -85,8 +85,8 @@ class _Blind:
         return getattr(self._trusted, name)
 
     def manifest_target(self, model: str, version: str, *, now: int) -> tuple[str, int] | None:
-        found = [one for one in catalogue().by_manifest.values() if one.version == version]
-        goal = next(one.goal for one in found if one.model == model)
+        found = [item for item in catalogue().by_manifest.values() if item.version == version]
+        goal = next(item.goal for item in found if item.model == model)
         return goal.manifest, goal.manifest_bytes
 
 
@@ -134,7 +134,7 @@ class AcknowledgesFirst(Intake):
         taken = super().take(told, now)
         if taken is not None:
             return taken
-        nothing: dict[str, Any] = {one.name: [] for one in fields(Taken)}
+        nothing: dict[str, Any] = {field.name: [] for field in fields(Taken)}
         return Taken(**nothing | {"acks": [*self._acks(told)]})
 
     @staticmethod

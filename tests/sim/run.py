@@ -51,9 +51,11 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def lacking(one: Outcome) -> list[str]:
+def lacking(outcome: Outcome) -> list[str]:
     """What a world has gone through too little of, in words."""
-    return [f"{one.counts[kind]} {kind}" for kind in LEAST if one.counts[kind] < LEAST[kind]]
+    return [
+        f"{outcome.counts[kind]} {kind}" for kind in LEAST if outcome.counts[kind] < LEAST[kind]
+    ]
 
 
 def row(name: str, seed: int | None, promise: str) -> str:
@@ -72,17 +74,17 @@ class Totals:
         """Worlds that went through too little, in words."""
         self.counts: Counter[str] = Counter()
 
-    def add(self, one: Outcome) -> None:
+    def add(self, outcome: Outcome) -> None:
         self.seeds += 1
-        self.events += one.events
-        self.device_seconds += one.device_seconds
-        self.transitions |= one.transitions
-        self.counts += one.counts
-        if one.violation is not None:
-            self.violations.append(one)
+        self.events += outcome.events
+        self.device_seconds += outcome.device_seconds
+        self.transitions |= outcome.transitions
+        self.counts += outcome.counts
+        if outcome.violation is not None:
+            self.violations.append(outcome)
             return
-        if lacking(one):
-            self.poor.append(f"seed {one.seed}: only {', '.join(lacking(one))}")
+        if lacking(outcome):
+            self.poor.append(f"seed {outcome.seed}: only {', '.join(lacking(outcome))}")
 
     def faults(self) -> list[str]:
         """Why these worlds prove less than they should, in words."""
@@ -119,10 +121,10 @@ def run_seeds(seeds: Iterable[int], processes: int) -> Totals:
     totals, started = Totals(), time.monotonic()
     seeds = list(seeds)
     with pool(processes) as workers:
-        for one in workers.imap_unordered(live, seeds):
-            totals.add(one)
-            if one.violation is not None:
-                print(f"seed {one.seed}: {one.violation}", flush=True)
+        for item in workers.imap_unordered(live, seeds):
+            totals.add(item)
+            if item.violation is not None:
+                print(f"seed {item.seed}: {item.violation}", flush=True)
             if totals.seeds % 50 == 0:
                 rate = totals.seeds / (time.monotonic() - started)
                 print(f"  {totals.seeds} of {len(seeds)} seeds, {rate:.1f} a second", flush=True)
@@ -175,9 +177,9 @@ def main() -> int:
     print("in all:", ", ".join(f"{totals.counts[kind]} {kind}" for kind in LEAST))
     whole = asked.seeds is None
     planted, all_found = run_plants(processes) if whole else ("0/0", True)
-    for one in totals.violations[:1]:
-        assert one.violation is not None
-        world = shrink(one.seed, World(one.seed).plan, one.violation.invariant)
+    for violation in totals.violations[:1]:
+        assert violation.violation is not None
+        world = shrink(violation.seed, World(violation.seed).plan, violation.violation.invariant)
         print(told(world, commit()))
     faults = totals.faults()
     print(*faults, sep="\n", end="\n" if faults else "")

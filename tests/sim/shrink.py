@@ -24,7 +24,7 @@ def shrink(
     best = _fails(seed, plan, invariant, doubles)
     assert best is not None, "a world is the same each time it is lived"
     # What came after the violation played no part.
-    kept = [one for one in plan if one.at <= best.clock.now]
+    kept = [item for item in plan if item.at <= best.clock.now]
     parts, tries = 2, 0
     while kept and tries < TRIES_MAX:
         size = max(1, len(kept) // parts)
@@ -51,7 +51,7 @@ def told(world: World, commit: str, plant: str | None = None) -> str:
     planted = f" ARGS='--plant \"{plant}\"'" if plant else ""
     last = world.trace.lines[-1][2]
     about = next((name for name in world.devices if name in last), None)
-    faults = "\n".join(f"  {clock(one.at)}  {one}" for one in world.plan) or "  none"
+    faults = "\n".join(f"  {clock(item.at)}  {item}" for item in world.plan) or "  none"
     return (
         f"seed {world.seed}, commit {commit}: {last}\n"
         f"faults that are needed ({len(world.plan)} of those drawn):\n{faults}\n"

@@ -99,9 +99,9 @@ def test_a_violation_comes_out_of_the_process_that_found_it():
 
 def test_a_plan_names_every_kind_of_fault_in_time():
     drawn = [
-        one
+        item
         for seed in range(20)
-        for one in faults.draw(random.Random(seed), ["dev-00", "dev-01"], 205, 600.0)
+        for item in faults.draw(random.Random(seed), ["dev-00", "dev-01"], 205, 600.0)
     ]
-    assert {one.kind for one in drawn} == set(faults.KINDS)
-    assert all(20.0 <= one.at <= 600.0 for one in drawn)
+    assert {item.kind for item in drawn} == set(faults.KINDS)
+    assert all(20.0 <= item.at <= 600.0 for item in drawn)

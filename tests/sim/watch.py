@@ -158,7 +158,7 @@ class Watch:
         self.expect(
             len(serving) <= 1,
             "one model answers",
-            f"{device.name} {slot}: {[one.goal.version for one in serving]} all accept",
+            f"{device.name} {slot}: {[item.goal.version for item in serving]} all accept",
         )
         now = self.world.clock.now
         if serving or runner.pointer is None or self.stopping or device.rotten:
@@ -281,11 +281,11 @@ class Watch:
             return
         self._granted[device.name, slot] = last.id or 0
         swapping = [
-            one.name
-            for one in self.world.devices.values()
-            if one.labels["site"] == device.labels["site"]
-            and self._granted.get((one.name, slot)) == last.id
-            and self._swaps(one, slot, goal.manifest)
+            item.name
+            for item in self.world.devices.values()
+            if item.labels["site"] == device.labels["site"]
+            and self._granted.get((item.name, slot)) == last.id
+            and self._swaps(item, slot, goal.manifest)
         ]
         self.expect(
             len(swapping) <= most,
@@ -357,7 +357,9 @@ class Watch:
 
     def _behind(self) -> str:
         world = self.world
-        wanted = next(one for one in world.catalogue.releases if one.version == FINAL["digits"])
+        wanted = next(
+            release for release in world.catalogue.releases if release.version == FINAL["digits"]
+        )
         for name, device in world.devices.items():
             if name in self.away:
                 continue

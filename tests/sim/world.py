@@ -118,8 +118,10 @@ class World:
 
     def _draw_habits(self) -> dict[str, str]:
         drawn = random.Random(f"{self.seed}/habits")
-        habits = {one.sha256: "good" for one in self.catalogue.releases}
-        by_name = {(one.model, one.version): one.sha256 for one in self.catalogue.releases}
+        habits = {release.sha256: "good" for release in self.catalogue.releases}
+        by_name = {
+            (release.model, release.version): release.sha256 for release in self.catalogue.releases
+        }
         habits[by_name["digits", "3.0.0"]] = drawn.choice(BAD)
         habits[by_name[DOOMED]] = "errors"
         if random.Random(f"{self.seed}/late").random() < LATE_SHARE:
@@ -133,8 +135,11 @@ class World:
         return self._habits.get(manifest, "good")
 
     def habit_of(self, model: str, version: str) -> str:
-        found = [one for one in self.catalogue.releases if (one.model, one.version) ==
-                 (model, version)]  # fmt: skip
+        found = [
+            release
+            for release in self.catalogue.releases
+            if (release.model, release.version) == (model, version)
+        ]
         return self.habit(found[0].sha256)
 
     def moved(self, slot: str, before: str, cause: str, target: str) -> None:
@@ -173,8 +178,8 @@ class World:
 
     def _live(self) -> None:
         self._begin()
-        for one in self.plan:
-            self.clock.at(one.at, lambda one=one: self._befall(one))  # type: ignore[misc]  # a bound loop variable
+        for fault in self.plan:
+            self.clock.at(fault.at, lambda fault=fault: self._befall(fault))  # type: ignore[misc]  # a bound loop variable
         self._until(CHAOS_SECONDS)
         self.trace.add("world", "the faults stop")
         f.heal(self)
@@ -197,13 +202,13 @@ class World:
         self.operator.hasty = {("digits", "3.0.0")}
         self.clock.after(LOOK_SECONDS, self.operator.look)
 
-    def _befall(self, one: f.Fault) -> None:
+    def _befall(self, fault: f.Fault) -> None:
         if self.faults_over:
             return
         self.counts["faults"] += 1
-        self.counts[one.kind] += 1
-        self.trace.add("fault", str(one))
-        f.KINDS[one.kind](self, one)
+        self.counts[fault.kind] += 1
+        self.trace.add("fault", str(fault))
+        f.KINDS[fault.kind](self, fault)
 
     def _until(self, when: float) -> None:
         while self.clock.step(when):
@@ -249,15 +254,15 @@ class World:
 
     def _farewell(self) -> None:
         """Every device stops in good order, and what it counted must reach the hub."""
-        here = [one for one in self.devices.values() if one.name not in self.watch.away]
+        here = [device for device in self.devices.values() if device.name not in self.watch.away]
         self.watch.stopping = True
         for device in here:
             device.hear(Stop())
         end = self.clock.now + FAREWELL_SECONDS
         while self.clock.now < end:
             self._until(self.clock.now + 5.0)
-            if all(one.supervisor and one.supervisor.drained and not one.outbox.stats().rows
-                   for one in here):  # fmt: skip
+            if all(item.supervisor and item.supervisor.drained and not item.outbox.stats().rows
+                   for item in here):  # fmt: skip
                 break
         self.watch.final(here)
         if self.watching:

@@ -315,7 +315,7 @@ class Device:
 
     def challenge(self, slot: str, goal: Goal, champion: Running) -> tuple[str, ScriptedWorker]:
         self.fuse.burn()
-        assert any(one.id == champion.id and one.accepting for one in self.workers)
+        assert any(worker.id == champion.id and worker.accepting for worker in self.workers)
         self.launched += 1
         worker = ScriptedWorker(self, f"{slot}-{self.launched}", slot, goal, model=True)
         self.challengers.append(worker)
@@ -337,7 +337,7 @@ class Device:
             self.inbox.append(answer)
 
     def cancel(self) -> None:
-        self.inbox = deque(one for one in self.inbox if not isinstance(one, HttpAnswer))
+        self.inbox = deque(item for item in self.inbox if not isinstance(item, HttpAnswer))
 
     def grant(self, *, valid: float = 0.0, retry: float = 10.0, reason: str = "") -> None:
         """The hub answers the device's latest request; ``valid`` seconds of leave, or none."""

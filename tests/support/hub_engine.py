@@ -147,8 +147,8 @@ class Plant:
             names = session.exec(select(models.DirectiveRow.device)).all()
         held = {name: self.directive(name) for name in names}
         return {
-            name: one.slots[SLOT].champion.version if one and one.slots else "none"
-            for name, one in held.items()
+            name: item.slots[SLOT].champion.version if item and item.slots else "none"
+            for name, item in held.items()
         }
 
     def messages(self, device: str) -> list[Directive | None]:

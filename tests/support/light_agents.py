@@ -106,7 +106,9 @@ class Fleet:
             now = time.monotonic()
             for agent in list(self.agents.values()):
                 self._act(agent, now)
-            down = sum(1 for one in self.agents.values() if one.state in ("starting", "probation"))
+            down = sum(
+                1 for agent in self.agents.values() if agent.state in ("starting", "probation")
+            )
             self.most_down = max(self.most_down, down)
 
     def _hear(self, agent: LightAgent, event: LinkEvent) -> None:

@@ -64,9 +64,11 @@ class World:
     def reached(self, wave=None):
         return sorted(
             name
-            for name, one in self.members.items()
-            if one.reached and wave in (None, one.reached.wave)
+            for name, member in self.members.items()
+            if member.reached and wave in (None, member.reached.wave)
         )
 
     def states(self):
-        return {name: one.reached.state for name, one in self.members.items() if one.reached}
+        return {
+            name: member.reached.state for name, member in self.members.items() if member.reached
+        }

@@ -134,8 +134,10 @@ def test_a_good_release_completes_and_a_bad_one_goes_back_by_itself(factory: Fac
     assert agents.running() == dict.fromkeys(DEVICES[:-3], "1")
     assert agents.most_down <= 6
     assert {wave["name"]: len(wave["devices"]) for wave in told["waves"]}["canary"] == 3
-    away = [one for wave in told["waves"] for one in wave["devices"] if one["device"] in AWAY]
-    assert {one["detail"] for one in away} <= {"waiting until it is back"}
+    away = [
+        device for wave in told["waves"] for device in wave["devices"] if device["device"] in AWAY
+    ]
+    assert {item["detail"] for item in away} <= {"waiting until it is back"}
     explained = factory.explained(number)
     for words in (
         "Started by anna", "Wave 1 of 3 (canary)", "soaking", "(half)",

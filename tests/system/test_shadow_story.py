@@ -29,7 +29,7 @@ def test_a_shadow_by_real_agents_lets_a_good_release_pass_and_stops_a_bad_one(tm
         ground.wait("it completes", lambda: ground.get(f"/rollouts/{good}", "ended") is True)
         told = ground.api.get(f"/rollouts/{good}")
         assert told["state"] == "completed", told["reason"]
-        compared = [one["compared"] for one in told["shadow"]["devices"]]
+        compared = [device["compared"] for device in told["shadow"]["devices"]]
         assert sum(compared) >= 60, told["shadow"]
         assert all(compared), told["shadow"]
         assert any("Shadow passed" in step["reason"] for step in told["history"])

@@ -117,7 +117,7 @@ class Challenger:
     def needs(self) -> frozenset[str]:
         """Manifests that the store must keep."""
         workers = [*self._leaving.values(), *([self.running] if self.running else [])]
-        goals = [*([self.goal] if self.goal else []), *(one.goal for one in workers)]
+        goals = [*([self.goal] if self.goal else []), *(worker.goal for worker in workers)]
         return frozenset(goal.manifest for goal in goals)
 
     @property

@@ -34,7 +34,7 @@ class Challengers:
             self._of(slot).want(named.get(slot), now)
 
     def tick(self, runners: Mapping[str, SlotRunner], now: float) -> None:
-        fetching = [name for name, one in runners.items() if one.state in _FETCHING]
+        fetching = [name for name, runner in runners.items() if runner.state in _FETCHING]
         for slot, challenger in self._known.items():
             runner = runners.get(slot)
             way = ""
@@ -46,11 +46,11 @@ class Challengers:
             challenger.tick(champion, way, now)
 
     def deadline(self) -> float:
-        return min((one.deadline() for one in self._known.values()), default=float("inf"))
+        return min((item.deadline() for item in self._known.values()), default=float("inf"))
 
     def handle(self, event: worker.WorkerEvent, now: float) -> None:
         known = self._known.values()
-        challenger = next((one for one in known if one.knows(event.worker_id)), None)
+        challenger = next((item for item in known if item.knows(event.worker_id)), None)
         if challenger is None:
             return
         match event:
@@ -67,8 +67,8 @@ class Challengers:
                 pass
 
     def metadata_came(self, now: float) -> None:
-        for one in self._known.values():
-            one.metadata_came(now)
+        for item in self._known.values():
+            item.metadata_came(now)
 
     def fetched(self, key: str, refusal: tuple[Refusal, str] | None, now: float) -> bool:
         """False when the delivery's key is no challenger's."""
@@ -81,19 +81,19 @@ class Challengers:
         """Manifests the store must keep, and those whose chunks it must keep."""
         keep: set[str] = set()
         fetching: set[str] = set()
-        for one in self._known.values():
-            keep |= one.needs()
-            if one.fetching and one.goal is not None:
-                fetching.add(one.goal.manifest)
+        for item in self._known.values():
+            keep |= item.needs()
+            if item.fetching and item.goal is not None:
+                fetching.add(item.goal.manifest)
         return keep, fetching
 
     def stop(self) -> None:
-        for one in self._known.values():
-            one.stop()
+        for item in self._known.values():
+            item.stop()
 
     def idle(self) -> bool:
         """No worker process is left."""
-        return all(one.idle() for one in self._known.values())
+        return all(item.idle() for item in self._known.values())
 
     def report(self, slot: str) -> messages.Challenger | None:
         return self._known[slot].report() if slot in self._known else None

@@ -171,7 +171,9 @@ def _check_reply(
         authorities = x509.load_pem_x509_certificates(reply.ca_pem.encode())
     except ValueError as error:
         raise EnrolError(f"{what} came with a CA that can't be read: {error}") from None
-    issuer = next((one for one in authorities if has_fingerprint(one, fingerprint)), None)
+    issuer = next(
+        (authority for authority in authorities if has_fingerprint(authority, fingerprint)), None
+    )
     if issuer is None:
         raise EnrolError(f"{what} came with other CAs than the token's")
     try:

@@ -159,7 +159,7 @@ class Renewal:
         what = "the new certificate"
         certificate = identity.read_certificate(pem, what)
         authorities = x509.load_pem_x509_certificates(self.who.ca.read_bytes())
-        if not any(_issued_by(certificate, one) for one in authorities):
+        if not any(_issued_by(certificate, authority) for authority in authorities):
             raise IdentityError(f"{what} is not issued by the hub's CA")
         path = self._next_key()
         if not path.exists() or not identity.certifies(certificate, identity.read_key(path)):

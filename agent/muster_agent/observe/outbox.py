@@ -234,15 +234,15 @@ class Outbox:
     def _merge_pair(self, first: Mergeable, second: Mergeable) -> bool:
         """False when the two can't be read here: made by another version, or the baseline gone."""
         try:
-            one, other = (
+            item, other = (
                 summary_wire.decode(self._table.payload(row), self._baseline(row.manifest))
                 for row in (first, second)
             )
         except ProtocolError:
             return False
-        if not (isinstance(one, Summary) and isinstance(other, Summary)):
+        if not (isinstance(item, Summary) and isinstance(other, Summary)):
             return False
-        both = merge(one, other)
+        both = merge(item, other)
         self._table.replace_pair(first, second, both.windows, summary_wire.encode(both))
         return True
 

@@ -31,7 +31,11 @@ class Answers:
 
     def measured(self) -> list[FeatureStatistics]:
         statistics = divergence.statistics(self.counts)
-        return [one for one in statistics if one.name in self.features and one.n >= ROWS_MIN]
+        return [
+            statistic
+            for statistic in statistics
+            if statistic.name in self.features and statistic.n >= ROWS_MIN
+        ]
 
 
 def shifted(candidate: Answers | None, champion: Answers | None) -> str:
@@ -41,17 +45,17 @@ def shifted(candidate: Answers | None, champion: Answers | None) -> str:
     """
     if candidate is None or champion is None:
         return ""
-    before = [one.psi_corrected for one in champion.measured()]
+    before = [item.psi_corrected for item in champion.measured()]
     if not before:
         return ""
     limit = max(EFFECT, FACTOR * max(before))
     worst = max(
         (
-            one
-            for one in candidate.measured()
-            if one.p_value <= P_VALUE_MAX and one.psi_corrected > limit
+            item
+            for item in candidate.measured()
+            if item.p_value <= P_VALUE_MAX and item.psi_corrected > limit
         ),
-        key=lambda one: one.psi_corrected,
+        key=lambda item: item.psi_corrected,
         default=None,
     )
     if worst is None:

@@ -104,7 +104,7 @@ class PairFold:
         ours, theirs = self._named(pairs)
         if ours is not None and theirs is not None:
             return np.asarray(ours == theirs)
-        first, second = (_first(one) for one in self._answers(pairs))
+        first, second = (_first(answer) for answer in self._answers(pairs))
         if first is None or second is None or first.shape != second.shape:
             return np.zeros(len(pairs), np.bool_)
         with np.errstate(invalid="ignore"):  # Infinities and what is no number are near nothing.
@@ -132,7 +132,7 @@ class PairFold:
             _values(manifest, tensors)
             for manifest, tensors in zip(self._manifests, self._answers(pairs), strict=True)
         ]
-        if any(one is None for one in values):
+        if any(value is None for value in values):
             return
         ids = pairs["id"].tolist()
         for memory, author, told in zip(self._memories, self._authors, values, strict=True):
@@ -145,14 +145,14 @@ class PairFold:
             return
         if champion.author.classes and challenger.author.classes:
             theirs, ours = (
-                one.author.classes[int(one.value)] == label for one in (champion, challenger)
+                item.author.classes[int(item.value)] == label for item in (champion, challenger)
             )
         else:
             try:
                 truth = float(label)
             except ValueError:
                 return
-            theirs_off, ours_off = (abs(one.value - truth) for one in (champion, challenger))
+            theirs_off, ours_off = (abs(item.value - truth) for item in (champion, challenger))
             if not np.isfinite([theirs_off, ours_off]).all():
                 return
             theirs, ours = theirs_off <= ours_off, ours_off <= theirs_off

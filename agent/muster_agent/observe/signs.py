@@ -101,7 +101,9 @@ class SlotSigns:
         ``outputs`` are the names of the model's output tensors.
         """
         if baseline is not None:
-            of_outputs = (one.name for one in baseline.features if one.source.tensor in outputs)
+            of_outputs = (
+                feature.name for feature in baseline.features if feature.source.tensor in outputs
+            )
             self._outputs = frozenset(of_outputs)
         if baseline is None:
             self._monitor = None
@@ -138,7 +140,7 @@ class SlotSigns:
     def calibration(self) -> Calibration:
         """The least settled of the features'."""
         statuses = set() if self._monitor is None else set(self._monitor.status().values())
-        return next((one for one in _UNSETTLED_FIRST if one in statuses), "")
+        return next((item for item in _UNSETTLED_FIRST if item in statuses), "")
 
     @property
     def drifting(self) -> frozenset[str]:

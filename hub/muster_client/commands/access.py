@@ -55,10 +55,11 @@ def list_tokens(context: typer.Context, *, as_json: Json = False) -> None:
     headings = ("ID", "NAME", "ROLE", "MODELS", "DEVICES", "MADE", "BY", "REVOKED")
     rows = (
         (
-            one["id"], one["name"], one["role"], one["models"] or "all", one["selector"] or "all",
-            output.ago(one["created"]), one["created_by"], one["revoked"] is not None,
+            item["id"], item["name"], item["role"], item["models"] or "all",
+            item["selector"] or "all",
+            output.ago(item["created"]), item["created_by"], item["revoked"] is not None,
         )
-        for one in items
+        for item in items
     )  # fmt: skip
     output.show(output.table(headings, rows, empty="There is no token."))
 
@@ -79,8 +80,8 @@ def list_rows(context: typer.Context, *, limit: int = 1000, as_json: Json = Fals
         return
     headings = ("ID", "WHEN", "WHO", "DID", "TO")
     rows = (
-        (one["id"], output.ago(one["at"]), one["actor"], one["action"], one["subject"])
-        for one in items
+        (item["id"], output.ago(item["at"]), item["actor"], item["action"], item["subject"])
+        for item in items
     )
     output.show(output.table(headings, rows, empty="Nothing was done yet."))
 

@@ -57,8 +57,14 @@ def apply(
             _do(hub, change)
     if as_json:
         told = [
-            {"kind": one.kind, "what": one.what, "was": one.was, "now": one.now, "why": one.why}
-            for one in changes
+            {
+                "kind": change.kind,
+                "what": change.what,
+                "was": change.was,
+                "now": change.now,
+                "why": change.why,
+            }
+            for change in changes
         ]
         output.show_json({"changes": told, "applied": bool(due) and not dry_run})
     if dry_run and exit_code and due:

@@ -73,18 +73,18 @@ class Change:
 def parse(text: str, name: str) -> Fleet:
     """Read a file's documents; raises OperatorError naming file, place and cure."""
     try:
-        documents = [one for one in yaml.safe_load_all(text) if one is not None]
-        parts = [msgspec.convert(one, Part) for one in documents]
-        rollouts = [_rollout(one) for part in parts for one in part.rollouts]
-        fleet = Fleet(tuple(_spelt(one) for part in parts for one in part.assignments),
-                      tuple(rollouts))  # fmt: skip
+        documents = [item for item in yaml.safe_load_all(text) if item is not None]
+        parts = [msgspec.convert(document, Part) for document in documents]
+        rollouts = [_rollout(rollout) for part in parts for rollout in part.rollouts]
+        assigned = [_spelt(assignment) for part in parts for assignment in part.assignments]
+        fleet = Fleet(tuple(assigned), tuple(rollouts))
     except yaml.YAMLError as error:
         raise OperatorError(f"{name}: {error}", Exit.USAGE) from None
     except (msgspec.ValidationError, selectors.SelectorError) as error:
         hint = " (put it in quotes)" if "Expected `str`, got `" in str(error) else ""
         raise OperatorError(f"{name}: {error}{hint}", Exit.USAGE) from None
-    _refuse_twice((_key(one) for one in fleet.assignments), name, "assignments")
-    _refuse_twice((_rollout_key(one) for one in fleet.rollouts), name, "rollouts")
+    _refuse_twice((_key(assignment) for assignment in fleet.assignments), name, "assignments")
+    _refuse_twice((_rollout_key(rollout) for rollout in fleet.rollouts), name, "rollouts")
     return fleet
 
 
@@ -95,20 +95,26 @@ def compare(
 
     With ``prune`` what was assigned by hand in a slot the file names, and is not in the file, goes.
     """
-    there = {(one["slot"], one["selector"]): one for one in assignments}
-    changes = [_assignment(one, there.get(_key(one))) for one in fleet.assignments]
+    there = {(assignment["slot"], assignment["selector"]): assignment for assignment in assignments}
+    changes = [
+        _assignment(assignment, there.get(_key(assignment))) for assignment in fleet.assignments
+    ]
     if prune:
-        slots = {one.slot for one in fleet.assignments}
-        wanted = {_key(one) for one in fleet.assignments}
+        slots = {assignment.slot for assignment in fleet.assignments}
+        wanted = {_key(assignment) for assignment in fleet.assignments}
         changes += [
-            Change("remove", _title(*key), was=f"{one['model']} {one['version']}", number=one["id"])
-            for key, one in there.items()
-            if one["slot"] in slots and key not in wanted and one["rollout"] is None
+            Change(
+                "remove", _title(*key), was=f"{item['model']} {item['version']}", number=item["id"]
+            )
+            for key, item in there.items()
+            if item["slot"] in slots and key not in wanted and item["rollout"] is None
         ]
     newest: dict[tuple[str, ...], Item] = {}
-    for one in rollouts:
-        newest.setdefault(_rollout_key(one), one)
-    return changes + [_start(one, newest.get(_rollout_key(one))) for one in fleet.rollouts]
+    for rollout in rollouts:
+        newest.setdefault(_rollout_key(rollout), rollout)
+    return changes + [
+        _start(rollout, newest.get(_rollout_key(rollout))) for rollout in fleet.rollouts
+    ]
 
 
 def _assignment(asked: Assigned, there: Item | None) -> Change:
@@ -136,8 +142,8 @@ def _start(asked: Item, newest: Item | None) -> Change:
     return Change("keep", what, was=state, now=state, why=why)
 
 
-def _spelt(one: Assigned) -> Assigned:
-    return msgspec.structs.replace(one, selector=str(selectors.parse(one.selector)))
+def _spelt(assigned: Assigned) -> Assigned:
+    return msgspec.structs.replace(assigned, selector=str(selectors.parse(assigned.selector)))
 
 
 def _rollout(plan: Item) -> Item:
@@ -146,12 +152,12 @@ def _rollout(plan: Item) -> Item:
     return {**plan, "slot": named.slot, "selector": selector}
 
 
-def _key(one: Assigned) -> tuple[str, str]:
-    return one.slot, one.selector
+def _key(assigned: Assigned) -> tuple[str, str]:
+    return assigned.slot, assigned.selector
 
 
-def _rollout_key(one: Item) -> tuple[str, ...]:
-    return one["model"], one["version"], one["slot"], one["selector"]
+def _rollout_key(item: Item) -> tuple[str, ...]:
+    return item["model"], item["version"], item["slot"], item["selector"]
 
 
 def _refuse_twice(keys: Iterable[tuple[str, ...]], name: str, what: str) -> None:
@@ -167,14 +173,14 @@ def _title(slot: str, selector: str) -> str:
     return f"assignment in {_place({'slot': slot, 'selector': selector})}"
 
 
-def _place(one: Item) -> str:
-    return f"{one['slot']} on {one['selector'] or 'all devices'}"
+def _place(item: Item) -> str:
+    return f"{item['slot']} on {item['selector'] or 'all devices'}"
 
 
-def _told(one: Item) -> str:
-    parts = [f"{one['model']} {one['version']}"]
-    if one["precedence"] is not None:
-        parts.append(f"precedence {one['precedence']}")
-    if one["window_seconds"] is not None:
-        parts.append(f"windows of {one['window_seconds']:g} s")
+def _told(item: Item) -> str:
+    parts = [f"{item['model']} {item['version']}"]
+    if item["precedence"] is not None:
+        parts.append(f"precedence {item['precedence']}")
+    if item["window_seconds"] is not None:
+        parts.append(f"windows of {item['window_seconds']:g} s")
     return ", ".join(parts)

@@ -54,8 +54,8 @@ def planned(plan: dict[str, Any]) -> RenderableType:
             output.table(
                 ("BUDGET", "DEVICES", "AT ONCE", "ROUNDS"),
                 (
-                    (one["group"], one["size"], one["at_once"], one["rounds"])
-                    for one in plan["budgets"]
+                    (budget["group"], budget["size"], budget["at_once"], budget["rounds"])
+                    for budget in plan["budgets"]
                 ),
                 empty="",
             ),

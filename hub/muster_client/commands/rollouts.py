@@ -337,8 +337,12 @@ def _shadow(shadow: dict[str, Any]) -> RenderableType:
 
 def _experiment(found: dict[str, Any]) -> RenderableType:
     rows = (
-        (one["metric"], one["unit"], *(f"{one[name]:.3g}" for name in ("effect", "low", "high")))
-        for one in found["effects"]
+        (
+            effect["metric"],
+            effect["unit"],
+            *(f"{effect[name]:.3g}" for name in ("effect", "low", "high")),
+        )
+        for effect in found["effects"]
     )
     table = output.table(
         ("METRIC", "UNIT", "B AGAINST A", "LOW", "HIGH"), rows, empty="nothing compared yet"

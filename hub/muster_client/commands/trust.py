@@ -25,14 +25,14 @@ def show(context: typer.Context, *, as_json: Json = False) -> None:
         output.show_json(found)
         return
     roles = (
-        (role, one["version"], f"{one['threshold']} of {_names(one['keys'])}", _left(one))
-        for role, one in found["roles"].items()
+        (role, item["version"], f"{item['threshold']} of {_names(item['keys'])}", _left(item))
+        for role, item in found["roles"].items()
     )
     waiting = (
-        (role, f"{len(one['signed'])} of {one['threshold']}", _names(one["signed"]),
-         _names(one["may_sign"]))
+        (role, f"{len(group['signed'])} of {group['threshold']}", _names(group["signed"]),
+         _names(group["may_sign"]))
         for role, groups in found["waiting"].items()
-        for one in groups
+        for group in groups
     )  # fmt: skip
     held = ("ROLE", "VERSION", "SIGNED BY", "GOOD FOR")
     headings = ("WAITS", "SIGNATURES", "SIGNED BY", "MAY SIGN")
@@ -56,8 +56,8 @@ def expiring(
         output.show_json(found)
         return
     rows = (
-        (_KINDS.get(one["kind"], one["kind"]), one["name"], one["role"], _left(one))
-        for one in found["items"]
+        (_KINDS.get(item["kind"], item["kind"]), item["name"], item["role"], _left(item))
+        for item in found["items"]
     )
     output.show(
         output.table(("WHAT", "OF", "ROLE", "GOOD FOR"), rows, empty="Nothing ends that soon."),
@@ -68,8 +68,10 @@ def expiring(
 def waiting_for(hub: Api, model: str) -> list[tuple[str, str]]:
     """Who has signed, and who may, of what a model's new version waits for: role and words."""
     found = hub.get("/signatures")["waiting"]
-    groups = [(role, one) for role in (f"model-{model}", "targets") for one in found.get(role, [])]
-    return [(f"signatures of {role}", _words(one)) for role, one in groups]
+    groups = [
+        (role, item) for role in (f"model-{model}", "targets") for item in found.get(role, [])
+    ]
+    return [(f"signatures of {role}", _words(group)) for role, group in groups]
 
 
 def _words(group: dict[str, Any]) -> str:
@@ -82,8 +84,8 @@ def _names(keys: list[dict[str, Any]]) -> str:
     return ", ".join(key["name"] or key["id"][:8] for key in keys)
 
 
-def _left(one: dict[str, Any]) -> Text:
-    days = (one["expires"] - time.time()) / DAY_SECONDS
+def _left(item: dict[str, Any]) -> Text:
+    days = (item["expires"] - time.time()) / DAY_SECONDS
     if days < 0:
         return Text(f"ended {-days:.0f} days ago", style="red")
     return Text(f"{days:.0f} days")

@@ -24,10 +24,10 @@ def list_webhooks(context: typer.Context, *, as_json: Json = False) -> None:
     headings = ("NAME", "URL", "ON", "CAUSES", "TRIED", "FAULT")
     rows = (
         (
-            one["name"], one["url"], one["on"], one["causes"] or "all", output.ago(one["tried"]),
-            one["fault"],
+            item["name"], item["url"], item["on"], item["causes"] or "all",
+            output.ago(item["tried"]), item["fault"],
         )
-        for one in items
+        for item in items
     )  # fmt: skip
     output.show(output.table(headings, rows, empty="There is no webhook."))
 

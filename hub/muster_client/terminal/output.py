@@ -112,7 +112,7 @@ def cell(value: Any) -> RenderableType:
         case dict():
             text = labels(value)
         case list() | tuple():
-            text = ", ".join(str(one) for one in value)
+            text = ", ".join(str(item) for item in value)
         case _:
             text = str(value)
     return Text(text)

@@ -70,7 +70,7 @@ class Issuer:
             raise TokenRefused("the issuer has not verified this e-mail address")
         groups = claims.get(self._settings.groups_claim, [])
         named = groups if isinstance(groups, list) else [groups]
-        return Login(name, tuple(one for one in named if isinstance(one, str)))
+        return Login(name, tuple(item for item in named if isinstance(item, str)))
 
     def discover(self) -> Claims:
         """The issuer's discovery document. Raises IssuerUnreachable."""

@@ -50,7 +50,11 @@ def _route(path: str, method: str, route: Plain, schemas: Plain) -> Iterator[str
     yield f"### `{method.upper()} {path}`\n"
     if route.get("description"):
         yield route["description"].strip() + "\n"
-    told = [_parameter(one) for one in route.get("parameters", []) if one["in"] != "path"]
+    told = [
+        _parameter(parameter)
+        for parameter in route.get("parameters", [])
+        if parameter["in"] != "path"
+    ]
     if told:
         yield "\n".join(told) + "\n"
     for kind, media in route.get("requestBody", {}).get("content", {}).items():
@@ -68,10 +72,10 @@ def _route(path: str, method: str, route: Plain, schemas: Plain) -> Iterator[str
     yield f"Refused with: {', '.join(refused)}.\n"
 
 
-def _parameter(one: Plain) -> str:
-    told = one.get("description") or one.get("schema", {}).get("description") or ""
-    must = ", required" if one.get("required") else ""
-    return f"- `{one['name']}` ({one['in']}{must}) {told}".rstrip()
+def _parameter(item: Plain) -> str:
+    told = item.get("description") or item.get("schema", {}).get("description") or ""
+    must = ", required" if item.get("required") else ""
+    return f"- `{item['name']}` ({item['in']}{must}) {told}".rstrip()
 
 
 def _answer(status: str, answer: Plain, schemas: Plain) -> Iterator[str]:
@@ -98,7 +102,7 @@ def _resolve(schema: Plain, schemas: Plain) -> Plain:
 def example(schema: Plain, schemas: Plain, depth: int = 0) -> Any:
     """A value that the schema allows: its own example, else one made of its parts."""
     schema = {**_resolve(schema, schemas), **schema}
-    choices = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
+    choices = [item for item in schema.get("anyOf", []) if item.get("type") != "null"]
     said = [*schema.get("examples", []), *schema.get("enum", [])]
     if said:
         return said[0]

@@ -142,7 +142,7 @@ def token(
 ) -> None:
     """Make an API token and print it; it is kept nowhere."""
     allowed: tuple[Role, ...] = get_args(Role)
-    chosen = next((one for one in allowed if one == role), None)
+    chosen = next((item for item in allowed if item == role), None)
     if chosen is None:
         raise typer.BadParameter(f"use one of {', '.join(allowed)}", param_hint="--role")
     hub = Hub.open(config.load(data), time.time)

@@ -53,8 +53,8 @@ def sign_model(
     private = keys.load_private(key, password)
     if not isinstance(private, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{key} is not a P-256 key: make one with `muster-hub keygen --model`")
-    files = tuple(one for one in parsed.files if one.path != model_signature.FILE)
-    hashes = {one.path: one.sha256 for one in files}
+    files = tuple(file for file in parsed.files if file.path != model_signature.FILE)
+    hashes = {file.path: file.sha256 for file in files}
     _check_files(folder, hashes)
     data = model_signature.sign(hashes, f"{parsed.model}-{parsed.version}", private)
     entry = bundle.cut_file(model_signature.FILE, io.BytesIO(data), lambda _: None)

@@ -46,7 +46,7 @@ def _told(view: Mapping[str, Any], moved: Moved, fleet: list[Moved]) -> dict[str
         "site": moved.group,
         "findings": {
             name: dict(view.get("findings", {}).get(name, {}))
-            | {"cause": one.cause, "company": vars(one)}
-            for name, one in company.items()
+            | {"cause": item.cause, "company": vars(item)}
+            for name, item in company.items()
         },
     }

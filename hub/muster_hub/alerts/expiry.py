@@ -51,7 +51,7 @@ def ending(
         late = behind(held, now)
         if late is not None:
             found.append(Ending(held[late], "device_metadata", device, late))
-    return sorted(one for one in found if one.expires < until)
+    return sorted(item for item in found if item.expires < until)
 
 
 def late_from(report: Mapping[str, Any] | None) -> float | None:

@@ -71,29 +71,29 @@ def decide(
     quiet = tuple(silences)
     groups: dict[tuple[str, str, str], list[Fact]] = {}
     for fact in facts:
-        if not any(one.covers(fact, now) for one in quiet):
+        if not any(item.covers(fact, now) for item in quiet):
             groups.setdefault(fact.group, []).append(fact)
     notices = []
     for group, members in sorted(groups.items()):
-        fresh = [one for one in members if one.told == "" and one.state == "open"]
-        waited = fresh and now - min(one.opened for one in fresh) >= group_seconds
+        fresh = [member for member in members if member.told == "" and member.state == "open"]
+        waited = fresh and now - min(item.opened for item in fresh) >= group_seconds
         steps: dict[Literal["opened", "escalated", "resolved"], list[Fact]] = {
             "opened": fresh if waited else [],
             "escalated": [
-                one
-                for one in members
-                if one.told == "opened"
-                and one.state == "open"
-                and now - one.opened >= escalate_seconds
+                member
+                for member in members
+                if member.told == "opened"
+                and member.state == "open"
+                and now - member.opened >= escalate_seconds
             ],
             "resolved": [
-                one
-                for one in members
-                if one.told in ("opened", "escalated") and one.state == "resolved"
+                member
+                for member in members
+                if member.told in ("opened", "escalated") and member.state == "resolved"
             ],
         }
         notices += [
-            Notice(step, group, tuple(sorted(one.id for one in taking)))
+            Notice(step, group, tuple(sorted(item.id for item in taking)))
             for step, taking in steps.items()
             if taking
         ]

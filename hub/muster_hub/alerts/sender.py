@@ -48,8 +48,10 @@ class Sender:
         secrets of webhooks in the database are kept."""
         self._store = store
         self._sealing = sealing
-        self._receivers = {one.name: one for one in settings.receivers}
-        self._secrets = {one.name: _secret(one, directory) for one in settings.receivers}
+        self._receivers = {receiver.name: receiver for receiver in settings.receivers}
+        self._secrets = {
+            receiver.name: _secret(receiver, directory) for receiver in settings.receivers
+        }
         self._now = now
         self._uniform = uniform
         self._stopping = threading.Event()

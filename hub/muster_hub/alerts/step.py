@@ -66,7 +66,7 @@ def step(session: Session, settings: Alerts, now: float) -> int:
         for number in notice.alerts:
             rows[number].told = notice.step
             session.add(rows[number])
-    loud = [fact for fact in facts if not any(one.covers(fact, now) for one in silences)]
+    loud = [fact for fact in facts if not any(silence.covers(fact, now) for silence in silences)]
     kept = {row.name: row for row in session.exec(select(Telling))}
     queued += _retrain(session, settings, listeners, loud, rows, kept, now)
     return queued + _digest(session, settings, listeners, kept.get(DIGEST), now)
@@ -105,11 +105,13 @@ def _fact(number: int, row: Alert, labels: Mapping[str, Mapping[str, str]]) -> F
 
 
 def _listeners(session: Session, settings: Alerts) -> list[_Listener]:
-    named = [_Listener(one.name, one.on, one.causes) for one in settings.receivers]
+    named = [
+        _Listener(receiver.name, receiver.on, receiver.causes) for receiver in settings.receivers
+    ]
     made = session.exec(select(Webhook).order_by(col(Webhook.name)))
     return [
         *named,
-        *(_Listener(webhooks.PREFIX + one.name, one.notices, one.causes) for one in made),
+        *(_Listener(webhooks.PREFIX + item.name, item.notices, item.causes) for item in made),
     ]
 
 
@@ -122,9 +124,9 @@ def _queue(
     now: float,
 ) -> int:
     wanted = [
-        one
-        for one in listeners
-        if step in one.on and (not one.causes or not cause or cause in one.causes)
+        listener
+        for listener in listeners
+        if step in listener.on and (not listener.causes or not cause or cause in listener.causes)
     ]
     for listener in wanted:
         session.add(

@@ -30,5 +30,5 @@ def check(if_match: str | None, current: str) -> None:
     """Raise PreconditionFailed when the caller has seen another state. ``*`` is any."""
     if if_match is None or if_match.strip() == "*":
         return
-    if current not in [one.strip() for one in if_match.split(",")]:
+    if current not in [item.strip() for item in if_match.split(",")]:
         raise PreconditionFailed("it was changed since you last saw it: look again, then decide")

@@ -31,7 +31,7 @@ def rollouts(session: Session, scope: Scope, *, before: int | None, limit: int) 
         query = query.where(col(row.id) < before)
     seen = _within(session, query, scope, limit)
     found = session.exec(select(row).where(col(row.id).in_(seen)).order_by(col(row.id).desc()))
-    return [one.model_dump() for one in found]
+    return [item.model_dump() for item in found]
 
 
 def versions(session: Session, names: Sequence[str]) -> dict[str, list[Plain]]:
@@ -40,8 +40,8 @@ def versions(session: Session, names: Sequence[str]) -> dict[str, list[Plain]]:
     columns = [col(getattr(row, name)) for name in VERSION_SHOWN]
     found: dict[str, list[Plain]] = {}
     query = columns_of(*columns).where(col(row.model).in_(names)).order_by(col(row.created).desc())
-    for one in session.connection().execute(query).mappings():
-        told = dict(one)
+    for item in session.connection().execute(query).mappings():
+        told = dict(item)
         kept = told["check"]
         told["check"] = {
             "ok": kept.get("ok"),

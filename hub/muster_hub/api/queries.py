@@ -86,7 +86,7 @@ def rollout(session: Session, rollout: int, now: float) -> Plain | None:
         detail = "waiting until it is back" if waiting and not online else reached.detail
         waves[reached.wave]["devices"].append(shown | {"online": online, "detail": detail})
     for wave in waves:
-        states = [one["state"] for one in wave["devices"]]
+        states = [device["state"] for device in wave["devices"]]
         wave["counts"] = {state: states.count(state) for state in sorted(set(states))}
     return row.model_dump() | {
         "waves": waves,
@@ -107,7 +107,7 @@ def _shadow(session: Session, row: models.Rollout) -> Plain | None:
     sums = shadow_step.compared(session, devices, manifest=row.manifest, since=row.shadow["since"])
     shown = {name: row.shadow[name] for name in ("since", "action", "reason")}
     nothing = dict.fromkeys(shadow_step.COUNTS, 0)
-    told = [{"device": one} | nothing | sums.get(one, {}) for one in devices]
+    told = [{"device": device} | nothing | sums.get(device, {}) for device in devices]
     return shown | {"devices": told}
 
 
@@ -306,8 +306,8 @@ def _device(
     wanted = {} if directive is None else msgspec.json.decode(directive.payload)["slots"]
     slots = ((row.report or {}).get("slots") or {}) if row.report else {}
     desired = {
-        slot: {key: one["champion"][key] for key in ("model", "version", "manifest")}
-        for slot, one in wanted.items()
+        slot: {key: item["champion"][key] for key in ("model", "version", "manifest")}
+        for slot, item in wanted.items()
     }
     return row.model_dump() | {
         "online": is_online(row, now),
@@ -316,10 +316,10 @@ def _device(
         "proved": proof.proved_slots(row.id, row.report, certificates),
         "running": {
             slot: {key: running.get(key) for key in ("model", "version", "manifest", "runtime")}
-            for slot, one in slots.items()
-            if (running := one.get("running"))
+            for slot, item in slots.items()
+            if (running := item.get("running"))
         },
-        "converged": all(_runs(slots.get(slot), one) for slot, one in desired.items()),
+        "converged": all(_runs(slots.get(slot), item) for slot, item in desired.items()),
     }
 
 
@@ -402,11 +402,11 @@ def _merged(session: Session, latest: models.SummaryWindow, baseline: Baseline) 
     merged: Summary | None = None
     for row in reversed(rows):
         try:
-            one = summary_wire.decode(row.payload, baseline)
+            item = summary_wire.decode(row.payload, baseline)
         except MusterError:
             continue
-        if isinstance(one, Summary):
-            merged = one if merged is None else summaries.merge(merged, one)
+        if isinstance(item, Summary):
+            merged = item if merged is None else summaries.merge(merged, item)
     return merged
 
 

@@ -187,7 +187,7 @@ def _paths(data: Path) -> Iterator[Path]:
             for path in top.rglob("*")
             if path.is_file()
             and not path.name.startswith(".")
-            and not any(path.is_relative_to(data / one) for one in LEFT_OUT)
+            and not any(path.is_relative_to(data / item) for item in LEFT_OUT)
         ]
         yield from sorted(found, key=lambda path: (path.name != "timestamp.json", path))
 

@@ -134,11 +134,13 @@ def read(path: Path) -> Archive:
 def join(paths: Iterable[Path], archived: int, latest: str) -> int:
     """Check that archives follow each other up to what the hub says it archived; returns how many
     rows come before the first of them. Raises AuditBroken."""
-    found = sorted(((one, read(one)) for one in paths), key=lambda pair: pair[1].head.rows_before)
+    found = sorted(
+        ((path, read(path)) for path in paths), key=lambda pair: pair[1].head.rows_before
+    )
     (_, first), (last_path, last) = found[0], found[-1]
-    for (before_path, before), (path, one) in pairwise(found):
+    for (before_path, before), (path, item) in pairwise(found):
         end = before.head.rows_before + before.tail.rows
-        if (one.head.rows_before, one.head.previous) != (end, before.tail.latest):
+        if (item.head.rows_before, item.head.previous) != (end, before.tail.latest):
             raise AuditBroken(f"{path} does not go on where {before_path} ends: one is missing")
     if (last.head.rows_before + last.tail.rows, last.tail.latest) != (archived, latest):
         raise AuditBroken(

@@ -180,7 +180,7 @@ class Scenario:
         screen.step("feeding ends; waiting for the last windows")
         tallies = {name: feeder.finish() for name, feeder in stage.feeders.items()}
         stage.no_failed_request("in the whole run")
-        fed = {name: (one.answered, one.labels_sent) for name, one in tallies.items()}
+        fed = {name: (tally.answered, tally.labels_sent) for name, tally in tallies.items()}
         counted = self._count(fed)
         for name, tally in tallies.items():
             promise(tally.versions == ["1", "2"], f"{name} was served by {tally.versions}")
@@ -251,7 +251,7 @@ class Scenario:
         )
         for source, served in {
             "report": {name: stage.view.slot(name).version for name in stage.names},
-            "answer by": {name: one.tally.latest for name, one in stage.feeders.items()},
+            "answer by": {name: feeder.tally.latest for name, feeder in stage.feeders.items()},
         }.items():
             promise(
                 set(served.values()) == {"2"},

@@ -172,8 +172,8 @@ class Stage:
             child.check()
         self.no_failed_request("so far")
 
-    def _start(self, one: Hub | Device) -> None:
-        child = Child(one.name, one.command, self._processes)
+    def _start(self, hub: Hub | Device) -> None:
+        child = Child(hub.name, hub.command, self._processes)
         self._children.append(child)
         self._stack.callback(child.stop)
 

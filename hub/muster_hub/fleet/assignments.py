@@ -77,7 +77,7 @@ def choose(
         if assignment.selector.matches(labels):
             matching.setdefault(assignment.slot, []).append(assignment)
     choices = {slot: _highest(found) for slot, found in matching.items()}
-    for override in sorted(overrides, key=lambda one: one.rollout):
+    for override in sorted(overrides, key=lambda override: override.rollout):
         choices[override.slot] = Choice(
             release=override.release,
             window_seconds=override.window_seconds,
@@ -85,7 +85,7 @@ def choose(
             rollout=override.rollout,
             asks_leave=override.asks_leave,
         )
-    for challenge in sorted(challenges, key=lambda one: one.rollout):
+    for challenge in sorted(challenges, key=lambda challenge: challenge.rollout):
         choice = choices.get(challenge.slot)
         if choice is not None and choice.release.manifest != challenge.release.manifest:
             choices[challenge.slot] = replace(choice, challenger=challenge.release)
@@ -93,11 +93,11 @@ def choose(
 
 
 def _highest(found: list[Assignment]) -> Choice:
-    ranked = sorted(found, key=lambda one: one.precedence, reverse=True)
+    ranked = sorted(found, key=lambda item: item.precedence, reverse=True)
     best = ranked[0]
     reason = f"assignment {best.id} ({str(best.selector) or 'every device'})"
     if len(ranked) > 1:
-        others = ", ".join(str(one.id) for one in ranked[1:])
+        others = ", ".join(str(item.id) for item in ranked[1:])
         reason += f" has the highest precedence, {best.precedence}, before {others}"
     return Choice(
         release=best.release,

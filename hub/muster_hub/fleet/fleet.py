@@ -64,9 +64,9 @@ class Fleet:
 
     def _fallen_silent(self, now: float) -> set[str]:
         silent = {
-            one.id
-            for one in self._known.values()
-            if one.online and one.last_seen is not None and now - one.last_seen >= HEARD_SECONDS
+            item.id
+            for item in self._known.values()
+            if item.online and item.last_seen is not None and now - item.last_seen >= HEARD_SECONDS
         }
         for name in silent:
             self._known[name] = replace(self._known[name], online=False)

@@ -155,9 +155,9 @@ def renew(session: Session, pki: Pki, device: str, csr_pem: str, now: float) -> 
         .order_by(col(Certificate.issued).desc())
         .limit(RENEWALS_PER_DAY)
     ).all()
-    for one in held:
-        if one.key_fingerprint == request.key_fingerprint and _fresh(one, now):
-            return one.pem
+    for item in held:
+        if item.key_fingerprint == request.key_fingerprint and _fresh(item, now):
+            return item.pem
     if held and _fresh(held[0], now):
         raise Conflict(f"the newest certificate of {device} is good for long: not renewed yet")
     if len(held) == RENEWALS_PER_DAY and held[-1].issued > now - DAY_SECONDS:
@@ -185,8 +185,8 @@ def renew(session: Session, pki: Pki, device: str, csr_pem: str, now: float) -> 
     return certificate.pem.decode()
 
 
-def _fresh(one: Certificate, now: float) -> bool:
-    return one.expires - now > RENEW_SHARE_MAX * (one.expires - one.issued)
+def _fresh(certificate: Certificate, now: float) -> bool:
+    return certificate.expires - now > RENEW_SHARE_MAX * (certificate.expires - certificate.issued)
 
 
 def renew_by_proof(

@@ -38,8 +38,8 @@ def proved_slots(
             "since": msgspec.to_builtins(run.since),
             "inferences": run.inferences,
         }
-        for slot, one in told.slots.items()
-        if (run := one.running) is not None
+        for slot, item in told.slots.items()
+        if (run := item.running) is not None
     }
 
 

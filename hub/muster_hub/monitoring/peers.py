@@ -90,7 +90,7 @@ _BREADTH: tuple[Cause, ...] = ("unknown", "sensor", "process", "model")
 
 def verdict(companies: Iterable[Company]) -> Cause:
     """Of several drifting features the widest cause: a fleet-wide one explains the narrow ones."""
-    causes = {one.cause for one in companies}
+    causes = {company.cause for company in companies}
     return max(causes, key=_BREADTH.index, default="unknown")
 
 

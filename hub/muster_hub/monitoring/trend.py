@@ -53,8 +53,8 @@ def points(windows: Windows, most: int) -> dict[str, list[dict[str, Any]]]:
     measure: Yardstick | None = None
     for first in range(0, len(windows), run):
         start, merged = windows[first]
-        for _, one in windows[first + 1 : first + run]:
-            merged = summaries.merge(merged, one)
+        for _, window in windows[first + 1 : first + run]:
+            merged = summaries.merge(merged, window)
         counts = merged.features
         if counts is None or not counts.rows:
             continue
@@ -91,11 +91,11 @@ class Yardstick:
 def _decoded(rows: Iterable[SummaryWindow], baseline: Baseline) -> Iterable[tuple[float, Summary]]:
     for row in rows:
         try:
-            one = summary_wire.decode(row.payload, baseline)
+            item = summary_wire.decode(row.payload, baseline)
         except MusterError:
             continue
-        if isinstance(one, Summary):
-            yield row.start, one
+        if isinstance(item, Summary):
+            yield row.start, item
 
 
 def _finite(value: float) -> float | None:

@@ -121,7 +121,9 @@ class BrokerFiles:
         except Exception:
             return False
         ending = held.not_valid_after_utc.timestamp() - now < SERVER_RENEW_SECONDS
-        return self.key.exists() and not ending and {str(one.value) for one in listed} == set(names)
+        return (
+            self.key.exists() and not ending and {str(item.value) for item in listed} == set(names)
+        )
 
 
 class Gatekeeper:

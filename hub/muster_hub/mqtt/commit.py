@@ -64,20 +64,20 @@ class Committed:
 def commit(session: Session, batch: Sequence[Inbound], now: float) -> Committed:
     """Write a batch of messages; the caller commits, then sends the acknowledgements."""
     result = Committed()
-    names = {one.device for one in batch}
+    names = {item.device for item in batch}
     known = dict(session.exec(_ONLINE, params={"devices": list(names)}).all())
-    result.unknown_devices = sum(1 for one in batch if one.device not in known)
-    told = [one for one in batch if one.device in known]
-    _commit_rows(session, [one for one in told if isinstance(one, Rows)], now, result)
+    result.unknown_devices = sum(1 for item in batch if item.device not in known)
+    told = [item for item in batch if item.device in known]
+    _commit_rows(session, [item for item in told if isinstance(item, Rows)], now, result)
     _commit_state(session, told, known, now, result)
     return result
 
 
 def _commit_rows(session: Session, batches: list[Rows], now: float, result: Committed) -> None:
     pending: dict[Key, dict[int, dict[str, Any]]] = {}
-    for one in batches:
-        pending.setdefault((one.device, one.stream, one.epoch), {}).update(one.rows)
-        result.rows += len(one.rows)
+    for batch in batches:
+        pending.setdefault((batch.device, batch.stream, batch.epoch), {}).update(batch.rows)
+        result.rows += len(batch.rows)
     streams = _streams(session, pending, now)
     for stream, table in TABLES.items():
         fresh = [
@@ -190,9 +190,9 @@ def _commit_state(
 ) -> None:
     """Write what devices are: seen now, their latest report, online or not."""
     changes: dict[str, dict[str, Any]] = {}
-    for one in batch:
-        changes.setdefault(one.device, {}).update(_change(session, one, now))
-        result.reports += isinstance(one, Reported)
+    for item in batch:
+        changes.setdefault(item.device, {}).update(_change(session, item, now))
+        result.reports += isinstance(item, Reported)
     alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for device, change in changes.items():
         if "online" in change and change["online"] != was_online[device]:
@@ -202,16 +202,16 @@ def _commit_state(
     _update_devices(session, alike)
 
 
-def _change(session: Session, one: Inbound, now: float) -> dict[str, Any]:
+def _change(session: Session, inbound: Inbound, now: float) -> dict[str, Any]:
     """What a message changes of its device's row."""
-    match one:
+    match inbound:
         case Reported():
-            late = expiry.late_from(one.report)
+            late = expiry.late_from(inbound.report)
             # Who reports is there, also when the message that said so was lost.
-            told = {"report": one.report, "reported": now, "last_seen": now, "late_from": late}
+            told = {"report": inbound.report, "reported": now, "last_seen": now, "late_from": late}
             return told | {"online": True}
         case Seen():
-            return {"online": one.online}
+            return {"online": inbound.online}
         case Asked(name, request):
             _ask(session, name, request, now)
             return {"last_seen": now}

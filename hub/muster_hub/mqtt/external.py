@@ -78,11 +78,11 @@ class External:
                 f"the broker at {self.address.host}:{self.address.port}, for devices at "
                 f"{host}:{port}, can't be tried out: {error}"
             ) from None
-        unsafe = [one for one in found if one.unsafe]
+        unsafe = [item for item in found if item.unsafe]
         if unsafe:
-            told = "; ".join(f"{one.name}: {one.text}" for one in unsafe)
+            told = "; ".join(f"{item.name}: {item.text}" for item in unsafe)
             raise BrokerError(f"the broker at {host}:{port} is unsafe: {told}")
-        self.warnings = {one.name: one.text for one in found}
+        self.warnings = {item.name: item.text for item in found}
         for name, text in self.warnings.items():
             _log.warning("the broker at %s:%d: %s: %s", host, port, name, text)
 

@@ -95,7 +95,9 @@ class Ingest:
         return found
 
     def _process(self, deliveries: list[Delivery]) -> None:
-        taken = self._intake.take([(one.topic, one.payload) for one in deliveries], self._now())
+        taken = self._intake.take(
+            [(delivery.topic, delivery.payload) for delivery in deliveries], self._now()
+        )
         if taken is None:
             return
         for delivery in deliveries:

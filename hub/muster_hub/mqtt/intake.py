@@ -68,8 +68,8 @@ class Intake:
             return None
         return Taken(
             done.acks,
-            [one for one in batch if isinstance(one, Wanted)],
-            [one for one in batch if isinstance(one, Renews)],
+            [item for item in batch if isinstance(item, Wanted)],
+            [item for item in batch if isinstance(item, Renews)],
         )
 
     def _commit(self, batch: list[Inbound], now: float) -> Committed | None:
@@ -94,13 +94,13 @@ class Intake:
     def _commit_singly(self, batch: list[Inbound], now: float) -> Committed:
         """One message at a time, so that one the database refuses spoils no other."""
         done = Committed()
-        for one in batch:
+        for item in batch:
             try:
                 with self._store.write() as session:
-                    part = commit(session, [one], now)
+                    part = commit(session, [item], now)
             except DBAPIError as error:
                 self.counters.malformed += 1
-                _log.warning("a message of %s was dropped: %s", one.device, error.orig)
+                _log.warning("a message of %s was dropped: %s", item.device, error.orig)
             else:
                 self._count(part)
                 done.acks += part.acks
@@ -109,21 +109,23 @@ class Intake:
     def _record_malformed(
         self, add: Callable[[EventRow], None], batch: list[Inbound], now: float
     ) -> None:
-        for one in batch:
-            if not isinstance(one, Malformed):
+        for item in batch:
+            if not isinstance(item, Malformed):
                 continue
             self.counters.malformed += 1
-            if now - self._recorded.get(one.device, 0.0) < RECORD_SECONDS:
+            if now - self._recorded.get(item.device, 0.0) < RECORD_SECONDS:
                 continue
             if len(self._recorded) >= RECORDED_DEVICES_MAX:
                 self._recorded.clear()
-            self._recorded[one.device] = now
+            self._recorded[item.device] = now
             add(
                 EventRow(
                     kind="malformed",
                     received=now,
-                    detail=f"{one.device or 'someone'} sent what can't be read: {one.fault}"[:500],
-                    data={"device": one.device, "topic": one.topic},
+                    detail=f"{item.device or 'someone'} sent what can't be read: {item.fault}"[
+                        :500
+                    ],
+                    data={"device": item.device, "topic": item.topic},
                 )
             )
 

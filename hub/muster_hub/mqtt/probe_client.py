@@ -104,8 +104,8 @@ class Peer:
         except queue.Empty:
             pass
         finally:
-            for one in others:
-                self._keep(one)
+            for other in others:
+                self._keep(other)
         return False
 
     def heard(self, quiet_seconds: float) -> set[str]:

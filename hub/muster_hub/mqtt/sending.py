@@ -61,7 +61,7 @@ class Sender:
         self.client = HubClient(
             address,
             CLIENT_ID,
-            on_message=lambda one: self._note(one.topic, one.payload),
+            on_message=lambda item: self._note(item.topic, item.payload),
             on_connection=self._connection_changed,
             on_published=self._acknowledged,
         )

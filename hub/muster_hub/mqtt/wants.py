@@ -61,5 +61,7 @@ class WantDesk:
         if len(self._buckets) >= REMEMBERED_MAX:
             full = BURST_CHUNKS / CHUNKS_PER_SECOND
             self._buckets = {
-                name: one for name, one in self._buckets.items() if 0 <= now - one.at < full
+                name: bucket
+                for name, bucket in self._buckets.items()
+                if 0 <= now - bucket.at < full
             }

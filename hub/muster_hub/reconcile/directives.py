@@ -126,7 +126,9 @@ def _content(
     rebaselines: Mapping[tuple[str, str], int],
 ) -> Directive:
     """The directive without what changes by itself: generation, times and tokens."""
-    windows = [one.window_seconds for one in choices.values() if one.window_seconds is not None]
+    windows = [
+        choice.window_seconds for choice in choices.values() if choice.window_seconds is not None
+    ]
     return Directive(
         device=device,
         epoch=1,

@@ -94,11 +94,13 @@ def refusal(
     ``units`` are all devices that the rollout concerns, ``device`` among them. A device that is
     down already takes its own place again.
     """
-    asking = next(one for one in units if one.device == device)
+    asking = next(unit for unit in units if unit.device == device)
     for budget in budgets:
         group = budget.group(asking.labels)
-        members = [one for one in units if budget.group(one.labels) == group]
-        busy = sorted(one.device for one in members if one.device in down and one.device != device)
+        members = [unit for unit in units if budget.group(unit.labels) == group]
+        busy = sorted(
+            member.device for member in members if member.device in down and member.device != device
+        )
         size = len(members)
         if budget.max_unavailable is not None:
             most = _least(budget.max_unavailable, size)
@@ -108,9 +110,9 @@ def refusal(
                     f"swapping or silent since: {_names(busy)}"
                 )
         if budget.min_available is not None:
-            left = sum(1 for one in members if one.online and one.device not in busy) - 1
+            left = sum(1 for member in members if member.online and member.device not in busy) - 1
             if left < budget.at_least(size):
-                away = sum(1 for one in members if not one.online)
+                away = sum(1 for member in members if not member.online)
                 return (
                     f"the budget of {budget.name(group)} keeps {budget.at_least(size)} of {size}"
                     f" available; {max(left, 0)} would be left ({away} offline, "
@@ -128,8 +130,8 @@ def _least(amount: int | str, size: int) -> int:
 
 def _groups(budget: Budget, units: Iterable[Unit]) -> dict[tuple[str, ...], list[Unit]]:
     found: dict[tuple[str, ...], list[Unit]] = {}
-    for one in units:
-        found.setdefault(budget.group(one.labels), []).append(one)
+    for unit in units:
+        found.setdefault(budget.group(unit.labels), []).append(unit)
     return found
 
 

@@ -184,10 +184,10 @@ def _check_overlap(session: Session, slot: str, selector: selectors.Selector) ->
     if not live:
         return
     labels = session.exec(select(models.Device.labels)).all()
-    mine = [one for one in labels if selector.matches(one)]
+    mine = [label for label in labels if selector.matches(label)]
     for other in live:
         theirs = selectors.parse(other.selector)
-        shared = sum(1 for one in mine if theirs.matches(one))
+        shared = sum(1 for item in mine if theirs.matches(item))
         if shared:
             raise Conflict(
                 f"rollout {other.id} ({other.model} {other.version}) is {other.state} in slot "

@@ -61,7 +61,9 @@ def decide(rollout: Rollout, members: Iterable[Member], now: float) -> Decision:
             after = _follow(member.reached, member, rollout, now, unseen)
             if after != member.reached:
                 changed[member.device] = after
-    members = [replace(one, reached=changed.get(one.device, one.reached)) for one in members]
+    members = [
+        replace(member, reached=changed.get(member.device, member.reached)) for member in members
+    ]
     if rollout.settled_at is not None:
         rollout = replace(rollout, settled_at=min(rollout.settled_at + unseen, now))
     if rollout.state in WITHDRAWN:
@@ -88,9 +90,9 @@ def decide(rollout: Rollout, members: Iterable[Member], now: float) -> Decision:
 
 def _harm(rollout: Rollout, members: list[Member]) -> str | None:
     """Why it must be stopped, or None."""
-    failures = [one for one in members if one.reached and one.reached.state == "failed"]
+    failures = [member for member in members if member.reached and member.reached.state == "failed"]
     if len(failures) > rollout.plan.failures_allowed or _canary_lost(rollout, members):
-        return words.failed(rollout, failures, sum(1 for one in members if one.reached))
+        return words.failed(rollout, failures, sum(1 for member in members if member.reached))
     if rollout.judged is not None and rollout.judged.action == "stop":
         where = words.wave(rollout.plan, rollout.wave)
         return f"Stopped in wave {where} by its gate. {rollout.judged.reason}"
@@ -162,9 +164,9 @@ def _canary_lost(rollout: Rollout, members: list[Member]) -> bool:
     """Every device the canary may reach has failed: nothing is left to learn from."""
     if rollout.wave != CANARY or rollout.plan.begins_with_all:
         return False
-    reached = [one.reached for one in members if one.reached]
+    reached = [member.reached for member in members if member.reached]
     full = len(reached) >= first_size(rollout, members)
-    return bool(reached) and full and all(one.state == "failed" for one in reached)
+    return bool(reached) and full and all(item.state == "failed" for item in reached)
 
 
 def _stop(
@@ -276,12 +278,12 @@ def _in_wave(
 
 def _busy(look: _Look) -> tuple[Why, str] | None:
     """Devices under way, or some that could be asked when there is room."""
-    busy = [one.device for one in look.members if under_way(one)]
+    busy = [member.device for member in look.members if under_way(member)]
     if busy:
         return "waiting", f"{look.told}; waiting for {words.names(busy)}"
     unasked = left(look.rollout, look.members) if look.rollout.wave != CANARY else []
-    away = [one.device for one in unasked]
-    if away and any(one.online for one in unasked):
+    away = [item.device for item in unasked]
+    if away and any(item.online for item in unasked):
         return "waiting", f"{look.told}; waiting for room to ask {words.names(away)}"
     return None
 
@@ -297,7 +299,7 @@ def _unproved(look: _Look) -> tuple[Why, str] | None:
             return None
         return "nobody", f"waiting, {words.nobody(look.members)}"
     wave = look.rollout.wave
-    here = [one for one in look.members if one.reached and one.reached.wave == wave]
+    here = [member for member in look.members if member.reached and member.reached.wave == wave]
     failed = count(here, "failed")
     if count(here, "committed") or failed == len(here) > 0 or look.rollout.advanced >= wave:
         return None

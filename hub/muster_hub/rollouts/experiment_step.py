@@ -68,5 +68,5 @@ def kept(row: models.Rollout, verdict: Verdict | Result, *, done: bool) -> Plain
     elif verdict.action != "stop" and (outcome in SETTLED or done):
         over = "" if outcome in SETTLED else " The last look has passed."
         reason = f"{reason}{over} Waiting for an operator: advance, or roll back."
-    effects = [asdict(one) for one in verdict.effects]
+    effects = [asdict(effect) for effect in verdict.effects]
     return {"experiment": before | {"outcome": outcome, "reason": reason, "effects": effects}}

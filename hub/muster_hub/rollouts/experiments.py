@@ -92,12 +92,12 @@ def judge_experiment(gate: Gate, evidence: Evidence) -> Result:
     backward = judge(replace(gate, install_failure_rate=0.5), mirrored(evidence))
     if forward.action != "advance":
         return _result(forward, "not enough evidence", forward.reason)
-    better = [one.metric.name for one in _deciding(backward) if one.stop_average]
+    better = [item.metric.name for item in _deciding(backward) if item.stop_average]
     if better:
         told = f"B is better: {_effects_in_words(forward, better)}; no metric is worse."
         return _result(forward, "better", told)
-    if all(one.not_worse for one in _deciding(backward)):
-        names = [one.metric.name for one in _deciding(forward)]
+    if all(item.not_worse for item in _deciding(backward)):
+        names = [item.metric.name for item in _deciding(forward)]
         told = f"No difference larger than the margin: {_effects_in_words(forward, names)}."
         return _result(forward, "no difference", told)
     return _result(
@@ -111,8 +111,8 @@ def judge_experiment(gate: Gate, evidence: Evidence) -> Result:
 def mirrored(evidence: Evidence) -> Evidence:
     """The same evidence with A as what is judged and B as what it is compared with."""
     data: dict[str, Rates | Shifts | Pairs] = {}
-    for name, one in evidence.data.items():
-        match one:
+    for name, item in evidence.data.items():
+        match item:
             case Rates(canary, control):
                 data[name] = Rates(control, canary)
             case Shifts(canary, control):
@@ -140,7 +140,7 @@ def interval(compared: Comparison, scale: float) -> tuple[float, float]:
 def effect(metric: Metric, compared: Comparison) -> Effect:
     values: tuple[float, ...] = (compared.harm, *interval(compared, metric.scale))
     if metric.unit == "ratio":
-        values = tuple(math.exp(min(max(one, -20.0), 20.0)) for one in values)
+        values = tuple(math.exp(min(max(value, -20.0), 20.0)) for value in values)
     return Effect(
         metric=metric.name, unit=metric.unit, effect=values[0], low=values[1], high=values[2]
     )
@@ -152,23 +152,23 @@ def _result(forward: Verdict, outcome: Outcome, reason: str) -> Result:
         outcome=outcome,
         reason=reason,
         effects=tuple(
-            effect(one.metric, one.compared)
-            for one in forward.findings
-            if one.compared is not None and not one.metric.limit
+            effect(finding.metric, finding.compared)
+            for finding in forward.findings
+            if finding.compared is not None and not finding.metric.limit
         ),
         warnings=forward.warnings,
     )
 
 
 def _deciding(verdict: Verdict) -> list[Finding]:
-    return [one for one in verdict.findings if one.metric.part == "gate"]
+    return [finding for finding in verdict.findings if finding.metric.part == "gate"]
 
 
 def _effects_in_words(verdict: Verdict, names: list[str]) -> str:
     told = []
-    for one in verdict.findings:
-        if one.metric.name in names and one.compared is not None:
-            known = effect(one.metric, one.compared)
+    for finding in verdict.findings:
+        if finding.metric.name in names and finding.compared is not None:
+            known = effect(finding.metric, finding.compared)
             sign = "×" if known.unit == "ratio" else ""
             told.append(
                 f"{known.metric} {known.effect:.3g}{sign} ({known.low:.3g}–{known.high:.3g})"

@@ -51,19 +51,19 @@ def forecast(rollout: Rollout, members: Sequence[Member], now: float) -> Forecas
     standing = list(members)
     for number, stage in enumerate(stages(rollout.plan)):
         asked = _asked(replace(rollout, wave=number), standing)
-        names = {one.device for one in asked}
+        names = {item.device for item in asked}
         waves.append(
             WaveForecast(
                 name=stage.name,
                 devices=tuple(sorted(names)),
-                offline=sum(1 for one in asked if not one.online),
+                offline=sum(1 for item in asked if not item.online),
                 approve=stage.approve,
                 soak_seconds=stage.soak_seconds if asked else 0.0,
             )
         )
         reached = Reached(wave=number, state="committed", online_since=None, changed_at=now)
         standing = [
-            replace(one, reached=reached) if one.device in names else one for one in standing
+            replace(item, reached=reached) if item.device in names else item for item in standing
         ]
     groups = tuple(_groups(rollout.plan.budgets, members))
     return Forecast(
@@ -84,7 +84,7 @@ def _asked(rollout: Rollout, members: list[Member]) -> list[Member]:
     wanted = left(rollout, members)
     if rollout.wave == CANARY:
         # Whoever is online goes first; the canary may need more than that.
-        wanted = sorted(wanted, key=lambda one: not one.online)
+        wanted = sorted(wanted, key=lambda item: not item.online)
         wanted = wanted[: 0 if rollout.plan.begins_with_all else first_size(rollout, members)]
     return wanted
 
@@ -93,8 +93,8 @@ def _groups(budgets: Iterable[Budget], members: Iterable[Member]) -> Iterable[Gr
     everyone = list(members)
     for budget in budgets:
         sizes: dict[tuple[str, ...], int] = {}
-        for one in everyone:
-            group = budget.group(one.labels)
+        for item in everyone:
+            group = budget.group(item.labels)
             sizes[group] = sizes.get(group, 0) + 1
         for group, size in sorted(sizes.items()):
             most = budget.most_down(size)
@@ -104,7 +104,7 @@ def _groups(budgets: Iterable[Budget], members: Iterable[Member]) -> Iterable[Gr
 
 def _binding(plan: Plan, groups: Sequence[GroupForecast], devices: int) -> str:
     if groups:
-        worst = max(groups, key=lambda one: (one.at_once == 0, one.rounds))
+        worst = max(groups, key=lambda group: (group.at_once == 0, group.rounds))
         if worst.rounds > 1:
             return (
                 f"the budget of {worst.group}: {worst.at_once} of {worst.size} at once, "
@@ -117,8 +117,8 @@ def _binding(plan: Plan, groups: Sequence[GroupForecast], devices: int) -> str:
 
 def _waiting(plan: Plan, members: Iterable[Member], now: float) -> dict[str, int]:
     found: dict[str, int] = {}
-    for one in members:
-        reason = maintenance.refusal(plan.windows, one.labels, now)
+    for member in members:
+        reason = maintenance.refusal(plan.windows, member.labels, now)
         if reason is not None:
             found[reason] = found.get(reason, 0) + 1
     return found

@@ -127,9 +127,9 @@ def rolling(session: Session) -> Rolling:
         )
         shadow = shadow_of(row.shadow) if row.wave == CANARY else None
         if shadow is not None and shadow.action == "wait":
-            one = Challenge(rollout=row.id, slot=row.slot, release=_release(row))
+            challenge = Challenge(rollout=row.id, slot=row.slot, release=_release(row))
             for device in shadow.devices:
-                challenges.setdefault(device, []).append(one)
+                challenges.setdefault(device, []).append(challenge)
     asked = _rows(session, _ASKED, rollouts=list(asks)) if asks else ()
     for device, rollout_id in asked:
         overrides.setdefault(device, []).append(asks[rollout_id])

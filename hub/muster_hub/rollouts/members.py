@@ -81,6 +81,6 @@ def under_way(member: Member) -> bool:
 def count(members: list[Member], state: DeviceState, wave: int | None = None) -> int:
     return sum(
         1
-        for one in members
-        if one.reached and one.reached.state == state and wave in (None, one.reached.wave)
+        for member in members
+        if member.reached and member.reached.state == state and wave in (None, member.reached.wave)
     )

@@ -134,15 +134,15 @@ class _Desk:
         if number not in self._units:
             concerns = load.concerned(rollout)
             self._units[number] = [
-                Unit(one.id, one.labels, one.online)
-                for one in self._known.values()
-                if concerns(one)
+                Unit(entry.id, entry.labels, entry.online)
+                for entry in self._known.values()
+                if concerns(entry)
             ]
         units = self._units[number]
-        if any(one.device == device for one in units):
+        if any(unit.device == device for unit in units):
             return units
-        one = self._known[device]
-        return [*units, Unit(one.id, one.labels, one.online)]
+        item = self._known[device]
+        return [*units, Unit(item.id, item.labels, item.online)]
 
 
 def _message(row: models.SwapGrant, told: Answer, now: float) -> models.OutboxMessage:

@@ -88,7 +88,7 @@ def answer(
         return Answer(given=True)
     if goal.held:
         return Answer(given=False, reason=goal.held)
-    labels = next(one.labels for one in units if one.device == asked.device)
+    labels = next(unit.labels for unit in units if unit.device == asked.device)
     why = maintenance.refusal(goal.plan.windows, labels, now) or budgets.refusal(
         goal.plan.budgets, units, set(down), asked.device
     )

@@ -107,10 +107,10 @@ class GatePlan(Struct, frozen=True, forbid_unknown_fields=True):
     def gate(self) -> Gate:
         known = [replace(METRICS[name], false_stop=self.false_stop) for name in self.metrics]
         known = [
-            replace(one, negligible=self.negligible_errors) if one.name == "errors" else one
-            for one in known
+            replace(item, negligible=self.negligible_errors) if item.name == "errors" else item
+            for item in known
         ]
-        own = [one.metric(self.false_stop) for one in self.custom]
+        own = [item.metric(self.false_stop) for item in self.custom]
         return Gate(
             metrics=(*known, *own, *self._warning_metrics()),
             looks=self.looks,
@@ -137,17 +137,17 @@ class GatePlan(Struct, frozen=True, forbid_unknown_fields=True):
 
     def check(self) -> None:
         """Raise ProtocolError for what can't be meant."""
-        names = [one.name for one in self.custom]
-        if not self.metrics and all(one.warn for one in self.custom):
+        names = [item.name for item in self.custom]
+        if not self.metrics and all(item.warn for item in self.custom):
             raise ProtocolError("gate: no metric in it could hold a wave back or stop it")
-        if tuple(self.metrics) == ("drift",) and all(one.warn for one in self.custom):
+        if tuple(self.metrics) == ("drift",) and all(item.warn for item in self.custom):
             raise ProtocolError("gate: drift alone holds no wave back: name another metric, too")
-        taken = {one.name for one in METRICS.values()} | {*METRICS, DISAGREEMENT}
+        taken = {item.name for item in METRICS.values()} | {*METRICS, DISAGREEMENT}
         for name in names:
             if names.count(name) > 1 or name in taken:
                 raise ProtocolError(f"gate: {name!r} is the name of another metric")
-        for one in self.custom:
-            one.check()
+        for item in self.custom:
+            item.check()
 
 
 class Plan(Struct, frozen=True, forbid_unknown_fields=True):

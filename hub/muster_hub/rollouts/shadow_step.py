@@ -53,7 +53,7 @@ def look(
         return False
     passed = int((now - shadow["since"]) // window_seconds)
     watched = _watched(session, row, shadow, known)
-    refused = any(one.state == "failed" for one in watched)
+    refused = any(item.state == "failed" for item in watched)
     if passed <= shadow["look"] and not refused:
         return False
     found = shadows.judge(
@@ -100,7 +100,7 @@ def compared(
     found: dict[str, dict[str, int]] = {}
     for first in range(0, len(devices), DEVICES_PER_QUERY):
         query = (
-            sa.select(col(window.device), *(func.sum(one) for one in columns))
+            sa.select(col(window.device), *(func.sum(column) for column in columns))
             .where(
                 col(window.device).in_(devices[first : first + DEVICES_PER_QUERY]),
                 col(window.manifest) == manifest,

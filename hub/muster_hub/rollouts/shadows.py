@@ -112,11 +112,11 @@ def judge(
         return Judgement(action="stop", reason=harm)
     if labels.action == "stop":
         return labels
-    compared = sum(one.compared for one in watched)
+    compared = sum(item.compared for item in watched)
     waits = _waits(plan, watched, compared, elapsed_seconds)
     if waits:
         return Judgement(action="wait", reason=waits)
-    disagreed = sum(one.disagreed for one in watched)
+    disagreed = sum(item.disagreed for item in watched)
     found = f"{_share(disagreed, compared)} of {compared} answers differ"
     if disagreed > plan.disagreed_max * compared:
         told = f"{found}, {plan.disagreed_max:.2%} allowed{_most(watched)}."
@@ -127,16 +127,16 @@ def judge(
 
 
 def _refused(watched: Sequence[Watched], failures_allowed: int) -> str:
-    refused = [one for one in watched if one.state == "failed"]
+    refused = [item for item in watched if item.state == "failed"]
     if len(refused) <= failures_allowed:
         return ""
-    named = "; ".join(f"{one.device} {one.detail}" for one in refused[:NAMED_MAX])
+    named = "; ".join(f"{item.device} {item.detail}" for item in refused[:NAMED_MAX])
     return f"{len(refused)} of {len(watched)} devices refused it: {named}."
 
 
 def _unanswered(plan: ShadowPlan, watched: Sequence[Watched]) -> str:
-    compared = sum(one.compared for one in watched)
-    failed = sum(one.failed for one in watched)
+    compared = sum(item.compared for item in watched)
+    failed = sum(item.failed for item in watched)
     if compared < FAILED_COMPARED_MIN or failed <= plan.failed_max * compared:
         return ""
     return (
@@ -148,11 +148,11 @@ def _unanswered(plan: ShadowPlan, watched: Sequence[Watched]) -> str:
 def _waits(
     plan: ShadowPlan, watched: Sequence[Watched], compared: int, elapsed_seconds: float
 ) -> str:
-    comparing = sum(1 for one in watched if one.compared or one.state == "comparing")
+    comparing = sum(1 for item in watched if item.compared or item.state == "comparing")
     standing = f"{comparing} of {len(watched)} devices compare"
     if compared < plan.compared_min:
-        idle = [one for one in watched if one.state != "comparing" and one.detail]
-        named = "".join(f"; {one.device} waits for {one.detail}" for one in idle[:NAMED_MAX])
+        idle = [item for item in watched if item.state != "comparing" and item.detail]
+        named = "".join(f"; {item.device} waits for {item.detail}" for item in idle[:NAMED_MAX])
         return f"{standing}, {compared} of {plan.compared_min} inputs compared{named}."
     left = plan.min_seconds - elapsed_seconds
     return f"{standing}; watched for {left:.0f} s more." if left > 0 else ""
@@ -160,12 +160,12 @@ def _waits(
 
 def _labels(plan: ShadowPlan, watched: Sequence[Watched], look: int) -> Judgement:
     """Which of the two the labels favour, device by device on the same inputs."""
-    telling = [one for one in watched if one.labelled >= LABELLED_MIN]
+    telling = [item for item in watched if item.labelled >= LABELLED_MIN]
     if len(telling) < DEVICES_EFFECTIVE_MIN:
         few = f"labels of {len(telling)} devices, {DEVICES_EFFECTIVE_MIN:.0f} would tell"
         return Judgement(action="advance", reason=f"which is right was not judged ({few}).")
-    loss = np.array([(one.champion_right - one.right) / one.labelled for one in telling])
-    noise = float(np.mean([_noise(one) for one in telling]))
+    loss = np.array([(item.champion_right - item.right) / item.labelled for item in telling])
+    noise = float(np.mean([_noise(item) for item in telling]))
     data = {ACCURACY.name: Pairs(Changes(loss, np.zeros(len(loss), np.int64), noise))}
     evidence = Evidence(
         look=min(look, plan.looks), data=data, canaries=len(telling), silent=0, device_hours=0.0,
@@ -173,7 +173,9 @@ def _labels(plan: ShadowPlan, watched: Sequence[Watched], look: int) -> Judgemen
     )  # fmt: skip
     finding = find(Gate(metrics=(ACCURACY,), looks=plan.looks), ACCURACY, evidence)
     points = -100 * float(loss.mean())
-    found = f"on {sum(one.labelled for one in telling)} labelled inputs it is right {points:+.1f} "
+    found = (
+        f"on {sum(item.labelled for item in telling)} labelled inputs it is right {points:+.1f} "
+    )
     found += "points more often"
     if finding.stop and finding.compared is not None:
         told = stopped(ACCURACY.name, ACCURACY.unit, ACCURACY.false_stop, finding.compared)
@@ -188,14 +190,14 @@ def _labels(plan: ShadowPlan, watched: Sequence[Watched], look: int) -> Judgemen
     )
 
 
-def _noise(one: Watched) -> float:
+def _noise(watched: Watched) -> float:
     """Variance that drawing so few labels alone gives a device's difference, at most."""
-    return 2 * 0.25 / one.labelled
+    return 2 * 0.25 / watched.labelled
 
 
 def _most(watched: Sequence[Watched]) -> str:
     """The device that differs most, where it is not alone."""
-    rates = [(one.disagreed / one.compared, one.device) for one in watched if one.compared]
+    rates = [(item.disagreed / item.compared, item.device) for item in watched if item.compared]
     if len(rates) < 2:
         return ""
     rate, device = max(rates)

@@ -14,14 +14,14 @@ def targets(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
     """Devices to ask now in the rollout's present wave, by name."""
     wanted = left(rollout, members)
     if rollout.wave == CANARY or rollout.plan.in_flight_max:
-        wanted = [one for one in wanted if one.online]
+        wanted = [item for item in wanted if item.online]
     room = len(wanted)
     if rollout.wave == CANARY:
-        reached = sum(1 for one in members if one.reached)
+        reached = sum(1 for member in members if member.reached)
         room = first_size(rollout, members) - reached
     if rollout.plan.in_flight_max:
         room = min(room, rollout.plan.in_flight_max - sum(map(under_way, members)))
-    return tuple(sorted(one.device for one in wanted[: max(room, 0)]))
+    return tuple(sorted(item.device for item in wanted[: max(room, 0)]))
 
 
 def shadowed(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
@@ -29,28 +29,34 @@ def shadowed(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
     plan = rollout.plan.shadow
     assert plan is not None
     have = rollout.shadow.devices if rollout.shadow is not None else ()
-    matching = [one for one in members if one.matches]
+    matching = [member for member in members if member.matches]
     room = wanted(plan, len(matching)) - len(have)
-    free = [one for one in matching if one.online and one.device not in have]
+    free = [item for item in matching if item.online and item.device not in have]
     return (*have, *draw(rollout, free)[: max(room, 0)])
 
 
 def left(rollout: Rollout, members: list[Member]) -> list[Member]:
     """Devices the present wave has yet to ask, in the order of the rollout's lot."""
     if rollout.wave == CANARY and rollout.plan.experiment is not None:
-        free = {one.device: one for one in members if one.matches and not one.reached}
+        free = {
+            member.device: member for member in members if member.matches and not member.reached
+        }
         return [free[device] for device in arms_of(rollout, members).b if device in free]
     stage = stages(rollout.plan)[rollout.wave]
-    unreached = {one.device: one for one in members if one.matches and not one.reached}
+    unreached = {
+        member.device: member for member in members if member.matches and not member.reached
+    }
     order = [unreached[device] for device in draw(rollout, unreached.values())]
     if stage.holds_back and rollout.plan.holdback:
         order = order[: max(len(order) - rollout.plan.holdback, 0)]
     if rollout.wave == CANARY:
         return order
-    concerned = [one for one in members if one.matches and stage.selector.matches(one.labels)]
-    reached = sum(1 for one in concerned if one.reached)
+    concerned = [
+        member for member in members if member.matches and stage.selector.matches(member.labels)
+    ]
+    reached = sum(1 for item in concerned if item.reached)
     wanted = math.ceil(stage.share * len(concerned) - 1e-9) - reached
-    return [one for one in order if stage.selector.matches(one.labels)][: max(wanted, 0)]
+    return [item for item in order if stage.selector.matches(item.labels)][: max(wanted, 0)]
 
 
 def arms_of(rollout: Rollout, members: Iterable[Member]) -> Arms:
@@ -63,10 +69,10 @@ def draw_arms(rollout: Rollout, members: Iterable[Member]) -> Arms:
     plan = rollout.plan.experiment
     assert plan is not None
     groups: dict[tuple[str, ...], list[str]] = {}
-    for one in members:
-        if one.matches:
-            group = tuple(one.labels.get(key, "") for key in rollout.plan.groups)
-            groups.setdefault(group, []).append(one.device)
+    for member in members:
+        if member.matches:
+            group = tuple(member.labels.get(key, "") for key in rollout.plan.groups)
+            groups.setdefault(group, []).append(member.device)
     a: list[str] = []
     b: list[str] = []
     for devices in groups.values():
@@ -81,7 +87,7 @@ def first_size(rollout: Rollout, members: list[Member]) -> int:
     """How many devices the first wave may reach."""
     if rollout.plan.experiment is not None:
         return len(arms_of(rollout, members).b)
-    return canary_size(rollout.plan, sum(1 for one in members if one.matches))
+    return canary_size(rollout.plan, sum(1 for member in members if member.matches))
 
 
 def canary_size(plan: Plan, matching: int) -> int:
@@ -94,7 +100,7 @@ def canary_size(plan: Plan, matching: int) -> int:
 def draw(rollout: Rollout, candidates: Iterable[Member]) -> list[str]:
     """Candidates in random order, interleaved so that any prefix is proportional by stratum."""
     strata: dict[tuple[str, ...], list[str]] = {}
-    labels = {one.device: one.labels for one in candidates}
+    labels = {candidate.device: candidate.labels for candidate in candidates}
     for device in sorted(labels, key=lambda device: _lot(rollout.id, device)):
         stratum = tuple(labels[device].get(key, "") for key in rollout.plan.groups)
         strata.setdefault(stratum, []).append(device)

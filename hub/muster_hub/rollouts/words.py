@@ -28,14 +28,14 @@ def tally(members: Iterable[Member], wave: int, asking: int = 0) -> str:
 
 def completed(members: Iterable[Member]) -> str:
     members = list(members)
-    done = sum(1 for one in members if one.reached and one.reached.state == "committed")
+    done = sum(1 for member in members if member.reached and member.reached.state == "committed")
     away = [
-        one.device
-        for one in members
-        if (one.reached and one.reached.state in ("targeted", "in_progress"))
-        or (one.matches and not one.reached)
+        member.device
+        for member in members
+        if (member.reached and member.reached.state in ("targeted", "in_progress"))
+        or (member.matches and not member.reached)
     ]
-    failed = sum(1 for one in members if one.reached and one.reached.state == "failed")
+    failed = sum(1 for member in members if member.reached and member.reached.state == "failed")
     reason = f"Completed: {done} committed"
     if failed:
         reason += f", {failed} failed"
@@ -46,7 +46,9 @@ def completed(members: Iterable[Member]) -> str:
 
 def failed(rollout: Rollout, failures: list[Member], reached: int) -> str:
     told = "; ".join(
-        f"{one.device} {one.reached.detail}" for one in failures[:NAMED_MAX] if one.reached
+        f"{failure.device} {failure.reached.detail}"
+        for failure in failures[:NAMED_MAX]
+        if failure.reached
     )
     return (
         f"Stopped in wave {wave(rollout.plan, rollout.wave)}: {len(failures)} of {reached} reached "
@@ -55,7 +57,7 @@ def failed(rollout: Rollout, failures: list[Member], reached: int) -> str:
 
 
 def nobody(members: Iterable[Member]) -> str:
-    matching = sum(1 for one in members if one.matches)
+    matching = sum(1 for member in members if member.matches)
     if not matching:
         return "no device matches the selector"
     return f"none of the {matching} matching devices is online"
@@ -63,7 +65,7 @@ def nobody(members: Iterable[Member]) -> str:
 
 def unpaired(plan: Plan, members: Iterable[Member]) -> str:
     """Why an experiment has nobody in it."""
-    matching = sum(1 for one in members if one.matches)
+    matching = sum(1 for member in members if member.matches)
     if matching < 2 or not plan.groups:
         return f"an experiment takes two devices or more, and {matching} match the selector"
     return f"no two matching devices are alike in {', '.join(plan.groups)}"

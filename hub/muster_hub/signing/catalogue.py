@@ -120,7 +120,7 @@ class Catalogue:
         The new key signs once the root or targets that name it are signed; the old one is deleted
         then.
         """
-        online = next((one for one in ONLINE if one == role), None)
+        online = next((item for item in ONLINE if item == role), None)
         if online is None:
             raise CatalogueError(f"{role} is not an online role: {', '.join(ONLINE)} are")
         if hardware is not None:
@@ -148,15 +148,17 @@ class Catalogue:
 
     def expiries(self) -> dict[str, float]:
         """Until when each published role is good, in seconds since 1970."""
-        return {role: one.expires for role, one in self.standing().items()}
+        return {role: item.expires for role, item in self.standing().items()}
 
     def waiting(self) -> dict[str, list[Signatures]]:
         """Who has signed each waiting role, and who may; a new root waits for two groups."""
         found: dict[str, list[Signatures]] = {}
         for role, data in self._files.drafts().items():
             draft = roles.parse_any(data, f"drafts/{role}.json")
-            groups = [roles.signatures(one, role, draft) for one in self._delegators(role)]
-            found[role] = [one for one in groups if not one.complete] or groups[-1:]
+            groups = [
+                roles.signatures(delegator, role, draft) for delegator in self._delegators(role)
+            ]
+            found[role] = [group for group in groups if not group.complete] or groups[-1:]
         return found
 
     def refresh(self, now: float) -> bool:
@@ -253,7 +255,9 @@ class Catalogue:
             draft: AnyMetadata = Metadata(changes[role])
             self._files.save_draft(role, draft)
             # Only now does a draft of its own keys (a root, or one it delegates to) tell who signs.
-            ids = {key for one in self._delegators(role) for key in roles.keyids(one, role)}
+            ids = {
+                key for delegator in self._delegators(role) for key in roles.keyids(delegator, role)
+            }
             for signer in self._keyring.signers(ids):
                 roles.sign(draft, signer)
             self._files.save_draft(role, draft)
@@ -288,7 +292,7 @@ class Catalogue:
         """Whose keys must sign a draft of the role: of a root both the one in force and itself."""
         if role == "root":
             both = [self._files.current("root", Root), self._files.draft("root", Root)]
-            return [one.signed for one in both if one is not None]
+            return [item.signed for item in both if item is not None]
         delegator: Root | Targets | None = (
             self._basis("root", Root) if role in ceremonies.TOP else self._basis("targets", Targets)
         )
@@ -396,7 +400,7 @@ class Catalogue:
                 if role == "director"
                 else [self._files.current("root", Root), self._files.draft("root", Root)]
             )
-            ids = {key for one in both if one for key in roles.keyids(one.signed, role)}
+            ids = {key for item in both if item for key in roles.keyids(item.signed, role)}
             if ids:
                 self._keyring.drop_online(role, ids)
 

@@ -61,7 +61,7 @@ def _set_top(basis: Basis, role: str, keys: KeyGroup) -> Changes:
     root = basis.root
     root.roles[role] = RootRole(keys.ids, keys.threshold)
     root.keys |= {key.keyid: key for key in keys.keys}
-    used = {keyid for one in root.roles.values() for keyid in one.keyids}
+    used = {keyid for role in root.roles.values() for keyid in role.keyids}
     root.keys = {keyid: key for keyid, key in root.keys.items() if keyid in used}
     return {"root": root, "targets": basis.targets} if role == "targets" else {"root": root}
 

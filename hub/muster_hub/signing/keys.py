@@ -162,7 +162,7 @@ class Keyring:
     def put_group(self, role: Role, keys: KeyGroup) -> None:
         """Have the hub propose these keys from now on; private halves at hand stay known."""
         entries = dict(self._load())
-        held = {key["keyid"]: key["uri"] for one in entries.values() for key in one["keys"]}
+        held = {key["keyid"]: key["uri"] for entry in entries.values() for key in entry["keys"]}
         entries[role] = _entry(keys, {keyid: held.get(keyid) for keyid in keys.ids})
         self._save(entries)
 
@@ -185,7 +185,7 @@ class Keyring:
     def adopt_online(self, role: Role, uri: str, public: SSlibKey) -> SSlibKey:
         """Take a key in hardware for an online role, behind the one in use."""
         entries = dict(self._load())
-        if any(one["keyid"] == public.keyid for one in entries[role]["keys"]):
+        if any(key["keyid"] == public.keyid for key in entries[role]["keys"]):
             raise ConfigError(f"{uri} is a key of the {role} role already")
         key = {"keyid": public.keyid, "key": public.to_dict(), "uri": uri}
         entries[role] = entries[role] | {"keys": [*entries[role]["keys"], key]}

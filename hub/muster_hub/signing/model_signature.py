@@ -127,7 +127,7 @@ def check(
     trusted = list(keys)
     if trusted and not any(_signed(key, envelope) for key in trusted):
         raise Invalid(f"{FILE}: signed by none of the {len(trusted)} keys that [check] names")
-    _check_list(statement, {path: one for path, one in files.items() if path not in IGNORED})
+    _check_list(statement, {path: file for path, file in files.items() if path not in IGNORED})
 
 
 def read_public(pem: bytes, what: str) -> ec.EllipticCurvePublicKey:
@@ -142,7 +142,7 @@ def read_public(pem: bytes, what: str) -> ec.EllipticCurvePublicKey:
 
 
 def _check_list(statement: _Statement, files: Mapping[str, str]) -> None:
-    listed = {one.name: one.digest for one in statement.predicate.resources}
+    listed = {resource.name: resource.digest for resource in statement.predicate.resources}
     if len(listed) != len(statement.predicate.resources):
         raise Invalid(f"{FILE}: lists a file twice")
     for path in sorted(files.keys() | listed.keys()):

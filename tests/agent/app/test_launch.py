@@ -100,25 +100,25 @@ def bench(tmp_path):
 
 
 def test_a_baseline_that_cannot_be_used_refuses_the_release_and_leaves_nothing(bench):
-    one = bench(baseline="golden.npz")
+    item = bench(baseline="golden.npz")
     with pytest.raises(LaunchRefused) as refused:
-        one.launcher.launch("main", one.goal, None)
+        item.launcher.launch("main", item.goal, None)
     assert refused.value.refusal is Refusal.MALFORMED
-    assert list(one.rings.iterdir()) == []
+    assert list(item.rings.iterdir()) == []
 
 
 def test_a_baseline_that_has_rotted_on_the_disk_is_fetched_anew_like_any_file(bench):
-    one = bench(baseline="golden.npz")
-    (one.bundle / "golden.npz").write_bytes(b"rot")
+    item = bench(baseline="golden.npz")
+    (item.bundle / "golden.npz").write_bytes(b"rot")
     with pytest.raises(LaunchRefused) as refused:
-        one.launcher.launch("main", one.goal, None)
+        item.launcher.launch("main", item.goal, None)
     assert refused.value.refusal is Refusal.FILE_MISMATCH
 
 
 def test_no_stand_in_is_made_for_a_release_that_declares_no_fallback(bench):
-    one = bench()
+    item = bench()
     with pytest.raises(LaunchRefused, match="declares no fallback"):
-        one.launcher.launch("main", one.goal, None, model=False)
+        item.launcher.launch("main", item.goal, None, model=False)
 
 
 @pytest.mark.system
@@ -126,21 +126,21 @@ def test_no_stand_in_is_made_for_a_release_that_declares_no_fallback(bench):
     ("name", "quality"), [(None, "last_good"), ("last", "last_good"), ("unsure", "constant")]
 )
 def test_a_stand_in_answers_for_a_model_that_was_killed_and_will_not_load(bench, name, quality):
-    one = bench(fallbacks=(LAST, UNSURE))
-    worker_id, worker = one.launch(name)
-    one.wait(events.Ready)
+    item = bench(fallbacks=(LAST, UNSURE))
+    worker_id, worker = item.launch(name)
+    item.wait(events.Ready)
     worker.accept()
-    with Client(one.socket) as client:
+    with Client(item.socket) as client:
         status, answer = client.call("POST", "/v2/models/dense/infer", infer_body([1.0] * 4))
         assert (status, answer["parameters"]["quality"]) == (200, "good")
     os.kill(worker.pid, signal.SIGKILL)
-    one.wait(events.Exited)
-    one.telemetry.end(worker_id)
-    (one.bundle / "model.onnx").write_bytes(b"no model")
-    _, stand_in = one.launch(name, model=False)
-    one.wait(events.Ready)
+    item.wait(events.Exited)
+    item.telemetry.end(worker_id)
+    (item.bundle / "model.onnx").write_bytes(b"no model")
+    _, stand_in = item.launch(name, model=False)
+    item.wait(events.Ready)
     stand_in.accept()
-    with Client(one.socket) as client:
+    with Client(item.socket) as client:
         status, told = client.call("POST", "/v2/models/dense/infer", infer_body([0.0] * 4))
     assert (status, told["parameters"]["quality"]) == (200, quality)
     if quality == "last_good":
@@ -149,17 +149,17 @@ def test_a_stand_in_answers_for_a_model_that_was_killed_and_will_not_load(bench,
 
 @pytest.mark.system
 def test_a_challengers_comparisons_become_a_window_of_its_own_version(bench):
-    one = bench()
-    champion_id, worker = one.launch()
-    one.wait(events.Ready)
+    item = bench()
+    champion_id, worker = item.launch()
+    item.wait(events.Ready)
     worker.accept()
-    goal = one.install("2", seed=8)
-    champion = Running(champion_id, one.goal, worker)
-    challenger_id, challenger = one.launcher.challenge("main", goal, champion)
-    one.workers.append(challenger)
+    goal = item.install("2", seed=8)
+    champion = Running(champion_id, item.goal, worker)
+    challenger_id, challenger = item.launcher.challenge("main", goal, champion)
+    item.workers.append(challenger)
     challenger.start()
-    assert one.wait(events.Ready).worker_id == challenger_id
-    with Client(one.socket) as client:
+    assert item.wait(events.Ready).worker_id == challenger_id
+    with Client(item.socket) as client:
         for number in range(20):
             body = infer_body([float(number)] * 4, f"i{number}")
             assert client.call("POST", "/v2/models/dense/infer", body)[0] == 200
@@ -167,12 +167,12 @@ def test_a_challengers_comparisons_become_a_window_of_its_own_version(bench):
         assert client.call("POST", "/v2/models/dense/labels", label)[0] == 200
     seen = 0
     while seen < 20:
-        beat = one.wait(events.Heartbeat)
+        beat = item.wait(events.Heartbeat)
         if beat.worker_id == challenger_id and beat.counters.labels:
             seen = beat.counters.inferences
-            one.telemetry.used_cpu(challenger_id, beat.counters.cpu_seconds)
-    one.telemetry.close_windows(SystemClock().monotonic())
-    windows = {summary.version: summary for summary in one.closed}
+            item.telemetry.used_cpu(challenger_id, beat.counters.cpu_seconds)
+    item.telemetry.close_windows(SystemClock().monotonic())
+    windows = {summary.version: summary for summary in item.closed}
     assert windows["1"].counts.inferences == 20
     assert windows["2"].manifest == goal.manifest
     counts = windows["2"].counts

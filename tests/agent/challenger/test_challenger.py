@@ -17,13 +17,13 @@ def world():
 @pytest.fixture
 def device(world, tmp_path):
     """One on which version 1 is committed."""
-    one = Device(world, tmp_path)
-    one.boot()
+    device = Device(world, tmp_path)
+    device.boot()
     world.champion = world.release("1")
     world.direct(world.champion)
-    one.run(60)
-    assert told(one).update.state == "committed"
-    return one
+    device.run(60)
+    assert told(device).update.state == "committed"
+    return device
 
 
 def told(device):
@@ -35,7 +35,7 @@ def challenge(world, goal, **fields):
 
 
 def alive(device):
-    return [one for one in device.challengers if one.alive]
+    return [challenger for challenger in device.challengers if challenger.alive]
 
 
 def test_a_challenger_is_fetched_and_started_and_the_champion_goes_on_serving(world, device):
@@ -73,7 +73,7 @@ def test_after_a_restart_the_challenger_is_started_again_without_being_fetched(w
     device.linked = False
     device.boot()
     device.run(60)
-    assert [one.goal for one in alive(device)] == [goal]
+    assert [item.goal for item in alive(device)] == [goal]
 
 
 def test_an_unsigned_challenger_is_never_fetched(world, device):
@@ -94,7 +94,7 @@ def test_a_challenger_named_before_it_is_signed_is_taken_as_soon_as_it_is(world,
     world.repository.release("digits", "2", world.http[goal.manifest])
     world.publish_catalogue()
     device.run(20)
-    assert [one.goal for one in alive(device)] == [goal]
+    assert [item.goal for item in alive(device)] == [goal]
 
 
 def test_a_challenger_that_fails_its_golden_vectors_stays_refused_and_harms_nobody(world, device):
@@ -132,7 +132,7 @@ def test_a_challenger_makes_way_for_an_update_and_is_held_against_the_new_champi
     assert told(device).challenger.waiting_for == "the slot's own update"
     device.run(120)
     assert told(device).running.version == "3"
-    assert [one.goal for one in alive(device)] == [goal]
+    assert [item.goal for item in alive(device)] == [goal]
 
 
 def test_an_updates_download_goes_before_a_challengers(world, device):

@@ -40,10 +40,10 @@ def of(kind, actions):
 
 
 def test_no_more_than_the_window_is_asked_for_at_once():
-    one = fetch()
-    asked = of(Subscribe, one.need(NAMES, 0.0))
+    item = fetch()
+    asked = of(Subscribe, item.need(NAMES, 0.0))
     assert [action.digests[0] for action in asked] == NAMES[:4]
-    actions = one.arrived(NAMES[0], CHUNKS[NAMES[0]], 0.1)
+    actions = item.arrived(NAMES[0], CHUNKS[NAMES[0]], 0.1)
     assert actions == [
         Keep(NAMES[0], CHUNKS[NAMES[0]], healed=False),
         Unsubscribe((NAMES[0],)),
@@ -52,14 +52,14 @@ def test_no_more_than_the_window_is_asked_for_at_once():
 
 
 def test_silence_asks_again_then_the_hub_then_the_http_source():
-    one = fetch(sources=1)
-    one.need(NAMES[:2], 0.0)
+    item = fetch(sources=1)
+    item.need(NAMES[:2], 0.0)
     seen, now = [], 0.0
     for _ in range(3):
-        waited = one.deadline() - now
+        waited = item.deadline() - now
         assert 3.0 <= waited <= 5.0
-        now = one.deadline()
-        seen.append([type(action).__name__ for action in one.tick(now)])
+        now = item.deadline()
+        seen.append([type(action).__name__ for action in item.tick(now)])
     assert seen == [
         ["Unsubscribe", "Subscribe"],
         ["Unsubscribe", "Subscribe", "AskHub"],
@@ -68,108 +68,108 @@ def test_silence_asks_again_then_the_hub_then_the_http_source():
 
 
 def test_progress_on_one_chunk_keeps_the_watchdog_quiet():
-    one = fetch()
-    one.need(NAMES, 0.0)
+    item = fetch()
+    item.need(NAMES, 0.0)
     for number, name in enumerate(NAMES):
         now = 2.9 * (number + 1)
-        assert one.tick(now) == []
-        one.arrived(name, CHUNKS[name], now)
-    assert one.done
+        assert item.tick(now) == []
+        item.arrived(name, CHUNKS[name], now)
+    assert item.done
 
 
 def test_what_has_come_is_not_lost_and_silence_means_nothing_while_the_link_is_down():
-    one = fetch()
-    one.need(NAMES[:4], 0.0)
-    one.link_down()
-    assert one.deadline() == float("inf")
-    assert one.tick(1e6) == []
-    one.link_up(1e6)
-    assert one.deadline() < 1e6 + 6
+    item = fetch()
+    item.need(NAMES[:4], 0.0)
+    item.link_down()
+    assert item.deadline() == float("inf")
+    assert item.tick(1e6) == []
+    item.link_up(1e6)
+    assert item.deadline() < 1e6 + 6
 
 
 def test_an_altered_chunk_heals_from_the_next_source():
-    one = fetch(sources=2)
-    one.need(NAMES[:1], 0.0)
-    actions = one.arrived(NAMES[0], b"altered", 0.1)
+    item = fetch(sources=2)
+    item.need(NAMES[:1], 0.0)
+    actions = item.arrived(NAMES[0], b"altered", 0.1)
     assert actions == [Unsubscribe((NAMES[0],)), HttpGet(0, NAMES[0])]
-    assert one.answered(0, NAMES[0], b"altered too", "", 0.2) == [HttpGet(1, NAMES[0])]
-    (kept,) = one.answered(1, NAMES[0], CHUNKS[NAMES[0]], "", 0.3)
+    assert item.answered(0, NAMES[0], b"altered too", "", 0.2) == [HttpGet(1, NAMES[0])]
+    (kept,) = item.answered(1, NAMES[0], CHUNKS[NAMES[0]], "", 0.3)
     assert kept == Keep(NAMES[0], CHUNKS[NAMES[0]], healed=True)
-    assert one.done
+    assert item.done
 
 
 def test_a_chunk_altered_everywhere_ends_with_that_name():
-    one = fetch(sources=1)
-    one.need(NAMES[:1], 0.0)
-    one.arrived(NAMES[0], b"altered", 0.1)
-    actions = one.answered(0, NAMES[0], b"altered", "", 0.2)
+    item = fetch(sources=1)
+    item.need(NAMES[:1], 0.0)
+    item.arrived(NAMES[0], b"altered", 0.1)
+    actions = item.answered(0, NAMES[0], b"altered", "", 0.2)
     assert of(AskHub, actions)
-    assert one.arrived(NAMES[0], b"altered", 0.3) == []
-    (gave_up,) = of(GiveUp, one.tick(one.deadline()))
+    assert item.arrived(NAMES[0], b"altered", 0.3) == []
+    (gave_up,) = of(GiveUp, item.tick(item.deadline()))
     assert gave_up.refusal is Refusal.CHUNK_ALTERED
     assert "the broker and HTTP source 1" in gave_up.detail
 
 
 def test_a_chunk_the_hub_publishes_anew_heals_without_any_http_source():
-    one = fetch()
-    one.need(NAMES[:1], 0.0)
-    actions = one.arrived(NAMES[0], b"altered", 0.1)
+    item = fetch()
+    item.need(NAMES[:1], 0.0)
+    actions = item.arrived(NAMES[0], b"altered", 0.1)
     assert of(AskHub, actions) == [AskHub((NAMES[0],))]
-    one.arrived(NAMES[0], b"altered", 0.2)
-    (kept,) = of(Keep, one.arrived(NAMES[0], CHUNKS[NAMES[0]], 0.3))
+    item.arrived(NAMES[0], b"altered", 0.2)
+    (kept,) = of(Keep, item.arrived(NAMES[0], CHUNKS[NAMES[0]], 0.3))
     assert kept.healed
 
 
 def test_a_chunk_nobody_has_ends_with_that_name_and_the_last_reason():
-    one = fetch(sources=1)
-    one.need(NAMES[:1], 0.0)
+    item = fetch(sources=1)
+    item.need(NAMES[:1], 0.0)
     for _ in range(3):
-        actions = one.tick(one.deadline())
+        actions = item.tick(item.deadline())
     assert of(HttpGet, actions)
-    (gave_up,) = of(GiveUp, one.answered(0, NAMES[0], None, "answered 404", 99.0))
+    (gave_up,) = of(GiveUp, item.answered(0, NAMES[0], None, "answered 404", 99.0))
     assert (gave_up.refusal, "404" in gave_up.detail) == (Refusal.CHUNK_MISSING, True)
 
 
 def test_an_http_source_that_never_answers_is_given_up():
-    one = fetch(sources=1)
-    one.need(NAMES[:1], 0.0)
-    one.arrived(NAMES[0], b"altered", 0.1)
-    actions = one.tick(one.deadline())
+    item = fetch(sources=1)
+    item.need(NAMES[:1], 0.0)
+    item.arrived(NAMES[0], b"altered", 0.1)
+    actions = item.tick(item.deadline())
     assert actions == []  # The broker's watchdog has nothing to watch.
-    actions = one.tick(one.deadline())
+    actions = item.tick(item.deadline())
     assert of(AskHub, actions)
 
 
 def test_late_and_foreign_messages_are_ignored():
-    one = fetch()
-    one.need(NAMES[:1], 0.0)
-    assert one.arrived(NAMES[9], CHUNKS[NAMES[9]], 0.1) == []
-    one.arrived(NAMES[0], CHUNKS[NAMES[0]], 0.1)
-    assert one.arrived(NAMES[0], b"altered", 0.2) == []
-    assert one.answered(0, NAMES[0], b"altered", "", 0.2) == []
+    item = fetch()
+    item.need(NAMES[:1], 0.0)
+    assert item.arrived(NAMES[9], CHUNKS[NAMES[9]], 0.1) == []
+    item.arrived(NAMES[0], CHUNKS[NAMES[0]], 0.1)
+    assert item.arrived(NAMES[0], b"altered", 0.2) == []
+    assert item.answered(0, NAMES[0], b"altered", "", 0.2) == []
 
 
 def http_first(sources=1, places=PLACES):
     """A fetch that has found the broker silent: its HTTP sources come first from now on."""
-    one = fetch(sources)
+    item = fetch(sources)
     first = sha256_hex(b"first")
-    one.need([first], 0.0)
+    item.need([first], 0.0)
     for _ in range(3):
-        one.tick(one.deadline())
-    asked = one.answered(0, first, b"first", "", 20.0)
+        item.tick(item.deadline())
+    asked = item.answered(0, first, b"first", "", 20.0)
     assert of(Keep, asked)
-    return one, one.need(NAMES, 20.0, places)
+    return item, item.need(NAMES, 20.0, places)
 
 
 def test_neighbours_are_asked_for_in_one_range_and_the_next_one_waits_already():
-    one, actions = http_first()
+    first, actions = http_first()
     runs = [action.run for action in of(HttpRange, actions)]
     assert [run.digests for run in runs] == [
         tuple(NAMES[:RUN_CHUNKS]), tuple(NAMES[RUN_CHUNKS:AT_ONCE_CHUNKS]),
     ]  # fmt: skip
     assert [(run.offset, run.size_bytes) for run in runs] == [(0, 80), (80, 80)]
     for name in NAMES[:RUN_CHUNKS]:
-        actions = one.answered(0, name, CHUNKS[name], "", 21.0)
+        actions = first.answered(0, name, CHUNKS[name], "", 21.0)
     assert actions == [
         Keep(name, CHUNKS[name], healed=False),
         HttpRange(0, Run("file", 160, tuple(NAMES[AT_ONCE_CHUNKS:]), (10,) * 4)),
@@ -186,57 +186,57 @@ def test_a_run_ends_where_the_file_does_or_a_chunk_is_here_already():
 
 
 def test_a_budget_bounds_what_is_asked_for_at_once():
-    one, actions = http_first(places={})
+    first, actions = http_first(places={})
     assert [action.digest for action in of(HttpGet, actions)] == NAMES[:4]
-    one, _ = http_first()
-    one.at_once = 5
+    first, _ = http_first()
+    first.at_once = 5
     actions = []
     for name in NAMES[:AT_ONCE_CHUNKS]:
-        actions += of(HttpRange, one.answered(0, name, CHUNKS[name], "", 21.0))
+        actions += of(HttpRange, first.answered(0, name, CHUNKS[name], "", 21.0))
     assert [action.run.digests for action in actions] == [tuple(NAMES[AT_ONCE_CHUNKS:])]
 
 
 def test_a_source_without_ranges_is_asked_for_each_chunk_by_its_name():
-    one, _ = http_first()
+    first, _ = http_first()
     asked = []
     for name in NAMES[:AT_ONCE_CHUNKS]:
-        asked += one.answered(0, name, None, "answered 200", 21.0, unserved=True)
+        asked += first.answered(0, name, None, "answered 200", 21.0, unserved=True)
     assert asked == [HttpGet(0, name) for name in NAMES[:AT_ONCE_CHUNKS]]
     for name in NAMES[:AT_ONCE_CHUNKS]:
-        asked = one.answered(0, name, CHUNKS[name], "", 22.0)
+        asked = first.answered(0, name, CHUNKS[name], "", 22.0)
     assert not of(HttpRange, asked)
     assert of(HttpGet, asked)
 
 
 def test_what_is_altered_in_a_range_heals_by_its_name_from_the_same_source():
-    one, _ = http_first()
-    assert one.answered(0, NAMES[0], b"altered", "", 21.0) == [HttpGet(0, NAMES[0])]
-    (kept, *_) = one.answered(0, NAMES[0], CHUNKS[NAMES[0]], "", 21.0)
+    first, _ = http_first()
+    assert first.answered(0, NAMES[0], b"altered", "", 21.0) == [HttpGet(0, NAMES[0])]
+    (kept, *_) = first.answered(0, NAMES[0], CHUNKS[NAMES[0]], "", 21.0)
     assert kept == Keep(NAMES[0], CHUNKS[NAMES[0]], healed=True)
 
 
 def test_a_range_that_breaks_off_keeps_what_came_and_the_next_source_has_the_rest():
-    one, _ = http_first(sources=2)
-    assert of(Keep, one.answered(0, NAMES[0], CHUNKS[NAMES[0]], "", 21.0))
-    assert one.answered(0, NAMES[1], None, "ended", 21.0) == [HttpGet(1, NAMES[1])]
+    first, _ = http_first(sources=2)
+    assert of(Keep, first.answered(0, NAMES[0], CHUNKS[NAMES[0]], "", 21.0))
+    assert first.answered(0, NAMES[1], None, "ended", 21.0) == [HttpGet(1, NAMES[1])]
 
 
 def test_a_slow_source_is_not_late_while_chunks_of_its_runs_come():
-    one, _ = http_first()
+    first, _ = http_first()
     now = 20.0
     for name in NAMES[:AT_ONCE_CHUNKS]:
         now += 80.0
-        assert one.tick(now) == []
-        assert of(Keep, one.answered(0, name, CHUNKS[name], "", now))
+        assert first.tick(now) == []
+        assert of(Keep, first.answered(0, name, CHUNKS[name], "", now))
 
 
-def http_answers(one, action, now, draw):
+def http_answers(item, action, now, draw):
     """Of a range every chunk, or none for want of ranges; each good, altered or missing."""
     run = action.run.digests if isinstance(action, HttpRange) else ()
     unserved = bool(run) and draw(st.booleans())
     for digest in run or (action.digest,):
         came = draw(st.sampled_from([CHUNKS[digest], b"x", None]))
-        yield from one.answered(
+        yield from item.answered(
             action.source, digest, None if unserved else came, "answered 404", now,
             unserved=unserved,
         )  # fmt: skip
@@ -246,18 +246,18 @@ def http_answers(one, action, now, draw):
 @given(data=st.data())
 def test_whatever_the_sources_do_every_chunk_comes_right_or_a_reason_does(sources, data):
     """Each ask is answered by the chunk, an altered one, or silence (an error for HTTP)."""
-    one = fetch(sources, window=data.draw(st.integers(1, 6)))
+    item = fetch(sources, window=data.draw(st.integers(1, 6)))
     names = NAMES[: data.draw(st.integers(1, 12))]
     kinds = st.sampled_from(["good", "altered", "silent"])
     kept, gave_up, now = {}, [], 0.0
-    todo = deque(one.need(names, now, PLACES))
+    todo = deque(item.need(names, now, PLACES))
     for _ in range(10_000):
         if not todo:
-            if one.done or gave_up:
+            if item.done or gave_up:
                 break
-            now = one.deadline()
+            now = item.deadline()
             assert now < float("inf")
-            todo.extend(one.tick(now))
+            todo.extend(item.tick(now))
             continue
         action = todo.popleft()
         if isinstance(action, Keep):
@@ -270,9 +270,9 @@ def test_whatever_the_sources_do_every_chunk_comes_right_or_a_reason_does(source
                 kind = data.draw(kinds)
                 if kind != "silent":
                     came = CHUNKS[digest] if kind == "good" else b"x"
-                    todo.extend(one.arrived(digest, came, now))
+                    todo.extend(item.arrived(digest, came, now))
         elif isinstance(action, HttpGet | HttpRange):
-            todo.extend(http_answers(one, action, now, data.draw))
+            todo.extend(http_answers(item, action, now, data.draw))
     assert len(gave_up) <= 1
-    assert one.done
+    assert item.done
     assert gave_up or set(kept) == set(names)

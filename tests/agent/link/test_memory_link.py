@@ -114,8 +114,8 @@ LEVELS = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4)
 
 
 @given(LEVELS, LEVELS)
-def test_a_plain_filter_matches_its_own_topic_only(one: list[str], other: list[str]) -> None:
-    assert matches("/".join(one), "/".join(other)) == (one == other)
-    assert matches("#", "/".join(one))
-    assert matches("/".join([*one[:-1], "+"]), "/".join(one))
-    assert matches("/".join([*one, "#"]), "/".join(one))
+def test_a_plain_filter_matches_its_own_topic_only(items: list[str], other: list[str]) -> None:
+    assert matches("/".join(items), "/".join(other)) == (items == other)
+    assert matches("#", "/".join(items))
+    assert matches("/".join([*items[:-1], "+"]), "/".join(items))
+    assert matches("/".join([*items, "#"]), "/".join(items))

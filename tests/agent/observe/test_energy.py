@@ -41,9 +41,9 @@ def test_packages_add_up():
 
 
 def test_too_short_a_time_and_other_packages_give_no_price():
-    one = Reading((10.0,), (WRAP,), 0.0)
-    assert joules_per_cpu_second(one, Reading((11.0,), (WRAP,), BUSY_SECONDS_MIN / 2)) is None
-    assert joules_per_cpu_second(one, Reading((11.0, 1.0), (WRAP, WRAP), 9.0)) is None
+    reading = Reading((10.0,), (WRAP,), 0.0)
+    assert joules_per_cpu_second(reading, Reading((11.0,), (WRAP,), BUSY_SECONDS_MIN / 2)) is None
+    assert joules_per_cpu_second(reading, Reading((11.0, 1.0), (WRAP, WRAP), 9.0)) is None
 
 
 def test_the_last_price_holds_while_nothing_new_can_be_measured():

@@ -61,53 +61,53 @@ CAT, DOG, NEITHER = (0.9, 0.1), (0.2, 0.8), (np.nan, 0.5)
 
 
 def test_classifiers_agree_when_they_name_the_same_class():
-    one = fold()
-    one.feed(rows(one.layout, [(b"", CAT, (0.6, 0.4)), (b"", CAT, DOG), (b"", DOG, DOG)]))
-    assert one.close(CLOSED)[0].counts == Tally(compared=3, disagreed=1)
+    item = fold()
+    item.feed(rows(item.layout, [(b"", CAT, (0.6, 0.4)), (b"", CAT, DOG), (b"", DOG, DOG)]))
+    assert item.close(CLOSED)[0].counts == Tally(compared=3, disagreed=1)
 
 
 def test_classes_are_compared_by_name_whatever_their_order():
-    one = fold(challenger=release("2", classes=("dog", "cat")))
-    one.feed(rows(one.layout, [(b"", CAT, DOG), (b"", CAT, CAT)]))
-    assert one.close(CLOSED)[0].counts == Tally(compared=2, disagreed=1)
+    item = fold(challenger=release("2", classes=("dog", "cat")))
+    item.feed(rows(item.layout, [(b"", CAT, DOG), (b"", CAT, CAT)]))
+    assert item.close(CLOSED)[0].counts == Tally(compared=2, disagreed=1)
 
 
 def test_scores_that_are_no_numbers_agree_with_no_class():
-    one = fold()
-    one.feed(rows(one.layout, [(b"", CAT, NEITHER), (b"", NEITHER, DOG)]))
-    assert one.close(CLOSED)[0].counts == Tally(compared=2, disagreed=2)
+    item = fold()
+    item.feed(rows(item.layout, [(b"", CAT, NEITHER), (b"", NEITHER, DOG)]))
+    assert item.close(CLOSED)[0].counts == Tally(compared=2, disagreed=2)
 
 
 def test_numbers_agree_within_the_challengers_declared_tolerance():
     exact = m.Agreement(relative=0.0, absolute=0.5)
-    one = fold(release("1", classes=()), release("2", classes=(), agreement=exact))
+    item = fold(release("1", classes=()), release("2", classes=(), agreement=exact))
     pairs = [((2.0,), (2.4,)), ((2.0,), (2.6,)), ((np.inf,), (np.inf,)), ((np.nan,), (1.0,))]
-    one.feed(rows(one.layout, [(b"", *pair) for pair in pairs]))
-    assert one.close(CLOSED)[0].counts == Tally(compared=4, disagreed=2)
+    item.feed(rows(item.layout, [(b"", *pair) for pair in pairs]))
+    assert item.close(CLOSED)[0].counts == Tally(compared=4, disagreed=2)
 
 
 def test_an_input_that_the_challenger_failed_on_is_a_disagreement():
-    one = fold()
-    one.feed(rows(one.layout, [(b"a", CAT, CAT)], error=ErrorKind.RUN_FAILED))
-    one.feed(labels(one.layout, (b"a", "cat")))
-    assert one.close(CLOSED)[0].counts == Tally(compared=1, disagreed=1, compared_failed=1)
+    item = fold()
+    item.feed(rows(item.layout, [(b"a", CAT, CAT)], error=ErrorKind.RUN_FAILED))
+    item.feed(labels(item.layout, (b"a", "cat")))
+    assert item.close(CLOSED)[0].counts == Tally(compared=1, disagreed=1, compared_failed=1)
 
 
 def test_labels_tell_which_of_the_two_was_right_on_the_same_inputs():
-    one = fold()
-    one.feed(rows(one.layout, [(b"a", CAT, CAT), (b"b", CAT, DOG), (b"c", DOG, CAT)]))
+    item = fold()
+    item.feed(rows(item.layout, [(b"a", CAT, CAT), (b"b", CAT, DOG), (b"c", DOG, CAT)]))
     told = [(b"a", "cat"), (b"b", "dog"), (b"c", "dog"), (b"unknown", "cat")]
-    one.feed(labels(one.layout, *told))
-    counts = one.close(CLOSED)[0].counts
+    item.feed(labels(item.layout, *told))
+    counts = item.close(CLOSED)[0].counts
     assert counts.compared_labelled == 3
     assert (counts.compared_right, counts.compared_champion_right) == (2, 2)
 
 
 def test_of_two_regressions_the_one_nearer_to_the_label_is_right():
-    one = fold(release("1", classes=()), release("2", classes=()))
-    one.feed(rows(one.layout, [(b"a", (1.0,), (2.0,)), (b"b", (5.0,), (5.0,))]))
-    one.feed(labels(one.layout, (b"a", "2.1"), (b"b", "4")))
-    counts = one.close(CLOSED)[0].counts
+    item = fold(release("1", classes=()), release("2", classes=()))
+    item.feed(rows(item.layout, [(b"a", (1.0,), (2.0,)), (b"b", (5.0,), (5.0,))]))
+    item.feed(labels(item.layout, (b"a", "2.1"), (b"b", "4")))
+    counts = item.close(CLOSED)[0].counts
     assert counts.compared_labelled == 2
     assert (counts.compared_right, counts.compared_champion_right) == (2, 1)
 
@@ -131,13 +131,13 @@ def test_a_window_of_another_challenger_is_not_taken_up():
 
 
 def test_a_challengers_window_counts_nothing_for_the_version_but_what_was_compared():
-    one = fold()
-    one.feed(rows(one.layout, [(b"", CAT, DOG)]))
-    told = one.close(CLOSED)[0]
+    item = fold()
+    item.feed(rows(item.layout, [(b"", CAT, DOG)]))
+    told = item.close(CLOSED)[0]
     assert told.manifest == "2" * 64
     assert (told.counts.inferences, told.counts.errors, told.accuracy) == (0, 0, None)
     assert not told.latency.any()
-    assert one.empty
+    assert item.empty
 
 
 counts = st.integers(0, 2**40)
@@ -145,8 +145,8 @@ counts = st.integers(0, 2**40)
 
 @given(st.builds(Tally, **dict.fromkeys(Tally.__dataclass_fields__, counts)))
 def test_every_count_crosses_the_wire_and_merges_exactly(tally):
-    one = fold()
-    whole = one.close(CLOSED)[0]
+    item = fold()
+    whole = item.close(CLOSED)[0]
     whole = type(whole)(**{**whole.__dict__, "counts": tally})
     back = summary_wire.decode(summary_wire.encode(whole), None)
     assert back.counts == tally

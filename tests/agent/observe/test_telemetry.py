@@ -100,72 +100,72 @@ class Recorder:
 
 
 def test_what_is_recorded_arrives_window_by_window(tmp_path):
-    one = Recorder(tmp_path)
-    one.boot()
-    one.begin()
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.begin()
     for _ in range(5):
-        one.record(100)
-        one.run(10)
-    one.telemetry.end(WORKER)
-    assert one.collect() == 500
-    assert 4 <= one.windows <= 7
+        recorder.record(100)
+        recorder.run(10)
+    recorder.telemetry.end(WORKER)
+    assert recorder.collect() == 500
+    assert 4 <= recorder.windows <= 7
     assert list((tmp_path / "rings").iterdir()) == []
-    one.cut()
+    recorder.cut()
 
 
 def test_processor_time_and_its_energy_are_in_the_window_in_which_they_were_told(tmp_path):
-    one = Recorder(tmp_path)
-    one.boot()
-    one.begin()
-    one.record(10)
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.begin()
+    recorder.record(10)
     for total in (0.5, 0.5, 2.0):
-        one.telemetry.used_cpu(WORKER, total)
-    one.telemetry.used_cpu("another-worker", 9.0)
-    one.run(11)
-    one.telemetry.used_cpu(WORKER, 2.25)
-    one.record(1)
-    one.telemetry.end(WORKER)
-    assert one.collect() == 11
-    assert one.cpu == pytest.approx([2.0, 0.25])
-    assert one.energy == pytest.approx([6.0, 0.75])
-    one.cut()
+        recorder.telemetry.used_cpu(WORKER, total)
+    recorder.telemetry.used_cpu("another-worker", 9.0)
+    recorder.run(11)
+    recorder.telemetry.used_cpu(WORKER, 2.25)
+    recorder.record(1)
+    recorder.telemetry.end(WORKER)
+    assert recorder.collect() == 11
+    assert recorder.cpu == pytest.approx([2.0, 0.25])
+    assert recorder.energy == pytest.approx([6.0, 0.75])
+    recorder.cut()
 
 
 def test_an_idle_window_of_a_serving_worker_is_sent_small_so_that_silence_means_harm(tmp_path):
-    one = Recorder(tmp_path)
-    one.boot()
-    one.begin()
-    one.accepting = {WORKER}
-    one.run(100)
-    rows = one.outbox.stats()
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.begin()
+    recorder.accepting = {WORKER}
+    recorder.run(100)
+    rows = recorder.outbox.stats()
     assert rows.bytes / rows.rows < 200
-    assert one.collect() == 0
-    assert 9 <= one.windows <= 12
-    one.cut()
+    assert recorder.collect() == 0
+    assert 9 <= recorder.windows <= 12
+    recorder.cut()
 
 
 def test_idle_windows_of_a_worker_that_does_not_serve_take_no_room(tmp_path):
-    one = Recorder(tmp_path)
-    one.boot()
-    one.begin()
-    one.run(100)
-    assert one.collect() == 0
-    assert one.windows == 0
-    one.cut()
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.begin()
+    recorder.run(100)
+    assert recorder.collect() == 0
+    assert recorder.windows == 0
+    recorder.cut()
 
 
 def test_rows_a_dead_agent_never_read_are_counted_by_the_next(tmp_path):
-    one = Recorder(tmp_path)
-    one.boot()
-    one.begin()
-    one.record(30)
-    one.cut()
-    one.record(12)  # The worker lives a moment longer.
-    one.boot()
-    assert one.faults == []
-    assert one.collect() == 42
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.begin()
+    recorder.record(30)
+    recorder.cut()
+    recorder.record(12)  # The worker lives a moment longer.
+    recorder.boot()
+    assert recorder.faults == []
+    assert recorder.collect() == 42
     assert list((tmp_path / "rings").iterdir()) == []
-    one.cut()
+    recorder.cut()
 
 
 def test_a_crash_at_any_commit_neither_loses_nor_doubles_a_row(tmp_path):
@@ -175,117 +175,117 @@ def test_a_crash_at_any_commit_neither_loses_nor_doubles_a_row(tmp_path):
     while steps is None or step < steps:
         directory = tmp_path / str(step)
         directory.mkdir()
-        one = Recorder(directory)
+        recorder = Recorder(directory)
         fuse = Fuse(step or None)
         try:
-            one.boot(fuse)
-            one.begin()
+            recorder.boot(fuse)
+            recorder.begin()
             for _ in range(4):
-                one.record(600)
-                one.run(7)
-            one.telemetry.end(WORKER)
+                recorder.record(600)
+                recorder.run(7)
+            recorder.telemetry.end(WORKER)
         except PowerCut:
-            one.cut()
-            one.boot()
+            recorder.cut()
+            recorder.boot()
         else:
             total = fuse
-        assert one.collect() == one.written, step
-        one.cut()
+        assert recorder.collect() == recorder.written, step
+        recorder.cut()
         steps = total.steps
         step += 1
     assert steps > 10
 
 
 def test_a_slow_reader_is_told_how_much_it_lost(tmp_path):
-    one = Recorder(tmp_path, capacity=100)
-    one.boot()
-    one.begin()
-    one.record(250)
-    one.run(15)
-    counted = one.collect()
-    assert counted + one.overruns == 250
-    one.cut()
+    recorder = Recorder(tmp_path, capacity=100)
+    recorder.boot()
+    recorder.begin()
+    recorder.record(250)
+    recorder.run(15)
+    counted = recorder.collect()
+    assert counted + recorder.overruns == 250
+    recorder.cut()
 
 
 def test_a_ring_that_cannot_be_read_is_named_and_does_not_stop_the_boot(tmp_path):
-    one = Recorder(tmp_path)
-    one.boot()
-    one.begin()
-    one.cut()
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.begin()
+    recorder.cut()
     (tmp_path / "rings" / f"{WORKER}.ring").write_bytes(b"not a ring")
-    one.boot()
-    assert len(one.faults) == 1
-    assert "its open window is lost" in one.faults[0]
-    assert one.state.recordings() == {}
-    one.cut()
+    recorder.boot()
+    assert len(recorder.faults) == 1
+    assert "its open window is lost" in recorder.faults[0]
+    assert recorder.state.recordings() == {}
+    recorder.cut()
 
 
 @pytest.mark.parametrize("seconds", [1.0, 60.0])
 def test_a_new_window_length_takes_effect_within_the_shorter_of_the_two(tmp_path, seconds):
-    one = Recorder(tmp_path)
-    one.boot()
-    one.begin()
-    one.record(1)
-    one.telemetry.set_window(seconds, one.clock.seconds)
-    one.run(min(seconds, 10.0) + 1.0)
-    assert one.collect() == 1
-    one.cut()
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.begin()
+    recorder.record(1)
+    recorder.telemetry.set_window(seconds, recorder.clock.seconds)
+    recorder.run(min(seconds, 10.0) + 1.0)
+    assert recorder.collect() == 1
+    recorder.cut()
 
 
 def test_the_last_ring_of_a_slot_is_kept_for_a_fallback_within_one_boot(tmp_path):
-    one = Recorder(tmp_path)
-    one.boot()
-    layout = RingLayout.of(one.listing, one.goal.manifest)
-    one.ring = Ring.create(one.telemetry.ring_path(WORKER), layout, one.capacity)
-    one.telemetry.begin(WORKER, "main", one.goal, one.clock.seconds, keep=True)
-    assert one.telemetry.previous_ring("main") is None
-    one.record(3)
-    one.telemetry.end(WORKER)
-    last = one.telemetry.previous_ring("main")
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    layout = RingLayout.of(recorder.listing, recorder.goal.manifest)
+    recorder.ring = Ring.create(recorder.telemetry.ring_path(WORKER), layout, recorder.capacity)
+    recorder.telemetry.begin(WORKER, "main", recorder.goal, recorder.clock.seconds, keep=True)
+    assert recorder.telemetry.previous_ring("main") is None
+    recorder.record(3)
+    recorder.telemetry.end(WORKER)
+    last = recorder.telemetry.previous_ring("main")
     assert Ring.open(last).published == 3
-    one.cut()
-    one.boot()  # The agent alone was started again: the answer still has an age.
-    assert one.telemetry.previous_ring("main") == last
-    one.cut()
-    one.clock.boots += 1
-    one.boot()
-    assert one.telemetry.previous_ring("main") is None
+    recorder.cut()
+    recorder.boot()  # The agent alone was started again: the answer still has an age.
+    assert recorder.telemetry.previous_ring("main") == last
+    recorder.cut()
+    recorder.clock.boots += 1
+    recorder.boot()
+    assert recorder.telemetry.previous_ring("main") is None
     assert list((tmp_path / "rings").iterdir()) == []
-    one.cut()
+    recorder.cut()
 
 
 def test_what_was_learnt_of_drift_outlives_the_agent_and_a_rebaseline_is_done_once(tmp_path):
-    one = Recorder(tmp_path)
-    one.boot()
-    one.begin()
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.begin()
     for _ in range(SAVE_WINDOWS + 1):
-        one.record(50)
-        one.run(11)
-    one.folds.rebaseline("main", one.goal, 1)
-    before = one.folds.signs("main", one.goal)
+        recorder.record(50)
+        recorder.run(11)
+    recorder.folds.rebaseline("main", recorder.goal, 1)
+    before = recorder.folds.signs("main", recorder.goal)
     assert before.rebaselines == 1
     for _ in range(SAVE_WINDOWS + 1):
-        one.record(50)
-        one.run(11)
-    one.cut()
-    one.boot()
-    after = one.folds.signs("main", one.goal)
+        recorder.record(50)
+        recorder.run(11)
+    recorder.cut()
+    recorder.boot()
+    after = recorder.folds.signs("main", recorder.goal)
     assert after.rebaselines == 1
     assert after.calibration == "calibrating"
-    assert len(one.state.connection.execute("SELECT * FROM monitor").fetchall()) == 1
-    one.folds.rebaseline("main", one.goal, 1)
+    assert len(recorder.state.connection.execute("SELECT * FROM monitor").fetchall()) == 1
+    recorder.folds.rebaseline("main", recorder.goal, 1)
     assert after.rebaselines == 1
-    one.folds.rebaseline("main", one.goal, 2)
-    assert one.state.monitor("main", one.goal.manifest)[0] == 2
-    one.cut()
+    recorder.folds.rebaseline("main", recorder.goal, 2)
+    assert recorder.state.monitor("main", recorder.goal.manifest)[0] == 2
+    recorder.cut()
 
 
 def test_a_rebaseline_that_was_asked_for_before_the_model_runs_is_done_when_it_does(tmp_path):
-    one = Recorder(tmp_path)
-    one.boot()
-    one.folds.rebaseline("main", one.goal, 4)
-    assert one.folds.signs("main", one.goal).rebaselines == 0
-    one.begin()
-    assert one.folds.signs("main", one.goal).rebaselines == 4
-    assert one.state.monitor("main", one.goal.manifest)[0] == 4
-    one.cut()
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.folds.rebaseline("main", recorder.goal, 4)
+    assert recorder.folds.signs("main", recorder.goal).rebaselines == 0
+    recorder.begin()
+    assert recorder.folds.signs("main", recorder.goal).rebaselines == 4
+    assert recorder.state.monitor("main", recorder.goal.manifest)[0] == 4
+    recorder.cut()

@@ -135,7 +135,7 @@ def test_every_key_of_the_hub_is_replaced_while_a_device_follows_over_a_real_bro
                 change(tmp_path, catalogue)
                 for file, data in catalogue.files_to_publish().items():
                     assert hub.publish(topics.tuf(file), data, retain=True)
-                wanted = {role: one.version for role, one in catalogue.standing().items()}
+                wanted = {role: item.version for role, item in catalogue.standing().items()}
                 del wanted["director"]
                 take_until(device, inbox, mirror, store, wanted)
         finally:

@@ -21,9 +21,9 @@ from support.agent_world import SLOT, Device, World
 
 
 def plain_manifest(**fields):
-    one = (Tensor("x", "FP32", (-1, 1)),)
+    item = (Tensor("x", "FP32", (-1, 1)),)
     return Manifest(
-        model="m", version="1", created=0, inputs=one, outputs=one,
+        model="m", version="1", created=0, inputs=item, outputs=item,
         builds=(Build("onnx", "m.onnx", 1 << 20),), files=(File("m.onnx", 1, "0" * 64),),
         golden=Golden("m.onnx"), **fields,
     )  # fmt: skip

@@ -27,7 +27,7 @@ def test_devices_of_a_batch_wait_until_each_is_approved(kit):
     assert approve(kit, "cam-1").json()["approved"] is True
     with kit.hub.store.read() as session:
         found = session.exec(select(Device).order_by(Device.id)).all()
-        assert [(one.id, one.approved) for one in found] == [("cam-1", True), ("cam-2", False)]
+        assert [(item.id, item.approved) for item in found] == [("cam-1", True), ("cam-2", False)]
         with pytest.raises(Conflict, match="not approved"):
             enrolment.renew(session, kit.hub.pki, "cam-2", csr(new_key(), "cam-2"), kit.clock())
         rows = session.exec(select(Audit).where(Audit.action == "device.approve")).all()

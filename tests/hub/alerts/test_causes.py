@@ -32,7 +32,9 @@ def test_one_device_that_drifts_alone_is_told_as_its_sensor():
 def test_a_site_that_drifts_together_is_told_as_its_process():
     labels = sites(a="berlin", b="berlin", c="rome", d="rome")
     states = [state("a", drifts=True), state("b", drifts=True), state("c"), state("d")]
-    assert {one.detail["cause"] for one in drift_conditions(states, labels)} == {"process"}
+    assert {condition.detail["cause"] for condition in drift_conditions(states, labels)} == {
+        "process"
+    }
 
 
 def test_devices_of_another_version_are_no_peers():

@@ -122,7 +122,7 @@ def test_a_webhook_is_told_of_opening_escalation_and_end_each_once_and_signed(
     assert hub.step(1) == (1, 1)
     assert hub.step(DAY / 4) == (0, 0)
     told = [json.loads(body) for _, _, body in web.got]
-    assert [one["type"] for one in told] == ["alert.opened", "alert.escalated", "alert.resolved"]
+    assert [item["type"] for item in told] == ["alert.opened", "alert.escalated", "alert.resolved"]
     assert told[0]["title"] == "2 drift alerts at berlin digits"
     assert [alert["device"] for alert in told[0]["alerts"]] == ["cam-1", "cam-2"]
     assert all(genuine(headers, body) for _, headers, body in web.got)

@@ -44,7 +44,7 @@ def put(kit, device: str, *, certificate_days: float, trusts: dict[str, float] |
 def endings(kit, role="viewer", **query):
     answer = kit.http.get(f"{API}/expiries", params=query, headers=kit.as_(role))
     assert answer.status_code == 200, answer.text
-    return [(one["kind"], one["name"], one["role"]) for one in answer.json()["items"]]
+    return [(item["kind"], item["name"], item["role"]) for item in answer.json()["items"]]
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def fleet(kit):
 
 
 def test_certificates_and_metadata_of_the_whole_fleet_are_listed_the_soonest_first(kit, fleet):
-    found = [one for one in endings(kit) if one[0] in ("certificate", "device_metadata")]
+    found = [ending for ending in endings(kit) if ending[0] in ("certificate", "device_metadata")]
     assert found == [
         ("device_metadata", "cam-2", "timestamp"),
         ("certificate", "cam-1", ""),

@@ -134,7 +134,7 @@ def test_every_act_on_a_webhook_is_audited_without_its_secret(kit, ask, web):
     ]  # fmt: skip
     assert {row.actor for row in rows} == {"token:a-admin"}
     assert rows[1].detail == {"url": web.url, "on": ["digest"], "causes": ["drift"]}
-    assert not any(one in str(row.model_dump()) for row in rows for one in (secret, renewed))
+    assert not any(item in str(row.model_dump()) for row in rows for item in (secret, renewed))
 
 
 def test_a_webhook_is_changed_only_by_who_has_seen_its_present_state(ask):
@@ -170,7 +170,7 @@ def test_there_are_never_more_webhooks_than_the_limit(ask):
     assert f"{webhooks.WEBHOOKS_MAX} webhooks" in says
     first = ask("GET", "/webhooks?limit=20").json()
     rest = ask("GET", f"/webhooks?limit=20&cursor={first['next']}").json()
-    names = [one["name"] for one in first["items"] + rest["items"]]
+    names = [item["name"] for item in first["items"] + rest["items"]]
     assert names == sorted(names)
     assert (len(names), rest["next"]) == (webhooks.WEBHOOKS_MAX, None)
 
@@ -199,7 +199,7 @@ def test_webhooks_of_the_database_and_of_the_settings_are_told_alike(kit, ask, w
     assert first[1] == second[1]
     assert json.loads(first[1])["type"] == "alert.opened"
     keys = ("of the file", secret)
-    signed = [[key for key in keys if genuine(key, *one)] for one in (first, second)]
+    signed = [[key for key in keys if genuine(key, *item)] for item in (first, second)]
     assert sorted(signed) == sorted([["of the file"], [secret]])
     seen = ask("GET", "/webhooks/hook").json()
     assert (seen["tried"], seen["fault"]) == (kit.clock(), "")
@@ -294,8 +294,8 @@ def test_the_commands_add_test_list_and_remove_a_webhook(kit, web):
     assert made.exit_code == 0, made.output
     assert "took delivery" in muster(kit, "webhook", "test", "hook").stdout
     assert genuine(made.stdout.strip(), *web.got[0][1:])
-    (one,) = json.loads(muster(kit, "webhook", "list", "--json").stdout)
-    assert (one["name"], one["on"], one["causes"]) == ("hook", ["opened"], ["drift"])
+    (first,) = json.loads(muster(kit, "webhook", "list", "--json").stdout)
+    assert (first["name"], first["on"], first["causes"]) == ("hook", ["opened"], ["drift"])
     assert web.url in muster(kit, "webhook", "list").stdout
     web.answers = [500]
     failed = muster(kit, "webhook", "test", "hook", "--json")

@@ -90,7 +90,7 @@ def test_an_admin_is_never_limited_and_only_an_admin_makes_tokens(kit):
 def test_devices_outside_the_scope_are_neither_listed_nor_touched(kit):
     headers, _ = token(kit, selector="site=berlin")
     listed = ask(kit, "GET", "/devices", headers).json()["items"]
-    assert [one["id"] for one in listed] == ["cam-1"]
+    assert [item["id"] for item in listed] == ["cam-1"]
     for method, path, body in (
         ("GET", "/devices/cam-2", None),
         ("GET", "/devices/cam-2/counts", None),
@@ -117,7 +117,7 @@ def test_a_limited_operator_s_rollout_reaches_only_its_own_devices(kit):
     is_problem(ask(kit, "POST", f"/rollouts/{theirs}/abort", headers), 403, "refused")
     is_problem(ask(kit, "GET", f"/rollouts/{theirs}", headers), 403, "refused")
     listed = ask(kit, "GET", "/rollouts", headers).json()["items"]
-    assert theirs not in [one["id"] for one in listed]
+    assert theirs not in [item["id"] for item in listed]
     wide = {"model": "digits", "version": "1", "selector": "line=1"}
     is_problem(ask(kit, "PUT", "/assignments", headers, wide), 403, "refused")
 
@@ -125,7 +125,7 @@ def test_a_limited_operator_s_rollout_reaches_only_its_own_devices(kit):
 def test_models_outside_the_scope_are_neither_listed_nor_pushed(kit):
     headers, _ = token(kit, role="releaser", models=["dig*"])
     listed = ask(kit, "GET", "/models", headers).json()["items"]
-    assert [one["name"] for one in listed] == ["digits"]
+    assert [item["name"] for item in listed] == ["digits"]
     is_problem(ask(kit, "GET", "/models/pump", headers), 403, "refused")
     form = [("manifest", ("manifest.json", b"{}")), ("files", ("a", b""))]
     answer = kit.http.post(f"{API}/models/pump/versions", files=form, headers=headers)
@@ -169,7 +169,7 @@ def test_pages_within_a_scope_neither_skip_nor_repeat_nor_come_short(kit):
         found, cursor, pages = [], "", 0
         while cursor is not None:
             page = ask(kit, "GET", f"{path}?limit=2{cursor and '&cursor=' + cursor}", limited)
-            found += [one["selector"] for one in page.json()["items"]]
+            found += [item["selector"] for item in page.json()["items"]]
             cursor, pages = page.json()["next"], pages + 1
         assert sorted(found[::order], key=len) == sorted(wanted, key=len)
         assert pages == 2
@@ -341,7 +341,7 @@ def test_who_asks_too_fast_is_told_when_to_come_back(tmp_path):
     try:
         headers = kit.as_("viewer")
         answers = [ask(kit, "GET", "/whoami", headers) for _ in range(12)]
-        refused = [one for one in answers if one.status_code == 429]
+        refused = [answer for answer in answers if answer.status_code == 429]
         assert refused
         is_problem(refused[0], 429, "too_many")
         assert int(refused[0].headers["Retry-After"]) >= 1

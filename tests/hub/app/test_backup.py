@@ -58,8 +58,8 @@ def test_a_restored_hub_has_the_same_keys_and_chunks_and_a_new_epoch(hub, tmp_pa
         "hub.lock",
     }, "only what names the newest version may differ"
     assert (made.contents.created, made.to_sign) == (100.0, {})
-    catalogues = [Catalogue(one.tuf, Keyring(one.keys)) for one in (hub, made.config)]
-    assert [one.director_epoch for one in catalogues] == [1, 2]
+    catalogues = [Catalogue(item.tuf, Keyring(item.keys)) for item in (hub, made.config)]
+    assert [catalogue.director_epoch for catalogue in catalogues] == [1, 2]
     store = Store(made.config.database_url)
     with store.read() as session:
         rows = session.exec(log.in_order()).all()
@@ -159,7 +159,7 @@ class Served:
             made, version=version, runtimes=("onnx",), probation=Probation(seconds=1.0)
         )
         form = [("manifest", ("manifest.json", (made / "manifest.json").read_bytes()))]
-        form += [("files", (one.path, (made / one.path).read_bytes())) for one in parsed.files]
+        form += [("files", (file.path, (made / file.path).read_bytes())) for file in parsed.files]
         self.ask("POST", "/models/dense/versions", files=form)
         path = f"/models/dense/versions/{version}"
         self.until(path, lambda view: view["status"] == "published")

@@ -138,7 +138,7 @@ def test_an_archive_overwrites_nothing_and_a_log_that_is_not_whole_is_not_archiv
         log.archive("b.jsonl", day=400)
     assert (log.directory / "a.jsonl").read_text() == "precious"
     assert len(log.rows()) == 20
-    assert sorted(one.name for one in log.directory.glob("*.jsonl*")) == ["a.jsonl"]
+    assert sorted(path.name for path in log.directory.glob("*.jsonl*")) == ["a.jsonl"]
 
 
 def test_of_two_that_archive_at_once_one_deletes_nothing(log):

@@ -43,7 +43,7 @@ def test_a_rollout_that_reached_the_device_goes_before_assignments():
 def test_slots_are_chosen_apart():
     found = [assignment(1, "", "1", 1), assignment(2, "", "2", 2, slot="audio")]
     choices = choose({}, found)
-    assert {slot: one.release.version for slot, one in choices.items()} == {
+    assert {slot: choice.release.version for slot, choice in choices.items()} == {
         "main": "1",
         "audio": "2",
     }

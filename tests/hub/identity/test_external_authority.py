@@ -70,7 +70,9 @@ def _name(text: str) -> x509.Name:
 
 
 def pem(*certificates: x509.Certificate) -> bytes:
-    return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in certificates)
+    return b"".join(
+        certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates
+    )
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

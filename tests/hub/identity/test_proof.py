@@ -55,10 +55,10 @@ def shown(kit: Kit, report: Report) -> dict:
 
 def test_a_signed_report_proves_what_runs(kit: Kit, signed: Report) -> None:
     view = shown(kit, signed)
-    ((slot, one),) = [(name, one) for name, one in signed.slots.items() if one.running]
-    assert view["proved"][slot]["manifest"] == one.running.manifest
-    assert view["proved"][slot]["inferences"] == one.running.inferences
-    assert view["running"][slot]["manifest"] == one.running.manifest
+    ((slot, first),) = [(name, slot) for name, slot in signed.slots.items() if slot.running]
+    assert view["proved"][slot]["manifest"] == first.running.manifest
+    assert view["proved"][slot]["inferences"] == first.running.inferences
+    assert view["running"][slot]["manifest"] == first.running.manifest
     (listed,) = kit.http.get(f"{API}/devices", headers=kit.as_("viewer")).json()["items"]
     assert listed["proved"] == view["proved"]
 
@@ -70,7 +70,7 @@ def test_an_unsigned_report_is_shown_but_proves_nothing(kit: Kit, signed: Report
 
 
 def altered(report: Report) -> list[Report]:
-    slot, one = next((name, one) for name, one in report.slots.items() if one.running)
+    slot, first = next((name, slot) for name, slot in report.slots.items() if slot.running)
     found = [
         msgspec.structs.replace(report, proof=report.proof[:-1] + b"\x00"),
         msgspec.structs.replace(report, generation=report.generation + 1),
@@ -80,8 +80,8 @@ def altered(report: Report) -> list[Report]:
     ]
     for change in ({"manifest": "0" * 64}, {"inferences": 10**9}, {"version": "9"}):
         slots = copy.copy(report.slots)
-        running = msgspec.structs.replace(one.running, **change)
-        slots[slot] = msgspec.structs.replace(one, running=running)
+        running = msgspec.structs.replace(first.running, **change)
+        slots[slot] = msgspec.structs.replace(first, running=running)
         found.append(msgspec.structs.replace(report, slots=slots))
     return found
 

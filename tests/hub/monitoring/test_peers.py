@@ -60,7 +60,7 @@ fleets = st.lists(
         st.dictionaries(st.just("brightness"), st.sampled_from(["up", "down"])),
     ),
     max_size=30,
-    unique_by=lambda one: one.device,
+    unique_by=lambda build: build.device,
 )
 device = st.builds(Moved, st.just("me"), st.sampled_from(["berlin", "rome", ""]), st.just(BRIGHT))
 BREADTH = ["sensor", "process", "model"]
@@ -86,13 +86,13 @@ def test_a_further_peer_that_goes_along_never_narrows_the_cause(me, fleet, data)
     place = data.draw(st.integers(0, len(fleet) - 1))
     joined = list(fleet)
     joined[place] = Moved(fleet[place].device, fleet[place].group, BRIGHT)
-    before, after = (cause(me, one) for one in (fleet, joined))
+    before, after = (cause(me, item) for item in (fleet, joined))
     assert BREADTH.index(after) >= BREADTH.index(before)
 
 
 @given(device, fleets.filter(lambda fleet: len(fleet) >= peers.PEERS_MIN))
 def test_when_nobody_goes_along_it_is_the_sensor_and_when_all_do_it_never_is(me, fleet):
-    quiet = [Moved(one.device, one.group) for one in fleet]
-    loud = [Moved(one.device, one.group, BRIGHT) for one in fleet]
+    quiet = [Moved(item.device, item.group) for item in fleet]
+    loud = [Moved(item.device, item.group, BRIGHT) for item in fleet]
     assert cause(me, quiet) == "sensor"
     assert cause(me, loud) in ("process", "model")

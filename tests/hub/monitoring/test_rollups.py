@@ -39,7 +39,7 @@ class Hub:
         entry = File("baseline.bin", len(file), self.blobs.put(file))
         made = msgspec.structs.replace(
             MANIFEST, model="press", version="1.2", baseline=entry.path,
-            files=(*(one for one in MANIFEST.files if one.path != entry.path), entry),
+            files=(*(file for file in MANIFEST.files if file.path != entry.path), entry),
         )  # fmt: skip
         self.manifest = self.blobs.put(manifest.encode(made))
         self.bundles = Bundles(self.store, self.blobs)
@@ -47,18 +47,18 @@ class Hub:
 
     def send(self, device: str, start: float, **fields: object) -> None:
         sent = self.sent[device]
-        one = replace(
+        item = replace(
             window(40, seed=len(sent), start=start), manifest=self.manifest, cpu_seconds=1.5,
             energy_joules=4.5,
         )  # fmt: skip
-        payload = summary_wire.encode(one)
+        payload = summary_wire.encode(item)
         read = summary_wire.decode(payload, fitted())
         assert isinstance(read, summary.Summary)
         sent.append(read)
         row = SummaryWindow(
             device=device, epoch="00", sequence=len(sent), model="press", version="1.2",
-            manifest=self.manifest, start=start, seconds=300.0, n=40, errors=one.counts.errors,
-            labels_right=one.counts.labels_right, received=start, payload=payload, folded=True,
+            manifest=self.manifest, start=start, seconds=300.0, n=40, errors=item.counts.errors,
+            labels_right=item.counts.labels_right, received=start, payload=payload, folded=True,
         )  # fmt: skip
         with self.store.write() as session:
             session.add(row.sqlmodel_update(fields))
@@ -113,7 +113,7 @@ def test_hours_and_days_are_their_windows_merged_exactly(hub: Hub):
             first = hub.row(session, "hour", device, BEGIN)
             assert_same(read(first), reduce(summary.merge, hub.sent[device][:12]))
         fleet = hub.row(session, "day", "", BEGIN)
-        every = [one for device in DEVICES for one in hub.sent[device]]
+        every = [item for device in DEVICES for item in hub.sent[device]]
         assert_same(read(fleet), reduce(summary.merge, every))
         assert fleet.n == 2400
         last = session.exec(select(func.max(Rollup.start)).where(col(Rollup.level) == "hour"))
@@ -174,16 +174,18 @@ def test_history_tells_of_the_fleet_of_a_device_and_of_a_selector(hub: Hub):
     hub.send("cam-2", BEGIN + DAY)
     hub.step(BEGIN + 3 * DAY)
     fleet = hub.history()
-    assert [(one["start"], one["devices"], one["n"]) for one in fleet] == [
+    assert [(item["start"], item["devices"], item["n"]) for item in fleet] == [
         (BEGIN, 2, 80), (BEGIN + DAY, 1, 40),
     ]  # fmt: skip
-    assert {one["name"] for one in fleet[0]["features"]} == {f.name for f in fitted().features}
+    assert {feature["name"] for feature in fleet[0]["features"]} == {
+        f.name for f in fitted().features
+    }
     assert fleet[0]["p95_seconds"] > 0
     assert (fleet[0]["cpu_seconds"], fleet[0]["energy_joules"]) == pytest.approx((3.0, 9.0))
     assert fleet[0]["labels"] > 0
-    assert [one["n"] for one in hub.history(device="cam-1")] == [40]
+    assert [item["n"] for item in hub.history(device="cam-1")] == [40]
     some = hub.history(selector="site=berlin")
-    assert [(one["devices"], one["n"], one["features"]) for one in some] == [
+    assert [(item["devices"], item["n"], item["features"]) for item in some] == [
         (1, 40, []), (1, 40, []),
     ]  # fmt: skip
     assert len(hub.history(level="hour", until=BEGIN + DAY)) == 1

@@ -19,12 +19,12 @@ def store(tmp_path):
     with made.write() as session:
         for number in range(10):
             shift = 2.0 if number >= SHIFTED_FROM else 0.0
-            one = window(300, seed=number, start=300.0 * number, shift=shift)
+            item = window(300, seed=number, start=300.0 * number, shift=shift)
             session.add(
                 SummaryWindow(
                     device="cam-1", epoch="00", sequence=number + 1, model="press",
                     manifest=MANIFEST, start=300.0 * number, seconds=300.0, n=300,
-                    received=0.0, payload=summary_wire.encode(one),
+                    received=0.0, payload=summary_wire.encode(item),
                 )
             )  # fmt: skip
         session.add(

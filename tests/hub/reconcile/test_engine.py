@@ -78,7 +78,7 @@ def test_a_bad_release_stops_at_the_canary_and_goes_back_by_itself(plant: Plant)
     assert plant.rollout(number).state == "stopped"
     assert plant.rollout(number).reason.endswith(f"{canary} golden_mismatch: case 3.")
     assert plant.versions() == dict.fromkeys(DEVICES, "1")
-    assert [one.generation for one in plant.messages(canary)] == [1, 2, 3]
+    assert [message.generation for message in plant.messages(canary)] == [1, 2, 3]
     assert plant.states(number) == {canary: "failed"}
 
 
@@ -193,7 +193,7 @@ def test_the_generation_rises_only_when_the_content_changes(plant: Plant):
     complete(plant, "1")
     for _ in range(5):
         plant.tick()
-    assert [one.generation for one in plant.messages("d1")] == [1]
+    assert [message.generation for message in plant.messages("d1")] == [1]
     plant.tick(50_000)
     first, renewed = plant.messages("d1")
     assert (first.generation, renewed.generation) == (1, 1)
@@ -305,7 +305,7 @@ def test_a_crash_inside_a_step_loses_nothing_and_doubles_nothing(tmp_path: Path,
         plant.engine.step()
         assert plant.versions() == dict.fromkeys(DEVICES, "1")
         for device in DEVICES:
-            assert [one.generation for one in plant.messages(device)] == [1]
+            assert [message.generation for message in plant.messages(device)] == [1]
     finally:
         plant.close()
 

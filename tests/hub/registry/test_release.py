@@ -36,7 +36,7 @@ ACTOR = "token:ci"
 def passes(_bundle, parsed):
     """A check for tests about what comes after it."""
     return CheckResult(
-        ok=True, builds=[{"runtime": one.runtime, "ok": True} for one in parsed.builds]
+        ok=True, builds=[{"runtime": build.runtime, "ok": True} for build in parsed.builds]
     )
 
 

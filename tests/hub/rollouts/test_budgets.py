@@ -72,7 +72,7 @@ def test_granting_one_by_one_never_exceeds_a_budget(most, least, size, online, d
     budget = Budget(max_unavailable=most, min_available=least)
     units = line("a", size, online)
     down: set[str] = set()
-    order = data.draw(st.permutations([one.device for one in units if one.online]))
+    order = data.draw(st.permutations([unit.device for unit in units if unit.online]))
     for device in order:
         if refusal([budget], units, down, device) is None:
             down.add(device)

@@ -50,7 +50,7 @@ def test_a_release_that_fails_twice_as_often_is_worse_and_b_goes_back(fleet: Fle
     assert "B is worse. Stopped: errors" in told["reason"]
     shown = told["experiment"]
     assert (shown["a"], shown["b"]) == (44, 44)
-    (errors,) = [one for one in shown["effects"] if one["metric"] == "errors"]
+    (errors,) = [effect for effect in shown["effects"] if effect["metric"] == "errors"]
     assert 1.0 < errors["low"] < errors["effect"] < errors["high"]
     fleet.tick()
     assert fleet.versions() == dict.fromkeys(fleet.names, "1")

@@ -67,7 +67,7 @@ class Asker:
             ).all()
         answers = [messages.decode(row.payload, Grant) for row in rows]
         assert not any(row.retain for row in rows)
-        (answer,) = [one for one in answers if one.nonce == nonce]
+        (answer,) = [answer for answer in answers if answer.nonce == nonce]
         return answer
 
     def given(self, *devices: str) -> list[str]:
@@ -108,7 +108,7 @@ def test_each_line_lets_one_go_until_it_has_shown_that_it_is_through(plant: Plan
     with plant.store.read() as session:
         view = queries.rollout(session, number, plant.now)
     assert view is not None
-    assert {one["device"]: one["given_at"] is not None for one in view["leave"]} == {
+    assert {item["device"]: item["given_at"] is not None for item in view["leave"]} == {
         "p001": True, "p002": True, "p003": False, "p004": False, "p005": False,
     }  # fmt: skip
 
@@ -120,7 +120,7 @@ def test_a_line_that_powers_up_together_stays_within_its_budget(tmp_path: Path):
     asker = Asker(plant)
     with plant.store.write() as session:
         labels = {"line": "a"}
-        session.add_all(models.Device(id=one, created=0.0, labels=labels) for one in devices)
+        session.add_all(models.Device(id=device, created=0.0, labels=labels) for device in devices)
     plant.change("p000", online=True, last_seen=plant.now)
     plant.start("1", budgets=[{"group_by": ["line"], "max_unavailable": "5%"}])
     plant.tick()

@@ -92,9 +92,9 @@ def test_a_release_that_answers_alike_passes_its_shadow_and_goes_on_to_the_canar
     assert sorted(plant.versions().values()) == ["1", "1", "1", "1", "2", "2"]
     with plant.store.read() as session:
         view = queries.rollout(session, number, plant.now)
-    assert [one["compared"] for one in view["shadow"]["devices"]] == [900] * 4
+    assert [device["compared"] for device in view["shadow"]["devices"]] == [900] * 4
     told = [step["reason"] for step in view["history"]]
-    assert any("Shadow passed: 1.00% of 3600 answers differ, as allowed" in one for one in told)
+    assert any("Shadow passed: 1.00% of 3600 answers differ, as allowed" in item for item in told)
 
 
 def test_a_release_that_answers_otherwise_is_stopped_and_nobody_ever_ran_it(plant):

@@ -27,7 +27,7 @@ def rollout(share=0.5, match=("site",), number=3):
 
 
 def group_of(members, names):
-    sites = [one.labels["site"] for one in members if one.device in names]
+    sites = [member.labels["site"] for member in members if member.device in names]
     return {site: sites.count(site) for site in sites}
 
 
@@ -48,8 +48,10 @@ shares = st.sampled_from([0.5, 0.5, 0.1]) | st.floats(0.01, 0.5)
 def test_arms_are_pairs_within_each_group_and_nobody_is_in_both(members, share, number):
     drawn = draw_arms(rollout(share, number=number), members)
     assert not set(drawn.a) & set(drawn.b)
-    assert {*drawn.a, *drawn.b} <= {one.device for one in members if one.matches}
-    sizes = group_of([one for one in members if one.matches], {one.device for one in members})
+    assert {*drawn.a, *drawn.b} <= {member.device for member in members if member.matches}
+    sizes = group_of(
+        [member for member in members if member.matches], {member.device for member in members}
+    )
     pairs = group_of(members, drawn.b)
     assert pairs == group_of(members, drawn.a)
     for site, size in sizes.items():
@@ -61,7 +63,7 @@ def test_arms_are_pairs_within_each_group_and_nobody_is_in_both(members, share, 
 @given(members=fleets, data=st.data())
 def test_arms_are_alike_in_whatever_order_and_state_devices_come(members, data):
     shuffled = data.draw(st.permutations(members))
-    turned = [replace(one, online=not one.online) for one in shuffled]
+    turned = [replace(item, online=not item.online) for item in shuffled]
     assert draw_arms(rollout(), turned) == draw_arms(rollout(), members)
 
 
@@ -82,7 +84,7 @@ def test_strata_match_where_the_experiment_names_no_label():
 def test_an_experiment_takes_the_canarys_place_and_has_a_gate():
     plan = read_plan({"experiment": {"share": 0.25}})
     assert plan.gate is not None
-    assert [one.name for one in stages(plan)] == ["experiment", "all"]
+    assert [stage.name for stage in stages(plan)] == ["experiment", "all"]
     with pytest.raises(ProtocolError, match=r"<= 0.5 - at `\$.experiment.share`"):
         read_plan({"experiment": {"share": 0.6}})
 

@@ -28,11 +28,11 @@ def outcomes(seed, factor):
     rng = np.random.default_rng([11, seed])
     history = simulate(rng, SHAPE, DEVICES, np.full(DEVICES, factor))
     counts = (history.events, history.exposure)
-    now = [received(history, one, PAST, PAST + LOOKS, PAST) for one in counts]
-    past = [received(history, one, 0, PAST, PAST) for one in counts]
+    now = [received(history, count, PAST, PAST + LOOKS, PAST) for count in counts]
+    past = [received(history, count, 0, PAST, PAST) for count in counts]
 
     def arm(rows, look):
-        return Arm(*(one[rows, look] for one in (*now, *past)), history.site[rows])
+        return Arm(*(item[rows, look] for item in (*now, *past)), history.site[rows])
 
     said, held = set(), True
     for look in range(LOOKS):
@@ -44,7 +44,7 @@ def outcomes(seed, factor):
             ),
         )
         said.add(result.outcome)
-        held = held and all(one.low <= factor <= one.high for one in result.effects)
+        held = held and all(effect.low <= factor <= effect.high for effect in result.effects)
     return said & SETTLED, held
 
 

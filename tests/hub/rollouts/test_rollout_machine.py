@@ -75,8 +75,12 @@ class Rollouts(RuleBasedStateMachine):
         if before.state == after.state == "running" and before.plan.gate is not None:
             for wave in range(before.wave, after.wave):
                 members = self.world.members.values()
-                here = [one.reached for one in members if one.reached and one.reached.wave == wave]
-                told = any(one.state == "committed" for one in here)
+                here = [
+                    member.reached
+                    for member in members
+                    if member.reached and member.reached.wave == wave
+                ]
+                told = any(item.state == "committed" for item in here)
                 assert not told or wave in self.opened | self.passed_by_hand, "passed its gate"
         if before.arms is not None:
             assert set(self.world.reached(CANARY)) <= set(before.arms.b), "A got the release"
@@ -96,7 +100,10 @@ class Rollouts(RuleBasedStateMachine):
         }
 
     def units(self) -> list[Unit]:
-        return [Unit(one.device, one.labels, one.online) for one in self.world.members.values()]
+        return [
+            Unit(member.device, member.labels, member.online)
+            for member in self.world.members.values()
+        ]
 
     def report(self, name: str, state: str) -> None:
         update = {"manifest": "m", "state": state}
@@ -214,8 +221,8 @@ class Rollouts(RuleBasedStateMachine):
         for budget in self.world.rollout.plan.budgets:
             assert unsatisfiable([budget], units) is None
             groups: dict[tuple[str, ...], list[str]] = {}
-            for one in units:
-                groups.setdefault(budget.group(one.labels), []).append(one.device)
+            for unit in units:
+                groups.setdefault(budget.group(unit.labels), []).append(unit.device)
             for members in groups.values():
                 assert len(self.swapping & set(members)) <= budget.most_down(len(members))
 

@@ -303,11 +303,11 @@ def test_whatever_happens_no_budget_is_exceeded_and_no_failure_is_passed(plan, h
             assert states.count("failed") <= plan.failures_allowed
             if plan.in_flight_max:
                 busy = [
-                    one
-                    for one in world.members.values()
-                    if one.online
-                    and one.reached
-                    and one.reached.state in ("targeted", "in_progress")
+                    member
+                    for member in world.members.values()
+                    if member.online
+                    and member.reached
+                    and member.reached.state in ("targeted", "in_progress")
                 ]
                 assert len(busy) <= max(plan.in_flight_max, len(busy) - len(decision.target))
         if states.count("failed") > plan.failures_allowed:

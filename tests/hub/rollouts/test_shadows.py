@@ -72,8 +72,8 @@ def test_inputs_that_it_cannot_answer_stop_it_before_its_time():
 def labelled(right, champion_right, count=6, labels=500):
     names = [f"d{number}" for number in range(count)]
     return [
-        replace(one, labelled=labels, right=right(number), champion_right=champion_right(number))
-        for number, one in enumerate(watched(*names))
+        replace(item, labelled=labels, right=right(number), champion_right=champion_right(number))
+        for number, item in enumerate(watched(*names))
     ]
 
 
@@ -120,11 +120,11 @@ counts = st.integers(0, 2000)
 def test_whatever_is_told_it_is_judged_in_words_and_never_passes_a_refusal(devices, elapsed, at):
     found = look(devices, elapsed=elapsed, at=at)
     assert found.reason.endswith((".", "…"))
-    if any(one.state == "failed" for one in devices):
+    if any(device.state == "failed" for device in devices):
         assert found.action == "stop"
     if found.action == "advance":
         assert elapsed >= PLAN.min_seconds
-        assert sum(one.compared for one in devices) >= PLAN.compared_min
+        assert sum(device.compared for device in devices) >= PLAN.compared_min
 
 
 def test_a_report_tells_of_this_release_only():

@@ -117,9 +117,9 @@ def test_a_group_that_can_never_sign_is_refused(vault: Vault, count: int, thresh
 
 
 def test_the_same_key_twice_is_not_two_people(vault: Vault) -> None:
-    one = vault.make("a").keys[0]
+    key = vault.make("a").keys[0]
     with pytest.raises(ConfigError, match="counts once"):
-        keys.group([one, one], 2)
+        keys.group([key, key], 2)
 
 
 def test_two_people_approve_a_release_and_one_does_not_suffice(
@@ -198,7 +198,7 @@ def test_a_stolen_release_key_is_withdrawn_and_signs_nothing_more(
     vault.sign(catalogue, "rosa")
     assert device.may_install("2")
     catalogue.release("fans", "1", b"{}", NOW)
-    assert {key for one in catalogue.waiting()["model-fans"] for key in one.unsigned} == names(
+    assert {key for item in catalogue.waiting()["model-fans"] for key in item.unsigned} == names(
         vault, "rosa"
     )
 

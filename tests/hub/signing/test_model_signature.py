@@ -96,7 +96,7 @@ def test_no_mutant_of_what_is_signed_is_accepted():
 
 def test_sign_model_lists_the_signature_in_the_manifest_and_may_be_repeated(signed, tmp_path, run):
     first = manifest.decode((signed / "manifest.json").read_bytes())
-    assert [one.path for one in first.files] == ["model.onnx", "golden.npz", "model.sig"]
+    assert [file.path for file in first.files] == ["model.onnx", "golden.npz", "model.sig"]
     assert first.file("model.sig").sha256 == sha256_hex((signed / "model.sig").read_bytes())
     run("sign-model", signed, "--key", tmp_path / "key")
     again = manifest.decode((signed / "manifest.json").read_bytes())
@@ -138,7 +138,7 @@ class Desk:
     def verdict(self, folder: Path) -> tuple[str, str]:
         encoded = (folder / "manifest.json").read_bytes()
         parsed = manifest.decode(encoded)
-        files = {one.path: (folder / one.path).open("rb") for one in parsed.files}
+        files = {file.path: (folder / file.path).open("rb") for file in parsed.files}
         try:
             row = self.releases.push(encoded, files, "ci", model=parsed.model)
         finally:
@@ -174,7 +174,7 @@ def test_a_hub_that_names_model_keys_takes_only_bundles_signed_by_them(desk, sig
 def test_a_signature_of_other_files_is_refused_by_every_hub(signed, tmp_path):
     parsed = manifest.decode((signed / "manifest.json").read_bytes())
     changed = fixtures.write_file(signed, "model.onnx", b"other bytes")
-    files = tuple(changed if one.path == "model.onnx" else one for one in parsed.files)
+    files = tuple(changed if file.path == "model.onnx" else file for file in parsed.files)
     encoded = manifest.encode(msgspec.structs.replace(parsed, files=files))
     (signed / "manifest.json").write_bytes(encoded)
     desk = Desk(tmp_path)

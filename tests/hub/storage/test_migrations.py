@@ -114,7 +114,7 @@ def test_a_filled_database_of_each_released_schema_keeps_every_row(store, revisi
             found = connection.execute(select(table)).mappings().all()
             assert len(found) == ROWS, name
             for row in rows:
-                assert any(row.items() <= dict(one).items() for one in found), (name, row, found)
+                assert any(row.items() <= dict(item).items() for item in found), (name, row, found)
 
 
 def checks(table: Table) -> dict[str, set[str]]:
@@ -134,7 +134,7 @@ def test_every_word_that_the_hub_writes_is_one_that_an_upgraded_database_takes(s
         listed = inspect(store.engine).get_check_constraints(table.name)
         for column, words in checks(table).items():
             (text,) = [
-                one["sqltext"] for one in listed if one["name"] == f"ck_{table.name}_{column}"
+                item["sqltext"] for item in listed if item["name"] == f"ck_{table.name}_{column}"
             ]
             assert set(re.findall(r"'(\w+)'", text)) == words, (table.name, column)
             compared += 1

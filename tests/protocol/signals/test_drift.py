@@ -36,8 +36,8 @@ def opened(findings: list[DriftFinding]) -> list[str]:
 
 
 def feed_until_found(monitor: DriftMonitor, windows: list[Summary]) -> tuple[int, DriftFinding]:
-    for number, one in enumerate(windows, start=1):
-        for finding in monitor.feed(one):
+    for number, summary in enumerate(windows, start=1):
+        for finding in monitor.feed(summary):
             return number, finding
     raise AssertionError("nothing was found")
 
@@ -208,7 +208,7 @@ def test_a_feature_recovers_after_quiet_windows() -> None:
     rng = np.random.default_rng(10)
     good = [summarise(trained, x=rng.normal(size=(300, 1))) for _ in range(30)]
     bad = summarise(trained, x=rng.normal(2, 1, size=(300, 1)))
-    states = [finding.state for one in (bad, bad, *good) for finding in monitor.feed(one)]
+    states = [finding.state for item in (bad, bad, *good) for finding in monitor.feed(item)]
     assert states[0] == "opened"
     assert states[-1] == "cleared"
     assert states.count("opened") == states.count("cleared") == 1
@@ -244,8 +244,8 @@ def test_the_state_continues_where_it_was_encoded() -> None:
     whole, parts = DriftMonitor(trained, rule), DriftMonitor(trained, rule)
     for number in range(2 * DAY):
         shift = 1.0 if number > 1.7 * DAY else 0.0
-        one = window(200, seed=number, shift=shift, nulls=0.05)
-        assert whole.feed(one) == parts.feed(one)
+        item = window(200, seed=number, shift=shift, nulls=0.05)
+        assert whole.feed(item) == parts.feed(item)
         parts = DriftMonitor.decode(trained, rule, parts.encode())
     assert "temperature" in whole.drifting()
     assert whole.status() == parts.status()
@@ -272,8 +272,8 @@ def test_windows_merged_on_the_way_are_judged_but_teach_nothing_about_single_one
     monitor = DriftMonitor(trained, RULE)
     rng = np.random.default_rng(13)
     for _ in range(DAY + 5):
-        one = summarise(trained, x=rng.normal(size=(1200, 1)))
-        assert monitor.feed(replace(one, windows=4)) == []
+        item = summarise(trained, x=rng.normal(size=(1200, 1)))
+        assert monitor.feed(replace(item, windows=4)) == []
     assert monitor.status() == {"x[0]": "calibrating"}
     bad = summarise(trained, x=rng.normal(1, 1, size=(1200, 1)))
     assert opened(monitor.feed(replace(bad, windows=4))) == ["x[0]"]

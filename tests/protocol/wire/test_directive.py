@@ -72,13 +72,13 @@ def test_whatever_arrives_in_whatever_order_the_adopted_directive_never_goes_bac
 
 
 @given(serials, serials, serials)
-def test_of_two_directives_of_one_epoch_only_the_newer_can_follow_the_other(epoch, one, other):
-    first = msgspec.structs.replace(DIRECTIVE, epoch=epoch, generation=one)
+def test_of_two_directives_of_one_epoch_only_the_newer_can_follow_the_other(epoch, item, other):
+    first = msgspec.structs.replace(DIRECTIVE, epoch=epoch, generation=item)
     second = msgspec.structs.replace(DIRECTIVE, epoch=epoch, generation=other)
-    follows = refusal_of(second, epoch=epoch, adopted=(epoch, one)) is None
+    follows = refusal_of(second, epoch=epoch, adopted=(epoch, item)) is None
     precedes = refusal_of(first, epoch=epoch, adopted=(epoch, other)) is None
-    assert (follows and precedes) == (one == other)
-    assert follows == (other >= one)
+    assert (follows and precedes) == (item == other)
+    assert follows == (other >= item)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def plan(*faults: tuple[float, str, float]) -> list[Fault]:
         for at, kind, size in faults
         for device in (EACH[:1] if kind in OF_ALL else EACH)
     )
-    return sorted(each, key=lambda one: one.at)
+    return sorted(each, key=lambda item: item.at)
 
 
 def test_a_disk_full_at_boot_keeps_no_model_from_serving_and_loses_no_window():

@@ -53,4 +53,4 @@ def model_history(
             session, hub.blobs.read, model=model, level=level, since=end - days * DAY_SECONDS,
             until=end, device=device, selector=chosen,
         )  # fmt: skip
-    return Page(items=[HistoryView(**one) for one in found], next=None)
+    return Page(items=[HistoryView(**item) for item in found], next=None)

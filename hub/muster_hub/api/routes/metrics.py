@@ -64,7 +64,7 @@ def post_metrics(hub: HubDep, actor: Operator, rollout: Number, ask: MetricsAsk)
         if row.state not in ("running", "paused"):
             raise Conflict(f"rollout {rollout} is {row.state}: its gate looks no more")
         _check(session, actor, row, load.plan(row), ask, now)
-        taken = sum(_keep(session, rollout, ask.metric, one, now) for one in ask.values)
+        taken = sum(_keep(session, rollout, ask.metric, value, now) for value in ask.values)
         session.flush()
         kept = readings.values_of(session, rollout)
         if kept > VALUES_PER_ROLLOUT_MAX:
@@ -89,11 +89,11 @@ def _check(
 ) -> None:
     """Raise Invalid for what the plan or the fleet doesn't know, and Refused beyond the scope."""
     custom = plan.gate.custom if plan.gate is not None else ()
-    names = [one.name for one in custom]
+    names = [item.name for item in custom]
     if ask.metric not in names:
         known = ", ".join(repr(name) for name in names) or "none"
         raise Invalid(f"the plan of rollout {row.id} has no metric {ask.metric!r}, but {known}")
-    wanted = sorted({one.device for one in ask.values})
+    wanted = sorted({value.device for value in ask.values})
     rows = session.exec(select(Device.id, Device.labels).where(col(Device.id).in_(wanted)))
     labels = dict(rows.all())
     for name in wanted:
@@ -102,22 +102,24 @@ def _check(
         actor.must_have_device(name, labels[name])
     assert plan.gate is not None
     earliest = row.created - plan.gate.past_seconds
-    for one in ask.values:
-        if one.at is not None and not earliest <= one.at <= now + AHEAD_SECONDS:
+    for value in ask.values:
+        if value.at is not None and not earliest <= value.at <= now + AHEAD_SECONDS:
             raise Invalid(
-                f"{one.device}: {one.at:.0f} is outside of what the gate looks at: "
+                f"{value.device}: {value.at:.0f} is outside of what the gate looks at: "
                 f"{earliest:.0f} to now ({now:.0f})"
             )
 
 
-def _keep(session: Session, rollout: int, metric: str, one: ValueAsk, now: float) -> bool:
+def _keep(session: Session, rollout: int, metric: str, value_ask: ValueAsk, now: float) -> bool:
     """Keep a value; False when it was there already."""
-    at = now if one.at is None else one.at
-    row = session.get(MetricValue, (rollout, metric, one.device, at))
+    at = now if value_ask.at is None else value_ask.at
+    row = session.get(MetricValue, (rollout, metric, value_ask.device, at))
     if row is None:
-        row = MetricValue(rollout=rollout, metric=metric, device=one.device, at=at, value=one.value)
-    elif row.value == one.value:
+        row = MetricValue(
+            rollout=rollout, metric=metric, device=value_ask.device, at=at, value=value_ask.value
+        )
+    elif row.value == value_ask.value:
         return False
-    row.value = one.value
+    row.value = value_ask.value
     session.add(row)
     return True

@@ -129,5 +129,7 @@ def signatures(hub: HubDep, actor: Releaser, ask: SignatureAsk) -> SigningReques
 
 def _view(row: Model, versions: list[Version]) -> ModelView:
     return ModelView(
-        name=row.name, created=row.created, versions=[VersionView.of(one) for one in versions]
+        name=row.name,
+        created=row.created,
+        versions=[VersionView.of(version) for version in versions],
     )

@@ -74,8 +74,8 @@ def expiries(
         )
     return Endings(
         items=[
-            EndingView(kind=one.kind, name=one.name, role=one.role, expires=one.expires)
-            for one in found[:limit]
+            EndingView(kind=item.kind, name=item.name, role=item.role, expires=item.expires)
+            for item in found[:limit]
         ],
         more=max(len(found) - limit, 0),
     )
@@ -87,27 +87,27 @@ def signatures(hub: HubDep, _: Reader) -> Signing:
     names = hub.keyring.names()
 
     def called(ids: tuple[str, ...]) -> list[KeyView]:
-        return [KeyView(id=one, name=names.get(one, "")) for one in ids]
+        return [KeyView(id=item, name=names.get(item, "")) for item in ids]
 
     return Signing(
         roles={
             role: RoleView(
-                version=one.version,
-                expires=one.expires,
-                threshold=one.threshold,
-                keys=called(one.keyids),
+                version=item.version,
+                expires=item.expires,
+                threshold=item.threshold,
+                keys=called(item.keyids),
             )
-            for role, one in hub.catalogue.standing().items()
+            for role, item in hub.catalogue.standing().items()
         },
         waiting={
             role: [
                 WaitingView(
-                    version=one.version,
-                    threshold=one.threshold,
-                    signed=called(one.signed),
-                    may_sign=called(one.unsigned),
+                    version=group.version,
+                    threshold=group.threshold,
+                    signed=called(group.signed),
+                    may_sign=called(group.unsigned),
                 )
-                for one in groups
+                for group in groups
             ]
             for role, groups in hub.catalogue.waiting().items()
         },

@@ -50,7 +50,7 @@ def silences(
     with hub.store.read() as session:
         found = session.exec(query.order_by(col(Silence.id).desc()).limit(limit + 1)).all()
     listed = page([row.model_dump() for row in found], limit, lambda item: item["id"])
-    listed["items"] = [one for one in listed["items"] if actor.scope.covers(one["selector"])]
+    listed["items"] = [item for item in listed["items"] if actor.scope.covers(item["selector"])]
     return Page(**listed)
 
 

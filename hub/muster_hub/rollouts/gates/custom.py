@@ -47,7 +47,7 @@ def changes(
     values, noise, kept = [], [], []
     for row, (now, before) in enumerate(devices):
         scored = [_level(metric, now), _level(metric, before) if metric.past else (0.0, 0.0)]
-        told = [one for one in scored if one is not None]
+        told = [item for item in scored if item is not None]
         if len(told) < 2:
             continue
         (level, spread), (old_level, old_spread) = told

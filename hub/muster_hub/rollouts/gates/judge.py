@@ -159,8 +159,12 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
         if stopped is not None:
             return Verdict(action="stop", reason=stopped)
     findings = tuple(find(gate, metric, evidence) for metric in gate.metrics)
-    warnings = {one.metric.name: _warning(one) for one in findings if one.stop and _warns(one)}
-    action, reason = _act(gate, evidence, [one for one in findings if not _warns(one)])
+    warnings = {
+        finding.metric.name: _warning(finding)
+        for finding in findings
+        if finding.stop and _warns(finding)
+    }
+    action, reason = _act(gate, evidence, [finding for finding in findings if not _warns(finding)])
     return Verdict(action=action, reason=reason, findings=findings, warnings=warnings)
 
 
@@ -170,11 +174,11 @@ def _act(gate: Gate, evidence: Evidence, findings: list[Finding]) -> tuple[Actio
             metric = finding.metric
             reason = words.stopped(metric.name, metric.unit, metric.false_stop, finding.compared)
             return "stop", reason
-    proving = [one for one in findings if one.metric.part == "gate"]
+    proving = [finding for finding in findings if finding.metric.part == "gate"]
     waits = _waits(gate, evidence, proving)
     if waits is not None:
         return "wait", waits
-    return "advance", words.advanced([one.metric.name for one in proving])
+    return "advance", words.advanced([item.metric.name for item in proving])
 
 
 def _warns(finding: Finding) -> bool:

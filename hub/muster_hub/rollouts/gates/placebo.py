@@ -92,8 +92,8 @@ def replay(
 def draw(rng: np.random.Generator, stratum: Index, count: int) -> Index:
     """``count`` devices at random, from each stratum in proportion to its size."""
     place = np.empty(len(stratum))
-    for one in np.unique(stratum):
-        members = rng.permutation(np.flatnonzero(stratum == one))
+    for item in np.unique(stratum):
+        members = rng.permutation(np.flatnonzero(stratum == item))
         place[members] = (np.arange(len(members)) + rng.random()) / len(members)
     return np.argsort(place, kind="stable")[:count]
 

@@ -75,7 +75,7 @@ def replay(
     """
     gate = plan.gate()
     told = {"errors": history.errors, "missing windows": history.missing}
-    metrics = {one.name: one for one in gate.metrics if one.name in told}
+    metrics = {metric.name: metric for metric in gate.metrics if metric.name in told}
     if not metrics:
         raise Invalid(f"none of {', '.join(METRICS)} that can be replayed is in the gate")
     try:

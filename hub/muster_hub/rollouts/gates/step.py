@@ -59,7 +59,7 @@ def look(
     gate = rules(plan, gate_plan, row.wave, window_seconds)
     if passed <= seen or seen >= gate.looks or (before and before["action"] == "stop"):
         return False
-    missed = [one for one in checkpoints(gate.looks) if seen < one <= passed]
+    missed = [checkpoint for checkpoint in checkpoints(gate.looks) if seen < checkpoint <= passed]
     this = missed[-1] if missed else min(passed, gate.looks)
     verdict = _judge(session, row, plan, gate_plan, members, window_seconds, this, now)
     kept = experiment_step.kept(row, verdict, done=max(this, min(passed, gate.looks)) >= gate.looks)
@@ -94,21 +94,23 @@ def _judge(
     now: float,
 ) -> Verdict | Result:
     assert row.wave_since is not None
-    canaries = [one for one in members if one.reached and one.reached.state == "committed"]
-    controls = [one for one in members if one.matches and not one.reached]
+    canaries = [
+        member for member in members if member.reached and member.reached.state == "committed"
+    ]
+    controls = [member for member in members if member.matches and not member.reached]
     experiment = plan.experiment if row.wave == CANARY else None
     if experiment is not None:
         arm = experiment_step.arm_a(row)
-        controls = [one for one in controls if one.device in arm]
+        controls = [control for control in controls if control.device in arm]
     canaries, controls = _some(row, plan, canaries), _some(row, plan, controls)
-    begun = {one.device: max(row.wave_since, one.reached.changed_at) for one in canaries
-             if one.reached}  # fmt: skip
+    begun = {canary.device: max(row.wave_since, canary.reached.changed_at) for canary in canaries
+             if canary.reached}  # fmt: skip
     past = _past(session, row, gate_plan, [*canaries, *controls])
     since, until = row.wave_since, now + 1.0
     new = read(session, begun, model=row.model, since=since, until=until, manifest=row.manifest)
     old = read(
-        session, [one.device for one in controls], model=row.model, since=since, until=until,
-        other_than=row.manifest,
+        session, [control.device for control in controls], model=row.model, since=since,
+        until=until, other_than=row.manifest,
     )  # fmt: skip
     sides = _Sides(plan.groups, canaries, controls)
     expected = {device: _expected(at, now, window_seconds) for device, at in begun.items()}
@@ -117,7 +119,7 @@ def _judge(
         gate_plan,
         new | old,
         past,
-        expected | {one.device: whole for one in controls},
+        expected | {control.device: whole for control in controls},
         past_expected=gate_plan.past_seconds / window_seconds,
         window_seconds=window_seconds,
     )
@@ -129,7 +131,7 @@ def _judge(
         data=data,
         canaries=len(canaries),
         silent=silent,
-        device_hours=sum(one.seconds for one in new.values()) / 3600,
+        device_hours=sum(item.seconds for item in new.values()) / 3600,
         soaked=experiment is None or now - row.wave_since >= experiment.min_seconds,
         installs=_installs(plan, members),
     )
@@ -148,7 +150,7 @@ def _further(
     """Evidence that isn't in the sums of windows: drift, disagreement, posted values."""
     assert row.wave_since is not None
     found: Data = {}
-    names = [one.device for one in controls]
+    names = [control.device for control in controls]
     if "drift" in plan.metrics or plan.warns_of("drift"):
         told = readings.drifting(
             session, begun, model=row.model, since=row.wave_since, manifest=row.manifest
@@ -171,10 +173,10 @@ def _further(
             past_since=row.created - plan.past_seconds,
         )
         shifts = [
-            custom.changes(metric, [values[one.device] for one in side], stratum)
+            custom.changes(metric, [values[item.device] for item in side], stratum)
             for side, stratum in sides.both()
         ]
-        if all(len(one.values) >= 2 for one in shifts):
+        if all(len(shift.values) >= 2 for shift in shifts):
             found[metric.name] = Shifts(*shifts)
     return found
 
@@ -184,13 +186,13 @@ def _some(row: models.Rollout, plan: Plan, side: list[Member]) -> list[Member]:
     if len(side) <= ARM_MAX:
         return side
     drawn = set(draw(Rollout(id=row.id or 0, state="running", wave=0, plan=plan), side)[:ARM_MAX])
-    return [one for one in side if one.device in drawn]
+    return [item for item in side if item.device in drawn]
 
 
 def _past(
     session: Session, row: models.Rollout, gate_plan: GatePlan, members: Sequence[Member]
 ) -> dict[str, Sums]:
-    names = [one.device for one in members]
+    names = [member.device for member in members]
     since = row.created - gate_plan.past_seconds
     return read(session, names, model=row.model, since=since, until=row.created)
 
@@ -208,7 +210,7 @@ class _Sides:
     ) -> None:
         self._sides = canaries, controls
         self._strata = strata
-        groups = sorted({self._group(one) for one in (*canaries, *controls)})
+        groups = sorted({self._group(item) for item in (*canaries, *controls)})
         self._codes = {group: code for code, group in enumerate(groups)}
 
     def _group(self, member: Member) -> tuple[str, ...]:
@@ -223,10 +225,10 @@ class _Sides:
         drew the canaries, so as many of them drifted before as of the controls."""
         arms = []
         for side, stratum in self.both():
-            rows = [(*told.get(one.device, (0, 0)), 0, 0) for one in side]
+            rows = [(*told.get(item.device, (0, 0)), 0, 0) for item in side]
             columns = np.array(rows, np.float64).reshape(-1, 4).T
             arms.append(Arm(columns[0], columns[1], columns[2], columns[3], stratum))
-        return {DRIFT.name: Rates(*arms)} if all(one.exposure.sum() > 0 for one in arms) else {}
+        return {DRIFT.name: Rates(*arms)} if all(arm.exposure.sum() > 0 for arm in arms) else {}
 
     def data(
         self,
@@ -245,34 +247,34 @@ class _Sides:
 
         def arm(side: Sequence[Member], metric: str) -> Arm:
             rows = []
-            for one in side:
-                new, old = now.get(one.device, none), past.get(one.device, none)
+            for item in side:
+                new, old = now.get(item.device, none), past.get(item.device, none)
                 if metric == "errors":
                     rows.append((new.errors, new.inferences, old.errors, old.inferences))
                 elif metric == "wrong labels":
                     rows.append((new.labels_wrong, new.labels, old.labels_wrong, old.labels))
                 else:
-                    missing = _missing(new, expected[one.device], window_seconds)
+                    missing = _missing(new, expected[item.device], window_seconds)
                     before = _missing(old, past_expected, window_seconds) if old.seconds else 0.0
                     known = past_expected if old.seconds else 0.0
-                    rows.append((missing, expected[one.device], before, known))
+                    rows.append((missing, expected[item.device], before, known))
             columns = np.array(rows, np.float64).T
             return Arm(columns[0], columns[1], columns[2], columns[3], self._stratum(side))
 
         found: Data = {}
-        for metric in (one for one in plan.metrics if one != "drift"):
+        for metric in (metric for metric in plan.metrics if metric != "drift"):
             if metric == "p95 latency":
                 shifts = [self._shift(side, now, past) for side in self._sides]
-                if all(len(one.values) >= 2 for one in shifts):
+                if all(len(shift.values) >= 2 for shift in shifts):
                     found[metric] = Shifts(*shifts)
                 continue
             arms = [arm(side, metric) for side in self._sides]
-            if all(one.exposure.sum() > 0 for one in arms):
+            if all(arm.exposure.sum() > 0 for arm in arms):
                 found[metric] = Rates(*arms)
         return found
 
     def _stratum(self, side: Sequence[Member]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.array([self._codes[self._group(one)] for one in side], np.int64)
+        return np.array([self._codes[self._group(item)] for item in side], np.int64)
 
     def _shift(
         self, side: Sequence[Member], now: Mapping[str, Sums], past: Mapping[str, Sums]
@@ -280,12 +282,12 @@ class _Sides:
         """Change of each device's mean log p95 against its own past; devices without are left."""
         none = Sums()
         told = [
-            one
-            for one in side
-            if now.get(one.device, none).windows and past.get(one.device, none).windows
+            item
+            for item in side
+            if now.get(item.device, none).windows and past.get(item.device, none).windows
         ]
-        values = [now[one.device].latency - past[one.device].latency for one in told]
-        noise = [now[one.device].latency_noise + past[one.device].latency_noise for one in told]
+        values = [now[item.device].latency - past[item.device].latency for item in told]
+        noise = [now[item.device].latency_noise + past[item.device].latency_noise for item in told]
         mean = float(np.mean(noise)) if noise else 0.0
         return Changes(np.array(values, np.float64), self._stratum(told), mean)
 
@@ -298,15 +300,15 @@ def _installs(plan: Plan, members: Sequence[Member]) -> Installs:
     """How the installs of all waves ended, in that order."""
     ended = sorted(
         (
-            (one.reached.changed_at, one.device, one)
-            for one in members
-            if one.reached and one.reached.state in ("committed", "failed")
+            (member.reached.changed_at, member.device, member)
+            for member in members
+            if member.reached and member.reached.state in ("committed", "failed")
         ),
         key=lambda entry: entry[:2],
     )
     sites: dict[tuple[str, ...], int] = {}
-    for _, _, one in ended:
-        site = tuple(one.labels.get(key, "") for key in plan.groups) or (one.device,)
+    for _, _, item in ended:
+        site = tuple(item.labels.get(key, "") for key in plan.groups) or (item.device,)
         sites[site] = sites.get(site, 0) + 1
-    failed = tuple(bool(one.reached and one.reached.state == "failed") for _, _, one in ended)
+    failed = tuple(bool(item.reached and item.reached.state == "failed") for _, _, item in ended)
     return Installs(failed=failed, per_site=tuple(sites.values()))

@@ -40,7 +40,7 @@ def test_a_harmful_release_is_stopped_by_its_gate_and_rolled_back(tmp_path: Path
     assert fleet.rollout(number).wave == 0
     fleet.tick()
     assert fleet.versions() == dict.fromkeys(fleet.names, "1")
-    assert [one["why"] for one in told["history"]][:2] == ["started", "asking"]
+    assert [item["why"] for item in told["history"]][:2] == ["started", "asking"]
     assert told["history"][-1]["why"] == "stopped"
     fleet.close()
 
@@ -61,7 +61,7 @@ def test_a_harmless_release_advances_on_evidence(fleet: Fleet):
             break
     assert row.wave == 1
     assert looked == sorted(set(looked)), "one look a window"
-    assert any("shown to be no worse" in one["reason"] for one in fleet.view(number)["history"])
+    assert any("shown to be no worse" in item["reason"] for item in fleet.view(number)["history"])
     assert set(fleet.versions().values()) == {"2"}
 
 
@@ -86,8 +86,8 @@ def test_a_gate_tried_on_the_fleets_own_past_stops_next_to_nothing(fleet: Fleet)
     assert history.errors.events.shape == (90, PAST_WINDOWS)
     assert history.missing.events.sum() == 0
     told = replay.replay(history, GatePlan(), canaries=20, draws=20, seed=1)
-    assert [one.metric.name for one in told] == ["errors", "missing windows"]
-    assert all(one.false_stops <= 2 for one in told)
+    assert [item.metric.name for item in told] == ["errors", "missing windows"]
+    assert all(item.false_stops <= 2 for item in told)
     assert "On this fleet's own past errors stopped" in told[0].words
     with fleet.store.read() as session, pytest.raises(Invalid, match="no device has sent windows"):
         replay.read(
@@ -140,7 +140,7 @@ def test_features_that_drift_with_a_release_warn_and_stop_nothing(tmp_path: Path
     assert warning.startswith("drifting features ")
     assert "against devices without the release" in warning
     assert "24 of 24 devices are outliers" in warning
-    told = [one["reason"] for one in fleet.view(number)["history"] if one["why"] == "warning"]
+    told = [item["reason"] for item in fleet.view(number)["history"] if item["why"] == "warning"]
     assert len(told) == 1, "said once"
     assert " warns: drifting features " in told[0]
     fleet.close()
@@ -242,15 +242,17 @@ def test_a_metric_of_the_operators_own_lets_pass_what_keeps_it(fleet: Fleet):
     row = scrap_looks(fleet, number, 16, harm=0.0)
     assert row.state != "stopped"
     assert row.wave == 1
-    told = [one["reason"] for one in fleet.view(number)["history"]]
-    assert any("errors and scrap rate shown to be no worse" in one for one in told)
+    told = [item["reason"] for item in fleet.view(number)["history"]]
+    assert any("errors and scrap rate shown to be no worse" in item for item in told)
 
 
 def test_higher_may_be_the_better_and_warning_all_that_is_wanted(fleet: Fleet):
     number = started_with_scrap(fleet, better="higher", warn=True)
     row = scrap_looks(fleet, number, 4, harm=-0.03)
     assert row.state == "running"
-    assert [one.split()[:2] for one in fleet.view(number)["warnings"]] == [["scrap", "rate"]]
+    assert [warning.split()[:2] for warning in fleet.view(number)["warnings"]] == [
+        ["scrap", "rate"]
+    ]
 
 
 def test_without_a_value_the_gate_says_what_it_waits_for(fleet: Fleet):
@@ -286,5 +288,5 @@ def test_too_few_devices_say_what_would_settle_it_and_wait_for_a_hand(fleet: Fle
         commands.advance_rollout(session, number, by="anna", now=fleet.now)
     fleet.tick()
     assert fleet.rollout(number).wave == 1
-    told = [one["reason"] for one in fleet.view(number)["history"]]
+    told = [item["reason"] for item in fleet.view(number)["history"]]
     assert "Wave 1 passed by hand by anna, without its gate's word." in told

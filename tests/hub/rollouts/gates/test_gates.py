@@ -129,8 +129,8 @@ def test_devices_too_different_are_said_with_how_many_would_settle_it():
     rng = np.random.default_rng(1)
     fleet = rates(hours=240, spread=0.0)
     wild = [
-        replace(one, events=one.events * np.exp(rng.normal(0, 1.0, len(one.events))))
-        for one in (fleet.canary, fleet.control)
+        replace(item, events=item.events * np.exp(rng.normal(0, 1.0, len(item.events))))
+        for item in (fleet.canary, fleet.control)
     ]
     verdict = judge(ERRORS_ONLY, evidence({"errors": Rates(*wild)}))
     assert verdict.action == "wait"
@@ -184,10 +184,10 @@ def test_with_few_controls_the_same_evidence_must_be_twice_as_strong():
         )
         for seed in range(60)
     ]
-    between = [one for one in mild if math.log(200) <= one.log_e < math.log(400)]
+    between = [item for item in mild if math.log(200) <= item.log_e < math.log(400)]
     assert between
-    assert not any(one.stop_average for one in between)
-    assert all(one.stop_average for one in mild if one.log_e >= math.log(400))
+    assert not any(item.stop_average for item in between)
+    assert all(item.stop_average for item in mild if item.log_e >= math.log(400))
 
 
 @given(any_arm(), any_arm(low=2), st.integers(1, 96), st.integers(1, 40), st.data())

@@ -16,7 +16,7 @@ SCRAP = CustomMetric(name="scrap rate", margin=1.2)
 
 
 def moments(*values):
-    return Moments(len(values), sum(values), sum(one * one for one in values))
+    return Moments(len(values), sum(values), sum(value * value for value in values))
 
 
 def scored(metric, *devices):
@@ -82,15 +82,15 @@ def test_a_gate_that_cannot_be_meant_is_refused(gate, says):
 
 def test_a_gate_of_nothing_but_the_operators_own_metric_is_one():
     plan = read_plan({"gate": {"metrics": [], "custom": [{"name": "x", "margin": 2}]}})
-    names = {one.name: one.part for one in plan.gate.gate().metrics}
+    names = {metric.name: metric.part for metric in plan.gate.gate().metrics}
     assert names == {"x": "gate", "drifting features": "warn", "disagreement": "warn"}
 
 
 def test_drift_as_a_gates_metric_is_no_warning_besides():
     parts = [
-        one.part
-        for one in GatePlan(metrics=("errors", "drift")).gate().metrics
-        if one.name == "drifting features"
+        metric.part
+        for metric in GatePlan(metrics=("errors", "drift")).gate().metrics
+        if metric.name == "drifting features"
     ]
     assert parts == ["stop"]
 

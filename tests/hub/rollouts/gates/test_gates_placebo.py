@@ -29,8 +29,8 @@ def test_a_calm_fleet_keeps_the_gates_promise():
 
 
 def test_the_same_seed_replays_the_same_canaries():
-    one, two = (replay(GATE, ERRORS, past(), canaries=20, draws=10, seed=7) for _ in range(2))
-    assert one == two
+    first, two = (replay(GATE, ERRORS, past(), canaries=20, draws=10, seed=7) for _ in range(2))
+    assert first == two
 
 
 def test_a_metric_that_stops_too_often_is_made_stricter_by_as_much():
@@ -57,6 +57,6 @@ def test_canaries_are_drawn_from_each_stratum_in_proportion(strata, seed, data):
     count = data.draw(st.integers(1, len(strata)))
     chosen = draw(np.random.default_rng(seed), stratum, count)
     assert len(set(chosen.tolist())) == count
-    for one in np.unique(stratum):
-        share = count * (stratum == one).sum() / len(strata)
-        assert abs((stratum[chosen] == one).sum() - share) <= 1 + 4 / 2
+    for item in np.unique(stratum):
+        share = count * (stratum == item).sum() / len(strata)
+        assert abs((stratum[chosen] == item).sum() - share) <= 1 + 4 / 2

@@ -58,15 +58,15 @@ def test_a_release_that_fails_where_nothing_failed_is_stopped_or_held_and_never_
         sick = arm(0.01 * 1000 * look, 1000 * look, 24)
         data["errors"] = Rates(sick, data["errors"].control)
         assert judged(look, data).action == "stop"
-        one = np.zeros(24)
-        one[3] = 0.05 * 1000 * look
-        data["errors"] = Rates(arm(one, 1000 * look, 24), data["errors"].control)
+        zeros = np.zeros(24)
+        zeros[3] = 0.05 * 1000 * look
+        data["errors"] = Rates(arm(zeros, 1000 * look, 24), data["errors"].control)
         assert judged(look, data).action != "advance", "all of it on one device"
 
 
 def test_a_plan_may_call_nothing_negligible():
-    (errors,) = (one for one in GatePlan(negligible_errors=0.0).gate().metrics
-                 if one.name == "errors")  # fmt: skip
+    (errors,) = (metric for metric in GatePlan(negligible_errors=0.0).gate().metrics
+                 if metric.name == "errors")  # fmt: skip
     gate = Gate(metrics=(errors,))
     told = judge(gate, evidence({"errors": faultless(96)["errors"]}, canaries=24))
     assert told.action == "wait"

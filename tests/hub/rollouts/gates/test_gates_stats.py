@@ -35,9 +35,9 @@ def test_evidence_of_harm_is_worth_one_on_average_when_there_is_none(variance, s
 
 @given(st.floats(-5, 5), st.floats(0.001, 5), st.floats(1e-4, 10), st.floats(3, 200))
 def test_more_harm_is_more_evidence_of_harm(harm, more, variance, degrees):
-    one = replace(BLANK, harm=harm, variance=variance, degrees=degrees)
-    worse = replace(one, harm=harm + more)
-    assert statistics.harm_evidence(worse, 0.5) >= statistics.harm_evidence(one, 0.5)
+    item = replace(BLANK, harm=harm, variance=variance, degrees=degrees)
+    worse = replace(item, harm=harm + more)
+    assert statistics.harm_evidence(worse, 0.5) >= statistics.harm_evidence(item, 0.5)
 
 
 @given(st.floats(-30, 30), st.floats(3, 500))
@@ -74,10 +74,10 @@ def test_any_counts_compare_or_say_that_there_is_nothing_yet(canary, control):
 
 @given(any_arm(), any_arm(low=2), st.randoms(use_true_random=False))
 def test_the_order_of_devices_does_not_matter(canary, control, random):
-    def shuffled(one: Arm) -> Arm:
-        order = list(range(len(one.events)))
+    def shuffled(arm: Arm) -> Arm:
+        order = list(range(len(arm.events)))
         random.shuffle(order)
-        return Arm(*(getattr(one, name)[order] for name in Arm.__dataclass_fields__))
+        return Arm(*(getattr(arm, name)[order] for name in Arm.__dataclass_fields__))
 
     first = statistics.compare_rates(canary, control)
     second = statistics.compare_rates(shuffled(canary), shuffled(control))
@@ -115,8 +115,8 @@ def test_a_shock_to_one_site_is_no_harm_to_canaries_that_mostly_live_there():
     canary = replace(canary, stratum=np.where(np.arange(20) < 15, 0, 1))
     control = replace(control, stratum=np.where(np.arange(100) < 20, 0, 1))
     shaken = [
-        replace(one, events=np.where(one.stratum == 0, one.events * 3, one.events))
-        for one in (canary, control)
+        replace(item, events=np.where(item.stratum == 0, item.events * 3, item.events))
+        for item in (canary, control)
     ]
     compared = statistics.compare_rates(*shaken)
     assert compared is not None
