@@ -15,8 +15,8 @@ ROOMS = {
         "identity", "trust", "base", "storage",
     ),
     "hub/muster_hub": (
-        "demo", "admin", "app", "mqtt", "reconcile", "api", "identity", "alerts", "monitoring",
-        "rollouts", "fleet", "registry", "signing", "audit", "access", "storage", "settings",
+        "demo", "admin", "app", "mqtt", "reconcile", "api", "alerts", "monitoring", "rollouts",
+        "fleet", "registry", "signing", "identity", "audit", "access", "storage", "settings",
     ),
     "hub/muster_client": ("commands", "terminal"),
 }  # fmt: skip
@@ -81,4 +81,29 @@ def test_an_arrow_up_is_found():
     found = {("storage", "muster_hub.storage.models", "rollouts", "muster_hub.rollouts.plan")}
     assert arrows_up(ROOMS["hub/muster_hub"], found) == [
         "muster_hub.storage.models imports muster_hub.rollouts.plan"
+    ]
+
+
+HUB = ROOT / "hub" / "muster_hub"
+
+
+def reads_of_a_step(found: set[tuple[str, str, str, str]]) -> list[str]:
+    """Imports by which what is shown would depend on what acts."""
+    return sorted(
+        f"{module} imports {target}"
+        for _, module, _, target in found
+        if module.rpartition(".")[2].endswith("reading")
+        and any(part.endswith("step") or part == "reconcile" for part in target.split("."))
+    )
+
+
+def test_what_is_shown_depends_on_nothing_that_acts():
+    assert (HUB / "rollouts" / "reading.py").exists()
+    assert reads_of_a_step(imported(HUB)) == []
+
+
+def test_a_read_model_that_imports_a_step_is_found():
+    found = {("fleet", "muster_hub.fleet.reading", "fleet", "muster_hub.fleet.set_step.act")}
+    assert reads_of_a_step(found) == [
+        "muster_hub.fleet.reading imports muster_hub.fleet.set_step.act"
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sqlmodel import update
 
-from muster_hub.api import queries
+from muster_hub.rollouts import reading
 from muster_hub.storage import models
 from support.hub_engine import SLOT, Plant
 
@@ -77,4 +77,4 @@ class Fleet(Plant):
 
     def view(self, number: int) -> dict[str, Any]:
         with self.store.read() as session:
-            return queries.rollout(session, number, self.now)
+            return reading.rollout(session, number, self.now)

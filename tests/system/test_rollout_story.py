@@ -11,11 +11,10 @@ from typer.testing import CliRunner
 
 from muster_client.app import app
 from muster_hub.access.governance import make_token
-from muster_hub.api import queries
 from muster_hub.api.hub import Hub
 from muster_hub.app.initialise import Wanted, initialise
 from muster_hub.app.service import Fleet as Service
-from muster_hub.rollouts import commands
+from muster_hub.rollouts import commands, reading
 from muster_hub.settings.config import Broker, Http
 from muster_hub.storage import models
 from muster_protocol.wire import manifest
@@ -86,7 +85,7 @@ class Factory:
 
     def view(self, number: int) -> dict[str, Any]:
         with self.hub.store.read() as session:
-            found = queries.rollout(session, number, time.time())
+            found = reading.rollout(session, number, time.time())
         assert found is not None
         return found
 

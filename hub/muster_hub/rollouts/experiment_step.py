@@ -47,14 +47,6 @@ def arm_a(row: models.Rollout) -> frozenset[str]:
     return frozenset(found.a) if found else frozenset()
 
 
-def told(row: models.Rollout) -> Plain | None:
-    """What is shown of it: how large each arm is, and what was found."""
-    found: Plain | None = (row.judged or {}).get("experiment")
-    if found is None:
-        return None
-    return found | {"a": len(found["a"]), "b": len(found["b"])}
-
-
 def kept(row: models.Rollout, verdict: Verdict | Result, *, done: bool) -> Plain:
     """The experiment's part of what is kept: a settled outcome stays, unless harm shows later."""
     before = (row.judged or {}).get("experiment")

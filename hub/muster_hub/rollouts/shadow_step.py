@@ -3,27 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy import func
-from sqlmodel import Session, col
+from sqlmodel import Session
 
 from muster_hub.fleet.known import Known
-from muster_hub.rollouts import shadows
+from muster_hub.rollouts import comparisons, shadows
 from muster_hub.rollouts.plan import Plan
 from muster_hub.rollouts.shadows import Watched
 from muster_hub.storage import models
-from muster_hub.storage.models import SummaryWindow
-
-DEVICES_PER_QUERY = 200
-COUNTS = {
-    "compared": "compared",
-    "disagreed": "disagreed",
-    "failed": "compared_failed",
-    "labelled": "compared_labelled",
-    "right": "compared_right",
-    "champion_right": "compared_champion_right",
-}
-"""``Watched``'s names of a window's columns."""
 
 
 def keep(row: models.Rollout, devices: Sequence[str], now: float) -> bool:
@@ -82,32 +68,12 @@ def _remember(session: Session, row: models.Rollout, reason: str, now: float) ->
 def _watched(
     session: Session, row: models.Rollout, shadow: Mapping[str, Any], known: Mapping[str, Known]
 ) -> list[Watched]:
-    sums = compared(session, shadow["devices"], manifest=row.manifest, since=shadow["since"])
+    sums = comparisons.compared(
+        session, shadow["devices"], manifest=row.manifest, since=shadow["since"]
+    )
     found = []
     for device in shadow["devices"]:
         report = known[device].report if device in known else None
         state, detail = shadows.told((report or {}).get("slots"), row.slot, row.manifest)
         found.append(Watched(device=device, state=state, detail=detail, **sums.get(device, {})))
-    return found
-
-
-def compared(
-    session: Session, devices: Sequence[str], *, manifest: str, since: float
-) -> dict[str, dict[str, int]]:
-    """Device → sums of what its windows since then have compared, by ``Watched``'s names."""
-    window = SummaryWindow
-    columns = [getattr(window, name) for name in COUNTS.values()]
-    found: dict[str, dict[str, int]] = {}
-    for first in range(0, len(devices), DEVICES_PER_QUERY):
-        query = (
-            sa.select(col(window.device), *(func.sum(column) for column in columns))
-            .where(
-                col(window.device).in_(devices[first : first + DEVICES_PER_QUERY]),
-                col(window.manifest) == manifest,
-                col(window.start) >= since,
-            )
-            .group_by(window.device)
-        )
-        for row in session.connection().execute(query):
-            found[row[0]] = dict(zip(COUNTS, map(int, row[1:]), strict=True))
     return found

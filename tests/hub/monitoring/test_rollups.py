@@ -9,9 +9,8 @@ import msgspec
 import pytest
 from sqlmodel import Session, col, func, select
 
-from muster_hub.api import queries
 from muster_hub.errors import Invalid
-from muster_hub.monitoring import history, rollup_step
+from muster_hub.monitoring import history, reading, rollup_step
 from muster_hub.registry.published import Bundles
 from muster_hub.settings.retention import Telemetry
 from muster_hub.storage import models
@@ -145,12 +144,12 @@ def test_old_windows_go_and_nothing_counted_is_lost(hub: Hub):
     hub.send("cam-1", BEGIN + 20 * DAY)
     hub.step(BEGIN + DAY)
     with hub.store.read() as session:
-        before = queries.counts(session, "cam-1")
+        before = reading.counts(session, "cam-1")
     assert hub.forget(BEGIN + 13 * DAY) == 0
     assert hub.forget(BEGIN + 15 * DAY) == 4
     with hub.store.read() as session:
         assert len(session.exec(select(SummaryWindow)).all()) == 1
-        assert queries.counts(session, "cam-1") == before
+        assert reading.counts(session, "cam-1") == before
         assert before["inferences"] == 200
     assert hub.forget(BEGIN + 100 * DAY) == 2
     assert [point["n"] for point in hub.history()] == [160]

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 from sqlmodel import select, update
 
-from muster_hub.api import queries
 from muster_hub.errors import Conflict
 from muster_hub.mqtt.commit import commit
 from muster_hub.mqtt.inbound import read
-from muster_hub.rollouts import commands
+from muster_hub.rollouts import commands, reading
 from muster_hub.storage import models
 from muster_protocol.wire import messages, topics
 from muster_protocol.wire.messages import Grant, GrantRequest
@@ -106,7 +105,7 @@ def test_each_line_lets_one_go_until_it_has_shown_that_it_is_through(plant: Plan
     settle(plant, "p000", "1")
     assert asker.given("p002", "p004") == ["p002"]
     with plant.store.read() as session:
-        view = queries.rollout(session, number, plant.now)
+        view = reading.rollout(session, number, plant.now)
     assert view is not None
     assert {item["device"]: item["given_at"] is not None for item in view["leave"]} == {
         "p001": True, "p002": True, "p003": False, "p004": False, "p005": False,

@@ -3,10 +3,9 @@
 import pytest
 from sqlmodel import Session, select
 
-from muster_hub.api import queries
 from muster_hub.mqtt import commit as mqtt
 from muster_hub.mqtt import inbound
-from muster_hub.rollouts import commands, shadow_step
+from muster_hub.rollouts import commands, comparisons, reading
 from muster_hub.storage import models
 from muster_protocol.signals import summary_wire
 from muster_protocol.signals.summary import Summary, Tally
@@ -91,7 +90,7 @@ def test_a_release_that_answers_alike_passes_its_shadow_and_goes_on_to_the_canar
     assert plant.challengers() == {}
     assert sorted(plant.versions().values()) == ["1", "1", "1", "1", "2", "2"]
     with plant.store.read() as session:
-        view = queries.rollout(session, number, plant.now)
+        view = reading.rollout(session, number, plant.now)
     assert [device["compared"] for device in view["shadow"]["devices"]] == [900] * 4
     told = [step["reason"] for step in view["history"]]
     assert any("Shadow passed: 1.00% of 3600 answers differ, as allowed" in item for item in told)
@@ -149,7 +148,7 @@ def test_a_window_that_comes_twice_is_compared_once(plant):
     plant.sequence -= 1
     plant.window(device, compared=300, disagreed=3)
     with plant.store.read() as session:
-        sums = shadow_step.compared(session, [device], manifest=plant.manifest, since=0.0)
+        sums = comparisons.compared(session, [device], manifest=plant.manifest, since=0.0)
     assert sums[device]["compared"] == 300
 
 

@@ -12,8 +12,15 @@ from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Page, page
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import ApiTokenAsk, ScopeAsk
-from muster_hub.api.views import ApiTokenMade, ApiTokenView, LoginView, PersonView, WhoView
+from muster_hub.api.schemas.access import (
+    ApiTokenAsk,
+    ApiTokenMade,
+    ApiTokenView,
+    LoginView,
+    PersonView,
+    ScopeAsk,
+    WhoView,
+)
 from muster_hub.audit import log
 from muster_hub.errors import NotFound
 from muster_hub.storage.governance import Person

@@ -6,13 +6,15 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 from sqlmodel import Session
 
-from muster_hub.api import etags, queries
+from muster_hub.alerts import reading
+from muster_hub.api import etags
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Number, Page, SelectorText, number, page, sent
 from muster_hub.api.problems import answers
-from muster_hub.api.views import AlertView, View
+from muster_hub.api.schemas.alerts import AlertView
+from muster_hub.api.schemas.base import View
 from muster_hub.audit import log
 from muster_hub.errors import NotFound, Refused
 from muster_hub.rollouts import commands
@@ -38,7 +40,7 @@ def alerts(
     """Alerts, the newest first."""
     chosen = actor.scope.narrow(selector)
     with hub.store.read() as session:
-        items = queries.alerts(
+        items = reading.alerts(
             session, state=state, before=number(cursor), limit=limit + 1, selector=chosen
         )
     return sent(page(items, limit, lambda item: item["id"]))

@@ -2,16 +2,15 @@
 
 from fastapi import APIRouter, Response
 
-from muster_hub.api import etags, listings
+from muster_hub.api import etags
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Number, Page, number, page
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import AssignmentAsk
-from muster_hub.api.views import AssignmentView
+from muster_hub.api.schemas.assignments import AssignmentAsk, AssignmentView
 from muster_hub.audit import log
-from muster_hub.fleet import assigning
+from muster_hub.fleet import assigning, reading
 from muster_hub.storage.models import Assignment
 from muster_protocol.wire import selectors
 
@@ -24,7 +23,7 @@ def assignments(
 ) -> Page[AssignmentView]:
     """Assignments by id. A device gets, for each slot, the matching one of highest precedence."""
     with hub.store.read() as session:
-        found = listings.assignments(
+        found = reading.assignments(
             session, actor.scope, after=number(cursor) or 0, limit=limit + 1
         )
     return Page(**page([_view(row) for row in found], limit, lambda item: item.id))

@@ -5,25 +5,21 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from sqlmodel import Session
 
-from muster_hub.api import etags, queries
+from muster_hub.api import etags
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Page, SelectorText, number, page, sent
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import LabelsPatch, Rebaseline
-from muster_hub.api.views import (
-    CountsView,
-    DeviceView,
-    DriftView,
-    RebaselineView,
-    View,
-    WindowView,
-)
+from muster_hub.api.schemas.base import View
+from muster_hub.api.schemas.devices import CountsView, DeviceView, LabelsPatch, WindowView
+from muster_hub.api.schemas.drift import DriftView, Rebaseline, RebaselineView
 from muster_hub.audit import log
 from muster_hub.errors import NotFound
+from muster_hub.fleet import reading as fleet_reading
 from muster_hub.identity import enrolment
-from muster_hub.monitoring import drift_step
+from muster_hub.monitoring import drift_reading, drift_step
+from muster_hub.monitoring import reading as monitoring_reading
 from muster_hub.registry.published import read_baseline
 from muster_hub.storage.models import Device
 
@@ -43,7 +39,7 @@ def devices(
     """Devices by id, each with its latest report."""
     chosen = actor.scope.narrow(selector)
     with hub.store.read() as session:
-        items = queries.devices(
+        items = fleet_reading.devices(
             session, selector=chosen, after=cursor or "", limit=limit + 1, now=hub.clock()
         )
     return sent(page(items, limit, lambda item: item["id"]))
@@ -125,7 +121,7 @@ def device_drift(
     """Each feature's distribution now beside the baseline, and whether it has drifted."""
     with hub.store.read() as session:
         _row(session, actor, device)
-        items = queries.drift(
+        items = drift_reading.drift(
             session, hub.blobs.read, device=device, selector=None, model=model, now=hub.clock()
         )
     return Page(items=_of_scope(actor, items))
@@ -159,7 +155,7 @@ def drift(
     """The same for every device that the selector matches."""
     chosen = actor.scope.narrow(selector)
     with hub.store.read() as session:
-        items = queries.drift(
+        items = drift_reading.drift(
             session, hub.blobs.read, device=None, selector=chosen, model=model, now=hub.clock()
         )
     return Page(items=_of_scope(actor, items))
@@ -179,7 +175,7 @@ def windows(
     """Telemetry windows received from a device, the newest first."""
     with hub.store.read() as session:
         _row(session, actor, device)
-        items = queries.windows(
+        items = monitoring_reading.windows(
             session, device, model=model, before=number(cursor), limit=limit + 1
         )
     return sent(page(items, limit, lambda item: item["id"]))
@@ -190,7 +186,7 @@ def counts(hub: HubDep, actor: Reader, device: str) -> CountsView:
     """Inferences, errors and label accuracy counted from a device's windows."""
     with hub.store.read() as session:
         _row(session, actor, device)
-        return CountsView(**queries.counts(session, device))
+        return CountsView(**monitoring_reading.counts(session, device))
 
 
 def _row(session: Session, actor: Actor, device: str) -> Device:
@@ -205,7 +201,7 @@ def _row(session: Session, actor: Actor, device: str) -> Device:
 def _view(hub: HubDep, actor: Actor, device: str, response: Response) -> View:
     with hub.store.read() as session:
         _row(session, actor, device)
-        found = queries.device(session, device, hub.clock())
+        found = fleet_reading.device(session, device, hub.clock())
     assert found is not None
     response.headers["ETag"] = _tag(found["labels"], revoked=found["revoked"])
     return found

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from muster_hub.api.auth import HubDep, Operator
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import (
+from muster_hub.api.schemas.enrol import (
     BrokerAddress,
     EnrolAnswer,
     EnrolAsk,

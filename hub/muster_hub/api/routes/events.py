@@ -12,14 +12,15 @@ from sqlalchemy import func
 from sqlmodel import select
 from starlette.concurrency import run_in_threadpool
 
-from muster_hub.api import queries
 from muster_hub.api.auth import HubDep, Reader
 from muster_hub.api.hub import Hub
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import NUMBER_MAX, Cursor, Limit, Page, SelectorText, number, page, sent
 from muster_hub.api.problems import answers
-from muster_hub.api.views import EventView, View
+from muster_hub.api.schemas.base import View
+from muster_hub.api.schemas.events import EventView
 from muster_hub.errors import TooMany
+from muster_hub.fleet import reading
 from muster_hub.storage.models import EventRow
 
 router = APIRouter(tags=["events"], route_class=OnceRoute)
@@ -44,7 +45,7 @@ def events(
     start = max(after, number(cursor) or 0)
     chosen = actor.scope.narrow(selector)
     with hub.store.read() as session:
-        items = queries.events(session, after=start, limit=limit + 1, selector=chosen)
+        items = reading.events(session, after=start, limit=limit + 1, selector=chosen)
     return sent(page(items, limit, lambda item: item["id"]))
 
 
@@ -107,7 +108,7 @@ def _frame(item: View) -> bytes:
 
 def _after(hub: Hub, after: int, selector: str) -> list[View]:
     with hub.store.read() as session:
-        return queries.events(session, after=after, limit=BATCH_EVENTS, selector=selector)
+        return reading.events(session, after=after, limit=BATCH_EVENTS, selector=selector)
 
 
 def _latest(hub: Hub) -> int:

@@ -8,7 +8,7 @@ from muster_hub.api.auth import HubDep, Reader
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Page, SelectorText
 from muster_hub.api.problems import answers
-from muster_hub.api.views import HistoryView
+from muster_hub.api.schemas.drift import HistoryView
 from muster_hub.errors import Invalid, NotFound
 from muster_hub.monitoring import history
 from muster_hub.monitoring.rollup_step import DAY_SECONDS

@@ -1,51 +1,24 @@
 """Values of a rollout's custom metrics, posted by the operator's own systems."""
 
-from typing import Annotated
-
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
 from sqlmodel import Session, col, select
 
 from muster_hub.api.auth import Actor, HubDep, Operator
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Number
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import Body
-from muster_hub.api.views import AT
+from muster_hub.api.schemas.metrics import MetricsAsk, MetricsView, ValueAsk
 from muster_hub.audit import log
 from muster_hub.errors import Conflict, Invalid, NotFound
 from muster_hub.rollouts import load
 from muster_hub.rollouts.gates import readings
 from muster_hub.rollouts.plan import Plan
 from muster_hub.storage.models import Device, MetricValue, Rollout
-from muster_protocol.wire import limits
 
-VALUES_MAX = 500
-"""In one request."""
 VALUES_PER_ROLLOUT_MAX = 200_000
 AHEAD_SECONDS = 300.0
 """How far the poster's clock may be ahead of the hub's."""
 router = APIRouter(tags=["rollouts"], route_class=OnceRoute)
-Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
-
-
-class ValueAsk(Body):
-    device: str = Field(max_length=limits.NAME_CHARS_MAX, examples=["cam-1"])
-    value: Finite = Field(examples=[0.013])
-    at: Annotated[float | None, Field(ge=0, le=1e11, allow_inf_nan=False)] = Field(
-        default=None, examples=[AT], description="When it was so; now, when not given."
-    )
-
-
-class MetricsAsk(Body):
-    metric: str = Field(max_length=64, examples=["scrap rate"])
-    values: list[ValueAsk] = Field(min_length=1, max_length=VALUES_MAX)
-
-
-class MetricsView(BaseModel):
-    metric: str = Field(examples=["scrap rate"])
-    taken: int = Field(description="Values that were new, or differed from what was there.")
-    kept: int = Field(description="All values of this rollout.")
 
 
 @router.post("/rollouts/{rollout}/metrics", status_code=201, responses=answers(401, 403, 404, 409))

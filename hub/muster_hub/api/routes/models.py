@@ -3,12 +3,11 @@
 from fastapi import APIRouter, Response, UploadFile
 from sqlmodel import col, select
 
-from muster_hub.api import listings
 from muster_hub.api.auth import HubDep, Reader, Releaser
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Page, page, sent
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import (
+from muster_hub.api.schemas.models import (
     ModelView,
     SignatureAsk,
     SigningRequest,
@@ -17,6 +16,7 @@ from muster_hub.api.schemas import (
 )
 from muster_hub.audit import log
 from muster_hub.errors import Invalid, NotFound
+from muster_hub.registry import reading
 from muster_hub.registry.release import find
 from muster_hub.storage.models import Model, Version
 from muster_protocol.wire.chunks import sha256_hex
@@ -55,7 +55,7 @@ def models(hub: HubDep, actor: Reader, limit: Limit = 100, cursor: Cursor = None
             select(Model).where(Model.name > (cursor or "")).order_by(Model.name)
         ).all()
         found = [row for row in rows if actor.scope.has_model(row.name)][: limit + 1]
-        versions = listings.versions(session, [row.name for row in found])
+        versions = reading.versions(session, [row.name for row in found])
     items = [
         {"name": row.name, "created": row.created, "versions": versions.get(row.name, [])}
         for row in found

@@ -7,17 +7,17 @@ from fastapi import APIRouter, Response
 from sqlmodel import Session
 
 from muster_hub.access import governance
-from muster_hub.api import etags, listings, queries, rehearsal
+from muster_hub.api import etags
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Number, Page, number, page, sent
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import RolloutAsk
-from muster_hub.api.views import RolloutPlanView, RolloutSummary, RolloutView, View
+from muster_hub.api.schemas.base import View
+from muster_hub.api.schemas.rollouts import RolloutAsk, RolloutPlanView, RolloutSummary, RolloutView
 from muster_hub.audit import log
 from muster_hub.errors import NotFound
-from muster_hub.rollouts import commands
+from muster_hub.rollouts import commands, reading, rehearsal
 from muster_hub.storage.models import Rollout
 
 router = APIRouter(tags=["rollouts"], route_class=OnceRoute)
@@ -62,14 +62,15 @@ def plan(hub: HubDep, actor: Operator, ask: RolloutAsk) -> RolloutPlanView:
     """
     actor.must_have_model(ask.model)
     asked = _plan(hub, actor, ask)
-    return rehearsal.rehearse(hub.store, hub.blobs, asked, by=actor.name, now=hub.clock())
+    found = rehearsal.rehearse(hub.store, hub.blobs, asked, by=actor.name, now=hub.clock())
+    return RolloutPlanView(**found)
 
 
 @router.get("/rollouts", response_model=Page[RolloutSummary], responses=answers(401))
 def rollouts(hub: HubDep, actor: Reader, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """Rollouts, the newest first."""
     with hub.store.read() as session:
-        items = listings.rollouts(session, actor.scope, before=number(cursor), limit=limit + 1)
+        items = reading.rollouts(session, actor.scope, before=number(cursor), limit=limit + 1)
     return sent(page(items, limit, lambda item: item["id"]))
 
 
@@ -139,7 +140,7 @@ def _row(session: Session, actor: Actor, rollout: int) -> Rollout:
 def _view(hub: HubDep, actor: Actor, rollout: int, response: Response) -> View:
     with hub.store.read() as session:
         row = _row(session, actor, rollout)
-        found = queries.rollout(session, rollout, hub.clock())
+        found = reading.rollout(session, rollout, hub.clock())
     assert found is not None
     response.headers["ETag"] = _tag(row)
     return found

@@ -1,42 +1,19 @@
 """Silences: alerts that are kept but not told for a while."""
 
-from typing import Annotated
-
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, StringConstraints
 from sqlmodel import col, select
 
 from muster_hub.api.auth import HubDep, Operator, Reader
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Number, Page, number, page
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import Body
+from muster_hub.api.schemas.silences import SilenceAsk, SilenceView
 from muster_hub.audit import log
 from muster_hub.errors import NotFound
 from muster_hub.storage.alerting import Silence
 from muster_protocol.wire import selectors
 
-SECONDS_MAX = 366 * 86_400.0
 router = APIRouter(tags=["alerts"], route_class=OnceRoute)
-
-
-class SilenceAsk(Body):
-    selector: Annotated[str, StringConstraints(max_length=selectors.CHARS_MAX)] = Field(
-        default="", examples=["site=berlin"], description="Empty: every alert."
-    )
-    seconds: float = Field(gt=0, le=SECONDS_MAX, examples=[14400.0])
-    reason: Annotated[str, StringConstraints(max_length=500)] = Field(
-        default="", examples=["the oven is being rebuilt"]
-    )
-
-
-class SilenceView(BaseModel):
-    id: int
-    selector: str
-    until: float = Field(examples=[1767225600.0])
-    reason: str
-    by: str
-    created: float
 
 
 @router.get("/silences", responses=answers(401, 422))

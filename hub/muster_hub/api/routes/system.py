@@ -9,8 +9,7 @@ from muster_hub.api.auth import Admin, HubDep
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Page, number, page
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas import Health
-from muster_hub.api.views import AuditState, AuditView
+from muster_hub.api.schemas.system import AuditState, AuditView, Health
 from muster_hub.audit import log
 from muster_hub.storage.models import Audit
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from sqlmodel import Session
 
-from muster_hub.api.views import GroupPlanView, RolloutPlanView, WavePlanView
 from muster_hub.fleet.fleet import Fleet
 from muster_hub.registry.bundle import names
 from muster_hub.rollouts import commands, load
@@ -15,6 +14,7 @@ from muster_hub.storage.models import Rollout, Version
 from muster_hub.storage.store import Store
 from muster_protocol.wire.errors import MusterError
 
+Plain = dict[str, Any]
 SHOWN_MAX = 100
 """Devices named per wave."""
 
@@ -23,11 +23,9 @@ class _TakeBack(Exception):
     """Ends the transaction without a trace."""
 
 
-def rehearse(
-    store: Store, blobs: Blobs, asked: Mapping[str, Any], *, by: str, now: float
-) -> RolloutPlanView:
+def rehearse(store: Store, blobs: Blobs, asked: Mapping[str, Any], *, by: str, now: float) -> Plain:
     """What ``commands.start_rollout`` with these arguments would lead to; raises what it raises."""
-    views: list[RolloutPlanView] = []
+    views: list[Plain] = []
     try:
         with store.write() as session:
             number = commands.start_rollout(session, **asked, by=by, now=now)
@@ -37,42 +35,42 @@ def rehearse(
         return views[0]
 
 
-def _view(session: Session, blobs: Blobs, row: Rollout, now: float) -> RolloutPlanView:
+def _view(session: Session, blobs: Blobs, row: Rollout, now: float) -> Plain:
     fleet = Fleet()
     fleet.follow(session, now, everything=True)
     members = load.members(session, row, {}, fleet.known)
     found = forecast(load.rollout(row), members, now)
     size = _bytes(blobs, session.get_one(Version, (row.model, row.version)))
     count = sum(len(wave.devices) for wave in found.waves)
-    return RolloutPlanView(
-        model=row.model,
-        version=row.version,
-        slot=row.slot,
-        selector=row.selector,
-        devices=len(members),
-        offline=sum(1 for member in members if not member.online),
-        waves=_waves(found),
-        budgets=[GroupPlanView(**vars(budget)) for budget in found.budgets],
-        binding=found.binding,
-        waiting=dict(found.waiting),
-        least_seconds=found.least_seconds,
-        shadow=list(found.shadow),
-        bytes_each=size,
-        bytes_published=size,
-        bytes_delivered=size * count,
-    )
+    return {
+        "model": row.model,
+        "version": row.version,
+        "slot": row.slot,
+        "selector": row.selector,
+        "devices": len(members),
+        "offline": sum(1 for member in members if not member.online),
+        "waves": _waves(found),
+        "budgets": [vars(budget) for budget in found.budgets],
+        "binding": found.binding,
+        "waiting": dict(found.waiting),
+        "least_seconds": found.least_seconds,
+        "shadow": list(found.shadow),
+        "bytes_each": size,
+        "bytes_published": size,
+        "bytes_delivered": size * count,
+    }
 
 
-def _waves(found: Forecast) -> list[WavePlanView]:
+def _waves(found: Forecast) -> list[Plain]:
     return [
-        WavePlanView(
-            name=wave.name,
-            count=len(wave.devices),
-            devices=list(wave.devices[:SHOWN_MAX]),
-            offline=wave.offline,
-            approve=wave.approve,
-            soak_seconds=wave.soak_seconds,
-        )
+        {
+            "name": wave.name,
+            "count": len(wave.devices),
+            "devices": list(wave.devices[:SHOWN_MAX]),
+            "offline": wave.offline,
+            "approve": wave.approve,
+            "soak_seconds": wave.soak_seconds,
+        }
         for wave in found.waves
     ]
 

@@ -1,0 +1,30 @@
+"""Alerts as they are shown. Nothing here writes."""
+
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from muster_hub.storage import models, selecting
+from muster_protocol.wire import selectors
+
+Plain = dict[str, Any]
+
+
+def alerts(
+    session: Session,
+    *,
+    state: str | None,
+    before: int | None,
+    limit: int,
+    selector: str | None = None,
+) -> list[Plain]:
+    """Alerts, the newest first; with a selector those of devices that match."""
+    query = select(models.Alert).order_by(col(models.Alert.id).desc()).limit(limit)
+    if state is not None:
+        query = query.where(col(models.Alert.state) == state)
+    if before is not None:
+        query = query.where(col(models.Alert.id) < before)
+    if selector:
+        chosen = selectors.parse(selector)
+        query = query.where(col(models.Alert.device).in_(selecting.devices(chosen)))
+    return [row.model_dump() for row in session.exec(query)]

@@ -1,0 +1,18 @@
+"""Alerts."""
+
+from pydantic import Field
+
+from muster_hub.api.schemas.base import AT, Grows, View
+
+
+class AlertView(Grows):
+    id: int
+    key: str = Field(examples=["drift/cam-1/digits"])
+    device: str | None = Field(examples=["cam-1"])
+    kind: str = Field(examples=["drift"])
+    severity: str = Field(examples=["warning"])
+    state: str = Field(examples=["open"])
+    opened: float = Field(examples=[AT])
+    updated: float
+    title: str
+    detail: View

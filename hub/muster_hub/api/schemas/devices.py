@@ -1,0 +1,87 @@
+"""Devices, and what was counted of them."""
+
+from typing import Any
+
+from pydantic import Field
+
+from muster_hub.api.schemas.base import AT, Body, Grows, View
+
+
+class Release(Grows):
+    model: str | None = Field(examples=["digits"])
+    version: str | None = Field(examples=["2"])
+    manifest: str | None = Field(examples=["3f" * 32], description="SHA-256 of the manifest.")
+
+
+class Running(Release):
+    runtime: str | None = Field(default=None, examples=["onnx"])
+
+
+class Proved(Release):
+    since: list[Any] = Field(
+        description="By the device's own clocks: boot, monotonic and wall seconds, their quality."
+    )
+    inferences: int = Field(examples=[18_000])
+
+
+class DeviceView(Grows):
+    """A device: what it was asked to run beside what it has proved to run."""
+
+    id: str = Field(examples=["cam-1"])
+    labels: dict[str, str] = Field(examples=[{"site": "berlin", "line": "2"}])
+    created: float = Field(examples=[AT])
+    approved: bool
+    revoked: bool
+    certificate_expires: float | None = Field(examples=[AT + 31_536_000])
+    online: bool = Field(description="Connected, and heard of within minutes.")
+    online_changed: float | None
+    last_seen: float | None
+    reported: float | None = Field(description="When its latest report came.")
+    report: View | None = Field(description="The latest report, as the protocol has it.")
+    generation: int | None = Field(description="Of the directive in force.", examples=[7])
+    desired: dict[str, Release] = Field(description="By slot.")
+    running: dict[str, Running] = Field(description="By slot, as its latest report says.")
+    proved: dict[str, Proved] = Field(
+        description="By slot, when its latest report is signed with its identity key."
+    )
+    converged: bool = Field(description="Every desired version is committed.")
+
+
+class LabelsPatch(Body):
+    labels: dict[str, str] = Field(
+        examples=[{"site": "berlin", "line": "3"}], description="Replaces all labels."
+    )
+
+
+class CountsView(Grows):
+    device: str = Field(examples=["cam-1"])
+    inferences: int
+    errors: int
+    windows: int
+    by_version: dict[str, int] = Field(examples=[{"digits/2": 18_000}])
+    label_accuracy: dict[str, View] = Field(
+        examples=[{"digits/2": {"labels": 120, "accuracy": 0.97}}]
+    )
+    unreadable_windows: int
+
+
+class WindowView(Grows):
+    """The counts of one telemetry window."""
+
+    id: int
+    device: str = Field(examples=["cam-1"])
+    epoch: str
+    sequence: int
+    slot: str
+    model: str
+    version: str
+    manifest: str
+    start: float = Field(examples=[AT])
+    seconds: float = Field(examples=[300.0])
+    n: int = Field(description="Inferences.")
+    errors: int
+    received: float
+    historical: bool = Field(
+        description="Came over an hour after its end: from a device that was offline."
+    )
+    fault: str = Field(description="Why it can't be read; empty when it can.")

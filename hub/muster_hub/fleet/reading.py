@@ -1,0 +1,117 @@
+"""Devices, assignments and events as they are shown. Nothing here writes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import select as columns_of
+from sqlmodel import Session, col, select
+
+from muster_hub.access import scoped
+from muster_hub.access.governance import Scope
+from muster_hub.fleet.known import is_online
+from muster_hub.identity import proof
+from muster_hub.storage import models, selecting
+from muster_protocol.wire import selectors
+
+Plain = dict[str, Any]
+
+
+def devices(
+    session: Session, *, selector: str | None, after: str, limit: int, now: float
+) -> list[Plain]:
+    """Devices by id, those after ``after``; raises SelectorError."""
+    found = session.exec(
+        select(models.Device, models.DirectiveRow)
+        .join(
+            models.DirectiveRow,
+            col(models.DirectiveRow.device) == col(models.Device.id),
+            isouter=True,
+        )
+        .where(selecting.matching(selectors.parse(selector or "")))
+        .where(col(models.Device.id) > after)
+        .order_by(col(models.Device.id))
+        .limit(limit)
+    )
+    rows = [(row, directive) for row, directive in found]
+    held = _certificates(session, [row.id for row, _ in rows])
+    return [_device(row, directive, held.get(row.id, []), now) for row, directive in rows]
+
+
+def device(session: Session, device: str, now: float) -> Plain | None:
+    row = session.get(models.Device, device)
+    directive = session.get(models.DirectiveRow, device)
+    held = _certificates(session, [device])
+    return None if row is None else _device(row, directive, held.get(device, []), now)
+
+
+def assignments(
+    session: Session, scope: Scope, *, after: int, limit: int
+) -> Sequence[models.Assignment]:
+    """Assignments within a scope by id, those after ``after``."""
+    row = models.Assignment
+    query = (
+        columns_of(col(row.id), col(row.model), col(row.selector))
+        .where(col(row.id) > after)
+        .order_by(col(row.id))
+    )
+    seen = scoped.within(session, query, scope, limit)
+    return session.exec(select(row).where(col(row.id).in_(seen)).order_by(col(row.id))).all()
+
+
+def events(session: Session, *, after: int, limit: int, selector: str | None = None) -> list[Plain]:
+    """What happened since event ``after``, the oldest first; with a selector on devices of it."""
+    query = select(models.EventRow).where(col(models.EventRow.id) > after)
+    if selector:
+        chosen = selectors.parse(selector)
+        query = query.where(col(models.EventRow.device).in_(selecting.devices(chosen)))
+    found = session.exec(query.order_by(col(models.EventRow.id)).limit(limit))
+    return [row.model_dump() for row in found]
+
+
+def _certificates(session: Session, devices: list[str]) -> dict[str, list[str]]:
+    """The certificates in PEM, not revoked, of each of these devices; the newest first."""
+    found: dict[str, list[str]] = {}
+    rows = session.exec(
+        select(models.Certificate.device, models.Certificate.pem)
+        .where(col(models.Certificate.device).in_(devices))
+        .where(col(models.Certificate.revoked).is_(None))
+        .order_by(col(models.Certificate.issued).desc())
+    )
+    for device, pem in rows:
+        found.setdefault(device, []).append(pem)
+    return found
+
+
+def _device(
+    row: models.Device,
+    directive: models.DirectiveRow | None,
+    certificates: list[str],
+    now: float,
+) -> Plain:
+    """A device: what it should run, what it says it runs, and what it has proved to run."""
+    wanted = {} if directive is None else msgspec.json.decode(directive.payload)["slots"]
+    slots = ((row.report or {}).get("slots") or {}) if row.report else {}
+    desired = {
+        slot: {key: item["champion"][key] for key in ("model", "version", "manifest")}
+        for slot, item in wanted.items()
+    }
+    return row.model_dump() | {
+        "online": is_online(row, now),
+        "generation": None if directive is None else directive.generation,
+        "desired": desired,
+        "proved": proof.proved_slots(row.id, row.report, certificates),
+        "running": {
+            slot: {key: running.get(key) for key in ("model", "version", "manifest", "runtime")}
+            for slot, item in slots.items()
+            if (running := item.get("running"))
+        },
+        "converged": all(_runs(slots.get(slot), item) for slot, item in desired.items()),
+    }
+
+
+def _runs(slot: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    """Whether a slot's report proves the wanted version committed."""
+    running = (slot or {}).get("running") or {}
+    state = ((slot or {}).get("update") or {}).get("state")
+    return running.get("manifest") == wanted["manifest"] and state in ("idle", "committed")

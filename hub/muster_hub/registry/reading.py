@@ -1,0 +1,33 @@
+"""Models and their versions as they are shown. Nothing here writes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select as columns_of
+from sqlmodel import Session, col
+
+from muster_hub.storage import models
+
+Plain = dict[str, Any]
+VERSION_SHOWN = (
+    "model", "version", "status", "manifest_sha256", "size_bytes", "created", "created_by",
+    "lineage", "check",
+)  # fmt: skip
+
+
+def versions(session: Session, names: Sequence[str]) -> dict[str, list[Plain]]:
+    """The versions of each of these models without their manifests, the newest first."""
+    row = models.Version
+    columns = [col(getattr(row, name)) for name in VERSION_SHOWN]
+    found: dict[str, list[Plain]] = {}
+    query = columns_of(*columns).where(col(row.model).in_(names)).order_by(col(row.created).desc())
+    for item in session.connection().execute(query).mappings():
+        told = dict(item)
+        kept = told["check"]
+        told["check"] = {
+            "ok": kept.get("ok"),
+            "reason": kept.get("reason", ""),
+            "builds": kept.get("builds", []),
+        }
+        found.setdefault(told["model"], []).append(told)
+    return found

@@ -1,0 +1,123 @@
+"""Rollouts as they are shown. Nothing here writes."""
+
+from typing import Any
+
+from sqlalchemy import select as columns_of
+from sqlmodel import Session, col, or_, select
+
+from muster_hub.access import scoped
+from muster_hub.access.governance import Scope
+from muster_hub.fleet.known import is_online
+from muster_hub.rollouts import comparisons
+from muster_hub.rollouts.plan import read_plan, stages
+from muster_hub.storage import models
+
+HISTORY_MAX = 500
+
+Plain = dict[str, Any]
+
+
+def rollouts(session: Session, scope: Scope, *, before: int | None, limit: int) -> list[Plain]:
+    """Rollouts within a scope without their devices, the newest first."""
+    row = models.Rollout
+    query = columns_of(col(row.id), col(row.model), col(row.selector)).order_by(col(row.id).desc())
+    if before is not None:
+        query = query.where(col(row.id) < before)
+    seen = scoped.within(session, query, scope, limit)
+    found = session.exec(select(row).where(col(row.id).in_(seen)).order_by(col(row.id).desc()))
+    return [item.model_dump() for item in found]
+
+
+def rollout(session: Session, rollout: int, now: float) -> Plain | None:
+    """A rollout with its waves, and in each its devices, what became of them and why."""
+    row = session.get(models.Rollout, rollout)
+    if row is None:
+        return None
+    found = session.exec(
+        select(models.RolloutDevice, models.Device)
+        .where(
+            col(models.RolloutDevice.rollout) == rollout,
+            col(models.RolloutDevice.device) == col(models.Device.id),
+        )
+        .order_by(col(models.RolloutDevice.device))
+    ).all()
+    waves: list[Plain] = [
+        {"wave": wave, "name": stage.name, "devices": []}
+        for wave, stage in enumerate(stages(read_plan(row.plan)))
+    ]
+    for reached, known in found:
+        online = is_online(known, now)
+        waiting = reached.state in ("targeted", "in_progress")
+        shown = reached.model_dump(exclude={"rollout", "wave"})
+        detail = "waiting until it is back" if waiting and not online else reached.detail
+        waves[reached.wave]["devices"].append(shown | {"online": online, "detail": detail})
+    for wave in waves:
+        states = [device["state"] for device in wave["devices"]]
+        wave["counts"] = {state: states.count(state) for state in sorted(set(states))}
+    return row.model_dump() | {
+        "waves": waves,
+        "shadow": _shadow(session, row),
+        "experiment": _experiment(row),
+        "ended": row.state not in ("running", "paused"),
+        "warnings": sorted((row.judged or {}).get("warnings", {}).values()),
+        "history": _history(session, rollout),
+        "leave": _leave(session, row),
+    }
+
+
+def _shadow(session: Session, row: models.Rollout) -> Plain | None:
+    """The shadow before the first wave, with what each of its devices has compared."""
+    if row.shadow is None:
+        return None
+    devices = row.shadow["devices"]
+    sums = comparisons.compared(session, devices, manifest=row.manifest, since=row.shadow["since"])
+    shown = {name: row.shadow[name] for name in ("since", "action", "reason")}
+    nothing = dict.fromkeys(comparisons.COUNTS, 0)
+    told = [{"device": device} | nothing | sums.get(device, {}) for device in devices]
+    return shown | {"devices": told}
+
+
+def _experiment(row: models.Rollout) -> Plain | None:
+    """How large each arm is, and what was found."""
+    found: Plain | None = (row.judged or {}).get("experiment")
+    if found is None:
+        return None
+    return found | {"a": len(found["a"]), "b": len(found["b"])}
+
+
+def _history(session: Session, rollout: int) -> list[Plain]:
+    """What it did and waited for, the oldest first; the newest ``HISTORY_MAX`` of it."""
+    found = session.exec(
+        select(models.RolloutStep)
+        .where(col(models.RolloutStep.rollout) == rollout)
+        .order_by(col(models.RolloutStep.id).desc())
+        .limit(HISTORY_MAX)
+    ).all()
+    return [row.model_dump(exclude={"rollout"}) for row in reversed(found)]
+
+
+def _leave(session: Session, rollout: models.Rollout) -> list[Plain]:
+    """Who was given leave to swap and counts as down, and who was refused, and why."""
+    grant = models.SwapGrant
+    found = session.exec(
+        select(grant)
+        .where(
+            col(grant.slot) == rollout.slot,
+            or_(
+                col(grant.given_manifest) == rollout.manifest,
+                col(grant.manifest) == rollout.manifest,
+            ),
+            or_(col(grant.given_at).is_not(None), col(grant.reason) != ""),
+        )
+        .order_by(col(grant.device))
+        .limit(HISTORY_MAX)
+    ).all()
+    return [
+        {
+            "device": row.device,
+            "asked_at": row.asked_at,
+            "given_at": row.given_at,
+            "reason": row.reason,
+        }
+        for row in found
+    ]
