@@ -37,9 +37,9 @@ def show(
         raise OperatorError("name a DEVICE, or several with --selector", Exit.USAGE)
     hub = api(context)
     if device is not None:
-        views = list(_views(hub.get(f"/devices/{device}/drift", model=model)))
+        views = list(hub.get(f"/devices/{device}/drift", model=model)["items"])
     else:
-        views = list(_views(hub.get("/drift", selector=selector, model=model)))
+        views = list(hub.pages("/drift", selector=selector, model=model))
     if as_json:
         output.show_json(views)
         return
@@ -145,10 +145,6 @@ def _company(company: dict[str, int]) -> str:
         f"{company.get('group_along', 0)} of {company.get('group_peers', 0)} peers of its site and "
         f"{company.get('others_along', 0)} of {company.get('others_peers', 0)} elsewhere go along"
     )
-
-
-def _views(answer: Any) -> Iterator[dict[str, Any]]:
-    yield from answer if isinstance(answer, list) else answer.get("items", [])
 
 
 def _statistics(values: dict[str, Any]) -> str:

@@ -1,15 +1,16 @@
 """Each feature of a model on a device beside its baseline. Nothing here writes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, func
 from sqlmodel import Session, col, select
 
 from muster_hub.monitoring import trend
 from muster_hub.registry.published import read_baseline
 from muster_hub.storage import models, selecting
+from muster_hub.storage.models import SummaryWindow
 from muster_protocol.signals import drift as drift_wire
 from muster_protocol.signals import summary as summaries
 from muster_protocol.signals import summary_wire
@@ -25,77 +26,128 @@ Plain = dict[str, Any]
 Read = Callable[[str], bytes]
 
 
+def devices_of_page(session: Session, *, selector: str, after: str, limit: int) -> list[str]:
+    """Ids of the devices that a selector matches, in order, those after ``after``."""
+    chosen = selecting.devices(selectors.parse(selector)).where(col(models.Device.id) > after)
+    return list(session.exec(chosen.order_by(col(models.Device.id)).limit(limit)).all())
+
+
 def drift(
-    session: Session,
-    read: Read,
-    *,
-    device: str | None,
-    selector: str | None,
-    model: str | None,
-    now: float,  # noqa: ARG001 (the API passes it to every view)
+    session: Session, read: Read, devices: Sequence[str], *, model: str | None
 ) -> list[Plain]:
-    """Per device and model that runs there: each feature against the baseline, latest windows.
-
-    Of one device, how each feature moved over the last day's windows comes with it.
+    """Each model that runs on each of these devices: its features against the baseline, in the
+    latest windows. As many statements for many devices as for one.
     """
-    chosen = selectors.parse(selector or "")
-    names = (
-        [device]
-        if device is not None
-        else session.exec(selecting.devices(chosen).order_by(col(models.Device.id))).all()
-    )
     baselines: dict[str, Baseline | None] = {}
-    found = []
-    for name in names:
-        for latest in _latest_manifests(session, name, model):
-            if latest.manifest not in baselines:
-                baselines[latest.manifest] = _baseline(latest.manifest, read)
-            baseline = baselines[latest.manifest]
-            if baseline is not None:
-                view = _drift_view(session, latest, baseline)
-                if device is not None:
-                    moved = trend.read(session, name, latest.manifest, baseline)
-                    for feature in view["features"]:
-                        feature["trend"] = moved.get(feature["name"], [])
-                found.append(view)
-    return found
+    found = _latest(session, devices, model)
+    windows = _windows(session, found)
+    states = _states(session, found)
+    views = []
+    for latest in found:
+        if latest.manifest not in baselines:
+            baselines[latest.manifest] = _baseline(latest.manifest, read)
+        baseline = baselines[latest.manifest]
+        key = (latest.device, latest.manifest)
+        if baseline is not None:
+            views.append(_view(latest, windows.get(key, ()), states.get(key, {}), baseline))
+    return views
 
 
-def _latest_manifests(
-    session: Session, device: str, model: str | None
-) -> list[models.SummaryWindow]:
-    """The latest readable window of each model of a device."""
-    window = models.SummaryWindow
+def device_drift(session: Session, read: Read, device: str, *, model: str | None) -> list[Plain]:
+    """``drift`` of one device, and with each feature how it moved over the last day's windows."""
+    views = drift(session, read, [device], model=model)
+    for view in views:
+        baseline = _baseline(view["manifest"], read)
+        assert baseline is not None, "a view is made against a baseline"
+        moved = trend.read(session, device, view["manifest"], baseline)
+        for feature in view["features"]:
+            feature["trend"] = moved.get(feature["name"], [])
+    return views
+
+
+def _latest(session: Session, devices: Sequence[str], model: str | None) -> list[SummaryWindow]:
+    """The latest readable window of each model of each device, by device and model."""
+    window = SummaryWindow
     latest = (
         select(func.max(window.id))
-        .where(col(window.device) == device, col(window.fault) == "", col(window.n) > 0)
-        .group_by(window.model)
+        .where(col(window.device).in_(devices), col(window.fault) == "", col(window.n) > 0)
+        .group_by(window.device, window.model)
     )
     if model is not None:
         latest = latest.where(col(window.model) == model)
-    return list(session.exec(select(window).where(col(window.id).in_(latest))).all())
+    rows = session.exec(
+        select(window)
+        .where(col(window.id).in_(latest))
+        .order_by(col(window.device), col(window.model))
+    )
+    return list(rows.all())
 
 
-def _drift_view(session: Session, latest: models.SummaryWindow, baseline: Baseline) -> Plain:
-    merged = _merged(session, latest, baseline)
-    state = session.get(models.DriftState, (latest.device, latest.manifest))
-    view: Plain = state.view if state is not None else {}
-    drifting = set(view.get("drifting", ()))
-    calibration: dict[str, str] = view.get("calibration", {})
+def _windows(
+    session: Session, latest: Sequence[SummaryWindow]
+) -> dict[tuple[str, str], list[SummaryWindow]]:
+    """The last ``DRIFT_WINDOWS`` of each device and manifest, in the order they came."""
+    window = SummaryWindow
+    newest = (
+        func.row_number()
+        .over(partition_by=(window.device, window.manifest), order_by=col(window.id).desc())
+        .label("newest")
+    )
+    ranked = (
+        select(col(window.id).label("id"), newest)
+        .where(*_of(window, latest), col(window.fault) == "")
+        .subquery()
+    )
+    chosen = select(ranked.c.id).where(ranked.c.newest <= DRIFT_WINDOWS)
+    found: dict[tuple[str, str], list[SummaryWindow]] = {}
+    rows = session.exec(select(window).where(col(window.id).in_(chosen)).order_by(col(window.id)))
+    for row in rows:
+        found.setdefault((row.device, row.manifest), []).append(row)
+    return found
+
+
+def _states(
+    session: Session, latest: Sequence[SummaryWindow]
+) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """What the drift monitor says of each device and manifest."""
+    state = models.DriftState
+    rows = session.exec(select(state.device, state.manifest, state.view).where(*_of(state, latest)))
+    return {(device, manifest): view for device, manifest, view in rows}
+
+
+def _of(
+    table: type[SummaryWindow | models.DriftState], latest: Sequence[SummaryWindow]
+) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Rows of these devices and these manifests: a few more than of their pairs."""
+    return (
+        col(table.device).in_({row.device for row in latest}),
+        col(table.manifest).in_({row.manifest for row in latest}),
+    )
+
+
+def _view(
+    latest: SummaryWindow,
+    windows: Iterable[SummaryWindow],
+    state: Mapping[str, Any],
+    baseline: Baseline,
+) -> Plain:
+    merged = _merged(windows, baseline)
+    drifting = set(state.get("drifting", ()))
+    calibration: dict[str, str] = state.get("calibration", {})
     features = []
     if merged is not None and merged.features is not None:
-        for index, told in enumerate(drift_wire.statistics(merged, baseline)):
+        for index, measured in enumerate(drift_wire.statistics(merged, baseline)):
             size = int(baseline.sizes[index])
             features.append(
                 {
-                    "name": told.name,
+                    "name": measured.name,
                     "p0": (baseline.shares[index, :size] / baseline.shares[index].sum()).tolist(),
                     "now": merged.features.bins[index, :size].tolist(),
-                    "statistics": _numbers(told),
+                    "statistics": _numbers(measured),
                     "status": "drifting"
-                    if told.name in drifting
-                    else calibration.get(told.name, "calibrating"),
-                    "finding": view.get("findings", {}).get(told.name),
+                    if measured.name in drifting
+                    else calibration.get(measured.name, "calibrating"),
+                    "finding": state.get("findings", {}).get(measured.name),
                 }
             )
     return {
@@ -118,20 +170,9 @@ def _drift_status(drifting: set[str], calibration: set[str]) -> str:
     return next((word for word in worst if word in calibration), "calibrating")
 
 
-def _merged(session: Session, latest: models.SummaryWindow, baseline: Baseline) -> Summary | None:
-    window = models.SummaryWindow
-    rows = session.exec(
-        select(window)
-        .where(
-            col(window.device) == latest.device,
-            col(window.manifest) == latest.manifest,
-            col(window.fault) == "",
-        )
-        .order_by(col(window.id).desc())
-        .limit(DRIFT_WINDOWS)
-    ).all()
+def _merged(windows: Iterable[SummaryWindow], baseline: Baseline) -> Summary | None:
     merged: Summary | None = None
-    for row in reversed(rows):
+    for row in windows:
         try:
             item = summary_wire.decode(row.payload, baseline)
         except MusterError:

@@ -9,7 +9,7 @@ from muster_hub.api import etags
 from muster_hub.api.auth import Actor, HubDep, Operator, Reader
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
-from muster_hub.api.pages import Cursor, Limit, Page, SelectorText, number, page, sent
+from muster_hub.api.pages import PAGE_MAX, Cursor, Limit, Page, SelectorText, number, page, sent
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas.base import View
 from muster_hub.api.schemas.devices import CountsView, DeviceView, LabelsPatch, WindowView
@@ -25,6 +25,7 @@ from muster_hub.storage.models import Device
 
 router = APIRouter(tags=["devices"], route_class=OnceRoute)
 
+Devices = Annotated[int, Query(ge=1, le=PAGE_MAX, description="Devices on a page.")]
 ModelName = Annotated[str | None, Query(max_length=64, examples=["digits"])]
 
 
@@ -121,9 +122,7 @@ def device_drift(
     """Each feature's distribution now beside the baseline, and whether it has drifted."""
     with hub.store.read() as session:
         _row(session, actor, device)
-        items = drift_reading.drift(
-            session, hub.blobs.read, device=device, selector=None, model=model, now=hub.clock()
-        )
+        items = drift_reading.device_drift(session, hub.blobs.read, device, model=model)
     return Page(items=_of_scope(actor, items))
 
 
@@ -150,15 +149,25 @@ def rebaseline(hub: HubDep, actor: Operator, device: str, ask: Rebaseline) -> Re
 
 @router.get("/drift", tags=["drift"], responses=answers(401, 422))
 def drift(
-    hub: HubDep, actor: Reader, selector: SelectorText = None, model: ModelName = None
+    hub: HubDep,
+    actor: Reader,
+    selector: SelectorText = None,
+    model: ModelName = None,
+    limit: Devices = 100,
+    cursor: Cursor = None,
 ) -> Page[DriftView]:
-    """The same for every device that the selector matches."""
+    """The same for every device that the selector matches, by device.
+
+    A device has an item for each model that sent windows, and none before that.
+    """
     chosen = actor.scope.narrow(selector)
     with hub.store.read() as session:
-        items = drift_reading.drift(
-            session, hub.blobs.read, device=None, selector=chosen, model=model, now=hub.clock()
+        names = drift_reading.devices_of_page(
+            session, selector=chosen, after=cursor or "", limit=limit + 1
         )
-    return Page(items=_of_scope(actor, items))
+        items = drift_reading.drift(session, hub.blobs.read, names[:limit], model=model)
+    following = names[limit - 1] if len(names) > limit else None
+    return Page(items=_of_scope(actor, items), next=following)
 
 
 @router.get(
