@@ -91,7 +91,7 @@ def rollout(session: Session, rollout: int, now: float) -> Plain | None:
     return row.model_dump() | {
         "waves": waves,
         "shadow": _shadow(session, row),
-        "experiment": experiment_step.told(row),
+        "experiment": experiment_step.arms_and_outcome(row),
         "ended": row.state not in ("running", "paused"),
         "warnings": sorted((row.judged or {}).get("warnings", {}).values()),
         "history": _history(session, rollout),

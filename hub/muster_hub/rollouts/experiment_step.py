@@ -47,7 +47,7 @@ def arm_a(row: models.Rollout) -> frozenset[str]:
     return frozenset(found.a) if found else frozenset()
 
 
-def told(row: models.Rollout) -> Plain | None:
+def arms_and_outcome(row: models.Rollout) -> Plain | None:
     """What is shown of it: how large each arm is, and what was found."""
     found: Plain | None = (row.judged or {}).get("experiment")
     if found is None:
