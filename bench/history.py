@@ -158,12 +158,12 @@ def slowest(ask: Callable[[], list[dict[str, Any]]], expected: int) -> float:
 def table(results: dict[str, Any]) -> str:
     rows = [f"| {name} | {took:.2f} s |" for name, took in results["slowest_seconds"].items()]
     heading = f"| {results['days']} days of {results['devices']:,} devices | slowest of {TRIES} |"
-    told = (
+    summary_line = (
         f"{results['features']} features, a database of {results['database_bytes'] / 1e6:.0f} MB; "
         f"the engine merges {results['windows_rolled_up_per_second']:,.0f} windows a second into "
         f"hours and days. ({results['cpus']} cores, load {results['load']:.1f})"
     )
-    return "\n".join([heading, "|---|---|", *rows, "", told])
+    return "\n".join([heading, "|---|---|", *rows, "", summary_line])
 
 
 def publish(results: dict[str, Any]) -> None:

@@ -48,14 +48,14 @@ def alerts(
         item = partial(measured, months=months, devices=devices, seed=seed, end=end)
         for row in pool.imap(item, scenarios):
             rows.append(row)
-            told = "; ".join(
+            rates_in_words = "; ".join(
                 f"{name} {rule['per_month']:.2f} (≤ {rule['upper']:.2f})"
                 for name, rule in row["false_alerts"].items()
             )
             simulated = row["false_alerts"]["Muster"]["months"]
             found = row["detected_within_3_windows"]
             name = Scenario(row["dependence"], row["rows"], row["features"])
-            print(f"{name}, {simulated} months: {told}; finds {found:.0%}", flush=True)
+            print(f"{name}, {simulated} months: {rates_in_words}; finds {found:.0%}", flush=True)
             yield rows
 
 
@@ -82,8 +82,8 @@ def main(arguments: list[str] | None = None) -> None:
         "python": platform.python_version(), "numpy": np.__version__,
     }  # fmt: skip
 
-    def keep(part: str, told: dict[str, Any]) -> None:
-        results[part] = {"seed": seed, "machine": machine} | told
+    def keep(part: str, found: dict[str, Any]) -> None:
+        results[part] = {"seed": seed, "machine": machine} | found
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -81,7 +81,7 @@ class Tally:
         self.alerts += int(opens.sum())
         self.flagged += int(flags.any(axis=1).sum())
 
-    def told(self) -> dict[str, float]:
+    def rates(self) -> dict[str, float]:
         months = max(self.windows, 1) / WINDOWS_PER_MONTH
         return {
             "months": round(months, 2),
@@ -152,7 +152,7 @@ class Cell:
         return {
             **asdict(self.scenario),
             "devices": self.devices,
-            "false_alerts": {name: tally.told() for name, tally in rules.items()},
+            "false_alerts": {name: tally.rates() for name, tally in rules.items()},
             "first_day_alerts_per_device": self.first_day_alerts / max(self.devices, 1),
             "trials": self.trials,
             "detected_within_3_windows": self.found / max(self.trials, 1),

@@ -42,8 +42,8 @@ def run(name: str, script: str, data: Path) -> dict[str, Any]:
     done = subprocess.run(
         [interpreter(name), HERE / script, data], check=True, stdout=subprocess.PIPE, text=True
     )
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    results: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return results
 
 
 def calm_windows(rng: np.random.Generator, count: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -63,13 +63,13 @@ def calm_windows(rng: np.random.Generator, count: int) -> dict[str, np.ndarray[A
     return data
 
 
-def bettered(best: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+def bettered(best: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
     """Each figure's better one: others on the machine only ever slow a run down."""
     return {
         name: max(value, best.get(name, value))
         if name.endswith("per_second")
         else min(value, best.get(name, value))
-        for name, value in told.items()
+        for name, value in run.items()
     }
 
 
@@ -91,11 +91,11 @@ def compared(seed: int, rounds: int = ROUNDS) -> dict[str, Any]:
 
 def peers(seed: int) -> dict[str, Any]:
     """Evidently on windows in which nothing drifts."""
-    told: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as directory:
         for count in EVIDENTLY_WINDOWS:
             calm = Path(directory) / f"calm-{count}.npz"
             np.savez(calm, **calm_windows(np.random.default_rng(seed), count))
             found = run("evidently", "evident.py", calm)
-            told |= {f"{name}, {count} features": row for name, row in found.items()}
-    return {"evidently": told}
+            results |= {f"{name}, {count} features": row for name, row in found.items()}
+    return {"evidently": results}

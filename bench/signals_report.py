@@ -98,8 +98,8 @@ def evidently(results: dict[str, Any]) -> list[str]:
         "| windows | share with a drifted column |",
         "|---|---|",
         *(
-            f"| {name} | {told['windows_flagged']:.0%} of {told['windows']} |"
-            for name, told in own["evidently"].items()
+            f"| {name} | {flagged['windows_flagged']:.0%} of {flagged['windows']} |"
+            for name, flagged in own["evidently"].items()
         ),
         "",
         where(own),

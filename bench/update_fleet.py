@@ -92,7 +92,7 @@ class Ground:
             "update_hub.py", directory / "hub", directory / "relay", address.password, self.file
         )
         self.chunks = directory / "chunks.json"
-        self.chunks.write_text(json.dumps(told(self.hub)["chunks"]))
+        self.chunks.write_text(json.dumps(read_line(self.hub)["chunks"]))
 
     def agents(self, first: int, count: int, *store: Path) -> "subprocess.Popen[str]":
         port = self.broker.config.port
@@ -129,7 +129,7 @@ def started(script: str, *arguments: object) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def told(process: "subprocess.Popen[str]") -> Any:
+def read_line(process: "subprocess.Popen[str]") -> Any:
     assert process.stdout is not None
     return json.loads(process.stdout.readline())
 
@@ -276,7 +276,7 @@ def https_server(ground: Ground) -> Iterator[int]:
         "update_https.py", ground.file.parent, files / "broker.pem", files / "broker.key"
     )
     try:
-        yield told(server)
+        yield read_line(server)
     finally:
         server.kill()
         server.wait()

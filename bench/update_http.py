@@ -70,7 +70,7 @@ def main() -> None:
     )  # fmt: skip
     entry = manifest.decode(packed).file("m.onnx")
     goal = directive.Goal("m", "1", sha256_hex(packed), len(packed))
-    told = directive.Directive(
+    wanted = directive.Directive(
         device=DEVICE, epoch=1, generation=1, issued=0, expires=1,
         slots={"main": directive.Slot(goal)},
     )  # fmt: skip
@@ -80,7 +80,7 @@ def main() -> None:
         session.add(
             DirectiveRow(
                 device=DEVICE, generation=1, epoch=1, issued=0, expires=1, envelope=b"",
-                payload=directive.encode(told), content_sha256="",
+                payload=directive.encode(wanted), content_sha256="",
             )
         )  # fmt: skip
     certificate, key = hub.server_certificate()
@@ -114,13 +114,13 @@ def measure(megabytes: int, started: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mu") as name:
         file = Path(name) / "file"
         file.write_bytes(random.Random(1).randbytes(megabytes << 20))
-        with running(started, Path(name) / "hub", file) as (hub, told):
+        with running(started, Path(name) / "hub", file) as (hub, server):
             ways = {
-                "ranges": functools.partial(fetch, told, places(told)),
-                "ranges_unstored": functools.partial(fetch, told, places(told), stored=False),
-                "one_by_one": functools.partial(fetch, told, {}),
-                "one_by_one_unstored": functools.partial(fetch, told, {}, stored=False),
-                "one_get": functools.partial(one_get, told),
+                "ranges": functools.partial(fetch, server, places(server)),
+                "ranges_unstored": functools.partial(fetch, server, places(server), stored=False),
+                "one_by_one": functools.partial(fetch, server, {}),
+                "one_by_one_unstored": functools.partial(fetch, server, {}, stored=False),
+                "one_get": functools.partial(one_get, server),
             }
             for number in range(ROUNDS):
                 for way in WAYS[number:] + WAYS[:number]:
@@ -151,27 +151,27 @@ def count(hub: Any) -> int:
     return int(hub.stdout.readline())
 
 
-def places(told: dict[str, Any]) -> dict[str, f.Place]:
-    size = told["size"]
+def places(server: dict[str, Any]) -> dict[str, f.Place]:
+    size = server["size"]
     return {
-        name: f.Place(told["file"], at * CHUNK_BYTES, min(CHUNK_BYTES, size - at * CHUNK_BYTES))
-        for at, name in enumerate(told["names"])
+        name: f.Place(server["file"], at * CHUNK_BYTES, min(CHUNK_BYTES, size - at * CHUNK_BYTES))
+        for at, name in enumerate(server["names"])
     }
 
 
-def fetch(told: dict[str, Any], places: dict[str, f.Place], *, stored: bool = True) -> float:
+def fetch(server: dict[str, Any], places: dict[str, f.Place], *, stored: bool = True) -> float:
     """An agent's policy, verification and store over its own HTTP source; seconds it takes."""
     answers: queue.Queue[HttpAnswer] = queue.Queue()
     source = HttpSource(
-        Path(told["ca"]), answers.put, lambda: Instant(int(time.time()), "synchronised")
+        Path(server["ca"]), answers.put, lambda: Instant(int(time.time()), "synchronised")
     )
-    url = f"https://127.0.0.1:{told['port']}/api/v1/chunks"
-    place = Source(url, told["token"])
+    url = f"https://127.0.0.1:{server['port']}/api/v1/chunks"
+    place = Source(url, server["token"])
     fetch = f.Fetch(
         window=FETCH_WINDOW_CHUNKS, silence_seconds=1.0, http_sources=1, rng=random.Random(1)
     )
     fetch.link_up(0.0)
-    fetch.need(told["names"][:1], 0.0)
+    fetch.need(server["names"][:1], 0.0)
     for _ in range(f.SILENCES_BEFORE_HTTP):
         actions = fetch.tick(
             fetch.deadline()
@@ -182,7 +182,7 @@ def fetch(told: dict[str, Any], places: dict[str, f.Place], *, stored: bool = Tr
             store.clean()
         source.start()
         begun = time.monotonic()
-        actions += fetch.need(told["names"], begun, places)
+        actions += fetch.need(server["names"], begun, places)
         while actions or not fetch.done:
             for action in actions:
                 match action:
@@ -205,18 +205,18 @@ def fetch(told: dict[str, Any], places: dict[str, f.Place], *, stored: bool = Tr
     return seconds
 
 
-def one_get(told: dict[str, Any]) -> float:
+def one_get(server: dict[str, Any]) -> float:
     """The whole file in one answer, to one file, synced at the end; nothing is verified."""
-    context = ssl.create_default_context(cafile=told["ca"])
-    connection = http.client.HTTPSConnection("127.0.0.1", told["port"], context=context)
-    headers = {"Authorization": f"Bearer {told['token']}"}
+    context = ssl.create_default_context(cafile=server["ca"])
+    connection = http.client.HTTPSConnection("127.0.0.1", server["port"], context=context)
+    headers = {"Authorization": f"Bearer {server['token']}"}
     begun = time.monotonic()
-    connection.request("GET", f"/api/v1/chunks/files/{told['file']}", headers=headers)
+    connection.request("GET", f"/api/v1/chunks/files/{server['file']}", headers=headers)
     answer = connection.getresponse()
     with tempfile.TemporaryFile() as out:
         while data := answer.read(CHUNK_BYTES):
             out.write(data)
-        assert out.tell() == told["size"]
+        assert out.tell() == server["size"]
         out.flush()
         os.fsync(out.fileno())
     seconds = time.monotonic() - begun

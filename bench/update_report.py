@@ -67,12 +67,12 @@ def swaps(results: dict[str, Any]) -> list[str]:
         for name in measured
         if results[name]["p99_ratio"] > P99_RATIO_MAX
     ]
-    told = (
+    footnote = (
         f"Load before each, in this order: {loads}. {where(results[measured[0]])}"
         if measured
         else ""
     )
-    return [*lines, "", told, *missed, ""]
+    return [*lines, "", footnote, *missed, ""]
 
 
 def gaps(results: dict[str, Any]) -> list[str]:
@@ -98,8 +98,8 @@ def fetch(results: dict[str, Any]) -> list[str]:
         return []
     lines = [f"| one device fetches {own['megabytes']} MB | MiB/s |", "|---|---|"]
     lines += [f"| {title} | {own['mib_per_second'][way]} |" for way, title in FETCHED.items()]
-    told = f"Medians of {own['rounds']}, taking turns; verified in memory {own['of_raw_mqtt']} of plain MQTT and {own['of_http']} of HTTPS. {where(own)}"
-    return [*lines, "", told, ""]
+    footnote = f"Medians of {own['rounds']}, taking turns; verified in memory {own['of_raw_mqtt']} of plain MQTT and {own['of_http']} of HTTPS. {where(own)}"
+    return [*lines, "", footnote, ""]
 
 
 def fetch_http(results: dict[str, Any]) -> list[str]:
@@ -128,8 +128,8 @@ def fleet(results: dict[str, Any]) -> list[str]:
         f"| {row['hub_bytes_sent']:,} | {row['hub_chunks_read']} | {row['asked_the_hub']} |"
         for row in own["rows"]
     ]
-    told = f"The largest fleet cost the hub {own['egress_ratio']} times the bytes of one device. {where(own)}"
-    return [*lines, "", told, ""]
+    footnote = f"The largest fleet cost the hub {own['egress_ratio']} times the bytes of one device. {where(own)}"
+    return [*lines, "", footnote, ""]
 
 
 def delta(results: dict[str, Any]) -> list[str]:

@@ -21,12 +21,12 @@ TOLD = {
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for told, heading in TOLD.items():
+    for reported, heading in TOLD.items():
         lines = [
             str(value)
             for report in terminalreporter.getreports("passed")
             for name, value in getattr(report, "user_properties", ())
-            if name == told and report.when == "call"
+            if name == reported and report.when == "call"
         ]
         if lines:
             terminalreporter.section(heading)

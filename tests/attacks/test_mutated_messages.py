@@ -129,10 +129,10 @@ def test_no_mutated_report_proves_anything_else(device: TrustDevice) -> None:
     @settings(max_examples=200)
     def tried(mutant: bytes) -> None:
         try:
-            told = msgspec.to_builtins(messages.decode(mutant, messages.Report))
+            report = msgspec.to_builtins(messages.decode(mutant, messages.Report))
         except ProtocolError:
             return
-        assert proved_slots("dev-1", told, [CERTIFICATE]) in ({}, honest)
+        assert proved_slots("dev-1", report, [CERTIFICATE]) in ({}, honest)
 
     tried()
     assert_updates(device)

@@ -44,12 +44,12 @@ def test_kills_of_broker_hub_and_agents_neither_lose_nor_double_a_count(tmp_path
                 inferences=again[device.name],
             )  # fmt: skip
         assert ground.kills.total() > SECONDS / 4, ground.kills
-        told = ", ".join(f"{count} of {what}" for what, count in sorted(ground.kills.items()))
+        kills = ", ".join(f"{count} of {what}" for what, count in sorted(ground.kills.items()))
         sent, answered = (
             sum(getattr(tally, field) for tally in fed.values()) for field in ("sent", "answered")
         )
         print(
-            f"{ground.kills.total()} kills in {SECONDS:g} s ({told}): {answered} answered <= "
+            f"{ground.kills.total()} kills in {SECONDS:g} s ({kills}): {answered} answered <= "
             f"{sum(counted.values())} counted <= {sent} sent; {rows} rows each exactly once"
         )
 

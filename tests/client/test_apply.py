@@ -55,12 +55,12 @@ def muster(kit: Kit, *arguments: str) -> Any:
 def applied(kit: Kit, file: Path, *options: str) -> dict[str, Any]:
     ended = muster(kit, "apply", "-f", str(file), "--json", *options)
     assert ended.exit_code == 0, ended.output or ended.exception
-    told: dict[str, Any] = json.loads(ended.stdout)
-    return told
+    shown: dict[str, Any] = json.loads(ended.stdout)
+    return shown
 
 
-def kinds(told: dict[str, Any]) -> list[str]:
-    return [change["kind"] for change in told["changes"]]
+def kinds(shown: dict[str, Any]) -> list[str]:
+    return [change["kind"] for change in shown["changes"]]
 
 
 @pytest.fixture
@@ -100,8 +100,8 @@ def test_only_prune_withdraws_and_only_in_slots_the_file_names(kit, file):
         asked = {"slot": slot, "selector": "site=oslo", "model": "digits", "version": "1"}
         kit.http.put("/api/v1/assignments", json=asked, headers=kit.as_("operator"))
     assert kinds(applied(kit, file, "--yes")) == ["keep", "keep"]
-    told = applied(kit, file, "--yes", "--prune")
-    assert [(change["kind"], change["what"]) for change in told["changes"]][1] == (
+    shown = applied(kit, file, "--yes", "--prune")
+    assert [(change["kind"], change["what"]) for change in shown["changes"]][1] == (
         "remove", "assignment in vision on site=oslo",
     )  # fmt: skip
     left = kit.http.get("/api/v1/assignments", headers=kit.as_("operator")).json()["items"]
@@ -113,9 +113,9 @@ def test_only_prune_withdraws_and_only_in_slots_the_file_names(kit, file):
 def test_a_rollout_that_was_aborted_is_not_started_again(kit, file):
     applied(kit, file, "--yes")
     assert muster(kit, "rollout", "abort", "1").exit_code == 0
-    told = applied(kit, file, "--yes")
-    assert kinds(told) == ["keep", "keep"]
-    assert "rollout 1 is aborted" in told["changes"][1]["why"]
+    shown = applied(kit, file, "--yes")
+    assert kinds(shown) == ["keep", "keep"]
+    assert "rollout 1 is aborted" in shown["changes"][1]["why"]
 
 
 def test_what_the_hub_would_refuse_is_refused_before_anything_is_done(kit, file):

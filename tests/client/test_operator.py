@@ -159,10 +159,10 @@ def test_a_baseline_is_fitted_from_a_csv(tmp_path: Path) -> None:
     data.write_text(f"flow,pressure\n{rows}\n")
     ended = CliRunner().invoke(app, ["baseline", "fit", str(data), "-o", str(out), "--json"])
     assert ended.exit_code == 0, ended.output
-    told = json.loads(ended.stdout)
-    assert [feature["feature"] for feature in told["features"]] == ["flow", "pressure"]
-    assert told["features"][1]["nulls"] == 29
-    assert baseline.decode(out.read_bytes()).digest == told["sha256"]
+    fitted = json.loads(ended.stdout)
+    assert [feature["feature"] for feature in fitted["features"]] == ["flow", "pressure"]
+    assert fitted["features"][1]["nulls"] == 29
+    assert baseline.decode(out.read_bytes()).digest == fitted["sha256"]
 
 
 def test_a_baseline_of_images_and_scores_is_fitted_from_an_npz(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def muster(kit: Kit, *arguments: str, role: str = "admin") -> Result:
     return CliRunner().invoke(app, ["--hub", url, "--token", token, *arguments])
 
 
-def told(kit: Kit, *arguments: str) -> Any:
+def muster_json(kit: Kit, *arguments: str) -> Any:
     ended = muster(kit, *arguments, "--json")
     assert ended.exit_code == 0, ended.output or ended.exception
     return json.loads(ended.stdout)
@@ -87,15 +87,17 @@ def test_devices_are_listed_with_what_they_report_to_run(kit: Kit) -> None:
     text = shown(kit, "device", "list")
     assert "cam-1 offline site=berlin digits 1 check function failed" in text
     assert "cam-2" in text
-    assert [item["id"] for item in told(kit, "device", "list", "-s", "site=rome")] == ["cam-2"]
+    assert [item["id"] for item in muster_json(kit, "device", "list", "-s", "site=rome")] == [
+        "cam-2"
+    ]
 
 
 def test_every_page_of_a_long_list_is_fetched(kit: Kit) -> None:
     names = [f"cam-{number:04d}" for number in range(450)]
     with kit.hub.store.write() as session:
         session.add_all([Device(id=name, created=kit.clock()) for name in names])
-    assert [item["id"] for item in told(kit, "device", "list")] == names
-    assert len(told(kit, "device", "list", "--limit", "3")) == 3
+    assert [item["id"] for item in muster_json(kit, "device", "list")] == names
+    assert len(muster_json(kit, "device", "list", "--limit", "3")) == 3
 
 
 def test_a_device_is_shown_with_its_slots_and_why_it_refused(kit: Kit) -> None:
@@ -103,7 +105,7 @@ def test_a_device_is_shown_with_its_slots_and_why_it_refused(kit: Kit) -> None:
     text = shown(kit, "device", "show", "cam-1")
     assert "golden_mismatch: case 3" in text
     assert "aarch64" in text
-    assert told(kit, "device", "show", "cam-1")["counts"]["inferences"] == 0
+    assert muster_json(kit, "device", "show", "cam-1")["counts"]["inferences"] == 0
 
 
 def test_an_unknown_device_is_one_line_that_names_it(kit: Kit) -> None:
@@ -115,9 +117,9 @@ def test_a_selector_that_cannot_be_read_says_where(kit: Kit) -> None:
 
 
 def test_an_enrolment_token_lets_a_device_in(kit: Kit) -> None:
-    answer = told(kit, "device", "enroll-token", "-l", "site=berlin", "--device", "cam-1")
+    answer = muster_json(kit, "device", "enroll-token", "-l", "site=berlin", "--device", "cam-1")
     assert kit.enrol(answer["token"]).status_code == 200
-    assert told(kit, "device", "list")[0]["labels"] == {"site": "berlin"}
+    assert muster_json(kit, "device", "list")[0]["labels"] == {"site": "berlin"}
     assert "muster-agent enroll" in shown(kit, "device", "enroll-token")
 
 
@@ -137,14 +139,16 @@ def test_a_viewer_may_look_and_not_act(kit: Kit) -> None:
 
 
 def test_a_version_is_pushed_checked_and_shown(kit: Kit, tmp_path: Path) -> None:
-    answer = told(kit, "model", "push", str(bundle(tmp_path / "b")))
+    answer = muster_json(kit, "model", "push", str(bundle(tmp_path / "b")))
     assert answer["status"] in {"signed", "published"}
     assert all(build["ok"] for build in answer["check"]["builds"])
     text = shown(kit, "model", "show", "dense", "1")
     assert "onnx ok 5" in text
     assert "tflite ok 5" in text
     assert "dense 1 1" in shown(kit, "model", "list")
-    assert [item["version"] for item in told(kit, "model", "list", "dense")["versions"]] == ["1"]
+    assert [item["version"] for item in muster_json(kit, "model", "list", "dense")["versions"]] == [
+        "1"
+    ]
 
 
 def test_a_version_whose_golden_vectors_fail_is_told_with_the_reason(
@@ -156,7 +160,7 @@ def test_a_version_whose_golden_vectors_fail_is_told_with_the_reason(
     }
     error = refused(kit, "model", "push", str(bundle(tmp_path / "b", golden=golden)))
     assert "golden" in str(error)
-    assert told(kit, "model", "show", "dense", "1")["status"] == "rejected"
+    assert muster_json(kit, "model", "show", "dense", "1")["status"] == "rejected"
 
 
 def test_waiting_for_the_check_has_an_end(kit: Kit, tmp_path: Path) -> None:
@@ -169,11 +173,11 @@ def test_a_bundle_whose_file_has_changed_is_not_sent(kit: Kit, tmp_path: Path) -
     folder = bundle(tmp_path / "b")
     (folder / "model.onnx").write_bytes(b"short")
     assert "pack the bundle again" in str(refused(kit, "model", "push", str(folder)))
-    assert told(kit, "model", "list") == []
+    assert muster_json(kit, "model", "list") == []
 
 
 def published(kit: Kit, tmp_path: Path) -> None:
-    told(kit, "model", "push", str(bundle(tmp_path / "b")))
+    muster_json(kit, "model", "push", str(bundle(tmp_path / "b")))
     with kit.hub.store.write() as session:
         row = session.get(Version, ("dense", "1"))
         assert row is not None
@@ -184,11 +188,11 @@ def published(kit: Kit, tmp_path: Path) -> None:
 def test_a_rollout_is_started_paused_resumed_and_aborted(kit: Kit, tmp_path: Path) -> None:
     published(kit, tmp_path)
     add_device(kit, "cam-1")
-    view = told(kit, "rollout", "start", "dense", "1", "--slot", "vision", "--canary", "1")
+    view = muster_json(kit, "rollout", "start", "dense", "1", "--slot", "vision", "--canary", "1")
     number = str(view["id"])
     assert view["state"] == "running"
-    assert told(kit, "rollout", "pause", number)["state"] == "paused"
-    assert told(kit, "rollout", "resume", number)["state"] == "running"
+    assert muster_json(kit, "rollout", "pause", number)["state"] == "paused"
+    assert muster_json(kit, "rollout", "resume", number)["state"] == "running"
     assert "aborted" in shown(kit, "rollout", "abort", number)
     assert "dense 1 vision all aborted" in shown(kit, "rollout", "list")
     error = refused(kit, "rollout", "status", number, "--watch")
@@ -216,17 +220,17 @@ def test_alerts_are_listed_acknowledged_and_resolved(kit: Kit) -> None:
     assert shown(kit, "alert", "list") == "No alert."
     add_alert(kit, "drift/cam-3")
     assert "open warning cam-3 image.brightness has moved" in shown(kit, "alert", "list")
-    number = str(told(kit, "alert", "list", "--state", "open")[0]["id"])
+    number = str(muster_json(kit, "alert", "list", "--state", "open")[0]["id"])
     assert shown(kit, "alert", "ack", number) == f"alert {number}: acknowledged"
-    assert told(kit, "alert", "resolve", number)["state"] == "resolved"
-    assert told(kit, "alert", "list", "--state", "open") == []
+    assert muster_json(kit, "alert", "resolve", number)["state"] == "resolved"
+    assert muster_json(kit, "alert", "list", "--state", "open") == []
 
 
 def test_drift_wants_a_device_or_a_selector(kit: Kit) -> None:
     assert refused(kit, "drift", "show").code == Exit.USAGE
     add_device(kit, "cam-1")
     assert shown(kit, "drift", "show", "cam-1") == "No window has been received yet."
-    assert told(kit, "drift", "show", "-s", "site=x") == []
+    assert muster_json(kit, "drift", "show", "-s", "site=x") == []
 
 
 @contextmanager

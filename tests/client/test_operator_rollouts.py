@@ -49,7 +49,7 @@ def shown(kit: Kit, *arguments: str) -> str:
     return " ".join(ended.stdout.split())
 
 
-def told(kit: Kit, *arguments: str):
+def muster_json(kit: Kit, *arguments: str):
     ended = muster(kit, *arguments, "--json")
     assert ended.exit_code == 0, ended.output or ended.exception
     return json.loads(ended.stdout)
@@ -94,9 +94,9 @@ def test_a_plan_tells_who_is_asked_how_many_bytes_and_what_binds(kit, tmp_path):
 
 
 def test_a_plan_starts_nothing_and_is_what_start_would_do(kit):
-    found = told(kit, "rollout", "plan", *START)
-    assert told(kit, "rollout", "list") == []
-    view = told(kit, "rollout", "start", *START)
+    found = muster_json(kit, "rollout", "plan", *START)
+    assert muster_json(kit, "rollout", "list") == []
+    view = muster_json(kit, "rollout", "start", *START)
     assert [wave["name"] for wave in view["waves"]] == [wave["name"] for wave in found["waves"]]
     assert view["plan"]["canary"] == 1
 
@@ -105,13 +105,13 @@ def test_a_shadow_is_planned_started_watched_and_passed_by_hand(kit):
     text = shown(kit, "rollout", "plan", *START, "--shadow", "2")
     assert "watch it in shadow cam-" in text
     assert "shadow and soaking take 3660 s at least" in text
-    view = told(kit, "rollout", "start", *START, "--shadow", "67%")
+    view = muster_json(kit, "rollout", "start", *START, "--shadow", "67%")
     assert view["plan"]["shadow"]["devices"] == 0.67
     engine_decides(kit)
     text = shown(kit, "rollout", "status", "1")
     assert "will watch it beside what they run" in text
     assert "DEVICE COMPARED DIFFERENT" in text
-    passed = told(kit, "rollout", "advance", "1")
+    passed = muster_json(kit, "rollout", "advance", "1")
     assert passed["shadow"]["action"] == "advance"
     assert "passed by hand" in passed["shadow"]["reason"].lower()
 
@@ -119,7 +119,7 @@ def test_a_shadow_is_planned_started_watched_and_passed_by_hand(kit):
 def test_an_experiment_is_planned_started_watched_and_passed_by_hand(kit):
     text = shown(kit, "rollout", "plan", *START, "--experiment", "50%")
     assert "experiment 1 0 86400 s no cam-" in text
-    view = told(kit, "rollout", "start", *START, "--experiment", "0.5")
+    view = muster_json(kit, "rollout", "start", *START, "--experiment", "0.5")
     assert view["plan"]["experiment"]["share"] == 0.5
     assert view["experiment"] is None
     engine_decides(kit)
@@ -134,11 +134,11 @@ def test_an_experiment_is_planned_started_watched_and_passed_by_hand(kit):
             | {"outcome": "worse", "reason": "B is worse.", "effects": [effect]}
         }
         session.add(row)
-    view = told(kit, "rollout", "status", "1")
+    view = muster_json(kit, "rollout", "status", "1")
     assert (view["experiment"]["a"], view["experiment"]["b"]) == (1, 1)
     assert view["experiment"]["effects"] == [effect]
     assert "errors ratio 1.98 1.5 2.61" in shown(kit, "rollout", "status", "1")
-    told(kit, "rollout", "advance", "1")
+    muster_json(kit, "rollout", "advance", "1")
 
 
 @pytest.mark.parametrize("share", ["3", "60%", "0", "half"])
@@ -151,7 +151,7 @@ def test_an_experiment_on_more_than_half_is_refused_before_anything_is_sent(kit,
 
 def test_start_follows_the_plan_of_a_file(kit, tmp_path):
     file = plan_file(tmp_path, model="digits", version="1", canary=2, in_flight_max=1)
-    view = told(kit, "rollout", "start", "digits", "1", "--plan", file)
+    view = muster_json(kit, "rollout", "start", "digits", "1", "--plan", file)
     assert (view["plan"]["canary"], view["plan"]["in_flight_max"]) == (2, 1)
 
 
@@ -174,9 +174,9 @@ def test_a_plan_that_cannot_be_meant_is_refused_before_anything_is_sent(kit, tmp
 
 def test_a_wave_is_approved_and_passed_by_hand(kit, tmp_path):
     file = plan_file(tmp_path, approve_start=True, canary=1)
-    number = str(told(kit, "rollout", "start", "digits", "1", "--plan", file)["id"])
-    told(kit, "rollout", "approve", number)
-    told(kit, "rollout", "advance", number)
+    number = str(muster_json(kit, "rollout", "start", "digits", "1", "--plan", file)["id"])
+    muster_json(kit, "rollout", "approve", number)
+    muster_json(kit, "rollout", "advance", number)
     text = shown(kit, "rollout", "explain", number)
     assert "by a-operator" in text
     with kit.hub.store.read() as session:
@@ -185,18 +185,18 @@ def test_a_wave_is_approved_and_passed_by_hand(kit, tmp_path):
 
 
 def test_nothing_is_rolled_back_unless_somebody_says_yes(kit):
-    number = str(told(kit, "rollout", "start", *START)["id"])
+    number = str(muster_json(kit, "rollout", "start", *START)["id"])
     ended = muster(kit, "rollout", "rollback", number)
     assert isinstance(ended.exception, OperatorError)
     assert ended.exception.code == Exit.USAGE
     assert "say --yes" in str(ended.exception)
-    assert told(kit, "rollout", "status", number)["state"] == "running"
-    assert told(kit, "rollout", "rollback", number, "--yes")["state"] != "running"
+    assert muster_json(kit, "rollout", "status", number)["state"] == "running"
+    assert muster_json(kit, "rollout", "rollback", number, "--yes")["state"] != "running"
 
 
 def test_watching_a_rollout_that_was_aborted_fails_and_says_why(kit):
-    number = str(told(kit, "rollout", "start", *START)["id"])
-    told(kit, "rollout", "abort", number)
+    number = str(muster_json(kit, "rollout", "start", *START)["id"])
+    muster_json(kit, "rollout", "abort", number)
     ended = muster(kit, "rollout", "watch", number)
     assert isinstance(ended.exception, OperatorError)
     assert ended.exception.code == Exit.REFUSED
@@ -204,8 +204,8 @@ def test_watching_a_rollout_that_was_aborted_fails_and_says_why(kit):
 
 
 def test_explain_tells_each_step_and_who_waits_for_leave(kit):
-    number = told(kit, "rollout", "start", *START)["id"]
-    told(kit, "rollout", "pause", str(number))
+    number = muster_json(kit, "rollout", "start", *START)["id"]
+    muster_json(kit, "rollout", "pause", str(number))
     with kit.hub.store.write() as session:
         manifest = session.get_one(Rollout, number).manifest
         common = {
@@ -217,7 +217,7 @@ def test_explain_tells_each_step_and_who_waits_for_leave(kit):
     steps = [text.rindex(word) for word in ("Started by a-operator", "Paused by a-operator")]
     assert "cam-0 may swap since 1970-01-0" in text or "cam-0 may swap since 1969-12-31" in text
     assert "cam-1 waits: the budget of line=2 is spent" in text
-    found = told(kit, "rollout", "explain", str(number))
+    found = muster_json(kit, "rollout", "explain", str(number))
     assert found["history"][0]["reason"].startswith("Started")
     assert [leave["device"] for leave in found["leave"]] == ["cam-0", "cam-1"]
     assert steps == sorted(steps)

@@ -39,8 +39,8 @@ def test_a_baseline_is_fitted_from_a_parquet_file_column_by_column(tmp_path: Pat
     out = tmp_path / "baseline.bin"
     fit(data, out)
     fitted = baseline.decode(out.read_bytes())
-    told = [(feature.name, feature.kind, feature.source.tensor) for feature in fitted.features]
-    assert told == [
+    features = [(feature.name, feature.kind, feature.source.tensor) for feature in fitted.features]
+    assert features == [
         ("flow", "numeric", "input"),
         ("running", "boolean", "input"),
         ("recipe", "categorical", "recipe"),

@@ -20,7 +20,7 @@ def main() -> None:
     decoded = summary_wire.decode(payload, fitted())
     assert isinstance(decoded, Summary)
     assert decoded.features is not None
-    told = {
+    expected = {
         "baseline": fitted().digest,
         "counts": list(decoded.counts.values()),
         "latency_bins": decoded.latency.nonzero()[0].tolist(),
@@ -33,7 +33,7 @@ def main() -> None:
     }
     (HERE / "summary_baseline_v1.bin").write_bytes(baseline.encode(fitted()))
     (HERE / "summary_v1.bin").write_bytes(payload)
-    (HERE / "summary_v1.json").write_text(json.dumps(told, indent=1) + "\n")
+    (HERE / "summary_v1.json").write_text(json.dumps(expected, indent=1) + "\n")
 
 
 if __name__ == "__main__":

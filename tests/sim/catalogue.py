@@ -267,7 +267,7 @@ class TrustMemory:
     def _node(self, directory: Path, store: TrustStore) -> _Node:
         """The directory, or an older one that no store could tell from it."""
         view = store.trusted()
-        told = (store.versions(), view and sorted((m, str(r)) for m, r in view.refused.items()))
+        state = (store.versions(), view and sorted((m, str(r)) for m, r in view.refused.items()))
         whole = hashlib.sha256()
         for order, made in enumerate(_sets(directory)):
             for path in sorted(made.rglob("*.json")):
@@ -275,12 +275,12 @@ class TrustMemory:
                     f"{order}/{path.relative_to(made)}={_digest(path.read_bytes())}".encode()
                 )
         held = whole.hexdigest()
-        alike = self._alike.get((held, repr(told)))
+        alike = self._alike.get((held, repr(state)))
         if alike is not None:
             shutil.rmtree(directory)
             return alike
         fresh = _Node(self._made, directory, store, held)
-        return self._alike.setdefault((held, repr(told)), fresh)
+        return self._alike.setdefault((held, repr(state)), fresh)
 
     def truncated(self, node: _Node, before: tuple[Path, ...]) -> _Node:
         """The newest timestamp.json cut to nothing by a bad disk; the sets before it stay."""

@@ -72,7 +72,7 @@ def alerted(world: "World") -> None:
         )
 
 
-def told(world: "World", here: list["Device"]) -> None:
+def check_events(world: "World", here: list["Device"]) -> None:
     """At the end: what has moved is known to drift, what has not is not."""
     drifting = _drifting(world)
     rows = _devices(

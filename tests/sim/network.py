@@ -103,7 +103,7 @@ class Broker:
         """What the hub has told each device, ever."""
         self.on_session: Callable[[], None] = lambda: None
         """Something waits for the hub's ingest."""
-        self.told: Callable[[str, str], None] = lambda _device, _what: None
+        self.on_link: Callable[[str, str], None] = lambda _device, _what: None
 
     # Connections
 
@@ -126,7 +126,7 @@ class Broker:
         link.connected = True
         link.session += 1
         link.last_down = link.last_up = self.clock.now
-        self.told(link.device, "connected")
+        self.on_link(link.device, "connected")
         link.deliver(Connected())
         self.hand_retained(link, tuple(link.filters))
 
@@ -136,7 +136,7 @@ class Broker:
             return
         link.connected = False
         link.lost_at = self.clock.now
-        self.told(link.device, f"disconnected: {reason}")
+        self.on_link(link.device, f"disconnected: {reason}")
         if self.up:
             self.clock.after(self.rng.uniform(0.1, 3.0), lambda: self._will(link))
         if link.running:
@@ -190,7 +190,7 @@ class Broker:
         weather, session = self.weather[link.device], link.session
         if weather.lose_up:
             weather.lose_up -= 1
-            self.told(link.device, f"lost on the way: {topic}")
+            self.on_link(link.device, f"lost on the way: {topic}")
             return
         link.last_up = max(link.last_up, self.clock.now + self._delay(weather))
         for _ in range(self._times(weather)):

@@ -41,7 +41,7 @@ class Operator:
         for row in live:
             age = self.world.clock.now - self.started.get(row.id or 0, 0.0)
             if row.slot == SLOTS[model] and age > GRACE_SECONDS:
-                self._tell("abort", row.id or 0)
+                self._command("abort", row.id or 0)
                 return
         release = model, version
         plan = AT_ONCE if release in self.hasty else {}
@@ -113,10 +113,10 @@ class Operator:
             self.pardon(device)
         for row in self.world.hub.rollouts():
             if row.state in ("running", "paused"):
-                self._tell("abort", row.id or 0)
+                self._command("abort", row.id or 0)
         self.waiting.clear()
         return self.roll_out(*release, **plan) is not None
 
-    def _tell(self, verb: str, rollout: int) -> None:
+    def _command(self, verb: str, rollout: int) -> None:
         if self.world.hub.move(verb, rollout):
             self.world.trace.add("operator", f"{verb}s rollout {rollout}")

@@ -108,8 +108,8 @@ class ForgetsVersions(Trust):
 class BelievesAsked(Intake):
     """A device that has begun with a release counts as one that runs it."""
 
-    def take(self, told: Any, now: float) -> Taken | None:
-        return super().take([(topic, self._altered(topic, data)) for topic, data in told], now)
+    def take(self, received: Any, now: float) -> Taken | None:
+        return super().take([(topic, self._altered(topic, data)) for topic, data in received], now)
 
     def _altered(self, topic: str, payload: bytes) -> bytes:
         if not topic.endswith("/report"):
@@ -130,16 +130,16 @@ class BelievesAsked(Intake):
 class AcknowledgesFirst(Intake):
     """Devices hear that their rows are safe whether they were committed or not."""
 
-    def take(self, told: Any, now: float) -> Taken | None:
-        taken = super().take(told, now)
+    def take(self, received: Any, now: float) -> Taken | None:
+        taken = super().take(received, now)
         if taken is not None:
             return taken
         nothing: dict[str, Any] = {field.name: [] for field in fields(Taken)}
-        return Taken(**nothing | {"acks": [*self._acks(told)]})
+        return Taken(**nothing | {"acks": [*self._acks(received)]})
 
     @staticmethod
-    def _acks(told: Any) -> Iterator[tuple[str, Ack]]:
-        for topic, payload in told:
+    def _acks(received: Any) -> Iterator[tuple[str, Ack]]:
+        for topic, payload in received:
             device, leaf = topics.parse_up(topic)
             with contextlib.suppress(ProtocolError):
                 if leaf in ("telemetry", "event"):
@@ -155,8 +155,8 @@ class CountsAgain(Intake):
         super().__init__(*args)
         self._seen: set[bytes] = set()
 
-    def take(self, told: Any, now: float) -> Taken | None:
-        return super().take([(topic, self._renamed(topic, data)) for topic, data in told], now)
+    def take(self, received: Any, now: float) -> Taken | None:
+        return super().take([(topic, self._renamed(topic, data)) for topic, data in received], now)
 
     def _renamed(self, topic: str, payload: bytes) -> bytes:
         if not topic.endswith("/telemetry"):

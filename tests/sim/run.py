@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sim.catalogue import SCRATCH_IN, SCRATCH_PREFIX, memory
 from sim.plants import PLANTS, SEEDS_MAX, seeds_to_find
-from sim.shrink import shrink, told
+from sim.shrink import in_words, shrink
 from sim.world import TRANSITIONS, Outcome, World, lived
 
 SEEDS = 1_000
@@ -60,8 +60,8 @@ def lacking(outcome: Outcome) -> list[str]:
 
 def row(name: str, seed: int | None, promise: str) -> str:
     """A row of the table of seeds to find each planted bug."""
-    told = str(seed) if seed is not None else f"not in {SEEDS_MAX}"
-    return f"{name:<34} {told:>13}  {promise}"
+    found = str(seed) if seed is not None else f"not in {SEEDS_MAX}"
+    return f"{name:<34} {found:>13}  {promise}"
 
 
 class Totals:
@@ -90,7 +90,7 @@ class Totals:
         """Why these worlds prove less than they should, in words."""
         missing = sorted(TRANSITIONS - self.transitions)
         uncovered = [f"not covered: {state} on {cause}" for state, cause in missing]
-        return [*(f"a poor world, {told}" for told in self.poor), *uncovered]
+        return [*(f"a poor world, {reason}" for reason in self.poor), *uncovered]
 
     def line(self, planted: str) -> str:
         return (
@@ -150,7 +150,7 @@ def replay(seed: int, *, plant: str | None, device: str | None, short: bool) -> 
     outcome = world.run()
     if outcome.violation is not None and short:
         world = shrink(seed, world.plan, outcome.violation.invariant, doubles=doubles)
-        print(told(world, commit(), plant))
+        print(in_words(world, commit(), plant))
         return 1
     print(world.trace.text(about=device))
     print(
@@ -180,7 +180,7 @@ def main() -> int:
     for violation in totals.violations[:1]:
         assert violation.violation is not None
         world = shrink(violation.seed, World(violation.seed).plan, violation.violation.invariant)
-        print(told(world, commit()))
+        print(in_words(world, commit()))
     faults = totals.faults()
     print(*faults, sep="\n", end="\n" if faults else "")
     print(totals.line(planted))

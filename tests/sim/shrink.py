@@ -46,7 +46,7 @@ def shrink(
     return best
 
 
-def told(world: World, commit: str, plant: str | None = None) -> str:
+def in_words(world: World, commit: str, plant: str | None = None) -> str:
     """A violation as a person can follow it: what was broken, by which faults, step by step."""
     planted = f" ARGS='--plant \"{plant}\"'" if plant else ""
     last = world.trace.lines[-1][2]

@@ -11,7 +11,7 @@ from sim import faults
 from sim.catalogue import scratch
 from sim.plants import PLANTS, seeds_to_find
 from sim.run import lacking, pool, quiet, row
-from sim.shrink import shrink, told
+from sim.shrink import in_words, shrink
 from sim.watch import Violation
 from sim.world import TRANSITIONS, World, lived
 
@@ -78,7 +78,7 @@ def test_a_failure_is_shrunk_to_the_faults_it_needs_and_told_in_words():
     assert violation is not None
     short = shrink(0, world.plan, violation.invariant, doubles=doubles)
     assert len(short.plan) < 6
-    text = told(short, "abc1234", "duplicate batch counted")
+    text = in_words(short, "abc1234", "duplicate batch counted")
     assert text.startswith("seed 0, commit abc1234: each inference is counted once")
     assert """make sim SEED=0 ARGS='--plant "duplicate batch counted"'""" in text
 

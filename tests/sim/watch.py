@@ -139,11 +139,11 @@ class Watch:
         if versions != known:
             for role, version in known.items():
                 # Others are absent while what names them has not come.
-                told = versions.get(role, 0 if role in ("root", "timestamp") else version)
+                trusted = versions.get(role, 0 if role in ("root", "timestamp") else version)
                 self.expect(
-                    told >= version,
+                    trusted >= version,
                     "trust never goes back",
-                    f"{device.name} trusts {role} {told}, it knew {version}",
+                    f"{device.name} trusts {role} {trusted}, it knew {version}",
                 )
             self._versions[device.name] = known | versions
             self._sets.setdefault(device.name, []).append(versions)
@@ -190,11 +190,11 @@ class Watch:
 
     def _explained(self, device: "Device", slot: str, runner: SlotRunner) -> None:
         row = runner.row
-        told = (row.refusal and row.detail) if runner.state is State.FAILED else True
+        reason = (row.refusal and row.detail) if runner.state is State.FAILED else True
         if runner.state is State.STAGED:
-            told = runner.waiting_for
+            reason = runner.waiting_for
         self.expect(
-            told, "a stop says why", f"{device.name} {slot} is {row.state} and says nothing"
+            reason, "a stop says why", f"{device.name} {slot} is {row.state} and says nothing"
         )
 
     def _limits(self, device: "Device") -> None:

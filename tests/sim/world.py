@@ -107,7 +107,7 @@ class World:
         self._habits = self._draw_habits()
         self.broker = Broker(self.clock, random.Random(f"{seed}/network"))
         self.broker.directives = self.directives
-        self.broker.told = self.trace.add
+        self.broker.on_link = self.trace.add
         self.watch = Watch(self)
         self.hub = Hub(self)
         self.operator = Operator(self)
@@ -266,7 +266,7 @@ class World:
                 break
         self.watch.final(here)
         if self.watching:
-            drift_watch.told(self, here)
+            drift_watch.check_events(self, here)
 
 
 def lived(seed: int, doubles: Doubles = HONEST) -> Outcome:

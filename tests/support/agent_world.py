@@ -423,5 +423,5 @@ class Device:
         assert self.supervisor is not None
         return self.supervisor.runners[SLOT].row.refusal
 
-    def told(self, kind: str) -> list[messages.Event]:
+    def events_of(self, kind: str) -> list[messages.Event]:
         return [event for event in self.events if event.kind == kind]

@@ -53,7 +53,7 @@ class World:
         self.decision = decision
         return decision
 
-    def tell(self, evidence, *names):
+    def observe(self, evidence, *names):
         for name in names:
             self.members[name] = replace(self.members[name], evidence=evidence)
 

@@ -127,14 +127,14 @@ def test_a_good_release_completes_and_a_bad_one_goes_back_by_itself(factory: Fac
         "1", canary=3, strata=["line"], min_soak_seconds=1, budgets=BUDGET,
         waves=[{"share": 0.5, "soak_seconds": 0.5, "name": "half"}],
     )  # fmt: skip
-    told = factory.until(number, lambda view: view["state"] != "running")
-    assert told["state"] == "completed", told["reason"]
-    assert "21 committed; 3 not yet (press-21, press-22, press-23)" in told["reason"]
+    view = factory.until(number, lambda view: view["state"] != "running")
+    assert view["state"] == "completed", view["reason"]
+    assert "21 committed; 3 not yet (press-21, press-22, press-23)" in view["reason"]
     assert agents.running() == dict.fromkeys(DEVICES[:-3], "1")
     assert agents.most_down <= 6
-    assert {wave["name"]: len(wave["devices"]) for wave in told["waves"]}["canary"] == 3
+    assert {wave["name"]: len(wave["devices"]) for wave in view["waves"]}["canary"] == 3
     away = [
-        device for wave in told["waves"] for device in wave["devices"] if device["device"] in AWAY
+        device for wave in view["waves"] for device in wave["devices"] if device["device"] in AWAY
     ]
     assert {item["detail"] for item in away} <= {"waiting until it is back"}
     explained = factory.explained(number)
@@ -145,18 +145,18 @@ def test_a_good_release_completes_and_a_bad_one_goes_back_by_itself(factory: Fac
         assert words in explained
 
     factory.join(*AWAY)
-    told = factory.until(number, lambda view: "Completed: 24 committed." in view["reason"])
+    view = factory.until(number, lambda view: "Completed: 24 committed." in view["reason"])
     assert agents.running() == dict.fromkeys(DEVICES, "1")
     assert "Completed: 24 committed." in factory.explained(number)
 
     before = len(agents.swaps)
     number = factory.start("3", canary=3, strata=["line"], min_soak_seconds=1, budgets=BUDGET)
-    told = factory.until(number, lambda view: view["state"] != "running")
-    assert told["state"] == "stopped"
-    assert "golden_mismatch: case 3" in told["reason"]
+    view = factory.until(number, lambda view: view["state"] != "running")
+    assert view["state"] == "stopped"
+    assert "golden_mismatch: case 3" in view["reason"]
     tried = {name for _, name, version in agents.swaps[before:] if version == "3"}
     assert 1 <= len(tried) <= 3, "no more than the canary was touched"
-    assert told["history"][-1]["reason"] == told["reason"]
+    assert view["history"][-1]["reason"] == view["reason"]
     explained = factory.explained(number)
     assert explained.index("Started by anna") < explained.rindex("golden_mismatch: case 3")
 

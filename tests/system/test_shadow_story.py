@@ -27,19 +27,19 @@ def test_a_shadow_by_real_agents_lets_a_good_release_pass_and_stops_a_bad_one(tm
 
         good = ground.roll_out("2", **PLAN)
         ground.wait("it completes", lambda: ground.get(f"/rollouts/{good}", "ended") is True)
-        told = ground.api.get(f"/rollouts/{good}")
-        assert told["state"] == "completed", told["reason"]
-        compared = [device["compared"] for device in told["shadow"]["devices"]]
-        assert sum(compared) >= 60, told["shadow"]
-        assert all(compared), told["shadow"]
-        assert any("Shadow passed" in step["reason"] for step in told["history"])
+        view = ground.api.get(f"/rollouts/{good}")
+        assert view["state"] == "completed", view["reason"]
+        compared = [device["compared"] for device in view["shadow"]["devices"]]
+        assert sum(compared) >= 60, view["shadow"]
+        assert all(compared), view["shadow"]
+        assert any("Shadow passed" in step["reason"] for step in view["history"])
 
         bad = ground.roll_out("3", **PLAN)
         ground.wait("it is stopped", lambda: ground.get(f"/rollouts/{bad}", "ended") is True)
-        told = ground.api.get(f"/rollouts/{bad}")
-        assert told["state"] == "stopped"
-        assert "Stopped in shadow, before any device ran it" in told["reason"]
-        assert "answers differ" in told["reason"]
+        view = ground.api.get(f"/rollouts/{bad}")
+        assert view["state"] == "stopped"
+        assert "Stopped in shadow, before any device ran it" in view["reason"]
+        assert "answers differ" in view["reason"]
 
         fed = finish(feeders)
         for name, tally in fed.items():

@@ -12,7 +12,7 @@ class Notifier:
         self.watchdog_seconds = int(usec) / 1_000_000 if usec.isdecimal() else None
         """How often systemd wants to hear from us, if it does."""
 
-    def tell(self, *lines: str) -> None:
+    def notify(self, *lines: str) -> None:
         """Send ``READY=1`` and the like; a systemd that does not listen is not our trouble."""
         if not self._address:
             return

@@ -109,16 +109,16 @@ def _health(runner: SlotRunner, signs: Callable[[str, Goal], SlotSigns]) -> Heal
     if serving is None:
         # A device that has never had a model is no failure: it is being set up.
         return judge(Signs(serving=False, swapping=first or runner.in_gap))
-    told = signs(runner.slot, serving.goal)
+    slot_signs = signs(runner.slot, serving.goal)
     return judge(
         Signs(
             serving=True,
             swapping=runner.state in _CHANGING,
-            drifting=told.drifting,
-            inferences=told.inferences,
-            errors=told.errors,
-            labels_overdue=told.labels.overdue,
-            trouble=told.trouble,
+            drifting=slot_signs.drifting,
+            inferences=slot_signs.inferences,
+            errors=slot_signs.errors,
+            labels_overdue=slot_signs.labels.overdue,
+            trouble=slot_signs.trouble,
         )
     )
 

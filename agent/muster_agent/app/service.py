@@ -242,14 +242,14 @@ def run(directory: Path) -> int:
 
     def beat() -> None:
         if notifier.watchdog_seconds is not None:
-            notifier.tell("WATCHDOG=1")
+            notifier.notify("WATCHDOG=1")
 
     with ExitStack() as stack:
         service = Service(load(directory), stack)
-        notifier.tell("READY=1", "STATUS=serving")
+        notifier.notify("READY=1", "STATUS=serving")
         log.info("serving %s", directory)
         service.loop(lambda: stopping, beat)
-        notifier.tell("STOPPING=1")
+        notifier.notify("STOPPING=1")
         log.info("stopping")
         service.finish(beat)
     return 0

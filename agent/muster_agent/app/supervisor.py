@@ -275,10 +275,10 @@ class Supervisor:
             self._changed()
 
     def _crash_input(self, slot: str, event: worker.Exited) -> None:
-        told = self._ports.crash_inputs.end(event.worker_id, crashed=event.returncode != 0)
-        if told:
-            log.warning("%s: %s", event.worker_id, told)
-            note = reporting.note(slot, f"{event.worker_id}: {told}", self._stamp())
+        kept = self._ports.crash_inputs.end(event.worker_id, crashed=event.returncode != 0)
+        if kept:
+            log.warning("%s: %s", event.worker_id, kept)
+            note = reporting.note(slot, f"{event.worker_id}: {kept}", self._stamp())
             self._ports.outbox.put_event(note)
 
     # Goals

@@ -163,8 +163,8 @@ class Challenger:
             return
         self._crashes = 1 if lived >= STEADY_SECONDS else self._crashes + 1
         if self._crashes >= CRASHES_MAX:
-            told = f"died {self._crashes} times: {detail}"
-            self._refuse(Refusal.WORKER_DIED, told)
+            reason = f"died {self._crashes} times: {detail}"
+            self._refuse(Refusal.WORKER_DIED, reason)
             return
         self._pause(now)
         self._ports.changed()

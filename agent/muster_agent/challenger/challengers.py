@@ -61,8 +61,8 @@ class Challengers:
             case worker.Failed(worker_id, refusal, detail):
                 challenger.on_end(worker_id, refusal, detail, now)
             case worker.Exited(worker_id, returncode, detail):
-                told = detail or worker.ending(returncode)
-                challenger.on_end(worker_id, Refusal.WORKER_DIED, told, now)
+                reason = detail or worker.ending(returncode)
+                challenger.on_end(worker_id, Refusal.WORKER_DIED, reason, now)
             case worker.Drained():
                 pass
 

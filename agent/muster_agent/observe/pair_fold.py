@@ -135,9 +135,9 @@ class PairFold:
         if any(value is None for value in values):
             return
         ids = pairs["id"].tolist()
-        for memory, author, told in zip(self._memories, self._authors, values, strict=True):
-            assert told is not None
-            memory.remember(author, zip(ids, told.tolist(), strict=True))
+        for memory, author, answers in zip(self._memories, self._authors, values, strict=True):
+            assert answers is not None
+            memory.remember(author, zip(ids, answers.tolist(), strict=True))
 
     def _label(self, identifier: bytes, label: str) -> None:
         champion, challenger = (memory.take(identifier) for memory in self._memories)

@@ -53,8 +53,11 @@ class Errors:
         self._bad.append(f"{errors} of {inferences}")
         if len(self._bad) < 2:
             return None
-        told = " and ".join(self._bad[-2:])
-        return Refusal.LATE_ERRORS, f"{told} inferences failed after its probation; {most:.1%} may"
+        counted = " and ".join(self._bad[-2:])
+        return (
+            Refusal.LATE_ERRORS,
+            f"{counted} inferences failed after its probation; {most:.1%} may",
+        )
 
 
 def _policy(listing: Manifest) -> Demotion:

@@ -11,7 +11,7 @@ from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.limits import EVENT_DETAIL_CHARS_MAX
 
 _NEW_GOAL = frozenset({Cause.GOAL, Cause.SATISFIED, Cause.WITHDRAWN})
-_TOLD = frozenset({State.PROBATION, State.COMMITTED, State.ROLLING_BACK})
+_EVENT_STATES = frozenset({State.PROBATION, State.COMMITTED, State.ROLLING_BACK})
 
 
 def next_row(row: JournalRow, target: State, cause: Cause, changes: dict[str, Any]) -> JournalRow:
@@ -38,7 +38,7 @@ def resumed(row: JournalRow, state: State, resumes: int) -> JournalRow:
     return msgspec.structs.replace(row, **changes)
 
 
-def told_as(
+def event_kind(
     before: State, target: State, old: JournalRow, new: JournalRow
 ) -> Literal["update", "refused", "rolled_back"] | None:
     """The kind of event this step is, told once; None when the report is enough."""
@@ -47,7 +47,7 @@ def told_as(
             return "rolled_back"
         again = new.attempts > 1 and new.refusal == old.refusal
         return None if again else "refused"
-    return "update" if target is not before and target in _TOLD else None
+    return "update" if target is not before and target in _EVENT_STATES else None
 
 
 def died(row: JournalRow, goal: Goal, refusal: Refusal, detail: str) -> JournalRow:

@@ -18,7 +18,7 @@ from muster_agent.update import previous
 from muster_agent.update import workers as w
 from muster_agent.update.bundle import Bundle
 from muster_agent.update.hold import Gate
-from muster_agent.update.journal import died, next_row, resumed, retry_pause, short, told_as
+from muster_agent.update.journal import died, event_kind, next_row, resumed, retry_pause, short
 from muster_agent.update.ports import Ports, event
 from muster_agent.update.probation import Trial
 from muster_agent.update.starting import Starting
@@ -66,7 +66,7 @@ class SlotRunner:
         self._stopped = False
         self._asked_metadata = False
         self._late = previous.Late(ports)
-        self._starting = Starting(workers, ports.install, self._gate, self._tell)
+        self._starting = Starting(workers, ports.install, self._gate, self._note)
         self._unresumed = False
         """The journal was read, but a full disk did not take that it was."""
         self._acts = {
@@ -263,7 +263,7 @@ class SlotRunner:
             return
         row = next_row(self.row, target, cause, changes)
         pointer = previous.next_pointer(self.pointer, before, cause, row.goal, self._ports.stamp())
-        kind = told_as(before, target, self.row, row)
+        kind = event_kind(before, target, self.row, row)
         with self._taken_up_again(now), self._ports.database.transaction():
             if pointer is not None and pointer is not self.pointer:
                 self._ports.database.put_pointer(self.slot, pointer)
@@ -381,7 +381,7 @@ class SlotRunner:
             total = self.row.gap_seconds + seconds
             self._persist(msgspec.structs.replace(self.row, gap_seconds=total))
 
-    def _tell(self, detail: str, **values: float) -> None:
+    def _note(self, detail: str, **values: float) -> None:
         row = msgspec.structs.replace(self.row, detail=short(detail))
         self._ports.report(event("note", self.slot, row, self._ports.stamp(), **values))
         self._ports.changed()

@@ -9,7 +9,7 @@ from muster_agent.update.workers import Failed, Note, SlotWorkers
 from muster_protocol.wire.directive import Goal
 
 
-class Tell(Protocol):
+class NoteEvent(Protocol):
     """Put an event about the update in hand into the outbox; raises sqlite3.Error."""
 
     def __call__(self, detail: str, **values: float) -> None: ...
@@ -19,7 +19,7 @@ class Starting:
     """Times are monotonic seconds."""
 
     def __init__(
-        self, workers: SlotWorkers, install: BundleInstall, gate: Gate, tell: Tell
+        self, workers: SlotWorkers, install: BundleInstall, gate: Gate, note: NoteEvent
     ) -> None:
         self.gap = Gap()
         self.waits = False
@@ -27,7 +27,7 @@ class Starting:
         self._workers = workers
         self._install = install
         self._gate = gate
-        self._tell = tell
+        self._note = note
 
     def begin(self, goal: Goal, now: float, *, anyhow: bool) -> list[Note]:
         """Start the candidate, unless memory is short; ``anyhow``: then too, beside the champion.
@@ -46,7 +46,7 @@ class Starting:
             return []
         self._gate.clear()  # What was in the way of an earlier try may not be asked again.
         if isinstance(plan, StopStart):
-            self._tell(
+            self._note(
                 f"{plan.why}: that one stops now, for at most {plan.gap_seconds_max:g} s",
                 gap_seconds_max=plan.gap_seconds_max,
             )
@@ -65,5 +65,5 @@ class Starting:
         """A model answers: end the gap, tell it, and return its seconds, None without a gap."""
         seconds = self.gap.end(now)
         if seconds is not None:
-            self._tell(f"no model answered for {seconds:.1f} s", gap_seconds=seconds)
+            self._note(f"no model answered for {seconds:.1f} s", gap_seconds=seconds)
         return seconds

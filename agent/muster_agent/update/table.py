@@ -26,7 +26,7 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-class _Told(StrEnum):
+class _Described(StrEnum):
     """Members with a sentence about them, which the rendered table quotes."""
 
     meaning: str
@@ -38,7 +38,7 @@ class _Told(StrEnum):
         return member
 
 
-class Cause(_Told):
+class Cause(_Described):
     GOAL = "goal", "the directive names something else than what is in hand"
     SATISFIED = "satisfied", "the directive names what is committed already"
     WITHDRAWN = "withdrawn", "the directive no longer names the slot"
@@ -56,7 +56,7 @@ class Cause(_Told):
     RETRY = "retry", "the reason was a passing one, its pause is over"
 
 
-class Act(_Told):
+class Act(_Described):
     REST = "rest", "nothing to do"
     FETCH = "fetch", "get what the store lacks; only what release keys signed"
     ASSEMBLE = "assemble", "put the files together, hashing each"

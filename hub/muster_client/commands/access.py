@@ -106,5 +106,5 @@ def verify(
     if as_json:
         output.show_json(found | {"unchecked": missing})
     else:
-        output.show(Text(chain.told(found["rows"], found["archived"], missing)))
+        output.show(Text(chain.checked_in_words(found["rows"], found["archived"], missing)))
         output.show(Text(f"Latest: {found['latest']}"))

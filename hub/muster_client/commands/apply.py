@@ -56,7 +56,7 @@ def apply(
         for change in due:
             _do(hub, change)
     if as_json:
-        told = [
+        changed = [
             {
                 "kind": change.kind,
                 "what": change.what,
@@ -66,7 +66,7 @@ def apply(
             }
             for change in changes
         ]
-        output.show_json({"changes": told, "applied": bool(due) and not dry_run})
+        output.show_json({"changes": changed, "applied": bool(due) and not dry_run})
     if dry_run and exit_code and due:
         raise typer.Exit(Exit.REFUSED)
 

@@ -47,15 +47,15 @@ def fit(
         out.write_bytes(encoded)
     except OSError as error:
         raise OperatorError(f"{out}: {error.strerror}", Exit.USAGE) from None
-    told = [
+    fitted_features = [
         {"feature": feature.name, "kind": feature.kind, "rows": bins.rows, "nulls": bins.nulls,
          "mean": bins.mean, "std": bins.std}
         for feature, bins in zip(fitted.features, fitted.bins, strict=True)
     ]  # fmt: skip
     if as_json:
-        output.show_json({"file": str(out), "sha256": fitted.digest, "features": told})
+        output.show_json({"file": str(out), "sha256": fitted.digest, "features": fitted_features})
         return
-    rows = (tuple(feature.values()) for feature in told)
+    rows = (tuple(feature.values()) for feature in fitted_features)
     output.show(
         output.table(("FEATURE", "KIND", "ROWS", "NULLS", "MEAN", "STD"), rows, empty=""),
         f"{out}: {output.size(len(encoded))}",

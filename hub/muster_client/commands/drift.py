@@ -149,7 +149,9 @@ def _company(company: dict[str, int]) -> str:
 
 def _statistics(values: dict[str, Any]) -> str:
     wanted = ("n", "psi", "psi_corrected", "js", "ks", "w1", "p")
-    told = ((name, values.get(name)) for name in wanted)
+    values_by_name = ((name, values.get(name)) for name in wanted)
     return "  ".join(
-        f"{name.replace('_', ' ')} {value:.3g}" for name, value in told if value is not None
+        f"{name.replace('_', ' ')} {value:.3g}"
+        for name, value in values_by_name
+        if value is not None
     )

@@ -119,7 +119,7 @@ def compare(
 
 def _assignment(asked: Assigned, there: Item | None) -> Change:
     body = {**msgspec.to_builtins(asked), "selector": asked.selector}
-    what, now = _title(asked.slot, asked.selector), _told(body)
+    what, now = _title(asked.slot, asked.selector), _assignment_in_words(body)
     if there is None:
         return Change("add", what, now=now, body=body)
     kept = asked.precedence is None or asked.precedence == there["precedence"]
@@ -127,7 +127,7 @@ def _assignment(asked: Assigned, there: Item | None) -> Change:
     if kept and same:
         return Change("keep", what, was=now, now=now, why="as it should be")
     # A precedence that the file leaves open stays as it is: no part of the difference.
-    was = _told({**there, "precedence": None} if asked.precedence is None else there)
+    was = _assignment_in_words({**there, "precedence": None} if asked.precedence is None else there)
     return Change("change", what, was=was, now=now, body=body)
 
 
@@ -164,8 +164,8 @@ def _refuse_twice(keys: Iterable[tuple[str, ...]], name: str, what: str) -> None
     seen = set()
     for key in keys:
         if key in seen:
-            told = ", ".join(part or "all" for part in key)
-            raise OperatorError(f"{name}: {what}: {told} is there twice", Exit.USAGE)
+            named = ", ".join(part or "all" for part in key)
+            raise OperatorError(f"{name}: {what}: {named} is there twice", Exit.USAGE)
         seen.add(key)
 
 
@@ -177,7 +177,7 @@ def _place(item: Item) -> str:
     return f"{item['slot']} on {item['selector'] or 'all devices'}"
 
 
-def _told(item: Item) -> str:
+def _assignment_in_words(item: Item) -> str:
     parts = [f"{item['model']} {item['version']}"]
     if item["precedence"] is not None:
         parts.append(f"precedence {item['precedence']}")

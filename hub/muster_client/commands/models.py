@@ -60,7 +60,9 @@ def push(
         output.show_json(answer)
     else:
         output.show(
-            *_told(parsed.model, parsed.version, answer, _signers(hub, parsed.model, answer))
+            *_version_lines(
+                parsed.model, parsed.version, answer, _signers(hub, parsed.model, answer)
+            )
         )
     if answer.get("status") == "rejected":
         raise OperatorError(f"{parsed.model} {parsed.version} was rejected: {reason(answer)}")
@@ -105,7 +107,7 @@ def show_version(
     if as_json:
         output.show_json(item)
         return
-    output.show(*_told(model, version, item, _signers(hub, model, item)))
+    output.show(*_version_lines(model, version, item, _signers(hub, model, item)))
 
 
 def read_manifest(bundle: Path) -> tuple[manifest.Manifest, bytes]:
@@ -200,7 +202,7 @@ def _signers(hub: Api, model: str, item: dict[str, Any]) -> list[tuple[str, str]
     return trust.waiting_for(hub, model) if waits else []
 
 
-def _told(
+def _version_lines(
     model: str, version: str, item: dict[str, Any], signers: list[tuple[str, str]]
 ) -> Iterator[Any]:
     lineage = item.get("lineage") or {}

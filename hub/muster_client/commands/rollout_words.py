@@ -73,7 +73,7 @@ def explained(view: dict[str, Any]) -> RenderableType:
         f"{view['model']} {view['version']}  ",
         output.state(view["state"]),
     )
-    warned = [Text(f"Warning: {told}", style="yellow") for told in view.get("warnings", ())]
+    warned = [Text(f"Warning: {warning}", style="yellow") for warning in view.get("warnings", ())]
     return Group(head, Text(str(view["reason"])), *warned, Text(), *_steps(view), *_leaves(view))
 
 
@@ -85,10 +85,10 @@ def _steps(view: dict[str, Any]) -> Iterator[Text]:
 def _leaves(view: dict[str, Any]) -> Iterator[Text]:
     for leave in view["leave"]:
         if leave["given_at"] is not None:
-            told = f"may swap since {_clock(leave['given_at'])}"
+            standing = f"may swap since {_clock(leave['given_at'])}"
         else:
-            told = f"waits: {leave['reason'] or 'no leave given yet'}"
-        yield Text(f"{leave['device']}  {told}")
+            standing = f"waits: {leave['reason'] or 'no leave given yet'}"
+        yield Text(f"{leave['device']}  {standing}")
 
 
 def _names(devices: list[str], count: int) -> str:

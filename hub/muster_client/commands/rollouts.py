@@ -84,7 +84,7 @@ def start(
     asked |= _first(shadow, experiment)
     hub = api(context)
     view = hub.post("/rollouts", _body(model, version, asked, plan_file))
-    _tell(hub, view, watch=watch, as_json=as_json)
+    _show_result(hub, view, watch=watch, as_json=as_json)
 
 
 @app.command("plan")
@@ -119,8 +119,8 @@ def explain(context: typer.Context, rollout: RolloutId, *, as_json: Json = False
     """Tell each step it took and why, and who waits for leave to swap."""
     view = api(context).get(f"/rollouts/{rollout}")
     if as_json:
-        told = ("state", "reason", "warnings", "history", "leave")
-        output.show_json({name: view[name] for name in told})
+        shown = ("state", "reason", "warnings", "history", "leave")
+        output.show_json({name: view[name] for name in shown})
     else:
         output.show(rollout_words.explained(view))
 
@@ -154,7 +154,7 @@ def status(
 ) -> None:
     """Show a rollout by wave and device, and the reason for its state in words."""
     hub = api(context)
-    _tell(hub, hub.get(f"/rollouts/{rollout}"), watch=watch, as_json=as_json)
+    _show_result(hub, hub.get(f"/rollouts/{rollout}"), watch=watch, as_json=as_json)
 
 
 @app.command("pause")
@@ -205,7 +205,7 @@ def rollback(
 def watch_rollout(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
     """Follow it until it ends; succeeds only when it completes."""
     hub = api(context)
-    _tell(hub, hub.get(f"/rollouts/{rollout}"), watch=True, as_json=as_json)
+    _show_result(hub, hub.get(f"/rollouts/{rollout}"), watch=True, as_json=as_json)
 
 
 def parse_canary(text: str) -> float | int:
@@ -276,18 +276,18 @@ def _body(model: str, version: str, asked: dict[str, Any], file: Path | None) ->
     if file is None:
         return {**asked, **named}
     try:
-        told = json.loads(file.read_bytes())
+        plan = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         raise OperatorError(f"{file}: not a readable plan in JSON: {error}", Exit.USAGE) from error
-    if not isinstance(told, dict):
+    if not isinstance(plan, dict):
         raise OperatorError(f"{file}: a plan is one JSON object", Exit.USAGE)
     for name, value in named.items():
-        if told.get(name, value) != value:
+        if plan.get(name, value) != value:
             raise OperatorError(
-                f"{file}: {name} is {told[name]!r} there and {value!r} on the command line",
+                f"{file}: {name} is {plan[name]!r} there and {value!r} on the command line",
                 Exit.USAGE,
             )
-    return {**asked, **told, **named}
+    return {**asked, **plan, **named}
 
 
 def render(view: dict[str, Any]) -> RenderableType:
@@ -369,10 +369,10 @@ def _confirm(view: dict[str, Any]) -> None:
 def _act(context: typer.Context, rollout: int, action: str, *, as_json: bool) -> None:
     hub = api(context)
     hub.post(f"/rollouts/{rollout}/{action}")
-    _tell(hub, hub.get(f"/rollouts/{rollout}"), watch=False, as_json=as_json)
+    _show_result(hub, hub.get(f"/rollouts/{rollout}"), watch=False, as_json=as_json)
 
 
-def _tell(hub: Api, view: dict[str, Any], *, watch: bool, as_json: bool) -> None:
+def _show_result(hub: Api, view: dict[str, Any], *, watch: bool, as_json: bool) -> None:
     if watch:
         view = _follow(hub, view, quiet=as_json)
     if as_json:

@@ -62,13 +62,13 @@ def add(
 @app.command("test")
 def try_out(context: typer.Context, name: Name, *, as_json: Json = False) -> None:
     """Deliver something now; exit code 1 when it is not taken."""
-    told = api(context).post(f"/webhooks/{name}/test")
+    answer = api(context).post(f"/webhooks/{name}/test")
     if as_json:
-        output.show_json(told)
-    if not told["taken"]:
-        raise OperatorError(f"{name} did not take it: {told['fault']}")
+        output.show_json(answer)
+    if not answer["taken"]:
+        raise OperatorError(f"{name} did not take it: {answer['fault']}")
     if not as_json:
-        output.show(Text(f"{name} took delivery {told['delivery']}."))
+        output.show(Text(f"{name} took delivery {answer['delivery']}."))
 
 
 @app.command("renew")

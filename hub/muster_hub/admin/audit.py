@@ -33,7 +33,7 @@ def verify(*, archives: Archives = None, data: Data = DEFAULT_DATA) -> None:
     missing = found.archived
     if archives:
         missing = chain.join(archives, found.archived, found.archived_latest)
-    print(chain.told(found.rows, found.archived, missing), f"Latest: {found.latest}")
+    print(chain.checked_in_words(found.rows, found.archived, missing), f"Latest: {found.latest}")
 
 
 def archive(

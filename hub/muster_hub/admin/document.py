@@ -39,8 +39,8 @@ def markdown(document: Plain) -> str:
     by_tag: dict[str, list[str]] = {}
     for path, methods in document["paths"].items():
         for method, route in methods.items():
-            told = "\n".join(_route(path.removeprefix(PREFIX), method, route, schemas))
-            by_tag.setdefault(route["tags"][-1], []).append(told)
+            section = "\n".join(_route(path.removeprefix(PREFIX), method, route, schemas))
+            by_tag.setdefault(route["tags"][-1], []).append(section)
     parts = [HEAD.format(prefix=PREFIX) + document["info"]["description"].strip()]
     parts += [f"## {tag.capitalize()}\n\n" + "\n".join(by_tag[tag]) for tag in sorted(by_tag)]
     return "\n\n".join(parts).rstrip() + "\n"
@@ -50,13 +50,13 @@ def _route(path: str, method: str, route: Plain, schemas: Plain) -> Iterator[str
     yield f"### `{method.upper()} {path}`\n"
     if route.get("description"):
         yield route["description"].strip() + "\n"
-    told = [
+    parameters = [
         _parameter(parameter)
         for parameter in route.get("parameters", [])
         if parameter["in"] != "path"
     ]
-    if told:
-        yield "\n".join(told) + "\n"
+    if parameters:
+        yield "\n".join(parameters) + "\n"
     for kind, media in route.get("requestBody", {}).get("content", {}).items():
         if kind == "application/json":
             yield "Ask:\n\n```json\n" + _shown(media["schema"], schemas) + "\n```\n"
@@ -73,9 +73,9 @@ def _route(path: str, method: str, route: Plain, schemas: Plain) -> Iterator[str
 
 
 def _parameter(item: Plain) -> str:
-    told = item.get("description") or item.get("schema", {}).get("description") or ""
+    description = item.get("description") or item.get("schema", {}).get("description") or ""
     must = ", required" if item.get("required") else ""
-    return f"- `{item['name']}` ({item['in']}{must}) {told}".rstrip()
+    return f"- `{item['name']}` ({item['in']}{must}) {description}".rstrip()
 
 
 def _answer(status: str, answer: Plain, schemas: Plain) -> Iterator[str]:

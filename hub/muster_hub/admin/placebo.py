@@ -54,5 +54,5 @@ def placebo(
             )
     finally:
         store.close()
-    for told in placebos.replay(history, GatePlan(), canaries=canaries, draws=draws, seed=SEED):
-        print(told.words)
+    for outcome in placebos.replay(history, GatePlan(), canaries=canaries, draws=draws, seed=SEED):
+        print(outcome.words)

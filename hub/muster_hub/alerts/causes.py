@@ -33,13 +33,13 @@ def drift_conditions(
                 view = state.view
                 condition = rules.drifted(
                     state.device, view["model"], view["version"], moved.features,
-                    _told(view, moved, fleet),
+                    _alert_detail(view, moved, fleet),
                 )  # fmt: skip
                 found += [] if condition is None else [condition]
     return found
 
 
-def _told(view: Mapping[str, Any], moved: Moved, fleet: list[Moved]) -> dict[str, Any]:
+def _alert_detail(view: Mapping[str, Any], moved: Moved, fleet: list[Moved]) -> dict[str, Any]:
     company = {name: peers.company(moved, name, fleet) for name in sorted(moved.features)}
     return {
         "cause": peers.verdict(company.values()),

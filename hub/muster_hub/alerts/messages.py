@@ -33,14 +33,14 @@ def event(step: str, title: str, group: Iterable[str], alerts: Iterable[Alert], 
             "site": site,
             "model": model,
             "cause": cause,
-            "alerts": [_told(alert) for alert in alerts],
+            "alerts": [_alert_fields(alert) for alert in alerts],
         }
     )
 
 
 def digest(alerts: Iterable[Alert], counts: Mapping[str, int], at: float) -> bytes:
     """The day's digest: how many opened and resolved, and all that stand."""
-    standing = [_told(alert) for alert in alerts]
+    standing = [_alert_fields(alert) for alert in alerts]
     opened, resolved = counts.get("opened", 0), counts.get("resolved", 0)
     return msgspec.json.encode(
         {
@@ -56,7 +56,7 @@ def digest(alerts: Iterable[Alert], counts: Mapping[str, int], at: float) -> byt
 
 def retrain(model: str, alerts: Iterable[Alert], since: float, at: float) -> bytes:
     """Asks a training pipeline for a new version of a model."""
-    listed = [_told(alert) for alert in alerts]
+    listed = [_alert_fields(alert) for alert in alerts]
     return msgspec.json.encode(
         {
             "type": "retrain",
@@ -80,43 +80,45 @@ def test(title: str, at: float) -> bytes:
 
 def alertmanager(body: bytes) -> bytes:
     """The body of ``POST /api/v2/alerts`` for a kept event."""
-    told = msgspec.json.decode(body)
-    return msgspec.json.encode([_for_alertmanager(alert, told) for alert in told["alerts"]])
+    event_fields = msgspec.json.decode(body)
+    return msgspec.json.encode(
+        [_for_alertmanager(alert, event_fields) for alert in event_fields["alerts"]]
+    )
 
 
 def email(body: bytes, delivery: str, sender: str, to: Iterable[str]) -> EmailMessage:
     """A plain-text mail; its Message-ID is the delivery's, so that one sent twice is one."""
-    told = msgspec.json.decode(body)
+    event_fields = msgspec.json.decode(body)
     message = EmailMessage()
-    message["Subject"] = f"[muster] {told['title']}"
+    message["Subject"] = f"[muster] {event_fields['title']}"
     message["From"], message["To"] = sender, ", ".join(to)
     message["Message-ID"] = f"<{delivery}@muster>"
-    message["Date"] = datetime.fromtimestamp(told["at"], UTC)
+    message["Date"] = datetime.fromtimestamp(event_fields["at"], UTC)
     lines = [
         f"{alert['severity']:8}  {alert['state']:12}  since {_when(alert['opened'])}  "
         f"#{alert['id']} {alert['title']}"
-        for alert in told["alerts"]
+        for alert in event_fields["alerts"]
     ]
-    message.set_content("\n".join([told["title"], "", *lines]) + "\n")
+    message.set_content("\n".join([event_fields["title"], "", *lines]) + "\n")
     return message
 
 
-def _told(alert: Alert) -> dict[str, Any]:
+def _alert_fields(alert: Alert) -> dict[str, Any]:
     fields = ("id", "key", "kind", "severity", "state", "device", "title", "opened", "updated")
     return {name: alert[name] for name in fields} | {"detail": dict(alert["detail"])}
 
 
-def _for_alertmanager(alert: Alert, told: Mapping[str, Any]) -> dict[str, Any]:
+def _for_alertmanager(alert: Alert, event_fields: Mapping[str, Any]) -> dict[str, Any]:
     labels = {
         "alertname": f"Muster{str(alert['kind']).title().replace('_', '')}",
         "severity": alert["severity"],
         "key": alert["key"],
         "device": alert["device"] or "",
-        "site": told.get("site", ""),
-        "model": told.get("model") or alert["detail"].get("model", ""),
+        "site": event_fields.get("site", ""),
+        "model": event_fields.get("model") or alert["detail"].get("model", ""),
     }
     resolved = alert["state"] == "resolved"
-    ends = alert["updated"] if resolved else told["at"] + STANDING_SECONDS
+    ends = alert["updated"] if resolved else event_fields["at"] + STANDING_SECONDS
     return {
         # Alertmanager refuses labels without a value.
         "labels": {name: value for name, value in labels.items() if value},

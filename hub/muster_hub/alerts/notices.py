@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from muster_protocol.wire.selectors import Selector
 
-Told = Literal["", "opened", "escalated", "resolved"]
+NotifiedStep = Literal["", "opened", "escalated", "resolved"]
 DAY_SECONDS = 86_400.0
 LABEL_SITE = "site"
 
@@ -24,7 +24,7 @@ class Fact:
     kind: str
     state: str
     opened: float
-    told: Told
+    notified: NotifiedStep
     device: str | None = None
     model: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -67,7 +67,7 @@ def decide(
     group_seconds: float,
     escalate_seconds: float,
 ) -> list[Notice]:
-    """What is to be told now; each alert named is then ``told`` that step."""
+    """What is to be told now; each alert named then counts as ``notified`` of that step."""
     quiet = tuple(silences)
     groups: dict[tuple[str, str, str], list[Fact]] = {}
     for fact in facts:
@@ -75,21 +75,21 @@ def decide(
             groups.setdefault(fact.group, []).append(fact)
     notices = []
     for group, members in sorted(groups.items()):
-        fresh = [member for member in members if member.told == "" and member.state == "open"]
+        fresh = [member for member in members if member.notified == "" and member.state == "open"]
         waited = fresh and now - min(item.opened for item in fresh) >= group_seconds
         steps: dict[Literal["opened", "escalated", "resolved"], list[Fact]] = {
             "opened": fresh if waited else [],
             "escalated": [
                 member
                 for member in members
-                if member.told == "opened"
+                if member.notified == "opened"
                 and member.state == "open"
                 and now - member.opened >= escalate_seconds
             ],
             "resolved": [
                 member
                 for member in members
-                if member.told in ("opened", "escalated") and member.state == "resolved"
+                if member.notified in ("opened", "escalated") and member.state == "resolved"
             ],
         }
         notices += [
@@ -141,7 +141,7 @@ def retrain(
     return Retraining(None, before.asked, before.armed or gone), False
 
 
-def told_as(notice: Notice, alerts: Mapping[int, Mapping[str, Any]]) -> str:
+def notice_title(notice: Notice, alerts: Mapping[int, Mapping[str, Any]]) -> str:
     """One line that says what a notice is about."""
     site, model, cause = notice.group
     where = " ".join(part for part in (f"at {site}" if site else "", model) if part)

@@ -68,9 +68,9 @@ def _conditions(
             continue
         if device.last_seen is not None:
             found.append(rules.silence(device.id, now - device.last_seen, SILENT_SECONDS))
-        for slot, told in ((device.report or {}).get("slots") or {}).items():
-            found.append(rules.refused(device.id, slot, told.get("update") or {}))
-            running.add((device.id, (told.get("running") or {}).get("manifest", "")))
+        for slot, slot_report in ((device.report or {}).get("slots") or {}).items():
+            found.append(rules.refused(device.id, slot, slot_report.get("update") or {}))
+            running.add((device.id, (slot_report.get("running") or {}).get("manifest", "")))
     states = session.exec(_DRIFTING, params={"since": now - DRIFT_FRESH_SECONDS})
     found += causes.drift_conditions(
         [state for state in states if (state.device, state.manifest) in running],
@@ -102,7 +102,7 @@ def _persist(
                 detail=dict(condition.detail),
             )
         )
-        _tell(session, "alert", condition.device, condition.title, now)
+        _log_event(session, "alert", condition.device, condition.title, now)
     for number, condition in changes.refreshed.items():
         row = rows[number]
         row.severity, row.title = condition.severity, condition.title
@@ -115,12 +115,12 @@ def _persist(
         row = rows[number]
         row.state, row.updated = "resolved", now
         session.add(row)
-        _tell(session, "alert_resolved", row.device, row.title, now)
+        _log_event(session, "alert_resolved", row.device, row.title, now)
     session.flush()
     return (
         len(changes.opened) + len(changes.refreshed) + len(changes.clearing) + len(changes.resolved)
     )
 
 
-def _tell(session: Session, kind: str, device: str | None, title: str, now: float) -> None:
+def _log_event(session: Session, kind: str, device: str | None, title: str, now: float) -> None:
     session.add(models.EventRow(kind=kind, device=device, received=now, detail=title))

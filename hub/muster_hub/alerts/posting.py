@@ -39,7 +39,7 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> None:
             raise Refused(f"{url} answered {error.code}") from None
 
 
-def told(error: Exception) -> str:
+def fault_of(error: Exception) -> str:
     """What went wrong, short enough to be kept."""
     return f"{type(error).__name__}: {error}"[:FAULT_CHARS_MAX]
 

@@ -129,7 +129,7 @@ def drifted(
     model: str,
     version: str,
     features: Iterable[str],
-    told: Mapping[str, Any] | None = None,
+    detail: Mapping[str, Any] | None = None,
 ) -> Condition | None:
     """A model on a device whose inputs or outputs have left the baseline.
 
@@ -145,7 +145,7 @@ def drifted(
         device=device,
         title=f"{device}: {model} {version} drifts in {', '.join(names[:3])}"
         + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
-        detail={"model": model, "version": version, "features": names} | dict(told or {}),
+        detail={"model": model, "version": version, "features": names} | dict(detail or {}),
     )
 
 

@@ -98,7 +98,7 @@ class Sender:
         try:
             self._send(receiver, delivery)
         except (posting.Refused, smtplib.SMTPException, *posting.FAILURES) as error:
-            return posting.told(error), False
+            return posting.fault_of(error), False
         return "", False
 
     def _note(self, session: Session, number: str, fault: str, *, gone: bool) -> None:

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, delete, or_, select
 from muster_hub.alerts import messages, notices, webhooks
 from muster_hub.alerts.notices import Fact, Retraining
 from muster_hub.settings.alerts import Alerts, Notice
-from muster_hub.storage.alerting import Delivery, Silence, Telling, Webhook
+from muster_hub.storage.alerting import Delivery, NotifierState, Silence, Webhook
 from muster_hub.storage.models import Alert, Device
 from muster_hub.storage.tables import target
 from muster_protocol.wire import selectors
@@ -20,7 +20,7 @@ DELIVERIES_KEPT_SECONDS = 30 * 86_400.0
 ALERTS_PER_NOTICE = 200
 DIGEST = "digest"
 RETRAIN = "retrain/"
-_UNTOLD = (
+_AWAITING_NOTICE = (
     select(Alert)
     .where(or_(col(Alert.state) != "resolved", col(Alert.told).in_(("opened", "escalated"))))
     .order_by(col(Alert.id))
@@ -44,7 +44,7 @@ class _Listener:
 def step(session: Session, settings: Alerts, now: float) -> int:
     """Queue what is to be told now; how many deliveries."""
     listeners = _listeners(session, settings)
-    rows = {row.id or 0: row for row in _untold(session)}
+    rows = {row.id or 0: row for row in _awaiting_notice(session)}
     labels = _labels(session, [row.device for row in rows.values() if row.device])
     facts = [_fact(number, row, labels) for number, row in rows.items()]
     silences = _silences(session, now) if facts else []
@@ -56,9 +56,9 @@ def step(session: Session, settings: Alerts, now: float) -> int:
         group_seconds=settings.group_seconds,
         escalate_seconds=settings.escalate_seconds,
     ):
-        told = {number: rows[number].model_dump() for number in notice.alerts}
-        title = notices.told_as(notice, told)
-        listed = [told[number] for number in notice.alerts]
+        rows_as_plain = {number: rows[number].model_dump() for number in notice.alerts}
+        title = notices.notice_title(notice, rows_as_plain)
+        listed = [rows_as_plain[number] for number in notice.alerts]
         for first in range(0, len(listed), ALERTS_PER_NOTICE):
             some = listed[first : first + ALERTS_PER_NOTICE]
             body = messages.event(notice.step, title, notice.group, some, now)
@@ -67,14 +67,14 @@ def step(session: Session, settings: Alerts, now: float) -> int:
             rows[number].told = notice.step
             session.add(rows[number])
     loud = [fact for fact in facts if not any(silence.covers(fact, now) for silence in silences)]
-    kept = {row.name: row for row in session.exec(select(Telling))}
+    kept = {row.name: row for row in session.exec(select(NotifierState))}
     queued += _retrain(session, settings, listeners, loud, rows, kept, now)
     return queued + _digest(session, settings, listeners, kept.get(DIGEST), now)
 
 
-def _untold(session: Session) -> Sequence[Alert]:
+def _awaiting_notice(session: Session) -> Sequence[Alert]:
     """Alerts that stand, and resolved ones of which only the opening was told."""
-    return session.exec(_UNTOLD).all()
+    return session.exec(_AWAITING_NOTICE).all()
 
 
 def _labels(session: Session, devices: list[str]) -> dict[str, dict[str, str]]:
@@ -97,7 +97,7 @@ def _fact(number: int, row: Alert, labels: Mapping[str, Mapping[str, str]]) -> F
         kind=row.kind,
         state=row.state,
         opened=row.opened,
-        told=cast("notices.Told", row.told),
+        notified=cast("notices.NotifiedStep", row.told),
         device=row.device,
         model=str(row.detail.get("model", "")),
         labels=labels.get(row.device or "", {}),
@@ -143,7 +143,7 @@ def _retrain(
     listeners: Sequence[_Listener],
     facts: list[Fact],
     rows: Mapping[int, Alert],
-    tellings: Mapping[str, Telling],
+    remembered: Mapping[str, NotifierState],
     now: float,
 ) -> int:
     standing: dict[str, list[Fact]] = {}
@@ -152,12 +152,12 @@ def _retrain(
             standing.setdefault(fact.model, []).append(fact)
     kept = {
         name.removeprefix(RETRAIN): row
-        for name, row in tellings.items()
+        for name, row in remembered.items()
         if name.startswith(RETRAIN)
     }
     queued = 0
     for model in sorted({*standing, *kept}):
-        row = kept.get(model) or Telling(name=RETRAIN + model)
+        row = kept.get(model) or NotifierState(name=RETRAIN + model)
         drifting = standing.get(model, [])
         before = Retraining(row.since, row.at, row.armed)
         after, ask = notices.retrain(
@@ -182,11 +182,11 @@ def _digest(
     session: Session,
     settings: Alerts,
     listeners: Sequence[_Listener],
-    row: Telling | None,
+    row: NotifierState | None,
     now: float,
 ) -> int:
     if row is None:
-        session.add(Telling(name=DIGEST, at=now))
+        session.add(NotifierState(name=DIGEST, at=now))
         return 0
     if not notices.digest_due(row.at, now, settings.digest_hour):
         return 0

@@ -90,7 +90,7 @@ def send(row: Webhook, sealing: Sealing, delivery: str, body: bytes, now: float)
         key = sealing.open(PREFIX + row.name, row.secret)
         posting.post_signed(row.url, key, delivery, int(now), body)
     except (posting.Refused, ConfigError, *posting.FAILURES) as error:
-        return posting.told(error)
+        return posting.fault_of(error)
     return ""
 
 

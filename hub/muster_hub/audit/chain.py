@@ -152,7 +152,7 @@ def join(paths: Iterable[Path], archived: int, latest: str) -> int:
     return first.head.rows_before
 
 
-def told(rows: int, archived: int, missing: int) -> str:
+def checked_in_words(rows: int, archived: int, missing: int) -> str:
     """What was checked, in words: rows here, rows in archives, and those nobody looked at."""
     words = f"{rows} rows, unbroken"
     if archived - missing:

@@ -92,11 +92,11 @@ def _forged(session: Session, held: AuditAnchor, sealing: Sealing) -> str:
             return f"{what} was changed"
     except ConfigError:
         return f"{what} was forged, or sealed with another keys/sealing.key"
-    told = session.exec(
+    logged = session.exec(
         select(Audit).where(Audit.action == ARCHIVED).order_by(col(Audit.id).desc()).limit(1)
     ).first()
     wanted = {"rows": held.rows, "latest": held.latest, "file_sha256": held.file_sha256}
-    if told is None or {name: told.detail.get(name) for name in wanted} != wanted:
+    if logged is None or {name: logged.detail.get(name) for name in wanted} != wanted:
         return f"{what} is not the one that the log tells of"
     return ""
 

@@ -60,7 +60,7 @@ def _play(scenario: Scenario, *, keep: bool) -> None:
         with stage.screen:
             _run(scenario)
         (stage.directory / SUMMARY).write_bytes(scenario.summary.encode())
-        stage.screen.say("", _told(scenario.summary))
+        stage.screen.say("", _summary_facts(scenario.summary))
         if keep:
             _explore(scenario)
     finally:
@@ -78,7 +78,7 @@ def _run(scenario: Scenario) -> None:
         raise
 
 
-def _told(summary: Summary) -> RenderableType:
+def _summary_facts(summary: Summary) -> RenderableType:
     before, after = summary.accuracy_before, summary.accuracy_after
     up, raw = output.size(summary.bytes_up), output.size(summary.bytes_raw)
     return output.facts(

@@ -71,8 +71,8 @@ class Scenario:
         runtimes = {name: stage.view.slot(name).runtime for name in stage.names}
         expected = {spec.name: (*spec.runtimes, "onnx")[0] for spec in FLEET}
         promise(runtimes == expected, f"expected runtimes {expected}, devices report {runtimes}")
-        told = ", ".join(f"{name} {runtime}" for name, runtime in runtimes.items())
-        screen.kept(f"version 1 runs everywhere: {told}")
+        runtimes_in_words = ", ".join(f"{name} {runtime}" for name, runtime in runtimes.items())
+        screen.kept(f"version 1 runs everywhere: {runtimes_in_words}")
 
     def healthy_cameras(self) -> None:
         """Feed every device from now on, and see that healthy cameras raise no alert."""

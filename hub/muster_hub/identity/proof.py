@@ -24,11 +24,11 @@ def proved_slots(
     if not report or not report.get("proof"):
         return {}
     try:
-        told = msgspec.convert(report, Report)
+        reported = msgspec.convert(report, Report)
     except (msgspec.ValidationError, ValueError):
         return {}
-    said = proof.statement(device, told)
-    if not any(_signed(pem, told.proof, said) for pem in certificates):
+    said = proof.statement(device, reported)
+    if not any(_signed(pem, reported.proof, said) for pem in certificates):
         return {}
     return {
         slot: {
@@ -38,7 +38,7 @@ def proved_slots(
             "since": msgspec.to_builtins(run.since),
             "inferences": run.inferences,
         }
-        for slot, item in told.slots.items()
+        for slot, item in reported.slots.items()
         if (run := item.running) is not None
     }
 

@@ -191,8 +191,8 @@ class Broker:
                 self.restarts += 1
                 lived = time.monotonic() - began
                 delay = least if ready and lived > STABLE_SECONDS else min(delay * 2, most)
-                told = self._last_lines()
-                _log.error("the broker died after %.0f s, restarting: %s", lived, told)
+                last_lines = self._last_lines()
+                _log.error("the broker died after %.0f s, restarting: %s", lived, last_lines)
                 self._stopping.wait(delay * _random.uniform(0.5, 1.0))
         finally:
             log.close()
@@ -252,8 +252,8 @@ class Broker:
         if reader is not None:
             reader.join(timeout=1)
         lines = [line.partition(": ")[2] or line for line in self._tail]
-        told = " | ".join(lines) or "it said nothing"
-        return f"{told} (log: {self.config.directory / 'mosquitto.log'})"
+        last_lines = " | ".join(lines) or "it said nothing"
+        return f"{last_lines} (log: {self.config.directory / 'mosquitto.log'})"
 
     def _end(self, process: subprocess.Popen[str]) -> None:
         if process.poll() is None:

@@ -67,9 +67,9 @@ def commit(session: Session, batch: Sequence[Inbound], now: float) -> Committed:
     names = {item.device for item in batch}
     known = dict(session.exec(_ONLINE, params={"devices": list(names)}).all())
     result.unknown_devices = sum(1 for item in batch if item.device not in known)
-    told = [item for item in batch if item.device in known]
-    _commit_rows(session, [item for item in told if isinstance(item, Rows)], now, result)
-    _commit_state(session, told, known, now, result)
+    from_known = [item for item in batch if item.device in known]
+    _commit_rows(session, [item for item in from_known if isinstance(item, Rows)], now, result)
+    _commit_state(session, from_known, known, now, result)
     return result
 
 
@@ -208,8 +208,13 @@ def _change(session: Session, inbound: Inbound, now: float) -> dict[str, Any]:
         case Reported():
             late = expiry.late_from(inbound.report)
             # Who reports is there, also when the message that said so was lost.
-            told = {"report": inbound.report, "reported": now, "last_seen": now, "late_from": late}
-            return told | {"online": True}
+            changes = {
+                "report": inbound.report,
+                "reported": now,
+                "last_seen": now,
+                "late_from": late,
+            }
+            return changes | {"online": True}
         case Seen():
             return {"online": inbound.online}
         case Asked(name, request):

@@ -80,8 +80,8 @@ class External:
             ) from None
         unsafe = [item for item in found if item.unsafe]
         if unsafe:
-            told = "; ".join(f"{item.name}: {item.text}" for item in unsafe)
-            raise BrokerError(f"the broker at {host}:{port} is unsafe: {told}")
+            unsafe_in_words = "; ".join(f"{item.name}: {item.text}" for item in unsafe)
+            raise BrokerError(f"the broker at {host}:{port} is unsafe: {unsafe_in_words}")
         self.warnings = {item.name: item.text for item in found}
         for name, text in self.warnings.items():
             _log.warning("the broker at %s:%d: %s: %s", host, port, name, text)
@@ -99,7 +99,7 @@ def reloader(command: tuple[str, ...]) -> Callable[[], None]:
                 timeout=RELOAD_SECONDS,
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
-            told = getattr(error, "stderr", None) or error
-            _log.error("[broker] reload %s failed: %s", list(command), str(told).strip())
+            reason = getattr(error, "stderr", None) or error
+            _log.error("[broker] reload %s failed: %s", list(command), str(reason).strip())
 
     return reload

@@ -222,6 +222,6 @@ def _event(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
         event = messages.decode(payload, Event)
     except ProtocolError as error:
         return columns | {"detail": str(error)[:500], "data": {"payload": payload.hex()}}
-    told = {name: getattr(event, name) for name in columns if name != "data"}
+    event_columns = {name: getattr(event, name) for name in columns if name != "data"}
     data = msgspec.to_builtins(event) | {"happened": anchor(event.at, sent, received)}
-    return columns | told | {"data": data}
+    return columns | event_columns | {"data": data}

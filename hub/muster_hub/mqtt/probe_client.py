@@ -50,7 +50,9 @@ class Peer:
             self._paho.tls_set_context(context)
         if login is not None:
             self._paho.username_pw_set(*login)
-        self._paho.on_connect = lambda _c, _u, _f, reason, told: self._answer.put((reason, told))
+        self._paho.on_connect = lambda _c, _u, _f, reason, properties: self._answer.put(
+            (reason, properties)
+        )
         self._paho.on_disconnect = self._disconnected
         self._paho.on_message = self._message
         self._paho.on_publish = lambda _c, _u, mid, *_: self._done.put(mid)
@@ -60,15 +62,15 @@ class Peer:
         self._paho.connect(*self.place)
         self._paho.loop_start()
         try:
-            reason, told = self._answer.get(timeout=WAIT_SECONDS)
+            reason, properties = self._answer.get(timeout=WAIT_SECONDS)
         except queue.Empty:
             self.close()
             raise ConnectionError("the broker did not answer") from None
         if reason.is_failure:
             self.close()
             raise ConnectionError(f"the broker refused: {reason}")
-        self.packet_bytes_max = getattr(told, "MaximumPacketSize", None)
-        self.retains = bool(getattr(told, "RetainAvailable", 1))
+        self.packet_bytes_max = getattr(properties, "MaximumPacketSize", None)
+        self.retains = bool(getattr(properties, "RetainAvailable", 1))
         return self
 
     def __exit__(

@@ -80,8 +80,8 @@ def unsatisfiable(budgets: Iterable[Budget], units: Collection[Unit]) -> str | N
         if stuck:
             more = f" and {len(stuck) - NAMED_MAX} more groups" if len(stuck) > NAMED_MAX else ""
             return (
-                f"the budget {_told(budget)} can never be met in {'; '.join(stuck[:NAMED_MAX])}"
-                f"{more}: no device there could ever swap"
+                f"the budget {_budget_in_words(budget)} can never be met in "
+                f"{'; '.join(stuck[:NAMED_MAX])}{more}: no device there could ever swap"
             )
     return None
 
@@ -135,7 +135,7 @@ def _groups(budget: Budget, units: Iterable[Unit]) -> dict[tuple[str, ...], list
     return found
 
 
-def _told(budget: Budget) -> str:
+def _budget_in_words(budget: Budget) -> str:
     parts = []
     if budget.max_unavailable is not None:
         parts.append(f"max_unavailable {budget.max_unavailable}")

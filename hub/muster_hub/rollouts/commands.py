@@ -64,7 +64,7 @@ def start_rollout(
     session.add(row)
     session.flush()
     assert row.id is not None
-    _tell(session, row, f"started by {by}", now)
+    _log_event(session, row, f"started by {by}", now)
     _remember(session, row, "started", f"Started by {by}.", now)
     return row.id
 
@@ -221,7 +221,7 @@ def _live(session: Session, number: int) -> models.Rollout:
 
 
 def _note(session: Session, row: models.Rollout, what: str, reason: str, now: float) -> None:
-    _tell(session, row, reason, now)
+    _log_event(session, row, reason, now)
     _remember(session, row, what, reason, now)
 
 
@@ -233,7 +233,7 @@ def _remember(session: Session, row: models.Rollout, what: str, reason: str, now
     )
 
 
-def _tell(session: Session, row: models.Rollout, what: str, now: float) -> None:
+def _log_event(session: Session, row: models.Rollout, what: str, now: float) -> None:
     session.add(
         models.EventRow(
             kind="rollout",

@@ -79,8 +79,8 @@ def decide(rollout: Rollout, members: Iterable[Member], now: float) -> Decision:
     if harm is not None:
         return _stop(rollout, harm, members, changed, now)
     if rollout.state == "paused":
-        told = words.tally(members, rollout.wave)
-        reason = f"Paused in wave {words.wave(rollout.plan, rollout.wave)}: {told}."
+        tally = words.tally(members, rollout.wave)
+        reason = f"Paused in wave {words.wave(rollout.plan, rollout.wave)}: {tally}."
         return Decision(
             state="paused", wave=rollout.wave, reason=reason, why="paused", changed=changed,
             settled_at=rollout.settled_at,
@@ -128,9 +128,12 @@ def _follow(
     if reached.online_since is not None:
         spent += now - reached.online_since
     if member.online and spent >= rollout.plan.timeout_seconds and rollout.state != "completed":
-        told = f" ({evidence.detail})" if evidence.detail else ""
+        detail = f" ({evidence.detail})" if evidence.detail else ""
         return _to(
-            reached, "failed", f"timed out: online for {spent:.0f} s without committing{told}", now
+            reached,
+            "failed",
+            f"timed out: online for {spent:.0f} s without committing{detail}",
+            now,
         )
     return reached
 
@@ -237,7 +240,7 @@ class _Look:
     rollout: Rollout
     members: list[Member]
     stage: Stage
-    told: str
+    tally: str
     settled_at: float
     now: float
     last: bool
@@ -259,11 +262,11 @@ def _in_wave(
     if stage.approve and rollout.approved < rollout.wave:
         waits = "approval", "waiting for an operator's approval to begin"
     elif target := targets(rollout, members):
-        told = words.tally(members, rollout.wave, len(target))
-        waits = "asking", f"{told}; asking {words.names(target)}"
+        tally = words.tally(members, rollout.wave, len(target))
+        waits = "asking", f"{tally}; asking {words.names(target)}"
     else:
-        told = words.tally(members, rollout.wave)
-        look = _Look(rollout, members, stage, told, settled, now, last)
+        tally = words.tally(members, rollout.wave)
+        look = _Look(rollout, members, stage, tally, settled, now, last)
         checks = (_busy, _unproved, _tried, _soaking, _gated)
         waits = next((found for check in checks if (found := check(look))), None)
     if waits is None:
@@ -280,11 +283,11 @@ def _busy(look: _Look) -> tuple[Why, str] | None:
     """Devices under way, or some that could be asked when there is room."""
     busy = [member.device for member in look.members if under_way(member)]
     if busy:
-        return "waiting", f"{look.told}; waiting for {words.names(busy)}"
+        return "waiting", f"{look.tally}; waiting for {words.names(busy)}"
     unasked = left(look.rollout, look.members) if look.rollout.wave != CANARY else []
     away = [item.device for item in unasked]
     if away and any(item.online for item in unasked):
-        return "waiting", f"{look.told}; waiting for room to ask {words.names(away)}"
+        return "waiting", f"{look.tally}; waiting for room to ask {words.names(away)}"
     return None
 
 
@@ -306,12 +309,12 @@ def _unproved(look: _Look) -> tuple[Why, str] | None:
     if not here:
         if wave != CANARY:
             return None
-        told = words.nobody(look.members)
+        nobody = words.nobody(look.members)
         if _experimenting(look.rollout) and not first_size(look.rollout, look.members):
-            told = words.unpaired(look.rollout.plan, look.members)
-        return "nobody", f"{look.told}; {told}"
+            nobody = words.unpaired(look.rollout.plan, look.members)
+        return "nobody", f"{look.tally}; {nobody}"
     kind = "canary device" if wave == CANARY else "device of it"
-    return "nobody", f"{look.told}; waiting for a {kind} to commit"
+    return "nobody", f"{look.tally}; waiting for a {kind} to commit"
 
 
 def _experimenting(rollout: Rollout) -> bool:
@@ -323,8 +326,10 @@ def _tried(look: _Look) -> tuple[Why, str] | None:
     rollout = look.rollout
     if not _experimenting(rollout) or rollout.advanced >= rollout.wave:
         return None
-    told = rollout.judged.reason.rstrip(".") if rollout.judged else "it has not been looked at yet"
-    return "experiment", f"{look.told}; {told}"
+    outcome = (
+        rollout.judged.reason.rstrip(".") if rollout.judged else "it has not been looked at yet"
+    )
+    return "experiment", f"{look.tally}; {outcome}"
 
 
 def _soaking(look: _Look) -> tuple[Why, str] | None:
@@ -333,7 +338,7 @@ def _soaking(look: _Look) -> tuple[Why, str] | None:
     left_seconds = look.stage.soak_seconds - max(look.now - look.settled_at, 0.0)
     if left_seconds <= 0:
         return None
-    return "soaking", f"{look.told}; soaking for {left_seconds:.0f} s more"
+    return "soaking", f"{look.tally}; soaking for {left_seconds:.0f} s more"
 
 
 def _gated(look: _Look) -> tuple[Why, str] | None:
@@ -343,10 +348,10 @@ def _gated(look: _Look) -> tuple[Why, str] | None:
         return None
     judged = rollout.judged
     if judged is None or judged.wave != rollout.wave:
-        return "gate", f"{look.told}; the gate has not looked yet"
+        return "gate", f"{look.tally}; the gate has not looked yet"
     if judged.action == "advance":
         return None
-    return "gate", f"{look.told}; at the gate: {judged.reason.rstrip('.')}"
+    return "gate", f"{look.tally}; at the gate: {judged.reason.rstrip('.')}"
 
 
 def _committed_here(look: _Look) -> bool:

@@ -22,7 +22,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class DeviceEvent:
     """An event a device told, as far as evidence reads it."""
 
     kind: str
@@ -36,7 +36,7 @@ class Told:
 
 def read(
     report: Mapping[str, Any] | None,
-    events: Iterable[Told],
+    events: Iterable[DeviceEvent],
     *,
     slot: str,
     manifest: str,
@@ -47,14 +47,14 @@ def read(
 
     ``report`` is the latest ``messages.Report`` as plain values.
     """
-    failure = _failure_told(events, slot, manifest, generation, targeted_at)
+    failure = _failed_event(events, slot, manifest, generation, targeted_at)
     if failure is not None:
         return failure
     return _reported(report, slot, manifest, generation)
 
 
-def _failure_told(
-    events: Iterable[Told], slot: str, manifest: str, generation: int, targeted_at: float
+def _failed_event(
+    events: Iterable[DeviceEvent], slot: str, manifest: str, generation: int, targeted_at: float
 ) -> Evidence | None:
     for event in events:
         about = event.manifest == manifest and event.slot in ("", slot)

@@ -94,12 +94,12 @@ def judge_experiment(gate: Gate, evidence: Evidence) -> Result:
         return _result(forward, "not enough evidence", forward.reason)
     better = [item.metric.name for item in _deciding(backward) if item.stop_average]
     if better:
-        told = f"B is better: {_effects_in_words(forward, better)}; no metric is worse."
-        return _result(forward, "better", told)
+        reason = f"B is better: {_effects_in_words(forward, better)}; no metric is worse."
+        return _result(forward, "better", reason)
     if all(item.not_worse for item in _deciding(backward)):
         names = [item.metric.name for item in _deciding(forward)]
-        told = f"No difference larger than the margin: {_effects_in_words(forward, names)}."
-        return _result(forward, "no difference", told)
+        reason = f"No difference larger than the margin: {_effects_in_words(forward, names)}."
+        return _result(forward, "no difference", reason)
     return _result(
         forward,
         "not enough evidence",
@@ -165,12 +165,12 @@ def _deciding(verdict: Verdict) -> list[Finding]:
 
 
 def _effects_in_words(verdict: Verdict, names: list[str]) -> str:
-    told = []
+    effects = []
     for finding in verdict.findings:
         if finding.metric.name in names and finding.compared is not None:
             known = effect(finding.metric, finding.compared)
             sign = "×" if known.unit == "ratio" else ""
-            told.append(
+            effects.append(
                 f"{known.metric} {known.effect:.3g}{sign} ({known.low:.3g}–{known.high:.3g})"
             )
-    return ", ".join(told)
+    return ", ".join(effects)

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from muster_hub.fleet.assignments import Assignment, Challenge, Override, Release
 from muster_hub.fleet.known import Known
 from muster_hub.rollouts import experiment_step
-from muster_hub.rollouts.evidence import FAILING_EVENTS, Evidence, Told
+from muster_hub.rollouts.evidence import FAILING_EVENTS, DeviceEvent, Evidence
 from muster_hub.rollouts.evidence import read as read_evidence
 from muster_hub.rollouts.members import Judged, Member, Reached, Rollout
 from muster_hub.rollouts.plan import CANARY, Plan, read_plan
@@ -136,12 +136,12 @@ def rolling(session: Session) -> Rolling:
     return Rolling(overrides, challenges)
 
 
-def shadow_of(told: Mapping[str, Any] | None) -> Shadow | None:
-    if told is None:
+def shadow_of(stored: Mapping[str, Any] | None) -> Shadow | None:
+    if stored is None:
         return None
     return Shadow(
-        devices=tuple(told["devices"]), since=told["since"], action=told["action"],
-        reason=told["reason"],
+        devices=tuple(stored["devices"]), since=stored["since"], action=stored["action"],
+        reason=stored["reason"],
     )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def plan(row: models.Rollout) -> Plan:
 
 
 def rollout(row: models.Rollout) -> Rollout:
-    told = row.judged
+    judged = row.judged
     return Rollout(
         id=row.id or 0,
         state=row.state,  # type: ignore[arg-type]  # the database holds the column to these words
@@ -163,8 +163,8 @@ def rollout(row: models.Rollout) -> Rollout:
         shadow=shadow_of(row.shadow),
         arms=experiment_step.arms(row),
         judged=None
-        if told is None
-        else Judged(wave=told["wave"], action=told["action"], reason=told["reason"]),
+        if judged is None
+        else Judged(wave=judged["wave"], action=judged["action"], reason=judged["reason"]),
     )
 
 
@@ -185,7 +185,7 @@ def members(
     known: Mapping[str, Known],
 ) -> list[Member]:
     """Every device the rollout concerns, with the evidence about it."""
-    told = _events(session, row)
+    events = _events(session, row)
     concerns = concerned(row)
     found = []
     for device in known.values():
@@ -200,7 +200,7 @@ def members(
                 online=device.online and device.active,
                 matches=matches,
                 reached=_reached(mine),
-                evidence=_evidence(row, mine, device, told.get(device.id, ())),
+                evidence=_evidence(row, mine, device, events.get(device.id, ())),
             )
         )
     return found
@@ -229,13 +229,16 @@ def _reached(row: models.RolloutDevice | None) -> Reached | None:
 
 
 def _evidence(
-    row: models.Rollout, mine: models.RolloutDevice | None, device: Known, told: Iterable[Told]
+    row: models.Rollout,
+    mine: models.RolloutDevice | None,
+    device: Known,
+    events: Iterable[DeviceEvent],
 ) -> Evidence:
     if mine is None or mine.generation == 0:
         return Evidence(stage="unseen", detail="not asked yet")
     return read_evidence(
         device.report,
-        told,
+        events,
         slot=row.slot,
         manifest=row.manifest,
         generation=mine.generation,
@@ -254,12 +257,12 @@ _FAILING = (
 )
 
 
-def _events(session: Session, row: models.Rollout) -> dict[str, list[Told]]:
+def _events(session: Session, row: models.Rollout) -> dict[str, list[DeviceEvent]]:
     about = {"manifest": row.manifest, "since": row.created}
     found = session.exec(_FAILING, params=about)
-    by_device: dict[str, list[Told]] = {}
+    by_device: dict[str, list[DeviceEvent]] = {}
     for event in found:
-        told = Told(
+        device_event = DeviceEvent(
             kind=event.kind,
             slot=event.slot,
             manifest=event.manifest,
@@ -268,5 +271,5 @@ def _events(session: Session, row: models.Rollout) -> dict[str, list[Told]]:
             refusal=event.refusal,
             detail=event.detail,
         )
-        by_device.setdefault(event.device or "", []).append(told)
+        by_device.setdefault(event.device or "", []).append(device_event)
     return by_device

@@ -43,14 +43,14 @@ def step(session: Session, known: Mapping[str, Known], now: float) -> int:
     desk = _Desk(session, known)
     for row in asking:
         down.discard((row.device, row.slot))
-        told = desk.answer(row, {device for device, _ in down}, now)
-        if told.given:
+        answer = desk.answer(row, {device for device, _ in down}, now)
+        if answer.given:
             down.add((row.device, row.slot))
             row.given_manifest = row.manifest
-        row.answered, row.reason = True, told.reason
-        row.given_at = now if told.given else None
+        row.answered, row.reason = True, answer.reason
+        row.given_at = now if answer.given else None
         session.add(row)
-        session.add(_message(row, told, now))
+        session.add(_message(row, answer, now))
     session.flush()
     return len(asking)
 
@@ -145,14 +145,14 @@ class _Desk:
         return [*units, Unit(item.id, item.labels, item.online)]
 
 
-def _message(row: models.SwapGrant, told: Answer, now: float) -> models.OutboxMessage:
+def _message(row: models.SwapGrant, answer: Answer, now: float) -> models.OutboxMessage:
     grant = Grant(
         nonce=bytes.fromhex(row.nonce),
         slot=row.slot,
-        given=told.given,
-        valid_seconds=permits.VALID_SECONDS if told.given else 0.0,
-        retry_seconds=0.0 if told.given else permits.RETRY_SECONDS,
-        reason=told.reason[: limits.GRANT_REASON_CHARS_MAX],
+        given=answer.given,
+        valid_seconds=permits.VALID_SECONDS if answer.given else 0.0,
+        retry_seconds=0.0 if answer.given else permits.RETRY_SECONDS,
+        reason=answer.reason[: limits.GRANT_REASON_CHARS_MAX],
     )
     return models.OutboxMessage(
         topic=topics.down(row.device, "grant"),

@@ -74,6 +74,8 @@ def _watched(
     found = []
     for device in shadow["devices"]:
         report = known[device].report if device in known else None
-        state, detail = shadows.told((report or {}).get("slots"), row.slot, row.manifest)
+        state, detail = shadows.reported_challenger(
+            (report or {}).get("slots"), row.slot, row.manifest
+        )
         found.append(Watched(device=device, state=state, detail=detail, **sums.get(device, {})))
     return found

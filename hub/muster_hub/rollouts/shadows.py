@@ -88,7 +88,9 @@ def wanted(plan: ShadowPlan, matching: int) -> int:
     return min(max(round(plan.devices * matching), 1), matching)
 
 
-def told(slots: Mapping[str, Any] | None, slot: str, manifest: str) -> tuple[str, str]:
+def reported_challenger(
+    slots: Mapping[str, Any] | None, slot: str, manifest: str
+) -> tuple[str, str]:
     """State and detail of a challenger in a report's ``slots``, as plain values."""
     found = ((slots or {}).get(slot) or {}).get("challenger") or {}
     if found.get("manifest") != manifest:
@@ -119,8 +121,8 @@ def judge(
     disagreed = sum(item.disagreed for item in watched)
     found = f"{_share(disagreed, compared)} of {compared} answers differ"
     if disagreed > plan.disagreed_max * compared:
-        told = f"{found}, {plan.disagreed_max:.2%} allowed{_most(watched)}."
-        return Judgement(action="stop", reason=told)
+        reason = f"{found}, {plan.disagreed_max:.2%} allowed{_most(watched)}."
+        return Judgement(action="stop", reason=reason)
     if labels.action == "wait":
         return labels
     return Judgement(action="advance", reason=f"{found}, as allowed; {labels.reason}")
@@ -160,26 +162,26 @@ def _waits(
 
 def _labels(plan: ShadowPlan, watched: Sequence[Watched], look: int) -> Judgement:
     """Which of the two the labels favour, device by device on the same inputs."""
-    telling = [item for item in watched if item.labelled >= LABELLED_MIN]
-    if len(telling) < DEVICES_EFFECTIVE_MIN:
-        few = f"labels of {len(telling)} devices, {DEVICES_EFFECTIVE_MIN:.0f} would tell"
+    labelled = [item for item in watched if item.labelled >= LABELLED_MIN]
+    if len(labelled) < DEVICES_EFFECTIVE_MIN:
+        few = f"labels of {len(labelled)} devices, {DEVICES_EFFECTIVE_MIN:.0f} would tell"
         return Judgement(action="advance", reason=f"which is right was not judged ({few}).")
-    loss = np.array([(item.champion_right - item.right) / item.labelled for item in telling])
-    noise = float(np.mean([_noise(item) for item in telling]))
+    loss = np.array([(item.champion_right - item.right) / item.labelled for item in labelled])
+    noise = float(np.mean([_noise(item) for item in labelled]))
     data = {ACCURACY.name: Pairs(Changes(loss, np.zeros(len(loss), np.int64), noise))}
     evidence = Evidence(
-        look=min(look, plan.looks), data=data, canaries=len(telling), silent=0, device_hours=0.0,
+        look=min(look, plan.looks), data=data, canaries=len(labelled), silent=0, device_hours=0.0,
         soaked=True,
     )  # fmt: skip
     finding = find(Gate(metrics=(ACCURACY,), looks=plan.looks), ACCURACY, evidence)
     points = -100 * float(loss.mean())
     found = (
-        f"on {sum(item.labelled for item in telling)} labelled inputs it is right {points:+.1f} "
+        f"on {sum(item.labelled for item in labelled)} labelled inputs it is right {points:+.1f} "
     )
     found += "points more often"
     if finding.stop and finding.compared is not None:
-        told = stopped(ACCURACY.name, ACCURACY.unit, ACCURACY.false_stop, finding.compared)
-        return Judgement(action="stop", reason=told)
+        reason = stopped(ACCURACY.name, ACCURACY.unit, ACCURACY.false_stop, finding.compared)
+        return Judgement(action="stop", reason=reason)
     same = bool(np.ptp(loss) == 0 and loss[0] <= 0)  # No spread at all: no test can be made of it.
     if finding.not_worse or same:
         return Judgement(action="advance", reason=f"{found}.")

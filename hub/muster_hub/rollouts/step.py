@@ -105,7 +105,7 @@ def _persist(
     moved = decision.state != row.state or decision.wave != row.wave
     ended = decision.state == "completed" and row.state != "completed"
     if moved or decision.target:
-        _tell(session, row, decision, now)
+        _log_event(session, row, decision, now)
     _remember(session, row, decision, now)
     if moved:
         row.updated, row.wave_since = now, None
@@ -146,11 +146,11 @@ def _remember(session: Session, row: models.Rollout, decision: Decision, now: fl
 
 def _remember_look(session: Session, row: models.Rollout, now: float, warned: set[str]) -> None:
     """Write down what the gate said, and of what it warns for the first time."""
-    told = row.judged or {}
-    lines = [("gate", f"Look {told['look']}: {told['reason']}")]
+    judged = row.judged or {}
+    lines = [("gate", f"Look {judged['look']}: {judged['reason']}")]
     lines += [
-        ("warning", f"Look {told['look']} warns: {words}")
-        for name, words in told["warnings"].items()
+        ("warning", f"Look {judged['look']} warns: {words}")
+        for name, words in judged["warnings"].items()
         if name not in warned
     ]
     for why, reason in lines:
@@ -199,7 +199,7 @@ def assign(session: Session, row: models.Rollout, now: float) -> None:
     session.add(assignment)
 
 
-def _tell(session: Session, row: models.Rollout, decision: Decision, now: float) -> None:
+def _log_event(session: Session, row: models.Rollout, decision: Decision, now: float) -> None:
     session.add(
         models.EventRow(
             kind="rollout",

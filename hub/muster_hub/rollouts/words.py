@@ -22,8 +22,8 @@ def tally(members: Iterable[Member], wave: int, asking: int = 0) -> str:
         elif reached.state != "withdrawn":
             counts["under way" if member.online else "offline"] += 1
     total = sum(counts.values())
-    told = [f"{count} {what}" for what, count in counts.items() if count and what != "committed"]
-    return ", ".join([f"{counts['committed']} of {total} committed", *told])
+    counted = [f"{count} {what}" for what, count in counts.items() if count and what != "committed"]
+    return ", ".join([f"{counts['committed']} of {total} committed", *counted])
 
 
 def completed(members: Iterable[Member]) -> str:
@@ -45,14 +45,14 @@ def completed(members: Iterable[Member]) -> str:
 
 
 def failed(rollout: Rollout, failures: list[Member], reached: int) -> str:
-    told = "; ".join(
+    failures_in_words = "; ".join(
         f"{failure.device} {failure.reached.detail}"
         for failure in failures[:NAMED_MAX]
         if failure.reached
     )
     return (
         f"Stopped in wave {wave(rollout.plan, rollout.wave)}: {len(failures)} of {reached} reached "
-        f"failed, {rollout.plan.failures_allowed} allowed: {told}."
+        f"failed, {rollout.plan.failures_allowed} allowed: {failures_in_words}."
     )
 
 

@@ -50,12 +50,12 @@ class UriSigner(Signer):
 
     def sign(self, payload: bytes) -> Signature:
         with _one_at_a_time:
-            return _told(self._uri, lambda: self._inner.sign(payload))
+            return _explained(self._uri, lambda: self._inner.sign(payload))
 
 
 def open_signer(uri: str, public: SSlibKey, pin: Pin) -> Signer:
     """Raises ConfigError; the key itself is touched only when it signs."""
-    return _told(uri, lambda: UriSigner.from_priv_key_uri(uri, public, lambda _: pin()))
+    return _explained(uri, lambda: UriSigner.from_priv_key_uri(uri, public, lambda _: pin()))
 
 
 def public_of(uri: str, pin: Pin) -> SSlibKey:
@@ -68,11 +68,11 @@ def public_of(uri: str, pin: Pin) -> SSlibKey:
     identifier = int(parts.path) if parts.path else None
     label = dict(parse_qsl(parts.query)).get("label")
     with _one_at_a_time:
-        _, key = _told(uri, lambda: HSMSigner.import_(identifier, label, lambda _: pin()))
+        _, key = _explained(uri, lambda: HSMSigner.import_(identifier, label, lambda _: pin()))
     return key
 
 
-def _told(uri: str, step: Callable[[], Made]) -> Made:
+def _explained(uri: str, step: Callable[[], Made]) -> Made:
     try:
         return step()
     except (ConfigError, KeyboardInterrupt):

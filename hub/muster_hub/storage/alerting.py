@@ -61,7 +61,7 @@ class Delivery(Table, table=True):
     fault: str = ""
 
 
-class Telling(Table, table=True):
+class NotifierState(Table, table=True):
     """What is remembered between two looks: the last digest, each model's retraining."""
 
     name: str = Field(primary_key=True, max_length=128)

@@ -89,11 +89,11 @@ def test_systemd_is_told_and_its_absence_is_no_trouble(tmp_path):
         notifier = Notifier(
             {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "30000000"}
         )
-        notifier.tell("READY=1", "STATUS=serving")
+        notifier.notify("READY=1", "STATUS=serving")
         assert listener.recv(100) == b"READY=1\nSTATUS=serving"
         assert notifier.watchdog_seconds == 30.0
-    notifier.tell("WATCHDOG=1")
-    Notifier({}).tell("READY=1")
+    notifier.notify("WATCHDOG=1")
+    Notifier({}).notify("READY=1")
 
 
 def test_a_hold_is_put_and_taken_away_by_name_and_only_on_an_agents_directory(tmp_path, capsys):

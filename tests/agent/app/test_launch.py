@@ -141,10 +141,10 @@ def test_a_stand_in_answers_for_a_model_that_was_killed_and_will_not_load(bench,
     item.wait(events.Ready)
     stand_in.accept()
     with Client(item.socket) as client:
-        status, told = client.call("POST", "/v2/models/dense/infer", infer_body([0.0] * 4))
-    assert (status, told["parameters"]["quality"]) == (200, quality)
+        status, response = client.call("POST", "/v2/models/dense/infer", infer_body([0.0] * 4))
+    assert (status, response["parameters"]["quality"]) == (200, quality)
     if quality == "last_good":
-        assert told["outputs"][0]["data"] == answer["outputs"][0]["data"]
+        assert response["outputs"][0]["data"] == answer["outputs"][0]["data"]
 
 
 @pytest.mark.system

@@ -42,7 +42,7 @@ def test_a_signed_model_is_fetched_proved_on_probation_and_committed(world, devi
     assert (device.step, device.serving) == ("committed", ["1"])
     running = device.reports[-1].slots[SLOT].running
     assert (running.version, running.manifest, running.runtime) == ("1", goal.manifest, "onnx")
-    assert [event.state for event in device.told("update")] == ["probation", "committed"]
+    assert [event.state for event in device.events_of("update")] == ["probation", "committed"]
 
 
 def test_the_champion_serves_until_the_moment_the_candidate_does(world, device):
@@ -65,7 +65,7 @@ def test_a_candidate_that_fails_costs_nothing_but_a_report(world, device, refusa
     world.direct(bad)
     device.run(30)
     assert (device.step, device.refusal, device.serving) == ("failed", refusal, ["1"])
-    (event,) = device.told("refused")
+    (event,) = device.events_of("refused")
     assert (event.version, event.refusal, event.generation) == ("2", refusal, 2)
     update = device.reports[-1].slots[SLOT].update
     assert (update.state, update.refusal, update.version) == ("failed", refusal, "2")
@@ -164,7 +164,9 @@ def test_a_model_that_errs_on_probation_is_rolled_back_at_once(world, device):
     device.run(25)
     assert (device.step, device.refusal) == ("failed", Refusal.PROBATION_ERRORS)
     assert device.serving == ["1"]
-    assert [event.refusal for event in device.told("rolled_back")] == [Refusal.PROBATION_ERRORS]
+    assert [event.refusal for event in device.events_of("rolled_back")] == [
+        Refusal.PROBATION_ERRORS
+    ]
 
 
 def test_a_model_that_dies_on_probation_is_rolled_back(world, device):
@@ -182,7 +184,7 @@ def test_a_champion_that_dies_is_started_again_and_told_of(world, device):
     device.workers[-1].die()
     device.run(2)
     assert device.serving == ["1"]
-    assert len(device.told("worker_died")) == 1
+    assert len(device.events_of("worker_died")) == 1
 
 
 def test_what_crashed_a_model_is_kept_and_told_of_as_long_as_the_directive_says_so(world, device):
@@ -196,7 +198,7 @@ def test_what_crashed_a_model_is_kept_and_told_of_as_long_as_the_directive_says_
     worker.die()
     device.run(2)
     assert device.serving == ["1"]
-    (note,) = device.told("note")
+    (note,) = device.events_of("note")
     assert f"{worker.id}: the input it crashed on is kept in" in note.detail
     kept = device.directory / "crashes" / f"{worker.id}.npz"
     assert kept.exists()
@@ -214,7 +216,7 @@ def test_a_manifest_the_release_keys_did_not_sign_is_never_fetched(world, device
         asked |= set(device.link.filters)
     assert (device.refusal, device.serving) == (Refusal.UNSIGNED_MANIFEST, ["1"])
     assert not any(topics.parse_chunk(topic) for topic in asked - set(device.link.filters))
-    assert [event.refusal for event in device.told("refused")] == [Refusal.UNSIGNED_MANIFEST]
+    assert [event.refusal for event in device.events_of("refused")] == [Refusal.UNSIGNED_MANIFEST]
 
 
 def test_a_timestamp_that_an_older_one_has_overtaken_is_asked_for_again(world, device):
@@ -228,7 +230,7 @@ def test_a_timestamp_that_an_older_one_has_overtaken_is_asked_for_again(world, d
     world.broker.retained[timestamp] = newest  # ... though the broker holds another.
     device.run(60)
     assert (device.step, device.serving) == ("committed", ["2"])
-    assert not device.told("refused")
+    assert not device.events_of("refused")
 
 
 def test_a_directive_that_overtakes_its_metadata_waits_for_them(world, device):
@@ -269,7 +271,7 @@ def test_a_directive_for_another_device_is_refused_and_named(world, device):
     device.run(30)
     assert device.serving == ["1"]
     assert device.reports[-1].refusal == Refusal.WRONG_DEVICE
-    assert [event.refusal for event in device.told("refused")] == [Refusal.WRONG_DEVICE]
+    assert [event.refusal for event in device.events_of("refused")] == [Refusal.WRONG_DEVICE]
 
 
 def test_an_empty_directive_changes_nothing_that_runs(world, device):
@@ -286,7 +288,7 @@ def test_one_altered_chunk_heals_from_the_second_source_and_is_told_of(world, de
     world.direct(goal, sources=1)
     device.run(60)
     assert device.step == "committed"
-    assert [event.values for event in device.told("fetch_healed")] == [{"chunks": 1.0}]
+    assert [event.values for event in device.events_of("fetch_healed")] == [{"chunks": 1.0}]
 
 
 def test_a_chunk_altered_at_every_source_is_refused_by_that_name(world, device):
@@ -365,7 +367,7 @@ def test_a_champion_that_rots_on_the_disk_is_fetched_anew(world, device):
     device.run(60)
     assert (device.step, device.serving) == ("committed", ["1"])
     assert list(device.store.problems()) == []
-    assert [event.refusal for event in device.told("worker_died")] == [Refusal.FILE_MISMATCH]
+    assert [event.refusal for event in device.events_of("worker_died")] == [Refusal.FILE_MISMATCH]
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -386,7 +388,9 @@ def test_a_rollback_to_a_champion_that_has_rotted_fetches_it_anew(world, device,
     world.direct(first)
     device.run(60)
     assert (device.step, device.serving) == ("committed", ["1"])
-    assert [event.refusal for event in device.told("rolled_back")] == [Refusal.PROBATION_CRASHED]
+    assert [event.refusal for event in device.events_of("rolled_back")] == [
+        Refusal.PROBATION_CRASHED
+    ]
     committed(device, world, "3")
 
 
@@ -401,7 +405,7 @@ def test_a_refused_model_keeps_no_rotten_champion_from_being_fetched_anew(world,
     next(worker for worker in device.workers if worker.goal == first).die()
     device.run(200)
     assert (device.step, device.serving) == ("failed", ["1"])
-    assert len(device.told("rolled_back")) == 2  # Once more beside the repaired champion.
+    assert len(device.events_of("rolled_back")) == 2  # Once more beside the repaired champion.
 
 
 def test_with_a_database_that_only_reads_the_champion_serves_and_nothing_new_is_taken(
@@ -429,7 +433,7 @@ def test_a_champion_that_keeps_dying_is_told_of_at_growing_intervals(world, devi
                 worker.die()
     started = [worker.goal.version for worker in device.workers]
     assert len(started) < 40
-    assert len(device.told("worker_died")) <= 7
+    assert len(device.events_of("worker_died")) <= 7
 
 
 def test_a_directive_that_nothing_can_judge_is_reported_once_and_taken_when_metadata_come(
@@ -440,8 +444,8 @@ def test_a_directive_that_nothing_can_judge_is_reported_once_and_taken_when_meta
         world.broker.publish(topics.tuf(file), b"", retain=True)
     world.direct(goal)
     device.run(300)
-    (told,) = device.told("refused")
-    assert told.refusal == Refusal.METADATA_MISSING
+    (refused,) = device.events_of("refused")
+    assert refused.refusal == Refusal.METADATA_MISSING
     assert device.supervisor.deadline(world.clock.seconds) > world.clock.seconds
     world.publish_catalogue()
     device.run(60)

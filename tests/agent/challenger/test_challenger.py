@@ -22,11 +22,11 @@ def device(world, tmp_path):
     world.champion = world.release("1")
     world.direct(world.champion)
     device.run(60)
-    assert told(device).update.state == "committed"
+    assert shown(device).update.state == "committed"
     return device
 
 
-def told(device):
+def shown(device):
     return device.reports[-1].slots[SLOT]
 
 
@@ -46,7 +46,7 @@ def test_a_challenger_is_fetched_and_started_and_the_champion_goes_on_serving(wo
     (worker,) = alive(device)
     assert (worker.goal, worker.accepting) == (goal, False)
     assert champion.accepting
-    report = told(device)
+    report = shown(device)
     assert report.running.version == "1"
     assert report.challenger.state == "comparing"
     assert (report.challenger.version, report.challenger.manifest) == ("2", goal.manifest)
@@ -60,7 +60,7 @@ def test_a_challenger_that_the_directive_drops_ends_and_its_bundle_is_swept(worl
     world.direct(world.champion)
     device.run(60)
     assert alive(device) == []
-    assert told(device).challenger is None
+    assert shown(device).challenger is None
     assert device.store.bundle(goal.manifest) is None
     assert device.workers[-1].accepting
 
@@ -81,7 +81,7 @@ def test_an_unsigned_challenger_is_never_fetched(world, device):
     challenge(world, goal)
     device.run(60)
     assert device.challengers == []
-    report = told(device).challenger
+    report = shown(device).challenger
     assert (report.state, report.refusal) == ("failed", Refusal.UNSIGNED_MANIFEST)
     assert not device.store.has(goal.manifest)
 
@@ -103,7 +103,7 @@ def test_a_challenger_that_fails_its_golden_vectors_stays_refused_and_harms_nobo
     challenge(world, goal)
     device.run(3600)
     assert len(device.challengers) == 1
-    report = told(device)
+    report = shown(device)
     assert (report.challenger.state, report.challenger.refusal) == ("failed", "golden_mismatch")
     assert (report.health, report.update.state) == ("ok", "committed")
 
@@ -115,8 +115,8 @@ def test_a_challenger_that_crashes_again_and_again_is_given_up(world, device):
         device.challengers[-1].die()
         device.run(500)
     assert len(device.challengers) == 3
-    assert told(device).challenger.refusal == "worker_died"
-    assert "killed by signal 11" in told(device).challenger.detail
+    assert shown(device).challenger.refusal == "worker_died"
+    assert "killed by signal 11" in shown(device).challenger.detail
     assert device.workers[-1].accepting
 
 
@@ -127,11 +127,11 @@ def test_a_challenger_makes_way_for_an_update_and_is_held_against_the_new_champi
     world.champion = world.release("3")
     challenge(world, goal)
     device.run(10)
-    assert told(device).update.state == "probation"
+    assert shown(device).update.state == "probation"
     assert alive(device) == []
-    assert told(device).challenger.waiting_for == "the slot's own update"
+    assert shown(device).challenger.waiting_for == "the slot's own update"
     device.run(120)
-    assert told(device).running.version == "3"
+    assert shown(device).running.version == "3"
     assert [item.goal for item in alive(device)] == [goal]
 
 
@@ -143,9 +143,9 @@ def test_an_updates_download_goes_before_a_challengers(world, device):
     world.champion = world.release("3")
     challenge(world, goal)
     device.run(90)
-    assert told(device).running.version == "3"
+    assert shown(device).running.version == "3"
     device.run(120)
-    assert told(device).challenger.state == "comparing"
+    assert shown(device).challenger.state == "comparing"
 
 
 def test_a_champion_worker_that_is_replaced_is_followed(world, device):
@@ -169,7 +169,7 @@ def test_where_memory_is_short_a_challenger_waits_and_says_so(world, device):
     challenge(world, goal)
     device.run(60)
     assert device.challengers == []
-    report = told(device).challenger
+    report = shown(device).challenger
     assert report.state == "waiting"
     assert "99 MiB of memory are free" in report.waiting_for
     assert "digits 2 may take 200" in report.waiting_for
@@ -186,10 +186,10 @@ def test_a_challenger_never_keeps_the_memory_that_its_slots_update_needs(world, 
     world.champion = world.release("3", builds=build(90))
     challenge(world, device.challengers[0].goal)
     device.run(300)
-    assert told(device).running.version == "3"
-    assert told(device).update.refusal is None
+    assert shown(device).running.version == "3"
+    assert shown(device).update.refusal is None
     assert device.memory_used_most <= device.memory_bytes
-    assert told(device).challenger.state == "waiting"
+    assert shown(device).challenger.state == "waiting"
 
 
 def test_a_challenger_that_becomes_the_champion_is_watched_no_more(world, device):
@@ -199,7 +199,7 @@ def test_a_challenger_that_becomes_the_champion_is_watched_no_more(world, device
     world.champion = goal
     challenge(world, goal)
     device.run(120)
-    assert told(device).running.version == "2"
+    assert shown(device).running.version == "2"
     assert alive(device) == []
 
 

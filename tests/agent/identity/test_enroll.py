@@ -89,8 +89,8 @@ def test_a_root_from_the_hub_is_taken_only_with_its_hash(hub: EnrolHub, director
 
 def test_a_hub_can_not_hand_its_own_root_to_a_new_device(hub: EnrolHub, directory: Path) -> None:
     hub.root = OTHER_ROOT
-    told = refused(hub, directory, root_sha256=hashlib.sha256(ROOT).hexdigest())
-    assert "another factory root" in told
+    reason = refused(hub, directory, root_sha256=hashlib.sha256(ROOT).hexdigest())
+    assert "another factory root" in reason
     assert "must not come from the hub" in refused(hub, directory)
     assert not hub.requests
 
@@ -168,8 +168,8 @@ def test_a_token_the_hub_refuses_leaves_no_key_behind(
     hub: EnrolHub, directory: Path, root_file: Path, status: int
 ) -> None:
     hub.refusal = (status, {"title": "no", "detail": "the token expired\nyesterday"})
-    told = refused(hub, directory, root_file=root_file)
-    assert told.endswith("the token expired yesterday")
+    reason = refused(hub, directory, root_file=root_file)
+    assert reason.endswith("the token expired yesterday")
 
 
 def test_an_imposter_with_a_copy_of_the_ca_certificate_is_refused(
@@ -180,8 +180,8 @@ def test_an_imposter_with_a_copy_of_the_ca_certificate_is_refused(
     stranger = Authority(tmp_path / "imposter", start=start)
     with EnrolHub(tmp_path / "imposter", stranger, ROOT) as imposter:
         imposter.offered_ca = hub.authority.cert.read_bytes()
-        told = refused(imposter, directory, root_file=root_file, token=hub.token)
-    assert "not signed by the CA" in told
+        reason = refused(imposter, directory, root_file=root_file, token=hub.token)
+    assert "not signed by the CA" in reason
     assert not imposter.requests
 
 

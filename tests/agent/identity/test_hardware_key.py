@@ -126,8 +126,8 @@ def test_reports_are_proved_with_it(device: Path) -> None:
     report = MESSAGES["report"]
     signed = prover("dev-1", device / "identity")(report)
     certificate = (device / "identity" / "cert.pem").read_text()
-    told = msgspec.to_builtins(msgspec.structs.replace(report, proof=signed))
-    assert proved_slots("dev-1", told, [certificate])
+    plain = msgspec.to_builtins(msgspec.structs.replace(report, proof=signed))
+    assert proved_slots("dev-1", plain, [certificate])
 
 
 def test_renewal_keeps_the_key_and_changes_the_certificate(

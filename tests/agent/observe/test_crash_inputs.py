@@ -93,9 +93,9 @@ def test_only_the_last_few_are_kept(kept: CrashInputs, tmp_path: Path) -> None:
 
 
 def test_an_input_that_is_too_large_is_told_of_and_not_kept(kept: CrashInputs) -> None:
-    told = crash(kept, "w1", x=np.zeros(last_input.BYTES_MAX + 1, np.uint8))
-    assert "not kept" in told
-    assert str(last_input.BYTES_MAX) in told
+    reason = crash(kept, "w1", x=np.zeros(last_input.BYTES_MAX + 1, np.uint8))
+    assert "not kept" in reason
+    assert str(last_input.BYTES_MAX) in reason
 
 
 def test_what_workers_left_when_the_agent_was_killed_is_no_crash(

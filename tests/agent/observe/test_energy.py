@@ -62,8 +62,8 @@ def test_the_last_price_holds_while_nothing_new_can_be_measured():
 
 
 def test_where_nothing_can_be_measured_the_operator_says_or_there_is_no_estimate():
-    told, silent = EnergyPrice(lambda: None, 4.0), EnergyPrice(lambda: None)
-    assert (told.source, told.now()) == ("configured", 4.0)
+    configured, silent = EnergyPrice(lambda: None, 4.0), EnergyPrice(lambda: None)
+    assert (configured.source, configured.now()) == ("configured", 4.0)
     assert (silent.source, silent.now()) == ("", 0.0)
 
 

@@ -96,8 +96,8 @@ def test_an_input_that_the_challenger_failed_on_is_a_disagreement():
 def test_labels_tell_which_of_the_two_was_right_on_the_same_inputs():
     item = fold()
     item.feed(rows(item.layout, [(b"a", CAT, CAT), (b"b", CAT, DOG), (b"c", DOG, CAT)]))
-    told = [(b"a", "cat"), (b"b", "dog"), (b"c", "dog"), (b"unknown", "cat")]
-    item.feed(labels(item.layout, *told))
+    labelled = [(b"a", "cat"), (b"b", "dog"), (b"c", "dog"), (b"unknown", "cat")]
+    item.feed(labels(item.layout, *labelled))
     counts = item.close(CLOSED)[0].counts
     assert counts.compared_labelled == 3
     assert (counts.compared_right, counts.compared_champion_right) == (2, 2)
@@ -133,10 +133,10 @@ def test_a_window_of_another_challenger_is_not_taken_up():
 def test_a_challengers_window_counts_nothing_for_the_version_but_what_was_compared():
     item = fold()
     item.feed(rows(item.layout, [(b"", CAT, DOG)]))
-    told = item.close(CLOSED)[0]
-    assert told.manifest == "2" * 64
-    assert (told.counts.inferences, told.counts.errors, told.accuracy) == (0, 0, None)
-    assert not told.latency.any()
+    summary = item.close(CLOSED)[0]
+    assert summary.manifest == "2" * 64
+    assert (summary.counts.inferences, summary.counts.errors, summary.accuracy) == (0, 0, None)
+    assert not summary.latency.any()
     assert item.empty
 
 

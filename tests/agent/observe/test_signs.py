@@ -136,9 +136,9 @@ class OneWindow:
 
 
 def test_a_window_that_could_not_be_committed_is_judged_as_if_for_the_first_time():
-    signs, fold, told = SlotSigns(), OneWindow(), []
+    signs, fold, events = SlotSigns(), OneWindow(), []
     signs.watch(TRAINED, Rule, 300.0)
-    watched = Watched(fold, signs, lambda finding, _at: told.append(finding.state))
+    watched = Watched(fold, signs, lambda finding, _at: events.append(finding.state))
     for shift in (*[0.0] * 8, 2.0):
         fold.holds = window(shift=shift, labels_right=3)
         before = signs.saved()
@@ -150,7 +150,7 @@ def test_a_window_that_could_not_be_committed_is_judged_as_if_for_the_first_time
         watched.save()
         watched.close(AT)
         watched.committed()
-    assert told == ["opened", "opened"]
+    assert events == ["opened", "opened"]
     assert signs.drifting == {"a"}
     assert signs.inferences == 2000
     watched.restore(watched.save())  # Nothing was closed since: nothing is forgotten.

@@ -72,8 +72,8 @@ def test_a_crash_loop_after_probation_gives_way_to_the_version_before(world, dev
     assert (device.step, device.refusal, device.serving) == ("failed", Refusal.CRASH_LOOP, ["1"])
     assert device.report().running.version == "1"
     assert f"died {CRASHES} times in a row" in device.report().update.detail
-    (told,) = device.told("rolled_back")
-    assert (told.manifest, told.refusal) == (bad.manifest, Refusal.CRASH_LOOP)
+    (rolled_back,) = device.events_of("rolled_back")
+    assert (rolled_back.manifest, rolled_back.refusal) == (bad.manifest, Refusal.CRASH_LOOP)
     link = device.directory / "current" / SLOT
     assert link.resolve().name == device.state.pointers()[SLOT].goal.manifest
     world.direct(bad)
@@ -97,7 +97,7 @@ def test_it_happens_once_not_to_and_fro(world, device):
     crash(device, 3 * CRASHES, 120.0)
     device.run(120)
     assert (device.step, device.serving) == ("failed", ["1"])
-    assert len(device.told("rolled_back")) == 1
+    assert len(device.events_of("rolled_back")) == 1
 
 
 def test_the_next_goal_is_followed_and_has_its_own_version_before(world, device):
@@ -187,7 +187,7 @@ def test_a_power_cut_at_any_step_of_it_ends_with_the_version_before(world, devic
             crash(made, CRASHES)
         made.run(20)
         assert (made.step, made.serving, made.refusal) == ("failed", ["1"], "crash_loop"), step
-        assert len(made.told("rolled_back")) == 1, step
+        assert len(made.events_of("rolled_back")) == 1, step
         link = made.directory / "current" / SLOT
         assert link.resolve().name == made.state.pointers()[SLOT].goal.manifest, step
         made.cut()
@@ -246,6 +246,6 @@ def test_the_version_before_makes_room_on_the_disk_for_the_next_one(world, tmp_p
     world.direct(world.release("3", size=1000))
     device.run(50)
     assert (device.step, device.serving) == ("committed", ["3"])
-    assert not device.told("refused")
+    assert not device.events_of("refused")
     assert device.store.bundle(second.manifest) is not None
     device.cut()

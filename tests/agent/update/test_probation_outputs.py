@@ -59,7 +59,7 @@ def test_a_version_whose_answers_moved_is_rolled_back_with_the_evidence(world, d
     answers(device, second, 3.0)
     device.run(10)
     assert (device.refusal, device.serving) == (Refusal.PROBATION_OUTPUTS, ["1"])
-    (event,) = device.told("rolled_back")
+    (event,) = device.events_of("rolled_back")
     assert "score: answers moved by" in event.detail
 
 

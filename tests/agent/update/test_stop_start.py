@@ -35,7 +35,7 @@ def device(world, tmp_path):
 
 
 def notes(device):
-    return [event.detail for event in device.told("note")]
+    return [event.detail for event in device.events_of("note")]
 
 
 def test_without_a_word_in_the_manifest_a_swap_is_refused_until_there_is_memory(world, device):
@@ -62,7 +62,7 @@ def test_where_the_manifest_says_so_the_old_model_makes_room_announced_and_repor
     device.run(57)
     assert (device.step, device.serving, device.falling_back) == ("committed", ["2"], [])
     assert device.memory_used_most <= ONE_MODEL
-    announced, over = device.told("note")
+    announced, over = device.events_of("note")
     assert "for at most 10 s" in announced.detail
     assert announced.values == {"gap_seconds_max": 10.0}
     assert 4.0 <= over.values["gap_seconds"] <= 6.0

@@ -67,7 +67,7 @@ def test_a_power_cut_at_any_step_of_an_update_ends_in_old_or_new(plant, tmp_path
         assert list(device.store.problems()) == [], step
         link = device.directory / "current" / SLOT
         assert link.resolve().name == device.state.pointers()[SLOT].goal.manifest, step
-        commits = [e for e in device.told("update") if e.state == "committed"]
+        commits = [e for e in device.events_of("update") if e.state == "committed"]
         assert len(commits) == 1, step
         device.cut()
         shutil.rmtree(device.directory)
@@ -92,7 +92,7 @@ def test_a_power_cut_at_any_step_of_a_rollback_ends_with_the_champion(plant, tmp
         assert (device.step, device.refusal) == ("failed", Refusal.PROBATION_ERRORS), step
         assert device.serving == ["1"], step
         assert device.state.pointers()[SLOT].goal.version == "1", step
-        assert len(device.told("rolled_back")) == 1, step
+        assert len(device.events_of("rolled_back")) == 1, step
         device.cut()
         shutil.rmtree(device.directory)
 
@@ -108,7 +108,7 @@ def test_a_plant_that_loses_power_every_night_finishes_its_probation(plant, tmp_
             break
         device.cut()
     assert (device.step, device.serving) == ("committed", ["4"])
-    assert device.told("rolled_back") == []
+    assert device.events_of("rolled_back") == []
     device.cut()
 
 

@@ -62,7 +62,7 @@ def test_nightly_power_cuts_delay_a_long_download_and_a_probation_but_undo_nothi
     assert nights["fetching"] > JOURNAL_RESUMES_MAX
     assert nights["probation"] > JOURNAL_RESUMES_MAX
     assert set(nights) <= {"fetching", "verifying", "starting", "probation"}
-    assert device.told("rolled_back") == []
-    assert device.told("refused") == []
+    assert device.events_of("rolled_back") == []
+    assert device.events_of("refused") == []
     assert len(line.passed) == len(set(line.passed)), "a chunk that was kept came again"
     device.cut()

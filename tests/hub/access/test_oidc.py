@@ -94,9 +94,9 @@ def test_a_person_has_the_role_that_an_admin_gave(kit, issuer):
     assert "no role" in is_problem(who(kit, token), 403, "forbidden")
     body = {"role": "releaser", "models": ["digits"]}
     kit.http.put(f"{API}/users/ada@example.com", json=body, headers=kit.as_("admin"))
-    told = who(kit, token).json()
-    assert (told["kind"], told["name"]) == ("person", "ada@example.com")
-    assert (told["role"], told["models"]) == ("releaser", ["digits"])
+    person = who(kit, token).json()
+    assert (person["kind"], person["name"]) == ("person", "ada@example.com")
+    assert (person["role"], person["models"]) == ("releaser", ["digits"])
     kit.http.delete(f"{API}/users/ada@example.com", headers=kit.as_("admin"))
     is_problem(who(kit, token), 403, "forbidden")
 

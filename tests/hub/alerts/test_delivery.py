@@ -121,10 +121,14 @@ def test_a_webhook_is_told_of_opening_escalation_and_end_each_once_and_signed(
     hub.change(state="resolved")
     assert hub.step(1) == (1, 1)
     assert hub.step(DAY / 4) == (0, 0)
-    told = [json.loads(body) for _, _, body in web.got]
-    assert [item["type"] for item in told] == ["alert.opened", "alert.escalated", "alert.resolved"]
-    assert told[0]["title"] == "2 drift alerts at berlin digits"
-    assert [alert["device"] for alert in told[0]["alerts"]] == ["cam-1", "cam-2"]
+    bodies = [json.loads(body) for _, _, body in web.got]
+    assert [item["type"] for item in bodies] == [
+        "alert.opened",
+        "alert.escalated",
+        "alert.resolved",
+    ]
+    assert bodies[0]["title"] == "2 drift alerts at berlin digits"
+    assert [alert["device"] for alert in bodies[0]["alerts"]] == ["cam-1", "cam-2"]
     assert all(genuine(headers, body) for _, headers, body in web.got)
     assert not genuine(web.got[0][1], web.got[0][2] + b" ")
     hub.store.close()

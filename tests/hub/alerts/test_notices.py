@@ -13,40 +13,40 @@ WAIT, ESCALATE = 10.0, 100.0
 
 
 def fact(number: int = 1, **fields: object) -> Fact:
-    settled = {"kind": "drift", "state": "open", "opened": 0.0, "told": "", "device": "cam-1",
+    settled = {"kind": "drift", "state": "open", "opened": 0.0, "notified": "", "device": "cam-1",
                "model": "digits", "labels": {"site": "berlin"}}  # fmt: skip
     return Fact(id=number, **(settled | fields))
 
 
-def told(facts: list[Fact], now: float, *silences: Silence) -> list[tuple[str, tuple[int, ...]]]:
+def decided(facts: list[Fact], now: float, *silences: Silence) -> list[tuple[str, tuple[int, ...]]]:
     found = notices.decide(facts, silences, now=now, group_seconds=WAIT, escalate_seconds=ESCALATE)
     return [(notice.step, notice.alerts) for notice in found]
 
 
 def test_alerts_of_one_site_model_and_cause_are_told_together_after_a_moment():
     facts = [fact(1), fact(2, opened=9.0, device="cam-2"), fact(3, labels={"site": "rome"})]
-    assert told(facts, 5.0) == []
-    assert told(facts, 10.0) == [("opened", (1, 2)), ("opened", (3,))]
+    assert decided(facts, 5.0) == []
+    assert decided(facts, 10.0) == [("opened", (1, 2)), ("opened", (3,))]
 
 
 def test_what_nobody_acknowledges_is_told_once_more():
-    assert told([fact(told="opened")], ESCALATE) == [("escalated", (1,))]
-    assert told([fact(told="opened", state="acknowledged")], ESCALATE) == []
-    assert told([fact(told="escalated")], 9 * ESCALATE) == []
+    assert decided([fact(notified="opened")], ESCALATE) == [("escalated", (1,))]
+    assert decided([fact(notified="opened", state="acknowledged")], ESCALATE) == []
+    assert decided([fact(notified="escalated")], 9 * ESCALATE) == []
 
 
 def test_the_end_is_told_of_what_was_told_to_begin():
-    assert told([fact(state="resolved", told="escalated")], 20.0) == [("resolved", (1,))]
-    assert told([fact(state="resolved")], 20.0) == []
-    assert told([fact(state="acknowledged")], 20.0) == []
+    assert decided([fact(state="resolved", notified="escalated")], 20.0) == [("resolved", (1,))]
+    assert decided([fact(state="resolved")], 20.0) == []
+    assert decided([fact(state="acknowledged")], 20.0) == []
 
 
 def test_a_silence_holds_back_matching_devices_until_it_ends():
     berlin = Silence(selectors.parse("site=berlin"), until=50.0)
     hub = fact(2, device=None, labels={})
-    assert told([fact(), hub], 20.0, berlin) == [("opened", (2,))]
-    assert told([fact(), hub], 20.0, Silence(selectors.parse(""), 50.0)) == []
-    assert told([fact()], 50.0, berlin) == [("opened", (1,))]
+    assert decided([fact(), hub], 20.0, berlin) == [("opened", (2,))]
+    assert decided([fact(), hub], 20.0, Silence(selectors.parse(""), 50.0)) == []
+    assert decided([fact()], 50.0, berlin) == [("opened", (1,))]
 
 
 @given(
@@ -57,11 +57,11 @@ def test_no_step_of_an_alert_is_told_twice(alerts, looks):
     facts = {n: fact(n, opened=at, state=state) for n, (at, state) in enumerate(alerts)}
     seen = []
     for now in sorted(looks):
-        for step, members in told(list(facts.values()), now):
+        for step, members in decided(list(facts.values()), now):
             for number in members:
                 seen.append((step, number))
                 facts[number] = fact(
-                    number, opened=facts[number].opened, state=facts[number].state, told=step
+                    number, opened=facts[number].opened, state=facts[number].state, notified=step
                 )
     assert len(seen) == len(set(seen))
 

@@ -65,7 +65,7 @@ def alert(kit, **fields):
         session.add(Alert(device="cam-1", **(settled | fields)))
 
 
-def told(kit, settings, directory):
+def queued_and_taken(kit, settings, directory):
     """What is queued now, and how much of it is taken."""
     with kit.hub.store.write() as session:
         queued = step.step(session, settings, kit.clock())
@@ -194,7 +194,7 @@ def test_webhooks_of_the_database_and_of_the_settings_are_told_alike(kit, ask, w
     named = Receiver(name="hook", kind="webhook", url=web.url, secret_file="hook.key")
     settings = Alerts(receivers=(named,), group_seconds=0)
     alert(kit)
-    assert told(kit, settings, tmp_path) == (2, 2)
+    assert queued_and_taken(kit, settings, tmp_path) == (2, 2)
     (_, *first), (_, *second) = web.got
     assert first[1] == second[1]
     assert json.loads(first[1])["type"] == "alert.opened"
@@ -209,14 +209,14 @@ def test_a_webhook_hears_only_of_what_it_asked_for(kit, ask, web, tmp_path):
     ask("POST", "/webhooks", {"name": "ends", "url": web.url, "on": ["resolved"]})
     ask("POST", "/webhooks", {"name": "quiet", "url": web.url, "causes": ["silence"]})
     alert(kit)
-    assert told(kit, Alerts(group_seconds=0), tmp_path) == (0, 0)
+    assert queued_and_taken(kit, Alerts(group_seconds=0), tmp_path) == (0, 0)
 
 
 def test_a_delivery_that_is_not_taken_shows_at_its_webhook_and_waits(kit, ask, web, tmp_path):
     ask("POST", "/webhooks", {"name": "hook", "url": web.url})
     web.answers = [503]
     alert(kit)
-    assert told(kit, Alerts(group_seconds=0), tmp_path) == (1, 0)
+    assert queued_and_taken(kit, Alerts(group_seconds=0), tmp_path) == (1, 0)
     assert "answered 503" in ask("GET", "/webhooks/hook").json()["fault"]
     ask("DELETE", "/webhooks/hook")
     with kit.hub.store.read() as session:
@@ -249,9 +249,9 @@ def test_a_secret_that_the_hub_can_no_longer_read_is_a_fault_and_no_wrong_signat
     ask("POST", "/webhooks", {"name": "hook", "url": web.url})
     (tmp_path / "other").mkdir()
     kit.hub.sealing = Sealing(tmp_path / "other")
-    told_ = ask("POST", "/webhooks/hook/test").json()
-    assert not told_["taken"]
-    assert "have a new secret made" in told_["fault"]
+    answer = ask("POST", "/webhooks/hook/test").json()
+    assert not answer["taken"]
+    assert "have a new secret made" in answer["fault"]
     assert web.got == []
     ask("POST", "/webhooks/hook/secret")
     assert ask("POST", "/webhooks/hook/test").json()["taken"]

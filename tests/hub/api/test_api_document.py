@@ -16,8 +16,8 @@ def test_the_reference_is_current():
 
 def test_every_route_says_what_it_does_and_every_body_has_an_example():
     document = openapi()
-    told = markdown(document)
+    page = markdown(document)
     for path, methods in document["paths"].items():
         for method, route in methods.items():
-            assert f"### `{method.upper()} {path.removeprefix('/api/v1')}`" in told
+            assert f"### `{method.upper()} {path.removeprefix('/api/v1')}`" in page
             assert route.get("description"), (method, path)

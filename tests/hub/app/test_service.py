@@ -77,8 +77,8 @@ class Served:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    told, _ = process.communicate(timeout=30)
-    return process.returncode, told
+    output, _ = process.communicate(timeout=30)
+    return process.returncode, output
 
 
 @pytest.fixture
@@ -106,9 +106,9 @@ def test_it_serves_until_told_to_end_and_leaves_nothing_behind(served: Served, n
 
 def test_a_second_hub_on_the_same_directory_is_refused(served: Served):
     first = served.ready()
-    code, told = finish(served.start())
+    code, output = finish(served.start())
     assert code == 1
-    assert re.search(rf"already running on .* \(process {first.pid}\): stop it first", told)
+    assert re.search(rf"already running on .* \(process {first.pid}\): stop it first", output)
     assert served.health()["status"] == "ok"
 
 
@@ -126,10 +126,10 @@ def test_it_runs_again_at_once_after_it_was_killed(served: Served):
 @pytest.mark.parametrize("which", ["http", "broker"])
 def test_a_taken_port_is_one_clear_line_and_nothing_stays(served: Served, which):
     with socket.create_server((HOST, getattr(served, which))):
-        code, told = finish(served.start())
+        code, output = finish(served.start())
     assert code == 1
-    assert f"can't listen on {HOST}:{getattr(served, which)}" in told
-    assert len(told.strip().splitlines()) == 1
+    assert f"can't listen on {HOST}:{getattr(served, which)}" in output
+    assert len(output.strip().splitlines()) == 1
     assert served.brokers() == []
 
 

@@ -42,8 +42,8 @@ class Log:
                 )  # fmt: skip
 
     def archive(self, name, *, day, **more):
-        told = {"before": day * DAY, "now": self.now, "by": "hub", "hub": "https://hub.test"}
-        return archive(self.store, self.sealing, self.directory / name, **(told | more))
+        arguments = {"before": day * DAY, "now": self.now, "by": "hub", "hub": "https://hub.test"}
+        return archive(self.store, self.sealing, self.directory / name, **(arguments | more))
 
     def check(self):
         with self.store.read() as session:

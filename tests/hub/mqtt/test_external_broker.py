@@ -102,9 +102,9 @@ def test_a_broker_that_lets_devices_at_each_other_is_refused_by_name(
         pytest.raises(BrokerError, match="is unsafe: ") as caught,
     ):
         external.examine()
-    told = str(caught.value)
-    assert "\n" not in told
-    assert named <= set(re.findall(r"(?:unsafe: |; )([a-z_]+): ", told)), told
+    message = str(caught.value)
+    assert "\n" not in message
+    assert named <= set(re.findall(r"(?:unsafe: |; )([a-z_]+): ", message)), message
 
 
 def test_a_broker_that_does_not_read_the_revocation_list_is_warned_of(kit, tmp_path):

@@ -45,10 +45,10 @@ def test_devices_that_are_away_count_against_what_must_stay_available():
     ],
 )
 def test_a_budget_that_no_device_could_meet_is_said_at_once(budget, said):
-    told = unsatisfiable([budget], line("a", 5) + line("b", 3))
-    assert told is not None
-    assert said in told
-    assert "no device there could ever swap" in told
+    reason = unsatisfiable([budget], line("a", 5) + line("b", 3))
+    assert reason is not None
+    assert said in reason
+    assert "no device there could ever swap" in reason
 
 
 def test_a_share_of_a_small_group_lets_one_go():

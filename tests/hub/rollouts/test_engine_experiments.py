@@ -35,20 +35,20 @@ def until_settled(fleet: Fleet, number: int, harm: float) -> dict:
     for _ in range(16):
         fleet.windows(lambda version: harm if version == "2" else 1.0)
         fleet.tick()
-        told = fleet.view(number)
-        if told["experiment"]["outcome"] != "not enough evidence":
+        view = fleet.view(number)
+        if view["experiment"]["outcome"] != "not enough evidence":
             break
-    return told
+    return view
 
 
 def test_a_release_that_fails_twice_as_often_is_worse_and_b_goes_back(fleet: Fleet):
     number, b = begun(fleet)
     assert len(b) == 44, "22 pairs of 45 devices in each line"
     assert [sum(int(name[1:]) % 2 == line for name in b) for line in (0, 1)] == [22, 22]
-    told = until_settled(fleet, number, 2.0)
-    assert (told["state"], told["experiment"]["outcome"]) == ("stopped", "worse")
-    assert "B is worse. Stopped: errors" in told["reason"]
-    shown = told["experiment"]
+    view = until_settled(fleet, number, 2.0)
+    assert (view["state"], view["experiment"]["outcome"]) == ("stopped", "worse")
+    assert "B is worse. Stopped: errors" in view["reason"]
+    shown = view["experiment"]
     assert (shown["a"], shown["b"]) == (44, 44)
     (errors,) = [effect for effect in shown["effects"] if effect["metric"] == "errors"]
     assert 1.0 < errors["low"] < errors["effect"] < errors["high"]
@@ -58,15 +58,15 @@ def test_a_release_that_fails_twice_as_often_is_worse_and_b_goes_back(fleet: Fle
 
 def test_a_release_that_is_alike_waits_with_its_verdict_until_an_operator_advances(fleet: Fleet):
     number, b = begun(fleet)
-    told = until_settled(fleet, number, 1.0)
-    assert told["experiment"]["outcome"] == "no difference"
-    assert told["experiment"]["reason"].endswith("Waiting for an operator: advance, or roll back.")
+    view = until_settled(fleet, number, 1.0)
+    assert view["experiment"]["outcome"] == "no difference"
+    assert view["experiment"]["reason"].endswith("Waiting for an operator: advance, or roll back.")
     for _ in range(20):
         fleet.windows(lambda _: 1.0)
         fleet.tick()
-    told = fleet.view(number)
-    assert (told["state"], told["wave"]) == ("running", 0)
-    assert told["experiment"]["outcome"] == "no difference", "a verdict stays"
+    view = fleet.view(number)
+    assert (view["state"], view["wave"]) == ("running", 0)
+    assert view["experiment"]["outcome"] == "no difference", "a verdict stays"
     assert sorted(fleet.states(number)) == sorted(b)
     act(fleet, commands.advance_rollout, number)
     for _ in range(2):
@@ -80,8 +80,8 @@ def test_a_release_that_is_alike_waits_with_its_verdict_until_an_operator_advanc
 
 def test_a_better_release_is_told_and_an_operator_may_still_take_it_back(fleet: Fleet):
     number, _ = begun(fleet)
-    told = until_settled(fleet, number, 0.4)
-    assert (told["state"], told["experiment"]["outcome"]) == ("running", "better")
+    view = until_settled(fleet, number, 0.4)
+    assert (view["state"], view["experiment"]["outcome"]) == ("running", "better")
     act(fleet, commands.abort_rollout, number)
     fleet.tick()
     assert fleet.rollout(number).state == "aborted"
@@ -100,8 +100,8 @@ def test_whoever_joins_or_is_relabelled_is_in_neither_arm_while_it_runs(fleet: F
 
 def test_the_last_look_comes_no_sooner_than_the_time_that_the_experiment_has_to_last(fleet: Fleet):
     number, _ = begun(fleet, min_seconds=9.5 * WINDOW, looks=2)
-    told = until_settled(fleet, number, 1.0)
-    assert told["experiment"]["outcome"] == "no difference"
+    view = until_settled(fleet, number, 1.0)
+    assert view["experiment"]["outcome"] == "no difference"
     assert fleet.rollout(number).judged["look"] == 10
 
 
@@ -111,7 +111,7 @@ def test_when_the_last_look_has_passed_undecided_it_says_so_and_goes_on_waiting(
     for _ in range(3):
         fleet.windows(lambda _: 1.0)
         fleet.tick()
-    told = fleet.view(number)
-    assert told["experiment"]["outcome"] == "not enough evidence"
-    assert "The last look has passed. Waiting for an operator" in told["reason"]
-    assert (told["state"], told["wave"]) == ("running", 0)
+    view = fleet.view(number)
+    assert view["experiment"]["outcome"] == "not enough evidence"
+    assert "The last look has passed. Waiting for an operator" in view["reason"]
+    assert (view["state"], view["wave"]) == ("running", 0)

@@ -70,7 +70,7 @@ class Asker:
         return answer
 
     def given(self, *devices: str) -> list[str]:
-        return [device for device, told in self.ask(*devices).items() if told.given]
+        return [device for device, answer in self.ask(*devices).items() if answer.given]
 
 
 def change_all(plant: Plant, **fields: object) -> None:
@@ -93,11 +93,11 @@ def test_each_line_lets_one_go_until_it_has_shown_that_it_is_through(plant: Plan
     assert directive is not None
     assert directive.slots[SLOT].swap == "grant"
     assert asker.given(*LINE) == ["p000", "p001"]
-    told = asker.ask("p002")["p002"]
-    assert told.reason == (
+    answer = asker.ask("p002")["p002"]
+    assert answer.reason == (
         "the budget of line=a lets 1 of 3 swap at once; swapping or silent since: p000"
     )
-    assert told.retry_seconds > 0
+    assert answer.retry_seconds > 0
     plant.tick(100_000)
     for device in LINE:
         plant.change(device, last_seen=plant.now)

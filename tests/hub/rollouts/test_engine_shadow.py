@@ -45,8 +45,8 @@ class Shadowed(Plant):
         )
         batch = messages.encode(Batch(1, EPOCH, stamps[2], [Row(self.sequence, payload)]))
         with self.store.write() as session:
-            told = inbound.read(f"muster/v1/up/{device}/telemetry", batch, self.now)
-            mqtt.commit(session, [told], self.now)
+            rows = inbound.read(f"muster/v1/up/{device}/telemetry", batch, self.now)
+            mqtt.commit(session, [rows], self.now)
 
     def says(self, device, **challenger):
         """Of its challenger, beside what it runs."""
@@ -92,8 +92,10 @@ def test_a_release_that_answers_alike_passes_its_shadow_and_goes_on_to_the_canar
     with plant.store.read() as session:
         view = reading.rollout(session, number, plant.now)
     assert [device["compared"] for device in view["shadow"]["devices"]] == [900] * 4
-    told = [step["reason"] for step in view["history"]]
-    assert any("Shadow passed: 1.00% of 3600 answers differ, as allowed" in item for item in told)
+    reasons = [step["reason"] for step in view["history"]]
+    assert any(
+        "Shadow passed: 1.00% of 3600 answers differ, as allowed" in item for item in reasons
+    )
 
 
 def test_a_release_that_answers_otherwise_is_stopped_and_nobody_ever_ran_it(plant):

@@ -1,6 +1,6 @@
 """What counts as success and as failure of a release on a device."""
 
-from muster_hub.rollouts.evidence import Told, read
+from muster_hub.rollouts.evidence import DeviceEvent, read
 
 OLD, NEW = "a" * 64, "b" * 64
 
@@ -10,9 +10,9 @@ def report(state, *, running=OLD, about=NEW, generation=7, **more):
     return {"slots": {"vision": {"running": {"manifest": running}, "update": update}}}
 
 
-def told(kind="refused", **fields):
+def device_event(kind="refused", **fields):
     settled = {"slot": "vision", "manifest": NEW, "generation": 7, "received": 100.0} | fields
-    return Told(kind=kind, **settled)
+    return DeviceEvent(kind=kind, **settled)
 
 
 def about(report=None, events=(), generation=7):
@@ -51,25 +51,30 @@ def test_a_late_demotion_is_a_failure_from_its_first_report_on():
 
 def test_a_failure_of_an_earlier_attempt_does_not_count():
     assert about(report("failed", refusal="golden_mismatch", generation=6)).stage == "unseen"
-    assert about(events=[told(generation=6)]).stage == "unseen"
-    assert about(events=[told(generation=0, received=49.0)]).stage == "unseen"
+    assert about(events=[device_event(generation=6)]).stage == "unseen"
+    assert about(events=[device_event(generation=0, received=49.0)]).stage == "unseen"
 
 
 def test_a_refusal_told_as_an_event_counts_even_if_the_report_has_moved_on():
     found = about(
         report("committed", running=OLD, about=OLD),
-        [told(refusal="chunk_altered", detail="model.onnx")],
+        [device_event(refusal="chunk_altered", detail="model.onnx")],
     )
     assert (found.stage, found.detail) == ("failed", "chunk_altered: model.onnx")
 
 
 def test_a_worker_that_died_and_a_roll_back_count_as_failures():
-    assert about(events=[told("worker_died")]).stage == "failed"
-    assert about(events=[told("rolled_back")]).stage == "failed"
+    assert about(events=[device_event("worker_died")]).stage == "failed"
+    assert about(events=[device_event("rolled_back")]).stage == "failed"
 
 
 def test_other_events_slots_and_manifests_do_not_count():
-    others = [told("update"), told(manifest=OLD), told(slot="audio"), told("drift")]
+    others = [
+        device_event("update"),
+        device_event(manifest=OLD),
+        device_event(slot="audio"),
+        device_event("drift"),
+    ]
     assert about(events=others).stage == "unseen"
 
 

@@ -96,9 +96,11 @@ GATE = Gate(metrics=(ERRORS,))
 
 
 def found(seed=1, *, arms=40, gate=GATE, more=None, **options):
-    told = {key: options.pop(key) for key in ("look", "soaked", "canaries") if key in options}
+    arguments = {key: options.pop(key) for key in ("look", "soaked", "canaries") if key in options}
     data = {"errors": rates(seed, canaries=arms, controls=arms, **options)} | (more or {})
-    return judge_experiment(gate, evidence(data, canaries=told.pop("canaries", arms), **told))
+    return judge_experiment(
+        gate, evidence(data, canaries=arguments.pop("canaries", arms), **arguments)
+    )
 
 
 def test_a_release_that_fails_twice_as_often_is_worse_and_stops():
@@ -150,12 +152,12 @@ def test_better_in_one_metric_is_not_better_where_another_is_worse_or_unknown():
 
 def test_mirrored_evidence_changes_the_arms_and_leaves_installs_out():
     data = {"errors": rates(1, canaries=20, controls=40)}
-    told = mirrored(evidence(data))
-    swapped = told.data["errors"]
+    mirrored_evidence = mirrored(evidence(data))
+    swapped = mirrored_evidence.data["errors"]
     assert isinstance(swapped, Rates)
     assert (swapped.canary, swapped.control) == (data["errors"].control, data["errors"].canary)
-    assert told.installs is None
-    assert isinstance(judge(GATE, told), Verdict)
+    assert mirrored_evidence.installs is None
+    assert isinstance(judge(GATE, mirrored_evidence), Verdict)
 
 
 # That people decide
@@ -178,7 +180,7 @@ def judged(world, action, reason):
 
 def test_only_b_gets_the_release_however_long_it_waits():
     world = experiment()
-    world.tell(DONE, *world.reached())
+    world.observe(DONE, *world.reached())
     judged(world, "wait", "B is better. Waiting for an operator: advance, or roll back.")
     for _ in range(20):
         world.step(86_400.0)
@@ -190,18 +192,18 @@ def test_only_b_gets_the_release_however_long_it_waits():
 
 def test_an_operator_who_advances_brings_it_to_all_others_arm_a_too():
     world = experiment(13)
-    world.tell(DONE, *world.reached())
+    world.observe(DONE, *world.reached())
     world.rollout = replace(world.rollout, advanced=CANARY)
     for _ in range(3):
         world.step()
-        world.tell(DONE, *world.reached())
+        world.observe(DONE, *world.reached())
     assert len(world.reached()) == 13
     assert world.rollout.state == "completed"
 
 
 def test_harm_takes_b_back_and_a_never_had_it():
     world = experiment()
-    world.tell(DONE, *world.reached())
+    world.observe(DONE, *world.reached())
     world.step()
     judged(world, "stop", "B is worse.")
     world.step()
@@ -211,7 +213,7 @@ def test_harm_takes_b_back_and_a_never_had_it():
 
 def test_an_experiment_all_of_whose_devices_fail_stops():
     world = experiment(failures_allowed=99)
-    world.tell(BAD, *world.reached())
+    world.observe(BAD, *world.reached())
     world.step()
     assert world.rollout.state == "stopped"
 
@@ -220,7 +222,7 @@ def test_who_joins_later_is_in_neither_arm():
     world = experiment()
     arms = world.rollout.arms
     world.members["new"] = Member(device="new", labels={"site": "a"}, online=True)
-    world.tell(DONE, *world.reached())
+    world.observe(DONE, *world.reached())
     for _ in range(3):
         world.step()
     assert tuple(world.reached()) == arms.b

@@ -80,8 +80,8 @@ class Rollouts(RuleBasedStateMachine):
                     for member in members
                     if member.reached and member.reached.wave == wave
                 ]
-                told = any(item.state == "committed" for item in here)
-                assert not told or wave in self.opened | self.passed_by_hand, "passed its gate"
+                committed = any(item.state == "committed" for item in here)
+                assert not committed or wave in self.opened | self.passed_by_hand, "passed its gate"
         if before.arms is not None:
             assert set(self.world.reached(CANARY)) <= set(before.arms.b), "A got the release"
             gone_on = before.wave == CANARY < after.wave
@@ -124,22 +124,22 @@ class Rollouts(RuleBasedStateMachine):
         asked_of = member.reached and member.reached.state in ("targeted", "in_progress")
         if not asked_of or not member.online or name in self.swapping:
             return
-        self.world.tell(BUSY, name)
+        self.world.observe(BUSY, name)
         rollout = self.world.rollout
         held = f"rollout {rollout.id} is paused" if rollout.state == "paused" else ""
         goal = Goal(manifest="m", generation=1, plan=rollout.plan, held=held)
         asked = Asked(device=name, slot="main", manifest="m", generation=1)
         down = self.down() - {name}
-        told = permits.answer(asked, goal, self.units(), down, self.world.now)
+        answer = permits.answer(asked, goal, self.units(), down, self.world.now)
         self.leaves.pop(name, None)
-        if told.given:
+        if answer.given:
             assert rollout.state != "paused"
             self.leaves[name] = Leave(
                 device=name, slot="main", manifest="m", given_at=self.world.now
             )
             self.swapping.add(name)
         else:
-            assert told.reason
+            assert answer.reason
         self.step()
 
     @rule(name=names, good=st.sampled_from([True, True, True, False]))
@@ -150,7 +150,7 @@ class Rollouts(RuleBasedStateMachine):
         self.swapping.discard(name)
         self.world.now += 0.5
         self.report(name, "committed" if good else "failed")
-        self.world.tell(DONE if good else BAD, name)
+        self.world.observe(DONE if good else BAD, name)
         self.step()
 
     @rule(name=names, online=st.booleans())

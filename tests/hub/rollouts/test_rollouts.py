@@ -18,20 +18,20 @@ def test_a_good_release_goes_canary_first_then_to_all():
     world.step()
     canary = world.reached()
     assert len(canary) == 2
-    world.tell(BUSY, *canary)
+    world.observe(BUSY, *canary)
     world.step()
     assert world.reached() == canary
     assert world.reason == (
         f"Wave 1 of 2 (canary): 0 of 2 committed, 2 under way; waiting for {canary[0]}, "
         f"{canary[1]}."
     )
-    world.tell(DONE, *canary)
+    world.observe(DONE, *canary)
     world.step()
     assert "soaking for 30 s more" in world.reason
     assert world.reached() == canary
     world.step(30)
     assert len(world.reached()) == 8
-    world.tell(DONE, *world.members)
+    world.observe(DONE, *world.members)
     world.step()
     assert world.rollout.state == "completed"
     assert world.reason == "Completed: 8 committed."
@@ -41,8 +41,8 @@ def test_a_failing_canary_stops_the_rollout_and_withdraws_it():
     world = World(8, canary=2)
     world.step()
     first, second = world.reached()
-    world.tell(DONE, first)
-    world.tell(BAD, second)
+    world.observe(DONE, first)
+    world.observe(BAD, second)
     world.step()
     assert world.rollout.state == "stopped"
     assert world.states() == {first: "withdrawn", second: "failed"}
@@ -57,9 +57,9 @@ def test_a_committed_canary_that_goes_back_while_it_soaks_stops_the_rollout():
     world = World(8, canary=2, min_soak_seconds=30)
     world.step()
     first, second = world.reached()
-    world.tell(DONE, first, second)
+    world.observe(DONE, first, second)
     world.step()
-    world.tell(BAD, second)
+    world.observe(BAD, second)
     world.step()
     assert world.rollout.state == "stopped"
     assert world.states() == {first: "withdrawn", second: "failed"}
@@ -69,7 +69,7 @@ def test_a_device_that_takes_too_long_has_failed():
     world = World(4, canary=1, timeout_seconds=100)
     world.step()
     (only,) = world.reached()
-    world.tell(BUSY, only)
+    world.observe(BUSY, only)
     world.step()
     world.step(99)
     assert world.rollout.state == "running"
@@ -117,7 +117,7 @@ def test_time_in_which_the_hub_was_down_fails_nobody_and_ends_no_soak(jump):
     world.step()
     world.step(jump)
     assert world.rollout.state == "running"
-    world.tell(DONE, *world.reached())
+    world.observe(DONE, *world.reached())
     world.step()
     world.step(jump)
     assert "soaking for 180 s more" in world.reason
@@ -137,15 +137,15 @@ def test_offline_devices_neither_block_nor_pass_and_converge_later():
     world.step()
     canary = world.reached()
     assert canary[0] in ("d00", "d01")
-    world.tell(DONE, *canary)
+    world.observe(DONE, *canary)
     world.step()
     assert len(world.reached()) == 4
-    world.tell(DONE, "d00", "d01")
+    world.observe(DONE, "d00", "d01")
     world.step()
     assert world.rollout.state == "completed"
     assert world.reason == "Completed: 2 committed; 2 not yet (d02, d03), following by assignment."
     world.turn(True, "d02")
-    world.tell(DONE, "d02")
+    world.observe(DONE, "d02")
     world.step()
     assert world.states()["d02"] == "committed"
     assert world.reason == "Completed: 3 committed; 1 not yet (d03), following by assignment."
@@ -181,7 +181,7 @@ def test_pausing_reaches_nobody_more_but_still_sees_failures():
     world.step()
     assert len(world.reached()) == 6
     world.rollout = replace(world.rollout, state="paused")
-    world.tell(BAD, "d03")
+    world.observe(BAD, "d03")
     world.step()
     assert world.rollout.state == "stopped"
 
@@ -189,7 +189,7 @@ def test_pausing_reaches_nobody_more_but_still_sees_failures():
 def test_aborting_withdraws_from_every_device_reached():
     world = World(4, canary=0)
     world.step()
-    world.tell(DONE, "d00")
+    world.observe(DONE, "d00")
     world.step()
     world.rollout = replace(world.rollout, state="aborted")
     world.step()
@@ -200,8 +200,8 @@ def test_aborting_withdraws_from_every_device_reached():
 def test_failures_within_the_allowance_are_left_behind():
     world = World(10, canary=0, failures_allowed=2)
     world.step()
-    world.tell(BAD, "d01", "d02")
-    world.tell(DONE, *(set(world.members) - {"d01", "d02"}))
+    world.observe(BAD, "d01", "d02")
+    world.observe(DONE, *(set(world.members) - {"d01", "d02"}))
     world.step()
     assert world.rollout.state == "completed"
     assert world.reason == "Completed: 8 committed, 2 failed."
@@ -210,7 +210,7 @@ def test_failures_within_the_allowance_are_left_behind():
 def test_a_canary_that_failed_entirely_stops_even_within_the_allowance():
     world = World(10, canary=1, failures_allowed=3)
     world.step()
-    world.tell(BAD, *world.reached())
+    world.observe(BAD, *world.reached())
     world.step()
     assert world.rollout.state == "stopped"
 
@@ -221,7 +221,7 @@ def test_no_more_are_under_way_than_allowed():
     assert len(world.reached()) == 2
     world.step()
     assert len(world.reached()) == 2
-    world.tell(DONE, world.reached()[0])
+    world.observe(DONE, world.reached()[0])
     world.step()
     assert len(world.reached()) == 3
 
@@ -287,7 +287,7 @@ def test_whatever_happens_no_budget_is_exceeded_and_no_failure_is_passed(plan, h
     for kind, value, name in history:
         match kind:
             case "tell":
-                world.tell(value, name)
+                world.observe(value, name)
             case "turn":
                 world.turn(value, name)
             case "state" if world.rollout.state in ("running", "paused"):
@@ -323,8 +323,8 @@ def test_it_ends_once_every_device_online_has_spoken(plan, bad, away):
     world.rollout = replace(world.rollout, plan=plan)
     world.turn(False, *away)
     for _ in range(60):
-        world.tell(DONE, *(set(world.reached()) - bad - away))
-        world.tell(BAD, *(set(world.reached()) & bad - away))
+        world.observe(DONE, *(set(world.reached()) - bad - away))
+        world.observe(BAD, *(set(world.reached()) & bad - away))
         world.step(20)
     if world.rollout.state == "running":
         assert away

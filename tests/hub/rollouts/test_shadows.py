@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster_hub.rollouts.plan import read_plan
-from muster_hub.rollouts.shadows import Shadow, ShadowPlan, Watched, judge, told, wanted
+from muster_hub.rollouts.shadows import (
+    Shadow,
+    ShadowPlan,
+    Watched,
+    judge,
+    reported_challenger,
+    wanted,
+)
 from muster_protocol.wire.errors import ProtocolError
 from support.rollout_world import DONE, World
 
@@ -130,8 +137,12 @@ def test_whatever_is_told_it_is_judged_in_words_and_never_passes_a_refusal(devic
 def test_a_report_tells_of_this_release_only():
     slots = {"main": {"challenger": {"manifest": "m", "state": "failed", "refusal": "too_slow",
                                      "detail": "40 ms"}}}  # fmt: skip
-    assert told(slots, "main", "m") == ("failed", "too_slow: 40 ms")
-    assert told(slots, "main", "other") == told(slots, "aux", "m") == told(None, "main", "m")
+    assert reported_challenger(slots, "main", "m") == ("failed", "too_slow: 40 ms")
+    assert (
+        reported_challenger(slots, "main", "other")
+        == reported_challenger(slots, "aux", "m")
+        == reported_challenger(None, "main", "m")
+    )
 
 
 @pytest.mark.parametrize(("devices", "matching", "count"), [(0.1, 50, 5), (0.1, 3, 1), (4, 3, 3)])
@@ -170,7 +181,7 @@ def test_a_passed_shadow_lets_the_canary_begin():
     shadowing(world, action="advance")
     world.step()
     assert len(world.reached()) == 2
-    world.tell(DONE, *world.members)
+    world.observe(DONE, *world.members)
     for _ in range(4):
         world.step(100)
     assert world.rollout.state == "completed"

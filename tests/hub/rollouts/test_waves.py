@@ -13,7 +13,7 @@ from support.rollout_world import BAD, DONE, World
 
 def go_on(world: World, steps: int = 3) -> None:
     for _ in range(steps):
-        world.tell(DONE, *world.reached())
+        world.observe(DONE, *world.reached())
         world.step()
 
 
@@ -29,7 +29,7 @@ def test_waves_by_share_count_those_reached_before():
         world.step()
         if len(world.reached()) not in sizes:
             sizes.append(len(world.reached()))
-        world.tell(DONE, *world.reached())
+        world.observe(DONE, *world.reached())
     assert sizes == [2, 5, 10, 20]
     assert world.rollout.state == "completed"
 
@@ -147,7 +147,7 @@ def test_an_operator_may_pass_a_gate_that_waits_but_not_one_that_stops():
 def test_a_wave_of_allowed_failures_only_is_left_behind():
     world = World(8, canary=0, min_soak_seconds=0, failures_allowed=4, waves=(Wave(share=0.5),))
     world.step()
-    world.tell(BAD, *world.reached())
+    world.observe(BAD, *world.reached())
     world.step()
     assert len(world.reached()) == 8
 

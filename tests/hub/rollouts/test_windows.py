@@ -47,8 +47,8 @@ def test_one_open_window_is_enough_and_no_window_is_always():
 
 
 def test_a_device_whose_zone_nobody_knows_waits_and_says_so():
-    told = refusal([NIGHT], {"timezone": "Mars/Olympus"}, 0.0)
-    assert told == "the device's time zone 'Mars/Olympus' is not known to the hub"
+    reason = refusal([NIGHT], {"timezone": "Mars/Olympus"}, 0.0)
+    assert reason == "the device's time zone 'Mars/Olympus' is not known to the hub"
 
 
 @pytest.mark.parametrize(

@@ -150,9 +150,9 @@ def test_a_wrong_pin_is_one_line_that_names_the_key(plant, run, monkeypatch):
 )
 def test_a_key_that_is_not_there_is_one_clear_line(hsm, run, tmp_path, uri, said):
     hsm.new_key()
-    told = run("export-public", uri, tmp_path / "x.pub", code=1)
-    assert told.count("\n") == 1
-    assert said in told
+    output = run("export-public", uri, tmp_path / "x.pub", code=1)
+    assert output.count("\n") == 1
+    assert said in output
     assert not (tmp_path / "x.pub").exists()
 
 

@@ -47,10 +47,10 @@ def changes(
     values, noise, kept = [], [], []
     for row, (now, before) in enumerate(devices):
         scored = [_level(metric, now), _level(metric, before) if metric.past else (0.0, 0.0)]
-        told = [item for item in scored if item is not None]
-        if len(told) < 2:
+        levels = [item for item in scored if item is not None]
+        if len(levels) < 2:
             continue
-        (level, spread), (old_level, old_spread) = told
+        (level, spread), (old_level, old_spread) = levels
         values.append(level - old_level if metric.better == "lower" else old_level - level)
         noise.append(spread + old_spread)
         kept.append(row)

@@ -207,8 +207,10 @@ def find(gate: Gate, metric: Metric, evidence: Evidence) -> Finding:
     log_e = harm_evidence(compared, metric.scale)
     finding = Finding(metric=metric, compared=compared, log_e=log_e)
     share = ADVANCE_CHANCE / len(points)
-    told = evidence.data[metric.name]
-    rare = bound(told.canary, share) if isinstance(told, Rates) and metric.negligible else None
+    reading = evidence.data[metric.name]
+    rare = (
+        bound(reading.canary, share) if isinstance(reading, Rates) and metric.negligible else None
+    )
     proved = not_worse(compared, metric.margin) <= share or (
         rare is not None and rare.bound <= metric.negligible
     )

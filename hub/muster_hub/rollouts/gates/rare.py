@@ -45,8 +45,8 @@ def bound(canary: Arm, chance: float) -> Rare | None:
 
 def _dispersion(arm: Arm) -> float:
     """How much more the devices' counts vary than those of one common rate; 1 when as much."""
-    told = arm.exposure > 0
-    events, exposure = arm.events[told], arm.exposure[told]
+    exposed = arm.exposure > 0
+    events, exposure = arm.events[exposed], arm.exposure[exposed]
     if events.sum() <= 0 or len(events) < 2:
         return 1.0
     expected = exposure * (events.sum() / exposure.sum())

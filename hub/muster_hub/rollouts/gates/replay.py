@@ -38,7 +38,9 @@ def read(
         raise Invalid(f"{count} windows of {window_seconds:.0f} s: look at 2 to {WINDOWS_MAX}")
     chosen = selectors.parse(selector)
     listed = session.exec(select(Device.id, Device.labels).order_by(col(Device.id)))
-    labels = {device: told for device, told in listed if chosen.matches(told)}
+    labels = {
+        device: device_labels for device, device_labels in listed if chosen.matches(device_labels)
+    }
     window = SummaryWindow
     found = session.exec(
         select(window.device, window.start, window.n, window.errors, window.seconds).where(  # type: ignore[call-overload]  # SQLModel types up to four columns
@@ -74,13 +76,15 @@ def replay(
     Raises Invalid when the history has too few devices.
     """
     gate = plan.gate()
-    told = {"errors": history.errors, "missing windows": history.missing}
-    metrics = {metric.name: metric for metric in gate.metrics if metric.name in told}
+    replayable = {"errors": history.errors, "missing windows": history.missing}
+    metrics = {metric.name: metric for metric in gate.metrics if metric.name in replayable}
     if not metrics:
         raise Invalid(f"none of {', '.join(METRICS)} that can be replayed is in the gate")
     try:
         return [
-            placebo.replay(gate, metric, told[name], canaries=canaries, draws=draws, seed=seed)
+            placebo.replay(
+                gate, metric, replayable[name], canaries=canaries, draws=draws, seed=seed
+            )
             for name, metric in metrics.items()
         ]
     except ValueError as error:

@@ -152,12 +152,12 @@ def _further(
     found: Data = {}
     names = [control.device for control in controls]
     if "drift" in plan.metrics or plan.warns_of("drift"):
-        told = readings.drifting(
+        drifting = readings.drifting(
             session, begun, model=row.model, since=row.wave_since, manifest=row.manifest
         ) | readings.drifting(
             session, names, model=row.model, since=row.wave_since, other_than=row.manifest
         )
-        found |= sides.drift(told)
+        found |= sides.drift(drifting)
     if plan.warns_of("disagreement"):
         shares = readings.disagreement(session, manifest=row.manifest, since=row.created)
         if len(shares) > 1:
@@ -220,12 +220,12 @@ class _Sides:
         """Each arm with its devices' strata."""
         return [(side, self._stratum(side)) for side in self._sides]
 
-    def drift(self, told: Mapping[str, tuple[int, int]]) -> Data:
+    def drift(self, drifting: Mapping[str, tuple[int, int]]) -> Data:
         """Drifting features out of those watched. A device's own past is not told apart: chance
         drew the canaries, so as many of them drifted before as of the controls."""
         arms = []
         for side, stratum in self.both():
-            rows = [(*told.get(item.device, (0, 0)), 0, 0) for item in side]
+            rows = [(*drifting.get(item.device, (0, 0)), 0, 0) for item in side]
             columns = np.array(rows, np.float64).reshape(-1, 4).T
             arms.append(Arm(columns[0], columns[1], columns[2], columns[3], stratum))
         return {DRIFT.name: Rates(*arms)} if all(arm.exposure.sum() > 0 for arm in arms) else {}
@@ -281,15 +281,17 @@ class _Sides:
     ) -> Changes:
         """Change of each device's mean log p95 against its own past; devices without are left."""
         none = Sums()
-        told = [
+        measured = [
             item
             for item in side
             if now.get(item.device, none).windows and past.get(item.device, none).windows
         ]
-        values = [now[item.device].latency - past[item.device].latency for item in told]
-        noise = [now[item.device].latency_noise + past[item.device].latency_noise for item in told]
+        values = [now[item.device].latency - past[item.device].latency for item in measured]
+        noise = [
+            now[item.device].latency_noise + past[item.device].latency_noise for item in measured
+        ]
         mean = float(np.mean(noise)) if noise else 0.0
-        return Changes(np.array(values, np.float64), self._stratum(told), mean)
+        return Changes(np.array(values, np.float64), self._stratum(measured), mean)
 
 
 def _missing(sums: Sums, expected: float, window_seconds: float) -> float:

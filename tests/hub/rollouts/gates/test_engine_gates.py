@@ -33,15 +33,15 @@ def test_a_harmful_release_is_stopped_by_its_gate_and_rolled_back(tmp_path: Path
         fleet.tick()
         if fleet.rollout(number).state == "stopped":
             break
-    told = fleet.view(number)
-    assert told["state"] == "stopped"
-    assert "by its gate. Stopped: errors" in told["reason"]
-    assert "chance of a false stop" in told["reason"]
+    view = fleet.view(number)
+    assert view["state"] == "stopped"
+    assert "by its gate. Stopped: errors" in view["reason"]
+    assert "chance of a false stop" in view["reason"]
     assert fleet.rollout(number).wave == 0
     fleet.tick()
     assert fleet.versions() == dict.fromkeys(fleet.names, "1")
-    assert [item["why"] for item in told["history"]][:2] == ["started", "asking"]
-    assert told["history"][-1]["why"] == "stopped"
+    assert [item["why"] for item in view["history"]][:2] == ["started", "asking"]
+    assert view["history"][-1]["why"] == "stopped"
     fleet.close()
 
 
@@ -85,10 +85,10 @@ def test_a_gate_tried_on_the_fleets_own_past_stops_next_to_nothing(fleet: Fleet)
         )  # fmt: skip
     assert history.errors.events.shape == (90, PAST_WINDOWS)
     assert history.missing.events.sum() == 0
-    told = replay.replay(history, GatePlan(), canaries=20, draws=20, seed=1)
-    assert [item.metric.name for item in told] == ["errors", "missing windows"]
-    assert all(item.false_stops <= 2 for item in told)
-    assert "On this fleet's own past errors stopped" in told[0].words
+    outcomes = replay.replay(history, GatePlan(), canaries=20, draws=20, seed=1)
+    assert [item.metric.name for item in outcomes] == ["errors", "missing windows"]
+    assert all(item.false_stops <= 2 for item in outcomes)
+    assert "On this fleet's own past errors stopped" in outcomes[0].words
     with fleet.store.read() as session, pytest.raises(Invalid, match="no device has sent windows"):
         replay.read(
             session, model="digits", selector="line=z", since=since, until=fleet.now,
@@ -119,12 +119,12 @@ def drift(fleet: Fleet, drifting: Callable[[str, str], int]) -> None:
             )
 
 
-def looks(fleet: Fleet, number: int, count: int, **told: Any) -> models.Rollout:
+def looks(fleet: Fleet, number: int, count: int, **counts: Any) -> models.Rollout:
     """``count`` windows pass, with drift or posted values as ``told`` says."""
     for _ in range(count):
         fleet.windows(lambda _: 1.0)
-        if "drifting" in told:
-            drift(fleet, told["drifting"])
+        if "drifting" in counts:
+            drift(fleet, counts["drifting"])
         fleet.tick()
     return fleet.rollout(number)
 
@@ -140,9 +140,9 @@ def test_features_that_drift_with_a_release_warn_and_stop_nothing(tmp_path: Path
     assert warning.startswith("drifting features ")
     assert "against devices without the release" in warning
     assert "24 of 24 devices are outliers" in warning
-    told = [item["reason"] for item in fleet.view(number)["history"] if item["why"] == "warning"]
-    assert len(told) == 1, "said once"
-    assert " warns: drifting features " in told[0]
+    reasons = [item["reason"] for item in fleet.view(number)["history"] if item["why"] == "warning"]
+    assert len(reasons) == 1, "said once"
+    assert " warns: drifting features " in reasons[0]
     fleet.close()
 
 
@@ -242,8 +242,8 @@ def test_a_metric_of_the_operators_own_lets_pass_what_keeps_it(fleet: Fleet):
     row = scrap_looks(fleet, number, 16, harm=0.0)
     assert row.state != "stopped"
     assert row.wave == 1
-    told = [item["reason"] for item in fleet.view(number)["history"]]
-    assert any("errors and scrap rate shown to be no worse" in item for item in told)
+    reasons = [item["reason"] for item in fleet.view(number)["history"]]
+    assert any("errors and scrap rate shown to be no worse" in item for item in reasons)
 
 
 def test_higher_may_be_the_better_and_warning_all_that_is_wanted(fleet: Fleet):
@@ -288,5 +288,5 @@ def test_too_few_devices_say_what_would_settle_it_and_wait_for_a_hand(fleet: Fle
         commands.advance_rollout(session, number, by="anna", now=fleet.now)
     fleet.tick()
     assert fleet.rollout(number).wave == 1
-    told = [item["reason"] for item in fleet.view(number)["history"]]
-    assert "Wave 1 passed by hand by anna, without its gate's word." in told
+    reasons = [item["reason"] for item in fleet.view(number)["history"]]
+    assert "Wave 1 passed by hand by anna, without its gate's word." in reasons

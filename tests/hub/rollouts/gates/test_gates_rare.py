@@ -68,8 +68,8 @@ def test_a_plan_may_call_nothing_negligible():
     (errors,) = (metric for metric in GatePlan(negligible_errors=0.0).gate().metrics
                  if metric.name == "errors")  # fmt: skip
     gate = Gate(metrics=(errors,))
-    told = judge(gate, evidence({"errors": faultless(96)["errors"]}, canaries=24))
-    assert told.action == "wait"
+    verdict = judge(gate, evidence({"errors": faultless(96)["errors"]}, canaries=24))
+    assert verdict.action == "wait"
     assert GatePlan().gate().metrics[0].negligible == ERRORS.negligible
 
 
