@@ -111,6 +111,34 @@ REPORT = messages.Report(
     outbox_rows=2,
     outbox_bytes=512,
 )  # fmt: skip
+PROVED = messages.Report(
+    at=messages.Stamp(bytes(range(16)), 2345.5, 1_800_001_111.25, "floor"),
+    epoch=3,
+    generation=77,
+    slots={
+        "vision": messages.SlotReport(
+            health="ok",
+            running=messages.Running(
+                model="digits", version="1.0.0", manifest=SHA_A, runtime="onnx", since=STAMP,
+                inferences=1000, errors=1,
+            ),
+            update=messages.Update(state="committed"),
+        ),
+        "empty": messages.SlotReport(health="ok", update=messages.Update(state="idle")),
+        "sound": messages.SlotReport(
+            health="ok",
+            running=messages.Running(
+                model="hum", version="2", manifest=SHA_B, runtime="tflite", since=STAMP,
+                inferences=7, errors=2,
+            ),
+            update=messages.Update(state="committed"),
+        ),
+    },
+    facts=REPORT.facts,
+    trust=REPORT.trust,
+)  # fmt: skip
+"""Each value that a proof signs is another, so that none can be left out or take another's place.
+"""
 PRESENCE = messages.Presence(online=True)
 WANT = messages.Want([SHA_A, SHA_B])
 GRANT_REQUEST = messages.GrantRequest(

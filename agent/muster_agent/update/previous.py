@@ -25,11 +25,14 @@ def next_pointer(
     return pointer
 
 
-def kept(pointer: Pointer | None, state: State) -> list[Goal]:
-    """What a pointer may still need: what it names, and while that is committed the one before."""
+def kept(pointer: Pointer | None, in_hand: Goal | None) -> list[Goal]:
+    """What a pointer may still need: what it names, and the one before while that is in hand:
+    committed, or being repaired. For another version the one before makes room.
+    """
     if pointer is None:
         return []
-    spare = pointer.previous if state is State.COMMITTED else None
+    at_it = in_hand is not None and in_hand.manifest == pointer.goal.manifest
+    spare = pointer.previous if at_it else None
     return [pointer.goal, *([spare] if spare is not None else [])]
 
 

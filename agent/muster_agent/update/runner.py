@@ -157,7 +157,7 @@ class SlotRunner:
         """Manifests whose bundles and chunks must stay."""
         wanted = self.state is not State.FAILED or self._retry_at < _NEVER
         goals = [running.goal for running in self.workers.all()]
-        goals += previous.kept(self.pointer, self.state)
+        goals += previous.kept(self.pointer, self.row.goal)
         goals += [self.row.goal] if self.row.goal is not None and wanted else []
         return {goal.manifest for goal in goals}
 
@@ -366,7 +366,11 @@ class SlotRunner:
     def _candidate_ready(self, now: float) -> None:
         asked = self.state is State.STARTING and not self.has_committed(self._goal())
         if self.in_gap or not asked or self._gate.may_serve(now):
-            self._advance(Cause.READY, now)
+            verdict = self._verdict() if asked else None
+            if verdict is not None:  # It may have been retired while it waited.
+                self.fault(*verdict, now)
+            else:
+                self._advance(Cause.READY, now)
 
     def _start(self, now: float) -> None:
         verdict = self._verdict() if self.state is State.STARTING else None

@@ -258,3 +258,20 @@ def test_a_saved_window_of_another_version_is_refused(tmp_path: Path, slot: Slot
         other.fold.restore(slot.fold.save())
     with pytest.raises(ProtocolError, match="not a saved window"):
         slot.fold.restore(b"noise")
+
+
+def test_labels_that_were_counted_before_a_restart_are_not_counted_again(tmp_path: Path) -> None:
+    slot = Slot(tmp_path / "a.ring", manifest("1"), "aa" * 32)
+    slot.answer(["a", "b"], SURE_DOG * 2)
+    slot.label("a", "dog")
+    slot.read()
+    saved = slot.fold.save()
+    slot.memory = LabelMemory()  # The agent is started again: it remembers what the ring holds.
+    slot.fold = slot.fresh()
+    slot.fold.restore(saved)
+    slot.fold.recall(slot.ring.read(0, slot.cursor).rows)
+    slot.label("a", "dog")
+    slot.label("b", "dog")
+    slot.read()
+    (window,) = slot.fold.close(stamp(300))
+    assert window.counts == Tally(inferences=2, labels_right=2, labels_unmatched=1)

@@ -53,3 +53,30 @@ def test_what_is_due_at_its_deadline_is_decided_then(since):
     )
     assert trial.judge(Counts(), trial.deadline() - 0.01) is None
     assert trial.judge(Counts(), trial.deadline()) is Cause.PASSED
+
+
+def test_the_promised_error_rate_is_the_bound_itself():
+    bounds = Probation(seconds=10.0, error_rate_max=0.1)
+
+    def judged(errors):
+        fresh = Trial(bounds, since=0.0, seconds=0.0, inferences=0, errors=0, champion=None)
+        return fresh.judge(Counts(MANY, errors, None), 10.0)
+
+    assert judged(MANY // 10) is Cause.PASSED
+    assert judged(MANY // 10 + 1)[0] is Refusal.PROBATION_ERRORS
+
+
+def test_errors_are_judged_from_the_first_inferences_that_say_something():
+    few = JUDGED_INFERENCES_MIN - 1
+    assert trial(None).judge(Counts(few, few, None), 1.0) is None
+    assert trial(None).judge(Counts(few + 1, few + 1, None), 1.0)[0] is Refusal.PROBATION_ERRORS
+
+
+def test_what_was_counted_before_a_restart_counts_on():
+    bounds = Probation(seconds=30.0, inferences=100, error_rate_max=0.1)
+    again = Trial(bounds, since=50.0, seconds=20.0, inferences=60, errors=11, champion=None)
+    assert again.judge(Counts(40, 0, None), 59.9)[0] is Refusal.PROBATION_ERRORS
+    good = Trial(bounds, since=50.0, seconds=20.0, inferences=60, errors=0, champion=None)
+    assert good.judge(Counts(39, 0, None), 1e6) is None
+    assert good.judge(Counts(40, 0, None), 59.9) is None
+    assert good.judge(Counts(40, 0, None), 60.0) is Cause.PASSED

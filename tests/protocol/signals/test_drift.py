@@ -292,3 +292,25 @@ def test_a_passing_fault_in_the_first_day_is_not_learned_as_normal() -> None:
     moved = [summarise(trained, x=rng.normal(0.6, 1, size=(300, 1))) for _ in range(3)]
     assert feed_until_found(monitor, moved)[1].direction == "higher"
     assert monitor.drifting() == {"x[0]"}
+
+
+def test_drift_ends_after_six_windows_without_a_finding() -> None:
+    trained = gaussian(1)
+    monitor = calibrated(trained)
+    rng = np.random.default_rng(15)
+    bad = [summarise(trained, x=rng.normal(2, 1, size=(300, 1))) for _ in range(2)]
+    good = [summarise(trained, x=rng.normal(size=(300, 1))) for _ in range(30)]
+    states = [[finding.state for finding in monitor.feed(item)] for item in (*bad, *good)]
+    cleared = states.index(["cleared"])
+    assert states[cleared - 6 : cleared] == [["holding"], *[[]] * 5]
+    assert states[cleared + 1 :] == [[]] * (len(states) - cleared - 1)
+
+
+def test_a_feature_that_drifted_half_of_its_first_day_has_no_normal_yet() -> None:
+    trained = gaussian(2)
+    monitor = DriftMonitor(trained, RULE)
+    rng = np.random.default_rng(16)
+    for number in range(DAY):
+        shift = 3.0 if 6 <= number < 6 + DAY // 2 else 0.0
+        monitor.feed(summarise(trained, x=rng.normal([shift, 0], 1, size=(300, 2))))
+    assert monitor.status() == {"x[0]": "refused", "x[1]": "calibrated"}

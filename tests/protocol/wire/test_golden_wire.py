@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from muster_protocol.wire import directive, manifest, messages, topics
-from wire_samples import DIRECTIVE, MANIFEST, MESSAGES, SHA_A
+from muster_protocol.wire import directive, manifest, messages, proof, topics
+from wire_samples import DIRECTIVE, MANIFEST, MESSAGES, PROVED, SHA_A
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 FROZEN = {
@@ -41,6 +41,10 @@ def test_a_message_has_the_bytes_that_deployed_devices_and_hubs_know(name):
     message = MESSAGES[name]
     assert messages.decode(FROZEN[name], type(message)) == message
     assert messages.encode(message) == FROZEN[name]
+
+
+def test_a_proof_signs_the_bytes_that_deployed_devices_sign():
+    assert proof.statement("press-7", PROVED) == (GOLDEN / "proof_v1.bin").read_bytes()
 
 
 def test_the_topics_are_those_that_deployed_access_rules_name():
