@@ -96,7 +96,7 @@ class Cage:
 def _wait_until_alone() -> None:
     """What restricts one thread must find no other: it would go on unrestricted."""
     until = time.monotonic() + THREADS_END_SECONDS
-    while (count := len(os.listdir("/proc/self/task"))) > 1:
+    while (count := sum(1 for _ in Path("/proc/self/task").iterdir())) > 1:
         if time.monotonic() > until:
             raise IsolationError(f"{count} threads run already, so not all can be restricted")
         time.sleep(0.0005)

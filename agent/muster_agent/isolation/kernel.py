@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from muster_agent.isolation import bpf, landlock, syscalls
-from muster_protocol.errors import MusterError
+from muster_protocol.wire.errors import MusterError
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 """The same numbers on every architecture."""

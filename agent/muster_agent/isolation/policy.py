@@ -20,7 +20,7 @@ _OPEN_FOR_MORE_THAN_READING = 0x3 | 0x40 | 0x200 | 0x400 | 0x40_0000
 _CLONE_THREAD, _CLONE_NAMESPACES = 0x1_0000, 0x7E02_0000
 _SEND_FLAGS = 0x4000 | 0x40
 """MSG_NOSIGNAL and MSG_DONTWAIT; MSG_FASTOPEN would connect."""
-_PRIO_PROCESS = 0
+_PRIO_PROCESS, _SCHED_IDLE = 0, 5
 _SET_MODE_FILTER, _TSYNC = 1, 1
 _PR_SET_NAME, _PR_SET_SECCOMP = 15, 22
 
@@ -35,7 +35,7 @@ def _common(pid: int) -> dict[str, Rule]:
         "futex read epoll_wait epoll_pwait recvfrom clock_gettime write recvmsg accept4 epoll_ctl "
         "close getpid gettid getppid getuid geteuid getgid getegid brk munmap mremap madvise "
         "pread64 readv writev lseek fstat setitimer sched_yield sched_getaffinity sched_getparam "
-        "sched_getscheduler getpriority getsockname getsockopt shutdown epoll_create1 poll ppoll "
+        "sched_getscheduler getpriority getsockname getsockopt epoll_create1 poll ppoll "
         "nanosleep clock_nanosleep clock_getres gettimeofday time getrandom getrusage getcpu "
         "sysinfo uname membarrier rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack "
         "restart_syscall set_robust_list rseq exit exit_group"
@@ -43,6 +43,8 @@ def _common(pid: int) -> dict[str, Rule]:
     return dict.fromkeys(free.split(), _ANY) | {
         "sendto": Rule(((Check(3, _INT & ~_SEND_FLAGS, 0), Check(4, _POINTER, 0)),)),
         "sendmsg": Rule(((Check(2, _INT & ~_SEND_FLAGS, 0),),)),
+        # SHUT_WR, for an answer's end; any other would end the slot's listener for every worker.
+        "shutdown": _any_of(1, 1),
         "mmap": _NO_EXEC,
         "mprotect": _NO_EXEC,
         # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC
@@ -52,7 +54,7 @@ def _common(pid: int) -> dict[str, Rule]:
         # IPPROTO_TCP, TCP_NODELAY
         "setsockopt": Rule(((Check(1, _INT, 6), Check(2, _INT, 1)),)),
         "setpriority": Rule(((Check(0, _INT, _PRIO_PROCESS), Check(1, _INT, 0)),)),
-        "sched_setscheduler": _any_of(0, 0),
+        "sched_setscheduler": Rule(((Check(0, _INT, 0), Check(1, _INT, _SCHED_IDLE)),)),
         "tgkill": _any_of(0, pid),
         "clone": Rule(((Check(0, _CLONE_THREAD | _CLONE_NAMESPACES, _CLONE_THREAD),),)),
         # The filter can't see what its structure says; glibc then takes clone.

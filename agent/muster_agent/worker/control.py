@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import Struct
 
+from muster_agent.isolation.cage import Policy, Rung
 from muster_agent.worker.events import Counters, Facts
 from muster_protocol.wire.errors import ProtocolError, Refusal
 
@@ -38,6 +39,10 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     request_seconds: float = 30.0
     threads: int = 1
     shadow: Shadow | None = None
+    isolation: Policy = "auto"
+    """``required``: refuse to run a model where the kernel can't isolate it."""
+    rung: Rung = Rung.FULL
+    """The best rung to take of those that the kernel offers."""
 
     def descriptors(self) -> tuple[int, ...]:
         """Every descriptor that the worker inherits besides its control channel."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from muster_protocol.wire.errors import Refusal
 
@@ -19,6 +19,11 @@ class Facts(Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
     """Address space that loading and running took; what ``Build.memory_bytes`` bounds."""
     rss_bytes: int = 0
+    isolation: str = ""
+    """The rung of ``isolation.cage.Rung`` that it runs on."""
+
+    def on(self, rung: str) -> "Facts":
+        return structs.replace(self, isolation=rung)
 
 
 class Counters(Struct, frozen=True, kw_only=True):

@@ -185,13 +185,11 @@ class ShadowWorker:
         )
 
 
-def open_replay(start: Start, manifest: Manifest, model: Model, pairs: Ring) -> Replay:
-    """Raises StartRefused."""
-    assert start.shadow is not None
+def open_champion(shadow: control.Shadow) -> Ring:
+    """The ring to replay, for reading; raises StartRefused."""
     try:
-        champion = Ring.open(Path(start.shadow.ring))
+        return Ring.open(Path(shadow.ring))
     except RingError as error:
         raise StartRefused(
             Refusal.NO_SPACE, f"the champion's ring can't be read: {error}"
         ) from None
-    return Replay(manifest, model, champion, pairs)

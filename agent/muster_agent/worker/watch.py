@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import IO
 
+from muster_agent.runtimes.base import without_numbers
 from muster_agent.worker import control
 from muster_agent.worker.events import Drained, Exited, Failed, Heartbeat, Ready, WorkerEvent
 from muster_protocol.wire.errors import ProtocolError, Refusal
@@ -169,17 +170,21 @@ def describe_end(returncode: int, stderr: bytes) -> str:
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines()]
     said = [line for line in lines if line]
     fatal = [line for line in said if line.startswith(("Fatal Python error", "terminate called"))]
-    last = (fatal or said[-1:] or [""])[0][:300]
-    if returncode < 0:
-        how = f"killed by {signal.Signals(-returncode).name}"
-        hint = _HINTS.get(signal.Signals(-returncode), "")
-        how = f"{how} ({hint})" if hint else how
-    else:
-        how = f"ended with code {returncode}"
+    last = without_numbers((fatal or said[-1:] or [""])[0][:300])
+    how = _ended_by(-returncode) if returncode < 0 else f"ended with code {returncode}"
     return f"{how}: {last}" if last else how
 
 
-_HINTS = {
+def _ended_by(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # One of the real-time signals, which have numbers only.
+        name = f"signal {number}"
+    return f"killed by {name} ({_HINTS[number]})" if number in _HINTS else f"killed by {name}"
+
+
+_HINTS: dict[int, str] = {
     signal.SIGALRM: "one request took longer than allowed",
     signal.SIGKILL: "not by Muster: perhaps the kernel was out of memory",
+    signal.SIGSYS: "it made a system call of another architecture",
 }
