@@ -21,7 +21,7 @@ from muster_agent.worker.engine import Engine
 from muster_agent.worker.events import Facts
 from muster_agent.worker.fallback import FallbackContract, seed_last_good
 from muster_agent.worker.last_input import LastInput, LastInputError
-from muster_agent.worker.ring import Ring, RingError
+from muster_agent.worker.ring import Ring, RingError, RingReader
 from muster_agent.worker.shadow import Replay, open_champion
 from muster_protocol.wire.errors import ProtocolError, Refusal
 from muster_protocol.wire.manifest import Manifest
@@ -35,7 +35,7 @@ class Opened(NamedTuple):
     files: OpenBundle | None
     """None: it answers with the fallback and loads no model."""
     ring: Ring | None
-    champion: Ring | None
+    champion: RingReader | None
     last_input: LastInput | None
     fallback: FallbackContract | None
 
@@ -64,7 +64,7 @@ def open_all(start: Start) -> Opened:
 
 def isolate(start: Start) -> Cage:
     """Close the process for loading; raises StartRefused where that is required and can't be."""
-    limits.confine_process()
+    limits.confine_process(start.supervisor_tasks)
     cage = Cage(available(start.rung))
     if start.isolation == "required" and cage.rung is Rung.NONE:
         raise StartRefused(
@@ -135,7 +135,7 @@ def _import_late_modules() -> None:
 
 def _ring(start: Start) -> Ring | None:
     try:
-        return Ring.open(Path(start.ring), writable=True) if start.ring is not None else None
+        return Ring(Path(start.ring)) if start.ring is not None else None
     except RingError as error:
         raise StartRefused(Refusal.NO_SPACE, f"the ring can't be used: {error}") from None
 

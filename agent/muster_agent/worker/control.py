@@ -24,6 +24,7 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
 
     supervisor: int
     """Process id of the supervisor, for the worker to see that it still lives."""
+    supervisor_tasks: int = 0
     bundle: str
     manifest_sha256: str
     runtime: str | None

@@ -34,15 +34,18 @@ def confine_memory(model_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def confine_process() -> None:
-    """Leave no core, no growing file, no locked memory, few descriptors and few more threads."""
+def confine_process(supervisor_tasks: int) -> None:
+    """Leave no core, no growing file, no locked memory, few descriptors and few more threads.
+
+    ``supervisor_tasks`` are the threads of the supervisor, which doesn't show them to a worker.
+    """
     for kind, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_NOFILE, DESCRIPTORS_MAX),
         # Counted over all of the user's processes, so from what there is.
-        (resource.RLIMIT_NPROC, _tasks_of_user() + TASKS_MORE),
+        (resource.RLIMIT_NPROC, _tasks_of_user() + supervisor_tasks + TASKS_MORE),
     ):
         hard = resource.getrlimit(kind)[1]
         limit = most if hard == _UNLIMITED else min(most, hard)

@@ -44,7 +44,7 @@ class Worker:
         self._stop_grace: float | None = None
         self._server = Server(
             InferenceApi(engine, start.runtime),
-            tuple(socket.socket(fileno=each) for each in start.listeners),
+            tuple(filter(None, map(_inherited, start.listeners))),
             handover_out=_inherited(start.handover_out),
             handover_in=_inherited(start.handover_in),
             request_seconds=start.request_seconds,
@@ -111,7 +111,12 @@ class Worker:
 
 
 def _inherited(descriptor: int | None) -> socket.socket | None:
-    return None if descriptor is None else socket.socket(fileno=descriptor)
+    """One of the slot's sockets; a worker before may have made it one that blocks."""
+    if descriptor is None:
+        return None
+    end = socket.socket(fileno=descriptor)
+    end.settimeout(0.0)
+    return end
 
 
 def _made(channel: Channel, start: Start, *, first: bool) -> tuple[Worker | ShadowWorker, Facts]:

@@ -157,6 +157,7 @@ class WorkerProcess:
         spec, sockets = self.spec, self.spec.sockets
         return control.Start(
             supervisor=os.getpid(),
+            supervisor_tasks=sum(1 for _ in Path("/proc/self/task").iterdir()),
             bundle=_whole(spec.bundle),
             manifest_sha256=spec.manifest_sha256,
             runtime=None if spec.build is None else spec.build.runtime,

@@ -18,6 +18,9 @@ from muster_protocol.wire.errors import ProtocolError, Refusal
 STDERR_TAIL_BYTES = 4096
 LAST_WORDS_SECONDS = 5.0
 """How long a worker that closed its channel, or was refused, may take to end."""
+REPLIES_PER_SECOND_MAX = 50
+"""It beats once a second, and answers what it is told."""
+DETAIL_CHARS_MAX = 500
 _NEVER = float("inf")
 
 
@@ -51,6 +54,8 @@ class Watch:
         self._deadline = time.monotonic() + start_seconds
         self._ready = False
         self._refused: Failed | None = None
+        self._heard = (0.0, 0)
+        """Since when, and how many replies."""
         self._killed = ""
         """Why this side killed it."""
 
@@ -134,17 +139,27 @@ class Watch:
             self._deadline = min(self._deadline, time.monotonic() + LAST_WORDS_SECONDS)
             return
         for line in self._lines.feed(data):
+            self._listen(time.monotonic())
             self._on_reply(control.decode_reply(line))
+
+    def _listen(self, now: float) -> None:
+        """Raises ProtocolError for a worker that would keep the supervisor busy with listening."""
+        since, count = self._heard
+        self._heard = (since, count + 1) if now - since < 1.0 else (now, 1)
+        if self._heard[1] > REPLIES_PER_SECOND_MAX:
+            raise ProtocolError(f"it said more than {REPLIES_PER_SECOND_MAX} things in a second")
 
     def _on_reply(self, reply: control.Reply) -> None:
         match reply:
             case control.IsReady(facts=facts):
+                if self._ready:
+                    raise ProtocolError("it said twice that it is ready")
                 self._ready = True
                 if not self._stopped:
                     self._deadline = _NEVER
                 self._deliver(Ready(self._id, facts))
             case control.Refused(refusal=refusal, detail=detail):
-                self._refused = Failed(self._id, refusal, detail)
+                self._refused = Failed(self._id, refusal, _one_line(detail))
                 self._deadline = time.monotonic() + LAST_WORDS_SECONDS
             case control.Beat(counters=counters):
                 self._deliver(Heartbeat(self._id, counters))
@@ -163,6 +178,12 @@ class Watch:
         if returncode == -signal.SIGXCPU:
             return Failed(self._id, Refusal.START_TIMEOUT, "it used up its processor time")
         return Failed(self._id, Refusal.WORKER_DIED, words)
+
+
+def _one_line(words: str) -> str:
+    """What a worker said, as text that can stand in a log and on a terminal."""
+    text = "".join(each if each.isprintable() else " " for each in words[: 2 * DETAIL_CHARS_MAX])
+    return " ".join(text.split())[:DETAIL_CHARS_MAX]
 
 
 def describe_end(returncode: int, stderr: bytes) -> str:
