@@ -14,7 +14,8 @@ import traceback
 from pathlib import Path
 
 from muster_agent import runtimes
-from muster_agent.worker import main
+from muster_agent.isolation.cage import Rung
+from muster_agent.worker import begin
 from muster_agent.worker.bundle import StartRefused
 from muster_agent.worker.control import Start
 from muster_protocol.wire.errors import Refusal
@@ -30,12 +31,11 @@ def outcome(bundle: Path, runtime: str, sha256: str) -> str:
     if child == 0:
         signal.alarm(WALL_SECONDS)
         try:
-            main.begin(
-                Start(
-                    supervisor=os.getppid(), bundle=str(bundle),
-                    manifest_sha256=sha256, runtime=runtime,
-                )
+            start = Start(
+                supervisor=os.getppid(), bundle=str(bundle),
+                manifest_sha256=sha256, runtime=runtime,
             )  # fmt: skip
+            begin.prove(start, begin.open_all(start), Rung.NONE)
         except StartRefused as refused:
             os._exit(CODES[refused.refusal])
         except MemoryError:

@@ -39,9 +39,7 @@ class Workers:
     ) -> WorkerProcess:
         """Start a worker with a ring of its own; does not wait for it."""
         name = f"w{len(self.workers)}"
-        layout = RingLayout.of(manifest, sha256)
-        ring = self.directory / f"{name}.ring"
-        Ring.create(ring, layout, 4096).close()
+        ring = fields.pop("ring", None) or self.ring_for(name, manifest, sha256)
         spec = WorkerSpec(
             **{
                 "worker_id": name,
@@ -59,6 +57,12 @@ class Workers:
         self.workers.append(worker)
         worker.start()
         return worker
+
+    def ring_for(self, name: str, manifest: Manifest, sha256: str) -> Path:
+        """An empty ring for the worker of that name."""
+        path = self.directory / f"{name}.ring"
+        Ring.create(path, RingLayout.of(manifest, sha256), 4096).close()
+        return path
 
     def wait(self, worker: WorkerProcess, kind: type[E]) -> E:
         """The worker's next event of this kind; fails the test when it can't come any more."""

@@ -6,13 +6,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from muster_agent.app import facts, status
 from muster_agent.base import config as configuration
 from muster_agent.base.clock import Clock
 from muster_agent.base.config import Config
 from muster_agent.identity import identity, tls
+from muster_agent.isolation.cage import Rung, available
 from muster_agent.storage import lock
 from muster_agent.storage.content import disk_free_bytes
 from muster_agent.storage.state import read_state
@@ -56,6 +57,7 @@ def examine(directory: Path, clock: Clock) -> Iterator[Finding]:
         "identity": lambda: _identity(config, now),
         "trust": lambda: _trust(config, reading),
         "runtimes": lambda: _runtimes(config),
+        "isolation": lambda: _isolation(config, available()),
         "broker": lambda: _broker(config, now),
     }
     for name, check in checks.items():
@@ -148,6 +150,23 @@ def _runtimes(config: Config) -> Finding:
             "runtimes", "fail", "none: pip install 'muster-edge[onnx]' or 'muster-edge[tflite]'"
         )
     return Finding("runtimes", "ok", ", ".join(f"{name} {v}" for name, v in usable.items()))
+
+
+def _isolation(config: Config, rung: Rung) -> Finding:
+    match rung:
+        case Rung.FULL:
+            return Finding("isolation", "ok", "models run under Landlock and a filter of calls")
+        case Rung.NO_LANDLOCK | Rung.ONE_THREAD:
+            lacks = "Landlock" if rung is Rung.NO_LANDLOCK else "filters for all threads"
+            line = f"models run under a filter of calls; this kernel has no {lacks}: they are held "
+            return Finding("isolation", "ok", line + "in memory while they are loaded")
+        case Rung.NONE:
+            grade: Grade = "fail" if config.isolation == "required" else "warn"
+            line = "this kernel isolates no model's process: a hostile one could read the key here"
+            wants = "; isolation = required, so none runs" if config.isolation == "required" else ""
+            return Finding("isolation", grade, f"{line}{wants}: use one with seccomp")
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _broker(config: Config, now: Instant) -> Finding:

@@ -6,8 +6,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from muster_agent import runtimes
+from muster_agent.isolation.cage import available
 from muster_agent.observe.energy import Source
-from muster_agent.runtimes import available
 from muster_agent.storage.content import disk_free_bytes
 from muster_protocol.wire.messages import Facts
 
@@ -27,7 +28,7 @@ def agent_version() -> str:
 
 def usable_runtimes(allow: tuple[str, ...]) -> dict[str, str]:
     """Installed runtimes and their versions, in a fixed order, restricted to ``allow`` if given."""
-    return {name: v for name, v in available().items() if not allow or name in allow}
+    return {name: v for name, v in runtimes.available().items() if not allow or name in allow}
 
 
 def memory_bytes() -> int:
@@ -83,4 +84,5 @@ def read(directory: Path, allow: tuple[str, ...] = (), energy: Source = "") -> F
         memory_bytes=memory_bytes(),
         disk_free_bytes=disk_free_bytes(directory),
         energy=energy,
+        isolation=available().value,
     )

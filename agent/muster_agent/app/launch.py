@@ -41,6 +41,7 @@ class ProcessLauncher:
         ``last_input`` makes the file in which a worker notes each request, if it is to.
         """
         self._config = config
+        self._isolation = config.isolation
         self._install = install
         self._telemetry = telemetry
         self._deliver = deliver
@@ -79,6 +80,7 @@ class ProcessLauncher:
             fallback=answers.name if answers is not None else None,
             previous_ring=self._telemetry.previous_ring(slot) if remembers else None,
             first=first,
+            isolation=self._isolation,
             last_input=self._last_input(worker_id) if model else None,
         )
         try:
@@ -106,6 +108,7 @@ class ProcessLauncher:
             manifest_sha256=goal.manifest,
             build=build,
             ring=ring,
+            isolation=self._isolation,
             shadow=Shadow(
                 ring=str(self._telemetry.ring_path(champion.id)),
                 cpu_share=self._config.number("challenger.cpu_share"),

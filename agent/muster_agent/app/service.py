@@ -21,6 +21,7 @@ from muster_agent.fetch.meter import Allowance
 from muster_agent.identity import identity
 from muster_agent.identity.proof import prover
 from muster_agent.identity.renewal import Renewal
+from muster_agent.isolation import kernel
 from muster_agent.link.mqtt import MqttLink, MqttSettings
 from muster_agent.observe.crash_inputs import CrashInputs
 from muster_agent.observe.day_budget import DayBudget
@@ -244,6 +245,7 @@ def run(directory: Path) -> int:
         if notifier.watchdog_seconds is not None:
             notifier.notify("WATCHDOG=1")
 
+    kernel.hide()  # A model's process has the same user.
     with ExitStack() as stack:
         service = Service(load(directory), stack)
         notifier.notify("READY=1", "STATUS=serving")

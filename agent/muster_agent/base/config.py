@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -40,6 +40,8 @@ class Setting:
     meaning: str
     least: float = 0
     most: float = float("inf")
+    choices: tuple[str, ...] = ()
+    """Of a text; empty: any."""
 
 
 SETTINGS = (
@@ -52,6 +54,9 @@ SETTINGS = (
             "MQTT keepalive; a dead link is noticed after twice this.", 5, 3600),
     Setting("runtimes.allow", list, [],
             "Runtimes this device may use, of those installed; empty: all of them."),
+    Setting("isolation", str, "auto",
+            "required: no model runs where the kernel can't isolate its process; auto: it runs "
+            "and the report says so.", choices=("auto", "required")),
     Setting("limits.chunk_cache_bytes", int, 512 * limits.MIB,
             "Most that fetched chunks may take beside installed bundles, when no update needs "
             "them.", 0),
@@ -135,6 +140,11 @@ class Config:
         value = self.values[key]
         assert isinstance(value, list)
         return tuple(value)
+
+    @property
+    def isolation(self) -> Literal["required", "auto"]:
+        """Whether a model may run where the kernel can't isolate its process."""
+        return "required" if self.text("isolation") == "required" else "auto"
 
     @property
     def device(self) -> str:
@@ -235,8 +245,13 @@ def _value(path: Path, setting: Setting, value: object) -> Value:
         raise ConfigError(f"{path}: {setting.key} is missing. {setting.meaning}")
     whole = isinstance(value, int) and not isinstance(value, bool)
     if setting.kind is str:
-        if isinstance(value, str):
+        if isinstance(value, str) and (not setting.choices or value in setting.choices):
             return value
+        if isinstance(value, str):
+            raise ConfigError(
+                f"{path}: {setting.key} = {value!r} is none of {', '.join(setting.choices)}. "
+                f"{setting.meaning}"
+            )
     elif setting.kind is list:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return value

@@ -46,7 +46,7 @@ class Folds:
         report: Callable[[Event], None] = lambda _event: None,
         window_seconds: Callable[[], float] = lambda: 300.0,
         monitors: Monitors | None = None,
-        open_ring: Callable[[Path], Ring] = ring.Ring.open,
+        open_ring: Callable[[Path], Ring] = ring.RingReader,
         counting: Callable[..., Counting] = Fold,
     ) -> None:
         """``report`` takes events of drift; it may join an open transaction.

@@ -6,6 +6,7 @@ closed window into the outbox; after a crash the rows since the saved cursor are
 """
 
 import contextlib
+import logging
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import MusterError
 from muster_protocol.wire.messages import Stamp
 
+log = logging.getLogger(__name__)
 FOLD_SECONDS = 1.0
 BUSY_FOLD_SECONDS = 0.1
 """While rings fill by more than a tenth between two looks."""
@@ -95,6 +97,8 @@ class _Open:
     saved_at: float
     cpu_seconds: float = 0.0
     """Of the worker, as last told."""
+    damaged: bool = False
+    """Its writer left something that can't be read."""
 
 
 class Telemetry:
@@ -301,7 +305,20 @@ class Telemetry:
             cursor = result.cursor
 
     def _read(self, opened: _Open) -> int:
-        """Fold what is new; returns how many rows that were."""
+        """Fold what is new; returns how many rows that were.
+
+        A ring is written by a model's process. What it damaged is read no further, and said once.
+        """
+        if opened.damaged:
+            return 0
+        try:
+            return self._read_on(opened)
+        except (MusterError, ValueError, OverflowError) as error:
+            opened.damaged = True
+            log.warning("%s: %s: read no further", opened.path, error)
+            return 0
+
+    def _read_on(self, opened: _Open) -> int:
         cursor = opened.recording.cursor
         # Bounded: a worker that writes faster than this can be read is caught up with next time.
         for _ in range(2 + opened.ring.capacity_rows // READ_ROWS):

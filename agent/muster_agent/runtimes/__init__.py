@@ -1,6 +1,7 @@
 """Inference runtimes behind one interface. Importing this package imports none of them."""
 
 from muster_agent.runtimes.base import (
+    MODULES,
     Model,
     ModelError,
     NoRuntimeError,
@@ -11,6 +12,7 @@ from muster_agent.runtimes.base import (
 )
 
 __all__ = [
+    "MODULES",
     "Model",
     "ModelError",
     "NoRuntimeError",

@@ -3,8 +3,10 @@
 The supervisor asks ``available`` and never imports a runtime; a worker calls ``load``.
 """
 
+import functools
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from muster_agent.runtimes import smallest
 from muster_protocol.wire.errors import MusterError
 from muster_protocol.wire.manifest import Tensor
 
@@ -39,6 +42,10 @@ DISTRIBUTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "tflite": (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime")),
 }
 """Runtime to the (module, distribution) pairs that provide it, preferred first."""
+
+MODULES = tuple(module for provided in DISTRIBUTIONS.values() for module, _ in provided)
+"""Every module that may provide a runtime."""
+_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
 
 
 class ModelError(MusterError):
@@ -80,8 +87,12 @@ def available() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def provider_of(runtime: str) -> tuple[str, str] | None:
-    """(module, version) of what provides a runtime here, or None."""
+    """(module, version) of what provides a runtime here, or None.
+
+    Kept from the first look on: where a model is loaded it may be the last one possible.
+    """
     for module, distribution in DISTRIBUTIONS.get(runtime, ()):
         if importlib.util.find_spec(module) is None:
             continue
@@ -98,11 +109,12 @@ def prepare(runtime: str) -> None:
     if module == "onnxruntime":
         importlib.import_module("muster_agent.runtimes.onnx")
     else:
-        importlib.import_module(f"{module}.interpreter")
+        importlib.import_module("muster_agent.runtimes.tflite")
+        smallest.start(module)
 
 
-def load(runtime: str, path: Path, *, threads: int = 1) -> Model:
-    """Load a model file; raises NoRuntimeError, OutOfMemoryError or ModelError.
+def load(runtime: str, source: Path | bytes, *, threads: int = 1) -> Model:
+    """Load a model from its file or its bytes; raises NoRuntimeError, OutOfMemoryError, ModelError.
 
     ``threads`` bounds the threads of one run.
     """
@@ -110,10 +122,10 @@ def load(runtime: str, path: Path, *, threads: int = 1) -> Model:
     if module == "onnxruntime":
         from muster_agent.runtimes.onnx import OnnxModel  # noqa: PLC0415  # imports the runtime
 
-        return OnnxModel(path, threads=threads)
+        return OnnxModel(source, threads=threads)
     from muster_agent.runtimes.tflite import TfliteModel  # noqa: PLC0415  # imports the runtime
 
-    return TfliteModel(path, module=module, threads=threads)
+    return TfliteModel(source, module=module, threads=threads)
 
 
 def _backend(runtime: str) -> str:
@@ -135,6 +147,15 @@ def shape_fits(declared: Sequence[int], shape: Sequence[int]) -> bool:
 
 
 def shorten(error: BaseException, limit_chars: int = 300) -> str:
-    """The error's text on one line of bounded length."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """A runtime's own words about a failure: one line of bounded length, without its numbers."""
+    text = without_numbers(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= limit_chars else text[: limit_chars - 1] + "…"
+
+
+def without_numbers(text: str) -> str:
+    """``text`` with ``#`` for each number.
+
+    What a runtime says of a failure may name sizes that the model computed. The words leave the
+    device, and the hub before anybody approved the model, and could carry home what it read.
+    """
+    return _NUMBER.sub("#", text)

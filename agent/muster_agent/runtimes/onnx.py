@@ -37,7 +37,7 @@ _MEMORY_MARKS = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memo
 class OnnxModel:
     """A session on the CPU that keeps no idle thread spinning."""
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(self, source: Path | bytes, *, threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -45,7 +45,9 @@ class OnnxModel:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                source if isinstance(source, bytes) else str(source),
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except Exception as error:
             raise _translated(error, "onnxruntime can't load the model") from None

@@ -32,11 +32,16 @@ class TfliteModel:
     A batch size other than the last one resizes the inputs, which costs a new allocation.
     """
 
-    def __init__(self, path: Path, *, module: str = "ai_edge_litert", threads: int = 1) -> None:
+    def __init__(
+        self, source: Path | bytes, *, module: str = "ai_edge_litert", threads: int = 1
+    ) -> None:
         interpreter = importlib.import_module(f"{module}.interpreter")
         self._lock = threading.Lock()
+        given = (
+            {"model_content": source} if isinstance(source, bytes) else {"model_path": str(source)}
+        )
         try:
-            self._interpreter = interpreter.Interpreter(model_path=str(path), num_threads=threads)
+            self._interpreter = interpreter.Interpreter(num_threads=threads, **given)
             self._interpreter.allocate_tensors()
             ins = self._interpreter.get_input_details()
             outs = self._interpreter.get_output_details()

@@ -15,6 +15,18 @@ from muster_protocol.wire.errors import LimitError
 
 HEADER_LENGTH = "inference-header-content-length"
 LABELS_MAX = 1000
+_DISTRIBUTION = "muster-edge"
+
+
+def _agent_version() -> str:
+    try:
+        return importlib.metadata.version(_DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+_AGENT = _agent_version()
+"""Read with the import: a worker that serves opens no files."""
 _PLATFORMS = {"onnx": "onnx_onnxv1", "tflite": "tflite_tflitev3"}
 _MODEL_PATH = re.compile(
     r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?(?:/(?P<verb>ready|infer|labels))?"
@@ -48,7 +60,6 @@ class InferenceApi:
         self._model = engine.manifest.model
         self._version = engine.manifest.version
         self._runtime = runtime
-        self._agent = importlib.metadata.version("muster-edge")
         self._wanted = frozenset(tensor.name for tensor in engine.manifest.outputs)
         self._infer_path = f"/v2/models/{self._model}/infer"
         self._metadata = msgspec.json.encode(self._describe())
@@ -141,7 +152,7 @@ class InferenceApi:
 
     def _server(self) -> Response:
         extensions = ["binary_tensor_data", "model_repository(index)", "muster_labels"]
-        return _ok({"name": "muster", "version": self._agent, "extensions": extensions})
+        return _ok({"name": "muster", "version": _AGENT, "extensions": extensions})
 
     def _ready(self) -> Response:
         ready = self._engine.model is not None

@@ -1,4 +1,7 @@
-"""Where a worker process begins: ``python -m muster_agent.worker.boot --control FD [--first]``.
+"""Where a worker process begins: ``python -I boot.py --path DIRECTORIES --control FD [--first]``.
+
+Run as a file: an isolated interpreter has no other way to it where the agent is not installed in
+the interpreter's own directories, so ``--path`` says where the agent and its runtimes are.
 
 A candidate starts beside a model that is serving. So whatever is heavy before it is ready, imports,
 loading, golden vectors, warm-up, runs in a thread of low priority; the thread that serves later
@@ -19,7 +22,7 @@ from typing import TypeVar
 
 NICENESS = 5
 """About a third of a serving worker's share of a core when both want it."""
-FIRST = "--first"
+FIRST, PATH = "--first", "--path"
 T = TypeVar("T")
 
 
@@ -27,9 +30,10 @@ def step_back(*, first: bool) -> None:
     """Lower the calling thread's priority for good."""
     if not first and os.getloadavg()[0] < len(os.sched_getaffinity(0)):
         with contextlib.suppress(OSError):  # forbidden here: the share it is
-            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
             return
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    with contextlib.suppress(OSError):  # An agent that stands back further already.
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
 
 
 def gently(task: Callable[[], T], *, first: bool = False) -> T:
@@ -53,6 +57,9 @@ def gently(task: Callable[[], T], *, first: bool = False) -> T:
 
 
 if __name__ == "__main__":
+    place = sys.argv.index(PATH)
+    sys.path[:] = sys.argv[place + 1].split(os.pathsep)
+    del sys.argv[place : place + 2]
     worker = gently(
         lambda: importlib.import_module("muster_agent.worker.main"), first=FIRST in sys.argv
     )

@@ -7,7 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from muster_protocol.wire import manifest as manifests
 from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
@@ -79,6 +79,11 @@ class OpenBundle:
     def path(self, name: str) -> Path:
         """A path that opens the very file that was hashed."""
         return Path(f"/proc/self/fd/{self._descriptors[name]}")
+
+    def file(self, name: str) -> IO[bytes]:
+        """The very file that was hashed, from its beginning; close it before this bundle."""
+        os.lseek(self._descriptors[name], 0, os.SEEK_SET)
+        return open(self._descriptors[name], "rb", closefd=False)  # no path
 
     def close(self) -> None:
         for descriptor in self._descriptors.values():

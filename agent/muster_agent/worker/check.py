@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from muster_agent.isolation import kernel
+from muster_agent.isolation.cage import Policy
 from muster_agent.worker.bundle import StartRefused, read_manifest
 from muster_agent.worker.events import Facts, Failed, Ready, WorkerEvent
 from muster_agent.worker.process import WorkerProcess, WorkerSpec
@@ -42,14 +44,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     builds: tuple[BuildVerdict, ...] = ()
 
 
-def check(bundle: Path, runtime: str | None = None) -> Verdict:
+def check(bundle: Path, runtime: str | None = None, isolation: Policy = "auto") -> Verdict:
     """Check every build of a bundle, or the one for ``runtime``."""
     try:
         manifest, sha256 = read_manifest(bundle)
     except StartRefused as error:
         return Verdict(ok=False, refusal=error.refusal, detail=str(error))
     chosen = [build for build in manifest.builds if runtime in {None, build.runtime}]
-    builds = tuple(check_build(bundle, manifest, sha256, build) for build in chosen)
+    builds = tuple(check_build(bundle, manifest, sha256, build, isolation) for build in chosen)
     missing = "" if chosen else f"the manifest has no build for {runtime}"
     return Verdict(
         ok=bool(builds) and all(build.ok for build in builds),
@@ -61,7 +63,9 @@ def check(bundle: Path, runtime: str | None = None) -> Verdict:
     )
 
 
-def check_build(bundle: Path, manifest: Manifest, sha256: str, build: Build) -> BuildVerdict:
+def check_build(
+    bundle: Path, manifest: Manifest, sha256: str, build: Build, isolation: Policy = "auto"
+) -> BuildVerdict:
     """Start one worker that serves nobody, hear how it went, and stop it."""
     events: queue.Queue[WorkerEvent] = queue.Queue()
     spec = WorkerSpec(
@@ -71,6 +75,7 @@ def check_build(bundle: Path, manifest: Manifest, sha256: str, build: Build) -> 
         manifest_sha256=sha256,
         build=build,
         first=True,
+        isolation=isolation,
     )
     worker = WorkerProcess(spec, events.put)
     worker.start()
@@ -98,11 +103,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("bundle", type=Path, help="directory with manifest.json and the files")
     parser.add_argument("--runtime", choices=("onnx", "tflite"), help="check only this build")
+    parser.add_argument(
+        "--isolation", choices=("auto", "required"), default="auto",
+        help="required: refuse to load a model where the kernel can't isolate it",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
-    verdict = check(options.bundle, options.runtime)
+    verdict = check(options.bundle, options.runtime, options.isolation)
     sys.stdout.buffer.write(msgspec.json.encode(verdict) + b"\n")
     return 0 if verdict.ok else 1
 
 
 if __name__ == "__main__":
+    kernel.hide()
     sys.exit(main())

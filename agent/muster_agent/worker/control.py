@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import Struct
 
+from muster_agent.isolation.cage import Policy, Rung
 from muster_agent.worker.events import Counters, Facts
 from muster_protocol.wire.errors import ProtocolError, Refusal
 
@@ -23,6 +24,7 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
 
     supervisor: int
     """Process id of the supervisor, for the worker to see that it still lives."""
+    supervisor_tasks: int = 0
     bundle: str
     manifest_sha256: str
     runtime: str | None
@@ -38,6 +40,10 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     request_seconds: float = 30.0
     threads: int = 1
     shadow: Shadow | None = None
+    isolation: Policy = "auto"
+    """``required``: refuse to run a model where the kernel can't isolate it."""
+    rung: Rung = Rung.FULL
+    """The best rung to take of those that the kernel offers."""
 
     def descriptors(self) -> tuple[int, ...]:
         """Every descriptor that the worker inherits besides its control channel."""

@@ -1,42 +1,52 @@
 """What a worker tells the supervisor, as the supervisor's inbox sees it."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct, structs
 
 from muster_protocol.wire.errors import Refusal
+
+Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+Amount = Annotated[float, Meta(ge=0, le=1e12)]
+"""Bounds for what a worker says of itself, which a hostile model may have made up."""
 
 
 class Facts(Struct, frozen=True, kw_only=True):
     """What start-up measured. All zero for a worker that answers with a fallback only."""
 
-    runtime: str = ""
-    runtime_version: str = ""
-    load_seconds: float = 0.0
-    golden_cases: int = 0
-    latency_ms: float = 0.0
+    runtime: Annotated[str, Meta(max_length=64)] = ""
+    runtime_version: Annotated[str, Meta(max_length=64)] = ""
+    load_seconds: Amount = 0.0
+    golden_cases: Count = 0
+    latency_ms: Amount = 0.0
     """Median of the warm-up runs, one batch element each."""
-    memory_bytes: int = 0
+    memory_bytes: Count = 0
     """Address space that loading and running took; what ``Build.memory_bytes`` bounds."""
-    rss_bytes: int = 0
+    rss_bytes: Count = 0
+    isolation: Annotated[str, Meta(max_length=32)] = ""
+    """The rung of ``isolation.cage.Rung`` that it runs on."""
+
+    def on(self, rung: str) -> "Facts":
+        return structs.replace(self, isolation=rung)
 
 
 class Counters(Struct, frozen=True, kw_only=True):
     """Totals since the worker started, and latencies of its last thousand model answers."""
 
-    inferences: int = 0
+    inferences: Count = 0
     """Batch elements answered or failed; refused requests are not among them."""
-    errors: int = 0
+    errors: Count = 0
     """Of them, those the model failed to answer."""
-    invalid: int = 0
+    invalid: Count = 0
     """Requests that could not be read as inputs."""
-    fallbacks: int = 0
-    labels: int = 0
-    connections: int = 0
-    rss_bytes: int = 0
-    latency_p50_us: int = 0
-    latency_p95_us: int = 0
-    cpu_seconds: float = 0.0
+    fallbacks: Count = 0
+    labels: Count = 0
+    connections: Count = 0
+    rss_bytes: Count = 0
+    latency_p50_us: Count = 0
+    latency_p95_us: Count = 0
+    cpu_seconds: Amount = 0.0
     """Processor time used since the worker was ready."""
 
 

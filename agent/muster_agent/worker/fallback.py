@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from muster_agent.runtimes.base import NUMPY_TYPES, Array
-from muster_agent.worker.ring import Ring, RingError
+from muster_agent.worker.ring import RingError, RingReader
 from muster_agent.worker.rows import ErrorKind, Quality, RowKind
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.manifest import Manifest
@@ -72,15 +72,16 @@ def seed_last_good(contract: FallbackContract, manifest: Manifest, path: Path) -
     A ring that is missing, unreadable or of other outputs leaves nothing to remember.
     """
     try:
-        ring = Ring.open(path)
+        with RingReader(path) as ring:
+            if ring.layout.outputs != manifest.outputs:
+                return
+            oldest = max(ring.published - ring.capacity_rows, 0)
+            rows = ring.read(oldest, ring.capacity_rows).rows
+            layout = ring.layout
     except RingError:
         return
-    with ring:
-        if ring.layout.outputs != manifest.outputs:
-            return
-        rows = ring.read(max(ring.published - ring.capacity_rows, 0), ring.capacity_rows).rows
-        good = (rows["kind"] == RowKind.INFERENCE) & (rows["quality"] == Quality.GOOD)
-        chosen = rows[good & (rows["error"] == ErrorKind.NONE)][-1:]
-        if len(chosen):
-            seconds = float(chosen["monotonic_ns"][0]) / 1e9
-            contract.remember(ring.layout.output_arrays(chosen), seconds)
+    good = (rows["kind"] == RowKind.INFERENCE) & (rows["quality"] == Quality.GOOD)
+    chosen = rows[good & (rows["error"] == ErrorKind.NONE)][-1:]
+    if len(chosen):
+        seconds = float(chosen["monotonic_ns"][0]) / 1e9
+        contract.remember(layout.output_arrays(chosen), seconds)

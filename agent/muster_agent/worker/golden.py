@@ -2,8 +2,7 @@
 
 import zipfile
 import zlib
-from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -22,10 +21,10 @@ class Case(NamedTuple):
     outputs: dict[str, Array]
 
 
-def read(path: Path, manifest: Manifest) -> list[Case]:
+def read(file: IO[bytes], manifest: Manifest) -> list[Case]:
     """Cases of the bundle's ``.npz``; raises StartRefused (GOLDEN_MISMATCH) for an unfit file."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(file, allow_pickle=False) as arrays:
             inputs = {each.name: _array(arrays, "input", each) for each in manifest.inputs}
             outputs = {each.name: _array(arrays, "output", each) for each in manifest.outputs}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -43,35 +42,28 @@ def read(path: Path, manifest: Manifest) -> list[Case]:
 
 
 def compare(got: dict[str, Array], case: Case, rule: Golden) -> str | None:
-    """What is wrong with an answer, in words, or None. Equal values pass, infinite ones too."""
+    """Which output is wrong, or None. Equal values pass, infinite ones too.
+
+    No number that the model computed is in the words: they leave the device, and the hub before
+    anybody approved the model, and could carry home what it read.
+    """
     for name, want in case.outputs.items():
         found = got[name]
         if found.shape != want.shape and found.shape != want.shape[1:]:
-            return f"output {name!r} has shape {list(found.shape)}, expected {list(want.shape)}"
-        found = found.reshape(want.shape)
-        if found.dtype.kind == "O":
-            if not np.array_equal(found, want):
-                return f"output {name!r} differs"
-            continue
-        worst = _worst(found, want, rule)
-        if worst is not None:
-            return f"output {name!r}: {worst}"
+            return f"output {name!r} has another shape than {list(want.shape)}"
+        if not _passes(found.reshape(want.shape), want, rule):
+            tolerance = f"{rule.atol:g} + {rule.rtol:g}·|expected|"
+            return f"output {name!r} is further from what is expected than {tolerance}"
     return None
 
 
-def _worst(found: Array, want: Array, rule: Golden) -> str | None:
+def _passes(found: Array, want: Array, rule: Golden) -> bool:
+    if found.dtype.kind == "O":
+        return np.array_equal(found, want)
     left, right = found.astype(np.float64), want.astype(np.float64)
     with np.errstate(invalid="ignore"):
         off = np.abs(left - right)
-        passed = (left == right) | (off <= rule.atol + rule.rtol * np.abs(right))
-    if passed.all():
-        return None
-    place = np.argmax(np.where(passed, -1.0, np.nan_to_num(off, nan=np.inf)))
-    return (
-        f"got {left.flat[place]:.6g}, expected {right.flat[place]:.6g} "
-        f"(tolerance {rule.atol:g} + {rule.rtol:g}·|expected|); "
-        f"{int((~passed).sum())} of {passed.size} values differ"
-    )
+        return bool(((left == right) | (off <= rule.atol + rule.rtol * np.abs(right))).all())
 
 
 def _array(arrays: "np.lib.npyio.NpzFile", kind: str, tensor: Tensor) -> Array:

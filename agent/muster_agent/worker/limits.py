@@ -1,5 +1,6 @@
 """Bounds that the kernel keeps on a worker, and what it uses: rlimits, parent's death, timers."""
 
+import contextlib
 import ctypes
 import math
 import os
@@ -10,6 +11,10 @@ from pathlib import Path
 
 SERVING_BYTES = 64 * 1024 * 1024
 """Address space for connections and request bodies, on top of the model's own budget."""
+DESCRIPTORS_MAX = 256
+"""Twice the connections that a worker holds at most, with room for the bundle's files."""
+TASKS_MORE = 64
+STATUS_BYTES_MAX = 64 * 1024
 _PR_SET_PDEATHSIG = 1
 _UNLIMITED = resource.RLIM_INFINITY
 
@@ -27,7 +32,35 @@ def confine_memory(model_bytes: int) -> None:
     """Allow the address space to grow by the model's budget, counted from now."""
     limit = address_space_bytes() + model_bytes + SERVING_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def confine_process(supervisor_tasks: int) -> None:
+    """Leave no core, no growing file, no locked memory, few descriptors and few more threads.
+
+    ``supervisor_tasks`` are the threads of the supervisor, which doesn't show them to a worker.
+    """
+    for kind, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_NOFILE, DESCRIPTORS_MAX),
+        # Counted over all of the user's processes, so from what there is.
+        (resource.RLIMIT_NPROC, _tasks_of_user() + supervisor_tasks + TASKS_MORE),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        limit = most if hard == _UNLIMITED else min(most, hard)
+        resource.setrlimit(kind, (limit, limit))
+
+
+def _tasks_of_user() -> int:
+    """Threads of this user, as far as they are shown to it."""
+    user, count = os.getuid(), 0
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):  # It has ended meanwhile.
+                if entry.stat().st_uid == user:
+                    count += sum(1 for _ in Path(entry.path, "task").iterdir())
+    return count
 
 
 def confine_cpu(seconds: float) -> None:
@@ -57,8 +90,22 @@ def resident_bytes() -> int:
     return _status("VmRSS:")
 
 
+def keep_status_open() -> None:
+    """So that memory can be read where nothing can be opened any more."""
+    if not _kept:
+        _kept.append(os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC))
+
+
+_kept: list[int] = []
+
+
 def _status(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key):
+    text = _kept_status() if _kept else Path("/proc/self/status").read_bytes()
+    for line in text.splitlines():
+        if line.startswith(key.encode()):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def _kept_status() -> bytes:
+    return os.pread(_kept[0], STATUS_BYTES_MAX, 0)

@@ -9,28 +9,23 @@ import logging
 import os
 import socket
 import time
-from pathlib import Path
 from typing import assert_never
 
 import numpy as np
 
-from muster_agent import runtimes
+from muster_agent.isolation.kernel import IsolationError
 from muster_agent.runtimes import Model
-from muster_agent.worker import control, limits, startup
+from muster_agent.worker import begin, control, limits
 from muster_agent.worker.api import InferenceApi
 from muster_agent.worker.boot import FIRST, gently, step_back
-from muster_agent.worker.bundle import StartRefused, choose_build, read_manifest
+from muster_agent.worker.bundle import StartRefused
 from muster_agent.worker.channel import Channel
 from muster_agent.worker.control import Accept, Pause, Start, Stop
 from muster_agent.worker.engine import Engine
 from muster_agent.worker.events import Counters, Facts
-from muster_agent.worker.fallback import FallbackContract, seed_last_good
-from muster_agent.worker.last_input import LastInput, LastInputError
-from muster_agent.worker.ring import Ring, RingError
 from muster_agent.worker.serving import Server
-from muster_agent.worker.shadow import Replay, ShadowWorker, open_replay
+from muster_agent.worker.shadow import ShadowWorker
 from muster_protocol.wire.errors import ProtocolError, Refusal
-from muster_protocol.wire.manifest import Manifest
 
 HEARTBEAT_SECONDS = 1.0
 REFUSED_EXIT = 3
@@ -49,7 +44,7 @@ class Worker:
         self._stop_grace: float | None = None
         self._server = Server(
             InferenceApi(engine, start.runtime),
-            tuple(socket.socket(fileno=each) for each in start.listeners),
+            tuple(filter(None, map(_inherited, start.listeners))),
             handover_out=_inherited(start.handover_out),
             handover_in=_inherited(start.handover_in),
             request_seconds=start.request_seconds,
@@ -115,79 +110,35 @@ class Worker:
         )
 
 
-def begin(start: Start) -> tuple[Engine, Facts]:
-    """The engine this worker serves, proved; raises StartRefused."""
-    manifest, sha256 = read_manifest(Path(start.bundle), start.manifest_sha256)
-    ring = _ring(start)
-    try:
-        last_input = LastInput(Path(start.last_input)) if start.last_input is not None else None
-    except (OSError, LastInputError) as error:
-        raise StartRefused(Refusal.NO_SPACE, f"a last input can't be noted: {error}") from None
-    model, facts = _prove(start, manifest) if start.runtime is not None else (None, Facts())
-    engine = Engine(
-        manifest,
-        model,
-        manifest_sha256=sha256,
-        ring=ring,
-        fallback=_fallback(start, manifest),
-        last_input=last_input,
-    )
-    return engine, facts
-
-
-def begin_shadow(start: Start) -> tuple[Replay, Facts]:
-    """The challenger this worker runs, proved; raises StartRefused."""
-    manifest, _ = read_manifest(Path(start.bundle), start.manifest_sha256)
-    pairs = _ring(start)
-    if pairs is None:
-        raise StartRefused(Refusal.NO_SPACE, "a challenger needs a ring of its own")
-    model, facts = _prove(start, manifest)
-    return open_replay(start, manifest, model, pairs), facts
-
-
-def _ring(start: Start) -> Ring | None:
-    try:
-        return Ring.open(Path(start.ring), writable=True) if start.ring is not None else None
-    except RingError as error:
-        raise StartRefused(Refusal.NO_SPACE, f"the ring can't be used: {error}") from None
-
-
-def _prove(start: Start, manifest: Manifest) -> tuple[Model, Facts]:
-    build = choose_build(manifest, start.runtime, ())
-    try:
-        runtimes.prepare(build.runtime)
-    except (runtimes.NoRuntimeError, ImportError) as error:
-        raise StartRefused(Refusal.NO_RUNTIME, str(error)) from None
-    limits.confine_memory(build.memory_bytes)
-    limits.confine_cpu(manifest.start.cpu_seconds)
-    model, facts = startup.prove(Path(start.bundle), manifest, build, threads=start.threads)
-    limits.lift_cpu()
-    return model, facts
-
-
-def _fallback(start: Start, manifest: Manifest) -> FallbackContract | None:
-    if start.fallback is None:
-        return None
-    try:
-        contract = FallbackContract(manifest, start.fallback)
-    except ProtocolError as error:
-        raise StartRefused(Refusal.MALFORMED, str(error)) from None
-    if start.previous_ring is not None and contract.remembers:
-        seed_last_good(contract, manifest, Path(start.previous_ring))
-    return contract
-
-
 def _inherited(descriptor: int | None) -> socket.socket | None:
-    return None if descriptor is None else socket.socket(fileno=descriptor)
+    """One of the slot's sockets; a worker before may have made it one that blocks."""
+    if descriptor is None:
+        return None
+    end = socket.socket(fileno=descriptor)
+    end.settimeout(0.0)
+    return end
 
 
 def _made(channel: Channel, start: Start, *, first: bool) -> tuple[Worker | ShadowWorker, Facts]:
-    if start.shadow is not None:
-        replay, facts = gently(lambda: begin_shadow(start))
-        return ShadowWorker(channel, start, replay), facts
+    """The worker, isolated and proved; raises StartRefused.
+
+    What is heavy runs at low priority, in threads that end before the process is closed.
+    """
+    opened = gently(lambda: begin.open_all(start), first=first)
+    cage = begin.isolate(start)
+
+    def prove() -> tuple[Model | None, Facts]:
+        return begin.prove(start, opened, cage.rung)
+
     # A runtime's pool of threads would keep the priority of the one that made it.
-    engine, facts = begin(start) if start.threads > 1 else gently(lambda: begin(start), first=first)
-    return Worker(channel, start, engine), facts
+    alone = start.threads > 1 and start.shadow is None
+    model, facts = prove() if alone else gently(prove, first=first)
+    if start.shadow is not None:
+        made: Worker | ShadowWorker = ShadowWorker(channel, start, begin.replay_of(opened, model))
+    else:
+        made = Worker(channel, start, begin.engine_of(opened, model))
+    cage.close_for_serving()
+    return made, facts
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -209,6 +160,9 @@ def main(arguments: list[str] | None = None) -> int:
         return REFUSED_EXIT
     except MemoryError:
         channel.send(control.Refused(Refusal.NO_MEMORY, "out of memory while starting"))
+        return REFUSED_EXIT
+    except IsolationError as error:
+        channel.send(control.Refused(Refusal.NO_ISOLATION, str(error)))
         return REFUSED_EXIT
     limits.rearm(start.request_seconds)
     channel.send(control.IsReady(facts))

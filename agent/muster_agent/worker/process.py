@@ -11,16 +11,21 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from muster_agent import runtimes
+from muster_agent.isolation.cage import Policy, Rung
 from muster_agent.worker import boot, control
 from muster_agent.worker.events import Failed, WorkerEvent
 from muster_agent.worker.slot_socket import SlotSockets
 from muster_agent.worker.watch import Watch
 from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.manifest import Build, Manifest
+
+_KEPT = ("LD_LIBRARY_PATH",)
+_PACKAGES = ("muster_agent", "muster_protocol", "msgspec", "numpy", *runtimes.MODULES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,9 @@ class WorkerSpec:
     """Nobody serves the slot yet, so there is nobody to make way for."""
     shadow: control.Shadow | None = None
     """Serve nobody: replay another worker's ring."""
+    isolation: Policy = "auto"
+    rung: Rung = Rung.FULL
+    """The best to take of those that the kernel offers; for tests and doctors."""
 
 
 class WorkerProcess:
@@ -78,9 +86,9 @@ class WorkerProcess:
         try:
             self._process = subprocess.Popen(
                 [
-                    # -P: never import from the directory the agent happens to stand in.
-                    *(sys.executable, "-P", "-X", "faulthandler"),
-                    *("-m", "muster_agent.worker.boot"),
+                    # -I: nothing of the user's settings or the directory the agent stands in.
+                    *(sys.executable, "-I", "-X", "faulthandler", boot.__file__),
+                    *(boot.PATH, os.pathsep.join(_import_path())),
                     *("--control", str(self._theirs.fileno())),
                     *((boot.FIRST,) if self.spec.first else ()),
                 ],
@@ -88,7 +96,9 @@ class WorkerProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=(self._theirs.fileno(), *_inherited(self.spec.sockets)),
-                env=_environment(),
+                env=_environment(os.environ),
+                cwd="/",
+                start_new_session=True,
             )
         except OSError as error:
             self._close()
@@ -147,12 +157,13 @@ class WorkerProcess:
         spec, sockets = self.spec, self.spec.sockets
         return control.Start(
             supervisor=os.getpid(),
-            bundle=str(spec.bundle),
+            supervisor_tasks=sum(1 for _ in Path("/proc/self/task").iterdir()),
+            bundle=_whole(spec.bundle),
             manifest_sha256=spec.manifest_sha256,
             runtime=None if spec.build is None else spec.build.runtime,
-            ring=None if spec.ring is None else str(spec.ring),
-            previous_ring=None if spec.previous_ring is None else str(spec.previous_ring),
-            last_input=None if spec.last_input is None else str(spec.last_input),
+            ring=None if spec.ring is None else _whole(spec.ring),
+            previous_ring=None if spec.previous_ring is None else _whole(spec.previous_ring),
+            last_input=None if spec.last_input is None else _whole(spec.last_input),
             fallback=spec.fallback,
             listeners=tuple(each.fileno() for each in sockets.listeners) if sockets else (),
             handover_out=sockets.handover_out.fileno() if sockets else None,
@@ -160,6 +171,8 @@ class WorkerProcess:
             request_seconds=spec.request_seconds,
             threads=spec.threads,
             shadow=spec.shadow,
+            isolation=spec.isolation,
+            rung=spec.rung,
         )
 
     def _close(self) -> None:
@@ -178,11 +191,33 @@ def _inherited(sockets: SlotSockets | None) -> tuple[int, ...]:
     return tuple(end.fileno() for end in ends)
 
 
-def _environment() -> dict[str, str]:
-    """The agent's own, plus what keeps a runtime quiet and its memory countable."""
-    return os.environ | {
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """What a worker gets of the agent's environment, which may hold secrets: next to nothing."""
+    kept = {name: own[name] for name in _KEPT if name in own}
+    return kept | {
         "ORT_DISABLE_TELEMETRY": "1",
         # Each malloc arena reserves 64 MiB of address space, which RLIMIT_AS would count.
         "MALLOC_ARENA_MAX": "1",
         "OMP_NUM_THREADS": "1",
     }
+
+
+def _import_path() -> list[str]:
+    """Where the interpreter and the worker's own packages are, and no other directory.
+
+    The rest of the agent's path, such as the directory it was started in, may hold anything.
+    """
+    own = (Path(sys.prefix), Path(sys.base_prefix))
+    return [
+        entry
+        for entry in sys.path
+        if Path(entry).is_absolute()
+        and (
+            any(Path(entry).is_relative_to(prefix) for prefix in own)
+            or any((Path(entry) / package).is_dir() for package in _PACKAGES)
+        )
+    ]
+
+
+def _whole(path: Path) -> str:
+    return str(path.absolute())

@@ -20,7 +20,7 @@ from muster_agent.worker.channel import Channel
 from muster_agent.worker.control import Accept, Pause, Start, Stop
 from muster_agent.worker.events import Counters
 from muster_agent.worker.recorder import LATENCY_US_MAX
-from muster_agent.worker.ring import Ring, RingError
+from muster_agent.worker.ring import Ring, RingError, RingReader
 from muster_agent.worker.rows import (
     LABEL_BYTES_MAX,
     ErrorKind,
@@ -58,7 +58,7 @@ class CpuBudget:
 class Replay:
     """Runs the challenger on the champion's rows. ``champion`` is read, ``pairs`` written."""
 
-    def __init__(self, manifest: Manifest, model: Model, champion: Ring, pairs: Ring) -> None:
+    def __init__(self, manifest: Manifest, model: Model, champion: RingReader, pairs: Ring) -> None:
         """Raises StartRefused when the champion's rows are not what the challenger takes."""
         recorded = {tensor.name: tensor for tensor in champion.layout.inputs}
         for tensor in manifest.inputs:
@@ -185,13 +185,11 @@ class ShadowWorker:
         )
 
 
-def open_replay(start: Start, manifest: Manifest, model: Model, pairs: Ring) -> Replay:
-    """Raises StartRefused."""
-    assert start.shadow is not None
+def open_champion(shadow: control.Shadow) -> RingReader:
+    """The ring to replay, for reading; raises StartRefused."""
     try:
-        champion = Ring.open(Path(start.shadow.ring))
+        return RingReader(Path(shadow.ring))
     except RingError as error:
         raise StartRefused(
             Refusal.NO_SPACE, f"the champion's ring can't be read: {error}"
         ) from None
-    return Replay(manifest, model, champion, pairs)

@@ -20,28 +20,29 @@ from muster_agent.worker.golden import Case
 from muster_agent.worker.ring import Ring
 from muster_agent.worker.tensors import bound
 from muster_protocol.wire.errors import Refusal
-from muster_protocol.wire.manifest import Build, Manifest
 
 
-def prove(
-    bundle: Path, manifest: Manifest, build: Build, *, threads: int = 1
-) -> tuple[Model, Facts]:
-    """Load a build and prove it; raises StartRefused."""
+def prove(files: OpenBundle, *, threads: int = 1, in_memory: bool = False) -> tuple[Model, Facts]:
+    """Load a build from its open files and prove it; raises StartRefused.
+
+    ``in_memory`` where nothing can be opened any more: the model's file is read as a whole.
+    """
+    manifest, build = files.manifest, files.build
     memory = limits.address_space_bytes()
     begun = time.monotonic()
     try:
-        with OpenBundle(bundle, manifest, build) as files:
-            model = bound(
-                runtimes.load(build.runtime, files.path(build.file), threads=threads),
-                manifest.inputs,
-                manifest.outputs,
-            )
-            loaded = time.monotonic()
-            cases = golden.read(files.path(manifest.golden.file), manifest)
-        for number, case in enumerate(cases):
+        model = bound(
+            runtimes.load(build.runtime, _source(files, in_memory=in_memory), threads=threads),
+            manifest.inputs,
+            manifest.outputs,
+        )
+        loaded = time.monotonic()
+        with files.file(manifest.golden.file) as file:
+            cases = golden.read(file, manifest)
+        for case in cases:
             fault = golden.compare(model.run(case.inputs), case, manifest.golden)
             if fault is not None:
-                raise StartRefused(Refusal.GOLDEN_MISMATCH, f"golden case {number}: {fault}")
+                raise StartRefused(Refusal.GOLDEN_MISMATCH, f"golden vectors: {fault}")
         latency_ms = _warm_up(model, cases[0], manifest.start.warmup_runs)
     except NoRuntimeError as error:
         raise StartRefused(Refusal.NO_RUNTIME, str(error)) from None
@@ -75,8 +76,16 @@ def open_engine(bundle: Path, *, runtime: str | None = None, ring: Ring | None =
     """An engine in the caller's own process, proved as a worker would; raises StartRefused."""
     manifest, sha256 = read_manifest(bundle)
     build = choose_build(manifest, runtime, tuple(runtimes.available()))
-    model, _ = prove(bundle, manifest, build)
+    with OpenBundle(bundle, manifest, build) as files:
+        model, _ = prove(files)
     return Engine(manifest, model, manifest_sha256=sha256, ring=ring)
+
+
+def _source(files: OpenBundle, *, in_memory: bool) -> Path | bytes:
+    if not in_memory:
+        return files.path(files.build.file)
+    with files.file(files.build.file) as file:
+        return file.read()
 
 
 def _warm_up(model: Model, case: Case, runs: int) -> float:

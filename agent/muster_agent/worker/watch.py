@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import IO
 
+from muster_agent.runtimes.base import without_numbers
 from muster_agent.worker import control
 from muster_agent.worker.events import Drained, Exited, Failed, Heartbeat, Ready, WorkerEvent
 from muster_protocol.wire.errors import ProtocolError, Refusal
@@ -17,6 +18,9 @@ from muster_protocol.wire.errors import ProtocolError, Refusal
 STDERR_TAIL_BYTES = 4096
 LAST_WORDS_SECONDS = 5.0
 """How long a worker that closed its channel, or was refused, may take to end."""
+REPLIES_PER_SECOND_MAX = 50
+"""It beats once a second, and answers what it is told."""
+DETAIL_CHARS_MAX = 500
 _NEVER = float("inf")
 
 
@@ -50,6 +54,8 @@ class Watch:
         self._deadline = time.monotonic() + start_seconds
         self._ready = False
         self._refused: Failed | None = None
+        self._heard = (0.0, 0)
+        """Since when, and how many replies."""
         self._killed = ""
         """Why this side killed it."""
 
@@ -133,17 +139,27 @@ class Watch:
             self._deadline = min(self._deadline, time.monotonic() + LAST_WORDS_SECONDS)
             return
         for line in self._lines.feed(data):
+            self._listen(time.monotonic())
             self._on_reply(control.decode_reply(line))
+
+    def _listen(self, now: float) -> None:
+        """Raises ProtocolError for a worker that would keep the supervisor busy with listening."""
+        since, count = self._heard
+        self._heard = (since, count + 1) if now - since < 1.0 else (now, 1)
+        if self._heard[1] > REPLIES_PER_SECOND_MAX:
+            raise ProtocolError(f"it said more than {REPLIES_PER_SECOND_MAX} things in a second")
 
     def _on_reply(self, reply: control.Reply) -> None:
         match reply:
             case control.IsReady(facts=facts):
+                if self._ready:
+                    raise ProtocolError("it said twice that it is ready")
                 self._ready = True
                 if not self._stopped:
                     self._deadline = _NEVER
                 self._deliver(Ready(self._id, facts))
             case control.Refused(refusal=refusal, detail=detail):
-                self._refused = Failed(self._id, refusal, detail)
+                self._refused = Failed(self._id, refusal, _one_line(detail))
                 self._deadline = time.monotonic() + LAST_WORDS_SECONDS
             case control.Beat(counters=counters):
                 self._deliver(Heartbeat(self._id, counters))
@@ -164,22 +180,32 @@ class Watch:
         return Failed(self._id, Refusal.WORKER_DIED, words)
 
 
+def _one_line(words: str) -> str:
+    """What a worker said, as text that can stand in a log and on a terminal."""
+    text = "".join(each if each.isprintable() else " " for each in words[: 2 * DETAIL_CHARS_MAX])
+    return " ".join(text.split())[:DETAIL_CHARS_MAX]
+
+
 def describe_end(returncode: int, stderr: bytes) -> str:
     """How a process ended and what it said last, on one line."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines()]
     said = [line for line in lines if line]
     fatal = [line for line in said if line.startswith(("Fatal Python error", "terminate called"))]
-    last = (fatal or said[-1:] or [""])[0][:300]
-    if returncode < 0:
-        how = f"killed by {signal.Signals(-returncode).name}"
-        hint = _HINTS.get(signal.Signals(-returncode), "")
-        how = f"{how} ({hint})" if hint else how
-    else:
-        how = f"ended with code {returncode}"
+    last = without_numbers((fatal or said[-1:] or [""])[0][:300])
+    how = _ended_by(-returncode) if returncode < 0 else f"ended with code {returncode}"
     return f"{how}: {last}" if last else how
 
 
-_HINTS = {
+def _ended_by(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # One of the real-time signals, which have numbers only.
+        name = f"signal {number}"
+    return f"killed by {name} ({_HINTS[number]})" if number in _HINTS else f"killed by {name}"
+
+
+_HINTS: dict[int, str] = {
     signal.SIGALRM: "one request took longer than allowed",
     signal.SIGKILL: "not by Muster: perhaps the kernel was out of memory",
+    signal.SIGSYS: "it made a system call of another architecture",
 }

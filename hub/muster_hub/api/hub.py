@@ -63,7 +63,7 @@ class Hub:
             store,
             blobs,
             catalogue,
-            WorkerCheck(config.check.wall_seconds),
+            WorkerCheck(config.check.wall_seconds, config.check.isolation),
             clock=clock,
             released=lambda: _call(listeners),
             two_people=config.governance.two_people,

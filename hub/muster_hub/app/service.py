@@ -1,5 +1,6 @@
 """``muster-hub serve``: broker, publisher, ingest, engine and API in one process."""
 
+import ctypes
 import fcntl
 import gc
 import logging
@@ -8,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -175,6 +176,13 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def _hide_memory() -> None:
+    """Keys are in it, and the processes that check models have the hub's user."""
+    set_dumpable = 4
+    with suppress(OSError, AttributeError):  # Not on Linux.
+        ctypes.CDLL(None).prctl(set_dumpable, 0, 0, 0, 0)
+
+
 def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
     """Run the hub until SIGTERM or SIGINT; 0 when it ended as asked.
 
@@ -184,6 +192,7 @@ def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    _hide_memory()
     signals = _Signals()
     with _only_one(config.data), signals.handled(), _listen(config) as listener:
         hub = Hub.open(config, clock=time.time)

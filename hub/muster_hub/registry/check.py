@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -40,11 +40,15 @@ class Checker(Protocol):
 class WorkerCheck:
     """Loads every build and runs its golden vectors under the worker's limits on a device.
 
-    ``wall_seconds`` bounds the whole check; a worker that takes longer is killed and refused.
+    ``wall_seconds`` bounds the whole check; a worker that takes longer is killed and refused. The
+    worker isolates itself as on a device; ``required`` checks nothing where it can't.
     """
 
-    def __init__(self, wall_seconds: float) -> None:
+    def __init__(
+        self, wall_seconds: float, isolation: Literal["auto", "required"] = "auto"
+    ) -> None:
         self._wall_seconds = wall_seconds
+        self._isolation = isolation
 
     def __call__(self, bundle: Path, manifest: Manifest) -> CheckResult:
         """Raises CheckUnavailable when the agent's code or a runtime isn't installed here."""
@@ -64,6 +68,8 @@ class WorkerCheck:
             if build.get("refusal") == "no_runtime":
                 runtime = build.get("runtime", "?")
                 raise CheckUnavailable(_missing(runtime, f"the {runtime} build can't be run"))
+            if build.get("refusal") == "no_isolation":
+                raise CheckUnavailable(f"the version can't be checked: {build.get('detail')}")
         if result.ok and len(result.builds) != len(manifest.builds):
             return CheckResult(ok=False, reason="not every build was run", builds=result.builds)
         return msgspec.structs.replace(result, reason=_reason(result))
@@ -72,7 +78,10 @@ class WorkerCheck:
         """(Exit code or None when time ran out, standard output, standard error)."""
         process = subprocess.Popen(
             # -P: a file of the bundle must never be imported as if it were a module.
-            [sys.executable, "-P", "-m", "muster_agent.worker.check", str(bundle)],
+            [
+                *(sys.executable, "-P", "-m", "muster_agent.worker.check", str(bundle)),
+                *("--isolation", self._isolation),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -62,6 +62,8 @@ class Check(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on the sandboxed check of a pushed version."""
 
     wall_seconds: Annotated[float, Meta(gt=0, le=3600)] = 120.0
+    isolation: Literal["auto", "required"] = "auto"
+    """``required``: check no version where the kernel can't isolate the process that loads it."""
     model_public: tuple[str, ...] = ()
     """Public keys, as files relative to the hub's directory. Then every version must come with a
     ``model.sig`` by one of them."""

@@ -35,6 +35,7 @@ class Refusal(StrEnum):
     CHUNK_MISSING = "chunk_missing"
     FILE_MISMATCH = "file_mismatch"
     NO_RUNTIME = "no_runtime"
+    NO_ISOLATION = "no_isolation"
     NO_SPACE = "no_space"
     NO_MEMORY = "no_memory"
     LOAD_FAILED = "load_failed"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from muster_agent.observe.fold import Fold
 from muster_agent.observe.labels import LabelMemory
 from muster_agent.worker.recorder import Recorder
-from muster_agent.worker.ring import Ring
+from muster_agent.worker.ring import Ring, RingReader
 from muster_agent.worker.rows import ErrorKind, Quality, RingLayout
 from muster_protocol.signals import baseline, features
 from muster_protocol.signals.baseline import Baseline
@@ -66,7 +66,7 @@ class Slot:
     def __post_init__(self) -> None:
         layout = RingLayout.of(self.listing, self.digest)
         self.recorder = Recorder(Ring.create(self.path, layout, self.capacity), layout)
-        self.ring = Ring.open(self.path)
+        self.ring = RingReader(self.path)
         self.fold = self.fresh()
 
     def fresh(self) -> Fold:

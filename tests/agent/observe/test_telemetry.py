@@ -12,7 +12,7 @@ from muster_agent.observe.signs import SAVE_WINDOWS
 from muster_agent.observe.telemetry import Telemetry
 from muster_agent.storage.content import Store
 from muster_agent.storage.state import open_state
-from muster_agent.worker.ring import Ring, RingLayout
+from muster_agent.worker.ring import Ring, RingLayout, RingReader
 from muster_agent.worker.rows import ErrorKind, Quality, RowKind
 from muster_protocol.signals import baseline, features, summary_wire
 from muster_protocol.wire.directive import Goal
@@ -242,7 +242,7 @@ def test_the_last_ring_of_a_slot_is_kept_for_a_fallback_within_one_boot(tmp_path
     recorder.record(3)
     recorder.telemetry.end(WORKER)
     last = recorder.telemetry.previous_ring("main")
-    assert Ring.open(last).published == 3
+    assert RingReader(last).published == 3
     recorder.cut()
     recorder.boot()  # The agent alone was started again: the answer still has an age.
     assert recorder.telemetry.previous_ring("main") == last

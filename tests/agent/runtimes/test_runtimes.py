@@ -138,5 +138,5 @@ def test_text_travels_through_an_onnx_model(tmp_path: Path) -> None:
     given = np.array([[b"caf\xc3\xa9", b""], [b"two words", b"z"]], object)
     answer = model.run({"text": given})["same"]
     assert answer.tolist() == given.tolist()
-    with pytest.raises(ModelError, match="utf-8"):
+    with pytest.raises(ModelError, match="decode byte"):
         model.run({"text": np.array([[b"\xff", b"no text"]], object)})

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muster_agent.worker import barrier
-from muster_agent.worker.ring import Ring, RingError, RingLayout
+from muster_agent.worker.ring import Ring, RingError, RingLayout, RingReader
 from muster_agent.worker.rows import ErrorKind, Quality, RowKind, row_id
 from muster_protocol.wire.manifest import Tensor
 
@@ -52,7 +52,7 @@ def test_a_reader_gets_every_row_once_or_hears_that_it_is_lost(
     tmp_path_factory: pytest.TempPathFactory, capacity: int, turns: list[tuple[int, int]]
 ) -> None:
     path = tmp_path_factory.mktemp("ring") / "r.ring"
-    with Ring.create(path, LAYOUT, capacity) as writer, Ring.open(path) as reader:
+    with Ring.create(path, LAYOUT, capacity) as writer, RingReader(path) as reader:
         written = cursor = seen = lost = 0
         for count, rows_max in turns:
             for _ in range(count):
@@ -76,7 +76,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_ring import put
 from muster_agent.worker.ring import Ring
-ring = Ring.open(Path(sys.argv[1]), writable=True)
+ring = Ring(Path(sys.argv[1]))
 number = 0
 while True:
     put(ring, number)
@@ -91,7 +91,7 @@ def test_rows_read_while_another_process_writes_are_whole_and_outlive_its_death(
     Ring.create(path, LAYOUT, 64).close()
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(Path(__file__).parent)])
     try:
-        with Ring.open(path) as reader:
+        with RingReader(path) as reader:
             cursor = lost = seen = 0
             while seen < 20_000:
                 rows, cursor, overrun = reader.read(cursor)
@@ -151,9 +151,9 @@ def test_a_file_that_is_no_ring_is_refused(tmp_path: Path, content: bytes) -> No
     path = tmp_path / "r.ring"
     path.write_bytes(content)
     with pytest.raises(RingError, match=r"r\.ring"):
-        Ring.open(path)
+        RingReader(path)
     with pytest.raises(RingError, match="No such file"):
-        Ring.open(tmp_path / "missing.ring")
+        RingReader(tmp_path / "missing.ring")
 
 
 def test_rows_that_do_not_fit_and_rings_that_make_no_sense_are_refused(tmp_path: Path) -> None:

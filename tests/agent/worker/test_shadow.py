@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from muster_agent.observe.pair_fold import PairFold
 from muster_agent.worker import events, startup
-from muster_agent.worker.bundle import StartRefused
+from muster_agent.worker.bundle import OpenBundle, StartRefused
 from muster_agent.worker.control import Shadow
 from muster_agent.worker.ring import Ring, RingLayout
 from muster_agent.worker.rows import RowKind
@@ -44,7 +44,8 @@ class Pair:
         self.pairs = Ring.create(self.pairs_path, pairs, 4096)
 
     def replay(self):
-        model, _ = startup.prove(self.directories[1], self.challenger, self.challenger.builds[0])
+        with OpenBundle(self.directories[1], self.challenger, self.challenger.builds[0]) as files:
+            model, _ = startup.prove(files)
         return Replay(self.challenger, model, self.ring, self.pairs)
 
     def fold(self):

@@ -8,7 +8,7 @@ import pytest
 
 from muster_agent.worker.events import Drained, Exited, Ready
 from muster_agent.worker.process import WorkerProcess
-from muster_agent.worker.ring import Ring
+from muster_agent.worker.ring import RingReader
 from support.models import write_bundle
 from support.workers import Client, Workers, end_load, infer_body, start_load
 
@@ -48,7 +48,7 @@ def test_twenty_swaps_of_processes_and_runtimes_fail_no_request(tmp_path: Path) 
         slot.wait(old, Drained)
         published = 0
         for worker in slot.workers:
-            with Ring.open(tmp_path / f"{worker.spec.worker_id}.ring") as ring:
+            with RingReader(tmp_path / f"{worker.spec.worker_id}.ring") as ring:
                 published += ring.published
         assert published == sum(count["answers"] for count in counted)
 
