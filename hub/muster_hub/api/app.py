@@ -1,11 +1,12 @@
 """The FastAPI application over an opened hub."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
 import httpx
 from fastapi import FastAPI
+from prometheus_client.core import Metric
 
 from muster_hub.access.oidc import Issuer
 from muster_hub.api import problems
@@ -24,11 +25,15 @@ from muster_hub.api.routes import (
     metrics,
     models,
     rollouts,
+    scrape,
     signing,
     silences,
     system,
     webhooks,
 )
+from muster_hub.metrics.exposition import families
+from muster_hub.metrics.reading import read
+from muster_hub.metrics.scrape import Scrape, Timed
 
 PREFIX = "/api/v1"
 DESCRIPTION = """\
@@ -81,7 +86,16 @@ def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> Fas
     app.state.issuer = Issuer(oidc, httpx.Client(), hub.clock) if oidc.issuer else None
     for room in ROOMS:
         app.include_router(room.router, prefix=PREFIX, responses=problems.answers(400, 422, 429))
+    app.include_router(scrape.router)
+    app.state.scrape = Scrape(lambda: _metrics(hub), monotonic)
     app.add_middleware(BodyLimit, upload_bytes_max=hub.config.http.upload_bytes_max)
     app.add_middleware(Pace, limits=hub.config.http, monotonic=monotonic)
+    app.add_middleware(Timed, scrape=app.state.scrape)
     problems.install(app)
     return app
+
+
+def _metrics(hub: Hub) -> Iterator[Metric]:
+    with hub.store.read() as session:
+        reading = read(session, hub.clock())
+    return families(reading, expiries=hub.catalogue.expiries(), parts=hub.health())

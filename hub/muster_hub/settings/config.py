@@ -32,6 +32,8 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True):
     writes_per_second: Annotated[float, Meta(gt=0)] = 20.0
     strangers_per_second: Annotated[float, Meta(gt=0)] = 20.0
     """For each address: requests without a token, and refused ones."""
+    metrics_networks: tuple[str, ...] = ()
+    """Networks, such as ``10.1.0.0/16``, from which ``/metrics`` is answered without a token."""
 
 
 class Broker(Struct, frozen=True, forbid_unknown_fields=True):

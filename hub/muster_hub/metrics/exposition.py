@@ -1,0 +1,92 @@
+"""The hub's metrics in Prometheus' words: what was read becomes metric families. Pure.
+
+Names follow Prometheus' rules: base units, ``_total`` for counters, no series by device.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_args
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from muster_hub.metrics.reading import DeviceState, Reading
+from muster_hub.storage.models import RolloutState
+
+
+def families(
+    reading: Reading,
+    *,
+    expiries: Mapping[str, float],
+    parts: Mapping[str, Mapping[str, Any]],
+) -> Iterator[Metric]:
+    """All families of one scrape.
+
+    ``expiries``: role of the signed catalogue → end of its metadata in seconds since 1970.
+    ``parts``: the hub's parts as ``GET /health`` shows them.
+    """
+    yield _gauge(
+        "muster_devices", "Devices by state.", ("state",),
+        (((state,), reading.devices[state]) for state in get_args(DeviceState)),
+    )  # fmt: skip
+    yield _gauge(
+        "muster_model_devices", "Slots of devices in which a version runs, by their reports.",
+        ("model", "version"), reading.running.items(),
+    )  # fmt: skip
+    yield _counter(
+        "muster_inferences", "Inferences counted on devices and committed here, each once.",
+        ("model", "version"), reading.inferences.items(),
+    )  # fmt: skip
+    yield _counter(
+        "muster_inference_errors", "Requests that devices answered with an error.",
+        ("model", "version"), reading.errors.items(),
+    )  # fmt: skip
+    yield _gauge(
+        "muster_drift_devices", "Devices with an open drift alert, by feature.",
+        ("model", "feature"), reading.drifting.items(),
+    )  # fmt: skip
+    yield _gauge(
+        "muster_alerts_open", "Alerts that are open or acknowledged.",
+        ("cause", "severity"), reading.alerts.items(),
+    )  # fmt: skip
+    yield _gauge(
+        "muster_rollout_state", "1 for the state a rollout is in; ended ones stay for a week.",
+        ("rollout", "model", "state"),
+        (
+            ((str(number), model, state), float(state == held))
+            for (number, model), held in reading.rollouts.items()
+            for state in get_args(RolloutState)
+        ),
+    )  # fmt: skip
+    yield _gauge(
+        "muster_metadata_expiry_timestamp_seconds",
+        "When a role's signed metadata end, in seconds since 1970.",
+        ("role",), (((role,), at) for role, at in expiries.items()),
+    )  # fmt: skip
+    yield _gauge(
+        "muster_messages_waiting", "Decided messages that the broker has not taken yet.",
+        (), (((), reading.messages_waiting),),
+    )  # fmt: skip
+    yield _gauge(
+        "muster_hub_part_up", "1 while a part of the hub works.",
+        ("part",), (((name,), float(bool(part.get("ok")))) for name, part in parts.items()),
+    )  # fmt: skip
+
+
+def _gauge(
+    name: str, says: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float]]
+) -> Metric:
+    return _filled(GaugeMetricFamily(name, says, labels=labels), samples)
+
+
+def _counter(
+    name: str, says: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float]]
+) -> Metric:
+    return _filled(CounterMetricFamily(name, says, labels=labels), samples)
+
+
+def _filled(
+    family: GaugeMetricFamily | CounterMetricFamily,
+    samples: Iterable[tuple[tuple[str, ...], float]],
+) -> Metric:
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family
