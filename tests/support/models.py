@@ -164,6 +164,7 @@ def write_bundle(
     golden: dict[str, NDArray[Any]] | None = None,
     memory_bytes: int = 256 * MIB,
     trained: bytes | None = None,
+    more_files: Sequence[manifest.File] = (),
     **fields: Any,
 ) -> tuple[manifest.Manifest, str]:
     """Write a dense classifier as a bundle; returns its manifest and the manifest's SHA-256.
@@ -193,7 +194,7 @@ def write_bundle(
                 manifest.Build(runtime=name, file=f"model.{name}", memory_bytes=memory_bytes)
                 for name in runtimes
             ),
-            "files": tuple(entries),
+            "files": (*entries, *more_files),
             "golden": manifest.Golden("golden.npz"),
             "classifier": manifest.Classifier(
                 "probabilities", tuple(str(number) for number in range(classes))

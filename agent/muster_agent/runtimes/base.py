@@ -9,6 +9,7 @@ import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -87,6 +88,10 @@ def available() -> dict[str, str]:
     return found
 
 
+OLDEST = {"onnxruntime": (1, 24)}
+"""Before that it read any file that a model named as its tensors'."""
+
+
 @functools.cache
 def provider_of(runtime: str) -> tuple[str, str] | None:
     """(module, version) of what provides a runtime here, or None.
@@ -96,11 +101,23 @@ def provider_of(runtime: str) -> tuple[str, str] | None:
     for module, distribution in DISTRIBUTIONS.get(runtime, ()):
         if importlib.util.find_spec(module) is None:
             continue
-        try:
-            return module, importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            return module, "unknown"
+        version = _version(distribution)
+        if _release(version) >= OLDEST.get(module, (0, 0)):
+            return module, version
     return None
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _release(version: str) -> tuple[float, float]:
+    """The first two numbers of a version; one without any is believed to be new."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else (float("inf"), 0)
 
 
 def prepare(runtime: str) -> None:
@@ -113,16 +130,23 @@ def prepare(runtime: str) -> None:
         smallest.start(module)
 
 
-def load(runtime: str, source: Path | bytes, *, threads: int = 1) -> Model:
+def load(
+    runtime: str,
+    source: Path | bytes,
+    *,
+    threads: int = 1,
+    side_files: Mapping[str, int] = MappingProxyType({}),
+) -> Model:
     """Load a model from its file or its bytes; raises NoRuntimeError, OutOfMemoryError, ModelError.
 
-    ``threads`` bounds the threads of one run.
+    ``threads`` bounds the threads of one run. ``side_files`` are open descriptors, by name, of the
+    files that may hold a part of the model.
     """
     module = _backend(runtime)
     if module == "onnxruntime":
         from muster_agent.runtimes.onnx import OnnxModel  # noqa: PLC0415  # imports the runtime
 
-        return OnnxModel(source, threads=threads)
+        return OnnxModel(source, threads=threads, side_files=side_files)
     from muster_agent.runtimes.tflite import TfliteModel  # noqa: PLC0415  # imports the runtime
 
     return TfliteModel(source, module=module, threads=threads)
@@ -131,9 +155,15 @@ def load(runtime: str, source: Path | bytes, *, threads: int = 1) -> Model:
 def _backend(runtime: str) -> str:
     provider = provider_of(runtime)
     if provider is None:
-        wanted = " or ".join(name for _, name in DISTRIBUTIONS.get(runtime, ())) or "a newer agent"
+        wanted = " or ".join(map(_wanted, DISTRIBUTIONS.get(runtime, ()))) or "a newer agent"
         raise NoRuntimeError(f"no {runtime} runtime is installed here: install {wanted}")
     return provider[0]
+
+
+def _wanted(provider: tuple[str, str]) -> str:
+    module, distribution = provider
+    oldest = OLDEST.get(module)
+    return f"{distribution}>={oldest[0]}.{oldest[1]}" if oldest else distribution
 
 
 def shape_fits(declared: Sequence[int], shape: Sequence[int]) -> bool:

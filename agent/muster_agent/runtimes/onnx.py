@@ -1,13 +1,17 @@
 """ONNX Runtime. The only module that imports it; imported only inside a worker."""
 
+import mmap
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from muster_agent.runtimes.base import NUMPY_TYPES, Array, ModelError, OutOfMemoryError, shorten
+from muster_agent.runtimes.onnx_file import OnnxFileError, external_files
 from muster_protocol.wire.manifest import Tensor
 
 # From 1.29 on, onnxruntime reports to its maker and writes a device id below the home directory
@@ -37,20 +41,38 @@ _MEMORY_MARKS = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memo
 class OnnxModel:
     """A session on the CPU that keeps no idle thread spinning."""
 
-    def __init__(self, source: Path | bytes, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        source: Path | bytes,
+        *,
+        threads: int = 1,
+        side_files: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """``side_files`` are open descriptors by name: the only files that tensors may lie in."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                source if isinstance(source, bytes) else str(source),
-                options,
-                providers=["CPUExecutionProvider"],
-            )
-        except Exception as error:
-            raise _translated(error, "onnxruntime can't load the model") from None
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        with ExitStack() as stack:
+            maps = {
+                name: stack.enter_context(_mapped(side_files[name]))
+                for name in _external(source, side_files)
+            }
+            if maps:
+                # It reads these, and opens nothing by a name that the model gives.
+                options.add_external_initializers_from_files_in_memory(
+                    list(maps), list(maps.values()), [len(each) for each in maps.values()]
+                )
+            try:
+                self._session = onnxruntime.InferenceSession(
+                    source if isinstance(source, bytes) else str(source),
+                    options,
+                    providers=["CPUExecutionProvider"],
+                )
+            except Exception as error:
+                raise _translated(error, "onnxruntime can't load the model") from None
         self.inputs = tuple(_tensor(node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
         self._names = [tensor.name for tensor in self.outputs]
@@ -67,6 +89,36 @@ class OnnxModel:
         for name in self._text_outputs:
             answers[name] = _encoded(answers[name])
         return answers
+
+
+def _external(source: Path | bytes, side_files: Mapping[str, int]) -> list[str]:
+    """The side files that a model's tensors lie in; raises ModelError for any other file."""
+    try:
+        if isinstance(source, bytes):
+            named = external_files(source)
+        else:
+            with (
+                source.open("rb") as file,
+                _mapped(file.fileno()) as data,
+                memoryview(data) as view,
+            ):
+                named = external_files(view)
+    except (OnnxFileError, OSError) as error:
+        raise ModelError(f"onnxruntime can't load the model: {error}") from None
+    outside = sorted(named - side_files.keys())
+    if outside:
+        raise ModelError(
+            f"the model's tensors lie in {outside[0][:100]!r}, which is no file of its bundle: "
+            "pack it beside the model under that very name"
+        )
+    return sorted(named)
+
+
+def _mapped(descriptor: int) -> mmap.mmap:
+    size = os.lseek(descriptor, 0, os.SEEK_END)  # it may not be allowed to ask in other ways
+    if size == 0:
+        raise ModelError("onnxruntime can't load the model: a file of it is empty")
+    return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
 
 
 def _tensor(node: Any) -> Tensor:

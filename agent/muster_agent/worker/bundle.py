@@ -5,6 +5,7 @@ What is loaded is what was hashed: a file that rots or is replaced after the che
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -75,6 +76,11 @@ class OpenBundle:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def descriptors(self) -> Mapping[str, int]:
+        """Of every file, by name; closed with this bundle."""
+        return self._descriptors
 
     def path(self, name: str) -> Path:
         """A path that opens the very file that was hashed."""

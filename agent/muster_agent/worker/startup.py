@@ -32,7 +32,12 @@ def prove(files: OpenBundle, *, threads: int = 1, in_memory: bool = False) -> tu
     begun = time.monotonic()
     try:
         model = bound(
-            runtimes.load(build.runtime, _source(files, in_memory=in_memory), threads=threads),
+            runtimes.load(
+                build.runtime,
+                _source(files, in_memory=in_memory),
+                threads=threads,
+                side_files=files.descriptors,
+            ),
             manifest.inputs,
             manifest.outputs,
         )

@@ -11,6 +11,10 @@ BUNDLE_BYTES_MAX = 4096 * MIB
 FILES_PER_BUNDLE_MAX = 64
 BASELINE_BYTES_MAX = 4 * MIB
 GOLDEN_BYTES_MAX = 64 * MIB
+GOLDEN_RTOL_MAX = 0.1
+"""Of an expected value. A wider tolerance would prove nothing about a model."""
+GOLDEN_ATOL_MAX = 16.0
+"""In an output's own unit: some steps of a quantised output, which are whole numbers."""
 
 DIRECTIVE_BYTES_MAX = 16 * KIB
 TELEMETRY_BYTES_MAX = 64 * KIB

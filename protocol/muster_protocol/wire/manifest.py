@@ -71,8 +71,8 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     file: str
-    rtol: Annotated[float, Meta(ge=0, le=1)] = 1e-3
-    atol: Annotated[float, Meta(ge=0)] = 1e-4
+    rtol: Annotated[float, Meta(ge=0, le=limits.GOLDEN_RTOL_MAX)] = 1e-3
+    atol: Annotated[float, Meta(ge=0, le=limits.GOLDEN_ATOL_MAX)] = 1e-4
 
 
 class Classifier(Struct, frozen=True, forbid_unknown_fields=True):
