@@ -21,9 +21,9 @@ from bench.api_fill import BUSY, fill
 
 from muster_hub.api.app import create_app
 from muster_hub.api.hub import Hub
-from muster_hub.app.initialise import Wanted, initialise
+from muster_hub.app.initialise import NewHub, initialise
 from muster_hub.app.service import freeze_started
-from muster_hub.settings.config import Broker, Http
+from muster_hub.settings.config import BrokerSettings, Http
 
 RESULTS = Path(__file__).parent / "results" / "api.json"
 TARGET_MS = 50.0
@@ -92,7 +92,9 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as directory:
         plenty = Http(reads_per_second=1e6)
-        settings = initialise(Path(directory) / "hub", Wanted(("localhost",), plenty, Broker()))
+        settings = initialise(
+            Path(directory) / "hub", NewHub(("localhost",), plenty, BrokerSettings())
+        )
         settings = msgspec.structs.replace(settings, http=plenty)
         hub = Hub.open(settings, time.time)
         tokens = fill(hub, asked.devices)

@@ -34,10 +34,10 @@ from muster_agent.link.link import Connected, LinkEvent, Message
 from muster_agent.link.mqtt import MqttLink, MqttSettings
 from muster_agent.trust.mirror import ABSENT_SECONDS, TrustMirror
 from muster_agent.trust.store import TrustStore
-from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, Instant, Reading
+from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, ClockReading, Instant
 from muster_hub.signing import keys
 from muster_hub.signing.catalogue import Catalogue
-from muster_hub.signing.directives import Directives
+from muster_hub.signing.directives import DirectiveSigner
 from muster_protocol.wire import manifest, topics
 from muster_protocol.wire.directive import Directive, Goal, Slot
 from support.mosquitto import Mosquitto
@@ -48,7 +48,7 @@ README = HERE / "README.md"
 BEGIN, END = "<!-- trust: begin -->", "<!-- trust: end -->"
 MODELS, VERSIONS = 100, 10
 NOW = BUILD_TIME + DAY_SECONDS
-READING = Reading(float(NOW), "synchronised")
+READING = ClockReading(float(NOW), "synchronised")
 WAIT_SECONDS = 30.0
 SLOT_MODEL = "model-042"
 LIMITS = {
@@ -231,7 +231,7 @@ def verify_directives(
         device="dev-1", epoch=catalogue.director_epoch, generation=1, issued=NOW,
         expires=NOW + DAY_SECONDS, slots={"main": Slot(champion=goal)},
     )  # fmt: skip
-    envelope = Directives(keyring.online_signer("director")).sign(wanted)
+    envelope = DirectiveSigner(keyring.online_signer("director")).sign(wanted)
     trusted = store.trusted()
     assert trusted is not None
     values = []

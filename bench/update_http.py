@@ -31,9 +31,9 @@ from muster_agent.storage.content import Store
 from muster_agent.trust.time import Instant
 from muster_hub.api.app import create_app
 from muster_hub.api.hub import Hub
-from muster_hub.app.initialise import Wanted, initialise
+from muster_hub.app.initialise import NewHub, initialise
 from muster_hub.registry.bundle import Pieces, pack
-from muster_hub.settings.config import Broker, Http, load
+from muster_hub.settings.config import BrokerSettings, Http, load
 from muster_hub.storage.models import Device, DirectiveRow
 from muster_protocol.wire import directive, manifest
 from muster_protocol.wire.chunks import sha256_hex
@@ -58,7 +58,7 @@ class Counted:
 
 def main() -> None:
     directory, file = map(Path, sys.argv[1:])
-    initialise(directory, Wanted(("127.0.0.1",), Http(), Broker()))
+    initialise(directory, NewHub(("127.0.0.1",), Http(), BrokerSettings()))
     plenty = Http(reads_per_second=1e6, strangers_per_second=1e6)
     hub = Hub.open(msgspec.structs.replace(load(directory), http=plenty), time.time)
     (golden := directory / "golden.npz").write_bytes(b"golden")

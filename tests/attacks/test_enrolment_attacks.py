@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from muster_agent.identity import identity
-from muster_agent.identity.enroll import EnrolError, Request, enroll
-from muster_agent.trust.time import BUILD_TIME, Reading
+from muster_agent.identity.enroll import EnrolError, EnrolmentRequest, enroll
+from muster_agent.trust.time import BUILD_TIME, ClockReading
 from muster_protocol.wire.chunks import sha256_hex
 from support.enrol_hub import EnrolHub
 from support.pki import DAY, Authority
@@ -16,7 +16,7 @@ from support.trust_device import TrustDevice
 from support.tuf_repository import Repository
 
 START = dt.datetime.fromtimestamp(BUILD_TIME, dt.UTC)
-NEW = Reading(60.0, "unknown")
+NEW = ClockReading(60.0, "unknown")
 
 
 class Newcomer:
@@ -36,7 +36,7 @@ class Newcomer:
         return EnrolHub(directory, authority, self.repository.factory_root)
 
     def enroll(self, url: str) -> None:
-        enroll(Request(self.directory, url, self.hub.token, root_file=self.root), NEW)
+        enroll(EnrolmentRequest(self.directory, url, self.hub.token, root_file=self.root), NEW)
 
     def refuses(self, url: str) -> str:
         with pytest.raises(EnrolError) as caught:
@@ -96,7 +96,7 @@ def test_a_hub_that_hands_its_own_root_to_a_new_device_is_refused(newcomer: Newc
     newcomer.root.write_bytes(Repository().factory_root)
     honest = newcomer.repository.factory_root
     newcomer.hub.root = newcomer.root.read_bytes()
-    request = Request(
+    request = EnrolmentRequest(
         newcomer.directory, newcomer.hub.url, newcomer.hub.token, root_sha256=sha256_hex(honest)
     )
     with pytest.raises(EnrolError, match="hands out another factory root"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from muster_agent.trust.time import BUILD_TIME, Reading
+from muster_agent.trust.time import BUILD_TIME, ClockReading
 from muster_agent.trust.trusted import TrustRefused
 from muster_protocol.wire.errors import Refusal
 from support.trust_device import RIGHT, YEAR_1970, YEAR_2100, TrustDevice
@@ -13,7 +13,7 @@ def test_a_freeze_is_noticed_by_a_right_clock_and_named(
     device: TrustDevice, repository: Repository
 ) -> None:
     frozen = dict(repository.files)
-    late = Reading(NOW + 2 * DAY_SECONDS, "synchronised")
+    late = ClockReading(NOW + 2 * DAY_SECONDS, "synchronised")
     with pytest.raises(TrustRefused, match="freeze") as caught:
         device.update(frozen, late)
     assert caught.value.refusal == Refusal.METADATA_EXPIRED
@@ -26,7 +26,7 @@ def test_a_freeze_does_not_stop_what_was_installed_from_being_known(
 ) -> None:
     late = NOW + 2 * DAY_SECONDS
     with pytest.raises(TrustRefused):
-        device.update(repository.files, Reading(late, "synchronised"))
+        device.update(repository.files, ClockReading(late, "synchronised"))
     trusted = device.store.trusted()
     assert trusted is not None
     assert trusted.versions["model-digits"] == 3
@@ -107,7 +107,7 @@ def test_a_root_that_expired_during_a_year_offline_is_replaced_on_return(
     device: TrustDevice, repository: Repository
 ) -> None:
     repository.now += 400 * DAY_SECONDS
-    today = Reading(repository.now, "synchronised")
+    today = ClockReading(repository.now, "synchronised")
     with pytest.raises(TrustRefused):
         device.update(repository.files, today)
     repository.rotate_root("root")

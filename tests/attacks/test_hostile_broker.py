@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from muster_agent.trust.time import Reading
+from muster_agent.trust.time import ClockReading
 from muster_agent.trust.trusted import TrustRefused
 from muster_protocol.wire import limits
 from muster_protocol.wire.errors import Refusal
@@ -18,7 +18,7 @@ from support.tuf_repository import NOW, Repository, signers
 
 
 def refused(
-    device: TrustDevice, files: Mapping[str, bytes], reading: Reading = RIGHT
+    device: TrustDevice, files: Mapping[str, bytes], reading: ClockReading = RIGHT
 ) -> tuple[Refusal, str]:
     before = device.store.versions()
     with pytest.raises(TrustRefused) as caught:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muster_agent.link.link import LinkEvent, Message
-from muster_agent.link.memory import Delivery, MemoryBroker, MemoryLink
+from muster_agent.link.memory import InFlight, MemoryBroker, MemoryLink
 from muster_agent.trust.mirror import ABSENT_SECONDS, TrustMirror
 from muster_agent.trust.trusted import TrustRefused
 from muster_protocol.wire import topics
@@ -64,9 +64,9 @@ def test_a_broker_that_drops_doubles_reorders_and_replays_can_only_delay(
 ) -> None:
     broker = MemoryBroker()
     queue = list(fates)
-    kept: list[Delivery] = []
+    kept: list[InFlight] = []
 
-    def fault(delivery: Delivery) -> list[Delivery]:
+    def fault(delivery: InFlight) -> list[InFlight]:
         kept.append(delivery)
         match queue.pop() if queue else "pass":
             case "drop":

@@ -21,7 +21,7 @@ from pathlib import Path
 from muster_agent.observe.outbox import Outbox
 from muster_hub.demo import bundles, digits
 from muster_hub.demo.feeder import Feeder, Tally
-from muster_hub.demo.fleet import Device, DeviceSpec, Hub
+from muster_hub.demo.fleet import DemoDevice, DemoHub, DeviceSpec
 from muster_hub.demo.processes import Child, ProcessError
 from muster_protocol.wire.errors import MusterError
 
@@ -44,7 +44,7 @@ END
 class Service:
     """A program that is started again whenever it has ended, until closed."""
 
-    def __init__(self, hub: Hub | Device, directory: Path, chance: random.Random) -> None:
+    def __init__(self, hub: DemoHub | DemoDevice, directory: Path, chance: random.Random) -> None:
         self.name = hub.name
         self._command = hub.command
         self._directory = directory
@@ -97,12 +97,12 @@ class Ground:
         self._logs = directory / "processes"
         self._logs.mkdir(parents=True)
         self.services: dict[str, Service] = {}
-        self.hub = Hub(directory / "hub", window_seconds=WINDOW_SECONDS)
+        self.hub = DemoHub(directory / "hub", window_seconds=WINDOW_SECONDS)
         self._serve(self.hub)
         self.api = stack.enter_context(self.hub.api())
         self.wait("the hub answers", lambda: self.get("/health") is not None)
         self.devices = [
-            Device(DeviceSpec(f"cam-{number}", {"site": "chaos"}), directory / f"cam-{number}",
+            DemoDevice(DeviceSpec(f"cam-{number}", {"site": "chaos"}), directory / f"cam-{number}",
                    self.hub)
             for number in range(count)
         ]  # fmt: skip
@@ -210,7 +210,7 @@ class Ground:
                 raise AssertionError("\n".join([f"{what}: never came", *words]))
             time.sleep(0.2)
 
-    def _serve(self, hub: Hub | Device) -> None:
+    def _serve(self, hub: DemoHub | DemoDevice) -> None:
         self.services[hub.name] = service = Service(hub, self._logs, self.chance)
         self._stack.callback(service.close)
 

@@ -219,5 +219,5 @@ def test_explain_tells_each_step_and_who_waits_for_leave(kit):
     assert "cam-1 waits: the budget of line=2 is spent" in text
     found = muster_json(kit, "rollout", "explain", str(number))
     assert found["history"][0]["reason"].startswith("Started")
-    assert [leave["device"] for leave in found["leave"]] == ["cam-0", "cam-1"]
+    assert [permit["device"] for permit in found["permits"]] == ["cam-0", "cam-1"]
     assert steps == sorted(steps)

@@ -44,21 +44,21 @@ def unlink_then_link() -> None:
 def pointer_in_place() -> None:
     """Keep the pointer in a file of its own, written over where it stands."""
 
-    def put_pointer(held: state.State, slot: str, pointer: state.Pointer) -> None:
+    def put_pointer(held: state.StateDatabase, slot: str, pointer: state.Pointer) -> None:
         path = _pointer_file(held)
         with path.open("wb") as file:
             file.write(state.msgspec.json.encode({slot: pointer}))
             file.flush()
             os.fsync(file.fileno())
 
-    def pointers(held: state.State) -> dict[str, state.Pointer]:
+    def pointers(held: state.StateDatabase) -> dict[str, state.Pointer]:
         path = _pointer_file(held)
         if not path.exists():
             return {}
         return state.msgspec.json.decode(path.read_bytes(), type=dict[str, state.Pointer])
 
-    state.State.put_pointer = put_pointer
-    state.State.pointers = pointers
+    state.StateDatabase.put_pointer = put_pointer
+    state.StateDatabase.pointers = pointers
 
 
 def delete_in_place() -> None:
@@ -66,7 +66,7 @@ def delete_in_place() -> None:
     content.remove_durably = content.shutil.rmtree
 
 
-def _pointer_file(held: state.State) -> Path:
+def _pointer_file(held: state.StateDatabase) -> Path:
     (_, _, file) = held.connection.execute("PRAGMA database_list").fetchone()
     return Path(file).with_name("pointer.json")
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from muster_agent.trust.mirror import TrustMirror
 from muster_agent.trust.store import TrustStore
-from muster_agent.trust.time import DAY_SECONDS, Reading
+from muster_agent.trust.time import DAY_SECONDS, ClockReading
 from muster_agent.trust.trusted import Trusted, TrustRefused
 from muster_client.app import app as operator
 from muster_hub.admin import main
@@ -25,7 +25,7 @@ from muster_hub.identity import enrolment
 from muster_hub.settings import config
 from muster_hub.signing import keys, roles
 from muster_hub.signing.catalogue import Catalogue
-from muster_hub.signing.directives import Directives
+from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.storage.models import Audit, Device, Model
 from muster_protocol.wire.directive import Directive, DirectiveRefused, Goal, Slot
 from muster_protocol.wire.errors import Refusal
@@ -91,7 +91,7 @@ class Plant:
         while fresh := (mirror.wanted() & files.keys()) - mirror.files.keys():
             for name in fresh:
                 mirror.put(name, files[name], 0.0)
-        reading = Reading(time.time(), "synchronised")
+        reading = ClockReading(time.time(), "synchronised")
         return self.device.refresh(mirror.files, mirror.models, reading)
 
     def may_install(self, version: str) -> bool:
@@ -100,7 +100,7 @@ class Plant:
 
     def directive(self, generation: int) -> bytes:
         goal = Goal(model="digits", version="1", manifest="a" * 64, manifest_bytes=100)
-        return Directives(self.catalogue.director).sign(
+        return DirectiveSigner(self.catalogue.director).sign(
             Directive(
                 device="cam-1", epoch=self.catalogue.director_epoch, generation=generation,
                 issued=int(self.now), expires=int(self.now) + DAY_SECONDS,

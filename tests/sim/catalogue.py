@@ -18,7 +18,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from muster_agent.trust.store import SETS_KEPT, TrustStore
-from muster_agent.trust.time import DAY_SECONDS, Instant, Reading
+from muster_agent.trust.time import DAY_SECONDS, ClockReading, Instant
 from muster_agent.trust.trusted import Trusted, TrustRefused
 from muster_protocol.wire import chunks, manifest
 from muster_protocol.wire.directive import Goal
@@ -243,7 +243,7 @@ class TrustMemory:
         self.factory = self._node(directory, TrustStore(directory))
 
     def refresh(
-        self, node: _Node, files: Mapping[str, bytes], models: frozenset[str], reading: Reading
+        self, node: _Node, files: Mapping[str, bytes], models: frozenset[str], reading: ClockReading
     ) -> tuple[_Node, Refusal | None, str]:
         instant = node.store.now(reading)
         span = sum(instant.seconds >= expiry for expiry in _EXPIRIES)
@@ -319,7 +319,7 @@ class Trust:
         """Older sets on the disk, the oldest first."""
 
     def refresh(
-        self, files: Mapping[str, bytes], models: frozenset[str], reading: Reading
+        self, files: Mapping[str, bytes], models: frozenset[str], reading: ClockReading
     ) -> Trusted:
         node, refusal, detail = trust_memory().refresh(self.node, files, models, reading)
         if node.held != self.node.held:
@@ -337,7 +337,7 @@ class Trust:
     def versions(self) -> dict[str, int]:
         return self.node.store.versions()
 
-    def now(self, reading: Reading) -> Instant:
+    def now(self, reading: ClockReading) -> Instant:
         return self.node.store.now(reading)
 
     def truncate(self) -> None:

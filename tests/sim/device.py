@@ -5,11 +5,11 @@ import shutil
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from muster_agent.app.ports import Ports, Settings
+from muster_agent.app.ports import Settings, SupervisorPorts
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import stamp
 from muster_agent.fetch.http_source import HttpAnswer
-from muster_agent.fetch.window import Run
+from muster_agent.fetch.window import ChunkRun
 from muster_agent.observe.observing import Folds
 from muster_agent.observe.outbox import Outbox
 from muster_agent.observe.telemetry import Telemetry
@@ -176,7 +176,7 @@ class Device:
             del self.rings[name]
         self.supervisor = Supervisor(
             Settings(self.name, **SETTINGS),
-            Ports(
+            SupervisorPorts(
                 clock=self.clock, link=self.link, http=self, state=self.state,
                 install=BundleInstall(store, ("onnx",), None, self.memory_free_bytes),
                 links=links, trust=self.trust,
@@ -333,7 +333,7 @@ class Device:
 
         world.clock.after(world.rng.uniform(0.1, 2.0), answer)
 
-    def get_range(self, number: int, source: Source, run: Run) -> None:
+    def get_range(self, number: int, source: Source, run: ChunkRun) -> None:
         """Its files by ranges; now and then a proxy that knows none, or an answer cut short."""
         world, life, turn = self.world, self.life, self.turn
         habit = world.rng.choice(["whole", "whole", "whole", "cut short", "no ranges"])

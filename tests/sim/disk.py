@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from muster_agent.storage.content import Store
-from muster_agent.storage.state import JournalRow, State
+from muster_agent.storage.state import JournalRow, StateDatabase
 from muster_agent.update.bundle import STEP_BYTES
 
 FREE_BYTES = 1 << 40
@@ -62,7 +62,7 @@ class Disk:
         return 0 if self.full else FREE_BYTES
 
 
-class DiskState(State):
+class DiskState(StateDatabase):
     """The agent's database on such a disk. ``committed`` is called after each transaction."""
 
     disk = Disk()

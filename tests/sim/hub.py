@@ -18,12 +18,12 @@ from sqlmodel import Session, col
 from muster_hub.errors import HubError
 from muster_hub.mqtt.intake import Intake
 from muster_hub.mqtt.publisher import Publisher
-from muster_hub.reconcile.directives import DirectiveSettings
+from muster_hub.reconcile.directives import DirectiveTerms
 from muster_hub.reconcile.engine import Engine
 from muster_hub.registry.published import Bundles
 from muster_hub.rollouts import commands
 from muster_hub.settings.database import sqlite_url
-from muster_hub.signing.directives import Directives
+from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.storage import models
 from muster_hub.storage.store import Store
 from muster_hub.storage.tables import METADATA, target
@@ -144,9 +144,9 @@ class Hub:
         self.engine = Engine(
             self.store,
             self.published,
-            Directives(catalogue().director),
+            DirectiveSigner(catalogue().director),
             bundles,
-            DirectiveSettings(
+            DirectiveTerms(
                 window_seconds=self.world.window_seconds,
                 valid_seconds=86_400,
                 chunks_url="https://hub.test/api/v1/chunks",

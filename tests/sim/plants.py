@@ -181,8 +181,8 @@ class EveryoneOnline(HubStore):
             yield session
 
 
-class ForgetsLeave(HubStore):
-    """A device that was given leave to swap is not counted as down."""
+class ForgetsPermit(HubStore):
+    """A device that was given a permit to swap is not counted as down."""
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Session]:
@@ -260,7 +260,7 @@ PLANTS: dict[str, Doubles] = {
     "resume loop without bound": replace(HONEST, state=EndlessResumes),
     "pointer apart from journal": replace(HONEST, state=PointerApart),
     "budget not handed on": replace(HONEST, plan=lambda plan: plan | {"in_flight_max": 0}),
-    "leave given and forgotten": replace(HONEST, hub_store=ForgetsLeave),
+    "permit given and forgotten": replace(HONEST, hub_store=ForgetsPermit),
     "directive not retained": replace(HONEST, sender=NotRetained),
     "empty broker not filled again": replace(HONEST, sender=NeverAgain),
     "outbox epoch reused": replace(HONEST, outbox=OneEpoch),

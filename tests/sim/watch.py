@@ -263,7 +263,7 @@ class Watch:
     def permitted(self, device: "Device", slot: str) -> None:
         """A device begins to swap: by how many of its site at once is the budget's to say.
 
-        Going back needs nobody's leave, so only a slot's latest rollout is looked at.
+        Going back needs no permit, so only a slot's latest rollout is looked at.
         """
         assert device.supervisor is not None
         goal, directive = (

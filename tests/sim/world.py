@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from muster_agent.app.ports import Stop
+from muster_agent.app.ports import Shutdown
 from muster_agent.update.table import TABLE, Cause
 from sim import drift_watch
 from sim import faults as f
@@ -257,7 +257,7 @@ class World:
         here = [device for device in self.devices.values() if device.name not in self.watch.away]
         self.watch.stopping = True
         for device in here:
-            device.hear(Stop())
+            device.hear(Shutdown())
         end = self.clock.now + FAREWELL_SECONDS
         while self.clock.now < end:
             self._until(self.clock.now + 5.0)

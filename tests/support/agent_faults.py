@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from muster_agent.storage.content import Store
-from muster_agent.storage.state import State
+from muster_agent.storage.state import StateDatabase
 from muster_protocol.wire.messages import ClockQuality
 from support.tuf_repository import NOW
 
@@ -68,7 +68,7 @@ class WorldClock:
         return self.trusted
 
 
-class FusedState(State):
+class FusedState(StateDatabase):
     """Burns before each transaction begins and after it has committed."""
 
     fuse = Fuse()

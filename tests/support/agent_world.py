@@ -10,11 +10,11 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from muster_agent.app.ports import Ports, Settings, Stop
+from muster_agent.app.ports import Settings, Shutdown, SupervisorPorts
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import stamp
 from muster_agent.fetch.http_source import HttpAnswer
-from muster_agent.fetch.window import Run
+from muster_agent.fetch.window import ChunkRun
 from muster_agent.link.link import LinkEvent
 from muster_agent.link.memory import MemoryBroker, MemoryLink
 from muster_agent.observe.crash_inputs import CrashInputs
@@ -212,7 +212,7 @@ class Device:
         """For models; 0: as much as they want, and nothing is known of it."""
         self.memory_used_most = 0
         self.asked: list[messages.GrantRequest] = []
-        """Requests for leave to swap that the hub has heard."""
+        """Requests for a permit to swap that the hub has heard."""
         self.forbidden = ""
         """What the machine says against a swap."""
         self.challengers: list[ScriptedWorker] = []
@@ -221,7 +221,7 @@ class Device:
         (directory / "trust" / "root.json").write_bytes(world.repository.factory_root)
         self.launched = 0
         self.gets: list[str] = []
-        self.ranges: list[Run] = []
+        self.ranges: list[ChunkRun] = []
 
     def boot(self, fuse: Fuse | None = None, free_bytes: int = 1 << 40, **settings: Any) -> None:
         """Start the agent; raises PowerCut when the fuse says so."""
@@ -258,7 +258,7 @@ class Device:
         self.crash_inputs = CrashInputs(self.directory / "crashes")
         self.supervisor = Supervisor(
             Settings(DEVICE, **settings),
-            Ports(
+            SupervisorPorts(
                 clock=world.clock, link=self.link, http=self, state=self.state, install=install,
                 links=links, trust=TrustStore(self.directory / "trust"), launcher=self,
                 telemetry=telemetry, outbox=self.outbox,
@@ -297,7 +297,7 @@ class Device:
     # Launcher, HTTP and the machine's inputs, as the supervisor sees them
 
     def hold(self, slot: str) -> str:
-        return interlocks.DeviceInputs(self.directory, {}).hold(slot)
+        return interlocks.DeviceConditions(self.directory, {}).hold(slot)
 
     def interlock(self, _slot: str) -> str:
         return self.forbidden
@@ -326,7 +326,7 @@ class Device:
         self.gets.append(digest)
         self.inbox.append(HttpAnswer(number, digest, data, "" if data else "answered 404"))
 
-    def get_range(self, number: int, source: Source, run: Run) -> None:
+    def get_range(self, number: int, source: Source, run: ChunkRun) -> None:
         self.ranges.append(run)
         for digest in run.digests:
             data = self.world.http.get(digest)
@@ -340,7 +340,7 @@ class Device:
         self.inbox = deque(item for item in self.inbox if not isinstance(item, HttpAnswer))
 
     def grant(self, *, valid: float = 0.0, retry: float = 10.0, reason: str = "") -> None:
-        """The hub answers the device's latest request; ``valid`` seconds of leave, or none."""
+        """The hub answers the device's latest request; a permit for ``valid`` seconds, or none."""
         asked = self.asked[-1]
         answer = messages.Grant(
             nonce=asked.nonce, slot=asked.slot, given=valid > 0, valid_seconds=valid,
@@ -373,7 +373,7 @@ class Device:
 
     def stop(self) -> None:
         assert self.supervisor is not None
-        self.supervisor.handle(Stop(), self.world.clock.seconds)
+        self.supervisor.handle(Shutdown(), self.world.clock.seconds)
         self.run(2.0)
 
     def _hear(self) -> None:

@@ -9,11 +9,11 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner
 from sqlmodel import col, select
 
-from muster_hub.reconcile.directives import DirectiveSettings, Signing
+from muster_hub.reconcile.directives import DirectiveTerms, SignsDirectives
 from muster_hub.reconcile.engine import Engine
 from muster_hub.registry.published import Bundles
 from muster_hub.rollouts import commands
-from muster_hub.signing.directives import Directives
+from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.storage import models
 from muster_hub.storage.blobs import Blobs
 from muster_protocol.wire import directive, manifest
@@ -47,15 +47,15 @@ class Plant:
         self,
         directory: Path,
         *devices: str,
-        signing: Signing | None = None,
+        signing: SignsDirectives | None = None,
         url: str | None = None,
     ) -> None:
         self.now = 1_000_000.0
         self.store = open_store(directory, *devices, url=url)
         self.blobs = Blobs(directory / "blobs")
         self.catalogue = FixedCatalogue()
-        self.signing = signing or Directives(CryptoSigner.generate_ed25519())
-        self.settings = DirectiveSettings(
+        self.signing = signing or DirectiveSigner(CryptoSigner.generate_ed25519())
+        self.settings = DirectiveTerms(
             window_seconds=300.0,
             valid_seconds=86_400,
             chunks_url="https://hub/api/v1/chunks",

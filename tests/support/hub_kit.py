@@ -20,8 +20,8 @@ from cryptography.x509.oid import NameOID
 from muster_hub.access.governance import make_token
 from muster_hub.api.app import create_app
 from muster_hub.api.hub import Hub
-from muster_hub.app.initialise import Wanted, initialise
-from muster_hub.settings.config import Broker, Http, load
+from muster_hub.app.initialise import NewHub, initialise
+from muster_hub.settings.config import BrokerSettings, Http, load
 
 API = "/api/v1"
 
@@ -78,7 +78,7 @@ def _example() -> Path:
 
 
 def _initialise(directory: Path, **wanted) -> None:
-    initialise(directory, Wanted(("hub.test",), Http(), Broker(), **wanted))
+    initialise(directory, NewHub(("hub.test",), Http(), BrokerSettings(), **wanted))
 
 
 def open_kit(directory: Path, *, settings: dict | None = None, **wanted) -> Kit:

@@ -1,7 +1,7 @@
 """Light agents: scripted devices in one process that speak the real protocol over real MQTT links.
 
-They adopt directives, ask for leave where they must, swap, and report as an agent does; they load
-no model. One thread works them all, so that a test can hold twenty.
+They adopt directives, ask for a permit where they must, swap, and report as an agent does; they
+load no model. One thread works them all, so that a test can hold twenty.
 """
 
 import queue

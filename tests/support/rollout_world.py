@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 from muster_hub.rollouts.decide import decide
-from muster_hub.rollouts.evidence import Evidence
-from muster_hub.rollouts.members import Member, Reached, Rollout
+from muster_hub.rollouts.evidence import DeviceEvidence
+from muster_hub.rollouts.members import Member, Reached, StagedRollout
 from muster_hub.rollouts.plan import CANARY, Plan
 
-SEEN = Evidence(stage="unseen")
-BUSY = Evidence(stage="in_progress", detail="fetching")
-DONE = Evidence(stage="committed")
-BAD = Evidence(stage="failed", detail="golden_mismatch: case 3")
+SEEN = DeviceEvidence(stage="unseen")
+BUSY = DeviceEvidence(stage="in_progress", detail="fetching")
+DONE = DeviceEvidence(stage="committed")
+BAD = DeviceEvidence(stage="failed", detail="golden_mismatch: case 3")
 
 
 class World:
@@ -18,7 +18,7 @@ class World:
 
     def __init__(self, count=8, online=None, **plan):
         self.now = 1_000.0
-        self.rollout = Rollout(id=3, state="running", wave=CANARY, plan=Plan(**plan))
+        self.rollout = StagedRollout(id=3, state="running", wave=CANARY, plan=Plan(**plan))
         self.members = {
             name: Member(
                 device=name,

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from muster_agent.trust.mirror import ABSENT_SECONDS, TrustMirror
 from muster_agent.trust.store import TrustStore
-from muster_agent.trust.time import DAY_SECONDS, Reading
+from muster_agent.trust.time import DAY_SECONDS, ClockReading
 from muster_agent.trust.trusted import Trusted
 from support.tuf_repository import NOW, Repository
 
-RIGHT = Reading(NOW, "synchronised")
-YEAR_1970 = Reading(60.0, "unknown")
-YEAR_2100 = Reading(4_102_444_800.0, "synchronised")
+RIGHT = ClockReading(NOW, "synchronised")
+YEAR_1970 = ClockReading(60.0, "unknown")
+YEAR_2100 = ClockReading(4_102_444_800.0, "synchronised")
 
 
 class TrustDevice:
@@ -26,7 +26,7 @@ class TrustDevice:
     def restart(self) -> None:
         self.store = TrustStore(self.directory)
 
-    def update(self, broker: Mapping[str, bytes], reading: Reading = RIGHT) -> Trusted:
+    def update(self, broker: Mapping[str, bytes], reading: ClockReading = RIGHT) -> Trusted:
         """One cycle against what the broker retains; raises TrustRefused."""
         now = 0.0
         mirror = TrustMirror(self.store.versions(), self.models, now=now)
@@ -42,11 +42,13 @@ class TrustDevice:
             mirror.refreshed(self.store.versions(), now)
 
     def assert_updates(
-        self, repository: Repository, version: str = "9.9.9", reading: Reading | None = None
+        self, repository: Repository, version: str = "9.9.9", reading: ClockReading | None = None
     ) -> None:
         """The end of every attack: the honest hub can still bring this device a new release."""
         digest = repository.release("digits", version)
-        trusted = self.update(repository.files, reading or Reading(repository.now, "synchronised"))
+        trusted = self.update(
+            repository.files, reading or ClockReading(repository.now, "synchronised")
+        )
         found = trusted.manifest_target("digits", version, now=repository.now)
         assert found is not None
         assert found[0] == digest

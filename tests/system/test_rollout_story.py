@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from muster_client.app import app
 from muster_hub.access.governance import make_token
 from muster_hub.api.hub import Hub
-from muster_hub.app.initialise import Wanted, initialise
-from muster_hub.app.service import Fleet as Service
+from muster_hub.app.initialise import NewHub, initialise
+from muster_hub.app.service import FleetServices as Service
 from muster_hub.rollouts import commands, reading
-from muster_hub.settings.config import Broker, Http
+from muster_hub.settings.config import BrokerSettings, Http
 from muster_hub.storage import models
 from muster_protocol.wire import manifest
 from support.hub_kit import serve
@@ -37,8 +37,8 @@ class Factory:
         self.port = free_port()
         config = initialise(
             directory / "hub",
-            Wanted(("localhost", HOST), Http(host=HOST, port=free_port()),
-                   Broker(host=HOST, port=self.port)),
+            NewHub(("localhost", HOST), Http(host=HOST, port=free_port()),
+                   BrokerSettings(host=HOST, port=self.port)),
         )  # fmt: skip
         self.hub = Hub.open(config, time.time)
         self.files = directory / "devices"

@@ -13,7 +13,7 @@ from muster_agent.base import config
 from muster_agent.base.clock import SystemClock
 from muster_agent.fetch import drop
 from muster_agent.identity import enroll
-from muster_agent.trust.time import Reading
+from muster_agent.trust.time import ClockReading
 from muster_agent.update import interlocks
 from muster_protocol.wire.errors import MusterError
 
@@ -95,7 +95,7 @@ def _enroll(options: argparse.Namespace) -> int:
     directory: Path = options.dir
     directory.mkdir(parents=True, exist_ok=True)
     done = enroll.enroll(
-        enroll.Request(
+        enroll.EnrolmentRequest(
             directory=directory,
             hub_url=options.hub,
             token=options.token,
@@ -105,7 +105,7 @@ def _enroll(options: argparse.Namespace) -> int:
             key_uri=options.key_uri,
             facts=msgspec.to_builtins(facts.read(directory)),
         ),
-        Reading(clock.wall(), clock.quality()),
+        ClockReading(clock.wall(), clock.quality()),
     )
     print(f"{done.device} is enrolled; broker {done.broker_host}:{done.broker_port}")
     return 0

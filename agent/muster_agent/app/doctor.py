@@ -18,7 +18,7 @@ from muster_agent.storage import lock
 from muster_agent.storage.content import disk_free_bytes
 from muster_agent.storage.state import read_state
 from muster_agent.trust.store import TrustStore
-from muster_agent.trust.time import DAY_SECONDS, Instant, Reading, trusted_now
+from muster_agent.trust.time import DAY_SECONDS, ClockReading, Instant, trusted_now
 from muster_protocol.wire import limits
 from muster_protocol.wire.errors import MusterError
 
@@ -47,7 +47,7 @@ def examine(directory: Path, clock: Clock) -> Iterator[Finding]:
         yield Finding("config", "fail", str(error))
         return
     yield Finding("config", "ok", f"{directory / configuration.FILE} names {config.device}")
-    reading = Reading(clock.wall(), clock.quality())
+    reading = ClockReading(clock.wall(), clock.quality())
     now = trusted_now(reading)
     checks: dict[str, Callable[[], Finding]] = {
         "agent": lambda: _agent(config),
@@ -87,7 +87,7 @@ def _disk(config: Config) -> Finding:
     return Finding("disk", "ok", line)
 
 
-def _clock(reading: Reading) -> Finding:
+def _clock(reading: ClockReading) -> Finding:
     if reading.quality == "synchronised":
         return Finding("clock", "ok", "synchronised")
     return Finding(
@@ -125,7 +125,7 @@ def _identity(config: Config, now: Instant) -> Finding:
     return Finding("identity", grade, f"certificate of {who.device} is good for {days} days")
 
 
-def _trust(config: Config, reading: Reading) -> Finding:
+def _trust(config: Config, reading: ClockReading) -> Finding:
     store = TrustStore(config.directory / "trust")
     trusted = store.trusted()
     if trusted is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from muster_agent import runtimes
 from muster_agent.isolation.cage import available
-from muster_agent.observe.energy import Source
+from muster_agent.observe.energy import EnergySource
 from muster_agent.storage.content import disk_free_bytes
 from muster_protocol.wire.messages import Facts
 
@@ -73,7 +73,7 @@ def cpu() -> frozenset[str]:
         return frozenset()
 
 
-def read(directory: Path, allow: tuple[str, ...] = (), energy: Source = "") -> Facts:
+def read(directory: Path, allow: tuple[str, ...] = (), energy: EnergySource = "") -> Facts:
     return Facts(
         agent_version=agent_version(),
         machine=platform.machine(),

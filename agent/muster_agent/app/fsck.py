@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from muster_agent.storage.content import Store
-from muster_agent.storage.state import FILE, Pointer, State, read_state
+from muster_agent.storage.state import FILE, Pointer, StateDatabase, read_state
 from muster_agent.update.table import State as Step
 
 
@@ -36,7 +36,7 @@ def problems(directory: Path) -> Iterator[str]:
         state.close()
 
 
-def _database_problems(path: Path, state: State) -> Iterator[str]:
+def _database_problems(path: Path, state: StateDatabase) -> Iterator[str]:
     for (verdict,) in state.connection.execute("PRAGMA integrity_check(10)"):
         if verdict != "ok":
             yield f"{path}: {verdict}: a restart of the agent replaces it"

@@ -13,9 +13,9 @@ import msgspec
 
 from muster_agent.base.clock import Clock
 from muster_agent.link.link import Link
-from muster_agent.storage.state import Adopted, State
+from muster_agent.storage.state import Adopted, StateDatabase
 from muster_agent.trust.mirror import TIMESTAMP, TrustMirror
-from muster_agent.trust.time import Instant, Reading
+from muster_agent.trust.time import ClockReading, Instant
 from muster_agent.trust.trusted import Trusted, TrustRefused
 from muster_protocol.wire import directive as d
 from muster_protocol.wire import topics
@@ -30,11 +30,11 @@ class TrustSource(Protocol):
     """The device's trust store (``trust_store.TrustStore``)."""
 
     def refresh(
-        self, files: Mapping[str, bytes], models: frozenset[str], reading: Reading
+        self, files: Mapping[str, bytes], models: frozenset[str], reading: ClockReading
     ) -> Trusted: ...
     def trusted(self) -> Trusted | None: ...
     def versions(self) -> dict[str, int]: ...
-    def now(self, reading: Reading) -> Instant: ...
+    def now(self, reading: ClockReading) -> Instant: ...
 
 
 class _Payload(msgspec.Struct):
@@ -59,7 +59,7 @@ class Goals:
         *,
         clock: Clock,
         link: Link,
-        state: State,
+        state: StateDatabase,
         trust: TrustSource,
         wait_seconds: float,
         refused: Callable[[Refusal, str, int], None],
@@ -98,8 +98,8 @@ class Goals:
         """Why the latest directive, or the latest metadata, were not taken."""
         return self._directive_refusal or self._metadata_refusal
 
-    def reading(self) -> Reading:
-        return Reading(self._clock.wall(), self._clock.quality())
+    def reading(self) -> ClockReading:
+        return ClockReading(self._clock.wall(), self._clock.quality())
 
     def instant(self) -> Instant:
         """Trusted time."""

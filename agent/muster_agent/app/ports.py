@@ -16,10 +16,10 @@ from muster_agent.link.link import Connected, Disconnected, Link, Message
 from muster_agent.observe.signs import SlotSigns
 from muster_agent.observe.telemetry import Telemetry
 from muster_agent.storage.current import CurrentLinks
-from muster_agent.storage.state import State
+from muster_agent.storage.state import StateDatabase
 from muster_agent.update.bundle import BundleInstall
 from muster_agent.update.delivery import HttpGetter
-from muster_agent.update.permit import Inputs, NoInputs
+from muster_agent.update.permit import NoConditions, SwapConditions
 from muster_agent.update.workers import Launcher
 from muster_agent.worker.events import WorkerEvent
 from muster_protocol.wire import limits
@@ -28,11 +28,11 @@ from muster_protocol.wire.messages import Ack, Batch, Event, Facts, Report, Stam
 
 
 @dataclass(frozen=True)
-class Stop:
+class Shutdown:
     """Finish: stop the workers, fold everything, and say goodbye."""
 
 
-Inbox = Connected | Disconnected | Message | HttpAnswer | WorkerEvent | Stop
+Inbox = Connected | Disconnected | Message | HttpAnswer | WorkerEvent | Shutdown
 
 
 class CrashInputs(Protocol):
@@ -94,18 +94,18 @@ class Settings:
     allowance: Allowance = _UNBOUNDED
 
 
-_NO_INPUTS = NoInputs()
+_NO_CONDITIONS = NoConditions()
 _NO_CRASH_INPUTS = NoCrashInputs()
 
 
 @dataclass(frozen=True)
-class Ports:
+class SupervisorPorts:
     """What the supervisor acts on."""
 
     clock: Clock
     link: Link
     http: HttpGetter
-    state: State
+    state: StateDatabase
     install: BundleInstall
     links: CurrentLinks
     trust: TrustSource
@@ -120,7 +120,7 @@ class Ports:
     """Told at each directive how often what a slot's champion sees was called normal."""
     prove: Callable[[Report], bytes] = lambda _report: b""
     """Sign a report with the device's identity key."""
-    inputs: Inputs = _NO_INPUTS
+    inputs: SwapConditions = _NO_CONDITIONS
     """What on the device may forbid a swap."""
     crash_inputs: CrashInputs = _NO_CRASH_INPUTS
     challenge: Launch = no_launch

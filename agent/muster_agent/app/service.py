@@ -12,7 +12,7 @@ from types import FrameType
 from muster_agent.app import facts
 from muster_agent.app.launch import ProcessLauncher
 from muster_agent.app.notify import Notifier
-from muster_agent.app.ports import Inbox, Ports, Settings, Stop
+from muster_agent.app.ports import Inbox, Settings, Shutdown, SupervisorPorts
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import Clock, SystemClock, local_time, stamp
 from muster_agent.base.config import Config, hours, load, zone
@@ -34,9 +34,9 @@ from muster_agent.storage.current import CurrentLinks
 from muster_agent.storage.lock import Lock
 from muster_agent.storage.state import open_state
 from muster_agent.trust.store import TrustStore
-from muster_agent.trust.time import Instant, Reading
+from muster_agent.trust.time import ClockReading, Instant
 from muster_agent.update.bundle import BundleInstall
-from muster_agent.update.interlocks import DeviceInputs
+from muster_agent.update.interlocks import DeviceConditions
 from muster_agent.update.preflight import Hardware
 from muster_protocol.signals.summary import Summary
 from muster_protocol.wire import messages, topics
@@ -143,7 +143,7 @@ class Service:
         stack.callback(launcher.close)
 
         def trusted_now() -> Instant:
-            return trust.now(Reading(clock.wall(), clock.quality()))
+            return trust.now(ClockReading(clock.wall(), clock.quality()))
 
         http = HttpSource(who.ca, self.mailbox.put, trusted_now)
         http.start()
@@ -171,7 +171,7 @@ class Service:
         self.stop_seconds = config.number("timers.stop_seconds")
         self.supervisor = Supervisor(
             settings(config, who.expires),
-            Ports(
+            SupervisorPorts(
                 clock=clock,
                 link=link,
                 http=http,
@@ -187,7 +187,7 @@ class Service:
                 signs=folds.signs,
                 rebaseline=folds.rebaseline,
                 prove=prover(config.device, directory / "identity"),
-                inputs=DeviceInputs(directory, config.interlocks),
+                inputs=DeviceConditions(directory, config.interlocks),
                 crash_inputs=crash_inputs,
                 challenge=launcher.challenge,
                 directory=directory,
@@ -219,7 +219,7 @@ class Service:
     def finish(self, beat: Callable[[], None]) -> None:
         """Stop the workers, fold the last rows, and let the hub acknowledge what it can."""
         supervisor, monotonic = self.supervisor, self.clock.monotonic
-        supervisor.handle(Stop(), monotonic())
+        supervisor.handle(Shutdown(), monotonic())
         end = monotonic() + self.stop_seconds + FAREWELL_SECONDS
         self.loop(lambda: supervisor.drained or monotonic() >= end, beat)
         end = monotonic() + FAREWELL_SECONDS

@@ -9,7 +9,7 @@ from typing import Any
 from muster_agent.base.config import Config
 from muster_agent.storage.lock import holder
 from muster_agent.storage.state import JournalRow, Pointer, read_state
-from muster_agent.update.interlocks import DeviceInputs
+from muster_agent.update.interlocks import DeviceConditions
 from muster_protocol.wire.errors import MusterError
 
 ANSWER_SECONDS = 2.0
@@ -47,7 +47,7 @@ def _slot(
     config: Config, slot: str, pointer: Pointer | None, row: JournalRow | None
 ) -> dict[str, Any]:
     path = config.socket_path(slot)
-    inputs = DeviceInputs(config.directory, config.interlocks)
+    inputs = DeviceConditions(config.directory, config.interlocks)
     return {
         "committed": f"{pointer.goal.model} {pointer.goal.version}" if pointer else None,
         "manifest": pointer.goal.manifest if pointer else None,

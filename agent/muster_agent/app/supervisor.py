@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from muster_agent.app import reporting
 from muster_agent.app.goals import Goals
-from muster_agent.app.ports import Inbox, Ports, Settings, Stop
+from muster_agent.app.ports import Inbox, Settings, Shutdown, SupervisorPorts
 from muster_agent.base.clock import stamp
 from muster_agent.challenger import challenger
 from muster_agent.challenger.challengers import Challengers
@@ -26,8 +26,8 @@ from muster_agent.fetch.meter import Meter
 from muster_agent.link.link import Connected, Disconnected, Message
 from muster_agent.observe.signs import moved
 from muster_agent.update.delivery import BundleDelivery
-from muster_agent.update.permit import NONCE_BYTES, Leaves, Policy
-from muster_agent.update.ports import Ports as UpdatePorts
+from muster_agent.update.permit import NONCE_BYTES, Policy, SwapPermits
+from muster_agent.update.ports import SlotPorts as UpdatePorts
 from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import State as Step
 from muster_agent.update.workers import Counts, SlotWorkers
@@ -52,7 +52,7 @@ _FETCHING = frozenset({Step.FETCHING, Step.VERIFYING})
 class Supervisor:
     """Times are monotonic seconds. Call ``start`` once, then ``handle`` and ``tick``."""
 
-    def __init__(self, settings: Settings, ports: Ports, now: float) -> None:
+    def __init__(self, settings: Settings, ports: SupervisorPorts, now: float) -> None:
         self.runners: dict[str, SlotRunner] = {}
         self.connected = False
         self.stopping = False
@@ -93,16 +93,16 @@ class Supervisor:
             refused=self._message_refused,
             now=now,
         )
-        self.leaves = Leaves(
+        self.permits = SwapPermits(
             clock=ports.clock,
             zone=settings.time_zone,
             inputs=ports.inputs,
-            ask=self._ask_leave,
+            ask=self._ask_permit,
             rng=ports.rng,
             nonce=lambda: ports.rng.randbytes(NONCE_BYTES),
         )
         self.challengers = Challengers(
-            challenger.Ports(
+            challenger.ChallengerPorts(
                 delivery=self.delivery,
                 install=ports.install,
                 launch=ports.challenge,
@@ -126,7 +126,7 @@ class Supervisor:
             delivery=self.delivery,
             install=ports.install,
             links=ports.links,
-            leave=self.leaves,
+            permits=self.permits,
             stamp=self._stamp,
             report=ports.outbox.put_event,
             verdict=self.goals.verdict,
@@ -203,7 +203,7 @@ class Supervisor:
                 self.delivery.disconnected()
             case HttpAnswer():
                 self.delivery.answered(event, now)
-            case Stop():
+            case Shutdown():
                 self._stop()
             case _:
                 self._worker(event, now)
@@ -216,7 +216,7 @@ class Supervisor:
         self._ports.outbox.reconnected()
         self._send_at = now
         self.goals.connected(now)
-        self.leaves.link_up(now)
+        self.permits.link_up(now)
         for runner in self.runners.values():
             runner.link_up(now)
         self.delivery.connected(now)
@@ -236,7 +236,7 @@ class Supervisor:
                 self._send(now)
             elif event.topic == topics.down(self._settings.device, "grant"):
                 grant = messages.decode(event.payload, messages.Grant)
-                self.leaves.answered(grant, now)
+                self.permits.answered(grant, now)
                 if grant.slot in self.runners:
                     self.runners[grant.slot].look(now)
         except ProtocolError as error:
@@ -324,7 +324,7 @@ class Supervisor:
         self._ports.crash_inputs.allow(directive.sampling.keep_crash_input)
         for name, slot in directive.slots.items():
             windows = slot.maintenance if slot.maintenance is not UNSET else ()
-            self.leaves.rule(name, Policy(slot.swap, windows))
+            self.permits.rule(name, Policy(slot.swap, windows))
             if slot.rebaselines is not UNSET:
                 self._ports.rebaseline(name, slot.champion, slot.rebaselines)
 
@@ -413,7 +413,7 @@ class Supervisor:
     def _healed(self, slot: str, goal: Goal, count: int) -> None:
         self._ports.outbox.put_event(reporting.healed(slot, goal, count, self._stamp()))
 
-    def _ask_leave(self, request: messages.GrantRequest) -> bool:
+    def _ask_permit(self, request: messages.GrantRequest) -> bool:
         topic = topics.up(self._settings.device, "grant")
         return self.connected and self._ports.link.publish(topic, messages.encode(request))
 

@@ -15,7 +15,7 @@ BYTES_PER_SECOND_MIN = 1024
 PIECE_BYTES = 64 * limits.KIB
 
 
-class Answer(Protocol):
+class Readable(Protocol):
     def read1(self, size: int, /) -> bytes: ...
 
 
@@ -23,12 +23,14 @@ class TooSlow(ValueError):
     """It drips in more slowly than ``BYTES_PER_SECOND_MIN``."""
 
 
-def read(answer: Answer, bytes_max: int, monotonic: Callable[[], float] = time.monotonic) -> bytes:
+def read(
+    answer: Readable, bytes_max: int, monotonic: Callable[[], float] = time.monotonic
+) -> bytes:
     """The answer, cut after ``bytes_max`` + 1 bytes. Raises TooSlow, and what reading raises."""
     return part(answer, bytes_max + 1, monotonic)
 
 
-def part(answer: Answer, size: int, monotonic: Callable[[], float] = time.monotonic) -> bytes:
+def part(answer: Readable, size: int, monotonic: Callable[[], float] = time.monotonic) -> bytes:
     """The next ``size`` bytes, fewer at its end. Raises TooSlow, and what reading raises."""
     begun = monotonic()
     data = bytearray()

@@ -42,7 +42,7 @@ def no_launch(slot: str, goal: Goal, champion: Running) -> tuple[str, Worker]:  
 
 
 @dataclass(frozen=True)
-class Ports:
+class ChallengerPorts:
     delivery: Delivery
     install: BundleInstall
     launch: Launch
@@ -56,7 +56,7 @@ class Ports:
 class Challenger:
     """Times are monotonic seconds."""
 
-    def __init__(self, slot: str, ports: Ports) -> None:
+    def __init__(self, slot: str, ports: ChallengerPorts) -> None:
         self.slot = slot
         self.key = slot + KEY_SUFFIX
         self.goal: Goal | None = None

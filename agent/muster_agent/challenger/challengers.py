@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from muster_agent.challenger.challenger import KEY_SUFFIX, Challenger, Ports
+from muster_agent.challenger.challenger import KEY_SUFFIX, Challenger, ChallengerPorts
 from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import State
 from muster_agent.worker import events as worker
@@ -21,7 +21,7 @@ def _needs_room(runner: SlotRunner) -> bool:
 
 
 class Challengers:
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: ChallengerPorts) -> None:
         self._ports = ports
         self._known: dict[str, Challenger] = {}
 

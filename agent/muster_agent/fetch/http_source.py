@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from muster_agent.base import drip
-from muster_agent.fetch.window import Run
+from muster_agent.fetch.window import ChunkRun
 from muster_agent.identity import tls
 from muster_agent.trust.time import Instant
 from muster_protocol.wire.directive import Source
@@ -47,7 +47,7 @@ class HttpAnswer:
 class _Request:
     number: int
     source: Source
-    wanted: str | Run
+    wanted: str | ChunkRun
     turn: int
 
     @property
@@ -89,7 +89,7 @@ class HttpSource:
         """Ask; when too much is asked already the answer is an immediate refusal."""
         self._put(_Request(number, source, digest, self._turn))
 
-    def get_range(self, number: int, source: Source, run: Run) -> None:
+    def get_range(self, number: int, source: Source, run: ChunkRun) -> None:
         """Ask for several chunks in one request; each is answered as it comes."""
         self._put(_Request(number, source, run, self._turn))
 

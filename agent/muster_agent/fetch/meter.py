@@ -32,7 +32,7 @@ class Allowance:
 
 
 @dataclass(frozen=True)
-class Pause:
+class FetchPause:
     until: float
     """Monotonic; look again then."""
     reason: str
@@ -74,19 +74,19 @@ class Meter:
             size = min(size, int(AHEAD_SECONDS * allowed.bytes_per_second))
         return size
 
-    def pause(self, now: float) -> Pause | None:
+    def pause(self, now: float) -> FetchPause | None:
         """Why nothing more may be asked for now, or None."""
         allowed = self.allowance
         if self._closed():
             hours = ", ".join(f"{window.start}-{window.end}" for window in allowed.hours)
-            return Pause(now + LOOK_SECONDS, f"the hours for fetching: {hours}")
+            return FetchPause(now + LOOK_SECONDS, f"the hours for fetching: {hours}")
         if allowed.bytes_per_day:
             spent = self._spent(self._local().toordinal(), 0)
             if spent >= allowed.bytes_per_day:
                 size = f"{allowed.bytes_per_day / MIB:g} MiB"
-                return Pause(now + LOOK_SECONDS, f"tomorrow: today's {size} are fetched")
+                return FetchPause(now + LOOK_SECONDS, f"tomorrow: today's {size} are fetched")
         if now < self._free_at:
-            return Pause(self._free_at, "the rate limit")
+            return FetchPause(self._free_at, "the rate limit")
         return None
 
     def _closed(self) -> bool:

@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class ChunkRun:
     """Neighbouring chunks of a file, in order."""
 
     file: str
@@ -80,7 +80,7 @@ class HttpGet:
 @dataclass(frozen=True)
 class HttpRange:
     source: int
-    run: Run
+    run: ChunkRun
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ class Fetch:
             actions += self._ask(digest, now)
         return actions
 
-    def _run(self) -> Run | None:
+    def _run(self) -> ChunkRun | None:
         """The neighbours at the head of what waits, two or more."""
         first = self._places.get(self._waiting[0])
         if first is None:
@@ -310,7 +310,7 @@ class Fetch:
             end += place.size_bytes
         if len(digests) < 2:
             return None
-        return Run(first.file, first.offset, tuple(digests), tuple(sizes))
+        return ChunkRun(first.file, first.offset, tuple(digests), tuple(sizes))
 
     def _ask(self, digest: str, now: float) -> list[Action]:
         asked = self._asked[digest]

@@ -20,24 +20,24 @@ from muster_agent.identity.hardware_key import HardwareKeyError
 from muster_agent.identity.hub_contact import (
     EnrolError,
     HubContact,
+    HubReply,
     NotTaken,
-    Reply,
     checked_root,
     has_fingerprint,
 )
 from muster_agent.storage.files import make_directory, write_durably
-from muster_agent.trust.time import Reading, trusted_now
+from muster_agent.trust.time import ClockReading, trusted_now
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.topics import check_device_id, check_sha256
 
-__all__ = ["EnrolError", "Enrolment", "Request", "enroll"]
+__all__ = ["EnrolError", "Enrolment", "EnrolmentRequest", "enroll"]
 
 TOKEN_CHARS_MAX = 512
 
 
 @dataclass(frozen=True)
-class Request:
+class EnrolmentRequest:
     """``directory`` is the agent's. One of ``root_file`` and ``root_sha256`` is needed, unless the
     installer has put the factory root in place already.
     """
@@ -62,7 +62,7 @@ class Enrolment:
     """Of the certificate, seconds since 1970."""
 
 
-def enroll(request: Request, reading: Reading) -> Enrolment:
+def enroll(request: EnrolmentRequest, reading: ClockReading) -> Enrolment:
     """Enrol this device; asking again with the same token is harmless. Raises EnrolError."""
     fingerprint = _fingerprint_of(request.token)
     if request.device is not None:
@@ -131,7 +131,7 @@ def _checked(check: Callable[[str], str], value: str, prefix: str = "") -> str:
         raise EnrolError(f"{prefix}{error}") from None
 
 
-def _installed_root(request: Request) -> bytes | None:
+def _installed_root(request: EnrolmentRequest) -> bytes | None:
     """The factory root from the installer; None when the hub's is to be checked by hash."""
     path = request.directory / "trust" / "root.json"
     try:
@@ -159,10 +159,10 @@ def _installed_root(request: Request) -> bytes | None:
 
 
 def _check_reply(
-    reply: Reply,
+    reply: HubReply,
     key: identity.Key,
     fingerprint: str,
-    request: Request,
+    request: EnrolmentRequest,
 ) -> int:
     """Check that the answer is for us, by the CA of the token; returns the expiry."""
     what = f"the certificate from {request.hub_url}"
@@ -189,7 +189,9 @@ def _check_reply(
     return int(certificate.not_valid_after_utc.timestamp())
 
 
-def _write(directory: Path, reply: Reply, root: bytes, given: dict[str, str | int | float]) -> None:
+def _write(
+    directory: Path, reply: HubReply, root: bytes, given: dict[str, str | int | float]
+) -> None:
     """Put everything in place; agent.toml, which makes the device enrolled, comes last."""
     settings = directory / config.FILE
     if settings.exists():

@@ -41,7 +41,7 @@ class _Broker(msgspec.Struct):
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
-class Reply(msgspec.Struct):
+class HubReply(msgspec.Struct):
     device: str
     certificate_pem: str
     ca_pem: str
@@ -98,11 +98,11 @@ class HubContact:
             )
         return checked_root(root, f"the root of {self.url}")
 
-    def enroll(self, ca_pem: str, token: str, csr_pem: str, facts: dict[str, Any]) -> Reply:
+    def enroll(self, ca_pem: str, token: str, csr_pem: str, facts: dict[str, Any]) -> HubReply:
         body = {"token": token, "csr_pem": csr_pem, "facts": facts}
         data = self._ask("POST", "/enroll", tls.context(ca_pem), msgspec.json.encode(body))
         try:
-            return msgspec.json.decode(data, type=Reply)
+            return msgspec.json.decode(data, type=HubReply)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise EnrolError(f"{self.url} gave an answer that makes no sense: {error}") from None
 
@@ -115,7 +115,7 @@ class HubContact:
         }
         data = self._ask("POST", "/renew", tls.context(ca_pem), msgspec.json.encode(body))
         try:
-            return msgspec.json.decode(data, type=Reply).certificate_pem
+            return msgspec.json.decode(data, type=HubReply).certificate_pem
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise EnrolError(f"{self.url} gave an answer that makes no sense: {error}") from None
 

@@ -65,7 +65,7 @@ class ConnectionLost(Exception):
     """Ends one connection; the message is the reason an operator sees."""
 
 
-class Connection:
+class BrokerConnection:
     """The life of one connection. All but ``submit``, ``ask`` and ``wake`` is the link's thread."""
 
     def __init__(
@@ -73,7 +73,7 @@ class Connection:
         settings: MqttSettings,
         will: tuple[str, bytes],
         deliver: Callable[[LinkEvent], None],
-        up: Callable[["Connection"], None],
+        up: Callable[["BrokerConnection"], None],
     ) -> None:
         self._settings = settings
         self._deliver = deliver

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from muster_agent.link.link import Connected, Disconnected, LinkEvent, Message
 from muster_protocol.wire import topics
 
-Fault = Callable[["Delivery"], list["Delivery"]]
+Fault = Callable[["InFlight"], list["InFlight"]]
 PENDING_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class InFlight:
     """A message on its way to one device."""
 
     device: str
@@ -62,7 +62,7 @@ class MemoryBroker:
         self.fault: Fault | None = None
         self._links: dict[str, MemoryLink] = {}
         self._cut: set[str] = set()
-        self._pending: deque[Delivery] = deque()
+        self._pending: deque[InFlight] = deque()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish with the hub's rights. An empty retained payload clears the topic."""
@@ -136,7 +136,7 @@ class MemoryBroker:
     def _queue(self, device: str, message: Message) -> None:
         if len(self._pending) >= PENDING_MAX:
             raise OverflowError(f"{PENDING_MAX} messages wait in the memory broker: pump it")
-        self._pending.append(Delivery(device, message))
+        self._pending.append(InFlight(device, message))
 
 
 class MemoryLink:

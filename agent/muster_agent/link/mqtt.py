@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from muster_agent.identity.renewal import Renewal
-from muster_agent.link.connection import Connection, ConnectionLost, MqttSettings
+from muster_agent.link.connection import BrokerConnection, ConnectionLost, MqttSettings
 from muster_agent.link.link import Connected, Disconnected, LinkEvent, Message
 from muster_agent.trust.time import Instant
 
@@ -51,7 +51,7 @@ class MqttLink:
         self._now = now
         self._lock = threading.Lock()
         self._topics: dict[str, None] = {}
-        self._connection: Connection | None = None
+        self._connection: BrokerConnection | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt-link", daemon=True)
 
@@ -87,7 +87,7 @@ class MqttLink:
     def _run(self) -> None:
         attempt = 0
         while not self._stopping.is_set():
-            connection = Connection(self._identified(), self._will, self._hear, self._up)
+            connection = BrokerConnection(self._identified(), self._will, self._hear, self._up)
             reason = ""
             try:
                 connection.open(self._now())
@@ -141,7 +141,7 @@ class MqttLink:
         if question is not None:
             self.publish(*question)
 
-    def _up(self, connection: Connection) -> None:
+    def _up(self, connection: BrokerConnection) -> None:
         """CONNACK came: ask for everything again, then let others publish."""
         if self._renewal is not None:
             self._renewal.connected()

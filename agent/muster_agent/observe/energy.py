@@ -16,12 +16,12 @@ POWERCAP = Path("/sys/class/powercap")
 PROC_STAT = Path("/proc/stat")
 BUSY_SECONDS_MIN = 0.05
 """Less processor time than this says nothing of its price."""
-Source = Literal["rapl", "configured", ""]
+EnergySource = Literal["rapl", "configured", ""]
 """How energy is estimated on a device; empty: it isn't."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class EnergyReading:
     """Counters at one moment."""
 
     joules: tuple[float, ...]
@@ -32,7 +32,7 @@ class Reading:
     """Processor time that everything on the machine has used since boot, over all cores."""
 
 
-def joules_per_cpu_second(before: Reading, after: Reading) -> float | None:
+def joules_per_cpu_second(before: EnergyReading, after: EnergyReading) -> float | None:
     """None when the two readings can't be compared or too little ran between them."""
     busy = after.busy_seconds - before.busy_seconds
     if busy < BUSY_SECONDS_MIN or before.wraps_joules != after.wraps_joules:
@@ -46,7 +46,9 @@ def joules_per_cpu_second(before: Reading, after: Reading) -> float | None:
 class EnergyPrice:
     """Joules per second of processor time, as lately measured."""
 
-    def __init__(self, read: Callable[[], Reading | None], watts_per_core: float = 0.0) -> None:
+    def __init__(
+        self, read: Callable[[], EnergyReading | None], watts_per_core: float = 0.0
+    ) -> None:
         """``watts_per_core`` is used where nothing can be read; 0: no estimate then."""
         self._read = read
         self._watts = watts_per_core
@@ -54,7 +56,7 @@ class EnergyPrice:
         self._price = 0.0
 
     @property
-    def source(self) -> Source:
+    def source(self) -> EnergySource:
         if self._before is not None:
             return "rapl"
         return "configured" if self._watts else ""
@@ -74,7 +76,7 @@ class EnergyPrice:
         return self._price
 
 
-def read_rapl(powercap: Path = POWERCAP, proc_stat: Path = PROC_STAT) -> Reading | None:
+def read_rapl(powercap: Path = POWERCAP, proc_stat: Path = PROC_STAT) -> EnergyReading | None:
     """The machine's counters now; None where it has none or won't let us read them."""
     joules, wraps = [], []
     try:
@@ -85,7 +87,7 @@ def read_rapl(powercap: Path = POWERCAP, proc_stat: Path = PROC_STAT) -> Reading
                 wraps.append(_microjoules(package / "max_energy_range_uj"))
         if not joules:
             return None
-        return Reading(tuple(joules), tuple(wraps), _busy_seconds(proc_stat.read_text()))
+        return EnergyReading(tuple(joules), tuple(wraps), _busy_seconds(proc_stat.read_text()))
     except (OSError, ValueError):
         return None
 

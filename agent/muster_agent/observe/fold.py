@@ -14,7 +14,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from muster_agent.observe.labels import Author, LabelMemory
-from muster_agent.observe.window import Identity, OpenWindow
+from muster_agent.observe.window import ModelIdentity, OpenWindow
 from muster_agent.worker.rows import ErrorKind, Quality, RingLayout, RowKind, Rows
 from muster_protocol.signals import binning, histogram, summary_wire
 from muster_protocol.signals.baseline import Baseline
@@ -52,7 +52,7 @@ class Fold:
     ) -> None:
         """``baseline`` may be None: then everything but features is counted."""
         self.layout = RingLayout.of(manifest, digest)
-        self.identity = Identity.of(manifest, digest)
+        self.identity = ModelIdentity.of(manifest, digest)
         self.trouble = ""
         """Why features aren't counted although there is a baseline; empty when all is well."""
         self._manifest = manifest
@@ -238,7 +238,7 @@ class Fold:
         self._window_of(author.identity).add_value_label(value, answer)
         return True
 
-    def _window_of(self, identity: Identity) -> OpenWindow:
+    def _window_of(self, identity: ModelIdentity) -> OpenWindow:
         if identity.manifest == self.identity.manifest:
             return self._window
         if identity.manifest not in self._others:

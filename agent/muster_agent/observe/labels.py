@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
-from muster_agent.observe.window import Identity
+from muster_agent.observe.window import ModelIdentity
 
 REMEMBERED_MAX = 65_536
 
@@ -24,7 +24,7 @@ class Answered(NamedTuple):
 class Author(NamedTuple):
     """A version and what its labels mean: class names, or none for a regression."""
 
-    identity: Identity
+    identity: ModelIdentity
     classes: tuple[str, ...]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_agent.observe.labels import Author, LabelMemory
-from muster_agent.observe.window import Identity, OpenWindow
+from muster_agent.observe.window import ModelIdentity, OpenWindow
 from muster_agent.worker.rows import ErrorKind, RingLayout, RowKind, Rows
 from muster_protocol.signals import summary_wire
 from muster_protocol.signals.features import predicted
@@ -37,10 +37,10 @@ class PairFold:
     ) -> None:
         """Manifests come with their SHA-256. Labels of the last ``remembered_max`` ids count."""
         self.layout = RingLayout.pairs(RingLayout.of(*champion), *challenger)
-        self._identity = Identity.of(*challenger)
+        self._identity = ModelIdentity.of(*challenger)
         self._agreement = challenger[0].agreement or Agreement()
         self._authors = (
-            Author(Identity.of(*champion), _classes(champion[0])),
+            Author(ModelIdentity.of(*champion), _classes(champion[0])),
             Author(self._identity, _classes(challenger[0])),
         )
         self._manifests = champion[0], challenger[0]

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from muster_agent.storage.state import State
+from muster_agent.storage.state import StateDatabase
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import MusterError
 from muster_protocol.wire.messages import Stamp
@@ -108,7 +108,7 @@ class Telemetry:
         self,
         rings: Path,
         *,
-        state: State,
+        state: StateDatabase,
         folds: Folds,
         put: Callable[[Any], None],
         stamp: Callable[[], Stamp],

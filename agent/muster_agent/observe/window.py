@@ -13,7 +13,7 @@ from muster_protocol.wire.messages import Stamp
 
 
 @dataclass(frozen=True)
-class Identity:
+class ModelIdentity:
     """Whose window it is."""
 
     model: str
@@ -22,7 +22,7 @@ class Identity:
     """SHA-256 of the manifest, in hexadecimal."""
 
     @classmethod
-    def of(cls, manifest: Manifest, digest: str) -> "Identity":
+    def of(cls, manifest: Manifest, digest: str) -> "ModelIdentity":
         return cls(manifest.model, manifest.version, digest)
 
 
@@ -30,7 +30,7 @@ class Identity:
 class OpenWindow:
     """Adds up one window of one model; ``summary`` may be taken at any time."""
 
-    identity: Identity
+    identity: ModelIdentity
     opened: Stamp
     windows: int = 1
     counts: Tally = field(default_factory=Tally)
@@ -50,7 +50,7 @@ class OpenWindow:
     def resumed(cls, summary: Summary) -> "OpenWindow":
         """The window a summary was taken of."""
         return cls(
-            Identity(summary.model, summary.version, summary.manifest),
+            ModelIdentity(summary.model, summary.version, summary.manifest),
             summary.opened,
             summary.windows,
             summary.counts,

@@ -83,7 +83,7 @@ class Adopted(Struct, frozen=True):
 R = TypeVar("R", bound=Struct)
 
 
-class State:
+class StateDatabase:
     """Typed access to the database. Every writing method may raise sqlite3.OperationalError."""
 
     def __init__(self, connection: sqlite3.Connection, *, trouble: str = "") -> None:
@@ -231,21 +231,21 @@ class State:
         return {name: msgspec.json.decode(row, type=kind) for name, row in rows}
 
 
-def open_state(directory: Path, fallback: Mapping[str, Goal]) -> State:
+def open_state(directory: Path, fallback: Mapping[str, Goal]) -> StateDatabase:
     """Open ``<directory>/state.db``; ``fallback`` is what the ``current`` links say runs.
 
     Never raises for a database at fault: see the module's text for what it does instead.
     """
     path = directory / FILE
     try:
-        return State(_open_writable(path))
+        return StateDatabase(_open_writable(path))
     except sqlite3.Error as error:
         reason = f"{path}: {error}"
         damaged = error.sqlite_errorcode & 0xFF in _DAMAGE
     if damaged:
         try:
             _set_aside(path)
-            state = State(_open_writable(path))
+            state = StateDatabase(_open_writable(path))
             _restore(state, fallback)
         except (sqlite3.Error, OSError) as error:
             reason += f"; it can't be replaced either: {error}"
@@ -254,9 +254,9 @@ def open_state(directory: Path, fallback: Mapping[str, Goal]) -> State:
     return _in_memory(path, fallback, reason)
 
 
-def read_state(directory: Path) -> State:
+def read_state(directory: Path) -> StateDatabase:
     """The database for looking only, beside a running agent. Raises sqlite3.Error."""
-    return State(_connect(f"{(directory / FILE).absolute().as_uri()}?mode=ro"))
+    return StateDatabase(_connect(f"{(directory / FILE).absolute().as_uri()}?mode=ro"))
 
 
 def _open_writable(path: Path) -> sqlite3.Connection:
@@ -301,7 +301,7 @@ def _set_aside(path: Path) -> None:
     sync_directory(path.parent)
 
 
-def _in_memory(path: Path, fallback: Mapping[str, Goal], reason: str) -> State:
+def _in_memory(path: Path, fallback: Mapping[str, Goal], reason: str) -> StateDatabase:
     for options in ("mode=ro", "mode=ro&immutable=1"):
         memory = _connect(":memory:")
         _create(memory)
@@ -311,10 +311,10 @@ def _in_memory(path: Path, fallback: Mapping[str, Goal], reason: str) -> State:
         except sqlite3.Error:
             memory.close()
             continue
-        return State(memory, trouble=reason)
+        return StateDatabase(memory, trouble=reason)
     memory = _connect(":memory:")
     _create(memory)
-    state = State(memory, trouble=reason)
+    state = StateDatabase(memory, trouble=reason)
     _restore(state, fallback)
     return state
 
@@ -327,7 +327,7 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
             target.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608 - constants
 
 
-def _restore(state: State, fallback: Mapping[str, Goal]) -> None:
+def _restore(state: StateDatabase, fallback: Mapping[str, Goal]) -> None:
     with state.transaction():
         for slot, goal in fallback.items():
             state.put_pointer(slot, Pointer(goal))

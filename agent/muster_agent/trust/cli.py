@@ -23,7 +23,7 @@ from tuf.api.metadata import TargetFile
 from muster_agent.storage.files import make_directory, write_durably
 from muster_agent.trust.http import HttpFiles
 from muster_agent.trust.store import TrustStore, TrustStoreError
-from muster_agent.trust.time import Reading
+from muster_agent.trust.time import ClockReading
 from muster_agent.trust.trusted import TrustRefused, refusal_of
 from muster_protocol.wire import limits
 from muster_protocol.wire.errors import MusterError, Refusal
@@ -35,7 +35,7 @@ TARGET_BYTES_MAX = limits.BUNDLE_BYTES_MAX
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    reading = Reading(time.time(), "synchronised")
+    reading = ClockReading(time.time(), "synchronised")
     try:
         if arguments.command == "init":
             _init(arguments.metadata_dir, arguments.root)
@@ -74,7 +74,7 @@ def _init(directory: Path, root: Path) -> None:
     write_durably(directory / "root.json", data)
 
 
-def _update(arguments: argparse.Namespace, reading: Reading) -> None:
+def _update(arguments: argparse.Namespace, reading: ClockReading) -> None:
     """Refresh, and download too when asked; what is trusted is shown however it ends."""
     download = arguments.command == "download"
     needed = ["metadata_url"]

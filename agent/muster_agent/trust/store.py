@@ -29,7 +29,7 @@ from muster_agent.storage.files import (
     rename_durably,
 )
 from muster_agent.trust.mirror import MODEL_ROLE_PREFIX
-from muster_agent.trust.time import Instant, Reading, trusted_now
+from muster_agent.trust.time import ClockReading, Instant, trusted_now
 from muster_agent.trust.trusted import Trusted, TrustRefused, as_datetime, refusal_of
 from muster_protocol.wire import limits, manifest
 from muster_protocol.wire.chunks import sha256_hex
@@ -62,14 +62,14 @@ class TrustStoreError(MusterError):
     """The trust store itself can't be used: the factory root is missing or damaged."""
 
 
-Source = Callable[[str], bytes | None]
+TufSource = Callable[[str], bytes | None]
 """The bytes of a TUF file by its name; None when it does not exist."""
 
 
 class _MirrorFetcher(FetcherInterface):
     """Hands ngclient the files of a source; an absent one is its 404."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: TufSource) -> None:
         self.source = source
 
     def _fetch(self, url: str) -> Iterator[bytes]:
@@ -114,7 +114,7 @@ class TrustStore:
         except OSError as error:
             raise TrustStoreError(f"can't read {directory}: {error}") from None
 
-    def now(self, reading: Reading) -> Instant:
+    def now(self, reading: ClockReading) -> Instant:
         """Trusted time by this store's signed issue times and the system clock."""
         return trusted_now(reading, self._view.issued)
 
@@ -131,7 +131,7 @@ class TrustStore:
         return self._view if Targets.type in self._view.roles else None
 
     def refresh(
-        self, files: Mapping[str, bytes], models: frozenset[str], reading: Reading
+        self, files: Mapping[str, bytes], models: frozenset[str], reading: ClockReading
     ) -> Trusted:
         """Run one cycle over mirrored ``files`` by TUF file name, and keep what verified.
 
@@ -140,7 +140,7 @@ class TrustStore:
         """
         return self._refreshed(files.get, models, None, reading)
 
-    def locate(self, source: Source, path: str | None, reading: Reading) -> Trusted:
+    def locate(self, source: TufSource, path: str | None, reading: ClockReading) -> Trusted:
         """Run one cycle over a repository that can be asked file by file, and look for ``path``
         through any delegation; afterwards ``Trusted.find(path)`` answers. Raises TrustRefused.
         """
@@ -151,7 +151,7 @@ class TrustStore:
         return dict(self._files)
 
     def _refreshed(
-        self, source: Source, models: frozenset[str], path: str | None, reading: Reading
+        self, source: TufSource, models: frozenset[str], path: str | None, reading: ClockReading
     ) -> Trusted:
         root_before = self.versions()[Root.type]
         refused = self._cycle(source, models, path, self.now(reading))
@@ -163,7 +163,7 @@ class TrustStore:
         return self._view
 
     def _cycle(
-        self, source: Source, models: frozenset[str], path: str | None, now: Instant
+        self, source: TufSource, models: frozenset[str], path: str | None, now: Instant
     ) -> TrustRefused | None:
         before = self._files
         held = self._held(before)
@@ -209,7 +209,7 @@ class TrustStore:
     def _run(
         self,
         local: Mapping[str, bytes],
-        remote: Source,
+        remote: TufSource,
         models: frozenset[str],
         seconds: int,
         wanted: str | None = None,

@@ -16,7 +16,7 @@ DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ClockReading:
     """What the system's clock says, and how far to believe it."""
 
     wall_seconds: float
@@ -39,7 +39,7 @@ class Instant:
         return self.seconds >= end
 
 
-def trusted_now(reading: Reading, issued_floor: int = 0) -> Instant:
+def trusted_now(reading: ClockReading, issued_floor: int = 0) -> Instant:
     """The best provable time: the synchronised clock, but never before what was signed."""
     floor = max(BUILD_TIME, issued_floor)
     if reading.quality == "synchronised" and reading.wall_seconds >= floor:

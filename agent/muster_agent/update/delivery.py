@@ -10,7 +10,7 @@ from typing import Protocol
 
 from muster_agent.fetch import window as f
 from muster_agent.fetch.http_source import HttpAnswer
-from muster_agent.fetch.meter import Meter, Pause
+from muster_agent.fetch.meter import FetchPause, Meter
 from muster_agent.link.link import Link
 from muster_agent.storage.content import StoreRefused
 from muster_agent.update.bundle import BundleInstall
@@ -25,7 +25,7 @@ class HttpGetter(Protocol):
         """Ask; the answer comes as an ``HttpAnswer``."""
         ...
 
-    def get_range(self, number: int, source: Source, run: f.Run) -> None:
+    def get_range(self, number: int, source: Source, run: f.ChunkRun) -> None:
         """Ask for neighbouring chunks of a file; an ``HttpAnswer`` comes for each."""
         ...
 
@@ -34,7 +34,7 @@ class HttpGetter(Protocol):
         ...
 
 
-Outcome = Callable[[str, tuple[Refusal, str] | None, float], None]
+OnDelivered = Callable[[str, tuple[Refusal, str] | None, float], None]
 """Called with the slot, a refusal or None (all is there), and now."""
 Healed = Callable[[str, Goal, int], None]
 """Called with the slot, the goal and the number of chunks that came altered at first."""
@@ -53,7 +53,7 @@ class BundleDelivery:
         window: int,
         silence_seconds: float,
         rng: random.Random,
-        outcome: Outcome,
+        outcome: OnDelivered,
         healed: Healed,
         meter: Meter,
         make_room: Callable[[], None],
@@ -72,7 +72,7 @@ class BundleDelivery:
         self._healed = healed
         self._meter = meter
         self._make_room = make_room
-        self._pause: Pause | None = None
+        self._pause: FetchPause | None = None
         self._queue: dict[str, Goal] = {}
         """Slots in the order they came; the first is being served."""
         self._fetch: f.Fetch | None = None

@@ -4,44 +4,44 @@ import random
 from collections.abc import Callable
 
 from muster_agent.update.permit import RECONNECT_SECONDS
-from muster_agent.update.ports import Leave
+from muster_agent.update.ports import Permits
 from muster_protocol.wire.directive import Goal
 
 _NEVER = float("inf")
 
 
-class Gate:
+class Hold:
     """``hold`` is what the swap waits for, empty when nothing; ``look_at`` when to ask again."""
 
     def __init__(
-        self, slot: str, leave: Leave, rng: random.Random, changed: Callable[[], None]
+        self, slot: str, permits: Permits, rng: random.Random, changed: Callable[[], None]
     ) -> None:
-        self.hold = ""
+        self.reason = ""
         self.look_at = _NEVER
         self._slot = slot
-        self._leave = leave
+        self._permits = permits
         self._rng = rng
         self._changed = changed
 
     def may_start(self, goal: Goal, generation: int, now: float) -> bool:
-        return self._open(self._leave.waits_for(self._slot, goal, generation, now), now)
+        return self._open(self._permits.waits_for(self._slot, goal, generation, now), now)
 
     def may_serve(self, now: float) -> bool:
         """The machine may have begun to forbid the swap while the candidate started."""
-        return self._open(self._leave.in_the_way(self._slot), now)
+        return self._open(self._permits.in_the_way(self._slot), now)
 
     def link_up(self, now: float) -> None:
         """The hub can be asked again, which may be what is waited for."""
         soon = now + RECONNECT_SECONDS * self._rng.uniform(1.0, 1.5)
-        self.look_at = min(self.look_at, soon) if self.hold else _NEVER
+        self.look_at = min(self.look_at, soon) if self.reason else _NEVER
 
     def clear(self) -> None:
-        self.hold, self.look_at = "", _NEVER
+        self.reason, self.look_at = "", _NEVER
 
-    def _open(self, hold: str, now: float) -> bool:
-        if hold != self.hold:
-            self.hold = hold
+    def _open(self, reason: str, now: float) -> bool:
+        if reason != self.reason:
+            self.reason = reason
             self._changed()
-        pause = self._leave.look_seconds(self._slot) * self._rng.uniform(0.75, 1.25)
-        self.look_at = now + pause if hold else _NEVER
-        return not hold
+        pause = self._permits.look_seconds(self._slot) * self._rng.uniform(0.75, 1.25)
+        self.look_at = now + pause if reason else _NEVER
+        return not reason

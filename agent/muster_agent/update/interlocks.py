@@ -25,8 +25,8 @@ ANSWER_SECONDS = 0.3
 PERMITTED = b"1"
 
 
-class DeviceInputs:
-    """Implements ``update.leave.Inputs`` on a directory and the configured interlocks."""
+class DeviceConditions:
+    """Implements ``permit.SwapConditions`` on a directory and the configured interlocks."""
 
     def __init__(self, directory: Path, interlocks: Mapping[str, str]) -> None:
         self._holds = directory / DIRECTORY

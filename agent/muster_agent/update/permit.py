@@ -1,8 +1,9 @@
-"""Leave to swap: what must permit it on the device, and the hub's answer. Pure but for its ports.
+"""Swap permits: what must allow a swap on the device, and the hub's answer. Pure but for its ports.
 
 In this order: the operator's hold, the machine's interlock, the directive's maintenance windows,
-and last, where the directive says so, the hub's leave. A leave answers one nonce, counts from the
-moment it was asked for on the monotonic clock, and is forgotten by a restart.
+and last, where the directive says so, the hub's permit (``Grant`` on the wire). A permit answers
+one nonce, counts from the moment it was asked for on the monotonic clock, and is forgotten by a
+restart.
 """
 
 import random
@@ -27,17 +28,17 @@ LOOK_SECONDS = 2.0
 LOOK_SECONDS_MAX = 10.0
 """... and at a maintenance window, or at what else is in the way while the hub's word is awaited:
 that comes as a message, for which nobody need wake up every two seconds all night."""
-HUBS_LEAVE = "the hub's leave to swap"
+HUBS_PERMIT = "the hub's permit to swap"
 
 
-class Inputs(Protocol):
+class SwapConditions(Protocol):
     """What on the device itself may forbid a swap; each says why, or nothing."""
 
     def hold(self, slot: str, /) -> str: ...
     def interlock(self, slot: str, /) -> str: ...
 
 
-class NoInputs:
+class NoConditions:
     """A device without any: nothing forbids."""
 
     def hold(self, _slot: str) -> str:
@@ -73,7 +74,7 @@ class _Asking:
     until: float = field(default=float("-inf"))
 
 
-class Leaves:
+class SwapPermits:
     """Of every slot. Times are monotonic seconds."""
 
     def __init__(
@@ -81,7 +82,7 @@ class Leaves:
         *,
         clock: Clock,
         zone: tzinfo | None,
-        inputs: Inputs,
+        inputs: SwapConditions,
         ask: Callable[[GrantRequest], bool],
         rng: random.Random,
         nonce: Callable[[], bytes],
@@ -122,7 +123,7 @@ class Leaves:
         if now >= asking.ask_at or asking.manifest != goal.manifest:
             self._request(asking, slot, goal, generation, now)
         asking.look_seconds = min(max(asking.ask_at - now, LOOK_SECONDS), LOOK_SECONDS_MAX)
-        return asking.reason or HUBS_LEAVE
+        return asking.reason or HUBS_PERMIT
 
     def look_seconds(self, slot: str) -> float:
         """Until it is worth to ask again what the swap waits for."""
@@ -141,7 +142,7 @@ class Leaves:
             asking.reason = ""
             asking.ask_at = asking.until
         else:
-            asking.reason = f"{HUBS_LEAVE}: {grant.reason}" if grant.reason else HUBS_LEAVE
+            asking.reason = f"{HUBS_PERMIT}: {grant.reason}" if grant.reason else HUBS_PERMIT
             pause = max(grant.retry_seconds, RETRY_SECONDS_MIN)
             asking.ask_at = now + pause * self._rng.uniform(1.0, 1.25)
 

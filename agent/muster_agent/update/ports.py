@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from muster_agent.storage.current import CurrentLinks
 from muster_agent.storage.state import JournalRow
-from muster_agent.storage.state import State as Database
+from muster_agent.storage.state import StateDatabase as Database
 from muster_agent.update.bundle import BundleInstall
 from muster_agent.update.table import parse
 from muster_protocol.wire import messages
@@ -15,8 +15,8 @@ from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import Refusal
 
 
-class Leave(Protocol):
-    """What a swap waits for (``update.leave.Leaves``); empty: it may begin."""
+class Permits(Protocol):
+    """What a swap waits for (``permit.SwapPermits``); empty: it may begin."""
 
     def in_the_way(self, slot: str) -> str:
         """On the device itself."""
@@ -44,12 +44,12 @@ class Delivery(Protocol):
 
 
 @dataclass(frozen=True)
-class Ports:
+class SlotPorts:
     database: Database
     delivery: Delivery
     install: BundleInstall
     links: CurrentLinks
-    leave: Leave
+    permits: Permits
     stamp: Callable[[], messages.Stamp]
     report: Callable[[messages.Event], None]
     """Put an event into the outbox; joins an open transaction."""

@@ -5,7 +5,7 @@ import msgspec
 from muster_agent.storage.content import ChunksMissing, StoreRefused
 from muster_agent.storage.state import Pointer
 from muster_agent.update.demotion import Errors, crash_loop
-from muster_agent.update.ports import Ports
+from muster_agent.update.ports import SlotPorts
 from muster_agent.update.table import Cause, State
 from muster_agent.update.workers import ChampionDied, Note, Running, SlotWorkers
 from muster_protocol.wire.directive import Goal
@@ -57,7 +57,7 @@ Evidence = tuple[Refusal, str] | None
 class Late:
     """Each method says why, or None: it stays."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: SlotPorts) -> None:
         self._ports = ports
         self._errors = Errors()
 

@@ -17,9 +17,9 @@ from muster_agent.storage.state import JournalRow, Pointer
 from muster_agent.update import previous
 from muster_agent.update import workers as w
 from muster_agent.update.bundle import Bundle
-from muster_agent.update.hold import Gate
+from muster_agent.update.hold import Hold
 from muster_agent.update.journal import died, event_kind, next_row, resumed, retry_pause, short
-from muster_agent.update.ports import Ports, event
+from muster_agent.update.ports import SlotPorts, event
 from muster_agent.update.probation import Trial
 from muster_agent.update.starting import Starting
 from muster_agent.update.table import (
@@ -47,7 +47,7 @@ _AT_REST = frozenset({State.IDLE, State.COMMITTED, State.FAILED})
 class SlotRunner:
     """Drives one slot by the table. Times are monotonic seconds."""
 
-    def __init__(self, slot: str, ports: Ports, workers: w.SlotWorkers) -> None:
+    def __init__(self, slot: str, ports: SlotPorts, workers: w.SlotWorkers) -> None:
         self.slot = slot
         self.workers = workers
         self.pointer: Pointer | None = None
@@ -55,7 +55,7 @@ class SlotRunner:
         self.assigned = True
         """Whether the directive names this slot; what runs in one it doesn't name goes on."""
         self._ports = ports
-        self._gate = Gate(slot, ports.leave, ports.rng, ports.changed)
+        self._hold = Hold(slot, ports.permits, ports.rng, ports.changed)
         self._unsigned_until = _NEVER
         self._retry_at = _NEVER
         self._mark_at = _NEVER
@@ -66,7 +66,7 @@ class SlotRunner:
         self._stopped = False
         self._asked_metadata = False
         self._late = previous.Late(ports)
-        self._starting = Starting(workers, ports.install, self._gate, self._note)
+        self._starting = Starting(workers, ports.install, self._hold, self._note)
         self._unresumed = False
         """The journal was read, but a full disk did not take that it was."""
         self._acts = {
@@ -92,7 +92,7 @@ class SlotRunner:
         idle = self._assembly is None and self._undone is None and not self._unresumed
         assembly = _NEVER if idle else 0.0
         trial = self._trial.deadline() if self._trial is not None else _NEVER
-        timers = (self._retry_at, self._mark_at, self._unsigned_until, self._gate.look_at)
+        timers = (self._retry_at, self._mark_at, self._unsigned_until, self._hold.look_at)
         gap = self._starting.gap.until
         return min(assembly, trial, gap, *timers, self.workers.deadline())
 
@@ -146,7 +146,7 @@ class SlotRunner:
             return "the disk, which did not take the last step; it is tried again"
         unsigned = "signed metadata that name the version" if self._unsigned_until < _NEVER else ""
         gap = "the new model; the old one made room for it" if self.in_gap else ""
-        return unsigned or self._gate.hold or gap
+        return unsigned or self._hold.reason or gap
 
     @property
     def in_gap(self) -> bool:
@@ -162,7 +162,7 @@ class SlotRunner:
         return {goal.manifest for goal in goals}
 
     def link_up(self, now: float) -> None:
-        self._gate.link_up(now)
+        self._hold.link_up(now)
 
     def look(self, now: float) -> None:
         """What a swap waits for may be gone."""
@@ -216,7 +216,7 @@ class SlotRunner:
             self._unsigned(now)
         if now >= self._mark_at:
             self._mark(now)
-        if now >= self._gate.look_at:
+        if now >= self._hold.look_at:
             self.look(now)
         if now >= self._starting.gap.until:
             self.fault(Refusal.START_TIMEOUT, "not ready within the gap its manifest allows", now)
@@ -228,9 +228,9 @@ class SlotRunner:
         """What the slot's workers have to say."""
         for note in notes:
             match note:
-                case w.Ready():
+                case w.CandidateReady():
                     self._candidate_ready(now)
-                case w.Failed(refusal, detail):
+                case w.CandidateFailed(refusal, detail):
                     self.fault(refusal, detail, now)
                 case w.Crashed(detail):
                     self._crashed(detail, now)
@@ -317,7 +317,7 @@ class SlotRunner:
         if self.state is not State.PROBATION:
             self._starting.gap.unbounded()
         self._mark_at = self._retry_at = self._unsigned_until = _NEVER
-        self._gate.clear()
+        self._hold.clear()
         self._ports.delivery.cancel(self.slot, now)
 
     # Acts
@@ -360,12 +360,12 @@ class SlotRunner:
     def _wait(self, now: float) -> None:
         goal = self._goal()
         # A repair of what runs already disturbs nobody.
-        if self.has_committed(goal) or self._gate.may_start(goal, self.row.generation, now):
+        if self.has_committed(goal) or self._hold.may_start(goal, self.row.generation, now):
             self._advance(Cause.PERMITTED, now)
 
     def _candidate_ready(self, now: float) -> None:
         asked = self.state is State.STARTING and not self.has_committed(self._goal())
-        if self.in_gap or not asked or self._gate.may_serve(now):
+        if self.in_gap or not asked or self._hold.may_serve(now):
             verdict = self._verdict() if asked else None
             if verdict is not None:  # It may have been retired while it waited.
                 self.fault(*verdict, now)

@@ -3,9 +3,9 @@
 from typing import Protocol
 
 from muster_agent.update.bundle import BundleInstall
-from muster_agent.update.hold import Gate
+from muster_agent.update.hold import Hold
 from muster_agent.update.memory import Gap, StopStart
-from muster_agent.update.workers import Failed, Note, SlotWorkers
+from muster_agent.update.workers import CandidateFailed, Note, SlotWorkers
 from muster_protocol.wire.directive import Goal
 
 
@@ -19,14 +19,14 @@ class Starting:
     """Times are monotonic seconds."""
 
     def __init__(
-        self, workers: SlotWorkers, install: BundleInstall, gate: Gate, note: NoteEvent
+        self, workers: SlotWorkers, install: BundleInstall, hold: Hold, note: NoteEvent
     ) -> None:
         self.gap = Gap()
         self.waits = False
         """The start waits until the champion serves, or the machine permits a gap."""
         self._workers = workers
         self._install = install
-        self._gate = gate
+        self._hold = hold
         self._note = note
 
     def begin(self, goal: Goal, now: float, *, anyhow: bool) -> list[Note]:
@@ -41,10 +41,10 @@ class Starting:
         serves = champion is not None and champion.ready
         plan = self._install.plan(goal, None if serves else workers.goal)
         makes_room = isinstance(plan, StopStart) and champion is not None
-        if makes_room and not (serves and self._gate.may_serve(now)):
+        if makes_room and not (serves and self._hold.may_serve(now)):
             self.waits = True
             return []
-        self._gate.clear()  # What was in the way of an earlier try may not be asked again.
+        self._hold.clear()  # What was in the way of an earlier try may not be asked again.
         if isinstance(plan, StopStart):
             self._note(
                 f"{plan.why}: that one stops now, for at most {plan.gap_seconds_max:g} s",
@@ -54,7 +54,7 @@ class Starting:
             return workers.replace(goal)
         if plan == "beside" or anyhow:
             return workers.try_candidate(goal)
-        return [Failed(*plan)]
+        return [CandidateFailed(*plan)]
 
     def again(self, goal: Goal, now: float) -> list[Note]:
         """After the candidate has died on probation; the champion serves meanwhile, if it can."""

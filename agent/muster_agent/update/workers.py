@@ -14,15 +14,15 @@ from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import Refusal
 
 __all__ = [
+    "CandidateFailed",
+    "CandidateReady",
     "ChampionDied",
     "ChampionServes",
     "Counts",
     "Crashed",
-    "Failed",
     "LaunchRefused",
     "Launcher",
     "Note",
-    "Ready",
     "Running",
     "SlotWorkers",
     "Worker",
@@ -34,12 +34,12 @@ STEADY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Ready:
+class CandidateReady:
     """The candidate can serve."""
 
 
 @dataclass(frozen=True)
-class Failed:
+class CandidateFailed:
     """The candidate did not become ready."""
 
     refusal: Refusal
@@ -69,7 +69,7 @@ class ChampionDied:
     """In a row, this one included."""
 
 
-Note = Ready | Failed | Crashed | ChampionServes | ChampionDied
+Note = CandidateReady | CandidateFailed | Crashed | ChampionServes | ChampionDied
 
 
 class SlotWorkers:
@@ -145,7 +145,7 @@ class SlotWorkers:
             return []
         self._restart_at = float("inf")
         launched = self._launch(self.goal)
-        if isinstance(launched, Failed):
+        if isinstance(launched, CandidateFailed):
             return self._champion_gone(self.goal, launched.refusal, launched.detail, now)
         self.champion = launched
         return []
@@ -177,7 +177,7 @@ class SlotWorkers:
 
     def _try(self, goal: Goal) -> list[Note]:
         launched = self._launch(goal)
-        if isinstance(launched, Failed):
+        if isinstance(launched, CandidateFailed):
             return [launched]
         self.candidate = launched
         return []
@@ -261,7 +261,7 @@ class SlotWorkers:
         if self.candidate is not None and self.candidate.id == worker_id:
             self.candidate.ready, self.candidate.runtime = True, runtime
             self.candidate.ready_at = now
-            return [Ready()]
+            return [CandidateReady()]
         if self.champion is not None and self.champion.id == worker_id:
             self.champion.ready, self.champion.runtime = True, runtime
             self.champion.ready_at = now
@@ -288,7 +288,7 @@ class SlotWorkers:
             return self._start_next()
         if self.candidate is not None and self.candidate.id == worker_id:
             was_ready, self.candidate = self.candidate.ready, None
-            return [Crashed(detail) if was_ready else Failed(refusal, detail)]
+            return [Crashed(detail) if was_ready else CandidateFailed(refusal, detail)]
         if self.champion is not None and self.champion.id == worker_id:
             goal, lived = self.champion.goal, now - self.champion.ready_at
             self.champion = None
@@ -331,8 +331,8 @@ class SlotWorkers:
             self._leaving[running.id] = running
             running.worker.stop(self._stop_seconds if running.ready else 0.0)
 
-    def _launch(self, goal: Goal) -> Running | Failed:
+    def _launch(self, goal: Goal) -> Running | CandidateFailed:
         try:
             return start(self._launcher, self.slot, goal, self.fallback)
         except LaunchRefused as refused:
-            return Failed(refused.refusal, str(refused))
+            return CandidateFailed(refused.refusal, str(refused))

@@ -67,14 +67,14 @@ def planned(plan: dict[str, Any]) -> RenderableType:
 
 
 def explained(view: dict[str, Any]) -> RenderableType:
-    """A rollout's steps in their order, and who has or waits for leave to swap."""
+    """A rollout's steps in their order, and who has or waits for a permit to swap."""
     head = Text.assemble(
         (f"rollout {view['id']}  ", "bold"),
         f"{view['model']} {view['version']}  ",
         output.state(view["state"]),
     )
     warned = [Text(f"Warning: {warning}", style="yellow") for warning in view.get("warnings", ())]
-    return Group(head, Text(str(view["reason"])), *warned, Text(), *_steps(view), *_leaves(view))
+    return Group(head, Text(str(view["reason"])), *warned, Text(), *_steps(view), *_permits(view))
 
 
 def _steps(view: dict[str, Any]) -> Iterator[Text]:
@@ -82,13 +82,13 @@ def _steps(view: dict[str, Any]) -> Iterator[Text]:
         yield Text.assemble((f"{_clock(step['at'])}  ", "dim"), str(step["reason"]))
 
 
-def _leaves(view: dict[str, Any]) -> Iterator[Text]:
-    for leave in view["leave"]:
-        if leave["given_at"] is not None:
-            standing = f"may swap since {_clock(leave['given_at'])}"
+def _permits(view: dict[str, Any]) -> Iterator[Text]:
+    for permit in view["permits"]:
+        if permit["given_at"] is not None:
+            standing = f"may swap since {_clock(permit['given_at'])}"
         else:
-            standing = f"waits: {leave['reason'] or 'no leave given yet'}"
-        yield Text(f"{leave['device']}  {standing}")
+            standing = f"waits: {permit['reason'] or 'no permit given yet'}"
+        yield Text(f"{permit['device']}  {standing}")
 
 
 def _names(devices: list[str], count: int) -> str:

@@ -116,10 +116,10 @@ def plan(
 
 @app.command("explain")
 def explain(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
-    """Tell each step it took and why, and who waits for leave to swap."""
+    """Tell each step it took and why, and who waits for a permit to swap."""
     view = api(context).get(f"/rollouts/{rollout}")
     if as_json:
-        shown = ("state", "reason", "warnings", "history", "leave")
+        shown = ("state", "reason", "warnings", "history", "permits")
         output.show_json({name: view[name] for name in shown})
     else:
         output.show(rollout_words.explained(view))

@@ -1,4 +1,4 @@
-"""A device's leave to fetch chunks: ``<device>:<expires>:<HMAC-SHA256>``. Kept nowhere."""
+"""A device's capability to fetch chunks: ``<device>:<expires>:<HMAC-SHA256>``. Kept nowhere."""
 
 import hashlib
 import hmac

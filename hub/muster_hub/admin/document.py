@@ -8,8 +8,8 @@ from typing import Any
 
 from muster_hub.api.app import PREFIX, create_app
 from muster_hub.api.hub import Hub
-from muster_hub.app.initialise import Wanted, initialise
-from muster_hub.settings.config import Broker, Http
+from muster_hub.app.initialise import NewHub, initialise
+from muster_hub.settings.config import BrokerSettings, Http
 
 Plain = dict[str, Any]
 HEAD = """\
@@ -25,7 +25,9 @@ EXAMPLE_DEPTH_MAX = 6
 def openapi() -> Plain:
     """The document of an empty hub: what it promises doesn't depend on what it holds."""
     with tempfile.TemporaryDirectory(prefix="muster-document-") as directory:
-        settings = initialise(Path(directory) / "hub", Wanted(("hub.example",), Http(), Broker()))
+        settings = initialise(
+            Path(directory) / "hub", NewHub(("hub.example",), Http(), BrokerSettings())
+        )
         hub = Hub.open(settings, lambda: 0.0)
         try:
             return create_app(hub).openapi()

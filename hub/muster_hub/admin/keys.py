@@ -18,7 +18,7 @@ from muster_hub.audit import log
 from muster_hub.errors import ConfigError
 from muster_hub.settings import config
 from muster_hub.signing import hardware, keys, roles
-from muster_hub.signing.catalogue import Plan
+from muster_hub.signing.catalogue import SigningPlan
 from muster_hub.signing.roles import Signatures
 from muster_hub.storage.files import write_durably
 
@@ -274,7 +274,7 @@ def _open(data: Path) -> Hub:
 
 
 def _done(
-    hub: Hub, action: str, subject: str, plan: Plan, *, dry_run: bool, **detail: object
+    hub: Hub, action: str, subject: str, plan: SigningPlan, *, dry_run: bool, **detail: object
 ) -> None:
     if not dry_run:
         with hub.store.write() as session:
@@ -285,7 +285,7 @@ def _done(
     _say_plan(hub, plan, dry_run=dry_run)
 
 
-def _say_plan(hub: Hub, plan: Plan, *, dry_run: bool) -> None:
+def _say_plan(hub: Hub, plan: SigningPlan, *, dry_run: bool) -> None:
     if dry_run:
         print("Nothing was changed. This would have to be signed:")
     for role, text in plan.items():

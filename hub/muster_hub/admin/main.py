@@ -19,7 +19,7 @@ from muster_hub.app import initialise
 from muster_hub.audit import log
 from muster_hub.errors import ConfigError
 from muster_hub.settings import config
-from muster_hub.settings.config import Broker, Http
+from muster_hub.settings.config import BrokerSettings, Http
 from muster_hub.settings.roles import Role
 from muster_hub.signing import keys, roles
 from muster_protocol.wire.chunks import sha256_hex
@@ -70,7 +70,7 @@ def init(
     ] = None,
     host: Annotated[str, typer.Option(help="Listen on this address.")] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(min=1, max=65535)] = Http().port,
-    broker_port: Annotated[int, typer.Option(min=1, max=65535)] = Broker().port,
+    broker_port: Annotated[int, typer.Option(min=1, max=65535)] = BrokerSettings().port,
     broker_url: Annotated[
         str, typer.Option(help="mqtts://host:port of a broker you run yourself.")
     ] = "",
@@ -92,10 +92,10 @@ def init(
     )
     settings = initialise.initialise(
         data,
-        initialise.Wanted(
+        initialise.NewHub(
             names=tuple(name) if name else ("localhost", "127.0.0.1"),
             http=Http(host=host, port=http_port),
-            broker=Broker(host=host, port=broker_port, url=broker_url),
+            broker=BrokerSettings(host=host, port=broker_port, url=broker_url),
             database=database,
             offline_public=public,
             authority=_authority(ca_certificate, ca_key),

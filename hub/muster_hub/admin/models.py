@@ -33,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
 def check(folder: Folder) -> None:
     """Check a bundle as a push would: load every build, run its golden vectors."""
     parsed = _manifest(folder)
-    result = WorkerCheck(config.Check().wall_seconds)(folder.resolve(), parsed)
+    result = WorkerCheck(config.CheckSettings().wall_seconds)(folder.resolve(), parsed)
     for build in result.builds:
         print(f"{build['runtime']}: {'ok' if build['ok'] else build.get('detail')}")
     if not result.ok:

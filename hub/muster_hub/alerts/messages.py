@@ -13,7 +13,7 @@ import msgspec
 STANDING_SECONDS = 7 * 86_400.0
 """How long Alertmanager may take an alert for standing without hearing that it ended."""
 DIGEST_LINES_MAX = 200
-Alert = Mapping[str, Any]
+AlertFields = Mapping[str, Any]
 
 
 def sign(key: bytes, delivery: str, timestamp: int, body: bytes) -> str:
@@ -22,7 +22,9 @@ def sign(key: bytes, delivery: str, timestamp: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
 
 
-def event(step: str, title: str, group: Iterable[str], alerts: Iterable[Alert], at: float) -> bytes:
+def event(
+    step: str, title: str, group: Iterable[str], alerts: Iterable[AlertFields], at: float
+) -> bytes:
     """The JSON that is kept for a delivery, and the body of a webhook."""
     site, model, cause = group
     return msgspec.json.encode(
@@ -38,7 +40,7 @@ def event(step: str, title: str, group: Iterable[str], alerts: Iterable[Alert], 
     )
 
 
-def digest(alerts: Iterable[Alert], counts: Mapping[str, int], at: float) -> bytes:
+def digest(alerts: Iterable[AlertFields], counts: Mapping[str, int], at: float) -> bytes:
     """The day's digest: how many opened and resolved, and all that stand."""
     standing = [_alert_fields(alert) for alert in alerts]
     opened, resolved = counts.get("opened", 0), counts.get("resolved", 0)
@@ -54,7 +56,7 @@ def digest(alerts: Iterable[Alert], counts: Mapping[str, int], at: float) -> byt
     )
 
 
-def retrain(model: str, alerts: Iterable[Alert], since: float, at: float) -> bytes:
+def retrain(model: str, alerts: Iterable[AlertFields], since: float, at: float) -> bytes:
     """Asks a training pipeline for a new version of a model."""
     listed = [_alert_fields(alert) for alert in alerts]
     return msgspec.json.encode(
@@ -103,12 +105,12 @@ def email(body: bytes, delivery: str, sender: str, to: Iterable[str]) -> EmailMe
     return message
 
 
-def _alert_fields(alert: Alert) -> dict[str, Any]:
+def _alert_fields(alert: AlertFields) -> dict[str, Any]:
     fields = ("id", "key", "kind", "severity", "state", "device", "title", "opened", "updated")
     return {name: alert[name] for name in fields} | {"detail": dict(alert["detail"])}
 
 
-def _for_alertmanager(alert: Alert, event_fields: Mapping[str, Any]) -> dict[str, Any]:
+def _for_alertmanager(alert: AlertFields, event_fields: Mapping[str, Any]) -> dict[str, Any]:
     labels = {
         "alertname": f"Muster{str(alert['kind']).title().replace('_', '')}",
         "severity": alert["severity"],

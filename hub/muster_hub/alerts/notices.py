@@ -36,7 +36,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Silence:
+class ActiveSilence:
     """No alert of a matching device is told until ``until``; an empty selector matches all."""
 
     selector: Selector
@@ -61,7 +61,7 @@ class Notice:
 
 def decide(
     facts: Iterable[Fact],
-    silences: Iterable[Silence],
+    silences: Iterable[ActiveSilence],
     *,
     now: float,
     group_seconds: float,

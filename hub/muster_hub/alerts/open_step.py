@@ -7,7 +7,7 @@ from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from muster_hub.alerts import causes, rules
-from muster_hub.alerts.rules import Changes, Condition, Standing
+from muster_hub.alerts.rules import AlertChanges, Condition, StandingAlert
 from muster_hub.fleet.known import Known
 from muster_hub.storage import models
 
@@ -26,7 +26,7 @@ def step(
     """Open, refresh and resolve alerts; how many changed. ``roles``: when metadata expire."""
     rows = {row.id or 0: row for row in _unresolved(session)}
     standing = [
-        Standing(
+        StandingAlert(
             id=number,
             key=row.key,
             severity=row.severity,  # type: ignore[arg-type]  # the database holds the column to these words
@@ -86,7 +86,7 @@ def _certificates_ending(session: Session, now: float) -> list[tuple[str, float]
 
 
 def _persist(
-    session: Session, rows: Mapping[int, models.Alert], changes: Changes, now: float
+    session: Session, rows: Mapping[int, models.Alert], changes: AlertChanges, now: float
 ) -> int:
     for condition in changes.opened:
         session.add(

@@ -12,7 +12,7 @@ FAILURES = (OSError, ValueError, http.client.HTTPException)
 """What else than Refused an attempt may raise."""
 
 
-class Refused(Exception):
+class DeliveryRefused(Exception):
     """The receiver did not take a delivery; the message says what it answered."""
 
 
@@ -36,7 +36,7 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> None:
         opener.open(asked, timeout=TIMEOUT_SECONDS).close()
     except urllib.error.HTTPError as error:
         with error:
-            raise Refused(f"{url} answered {error.code}") from None
+            raise DeliveryRefused(f"{url} answered {error.code}") from None
 
 
 def fault_of(error: Exception) -> str:

@@ -33,7 +33,7 @@ class Condition:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class StandingAlert:
     """An alert that is open or acknowledged."""
 
     id: int
@@ -45,7 +45,7 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changes:
+class AlertChanges:
     """What to write: alerts to open, to refresh (by id), to mark clearing, to resolve."""
 
     opened: tuple[Condition, ...] = ()
@@ -55,12 +55,12 @@ class Changes:
 
 
 def decide(
-    standing: Iterable[Standing],
+    standing: Iterable[StandingAlert],
     conditions: Iterable[Condition],
     *,
     now: float,
     clear_seconds: float,
-) -> Changes:
+) -> AlertChanges:
     """Compare what stands with what is; of conditions with one key the most severe counts."""
     present: dict[str, Condition] = {}
     for condition in conditions:
@@ -79,7 +79,7 @@ def decide(
             clearing.append(alert.id)
         elif now - alert.cleared_at >= clear_seconds:
             resolved.append(alert.id)
-    return Changes(
+    return AlertChanges(
         opened=tuple(present[key] for key in sorted(present)),
         refreshed=refreshed,
         clearing=tuple(clearing),
@@ -87,7 +87,7 @@ def decide(
     )
 
 
-def _differs(alert: Standing, condition: Condition) -> bool:
+def _differs(alert: StandingAlert, condition: Condition) -> bool:
     return (alert.severity, alert.title, dict(alert.detail)) != (
         condition.severity,
         condition.title,

@@ -18,7 +18,7 @@ from sqlmodel import Session, col, select
 from muster_hub.alerts import messages, posting, webhooks
 from muster_hub.errors import ConfigError
 from muster_hub.settings.alerts import Alerts, Receiver
-from muster_hub.storage.alerting import Delivery, Webhook
+from muster_hub.storage.alerting import Webhook, WebhookDelivery
 from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
 
-class Sender:
+class WebhookSender:
     """Sends deliveries while started. Raises ConfigError for a receiver that can't be used."""
 
     def __init__(
@@ -68,9 +68,11 @@ class Sender:
         """One attempt at each delivery that is due; how many were taken."""
         with self._store.read() as session:
             due = session.exec(
-                select(Delivery)
-                .where(col(Delivery.ended).is_(None), col(Delivery.due) <= self._now())
-                .order_by(col(Delivery.due))
+                select(WebhookDelivery)
+                .where(
+                    col(WebhookDelivery.ended).is_(None), col(WebhookDelivery.due) <= self._now()
+                )
+                .order_by(col(WebhookDelivery.due))
                 .limit(BATCH)
             ).all()
         taken = 0
@@ -83,7 +85,7 @@ class Sender:
             taken += not fault
         return taken
 
-    def _attempt(self, delivery: Delivery) -> tuple[str, bool]:
+    def _attempt(self, delivery: WebhookDelivery) -> tuple[str, bool]:
         """What went wrong, empty when it was taken; and whether the receiver is gone for good."""
         kind, _, name = delivery.receiver.rpartition("/")
         if kind:
@@ -97,12 +99,12 @@ class Sender:
             return "hub.toml names no such receiver any more", True
         try:
             self._send(receiver, delivery)
-        except (posting.Refused, smtplib.SMTPException, *posting.FAILURES) as error:
+        except (posting.DeliveryRefused, smtplib.SMTPException, *posting.FAILURES) as error:
             return posting.fault_of(error), False
         return "", False
 
     def _note(self, session: Session, number: str, fault: str, *, gone: bool) -> None:
-        row = session.get(Delivery, number)
+        row = session.get(WebhookDelivery, number)
         if row is None:
             return
         now = self._now()
@@ -121,7 +123,7 @@ class Sender:
         if hook is not None and row.receiver.startswith(webhooks.PREFIX):
             webhooks.note(hook, fault, now)
 
-    def _send(self, receiver: Receiver, delivery: Delivery) -> None:
+    def _send(self, receiver: Receiver, delivery: WebhookDelivery) -> None:
         key = self._secrets[receiver.name]
         match receiver.kind:
             case "webhook":
@@ -143,7 +145,7 @@ class Sender:
                 self._stopping.wait(_random.uniform(1.0, 3.0))
 
 
-def _mail(receiver: Receiver, delivery: Delivery, password: str) -> None:
+def _mail(receiver: Receiver, delivery: WebhookDelivery, password: str) -> None:
     message = messages.email(delivery.body, delivery.id, receiver.sender, receiver.to)
     with smtplib.SMTP(
         receiver.smtp_host, receiver.smtp_port, timeout=posting.TIMEOUT_SECONDS

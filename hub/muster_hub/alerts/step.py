@@ -10,8 +10,8 @@ from sqlmodel import Session, col, delete, or_, select
 
 from muster_hub.alerts import messages, notices, webhooks
 from muster_hub.alerts.notices import Fact, Retraining
-from muster_hub.settings.alerts import Alerts, Notice
-from muster_hub.storage.alerting import Delivery, NotifierState, Silence, Webhook
+from muster_hub.settings.alerts import Alerts, NoticeKind
+from muster_hub.storage.alerting import NotifierState, Silence, Webhook, WebhookDelivery
 from muster_hub.storage.models import Alert, Device
 from muster_hub.storage.tables import target
 from muster_protocol.wire import selectors
@@ -28,7 +28,7 @@ _AWAITING_NOTICE = (
 _SILENCES = select(Silence).where(col(Silence.until) > bindparam("now"))
 _FORGET = tuple(
     delete(target(table)).where(col(time) < bindparam("before"))
-    for table, time in ((Delivery, Delivery.ended), (Silence, Silence.until))
+    for table, time in ((WebhookDelivery, WebhookDelivery.ended), (Silence, Silence.until))
 )
 
 
@@ -84,9 +84,9 @@ def _labels(session: Session, devices: list[str]) -> dict[str, dict[str, str]]:
     return {name: dict(labels) for name, labels in found}
 
 
-def _silences(session: Session, now: float) -> list[notices.Silence]:
+def _silences(session: Session, now: float) -> list[notices.ActiveSilence]:
     return [
-        notices.Silence(selectors.parse(row.selector), row.until)
+        notices.ActiveSilence(selectors.parse(row.selector), row.until)
         for row in session.exec(_SILENCES, params={"now": now})
     ]
 
@@ -118,7 +118,7 @@ def _listeners(session: Session, settings: Alerts) -> list[_Listener]:
 def _queue(
     session: Session,
     listeners: Sequence[_Listener],
-    step: Notice,
+    step: NoticeKind,
     cause: str,
     body: bytes,
     now: float,
@@ -130,7 +130,7 @@ def _queue(
     ]
     for listener in wanted:
         session.add(
-            Delivery(
+            WebhookDelivery(
                 id=secrets.token_hex(16), receiver=listener.name, body=body, created=now, due=now
             )
         )

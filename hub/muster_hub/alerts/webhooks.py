@@ -12,7 +12,7 @@ from sqlmodel import Session, col, delete, func, select
 
 from muster_hub.alerts import messages, posting
 from muster_hub.errors import ConfigError, Conflict, Invalid, NotFound
-from muster_hub.storage.alerting import Delivery, Webhook
+from muster_hub.storage.alerting import Webhook, WebhookDelivery
 from muster_hub.storage.sealing import Sealing
 
 PREFIX = "webhook/"
@@ -65,8 +65,10 @@ def renew_secret(row: Webhook, sealing: Sealing, now: float) -> str:
 
 def remove(session: Session, row: Webhook) -> None:
     """Remove a webhook with what still waits for it."""
-    waiting = col(Delivery.ended).is_(None)
-    session.exec(delete(Delivery).where(col(Delivery.receiver) == PREFIX + row.name, waiting))
+    waiting = col(WebhookDelivery.ended).is_(None)
+    session.exec(
+        delete(WebhookDelivery).where(col(WebhookDelivery.receiver) == PREFIX + row.name, waiting)
+    )
     session.delete(row)
 
 
@@ -89,7 +91,7 @@ def send(row: Webhook, sealing: Sealing, delivery: str, body: bytes, now: float)
     try:
         key = sealing.open(PREFIX + row.name, row.secret)
         posting.post_signed(row.url, key, delivery, int(now), body)
-    except (posting.Refused, ConfigError, *posting.FAILURES) as error:
+    except (posting.DeliveryRefused, ConfigError, *posting.FAILURES) as error:
         return posting.fault_of(error)
     return ""
 

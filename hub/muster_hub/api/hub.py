@@ -18,7 +18,7 @@ from muster_hub.registry.release import Releases
 from muster_hub.settings.config import HubConfig
 from muster_hub.signing import model_signature
 from muster_hub.signing.catalogue import Catalogue
-from muster_hub.signing.directives import Directives
+from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.signing.keys import Keyring
 from muster_hub.storage import migrate
 from muster_hub.storage.blobs import Blobs
@@ -40,7 +40,7 @@ class Hub:
     pki: Pki
     keyring: Keyring
     catalogue: Catalogue
-    directives: Directives
+    directives: DirectiveSigner
     blobs: Blobs
     releases: Releases
     capability_key: bytes
@@ -76,7 +76,7 @@ class Hub:
             pki=pki,
             keyring=keyring,
             catalogue=catalogue,
-            directives=Directives(catalogue.director),
+            directives=DirectiveSigner(catalogue.director),
             blobs=blobs,
             releases=releases,
             capability_key=_capability_key(config.keys),
@@ -109,7 +109,7 @@ class Hub:
         return {name: probe() for name, probe in self._health.items()}
 
     def chunk_token(self, device: str, expires: int) -> str:
-        """A device's leave to fetch chunks over HTTP, for ``directive.Source.token``."""
+        """A device's capability to fetch chunks over HTTP, for ``directive.Source.token``."""
         return capability.mint(self.capability_key, device, expires)
 
     def server_certificate(self) -> tuple[Path, Path]:

@@ -32,7 +32,7 @@ from muster_hub.audit import log
 from muster_hub.errors import ConfigError
 from muster_hub.settings import config
 from muster_hub.settings.config import HubConfig
-from muster_hub.signing.catalogue import VERSION_LEAP_MAX, Catalogue, Plan
+from muster_hub.signing.catalogue import VERSION_LEAP_MAX, Catalogue, SigningPlan
 from muster_hub.signing.keys import Keyring
 from muster_hub.storage import migrate
 from muster_hub.storage.files import flush_directory, make_private_directory
@@ -65,7 +65,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
 class Restored:
     config: HubConfig
     contents: Contents
-    to_sign: Plan
+    to_sign: SigningPlan
     """What the new director epoch waits for, in words, when its keys are kept elsewhere."""
 
 
@@ -128,7 +128,7 @@ def restore(file: Path, data: Path) -> Restored:
     return Restored(config.load(data), contents, to_sign)
 
 
-def _begin_anew(directory: Path, contents: Contents) -> Plan:
+def _begin_anew(directory: Path, contents: Contents) -> SigningPlan:
     """Bring the database up to date, begin a new director epoch, and say so in the audit log."""
     settings = config.load(directory)
     now = time.time()

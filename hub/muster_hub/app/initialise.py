@@ -16,7 +16,7 @@ from muster_hub.audit import log
 from muster_hub.errors import ConfigError
 from muster_hub.identity import pki
 from muster_hub.settings import config
-from muster_hub.settings.config import Broker, Http, HubConfig
+from muster_hub.settings.config import BrokerSettings, Http, HubConfig
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.keys import KeyGroup, Role, create_keyring
 from muster_hub.storage import migrate
@@ -28,19 +28,19 @@ CA_FILE = "ca.pem"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class NewHub:
     """What a new hub shall be. ``offline_public`` None makes every key on this machine."""
 
     names: tuple[str, ...]
     http: Http
-    broker: Broker
+    broker: BrokerSettings
     database: str = ""
     offline_public: Mapping[Role, SSlibKey | KeyGroup] | None = None
     authority: tuple[bytes, bytes] | None = None
     """Chain and key, in PEM, of a certificate authority from elsewhere; None: one is made."""
 
 
-def initialise(data: Path, wanted: Wanted) -> HubConfig:
+def initialise(data: Path, wanted: NewHub) -> HubConfig:
     """Make a hub in ``data``, which must be missing or empty.
 
     It is built beside its place and renamed, so that an interrupted init leaves no half a hub.
@@ -62,7 +62,7 @@ def initialise(data: Path, wanted: Wanted) -> HubConfig:
     return config.load(data)
 
 
-def _build(directory: Path, wanted: Wanted) -> None:
+def _build(directory: Path, wanted: NewHub) -> None:
     now = time.time()
     keyring = create_keyring(directory / "keys", wanted.offline_public)
     create_capability_key(directory / "keys")

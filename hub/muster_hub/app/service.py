@@ -16,7 +16,7 @@ from typing import Any
 
 import uvicorn
 
-from muster_hub.alerts.sender import Sender
+from muster_hub.alerts.sender import WebhookSender
 from muster_hub.api.app import create_app
 from muster_hub.api.hub import Hub
 from muster_hub.errors import Conflict, HubError
@@ -28,7 +28,7 @@ from muster_hub.mqtt.external import External
 from muster_hub.mqtt.ingest import Ingest
 from muster_hub.mqtt.publisher import Publisher
 from muster_hub.mqtt.renewals import Renewals
-from muster_hub.reconcile.directives import DirectiveSettings
+from muster_hub.reconcile.directives import DirectiveTerms
 from muster_hub.reconcile.engine import Engine
 from muster_hub.registry.published import Bundles
 from muster_hub.settings.config import HubConfig
@@ -39,7 +39,7 @@ PORT_WAIT_SECONDS = 3.0
 BACKLOG = 2048
 
 
-class Fleet:
+class FleetServices:
     """Everything of the hub that speaks with devices, wired around an opened ``Hub``."""
 
     def __init__(self, hub: Hub) -> None:
@@ -61,7 +61,7 @@ class Fleet:
             hub.catalogue,
             hub.directives,
             bundles,
-            DirectiveSettings(
+            DirectiveTerms(
                 window_seconds=config.directives.window_seconds,
                 valid_seconds=config.directives.valid_seconds,
                 chunks_url=f"{config.url}/api/v1/chunks",
@@ -75,7 +75,7 @@ class Fleet:
             expiries=hub.catalogue.expiries,
             now=now,
         )
-        self.sender = Sender(hub.store, config.alerts, config.data, hub.sealing, now=now)
+        self.sender = WebhookSender(hub.store, config.alerts, config.data, hub.sealing, now=now)
         self.ingest = Ingest(
             hub.store,
             address,
@@ -198,7 +198,7 @@ def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
         hub = Hub.open(config, clock=time.time)
         started = False
         try:
-            fleet = Fleet(hub)
+            fleet = FleetServices(hub)
             with fleet.running():
                 hub.start()
                 started = True

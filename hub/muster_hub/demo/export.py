@@ -22,7 +22,7 @@ OUTPUT = "probabilities"
 FLOAT32 = schema.TensorType.FLOAT32
 INT32 = schema.TensorType.INT32
 BOOL = schema.TensorType.BOOL
-Operator = schema.BuiltinOperator
+TfliteOperator = schema.BuiltinOperator
 
 OPSET = 17
 OPSET_ML = 3
@@ -146,7 +146,7 @@ def to_tflite(layers: Layers, side: int) -> bytes:
     image = graph.tensor(INPUT, [1, side, side])
     last = graph.tensor("rows", [1, side * side])
     shape = graph.constant("rows_shape", np.array([-1, side * side], dtype=np.int32))
-    graph.operator(Operator.RESHAPE, [image, shape], last, schema.ReshapeOptionsT())
+    graph.operator(TfliteOperator.RESHAPE, [image, shape], last, schema.ReshapeOptionsT())
     for number, (weight, bias) in enumerate(layers):
         options = schema.FullyConnectedOptionsT()
         if number + 1 < len(layers):
@@ -154,11 +154,11 @@ def to_tflite(layers: Layers, side: int) -> bytes:
         out = graph.tensor(f"dense_{number}", [1, len(bias)])
         weights = graph.constant(f"weight_{number}", np.ascontiguousarray(weight.T))
         biases = graph.constant(f"bias_{number}", bias)
-        graph.operator(Operator.FULLY_CONNECTED, [last, weights, biases], out, options)
+        graph.operator(TfliteOperator.FULLY_CONNECTED, [last, weights, biases], out, options)
         last = out
     softmax = schema.SoftmaxOptionsT()
     softmax.beta = 1.0
     probabilities = graph.tensor(OUTPUT, [1, len(layers[-1][1])])
-    graph.operator(Operator.SOFTMAX, [last], probabilities, softmax)
+    graph.operator(TfliteOperator.SOFTMAX, [last], probabilities, softmax)
     graph.finish(image, probabilities)
     return model.encode()

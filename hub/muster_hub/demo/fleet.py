@@ -31,7 +31,7 @@ def free_ports(count: int) -> list[int]:
         return [sock.getsockname()[1] for sock in sockets]
 
 
-class Hub:
+class DemoHub:
     """`muster-hub serve` on free ports, with its broker as its child."""
 
     name = "hub"
@@ -63,10 +63,10 @@ class DeviceSpec:
     """Runtimes the agent may use; empty: all that are installed."""
 
 
-class Device:
+class DemoDevice:
     """One `muster-agent` with its own directory, certificate and wire to the broker."""
 
-    def __init__(self, spec: DeviceSpec, directory: Path, hub: Hub) -> None:
+    def __init__(self, spec: DeviceSpec, directory: Path, hub: DemoHub) -> None:
         self.spec = spec
         self.directory = directory
         self.wire = Wire(spec.name, ("127.0.0.1", hub.broker_port))

@@ -18,7 +18,7 @@ from muster_hub.demo.bundles import Bundle
 from muster_hub.mqtt.client import Delivery, HubClient, read_admin
 from muster_hub.settings import config
 from muster_hub.signing.catalogue import Catalogue
-from muster_hub.signing.directives import Directives
+from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.signing.keys import Keyring
 from muster_protocol.wire import chunks, directive, topics
 from muster_protocol.wire.errors import MusterError
@@ -38,7 +38,7 @@ class Outsider:
         self._config = config.load(data)
         keyring = Keyring(self._config.keys)
         self._catalogue = Catalogue(self._config.tuf, keyring)
-        self._directives = Directives(keyring.online_signer("director"))
+        self._directives = DirectiveSigner(keyring.online_signer("director"))
         self._news = threading.Condition()
         self._retained: dict[str, bytes] = {}
         self._published: set[int] = set()

@@ -18,7 +18,7 @@ from muster_hub.demo.processes import end_leftovers
 from muster_hub.demo.promises import BrokenPromise, Summary
 from muster_hub.demo.scenario import FAILING_CAMERA, Scenario
 from muster_hub.demo.screen import Screen
-from muster_hub.demo.stage import Stage
+from muster_hub.demo.stage import DemoStage
 from muster_hub.demo.training import Training
 from muster_protocol.wire.errors import MusterError
 
@@ -35,7 +35,7 @@ def run(directory: Path, *, keep: bool) -> int:
             screen.say(f"ended {name}, left by an earlier run")
         clear(directory)
         with _terminated_like_interrupted(), ExitStack() as stack:
-            stage = Stage(directory, screen, stack)
+            stage = DemoStage(directory, screen, stack)
             training = Training(directory / "models")
             stack.callback(training.close)
             try:

@@ -12,7 +12,7 @@ from muster_hub.demo.camera import DEGRADED
 from muster_hub.demo.digits import CLASSES, SIDE
 from muster_hub.demo.outsider import Outsider
 from muster_hub.demo.promises import BrokenPromise, Summary, promise
-from muster_hub.demo.stage import FLEET, RATE_PER_SECOND, SLOT, WINDOW_SECONDS, Stage
+from muster_hub.demo.stage import FLEET, RATE_PER_SECOND, SLOT, WINDOW_SECONDS, DemoStage
 from muster_hub.demo.training import Training
 
 FAILING_CAMERA = "cam-3"
@@ -34,7 +34,7 @@ ROW_BYTES = (SIDE * SIDE + len(CLASSES)) * 4
 class Scenario:
     """One run. The steps build on each other."""
 
-    def __init__(self, stage: Stage, training: Training) -> None:
+    def __init__(self, stage: DemoStage, training: Training) -> None:
         self.stage = stage
         self.training = training
         self.summary = Summary(devices=len(FLEET))

@@ -14,7 +14,7 @@ from rich.text import Text
 REFRESH_PER_SECOND = 4
 STEPS_SHOWN = 14
 
-Rows = Callable[[], list[tuple[str, ...]]]
+TableRows = Callable[[], list[tuple[str, ...]]]
 HEADINGS = ("DEVICE", "RUNS", "LINK", "CAMERA", "INFERENCES", "FAILED", "ACCURACY")
 
 
@@ -26,7 +26,7 @@ class Screen:
         self._steps: list[Text] = []
         self._now = Text()
         self._began = time.monotonic()
-        self.rows: Rows = list
+        self.rows: TableRows = list
         self._live = (
             Live(
                 get_renderable=self._render, console=console, refresh_per_second=REFRESH_PER_SECOND

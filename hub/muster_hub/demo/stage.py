@@ -13,7 +13,7 @@ from muster_hub.demo import bundles
 from muster_hub.demo.camera import CLEAN
 from muster_hub.demo.digits import Digits
 from muster_hub.demo.feeder import Feeder
-from muster_hub.demo.fleet import Device, DeviceSpec, Hub
+from muster_hub.demo.fleet import DemoDevice, DemoHub, DeviceSpec
 from muster_hub.demo.processes import Child
 from muster_hub.demo.promises import promise, wait_for
 from muster_hub.demo.screen import Screen
@@ -44,7 +44,7 @@ ENOUGH_SECONDS = 60.0
 T = TypeVar("T")
 
 
-class Stage:
+class DemoStage:
     """Everything it starts is ended by the stack it is given."""
 
     def __init__(self, directory: Path, screen: Screen, stack: ExitStack) -> None:
@@ -59,7 +59,7 @@ class Stage:
     def open_hub(self) -> None:
         """Start the hub with its broker, and wait until it answers."""
         hub_data = self.directory / "hub"
-        self.hub = Hub(hub_data, window_seconds=WINDOW_SECONDS)
+        self.hub = DemoHub(hub_data, window_seconds=WINDOW_SECONDS)
         self._start(self.hub)
         self.api = self._stack.enter_context(self.hub.api())
         self.view = FleetView(self.api, SLOT)
@@ -67,7 +67,7 @@ class Stage:
 
     def open_devices(self) -> None:
         """Enrol and start every agent, and wait until the hub sees them."""
-        self.devices = [Device(spec, self.directory / spec.name, self.hub) for spec in FLEET]
+        self.devices = [DemoDevice(spec, self.directory / spec.name, self.hub) for spec in FLEET]
         for device in self.devices:
             self._stack.callback(device.wire.close)
         with ThreadPoolExecutor(max_workers=len(FLEET)) as pool:
@@ -81,7 +81,7 @@ class Stage:
     def names(self) -> list[str]:
         return [spec.name for spec in FLEET]
 
-    def device(self, name: str) -> Device:
+    def device(self, name: str) -> DemoDevice:
         return next(device for device in self.devices if device.name == name)
 
     def wait(self, what: str, look: Callable[[], T | None], seconds: float = ENOUGH_SECONDS) -> T:
@@ -172,7 +172,7 @@ class Stage:
             child.check()
         self.no_failed_request("so far")
 
-    def _start(self, hub: Hub | Device) -> None:
+    def _start(self, hub: DemoHub | DemoDevice) -> None:
         child = Child(hub.name, hub.command, self._processes)
         self._children.append(child)
         self._stack.callback(child.stop)
@@ -182,7 +182,7 @@ class Stage:
             return self.api.get("/health")
         return None
 
-    def _enrol(self, device: Device) -> None:
+    def _enrol(self, device: DemoDevice) -> None:
         body = {
             "labels": dict(device.spec.labels),
             "uses": 1,
@@ -194,7 +194,7 @@ class Stage:
     def _rows(self) -> list[tuple[str, ...]]:
         return [self._row(device) for device in self.devices]
 
-    def _row(self, device: Device) -> tuple[str, ...]:
+    def _row(self, device: DemoDevice) -> tuple[str, ...]:
         feeder = self.feeders[device.name]
         tally = feeder.tally
         version = tally.latest

@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from onnx import helper
 
 from muster_hub.demo import export
-from muster_hub.demo.export import BOOL, FLOAT32, Operator
+from muster_hub.demo.export import BOOL, FLOAT32, TfliteOperator
 
 TREE_DEPTH = 20_000
 """Levels of the tree below. onnxruntime descends by recursion: 8 MiB of stack ends sooner."""
@@ -61,8 +61,8 @@ def recursive_tflite(side: int) -> bytes:
         answer = graph.tensor(export.OUTPUT, [1, side, side])
         itself = schema.IfOptionsT()
         itself.thenSubgraphIndex = itself.elseSubgraphIndex = 1
-        graph.operator(Operator.SUM, [image, axes], total, schema.ReducerOptionsT())
-        graph.operator(Operator.EQUAL, [total, total], same, schema.EqualOptionsT())
-        graph.operator(Operator.IF, [same, image], answer, itself)
+        graph.operator(TfliteOperator.SUM, [image, axes], total, schema.ReducerOptionsT())
+        graph.operator(TfliteOperator.EQUAL, [total, total], same, schema.EqualOptionsT())
+        graph.operator(TfliteOperator.IF, [same, image], answer, itself)
         graph.finish(image, answer)
     return model.encode()

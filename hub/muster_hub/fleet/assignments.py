@@ -18,7 +18,7 @@ class Release:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Assignment:
+class AssignedRelease:
     id: int
     slot: str
     selector: Selector
@@ -27,7 +27,7 @@ class Assignment:
     window_seconds: float | None = None
     rollout: int | None = None
     """The one that made it."""
-    asks_leave: bool = False
+    asks_permit: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Choice:
     reason: str
     rollout: int | None = None
     """The one that asks for it now, or that made the assignment."""
-    asks_leave: bool = False
+    asks_permit: bool = False
     """The device must ask before it swaps: a budget or a maintenance window binds it."""
     challenger: Release | None = None
     """What is watched beside it."""
@@ -53,7 +53,7 @@ class Override:
     slot: str
     release: Release
     window_seconds: float | None = None
-    asks_leave: bool = False
+    asks_permit: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +67,12 @@ class Challenge:
 
 def choose(
     labels: Mapping[str, str],
-    assignments: Iterable[Assignment],
+    assignments: Iterable[AssignedRelease],
     overrides: Iterable[Override] = (),
     challenges: Iterable[Challenge] = (),
 ) -> dict[str, Choice]:
     """Slot → choice for a device with these labels."""
-    matching: dict[str, list[Assignment]] = {}
+    matching: dict[str, list[AssignedRelease]] = {}
     for assignment in assignments:
         if assignment.selector.matches(labels):
             matching.setdefault(assignment.slot, []).append(assignment)
@@ -83,7 +83,7 @@ def choose(
             window_seconds=override.window_seconds,
             reason=f"rollout {override.rollout} has reached this device",
             rollout=override.rollout,
-            asks_leave=override.asks_leave,
+            asks_permit=override.asks_permit,
         )
     for challenge in sorted(challenges, key=lambda challenge: challenge.rollout):
         choice = choices.get(challenge.slot)
@@ -92,7 +92,7 @@ def choose(
     return choices
 
 
-def _highest(found: list[Assignment]) -> Choice:
+def _highest(found: list[AssignedRelease]) -> Choice:
     ranked = sorted(found, key=lambda item: item.precedence, reverse=True)
     best = ranked[0]
     reason = f"assignment {best.id} ({str(best.selector) or 'every device'})"
@@ -104,5 +104,5 @@ def _highest(found: list[Assignment]) -> Choice:
         window_seconds=best.window_seconds,
         reason=reason,
         rollout=best.rollout,
-        asks_leave=best.asks_leave,
+        asks_permit=best.asks_permit,
     )

@@ -31,7 +31,7 @@ DAY_SECONDS = 86_400.0
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?")
 
 
-class TokenRefused(HubError):
+class EnrolmentTokenRefused(HubError):
     """The enrolment token is no good."""
 
     code = "token_refused"
@@ -94,7 +94,9 @@ def enrol(
     if binding is not None:
         return _again(session, binding)
     if token.uses_left == 0:
-        raise TokenRefused("this token was used up by another key: ask an operator for a new one")
+        raise EnrolmentTokenRefused(
+            "this token was used up by another key: ask an operator for a new one"
+        )
     name = _name(token, request)
     device = session.get(Device, name)
     returned = device is not None
@@ -263,15 +265,17 @@ def check_labels(labels: dict[str, str]) -> None:
 def _token(session: Session, text: str, now: float) -> EnrolToken:
     parts = text.split(".") if len(text) <= TOKEN_CHARS_MAX else []
     if len(parts) != 3:
-        raise TokenRefused("this isn't an enrolment token: it has the form id.secret.fingerprint")
+        raise EnrolmentTokenRefused(
+            "this isn't an enrolment token: it has the form id.secret.fingerprint"
+        )
     row = session.get(EnrolToken, parts[0], with_for_update=True)
     given = sha256_hex(parts[1].encode())
     if row is None or not hmac.compare_digest(row.secret_hash, given):
-        raise TokenRefused(
+        raise EnrolmentTokenRefused(
             "this token isn't known here: check it, or ask an operator for a new one"
         )
     if now >= row.expires:
-        raise TokenRefused(
+        raise EnrolmentTokenRefused(
             f"this token expired {(now - row.expires) / 60:.0f} minutes ago: "
             "ask an operator for a new one"
         )

@@ -30,7 +30,7 @@ CHAIN = "chain.pem"
 
 
 @dataclass(frozen=True)
-class Certificate:
+class IssuedCertificate:
     """An issued certificate; ``expires`` in seconds since 1970, hexadecimal elsewhere."""
 
     pem: bytes
@@ -115,12 +115,12 @@ class Pki:
             raise Invalid("certificate_pem: not for a key on an elliptic curve")
         return Issued(f"{certificate.serial_number:x}", key)
 
-    def issue_device(self, request: Request, device: str, now: float) -> Certificate:
+    def issue_device(self, request: Request, device: str, now: float) -> IssuedCertificate:
         """A client certificate for the request's key, in the name of ``device``."""
         certificate = self._issue(
             request.public_key, device, now, DEVICE_DAYS, ExtendedKeyUsageOID.CLIENT_AUTH
         )
-        return Certificate(
+        return IssuedCertificate(
             pem=certificate.public_bytes(serialization.Encoding.PEM),
             serial=f"{certificate.serial_number:x}",
             fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),

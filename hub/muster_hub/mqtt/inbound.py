@@ -71,7 +71,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Asked:
-    """A device asks for leave to swap a slot."""
+    """A device asks for a permit to swap a slot."""
 
     device: str
     request: GrantRequest

@@ -22,7 +22,7 @@ QUIET_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProbeFinding:
     """``unsafe``: devices are not kept apart, or nothing can be delivered."""
 
     name: str
@@ -44,7 +44,7 @@ class Question:
     revoked: tuple[Path, Path]
 
 
-def inspect(ask: Question) -> list[Finding]:
+def inspect(ask: Question) -> list[ProbeFinding]:
     """Try it; takes a few seconds. Raises OSError when the broker can't be reached."""
     return _Probe(ask).run()
 
@@ -55,10 +55,10 @@ class _Probe:
         mark = secrets.token_hex(4)
         self._mark = mark.encode()
         self._a, self._b = f"probe-{mark}-a", f"probe-{mark}-b"
-        self._found: list[Finding] = []
+        self._found: list[ProbeFinding] = []
         self._pairs = {name: ask.identities(name) for name in (self._a, self._b)}
 
-    def run(self) -> list[Finding]:
+    def run(self) -> list[ProbeFinding]:
         try:
             self._strangers()
             with ExitStack() as stack:
@@ -81,10 +81,10 @@ class _Probe:
         return self._found
 
     def _unsafe(self, name: str, text: str) -> None:
-        self._found.append(Finding(name, text, unsafe=True))
+        self._found.append(ProbeFinding(name, text, unsafe=True))
 
     def _warn(self, name: str, text: str) -> None:
-        self._found.append(Finding(name, text, unsafe=False))
+        self._found.append(ProbeFinding(name, text, unsafe=False))
 
     # Connections
 

@@ -37,7 +37,7 @@ _NOTE = (
 )
 
 
-class Signing(Protocol):
+class SignsDirectives(Protocol):
     @property
     def keyid(self) -> str: ...
 
@@ -45,7 +45,7 @@ class Signing(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectiveSettings:
+class DirectiveTerms:
     """What every directive says besides its slots."""
 
     window_seconds: float
@@ -59,9 +59,9 @@ class DirectiveSettings:
 def step(
     session: Session,
     known: Mapping[str, Known],
-    signing: Signing,
+    signing: SignsDirectives,
     epoch: int,
-    settings: DirectiveSettings,
+    settings: DirectiveTerms,
     now: float,
 ) -> int:
     """Persist new directives with the messages that carry them; how many."""
@@ -122,7 +122,7 @@ def _signed_by(envelope: bytes) -> str:
 def _content(
     device: str,
     choices: Mapping[str, Choice],
-    settings: DirectiveSettings,
+    settings: DirectiveTerms,
     rebaselines: Mapping[tuple[str, str], int],
 ) -> Directive:
     """The directive without what changes by itself: generation, times and tokens."""
@@ -149,7 +149,7 @@ def _slot(choice: Choice, rebaselines: int | None) -> Slot:
     return Slot(
         champion=_goal(choice.release),
         challenger=_goal(choice.challenger) if choice.challenger is not None else None,
-        swap="grant" if choice.asks_leave else "free",
+        swap="grant" if choice.asks_permit else "free",
         rebaselines=rebaselines or UNSET,
     )
 
@@ -190,8 +190,8 @@ def _issue(
     content: Directive,
     epoch: int,
     generation: int,
-    signing: Signing,
-    settings: DirectiveSettings,
+    signing: SignsDirectives,
+    settings: DirectiveTerms,
     now: float,
 ) -> None:
     expires = int(now) + settings.valid_seconds

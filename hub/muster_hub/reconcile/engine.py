@@ -15,7 +15,7 @@ from muster_hub.fleet.fleet import Fleet
 from muster_hub.fleet.known import Known
 from muster_hub.monitoring import drift_step, rollup_step
 from muster_hub.reconcile import directives, lease
-from muster_hub.reconcile.directives import DirectiveSettings, Signing
+from muster_hub.reconcile.directives import DirectiveTerms, SignsDirectives
 from muster_hub.registry.published import Bundles
 from muster_hub.rollouts import permit_step
 from muster_hub.rollouts import step as rollout_step
@@ -58,9 +58,9 @@ class Engine:
         self,
         store: Store,
         catalogue: Catalogue,
-        signing: Signing,
+        signing: SignsDirectives,
         bundles: Bundles,
-        settings: DirectiveSettings,
+        settings: DirectiveTerms,
         *,
         holder: str = "engine",
         on_published: Callable[[], None] = lambda: None,

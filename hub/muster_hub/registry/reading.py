@@ -22,12 +22,12 @@ def versions(session: Session, names: Sequence[str]) -> dict[str, list[Plain]]:
     found: dict[str, list[Plain]] = {}
     query = columns_of(*columns).where(col(row.model).in_(names)).order_by(col(row.created).desc())
     for item in session.connection().execute(query).mappings():
-        told = dict(item)
-        kept = told["check"]
-        told["check"] = {
+        version = dict(item)
+        kept = version["check"]
+        version["check"] = {
             "ok": kept.get("ok"),
             "reason": kept.get("reason", ""),
             "builds": kept.get("builds", []),
         }
-        found.setdefault(told["model"], []).append(told)
+        found.setdefault(version["model"], []).append(version)
     return found

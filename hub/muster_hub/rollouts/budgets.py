@@ -1,6 +1,6 @@
 """Disruption budgets: how many devices of a group may be down for a swap at once. Pure.
 
-*Down* is a device that was given leave to swap and has not shown since that it is through,
+*Down* is a device that was given a permit to swap and has not shown since that it is through,
 however long it is silent. ``max_unavailable`` bounds those. ``min_available`` asks that enough
 others of the group are online and not down; there, devices that are away for any reason count.
 """
@@ -62,7 +62,7 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Unit:
+class BudgetUnit:
     """A device as budgets see it."""
 
     device: str
@@ -70,7 +70,7 @@ class Unit:
     online: bool
 
 
-def unsatisfiable(budgets: Iterable[Budget], units: Collection[Unit]) -> str | None:
+def unsatisfiable(budgets: Iterable[Budget], units: Collection[BudgetUnit]) -> str | None:
     """Which group could never swap, in words; None when every group can."""
     for budget in budgets:
         stuck = []
@@ -87,7 +87,7 @@ def unsatisfiable(budgets: Iterable[Budget], units: Collection[Unit]) -> str | N
 
 
 def refusal(
-    budgets: Iterable[Budget], units: Collection[Unit], down: Collection[str], device: str
+    budgets: Iterable[Budget], units: Collection[BudgetUnit], down: Collection[str], device: str
 ) -> str | None:
     """Why ``device`` may not go down now, in words; None when every budget has room.
 
@@ -128,8 +128,8 @@ def _least(amount: int | str, size: int) -> int:
     return amount
 
 
-def _groups(budget: Budget, units: Iterable[Unit]) -> dict[tuple[str, ...], list[Unit]]:
-    found: dict[tuple[str, ...], list[Unit]] = {}
+def _groups(budget: Budget, units: Iterable[BudgetUnit]) -> dict[tuple[str, ...], list[BudgetUnit]]:
+    found: dict[tuple[str, ...], list[BudgetUnit]] = {}
     for unit in units:
         found.setdefault(budget.group(unit.labels), []).append(unit)
     return found

@@ -5,7 +5,7 @@ from sqlmodel import Session, col, select
 
 from muster_hub.errors import Conflict, Invalid, NotFound
 from muster_hub.rollouts import budgets
-from muster_hub.rollouts.budgets import Unit
+from muster_hub.rollouts.budgets import BudgetUnit
 from muster_hub.rollouts.plan import Plan, read_plan, stages
 from muster_hub.storage import models
 from muster_protocol.wire import limits, selectors
@@ -168,7 +168,7 @@ def _check_budgets(session: Session, plan: Plan, selector: selectors.Selector) -
             col(models.Device.approved).is_(True), col(models.Device.revoked).is_(False)
         )
     ).all()
-    units = [Unit(device, labels, online=True) for device, labels in rows
+    units = [BudgetUnit(device, labels, online=True) for device, labels in rows
              if selector.matches(labels)]  # fmt: skip
     stuck = budgets.unsatisfiable(plan.budgets, units)
     if stuck is not None:

@@ -18,7 +18,7 @@ from muster_hub.rollouts.members import (
     DeviceState,
     Member,
     Reached,
-    Rollout,
+    StagedRollout,
     State,
     count,
     under_way,
@@ -51,7 +51,7 @@ class Decision:
     """Devices that watch the release beside what runs, those that do already among them."""
 
 
-def decide(rollout: Rollout, members: Iterable[Member], now: float) -> Decision:
+def decide(rollout: StagedRollout, members: Iterable[Member], now: float) -> Decision:
     """The next step. Repeated with the same input it gives the same answer."""
     members = sorted(members, key=lambda member: member.device)
     unseen = _unseen_seconds(rollout, now)
@@ -88,7 +88,7 @@ def decide(rollout: Rollout, members: Iterable[Member], now: float) -> Decision:
     return _advance(rollout, members, changed, now)
 
 
-def _harm(rollout: Rollout, members: list[Member]) -> str | None:
+def _harm(rollout: StagedRollout, members: list[Member]) -> str | None:
     """Why it must be stopped, or None."""
     failures = [member for member in members if member.reached and member.reached.state == "failed"]
     if len(failures) > rollout.plan.failures_allowed or _canary_lost(rollout, members):
@@ -101,7 +101,7 @@ def _harm(rollout: Rollout, members: list[Member]) -> str | None:
     return None
 
 
-def _unseen_seconds(rollout: Rollout, now: float) -> float:
+def _unseen_seconds(rollout: StagedRollout, now: float) -> float:
     """How much time has passed in which nobody looked: the hub was down, or its clock jumped."""
     if rollout.looked_at is None:
         return 0.0
@@ -109,7 +109,7 @@ def _unseen_seconds(rollout: Rollout, now: float) -> float:
 
 
 def _follow(
-    reached: Reached, member: Member, rollout: Rollout, now: float, unseen: float
+    reached: Reached, member: Member, rollout: StagedRollout, now: float, unseen: float
 ) -> Reached:
     """What became of a targeted device, by the evidence and its time-out clock."""
     if rollout.state in WITHDRAWN:
@@ -163,7 +163,7 @@ def _withdrawn(reached: Reached, now: float) -> Reached:
     return _to(reached, "withdrawn", f"was {reached.state.replace('_', ' ')}", now)
 
 
-def _canary_lost(rollout: Rollout, members: list[Member]) -> bool:
+def _canary_lost(rollout: StagedRollout, members: list[Member]) -> bool:
     """Every device the canary may reach has failed: nothing is left to learn from."""
     if rollout.wave != CANARY or rollout.plan.begins_with_all:
         return False
@@ -173,7 +173,11 @@ def _canary_lost(rollout: Rollout, members: list[Member]) -> bool:
 
 
 def _stop(
-    rollout: Rollout, reason: str, members: list[Member], changed: dict[str, Reached], now: float
+    rollout: StagedRollout,
+    reason: str,
+    members: list[Member],
+    changed: dict[str, Reached],
+    now: float,
 ) -> Decision:
     for member in members:
         if member.reached is not None:
@@ -186,7 +190,7 @@ def _stop(
 
 
 def _advance(
-    rollout: Rollout, members: list[Member], changed: dict[str, Reached], now: float
+    rollout: StagedRollout, members: list[Member], changed: dict[str, Reached], now: float
 ) -> Decision:
     """Ask whom the wave has room for; go to the next once nothing holds this one."""
     every = stages(rollout.plan)
@@ -208,7 +212,7 @@ def _advance(
         rollout = replace(rollout, wave=rollout.wave + 1, settled_at=None)
 
 
-def _shadowing(rollout: Rollout) -> bool:
+def _shadowing(rollout: StagedRollout) -> bool:
     """The release is still watched, or is to be once its beginning is approved."""
     if rollout.plan.shadow is None or rollout.wave != CANARY:
         return False
@@ -218,7 +222,9 @@ def _shadowing(rollout: Rollout) -> bool:
     return not stages(rollout.plan)[first].approve or rollout.approved >= first
 
 
-def _in_shadow(rollout: Rollout, members: list[Member], changed: dict[str, Reached]) -> Decision:
+def _in_shadow(
+    rollout: StagedRollout, members: list[Member], changed: dict[str, Reached]
+) -> Decision:
     devices = shadowed(rollout, members)
     shadow = rollout.shadow
     if not devices:
@@ -237,7 +243,7 @@ def _in_shadow(rollout: Rollout, members: list[Member], changed: dict[str, Reach
 class _Look:
     """The present wave as its checks see it."""
 
-    rollout: Rollout
+    rollout: StagedRollout
     members: list[Member]
     stage: Stage
     tally: str
@@ -247,7 +253,7 @@ class _Look:
 
 
 def _in_wave(
-    rollout: Rollout,
+    rollout: StagedRollout,
     members: list[Member],
     changed: dict[str, Reached],
     now: float,
@@ -317,7 +323,7 @@ def _unproved(look: _Look) -> tuple[Why, str] | None:
     return "nobody", f"{look.tally}; waiting for a {kind} to commit"
 
 
-def _experimenting(rollout: Rollout) -> bool:
+def _experimenting(rollout: StagedRollout) -> bool:
     return rollout.wave == CANARY and rollout.plan.experiment is not None
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 FAILING_EVENTS = frozenset({"refused", "rolled_back", "worker_died"})
-Stage = Literal["unseen", "in_progress", "committed", "failed"]
+Progress = Literal["unseen", "in_progress", "committed", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
-    stage: Stage
+class DeviceEvidence:
+    stage: Progress
     detail: str = ""
     """In words: the state and progress, or the refusal."""
 
@@ -42,7 +42,7 @@ def read(
     manifest: str,
     generation: int,
     targeted_at: float,
-) -> Evidence:
+) -> DeviceEvidence:
     """Evidence about ``manifest`` in ``slot`` since directive ``generation`` asked for it.
 
     ``report`` is the latest ``messages.Report`` as plain values.
@@ -55,7 +55,7 @@ def read(
 
 def _failed_event(
     events: Iterable[DeviceEvent], slot: str, manifest: str, generation: int, targeted_at: float
-) -> Evidence | None:
+) -> DeviceEvidence | None:
     for event in events:
         about = event.manifest == manifest and event.slot in ("", slot)
         if event.kind not in FAILING_EVENTS or not about:
@@ -70,24 +70,24 @@ def _failed_event(
 
 def _reported(
     report: Mapping[str, Any] | None, slot: str, manifest: str, generation: int
-) -> Evidence:
+) -> DeviceEvidence:
     found = ((report or {}).get("slots") or {}).get(slot)
     if found is None:
-        return Evidence(stage="unseen", detail="no report of this slot yet")
+        return DeviceEvidence(stage="unseen", detail="no report of this slot yet")
     update = found.get("update") or {}
     state = update.get("state", "idle")
     running = (found.get("running") or {}).get("manifest") == manifest
     about = update.get("manifest") == manifest
     settled = state in ("idle", "committed") or (not about and state == "failed")
     if running and settled:
-        return Evidence(stage="committed")
+        return DeviceEvidence(stage="committed")
     if about and state in ("failed", "rolling_back"):
         if update.get("generation", 0) < generation:
-            return Evidence(stage="unseen", detail="still shows an earlier attempt")
+            return DeviceEvidence(stage="unseen", detail="still shows an earlier attempt")
         return _failed(state, update.get("refusal"), update.get("detail", ""))
     if about and state not in ("idle", "committed"):
-        return Evidence(stage="in_progress", detail=_progress(update))
-    return Evidence(stage="unseen", detail="has not begun")
+        return DeviceEvidence(stage="in_progress", detail=_progress(update))
+    return DeviceEvidence(stage="unseen", detail="has not begun")
 
 
 def _progress(update: Mapping[str, Any]) -> str:
@@ -100,6 +100,6 @@ def _progress(update: Mapping[str, Any]) -> str:
     return words
 
 
-def _failed(what: str, refusal: str | None, detail: str) -> Evidence:
+def _failed(what: str, refusal: str | None, detail: str) -> DeviceEvidence:
     words = refusal or what
-    return Evidence(stage="failed", detail=f"{words}: {detail}" if detail else words)
+    return DeviceEvidence(stage="failed", detail=f"{words}: {detail}" if detail else words)

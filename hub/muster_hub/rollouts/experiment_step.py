@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from muster_hub.rollouts.experiments import SETTLED, Arms, Result
 from muster_hub.rollouts.gates.judge import Verdict
-from muster_hub.rollouts.members import Member, Rollout
+from muster_hub.rollouts.members import Member, StagedRollout
 from muster_hub.rollouts.plan import CANARY, Plan
 from muster_hub.rollouts.targets import draw_arms
 from muster_hub.storage import models
@@ -20,7 +20,9 @@ def draw(session: Session, row: models.Rollout, plan: Plan, members: Sequence[Me
     """Fix both arms at the rollout's first step: who joins or is relabelled changes neither."""
     if plan.experiment is None or row.judged is not None or row.wave != CANARY:
         return
-    drawn = draw_arms(Rollout(id=row.id or 0, state="running", wave=row.wave, plan=plan), members)
+    drawn = draw_arms(
+        StagedRollout(id=row.id or 0, state="running", wave=row.wave, plan=plan), members
+    )
     if not drawn.b:
         return  # nobody to compare yet
     row.judged = {

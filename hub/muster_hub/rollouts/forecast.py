@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from muster_hub.rollouts import maintenance
 from muster_hub.rollouts.budgets import Budget
-from muster_hub.rollouts.members import Member, Reached, Rollout
+from muster_hub.rollouts.members import Member, Reached, StagedRollout
 from muster_hub.rollouts.plan import CANARY, Plan, stages
 from muster_hub.rollouts.targets import first_size, left, shadowed
 
@@ -45,7 +45,7 @@ class Forecast:
     """Devices that would watch the release before the first wave."""
 
 
-def forecast(rollout: Rollout, members: Sequence[Member], now: float) -> Forecast:
+def forecast(rollout: StagedRollout, members: Sequence[Member], now: float) -> Forecast:
     """``members`` are the matching devices, none of them reached yet."""
     waves = []
     standing = list(members)
@@ -76,11 +76,11 @@ def forecast(rollout: Rollout, members: Sequence[Member], now: float) -> Forecas
     )
 
 
-def _shadow_seconds(rollout: Rollout) -> float:
+def _shadow_seconds(rollout: StagedRollout) -> float:
     return rollout.plan.shadow.min_seconds if rollout.plan.shadow is not None else 0.0
 
 
-def _asked(rollout: Rollout, members: list[Member]) -> list[Member]:
+def _asked(rollout: StagedRollout, members: list[Member]) -> list[Member]:
     wanted = left(rollout, members)
     if rollout.wave == CANARY:
         # Whoever is online goes first; the canary may need more than that.

@@ -8,12 +8,12 @@ import sqlalchemy
 from sqlalchemy import Executable, bindparam, func
 from sqlmodel import Session, col, select
 
-from muster_hub.fleet.assignments import Assignment, Challenge, Override, Release
+from muster_hub.fleet.assignments import AssignedRelease, Challenge, Override, Release
 from muster_hub.fleet.known import Known
 from muster_hub.rollouts import experiment_step
-from muster_hub.rollouts.evidence import FAILING_EVENTS, DeviceEvent, Evidence
+from muster_hub.rollouts.evidence import FAILING_EVENTS, DeviceEvent, DeviceEvidence
 from muster_hub.rollouts.evidence import read as read_evidence
-from muster_hub.rollouts.members import Judged, Member, Reached, Rollout
+from muster_hub.rollouts.members import Judged, Member, Reached, StagedRollout
 from muster_hub.rollouts.plan import CANARY, Plan, read_plan
 from muster_hub.rollouts.shadows import Shadow
 from muster_hub.storage import models
@@ -59,9 +59,9 @@ _ASSIGNED = (
 )
 
 
-def assignments(session: Session) -> list[Assignment]:
+def assignments(session: Session) -> list[AssignedRelease]:
     return [
-        Assignment(
+        AssignedRelease(
             id=row.id,
             slot=row.slot,
             selector=selectors.parse(row.selector),
@@ -69,7 +69,7 @@ def assignments(session: Session) -> list[Assignment]:
             precedence=row.precedence,
             window_seconds=row.window_seconds,
             rollout=row.rollout,
-            asks_leave=bool(row.plan) and read_plan(row.plan).asks_leave,
+            asks_permit=bool(row.plan) and read_plan(row.plan).asks_permit,
         )
         for row in _rows(session, _ASSIGNED)
     ]
@@ -123,7 +123,7 @@ def rolling(session: Session) -> Rolling:
             slot=row.slot,
             release=_release(row),
             window_seconds=row.window_seconds,
-            asks_leave=read_plan(row.plan).asks_leave,
+            asks_permit=read_plan(row.plan).asks_permit,
         )
         shadow = shadow_of(row.shadow) if row.wave == CANARY else None
         if shadow is not None and shadow.action == "wait":
@@ -149,9 +149,9 @@ def plan(row: models.Rollout) -> Plan:
     return read_plan(row.plan)
 
 
-def rollout(row: models.Rollout) -> Rollout:
+def rollout(row: models.Rollout) -> StagedRollout:
     judged = row.judged
-    return Rollout(
+    return StagedRollout(
         id=row.id or 0,
         state=row.state,  # type: ignore[arg-type]  # the database holds the column to these words
         wave=row.wave,
@@ -233,9 +233,9 @@ def _evidence(
     mine: models.RolloutDevice | None,
     device: Known,
     events: Iterable[DeviceEvent],
-) -> Evidence:
+) -> DeviceEvidence:
     if mine is None or mine.generation == 0:
-        return Evidence(stage="unseen", detail="not asked yet")
+        return DeviceEvidence(stage="unseen", detail="not asked yet")
     return read_evidence(
         device.report,
         events,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from muster_hub.rollouts.evidence import Evidence
+from muster_hub.rollouts.evidence import DeviceEvidence
 from muster_hub.rollouts.experiments import Arms
 from muster_hub.rollouts.plan import Plan
 from muster_hub.rollouts.shadows import Shadow
@@ -27,7 +27,7 @@ class Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rollout:
+class StagedRollout:
     id: int
     state: State
     wave: int
@@ -70,7 +70,7 @@ class Member:
     online: bool
     matches: bool = True
     reached: Reached | None = None
-    evidence: Evidence = field(default=Evidence(stage="unseen"))
+    evidence: DeviceEvidence = field(default=DeviceEvidence(stage="unseen"))
 
 
 def under_way(member: Member) -> bool:

@@ -1,15 +1,15 @@
-"""Answer devices that ask for leave to swap, in the engine's transaction."""
+"""Answer devices that ask for a permit to swap, in the engine's transaction."""
 
 from collections.abc import Mapping, Sequence
 
 from sqlmodel import Session, col, or_, select
 
-from muster_hub.fleet.assignments import Assignment, Override, choose
+from muster_hub.fleet.assignments import AssignedRelease, Override, choose
 from muster_hub.fleet.known import Known
 from muster_hub.rollouts import load, permits
-from muster_hub.rollouts.budgets import Unit
+from muster_hub.rollouts.budgets import BudgetUnit
 from muster_hub.rollouts.members import WITHDRAWN
-from muster_hub.rollouts.permits import Answer, Asked, Goal, Leave
+from muster_hub.rollouts.permits import Answer, Goal, Permit, PermitRequest
 from muster_hub.storage import models
 from muster_protocol.wire import limits, messages, topics
 from muster_protocol.wire.messages import Grant
@@ -58,16 +58,16 @@ def step(session: Session, known: Mapping[str, Known], now: float) -> int:
 def still_down(
     rows: Sequence[models.SwapGrant], known: Mapping[str, Known]
 ) -> set[tuple[str, str]]:
-    """(device, slot) of each leave whose device hasn't shown that it is through."""
+    """(device, slot) of each permit whose device hasn't shown that it is through."""
     found = set()
     for row in rows:
         device = known.get(row.device)
         if row.given_at is None or device is None or not device.active:
             continue
-        leave = Leave(
+        permit = Permit(
             device=row.device, slot=row.slot, manifest=row.given_manifest, given_at=row.given_at
         )
-        if permits.is_down(leave, device.report, device.reported):
+        if permits.is_down(permit, device.report, device.reported):
             found.add((row.device, row.slot))
     return found
 
@@ -78,13 +78,13 @@ class _Desk:
     def __init__(self, session: Session, known: Mapping[str, Known]) -> None:
         self._session = session
         self._known = known
-        self._assignments: list[Assignment] = load.assignments(session)
+        self._assignments: list[AssignedRelease] = load.assignments(session)
         self._overrides: Mapping[str, list[Override]] = load.rolling(session).overrides
-        self._units: dict[int, list[Unit]] = {}
+        self._units: dict[int, list[BudgetUnit]] = {}
         self._rollouts: dict[int, models.Rollout | None] = {}
 
     def answer(self, row: models.SwapGrant, down: set[str], now: float) -> Answer:
-        asked = Asked(
+        asked = PermitRequest(
             device=row.device, slot=row.slot, manifest=row.manifest, generation=row.generation
         )
         goal, rollout = self._goal(row)
@@ -116,7 +116,7 @@ class _Desk:
         return self._rollouts[number]
 
     def _goes_back(self, row: models.SwapGrant, rollout: models.Rollout) -> bool:
-        """A later release was withdrawn from this device: going back needs nobody's leave."""
+        """A later release was withdrawn from this device: going back needs no permit."""
         found = self._session.exec(
             select(models.RolloutDevice.rollout).where(
                 col(models.RolloutDevice.device) == row.device,
@@ -129,12 +129,12 @@ class _Desk:
         ).first()
         return found is not None
 
-    def _concerned(self, rollout: models.Rollout, device: str) -> list[Unit]:
+    def _concerned(self, rollout: models.Rollout, device: str) -> list[BudgetUnit]:
         number = rollout.id or 0
         if number not in self._units:
             concerns = load.concerned(rollout)
             self._units[number] = [
-                Unit(entry.id, entry.labels, entry.online)
+                BudgetUnit(entry.id, entry.labels, entry.online)
                 for entry in self._known.values()
                 if concerns(entry)
             ]
@@ -142,7 +142,7 @@ class _Desk:
         if any(unit.device == device for unit in units):
             return units
         item = self._known[device]
-        return [*units, Unit(item.id, item.labels, item.online)]
+        return [*units, BudgetUnit(item.id, item.labels, item.online)]
 
 
 def _message(row: models.SwapGrant, answer: Answer, now: float) -> models.OutboxMessage:

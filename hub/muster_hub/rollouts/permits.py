@@ -1,7 +1,7 @@
-"""Leave to swap: asked by a device at the moment of swapping, given within budgets. Pure.
+"""Swap permits: a device asks at the moment of swapping, the hub gives within budgets. Pure.
 
-Leave lapses on the device's own clock, so the hub can't know whether a silent device used it: it
-counts as down until the device itself shows otherwise.
+A permit (``Grant`` on the wire) lapses on the device's own clock, so the hub can't know whether a
+silent device used it: the device counts as down until it shows otherwise.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from muster_hub.rollouts import budgets, maintenance
-from muster_hub.rollouts.budgets import Unit
+from muster_hub.rollouts.budgets import BudgetUnit
 from muster_hub.rollouts.plan import Plan
 
 VALID_SECONDS = 60.0
-"""How long leave is good for, counted by the device from when it asked."""
+"""How long a permit is good for, counted by the device from when it asked."""
 RETRY_SECONDS = 10.0
 THROUGH = frozenset({"idle", "committed", "failed"})
 SWAPPING = frozenset({"starting", "probation", "rolling_back"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leave:
+class Permit:
     """What a slot of a device was last given."""
 
     device: str
@@ -30,7 +30,7 @@ class Leave:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class PermitRequest:
     device: str
     slot: str
     manifest: str
@@ -55,26 +55,26 @@ class Answer:
     reason: str = ""
 
 
-def is_down(leave: Leave, report: Mapping[str, Any] | None, reported: float | None) -> bool:
-    """Whether a device that was given leave still counts as down.
+def is_down(permit: Permit, report: Mapping[str, Any] | None, reported: float | None) -> bool:
+    """Whether a device that was given a permit still counts as down.
 
     It is through when a report that came since shows the new model settled, for good or bad, or,
-    once leave has surely lapsed, shows that no swap is under way.
+    once the permit has surely lapsed, shows that no swap is under way.
     """
-    if report is None or reported is None or reported <= leave.given_at:
+    if report is None or reported is None or reported <= permit.given_at:
         return True
-    update = ((report.get("slots") or {}).get(leave.slot) or {}).get("update") or {}
+    update = ((report.get("slots") or {}).get(permit.slot) or {}).get("update") or {}
     state = update.get("state", "idle")
-    if update.get("manifest") == leave.manifest and state in THROUGH:
+    if update.get("manifest") == permit.manifest and state in THROUGH:
         return False
-    lapsed = reported > leave.given_at + 2 * VALID_SECONDS
+    lapsed = reported > permit.given_at + 2 * VALID_SECONDS
     return not (lapsed and state not in SWAPPING)
 
 
 def answer(
-    asked: Asked,
+    asked: PermitRequest,
     goal: Goal | None,
-    units: Collection[Unit],
+    units: Collection[BudgetUnit],
     down: Iterable[str],
     now: float,
 ) -> Answer:

@@ -181,7 +181,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     """Only devices that were enrolled when it started; others get the release on completion."""
 
     @property
-    def asks_leave(self) -> bool:
+    def asks_permit(self) -> bool:
         """Whether devices must ask before they swap."""
         return bool(self.budgets or self.windows)
 

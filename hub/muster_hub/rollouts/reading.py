@@ -61,7 +61,7 @@ def rollout(session: Session, rollout: int, now: float) -> Plain | None:
         "ended": row.state not in ("running", "paused"),
         "warnings": sorted((row.judged or {}).get("warnings", {}).values()),
         "history": _history(session, rollout),
-        "leave": _leave(session, row),
+        "permits": _permits(session, row),
     }
 
 
@@ -73,8 +73,8 @@ def _shadow(session: Session, row: models.Rollout) -> Plain | None:
     sums = comparisons.compared(session, devices, manifest=row.manifest, since=row.shadow["since"])
     shown = {name: row.shadow[name] for name in ("since", "action", "reason")}
     nothing = dict.fromkeys(comparisons.COUNTS, 0)
-    told = [{"device": device} | nothing | sums.get(device, {}) for device in devices]
-    return shown | {"devices": told}
+    watched = [{"device": device} | nothing | sums.get(device, {}) for device in devices]
+    return shown | {"devices": watched}
 
 
 def _experiment(row: models.Rollout) -> Plain | None:
@@ -96,8 +96,8 @@ def _history(session: Session, rollout: int) -> list[Plain]:
     return [row.model_dump(exclude={"rollout"}) for row in reversed(found)]
 
 
-def _leave(session: Session, rollout: models.Rollout) -> list[Plain]:
-    """Who was given leave to swap and counts as down, and who was refused, and why."""
+def _permits(session: Session, rollout: models.Rollout) -> list[Plain]:
+    """Who was given a permit to swap and counts as down, and who was refused, and why."""
     grant = models.SwapGrant
     found = session.exec(
         select(grant)

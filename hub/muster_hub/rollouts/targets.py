@@ -5,12 +5,12 @@ import math
 from collections.abc import Iterable
 
 from muster_hub.rollouts.experiments import Arms
-from muster_hub.rollouts.members import Member, Rollout, under_way
+from muster_hub.rollouts.members import Member, StagedRollout, under_way
 from muster_hub.rollouts.plan import CANARY, Plan, stages
 from muster_hub.rollouts.shadows import wanted
 
 
-def targets(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
+def targets(rollout: StagedRollout, members: list[Member]) -> tuple[str, ...]:
     """Devices to ask now in the rollout's present wave, by name."""
     wanted = left(rollout, members)
     if rollout.wave == CANARY or rollout.plan.in_flight_max:
@@ -24,7 +24,7 @@ def targets(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
     return tuple(sorted(item.device for item in wanted[: max(room, 0)]))
 
 
-def shadowed(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
+def shadowed(rollout: StagedRollout, members: list[Member]) -> tuple[str, ...]:
     """Devices of the rollout's shadow: those it has, and by lot those there is room for."""
     plan = rollout.plan.shadow
     assert plan is not None
@@ -35,7 +35,7 @@ def shadowed(rollout: Rollout, members: list[Member]) -> tuple[str, ...]:
     return (*have, *draw(rollout, free)[: max(room, 0)])
 
 
-def left(rollout: Rollout, members: list[Member]) -> list[Member]:
+def left(rollout: StagedRollout, members: list[Member]) -> list[Member]:
     """Devices the present wave has yet to ask, in the order of the rollout's lot."""
     if rollout.wave == CANARY and rollout.plan.experiment is not None:
         free = {
@@ -59,12 +59,12 @@ def left(rollout: Rollout, members: list[Member]) -> list[Member]:
     return [item for item in order if stage.selector.matches(item.labels)][: max(wanted, 0)]
 
 
-def arms_of(rollout: Rollout, members: Iterable[Member]) -> Arms:
+def arms_of(rollout: StagedRollout, members: Iterable[Member]) -> Arms:
     """The experiment's arms: those drawn when it started, or those that would be drawn now."""
     return rollout.arms if rollout.arms is not None else draw_arms(rollout, members)
 
 
-def draw_arms(rollout: Rollout, members: Iterable[Member]) -> Arms:
+def draw_arms(rollout: StagedRollout, members: Iterable[Member]) -> Arms:
     """Both arms by lot, in pairs within each matched group; a group of one takes no part."""
     plan = rollout.plan.experiment
     assert plan is not None
@@ -83,7 +83,7 @@ def draw_arms(rollout: Rollout, members: Iterable[Member]) -> Arms:
     return Arms(tuple(sorted(a)), tuple(sorted(b)))
 
 
-def first_size(rollout: Rollout, members: list[Member]) -> int:
+def first_size(rollout: StagedRollout, members: list[Member]) -> int:
     """How many devices the first wave may reach."""
     if rollout.plan.experiment is not None:
         return len(arms_of(rollout, members).b)
@@ -97,7 +97,7 @@ def canary_size(plan: Plan, matching: int) -> int:
     return min(max(round(plan.canary * matching), 1), matching)
 
 
-def draw(rollout: Rollout, candidates: Iterable[Member]) -> list[str]:
+def draw(rollout: StagedRollout, candidates: Iterable[Member]) -> list[str]:
     """Candidates in random order, interleaved so that any prefix is proportional by stratum."""
     strata: dict[tuple[str, ...], list[str]] = {}
     labels = {candidate.device: candidate.labels for candidate in candidates}

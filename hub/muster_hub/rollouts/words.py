@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from muster_hub.rollouts.members import Member, Rollout
+from muster_hub.rollouts.members import Member, StagedRollout
 from muster_hub.rollouts.plan import Plan, stages
 
 NAMED_MAX = 5
@@ -44,7 +44,7 @@ def completed(members: Iterable[Member]) -> str:
     return reason + "."
 
 
-def failed(rollout: Rollout, failures: list[Member], reached: int) -> str:
+def failed(rollout: StagedRollout, failures: list[Member], reached: int) -> str:
     failures_in_words = "; ".join(
         f"{failure.device} {failure.reached.detail}"
         for failure in failures[:NAMED_MAX]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Notice = Literal["opened", "escalated", "resolved", "digest", "retrain"]
+NoticeKind = Literal["opened", "escalated", "resolved", "digest", "retrain"]
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 
@@ -14,7 +14,7 @@ class Receiver(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     kind: Literal["webhook", "alertmanager", "email"]
-    on: tuple[Notice, ...] = ("opened", "escalated", "resolved")
+    on: tuple[NoticeKind, ...] = ("opened", "escalated", "resolved")
     causes: tuple[str, ...] = ()
     """Only alerts of these kinds, such as ``drift``; empty: all."""
     url: Annotated[str, Meta(pattern=r"^(https?://.+)?$")] = ""

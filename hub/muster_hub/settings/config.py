@@ -36,7 +36,7 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True):
     """Networks, such as ``10.1.0.0/16``, from which ``/metrics`` is answered without a token."""
 
 
-class Broker(Struct, frozen=True, forbid_unknown_fields=True):
+class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The MQTT broker: a child process, or an external one when ``url`` is set."""
 
     host: str = "127.0.0.1"
@@ -51,7 +51,7 @@ class Broker(Struct, frozen=True, forbid_unknown_fields=True):
     """Command that has an external broker read ``broker/crl.pem`` again."""
 
 
-class Directives(Struct, frozen=True, forbid_unknown_fields=True):
+class DirectiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     window_seconds: Annotated[
         float, Meta(ge=limits.WINDOW_SECONDS_MIN, le=limits.WINDOW_SECONDS_MAX)
     ] = 300.0
@@ -60,7 +60,7 @@ class Directives(Struct, frozen=True, forbid_unknown_fields=True):
     """Devices keep, on their own disk, the last input of a model that crashed."""
 
 
-class Check(Struct, frozen=True, forbid_unknown_fields=True):
+class CheckSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on the sandboxed check of a pushed version."""
 
     wall_seconds: Annotated[float, Meta(gt=0, le=3600)] = 120.0
@@ -102,9 +102,9 @@ class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     database: str = ""
     """``postgresql://…``; empty: ``<data>/hub.db``."""
     http: Http = Http()
-    broker: Broker = Broker()
-    directives: Directives = Directives()
-    check: Check = Check()
+    broker: BrokerSettings = BrokerSettings()
+    directives: DirectiveSettings = DirectiveSettings()
+    check: CheckSettings = CheckSettings()
     governance: Governance = Governance()
     oidc: Oidc = Oidc()
     alerts: Alerts = Alerts()
@@ -166,7 +166,7 @@ def load(data: Path) -> HubConfig:
     return msgspec.structs.replace(config, data=data.resolve())
 
 
-def template(names: tuple[str, ...], http: Http, broker: Broker, database: str) -> str:
+def template(names: tuple[str, ...], http: Http, broker: BrokerSettings, database: str) -> str:
     """The text of a new hub.toml."""
     listed = ", ".join(_quote(name) for name in names)
     return f"""\
@@ -189,7 +189,7 @@ port = {broker.port}
 url = {_quote(broker.url)}
 
 [directives]
-window_seconds = {Directives().window_seconds}
+window_seconds = {DirectiveSettings().window_seconds}
 """
 
 

@@ -17,14 +17,14 @@ from muster_hub.signing import ceremonies, roles
 from muster_hub.signing.catalogue_files import CatalogueFiles, signing_order
 from muster_hub.signing.ceremonies import Basis, Changes
 from muster_hub.signing.keys import ONLINE, KeyGroup, Keyring
-from muster_hub.signing.roles import AnyMetadata, Kind, Signatures, Standing
+from muster_hub.signing.roles import AnyMetadata, Kind, RoleStanding, Signatures
 from muster_protocol.wire import directive, manifest
 
 VERSION_LEAP_MAX = 1_000_000
 """How far ahead a reported version is believed: no device may use up the range of versions."""
 
 FIRST_EPOCH = 1
-Plan = dict[str, str]
+SigningPlan = dict[str, str]
 """What is to be signed, in words, by role."""
 
 
@@ -93,11 +93,15 @@ class Catalogue:
             self._propose(changes, now)
         return self.is_released(model, version, target.hashes["sha256"])
 
-    def retire(self, model: str, version: str | None, now: float, *, dry_run: bool = False) -> Plan:
+    def retire(
+        self, model: str, version: str | None, now: float, *, dry_run: bool = False
+    ) -> SigningPlan:
         """Take a version, or all of a model, out: no device installs it from then on."""
         return self._change(lambda basis: ceremonies.retire(basis, model, version), now, dry_run)
 
-    def set_keys(self, role: str, keys: KeyGroup, now: float, *, dry_run: bool = False) -> Plan:
+    def set_keys(
+        self, role: str, keys: KeyGroup, now: float, *, dry_run: bool = False
+    ) -> SigningPlan:
         """Give a role other keys; see ``ceremonies.set_keys``. Keys left out are withdrawn as soon
         as everything they signed is signed by the others.
         """
@@ -113,7 +117,7 @@ class Catalogue:
         *,
         hardware: tuple[str, SSlibKey] | None = None,
         dry_run: bool = False,
-    ) -> Plan:
+    ) -> SigningPlan:
         """Replace the hub's own key of ``snapshot``, ``timestamp`` or ``director``, by a new one
         or by one in ``hardware``, given as its URI and public half.
 
@@ -131,7 +135,7 @@ class Catalogue:
             public = self._keyring.new_online(online)
         return self.set_keys(online, KeyGroup((public,), 1), now, dry_run=dry_run)
 
-    def new_epoch(self, now: float, *, dry_run: bool = False) -> Plan:
+    def new_epoch(self, now: float, *, dry_run: bool = False) -> SigningPlan:
         """Begin a new director epoch, in which generations count from 1."""
         return self._change(ceremonies.next_epoch, now, dry_run)
 
@@ -142,7 +146,7 @@ class Catalogue:
         found = self._keyring.signers(ids)
         return found[0] if found else self._keyring.online_signer("director")
 
-    def standing(self) -> dict[str, Standing]:
+    def standing(self) -> dict[str, RoleStanding]:
         """Who may sign each published role, and until when what they signed is good."""
         return self._files.standing()
 
@@ -268,7 +272,7 @@ class Catalogue:
         change: Callable[[Basis], Changes],
         now: float,
         dry_run: bool,  # noqa: FBT001 - internal, named by callers
-    ) -> Plan:
+    ) -> SigningPlan:
         """Draft what ``change`` makes of the roles in force; says in words what is to be signed."""
         with self._files.writing():
             root, targets = self._basis("root", Root), self._basis("targets", Targets)

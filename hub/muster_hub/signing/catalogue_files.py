@@ -14,7 +14,7 @@ from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestam
 
 from muster_hub.errors import CatalogueError
 from muster_hub.signing import roles
-from muster_hub.signing.roles import AnyMetadata, Kind, Standing
+from muster_hub.signing.roles import AnyMetadata, Kind, RoleStanding
 from muster_hub.storage.files import write_durably
 
 
@@ -55,7 +55,7 @@ class CatalogueFiles:
         name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
         return roles.parse(kind, self.must(name), name)
 
-    def standing(self) -> dict[str, Standing]:
+    def standing(self) -> dict[str, RoleStanding]:
         """Each published role's keys and expiry; the director is good as long as targets."""
         root, targets = self.current("root", Root), self.current("targets", Targets)
         if root is None or targets is None:

@@ -11,7 +11,7 @@ from muster_protocol.wire.directive import Directive
 from muster_protocol.wire.errors import LimitError
 
 
-class Directives:
+class DirectiveSigner:
     def __init__(self, signer: Signer | Callable[[], Signer]) -> None:
         """With a callable the key is asked for each time: it may have been rotated."""
         self._signer = signer

@@ -188,7 +188,7 @@ class Signatures:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RoleStanding:
     """A published role: who may sign it, and until when it is good (seconds since 1970)."""
 
     version: int
@@ -197,9 +197,9 @@ class Standing:
     threshold: int
 
 
-def standing(delegator: Root | Targets, role: str, signed: Signed) -> Standing:
+def standing(delegator: Root | Targets, role: str, signed: Signed) -> RoleStanding:
     """``signed`` is the role's own; the director has none and is good as long as its delegator."""
-    return Standing(
+    return RoleStanding(
         signed.version,
         signed.expires.timestamp(),
         tuple(keyids(delegator, role)),

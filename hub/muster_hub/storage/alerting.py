@@ -36,7 +36,7 @@ class Webhook(Table, table=True):
     fault: str = ""
 
 
-class Delivery(Table, table=True):
+class WebhookDelivery(Table, table=True):
     """Something to tell one receiver, decided with its alerts and sent after."""
 
     __table_args__ = (

@@ -76,7 +76,7 @@ class Certificate(Table, table=True):
 
 
 class EnrolToken(Table, table=True):
-    """Leave to enrol ``uses_left`` more devices; only the secret's hash is kept."""
+    """Permission to enrol ``uses_left`` more devices; only the secret's hash is kept."""
 
     __tablename__ = "enrol_token"
     __table_args__ = (CheckConstraint("uses_left >= 0", name="uses_left"),)
@@ -225,7 +225,7 @@ class Assignment(Table, table=True):
 
 
 class SwapGrant(Table, table=True):
-    """The latest request of a device for leave to swap a slot, and what it was last given."""
+    """The latest request of a device for a permit to swap a slot, and what it was last given."""
 
     __tablename__ = "swap_grant"
 
@@ -240,7 +240,7 @@ class SwapGrant(Table, table=True):
     """While set, the device counts as down until it shows that it is through."""
     given_manifest: str = Field(default="", max_length=HEX)
     reason: str = ""
-    """Why leave was refused last."""
+    """Why a permit was refused last."""
 
 
 class Lease(Table, table=True):

@@ -40,7 +40,7 @@ class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     fallback: str | None = None
     """Name of one of the champion manifest's fallbacks; none: its first, if it declares any."""
     swap: Literal["free", "grant"] = "free"
-    """``grant``: ask the hub for leave at the moment of swapping; ``free``: swap when staged."""
+    """``grant``: ask the hub for a permit at the moment of swapping; ``free``: swap when staged."""
     maintenance: Annotated[tuple[Window, ...], Meta(max_length=16)] | UnsetType = UNSET
     """Times at which the device may swap, by its own wall clock; absent or empty: at any time."""
     rebaselines: Annotated[int, Meta(ge=1, le=2**31)] | UnsetType = UNSET

@@ -201,7 +201,7 @@ class Want(Struct, frozen=True):
 
 
 class GrantRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A staged device asks for leave to swap one slot now. Not retained; asked anew until told.
+    """A staged device asks for a permit to swap one slot now. Not retained; asked anew until told.
 
     ``nonce`` is random and new for every request: an answer to another one counts for nothing.
     """
@@ -217,7 +217,7 @@ class GrantRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Grant(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The hub's answer to one ``GrantRequest``; never retained.
 
-    Given, it is leave to *begin* the swap within ``valid_seconds`` of the moment the device made
+    Given, it permits to *begin* the swap within ``valid_seconds`` of the moment the device made
     the request, by the device's monotonic clock and within one boot. Not given, the device asks
     again after about ``retry_seconds``.
     """

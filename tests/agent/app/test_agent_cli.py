@@ -11,7 +11,7 @@ from muster_agent.app import cli
 from muster_agent.app.notify import Notifier
 from muster_agent.base import config
 from muster_agent.storage.lock import AlreadyRunning, Lock, holder
-from muster_agent.update.interlocks import DeviceInputs
+from muster_agent.update.interlocks import DeviceConditions
 
 
 @pytest.mark.parametrize("command", ["run", "status"])
@@ -101,10 +101,10 @@ def test_a_hold_is_put_and_taken_away_by_name_and_only_on_an_agents_directory(tm
     assert "enrol this device first" in capsys.readouterr().err
     config.write(tmp_path, {"device": "cam-1", "broker.host": "localhost"})
     assert cli.main(["hold", "--dir", str(tmp_path), "--reason", "Ada"]) == 0
-    assert DeviceInputs(tmp_path, {}).hold("main") == "the operator's release: Ada"
+    assert DeviceConditions(tmp_path, {}).hold("main") == "the operator's release: Ada"
     assert cli.main(["release", "main", "--dir", str(tmp_path)]) == 0
     assert "was not held" in capsys.readouterr().out
     assert cli.main(["release", "--dir", str(tmp_path)]) == 0
-    assert DeviceInputs(tmp_path, {}).hold("main") == ""
+    assert DeviceConditions(tmp_path, {}).hold("main") == ""
     assert cli.main(["hold", "No Slot", "--dir", str(tmp_path)]) == 1
     assert "slot 'No Slot'" in capsys.readouterr().err

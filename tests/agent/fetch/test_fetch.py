@@ -11,13 +11,13 @@ from muster_agent.fetch.window import (
     AT_ONCE_CHUNKS,
     RUN_CHUNKS,
     AskHub,
+    ChunkRun,
     Fetch,
     GiveUp,
     HttpGet,
     HttpRange,
     Keep,
     Place,
-    Run,
     Subscribe,
     Unsubscribe,
 )
@@ -172,7 +172,7 @@ def test_neighbours_are_asked_for_in_one_range_and_the_next_one_waits_already():
         actions = first.answered(0, name, CHUNKS[name], "", 21.0)
     assert actions == [
         Keep(name, CHUNKS[name], healed=False),
-        HttpRange(0, Run("file", 160, tuple(NAMES[AT_ONCE_CHUNKS:]), (10,) * 4)),
+        HttpRange(0, ChunkRun("file", 160, tuple(NAMES[AT_ONCE_CHUNKS:]), (10,) * 4)),
     ]
 
 

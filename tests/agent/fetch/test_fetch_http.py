@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from muster_agent.fetch.http_source import REQUESTS_MAX, HttpSource
-from muster_agent.fetch.window import Run
+from muster_agent.fetch.window import ChunkRun
 from muster_agent.trust.time import Instant
 from muster_protocol.wire.directive import Source
 from muster_protocol.wire.limits import MANIFEST_BYTES_MAX
@@ -18,7 +18,7 @@ from support.pki import Authority
 
 CHUNK = b"chunk" * 100
 FILE = bytes(range(256)) * 10
-RUN = Run("whole", 256, ("c1", "c2", "c3"), (1000, 1000, 304))
+RUN = ChunkRun("whole", 256, ("c1", "c2", "c3"), (1000, 1000, 304))
 NOW = int(time.time())
 
 

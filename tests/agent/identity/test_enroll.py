@@ -12,13 +12,13 @@ from cryptography import x509
 
 from muster_agent.base import config
 from muster_agent.identity import identity
-from muster_agent.identity.enroll import EnrolError, Enrolment, Request, enroll
-from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, Reading
+from muster_agent.identity.enroll import EnrolError, Enrolment, EnrolmentRequest, enroll
+from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, ClockReading
 from support.enrol_hub import EnrolHub
 from support.pki import Authority
 from support.tuf_repository import Repository
 
-YEAR_1970 = Reading(60.0, "unknown")
+YEAR_1970 = ClockReading(60.0, "unknown")
 ROOT = Repository().factory_root
 OTHER_ROOT = Repository().factory_root
 
@@ -47,7 +47,7 @@ def root_file(tmp_path: Path) -> Path:
 
 def run(hub: EnrolHub, directory: Path, **changes: Any) -> Enrolment:
     fields: dict[str, Any] = {"hub_url": hub.url, "token": hub.token}
-    return enroll(Request(directory, **(fields | changes)), YEAR_1970)
+    return enroll(EnrolmentRequest(directory, **(fields | changes)), YEAR_1970)
 
 
 def refused(hub: EnrolHub, directory: Path, **changes: Any) -> str:
@@ -217,9 +217,9 @@ def test_a_certificate_of_another_ca_is_refused(
 def test_a_hub_certificate_that_has_expired_by_trusted_time_is_refused(
     hub: EnrolHub, directory: Path, root_file: Path
 ) -> None:
-    late = Reading(BUILD_TIME + 400 * DAY_SECONDS, "synchronised")
+    late = ClockReading(BUILD_TIME + 400 * DAY_SECONDS, "synchronised")
     with pytest.raises(EnrolError, match="expired on"):
-        enroll(Request(directory, hub.url, hub.token, root_file=root_file), late)
+        enroll(EnrolmentRequest(directory, hub.url, hub.token, root_file=root_file), late)
 
 
 def test_a_missing_or_foreign_identity_is_told_in_one_line(

@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from muster_agent.identity import identity, tls
-from muster_agent.identity.enroll import EnrolError, Request, enroll
+from muster_agent.identity.enroll import EnrolError, EnrolmentRequest, enroll
 from muster_agent.identity.hardware_key import HardwareKeyError, check_uri, open_key
 from muster_agent.identity.proof import prover
 from muster_agent.identity.renewal import Renewal
 from muster_agent.link.link import Connected, LinkEvent
 from muster_agent.link.mqtt import MqttLink, MqttSettings
-from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, Instant, Reading
+from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, ClockReading, Instant
 from muster_hub.identity.proof import proved_slots
 from muster_protocol.wire import topics
 from support import softhsm
@@ -60,10 +60,10 @@ def device(tmp_path: Path, hub: EnrolHub, uri: str) -> Path:
 
 def join(hub: EnrolHub, directory: Path, uri: str) -> None:
     (directory / "root.json").write_bytes(ROOT)
-    request = Request(
+    request = EnrolmentRequest(
         directory / "device", hub.url, hub.token, root_file=directory / "root.json", key_uri=uri
     )
-    enroll(request, Reading(60.0, "unknown"))
+    enroll(request, ClockReading(60.0, "unknown"))
 
 
 def test_enrolment_writes_the_key_s_name_and_no_key(device: Path, hub: EnrolHub) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster_agent.link.link import Connected, Disconnected, LinkEvent, Message
-from muster_agent.link.memory import Delivery, MemoryBroker, MemoryLink, matches
+from muster_agent.link.memory import InFlight, MemoryBroker, MemoryLink, matches
 from muster_protocol.wire import topics
 
 WILL = (topics.up("dev-1", "presence"), b"gone")
@@ -92,8 +92,8 @@ def test_a_fault_may_drop_double_or_alter_what_is_delivered() -> None:
     link.subscribe(DIRECTIVE)
     bad = Message(DIRECTIVE, b"bad", retained=False)
 
-    def fault(delivery: Delivery) -> list[Delivery]:
-        twice = [delivery, Delivery(delivery.device, bad)]
+    def fault(delivery: InFlight) -> list[InFlight]:
+        twice = [delivery, InFlight(delivery.device, bad)]
         return [] if delivery.message.payload == b"drop" else twice
 
     broker.fault = fault

@@ -10,7 +10,7 @@ from hypothesis import given
 from muster_agent.observe.energy import (
     BUSY_SECONDS_MIN,
     EnergyPrice,
-    Reading,
+    EnergyReading,
     joules_per_cpu_second,
     read_rapl,
 )
@@ -24,8 +24,8 @@ WRAP = 262_143.0
     busy=st.floats(BUSY_SECONDS_MIN, 1e4),
 )
 def test_a_counter_that_wraps_around_counts_as_one_that_goes_on(begin, used, busy):
-    before = Reading((begin,), (WRAP,), 100.0)
-    after = Reading(((begin + used) % WRAP,), (WRAP,), 100.0 + busy)
+    before = EnergyReading((begin,), (WRAP,), 100.0)
+    after = EnergyReading(((begin + used) % WRAP,), (WRAP,), 100.0 + busy)
     price = joules_per_cpu_second(before, after)
     seconds = after.busy_seconds - before.busy_seconds
     if seconds >= BUSY_SECONDS_MIN:
@@ -35,25 +35,28 @@ def test_a_counter_that_wraps_around_counts_as_one_that_goes_on(begin, used, bus
 
 
 def test_packages_add_up():
-    before = Reading((10.0, 20.0), (WRAP, WRAP), 0.0)
-    after = Reading((30.0, 50.0), (WRAP, WRAP), 10.0)
+    before = EnergyReading((10.0, 20.0), (WRAP, WRAP), 0.0)
+    after = EnergyReading((30.0, 50.0), (WRAP, WRAP), 10.0)
     assert joules_per_cpu_second(before, after) == 5.0
 
 
 def test_too_short_a_time_and_other_packages_give_no_price():
-    reading = Reading((10.0,), (WRAP,), 0.0)
-    assert joules_per_cpu_second(reading, Reading((11.0,), (WRAP,), BUSY_SECONDS_MIN / 2)) is None
-    assert joules_per_cpu_second(reading, Reading((11.0, 1.0), (WRAP, WRAP), 9.0)) is None
+    reading = EnergyReading((10.0,), (WRAP,), 0.0)
+    assert (
+        joules_per_cpu_second(reading, EnergyReading((11.0,), (WRAP,), BUSY_SECONDS_MIN / 2))
+        is None
+    )
+    assert joules_per_cpu_second(reading, EnergyReading((11.0, 1.0), (WRAP, WRAP), 9.0)) is None
 
 
 def test_the_last_price_holds_while_nothing_new_can_be_measured():
     readings = iter(
         [
-            Reading((0.0,), (WRAP,), 0.0),
-            Reading((60.0,), (WRAP,), 10.0),
-            Reading((60.1,), (WRAP,), 10.01),
+            EnergyReading((0.0,), (WRAP,), 0.0),
+            EnergyReading((60.0,), (WRAP,), 10.0),
+            EnergyReading((60.1,), (WRAP,), 10.01),
             None,
-            Reading((160.0,), (WRAP,), 20.0),
+            EnergyReading((160.0,), (WRAP,), 20.0),
         ]
     )
     price = EnergyPrice(lambda: next(readings), watts_per_core=3.0)
@@ -76,7 +79,7 @@ def test_counters_are_read_of_whole_packages_only(tmp_path: Path):
     stat = tmp_path / "stat"
     stat.write_text("cpu  100 20 30 9999 50 4 6 10 77 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n")
     ticks = os.sysconf("SC_CLK_TCK")
-    assert read_rapl(tmp_path, stat) == Reading((5.0, 7.0), (262_143.0,) * 2, 170 / ticks)
+    assert read_rapl(tmp_path, stat) == EnergyReading((5.0, 7.0), (262_143.0,) * 2, 170 / ticks)
 
 
 @pytest.mark.parametrize("text", [None, "", "not a number"])

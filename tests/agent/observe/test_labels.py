@@ -1,10 +1,10 @@
 """What was answered is remembered until its label comes, for a while, once."""
 
 from muster_agent.observe.labels import Author, LabelMemory
-from muster_agent.observe.window import Identity
+from muster_agent.observe.window import ModelIdentity
 
-OLD = Author(Identity("pets", "1", "aa" * 32), ("cat", "dog"))
-NEW = Author(Identity("pets", "2", "bb" * 32), ("cat", "dog"))
+OLD = Author(ModelIdentity("pets", "1", "aa" * 32), ("cat", "dog"))
+NEW = Author(ModelIdentity("pets", "2", "bb" * 32), ("cat", "dog"))
 
 
 def test_an_answer_is_forgotten_with_its_label():

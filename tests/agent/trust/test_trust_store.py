@@ -8,7 +8,7 @@ import pytest
 from tuf.ngclient import Updater
 
 from muster_agent.trust.store import SETS_KEPT, TrustStore, TrustStoreError
-from muster_agent.trust.time import DAY_SECONDS, Reading
+from muster_agent.trust.time import DAY_SECONDS, ClockReading
 from muster_agent.trust.trusted import TrustRefused
 from muster_protocol.wire.directive import DirectiveRefused
 from muster_protocol.wire.errors import Refusal
@@ -119,7 +119,7 @@ def test_expiry_blocks_new_installs_and_says_for_how_long(
     device.update(repository.files)
     later = NOW + 4 * DAY_SECONDS
     with pytest.raises(TrustRefused) as refused:
-        device.update(repository.files, Reading(later, "synchronised"))
+        device.update(repository.files, ClockReading(later, "synchronised"))
     assert refused.value.refusal == Refusal.METADATA_EXPIRED
     trusted = device.store.trusted()
     assert trusted is not None
@@ -132,7 +132,7 @@ def test_expiry_blocks_new_installs_and_says_for_how_long(
 
 @pytest.mark.parametrize("reading", [YEAR_1970, YEAR_2100], ids=["1970", "2100"])
 def test_a_device_with_a_wrong_clock_recovers_without_a_visit(
-    device: TrustDevice, repository: Repository, reading: Reading
+    device: TrustDevice, repository: Repository, reading: ClockReading
 ) -> None:
     repository.release("digits", "1.0.0")
     with suppress(TrustRefused):
@@ -160,7 +160,7 @@ def test_signed_issue_time_is_the_floor_when_the_clock_knows_nothing(
     device.update(repository.files, YEAR_1970)
     instant = device.store.now(YEAR_1970)
     assert (instant.seconds, instant.quality) == (NOW, "floor")
-    assert device.store.now(Reading(NOW + 5, "synchronised")).seconds == NOW + 5
+    assert device.store.now(ClockReading(NOW + 5, "synchronised")).seconds == NOW + 5
 
 
 def test_a_missing_or_broken_factory_root_is_told_in_one_line(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from muster_agent.link.link import Connected, LinkEvent, Message
 from muster_agent.link.mqtt import MqttLink, MqttSettings
 from muster_agent.trust.mirror import TrustMirror
 from muster_agent.trust.store import TrustStore
-from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, Instant, Reading
+from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, ClockReading, Instant
 from muster_agent.trust.trusted import TrustRefused
 from muster_hub.signing import keys, roles
 from muster_hub.signing.catalogue import Catalogue
-from muster_hub.signing.directives import Directives
+from muster_hub.signing.directives import DirectiveSigner
 from muster_protocol.wire import topics
 from muster_protocol.wire.directive import Directive, Goal, Slot
 from support.mosquitto import Mosquitto
@@ -23,7 +23,7 @@ from support.pki import Authority
 
 pytestmark = pytest.mark.system
 NOW = BUILD_TIME + DAY_SECONDS
-READING = Reading(float(NOW), "synchronised")
+READING = ClockReading(float(NOW), "synchronised")
 MANIFEST = b'{"format":1}'
 WAIT_SECONDS = 20.0
 ABSENT_SECONDS = 0.3
@@ -92,7 +92,7 @@ def test_a_device_believes_the_hubs_catalogue_and_directive_over_a_real_broker(
             for file, data in catalogue.files_to_publish().items():
                 assert hub.publish(topics.tuf(file), data, retain=True)
             directive_topic = topics.down("dev-1", "directive")
-            assert hub.publish(directive_topic, Directives(director).sign(wanted), retain=True)
+            assert hub.publish(directive_topic, DirectiveSigner(director).sign(wanted), retain=True)
             device.subscribe(directive_topic)
             mirror = TrustMirror(
                 store.versions(), frozenset({"digits"}),

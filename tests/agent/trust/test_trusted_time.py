@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_agent.trust.time import BUILD_TIME, Instant, Reading, trusted_now
+from muster_agent.trust.time import BUILD_TIME, ClockReading, Instant, trusted_now
 
 WALL = st.floats(-1e9, 1e11)
 QUALITY = st.sampled_from(["unknown", "floor", "synchronised"])
@@ -14,7 +14,7 @@ ISSUED = st.integers(0, 10**10)
 def test_trusted_time_is_never_before_the_build_or_a_signed_issue_time(
     wall: float, quality: str, issued: int
 ) -> None:
-    instant = trusted_now(Reading(wall, quality), issued)  # type: ignore[arg-type]  # any word
+    instant = trusted_now(ClockReading(wall, quality), issued)  # type: ignore[arg-type]  # any word
     assert instant.seconds >= max(BUILD_TIME, issued)
     if quality != "synchronised":
         assert instant == Instant(max(BUILD_TIME, issued), "floor")
@@ -22,8 +22,8 @@ def test_trusted_time_is_never_before_the_build_or_a_signed_issue_time(
 
 def test_a_synchronised_clock_counts_unless_it_is_before_what_was_signed() -> None:
     later = BUILD_TIME + 1000
-    assert trusted_now(Reading(later + 0.9, "synchronised")) == Instant(later, "synchronised")
-    assert trusted_now(Reading(60.0, "synchronised"), later) == Instant(later, "floor")
+    assert trusted_now(ClockReading(later + 0.9, "synchronised")) == Instant(later, "synchronised")
+    assert trusted_now(ClockReading(60.0, "synchronised"), later) == Instant(later, "floor")
 
 
 def test_a_floor_can_tell_that_something_is_over_but_not_that_it_has_not_begun() -> None:

@@ -1,10 +1,10 @@
-"""The hub's leave to swap, answer by answer: for one version, for so long, from the asking on."""
+"""The hub's permit to swap, answer by answer: for one version, for so long, from the asking on."""
 
 import random
 
 import pytest
 
-from muster_agent.update.permit import Leaves, NoInputs, Policy
+from muster_agent.update.permit import NoConditions, Policy, SwapPermits
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.messages import Grant
 from support.agent_faults import WorldClock
@@ -19,23 +19,23 @@ class Desk:
 
     def __init__(self):
         self.asked = []
-        self.leaves = Leaves(
-            clock=WorldClock(), zone=None, inputs=NoInputs(), ask=self.heard,
+        self.permits = SwapPermits(
+            clock=WorldClock(), zone=None, inputs=NoConditions(), ask=self.heard,
             rng=random.Random(1), nonce=lambda: len(self.asked).to_bytes(16, "big"),
         )  # fmt: skip
-        self.leaves.rule(SLOT, Policy("grant"))
+        self.permits.rule(SLOT, Policy("grant"))
 
     def heard(self, request):
         self.asked.append(request)
         return True
 
     def free_at(self, now, goal=GOAL):
-        return self.leaves.waits_for(SLOT, goal, 7, now) == ""
+        return self.permits.waits_for(SLOT, goal, 7, now) == ""
 
     def answer(self, now, **fields):
         request = self.asked[-1]
         answer = {"nonce": request.nonce, "slot": request.slot, "given": True} | fields
-        self.leaves.answered(Grant(**answer), now)
+        self.permits.answered(Grant(**answer), now)
 
 
 @pytest.fixture
@@ -45,18 +45,18 @@ def desk():
     return made
 
 
-def test_leave_is_good_for_its_seconds_counted_from_the_asking_however_late_the_answer(desk):
+def test_a_permit_is_good_for_its_seconds_counted_from_the_asking_however_late_the_answer(desk):
     desk.answer(10.0, valid_seconds=60.0)
     assert desk.free_at(59.9)
     assert not desk.free_at(60.1)
 
 
-def test_leave_that_comes_when_its_time_is_over_is_none(desk):
+def test_a_permit_that_comes_when_its_time_is_over_is_none(desk):
     desk.answer(50.0, valid_seconds=40.0)
     assert not desk.free_at(50.0)
 
 
-def test_leave_counts_for_the_version_it_was_asked_for(desk):
+def test_a_permit_counts_for_the_version_it_was_asked_for(desk):
     desk.answer(1.0, valid_seconds=60.0)
     assert not desk.free_at(2.0, OTHER)
     assert [request.manifest for request in desk.asked] == [GOAL.manifest, OTHER.manifest]

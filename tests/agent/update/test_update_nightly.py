@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from muster_agent.link.memory import Delivery
+from muster_agent.link.memory import InFlight
 from muster_protocol.wire import topics
 from muster_protocol.wire.limits import CHUNK_BYTES, JOURNAL_RESUMES_MAX
 from muster_protocol.wire.manifest import Probation
@@ -17,11 +17,11 @@ class ThinLine:
     """Lets one chunk through every few seconds, and remembers which came."""
 
     def __init__(self, world: World) -> None:
-        self.waiting: deque[Delivery] = deque()
+        self.waiting: deque[InFlight] = deque()
         self.passed: list[str] = []
         world.broker.fault = self.hold
 
-    def hold(self, delivery: Delivery) -> list[Delivery]:
+    def hold(self, delivery: InFlight) -> list[InFlight]:
         if topics.parse_chunk(delivery.message.topic) is None:
             return [delivery]
         self.waiting.append(delivery)

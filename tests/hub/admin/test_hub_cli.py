@@ -13,7 +13,7 @@ from muster_hub import entry
 from muster_hub.admin import main
 from muster_hub.errors import ConfigError
 from muster_hub.settings import config
-from muster_hub.settings.config import Broker, Http
+from muster_hub.settings.config import BrokerSettings, Http
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.keys import Keyring
 from support import models as fixtures
@@ -162,7 +162,7 @@ def test_devices_are_told_the_external_broker(tmp_path):
 
 
 def test_the_template_is_read_back_as_it_was_meant(tmp_path):
-    text = config.template(("a", "b"), Http(port=1), Broker(port=2), "postgresql://x/y")
+    text = config.template(("a", "b"), Http(port=1), BrokerSettings(port=2), "postgresql://x/y")
     (tmp_path / "hub.toml").write_text(text)
     loaded = config.load(tmp_path)
     assert (loaded.names, loaded.http.port, loaded.broker.port) == (("a", "b"), 1, 2)

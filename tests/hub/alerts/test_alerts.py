@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster_hub.alerts import rules
-from muster_hub.alerts.rules import Condition, Standing, decide
+from muster_hub.alerts.rules import Condition, StandingAlert, decide
 
 CONDITION = Condition(key="k", kind="drift", severity="warning", title="t", detail={"a": 1})
 
 
 def standing(condition=CONDITION, cleared_at=None):
-    return Standing(
+    return StandingAlert(
         id=1,
         key=condition.key,
         severity=condition.severity,
@@ -33,7 +33,7 @@ def test_a_new_trouble_opens_one_alert_however_often_it_is_seen():
 
 def test_a_trouble_that_lasts_changes_nothing():
     changes = at(0, [standing()], [CONDITION])
-    assert changes == rules.Changes()
+    assert changes == rules.AlertChanges()
 
 
 def test_what_an_alert_says_is_refreshed():
@@ -43,7 +43,7 @@ def test_what_an_alert_says_is_refreshed():
 
 def test_an_alert_resolves_only_after_its_cause_stayed_away():
     assert at(100, [standing()]).clearing == (1,)
-    assert at(130, [standing(cleared_at=100)]) == rules.Changes()
+    assert at(130, [standing(cleared_at=100)]) == rules.AlertChanges()
     assert at(160, [standing(cleared_at=100)]).resolved == (1,)
 
 

@@ -12,10 +12,10 @@ import pytest
 from sqlmodel import select
 
 from muster_hub.alerts import step
-from muster_hub.alerts.sender import ATTEMPTS_MAX, Sender
+from muster_hub.alerts.sender import ATTEMPTS_MAX, WebhookSender
 from muster_hub.errors import ConfigError
 from muster_hub.settings.alerts import Alerts, Receiver
-from muster_hub.storage.alerting import Delivery, Silence
+from muster_hub.storage.alerting import Silence, WebhookDelivery
 from muster_hub.storage.models import Alert, Device
 from muster_hub.storage.sealing import Sealing
 from support.hub_store import open_store
@@ -69,7 +69,7 @@ class Hub:
                 session.add(Device(id=name, labels={"site": "berlin"}, created=0.0))
         (directory / "hook.key").write_bytes(KEY + b"\n")
         self.settings = Alerts(receivers=receivers, group_seconds=0, **settings)
-        self.sender = Sender(
+        self.sender = WebhookSender(
             self.store, self.settings, directory, Sealing(directory),
             now=lambda: self.now, uniform=lambda _, b: b,
         )  # fmt: skip
@@ -96,7 +96,7 @@ class Hub:
 
     def deliveries(self):
         with self.store.read() as session:
-            return session.exec(select(Delivery)).all()
+            return session.exec(select(WebhookDelivery)).all()
 
 
 def hook(web, **fields):

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from muster_hub.alerts import notices
-from muster_hub.alerts.notices import DAY_SECONDS, Fact, Retraining, Silence
+from muster_hub.alerts.notices import DAY_SECONDS, ActiveSilence, Fact, Retraining
 from muster_protocol.wire import selectors
 
 WAIT, ESCALATE = 10.0, 100.0
@@ -18,7 +18,9 @@ def fact(number: int = 1, **fields: object) -> Fact:
     return Fact(id=number, **(settled | fields))
 
 
-def decided(facts: list[Fact], now: float, *silences: Silence) -> list[tuple[str, tuple[int, ...]]]:
+def decided(
+    facts: list[Fact], now: float, *silences: ActiveSilence
+) -> list[tuple[str, tuple[int, ...]]]:
     found = notices.decide(facts, silences, now=now, group_seconds=WAIT, escalate_seconds=ESCALATE)
     return [(notice.step, notice.alerts) for notice in found]
 
@@ -42,10 +44,10 @@ def test_the_end_is_told_of_what_was_told_to_begin():
 
 
 def test_a_silence_holds_back_matching_devices_until_it_ends():
-    berlin = Silence(selectors.parse("site=berlin"), until=50.0)
+    berlin = ActiveSilence(selectors.parse("site=berlin"), until=50.0)
     hub = fact(2, device=None, labels={})
     assert decided([fact(), hub], 20.0, berlin) == [("opened", (2,))]
-    assert decided([fact(), hub], 20.0, Silence(selectors.parse(""), 50.0)) == []
+    assert decided([fact(), hub], 20.0, ActiveSilence(selectors.parse(""), 50.0)) == []
     assert decided([fact()], 50.0, berlin) == [("opened", (1,))]
 
 

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from muster_client.app import app
 from muster_client.failures import OperatorError
 from muster_hub.alerts import step, webhooks
-from muster_hub.alerts.sender import Sender
+from muster_hub.alerts.sender import WebhookSender
 from muster_hub.errors import ConfigError
 from muster_hub.settings.alerts import Alerts, Receiver
-from muster_hub.storage.alerting import Delivery, Webhook
+from muster_hub.storage.alerting import Webhook, WebhookDelivery
 from muster_hub.storage.models import Alert, Audit, Device
 from muster_hub.storage.sealing import KEY_FILE, Sealing
 from support.hub_kit import API, is_problem, open_kit
@@ -69,7 +69,7 @@ def queued_and_taken(kit, settings, directory):
     """What is queued now, and how much of it is taken."""
     with kit.hub.store.write() as session:
         queued = step.step(session, settings, kit.clock())
-    sender = Sender(kit.hub.store, settings, directory, kit.hub.sealing, now=kit.clock)
+    sender = WebhookSender(kit.hub.store, settings, directory, kit.hub.sealing, now=kit.clock)
     return queued, sender.send_due()
 
 
@@ -220,7 +220,7 @@ def test_a_delivery_that_is_not_taken_shows_at_its_webhook_and_waits(kit, ask, w
     assert "answered 503" in ask("GET", "/webhooks/hook").json()["fault"]
     ask("DELETE", "/webhooks/hook")
     with kit.hub.store.read() as session:
-        assert session.exec(select(Delivery)).all() == [], "nobody waits for it any more"
+        assert session.exec(select(WebhookDelivery)).all() == [], "nobody waits for it any more"
 
 
 def test_a_renewed_secret_signs_from_then_on_alone(kit, ask, web):
@@ -276,7 +276,7 @@ def test_webhooks_work_on_both_databases(tmp_path, database, web):
     settings = Alerts(group_seconds=0)
     with store.write() as session:
         assert step.step(session, settings, 2.0) == 1
-    assert Sender(store, settings, tmp_path, sealing, now=lambda: 2.0).send_due() == 1
+    assert WebhookSender(store, settings, tmp_path, sealing, now=lambda: 2.0).send_due() == 1
     assert len(web.got) == 1
     store.close()
 

@@ -10,7 +10,7 @@ REFERENCE = Path(__file__).parents[3] / "docs" / "api.md"
 def test_the_reference_is_current():
     written = REFERENCE.read_text(encoding="utf-8")
     assert written == markdown(openapi()), (
-        "run: .venv/bin/python -m muster_hub.api.document > docs/api.md"
+        "run: .venv/bin/python -m muster_hub.admin.document > docs/api.md"
     )
 
 

@@ -14,11 +14,11 @@ import httpx
 import pytest
 
 from muster_hub.app import backup
-from muster_hub.app.initialise import Wanted, initialise
+from muster_hub.app.initialise import NewHub, initialise
 from muster_hub.audit import log
 from muster_hub.errors import ConfigError
 from muster_hub.settings import config
-from muster_hub.settings.config import Broker, Http
+from muster_hub.settings.config import BrokerSettings, Http
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.keys import Keyring
 from muster_hub.storage.store import Store
@@ -32,7 +32,7 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture
 def hub(tmp_path):
-    made = initialise(tmp_path / "a", Wanted(("localhost",), Http(), Broker()))
+    made = initialise(tmp_path / "a", NewHub(("localhost",), Http(), BrokerSettings()))
     (made.blobs / "ab").mkdir(parents=True)
     (made.blobs / "ab" / "weights").write_bytes(b"w" * 300_000)
     return made
@@ -181,10 +181,10 @@ def test_a_device_carries_on_with_a_hub_restored_from_before_its_last_update(tmp
     old, new, device = tmp_path / "old", tmp_path / "new", tmp_path / "device"
     initialise(
         old,
-        Wanted(
+        NewHub(
             ("localhost", HOST),
             Http(host=HOST, port=free_port()),
-            Broker(host=HOST, port=free_port()),
+            BrokerSettings(host=HOST, port=free_port()),
         ),
     )
     with ExitStack() as stack:

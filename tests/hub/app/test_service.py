@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 
 from muster_hub.app import initialise, service
-from muster_hub.settings.config import Broker, Http
+from muster_hub.settings.config import BrokerSettings, Http
 from support.hub_kit import open_kit
 from support.ports import HOST, free_port
 
@@ -33,10 +33,10 @@ class Served:
         self.http, self.broker = free_port(), free_port()
         initialise.initialise(
             data,
-            initialise.Wanted(
+            initialise.NewHub(
                 names=("localhost", HOST),
                 http=Http(host=HOST, port=self.http),
-                broker=Broker(host=HOST, port=self.broker),
+                broker=BrokerSettings(host=HOST, port=self.broker),
                 database="",
                 offline_public=None,
             ),

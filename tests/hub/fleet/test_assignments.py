@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_hub.fleet.assignments import Assignment, Override, Release, choose
+from muster_hub.fleet.assignments import AssignedRelease, Override, Release, choose
 from muster_protocol.wire.selectors import parse
 
 
@@ -12,7 +12,7 @@ def release(version):
 
 
 def assignment(number, selector, version, precedence, slot="main"):
-    return Assignment(
+    return AssignedRelease(
         id=number,
         slot=slot,
         selector=parse(selector),

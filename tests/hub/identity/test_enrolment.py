@@ -217,5 +217,5 @@ def lasting(tmp_path_factory):
 def test_no_text_offered_as_a_token_does_anything_but_be_refused(lasting, text):
     hub = lasting.hub
     request = csr(new_key(), "cam-1")
-    with pytest.raises(enrolment.TokenRefused), hub.store.write() as session:
+    with pytest.raises(enrolment.EnrolmentTokenRefused), hub.store.write() as session:
         enrolment.enrol(session, hub.pki, text, request, {}, hub.clock())

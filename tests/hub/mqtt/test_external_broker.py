@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from muster_hub.app.service import Fleet
+from muster_hub.app.service import FleetServices
 from muster_hub.mqtt.broker import BrokerError, own_user
 from muster_hub.mqtt.external import External
 from muster_hub.mqtt.probe_client import Peer
@@ -144,7 +144,7 @@ def test_a_hub_serves_its_fleet_over_a_site_s_broker_and_shuts_a_revoked_device_
         reload = ("pkill", "-HUP", "-f", str(tmp_path / "broker" / "mosquitto.conf"))
         broker = msgspec.structs.replace(kit.hub.config.broker, reload=reload)
         kit.hub.config = msgspec.structs.replace(kit.hub.config, broker=broker)
-        fleet = Fleet(kit.hub)
+        fleet = FleetServices(kit.hub)
         with fleet.running(), device(kit, tmp_path, port) as cam:
             assert kit.hub.health()["broker"]["warnings"] == {}
             cam.subscribe(topics.tuf("timestamp.json"))

@@ -10,7 +10,7 @@ from sqlmodel import select
 
 from muster_hub.errors import Conflict, Invalid, NotFound
 from muster_hub.rollouts import commands
-from muster_hub.signing.directives import Directives
+from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.storage import models
 from muster_protocol.wire.directive import Directive
 from muster_protocol.wire.errors import ProtocolError
@@ -278,7 +278,7 @@ class FailingAt:
     """Signs until the n-th signature, which fails once: a crash inside the transaction."""
 
     def __init__(self, nth: int) -> None:
-        self._signing = Directives(CryptoSigner.generate_ed25519())
+        self._signing = DirectiveSigner(CryptoSigner.generate_ed25519())
         self.left = nth
 
     @property

@@ -8,7 +8,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from sqlmodel import col, select
 
-from muster_hub.signing.directives import Directives
+from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.storage import models
 from support.hub_engine import Plant
 
@@ -32,7 +32,7 @@ def keys() -> Keys:
 
 @pytest.fixture
 def plant(tmp_path: Path, keys: Keys) -> Iterator[Plant]:
-    plant = Plant(tmp_path, *DEVICES, signing=Directives(lambda: keys.now))
+    plant = Plant(tmp_path, *DEVICES, signing=DirectiveSigner(lambda: keys.now))
     plant.publish("1")
     plant.start("1")
     plant.tick()

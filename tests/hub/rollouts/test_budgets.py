@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_hub.rollouts.budgets import Budget, Unit, refusal, unsatisfiable
+from muster_hub.rollouts.budgets import Budget, BudgetUnit, refusal, unsatisfiable
 from muster_hub.rollouts.plan import read_plan
 from muster_protocol.wire.errors import ProtocolError
 
 
-def line(name: str, count: int, online: int | None = None) -> list[Unit]:
+def line(name: str, count: int, online: int | None = None) -> list[BudgetUnit]:
     online = count if online is None else online
-    return [Unit(f"{name}-{n}", {"line": name}, online=n < online) for n in range(count)]
+    return [BudgetUnit(f"{name}-{n}", {"line": name}, online=n < online) for n in range(count)]
 
 
 def test_one_line_has_room_while_another_is_full():

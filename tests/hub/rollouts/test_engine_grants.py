@@ -1,4 +1,4 @@
-"""Leave to swap: budgets hold at the moment of swapping, however many come back at once."""
+"""Swap permits: budgets hold at the moment of swapping, however many come back at once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def plant(tmp_path: Path, database: str) -> Iterator[Plant]:
 
 
 class Asker:
-    """Devices that ask for leave as agents do; answers are read from the outbox."""
+    """Devices that ask for a permit as agents do; answers are read from the outbox."""
 
     def __init__(self, plant: Plant) -> None:
         self.plant = plant
@@ -107,7 +107,7 @@ def test_each_line_lets_one_go_until_it_has_shown_that_it_is_through(plant: Plan
     with plant.store.read() as session:
         view = reading.rollout(session, number, plant.now)
     assert view is not None
-    assert {item["device"]: item["given_at"] is not None for item in view["leave"]} == {
+    assert {item["device"]: item["given_at"] is not None for item in view["permits"]} == {
         "p001": True, "p002": True, "p003": False, "p004": False, "p005": False,
     }  # fmt: skip
 
@@ -156,7 +156,7 @@ def test_asking_twice_costs_no_second_place_and_one_message_is_answered_once(pla
     asker.answer("p000", bytes.fromhex(row.nonce))
 
 
-def test_a_paused_rollout_and_a_closed_window_give_no_leave(plant: Plant):
+def test_a_paused_rollout_and_a_closed_window_give_no_permit(plant: Plant):
     asker = Asker(plant)
     plant.now = 1_767_355_200.0  # 2 January 2026, 12:00 UTC
     for device in LINE:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from muster_hub.rollouts.experiments import Arms, ExperimentPlan, judge_experiment, mirrored
 from muster_hub.rollouts.gates.judge import ERRORS, MISSING, Gate, Rates, Verdict, judge
-from muster_hub.rollouts.members import Judged, Member, Rollout
+from muster_hub.rollouts.members import Judged, Member, StagedRollout
 from muster_hub.rollouts.plan import CANARY, Plan, read_plan, stages
 from muster_hub.rollouts.targets import arms_of, draw_arms, targets
 from muster_protocol.wire.errors import ProtocolError
@@ -23,7 +23,7 @@ HALF = ExperimentPlan(share=0.5, match=("site",), min_seconds=600.0)
 
 def rollout(share=0.5, match=("site",), number=3):
     plan = Plan(experiment=ExperimentPlan(share=share, match=match))
-    return Rollout(id=number, state="running", wave=CANARY, plan=plan)
+    return StagedRollout(id=number, state="running", wave=CANARY, plan=plan)
 
 
 def group_of(members, names):

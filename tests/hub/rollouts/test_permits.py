@@ -2,12 +2,12 @@
 
 import pytest
 
-from muster_hub.rollouts.budgets import Unit
+from muster_hub.rollouts.budgets import BudgetUnit
 from muster_hub.rollouts.permits import (
     VALID_SECONDS,
-    Asked,
     Goal,
-    Leave,
+    Permit,
+    PermitRequest,
     answer,
     is_down,
 )
@@ -16,7 +16,7 @@ from muster_hub.rollouts.plan import Plan
 NEW, OLD = "ab" * 32, "cd" * 32
 GIVEN = 1_000.0
 LAPSED = GIVEN + 2 * VALID_SECONDS
-LEAVE = Leave(device="p1", slot="vision", manifest=NEW, given_at=GIVEN)
+LEAVE = Permit(device="p1", slot="vision", manifest=NEW, given_at=GIVEN)
 
 
 def report(state, manifest=NEW, slot="vision"):
@@ -61,31 +61,31 @@ def test_what_another_slot_came_to_shows_nothing():
 
 # Answers
 
-UNITS = [Unit("p1", {}, online=True), Unit("p2", {}, online=True)]
+UNITS = [BudgetUnit("p1", {}, online=True), BudgetUnit("p2", {}, online=True)]
 GOAL = Goal(manifest=NEW, generation=5, plan=Plan())
 
 
-def told(goal=GOAL, down=(), **asked):
+def answered(goal=GOAL, down=(), **asked):
     question = {"device": "p1", "slot": "vision", "manifest": NEW, "generation": 5} | asked
-    return answer(Asked(**question), goal, UNITS, down, 0.0)
+    return answer(PermitRequest(**question), goal, UNITS, down, 0.0)
 
 
 def test_leave_is_given_for_what_the_live_directive_names():
-    assert told().given
+    assert answered().given
 
 
 @pytest.mark.parametrize("asked", [{"generation": 4}, {"generation": 6}, {"manifest": OLD}])
 def test_a_question_about_another_directive_is_told_to_wait_for_the_newer(asked):
-    assert told(**asked) == told(goal=None)
-    assert not told(**asked).given
-    assert told(**asked).reason == "a newer directive is on its way"
+    assert answered(**asked) == answered(goal=None)
+    assert not answered(**asked).given
+    assert answered(**asked).reason == "a newer directive is on its way"
 
 
 def test_a_paused_rollout_gives_no_leave_and_says_why():
     held = Goal(manifest=NEW, generation=5, plan=Plan(), held="rollout 3 is paused")
-    assert (told(held).given, told(held).reason) == (False, "rollout 3 is paused")
+    assert (answered(held).given, answered(held).reason) == (False, "rollout 3 is paused")
 
 
 def test_going_back_waits_for_nothing():
     back = Goal(manifest=NEW, generation=5, plan=None, held="rollout 3 is paused")
-    assert told(back, down=["p2"]).given
+    assert answered(back, down=["p2"]).given

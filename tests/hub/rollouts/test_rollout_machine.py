@@ -1,7 +1,7 @@
 """Whatever devices, operators, gates and clocks do: budgets hold, gates hold, and it says why.
 
-A state machine over the decisions, with devices that ask for leave to swap and the hub's memory as
-the engine keeps it: what is stored is all that survives a restart.
+A state machine over the decisions, with devices that ask for a permit to swap and the hub's memory
+as the engine keeps it: what is stored is all that survives a restart.
 """
 
 from dataclasses import replace
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from muster_hub.rollouts import permits
-from muster_hub.rollouts.budgets import Budget, Unit, unsatisfiable
+from muster_hub.rollouts.budgets import Budget, BudgetUnit, unsatisfiable
 from muster_hub.rollouts.experiments import ExperimentPlan
 from muster_hub.rollouts.members import Judged
-from muster_hub.rollouts.permits import Asked, Goal, Leave
+from muster_hub.rollouts.permits import Goal, Permit, PermitRequest
 from muster_hub.rollouts.plan import CANARY, GatePlan, Plan, Wave, read_plan, stages
 from muster_hub.rollouts.targets import draw_arms
 from support.rollout_world import BAD, BUSY, DONE, World
@@ -56,7 +56,7 @@ class Rollouts(RuleBasedStateMachine):
         if plan.experiment is not None:
             arms = draw_arms(self.world.rollout, self.world.members.values())
             self.world.rollout = replace(self.world.rollout, arms=arms)
-        self.leaves: dict[str, Leave] = {}
+        self.permits: dict[str, Permit] = {}
         self.reports: dict[str, tuple[dict[str, Any], float]] = {}
         self.swapping: set[str] = set()
         self.passed_by_hand: set[int] = set()
@@ -95,13 +95,13 @@ class Rollouts(RuleBasedStateMachine):
     def down(self) -> set[str]:
         return {
             name
-            for name, leave in self.leaves.items()
-            if permits.is_down(leave, *self.reports.get(name, (None, None)))
+            for name, permit in self.permits.items()
+            if permits.is_down(permit, *self.reports.get(name, (None, None)))
         }
 
-    def units(self) -> list[Unit]:
+    def units(self) -> list[BudgetUnit]:
         return [
-            Unit(member.device, member.labels, member.online)
+            BudgetUnit(member.device, member.labels, member.online)
             for member in self.world.members.values()
         ]
 
@@ -116,10 +116,10 @@ class Rollouts(RuleBasedStateMachine):
         self.world.turn(True, *some)
         self.step()
         for name in some:
-            self.ask_for_leave(name)
+            self.ask_for_permit(name)
 
     @rule(name=names)
-    def ask_for_leave(self, name: str) -> None:
+    def ask_for_permit(self, name: str) -> None:
         member = self.world.members[name]
         asked_of = member.reached and member.reached.state in ("targeted", "in_progress")
         if not asked_of or not member.online or name in self.swapping:
@@ -128,13 +128,13 @@ class Rollouts(RuleBasedStateMachine):
         rollout = self.world.rollout
         held = f"rollout {rollout.id} is paused" if rollout.state == "paused" else ""
         goal = Goal(manifest="m", generation=1, plan=rollout.plan, held=held)
-        asked = Asked(device=name, slot="main", manifest="m", generation=1)
+        asked = PermitRequest(device=name, slot="main", manifest="m", generation=1)
         down = self.down() - {name}
         answer = permits.answer(asked, goal, self.units(), down, self.world.now)
-        self.leaves.pop(name, None)
+        self.permits.pop(name, None)
         if answer.given:
             assert rollout.state != "paused"
-            self.leaves[name] = Leave(
+            self.permits[name] = Permit(
                 device=name, slot="main", manifest="m", given_at=self.world.now
             )
             self.swapping.add(name)
@@ -250,7 +250,7 @@ class Rollouts(RuleBasedStateMachine):
             if self.world.rollout.plan.experiment is not None and turn > 20:
                 self.advance_by_hand(sure=True)  # not before its gate had every chance to
             for name in NAMES:
-                self.ask_for_leave(name)
+                self.ask_for_permit(name)
                 self.finish_the_swap(name, good=True)
             self.step(40.0)
             if self.world.rollout.state not in ("running", "paused"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_hub.rollouts.members import Member, Rollout
+from muster_hub.rollouts.members import Member, StagedRollout
 from muster_hub.rollouts.plan import ALL, CANARY, Plan, read_plan
 from muster_hub.rollouts.targets import canary_size, draw
 from muster_protocol.wire.errors import ProtocolError
@@ -241,7 +241,9 @@ def test_the_canary_is_drawn_in_proportion_to_strata_and_by_the_rollouts_own_lot
     ]
     drawn = {}
     for number in (1, 2):
-        rollout = Rollout(id=number, state="running", wave=CANARY, plan=Plan(strata=("site",)))
+        rollout = StagedRollout(
+            id=number, state="running", wave=CANARY, plan=Plan(strata=("site",))
+        )
         drawn[number] = draw(rollout, members)[:20]
         sites = [int(name[1:]) < 60 for name in drawn[number]]
         assert sum(sites) == 15

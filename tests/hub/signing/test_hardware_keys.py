@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from muster_agent.trust.time import Reading
+from muster_agent.trust.time import ClockReading
 from muster_hub.admin import main
 from muster_hub.errors import ConfigError
 from muster_hub.signing import hardware, keys
 from muster_hub.signing.catalogue import Catalogue
-from muster_hub.signing.directives import Directives
+from muster_hub.signing.directives import DirectiveSigner
 from muster_protocol.wire.directive import Directive
 from support import softhsm
 from support.trust_device import TrustDevice
@@ -82,7 +82,7 @@ class Plant:
 
     def follow(self):
         now = int(time.time())
-        reading = Reading(float(now), "synchronised")
+        reading = ClockReading(float(now), "synchronised")
         return self.device.update(self.catalogue.files_to_publish(), reading), now
 
     def may_install(self, version: str) -> bool:
@@ -115,7 +115,7 @@ def test_the_hub_s_own_keys_move_to_a_token_and_go_on_signing(plant, run, hsm):
         device="dev-1", epoch=trusted.director_epoch, generation=1, issued=now,
         expires=now + DAY_SECONDS, slots={},
     )  # fmt: skip
-    envelope = Directives(plant.catalogue.director).sign(wanted)
+    envelope = DirectiveSigner(plant.catalogue.director).sign(wanted)
     assert trusted.verify_directive(envelope) == wanted
     scheme = plant.catalogue.director().public_key.scheme
     assert scheme == "ecdsa-sha2-nistp256"

@@ -6,13 +6,13 @@ import pytest
 
 from muster_agent.trust.mirror import TrustMirror
 from muster_agent.trust.store import TrustStore
-from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, Reading
+from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, ClockReading
 from muster_agent.trust.trusted import Trusted, TrustRefused
 from muster_hub.alerts import rules
 from muster_hub.errors import CatalogueError, ConfigError, NotFound
 from muster_hub.signing import keys, roles
 from muster_hub.signing.catalogue import Catalogue
-from muster_hub.signing.directives import Directives
+from muster_hub.signing.directives import DirectiveSigner
 from muster_protocol.wire.directive import Directive, DirectiveRefused, Goal, Slot
 from support.hub_kit import API, open_kit
 
@@ -63,7 +63,7 @@ class Device:
             for name in fresh:
                 mirror.put(name, files[name], 0.0)
         return self.store.refresh(
-            mirror.files, mirror.models, Reading(NOW + DAY_SECONDS, "synchronised")
+            mirror.files, mirror.models, ClockReading(NOW + DAY_SECONDS, "synchronised")
         )
 
     def may_install(self, version: str) -> bool:
@@ -236,7 +236,7 @@ def test_the_hubs_own_keys_rotate_and_the_old_ones_are_deleted(
 
 def directive(catalogue: Catalogue) -> bytes:
     goal = Goal(model="digits", version="1", manifest="a" * 64, manifest_bytes=3)
-    return Directives(catalogue.director).sign(
+    return DirectiveSigner(catalogue.director).sign(
         Directive(
             device="cam-1", epoch=catalogue.director_epoch, generation=7, issued=int(NOW),
             expires=int(NOW) + DAY_SECONDS, slots={"main": Slot(champion=goal)},

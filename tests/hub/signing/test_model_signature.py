@@ -13,7 +13,7 @@ from muster_hub.admin import main
 from muster_hub.errors import ConfigError, Invalid
 from muster_hub.registry.check import CheckResult
 from muster_hub.registry.release import Releases, find
-from muster_hub.settings.config import Check
+from muster_hub.settings.config import CheckSettings
 from muster_hub.signing import keys, model_signature
 from muster_protocol.wire import manifest
 from muster_protocol.wire.chunks import sha256_hex
@@ -188,7 +188,7 @@ def test_a_signature_of_other_files_is_refused_by_every_hub(signed, tmp_path):
 
 def test_a_hub_whose_model_key_is_missing_does_not_start(tmp_path):
     with pytest.raises(ConfigError, match=r"model_public: .*nowhere\.pub"):
-        open_kit(tmp_path, settings={"check": Check(model_public=("nowhere.pub",))})
+        open_kit(tmp_path, settings={"check": CheckSettings(model_public=("nowhere.pub",))})
 
 
 def test_a_model_key_is_written_as_carefully_as_any(tmp_path):

@@ -16,7 +16,7 @@ from tuf.ngclient import FetcherInterface, Updater
 from muster_hub.errors import CatalogueError, ConfigError
 from muster_hub.signing import keys, roles
 from muster_hub.signing.catalogue import Catalogue
-from muster_hub.signing.directives import Directives
+from muster_hub.signing.directives import DirectiveSigner
 from muster_protocol.wire import directive, limits
 from muster_protocol.wire.directive import Directive, Goal, Slot
 from muster_protocol.wire.errors import LimitError
@@ -307,7 +307,7 @@ def wanted(slots=1) -> Directive:
 
 
 def test_a_directive_is_verified_through_the_targets_delegation(keyring, catalogue):
-    data = Directives(keyring.online_signer("director")).sign(wanted())
+    data = DirectiveSigner(keyring.online_signer("director")).sign(wanted())
     envelope = Envelope.from_dict(json.loads(data))
     assert envelope.payload_type == directive.PAYLOAD_TYPE
     targets = Metadata[Targets].from_bytes(catalogue.files_to_publish()["1.targets.json"]).signed
@@ -322,6 +322,6 @@ def test_a_directive_too_large_for_a_device_is_not_signed(keyring):
         for name, slot in crowded.slots.items()
     }
     with pytest.raises(LimitError, match="fewer slots"):
-        Directives(keyring.online_signer("director")).sign(
+        DirectiveSigner(keyring.online_signer("director")).sign(
             msgspec.structs.replace(crowded, slots=slots)
         )

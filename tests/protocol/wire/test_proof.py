@@ -56,5 +56,5 @@ def test_slots_are_named_in_one_order_however_the_report_lists_them():
 
 
 def test_what_is_hearsay_is_not_signed():
-    told = msgspec.structs.replace(PROVED, outbox_rows=5, proof=b"anything")
-    assert proof.statement(DEVICE, told) == SAID
+    unproved = msgspec.structs.replace(PROVED, outbox_rows=5, proof=b"anything")
+    assert proof.statement(DEVICE, unproved) == SAID

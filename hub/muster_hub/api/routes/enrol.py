@@ -6,7 +6,7 @@ from muster_hub.api.auth import HubDep, Operator
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas.enrol import (
-    BrokerAddress,
+    BrokerView,
     EnrolAnswer,
     EnrolAsk,
     RenewAsk,
@@ -46,7 +46,7 @@ def enroll(hub: HubDep, ask: EnrolAsk) -> EnrolAnswer:
         device=enrolled.device,
         certificate_pem=enrolled.certificate_pem,
         ca_pem=hub.pki.ca_pem.decode(),
-        broker=BrokerAddress(host=host, port=port),
+        broker=BrokerView(host=host, port=port),
     )
 
 
@@ -67,7 +67,7 @@ def renew(hub: HubDep, ask: RenewAsk) -> EnrolAnswer:
         device=renewed.device,
         certificate_pem=renewed.certificate_pem,
         ca_pem=hub.pki.ca_pem.decode(),
-        broker=BrokerAddress(host=host, port=port),
+        broker=BrokerView(host=host, port=port),
     )
 
 

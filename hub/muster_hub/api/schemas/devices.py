@@ -7,17 +7,17 @@ from pydantic import Field
 from muster_hub.api.schemas.base import AT, Body, Grows, View
 
 
-class Release(Grows):
+class ReleaseView(Grows):
     model: str | None = Field(examples=["digits"])
     version: str | None = Field(examples=["2"])
     manifest: str | None = Field(examples=["3f" * 32], description="SHA-256 of the manifest.")
 
 
-class Running(Release):
+class Running(ReleaseView):
     runtime: str | None = Field(default=None, examples=["onnx"])
 
 
-class Proved(Release):
+class Proved(ReleaseView):
     since: list[Any] = Field(
         description="By the device's own clocks: boot, monotonic and wall seconds, their quality."
     )
@@ -39,7 +39,7 @@ class DeviceView(Grows):
     reported: float | None = Field(description="When its latest report came.")
     report: View | None = Field(description="The latest report, as the protocol has it.")
     generation: int | None = Field(description="Of the directive in force.", examples=[7])
-    desired: dict[str, Release] = Field(description="By slot.")
+    desired: dict[str, ReleaseView] = Field(description="By slot.")
     running: dict[str, Running] = Field(description="By slot, as its latest report says.")
     proved: dict[str, Proved] = Field(
         description="By slot, when its latest report is signed with its identity key."

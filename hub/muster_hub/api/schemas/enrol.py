@@ -24,7 +24,7 @@ class RenewAsk(Body):
     )  # fmt: skip
 
 
-class BrokerAddress(BaseModel):
+class BrokerView(BaseModel):
     host: str = Field(examples=["hub.example"])
     port: int = Field(examples=[8883])
 
@@ -33,7 +33,7 @@ class EnrolAnswer(BaseModel):
     device: str = Field(examples=["cam-1"])
     certificate_pem: str = Field(examples=["-----BEGIN CERTIFICATE-----\n…"])
     ca_pem: str = Field(examples=["-----BEGIN CERTIFICATE-----\n…"])
-    broker: BrokerAddress
+    broker: BrokerView
 
 
 class TokenAsk(Body):

@@ -108,7 +108,7 @@ class RolloutStepView(Grows):
     reason: str = Field(examples=["Started by ci."])
 
 
-class LeaveView(Grows):
+class PermitView(Grows):
     device: str = Field(examples=["cam-1"])
     asked_at: float | None
     given_at: float | None
@@ -170,7 +170,9 @@ class RolloutView(RolloutSummary):
         examples=[["drifting features 3.1× against devices without the release; …"]],
     )
     history: list[RolloutStepView]
-    leave: list[LeaveView] = Field(description="Who has leave to swap, or was refused it and why.")
+    permits: list[PermitView] = Field(
+        description="Who has a permit to swap, or was refused one and why."
+    )
 
 
 class WavePlanView(BaseModel):

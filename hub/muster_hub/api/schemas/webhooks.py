@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, StringConstraints
 
 from muster_hub.api.schemas.base import AT, Body
-from muster_hub.settings.alerts import Notice
+from muster_hub.settings.alerts import NoticeKind
 from muster_hub.storage.alerting import Webhook
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,47}$"
@@ -18,7 +18,7 @@ class WebhookPut(Body):
     url: Annotated[str, StringConstraints(pattern="^https?://.", max_length=URL_CHARS_MAX)] = Field(
         examples=["https://pager.example/muster"]
     )
-    on: list[Notice] = Field(
+    on: list[NoticeKind] = Field(
         default=["opened", "escalated", "resolved"], min_length=1, max_length=5,
         examples=[["opened", "resolved"]],
     )  # fmt: skip

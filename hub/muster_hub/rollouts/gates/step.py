@@ -28,7 +28,7 @@ from muster_hub.rollouts.gates.judge import (
 )
 from muster_hub.rollouts.gates.statistics import Arm, Changes
 from muster_hub.rollouts.gates.sums import Sums, read
-from muster_hub.rollouts.members import Member, Rollout
+from muster_hub.rollouts.members import Member, StagedRollout
 from muster_hub.rollouts.plan import CANARY, DISAGREEMENT, GatePlan, Plan, stages
 from muster_hub.rollouts.targets import draw
 from muster_hub.storage import models
@@ -185,7 +185,9 @@ def _some(row: models.Rollout, plan: Plan, side: list[Member]) -> list[Member]:
     """At most ``ARM_MAX`` of an arm, by lot."""
     if len(side) <= ARM_MAX:
         return side
-    drawn = set(draw(Rollout(id=row.id or 0, state="running", wave=0, plan=plan), side)[:ARM_MAX])
+    drawn = set(
+        draw(StagedRollout(id=row.id or 0, state="running", wave=0, plan=plan), side)[:ARM_MAX]
+    )
     return [item for item in side if item.device in drawn]
 
 

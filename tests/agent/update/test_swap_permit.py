@@ -1,4 +1,4 @@
-"""Leave to swap: every gate is passed in turn and says what it waits for."""
+"""Swap permits: every condition is passed in turn and says what it waits for."""
 
 import datetime as dt
 import socket
@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from muster_agent.update.interlocks import DeviceInputs, put_hold, remove_hold
+from muster_agent.update.interlocks import DeviceConditions, put_hold, remove_hold
 from muster_protocol.wire import maintenance, messages, topics
 from muster_protocol.wire.directive import Slot
 from muster_protocol.wire.maintenance import Window
@@ -45,16 +45,16 @@ def direct(world, goal, **fields):
     world.direct(goal, slots={SLOT: Slot(goal, **fields)})
 
 
-# The hub's leave
+# The hub's permit
 
 
-def test_a_swap_waits_for_the_hubs_leave_and_begins_when_it_is_given(world, device):
+def test_a_swap_waits_for_the_hubs_permit_and_begins_when_it_is_given(world, device):
     committed(device, world)
     goal = world.release("2")
     direct(world, goal, swap="grant")
     device.run(10)
     assert (device.step, device.serving) == ("staged", ["1"])
-    assert "leave" in device.reports[-1].slots[SLOT].update.waiting_for
+    assert "permit" in device.reports[-1].slots[SLOT].update.waiting_for
     (asked,) = device.asked
     assert (asked.slot, asked.manifest, asked.generation) == (SLOT, goal.manifest, 2)
     device.grant(valid=30)
@@ -63,7 +63,7 @@ def test_a_swap_waits_for_the_hubs_leave_and_begins_when_it_is_given(world, devi
     assert len(device.asked) == 1
 
 
-def test_a_refused_leave_is_told_in_the_hubs_words_and_asked_for_again_with_a_new_nonce(
+def test_a_refused_permit_is_reported_in_the_hubs_words_and_asked_for_again_with_a_new_nonce(
     world, device
 ):
     committed(device, world)
@@ -100,7 +100,7 @@ def test_an_unanswered_request_is_made_again_at_growing_intervals(world, device)
     assert len({asked.nonce for asked in device.asked}) == len(device.asked)
 
 
-def test_leave_lapses_on_the_monotonic_clock_from_the_moment_it_was_asked_for(world, device):
+def test_a_permit_lapses_on_the_monotonic_clock_from_the_moment_it_was_asked_for(world, device):
     committed(device, world)
     device.forbidden = "the machine's interlock: press closed"
     direct(world, world.release("2"), swap="grant")
@@ -118,7 +118,7 @@ def test_leave_lapses_on_the_monotonic_clock_from_the_moment_it_was_asked_for(wo
     assert (device.step, len(device.asked)) == ("staged", 2)
 
 
-def test_a_restart_forgets_leave_and_asks_again(world, device):
+def test_a_restart_forgets_the_permit_and_asks_again(world, device):
     committed(device, world)
     direct(world, world.release("2"), swap="grant")
     device.run(10)
@@ -147,7 +147,7 @@ def test_a_device_that_lost_its_link_asks_as_soon_as_it_is_back(world, device):
     assert len(device.asked) == before + 1
 
 
-def test_leave_for_one_release_does_not_count_for_the_next(world, device):
+def test_a_permit_for_one_release_does_not_count_for_the_next(world, device):
     committed(device, world)
     direct(world, world.release("2"), swap="grant")
     device.run(10)
@@ -162,7 +162,7 @@ def test_leave_for_one_release_does_not_count_for_the_next(world, device):
     assert device.asked[-1].manifest == third.manifest
 
 
-def test_repairing_what_runs_needs_no_leave(world, device):
+def test_repairing_what_runs_needs_no_permit(world, device):
     goal = committed(device, world)
     direct(world, goal, swap="grant")
     device.run(5)
@@ -275,13 +275,13 @@ def test_a_window_is_open_by_the_clock_on_the_devices_wall(window, local, inside
 def test_an_interlock_file_permits_only_when_it_says_one(tmp_path, says, permits):
     place = tmp_path / "may_swap"
     place.write_bytes(says)
-    inputs = DeviceInputs(tmp_path, {"main": str(place)})
+    inputs = DeviceConditions(tmp_path, {"main": str(place)})
     assert (inputs.interlock("main") == "") is permits
     assert inputs.interlock("other") == ""
 
 
 def test_an_interlock_that_is_missing_or_not_an_input_does_not_permit(tmp_path):
-    inputs = DeviceInputs(tmp_path, {"main": str(tmp_path / "none"), "odd": str(tmp_path)})
+    inputs = DeviceConditions(tmp_path, {"main": str(tmp_path / "none"), "odd": str(tmp_path)})
     assert "missing" in inputs.interlock("main")
     assert inputs.interlock("odd")
 
@@ -305,7 +305,7 @@ def test_an_interlock_socket_permits_only_when_it_says_one_at_once(tmp_path, say
         thread = threading.Thread(target=answer)
         thread.start()
         try:
-            assert (DeviceInputs(tmp_path, {"main": place}).interlock("main") == "") is permits
+            assert (DeviceConditions(tmp_path, {"main": place}).interlock("main") == "") is permits
         finally:
             ended.set()
             thread.join()
