@@ -21,17 +21,22 @@ WINDOWS, SHIFTED = 50, 30
 def main() -> None:
     fitted = in_time.fitted()
     machine = Machine(ChartMonitor(fitted))
-    payloads, told = [], []
+    payloads, heard = [], []
     for number in range(WINDOWS):
         summary = machine.draw(moved(0, 2.0) if number >= SHIFTED else None)
         payloads.append(summary_wire.encode(summary))
         found = machine.monitor.feed(summary)
-        told.append([[one.feature, one.statistic, one.direction, one.state] for one in found])
+        heard.append(
+            [
+                [finding.feature, finding.statistic, finding.direction, finding.state]
+                for finding in found
+            ]
+        )
     (HERE / "baseline_v2.bin").write_bytes(baseline.encode(fitted))
     (HERE / "baseline_v2_windows.bin").write_bytes(
         b"".join(len(payload).to_bytes(4, "big") + payload for payload in payloads)
     )
-    story = {"digest": fitted.digest, "limits": machine.monitor.limits, "findings": told}
+    story = {"digest": fitted.digest, "limits": machine.monitor.limits, "findings": heard}
     (HERE / "baseline_v2.json").write_text(json.dumps(story, indent=1) + "\n")
 
 

@@ -74,7 +74,7 @@ class Machine:
 
 
 def opened(findings: Iterable[Iterable[DriftFinding]]) -> list[DriftFinding]:
-    return [one for some in findings for one in some if one.state == "opened"]
+    return [finding for some in findings for finding in some if finding.state == "opened"]
 
 
 def moved(place: int, sds: float) -> Change:

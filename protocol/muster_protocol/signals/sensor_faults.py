@@ -197,7 +197,7 @@ def _conversion(mean: float, unit: float, offset: float, spread: float, usual: f
     if abs(offset) < UNIT_SHIFT_MIN * unit:
         return ""
     best, words = np.inf, ""
-    for told, factor, shift in CONVERSIONS:
+    for words_of_it, factor, shift in CONVERSIONS:
         expected = factor * mean + shift - mean
         size = abs(factor)
         off = abs(offset - expected) / (size * unit)
@@ -209,7 +209,7 @@ def _conversion(mean: float, unit: float, offset: float, spread: float, usual: f
         steady = size * unit <= UNIT_VARIATION_MAX * abs(factor * mean + shift)
         far = steady and abs(expected) >= UNIT_SHIFT_MIN * unit
         if fits and far and off + abs(np.log(ratio)) < best:
-            best, words = off + abs(float(np.log(ratio))), told
+            best, words = off + abs(float(np.log(ratio))), words_of_it
     return words
 
 

@@ -91,8 +91,8 @@ def test_a_fault_of_a_sensor_is_called_by_its_name(change: Change, fault: str, w
     machine = device()
     machine.run(40)
     for _ in range(within):
-        found = [one for one in machine.run(1, change)[0] if one.feature == NAMES[0]]
-        if any(one.fault == fault for one in found):
+        found = [finding for finding in machine.run(1, change)[0] if finding.feature == NAMES[0]]
+        if any(finding.fault == fault for finding in found):
             break
     else:
         raise AssertionError(f"not called {fault} in {within} windows, but {found}")
@@ -135,17 +135,19 @@ def test_a_passing_fault_recovers() -> None:
     machine = device()
     machine.run(40)
     machine.run(6, moved(0, 3.0))
-    after = [one for some in machine.run(40) for one in some if one.state == "cleared"]
-    assert [(one.feature, one.direction) for one in after] == [("temperature", "recovered")]
+    after = [finding for some in machine.run(40) for finding in some if finding.state == "cleared"]
+    assert [(finding.feature, finding.direction) for finding in after] == [
+        ("temperature", "recovered")
+    ]
     assert not machine.monitor.drifting()
 
 
 def test_a_change_that_stays_becomes_normal_after_the_stated_time_and_says_so() -> None:
     machine = device(Rule(settle_seconds=DAY * 300.0))
     machine.run(40)
-    told = [one for some in machine.run(DAY + 10, moved(0, 2.0)) for one in some]
-    settled = [one for one in told if one.state == "cleared"]
-    assert [one.direction for one in settled] == ["settled"]
+    findings = [finding for some in machine.run(DAY + 10, moved(0, 2.0)) for finding in some]
+    settled = [finding for finding in findings if finding.state == "cleared"]
+    assert [finding.direction for finding in settled] == ["settled"]
     assert not opened(machine.run(DAY, moved(0, 2.0))), "it is normal now"
     machine.until_opened(moved(0, 4.0), within=3)
 
@@ -193,8 +195,8 @@ def test_the_hub_finds_what_the_device_finds() -> None:
         sent = summary_wire.decode(summary_wire.encode(summary), trained)
         assert isinstance(sent, Summary)
         mine, theirs = here.monitor.feed(summary), there.feed(sent)
-        assert [(one.feature, one.state) for one in mine] == [
-            (one.feature, one.state) for one in theirs
+        assert [(finding.feature, finding.state) for finding in mine] == [
+            (finding.feature, finding.state) for finding in theirs
         ]
         assert here.monitor.drifting() == there.drifting()
 
@@ -223,7 +225,7 @@ def test_a_state_of_another_baseline_is_refused() -> None:
     st.lists(st.sampled_from(["calm", "shift", "stuck", "silent", "wild", "empty"]), max_size=60)
 )
 def test_whatever_comes_findings_open_hold_and_end_in_order(story: list[str]) -> None:
-    """Only what stands holds or ends, only what doesn't stand opens (or is told anew by name)."""
+    """Only what stands holds or ends, only what doesn't stand opens (or is findings anew by name)."""
     machine = device(Rule(settle_seconds=30 * 300.0))
     wild = np.random.default_rng(3)
 

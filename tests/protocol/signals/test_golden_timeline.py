@@ -19,12 +19,17 @@ def test_frozen_windows_against_the_frozen_baseline_find_what_they_found() -> No
     monitor = ChartMonitor(fitted)
     assert monitor.limits == pytest.approx(story["limits"])
     data = (GOLDEN / "baseline_v2_windows.bin").read_bytes()
-    told = []
+    heard = []
     while data:
         length = int.from_bytes(data[:4], "big")
         summary = summary_wire.decode(data[4 : 4 + length], fitted)
         assert isinstance(summary, Summary)
         found = monitor.feed(summary)
-        told.append([[one.feature, one.statistic, one.direction, one.state] for one in found])
+        heard.append(
+            [
+                [finding.feature, finding.statistic, finding.direction, finding.state]
+                for finding in found
+            ]
+        )
         data = data[4 + length :]
-    assert told == story["findings"]
+    assert heard == story["findings"]

@@ -158,13 +158,13 @@ def test_four_weeks_teach_what_is_usual_at_each_hour_of_the_week() -> None:
     assert fitted.normal.profile is not None
     monitor = ChartMonitor(fitted)
     start = times[-1] + 300.0
-    told = []
+    findings = []
     for begin in np.arange(start, start + 14 * DAY, HOUR):
         now = begin + np.arange(0, HOUR, 300.0)
         off = 1.5 if begin >= start + 13 * DAY else 0.0
         if monitor.feed(window(fitted, daily(now, rng) + off, at=begin)):
-            told.append((begin - start) / DAY)
-    assert told[0] == pytest.approx(13, abs=0.2), "1.5 °C off, a third of the daily swing"
+            findings.append((begin - start) / DAY)
+    assert findings[0] == pytest.approx(13, abs=0.2), "1.5 °C off, a third of the daily swing"
 
 
 def test_less_than_four_weeks_teach_no_week() -> None:
@@ -199,7 +199,7 @@ def test_a_changeover_is_normal_and_each_regime_has_its_own_level() -> None:
         assert not monitor.feed(window(fitted, recipes(which, rng)))
     # 90 is normal in neither regime, though training had both sides of it.
     off = recipes(np.ones(20, int), rng) - [[10.0, 0.0]]
-    found = [one for _ in range(2) for one in monitor.feed(window(fitted, off))]
+    found = [finding for _ in range(2) for finding in monitor.feed(window(fitted, off))]
     assert found[0].feature == "oven"
     assert found[0].direction == "lower"
 
