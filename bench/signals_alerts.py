@@ -18,7 +18,8 @@ from scipy import stats
 from muster_protocol.signals import divergence
 from muster_protocol.signals.baseline import Baseline
 from muster_protocol.signals.binning import FeatureCounts
-from muster_protocol.signals.drift import DriftMonitor, Rule
+from muster_protocol.signals.drift import DriftMonitor
+from muster_protocol.signals.rule import Rule
 from muster_protocol.signals.summary import Summary
 from muster_protocol.wire.messages import Stamp
 

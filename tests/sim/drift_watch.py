@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, text
 from sqlmodel import select
 
 from muster_hub.storage.models import DriftState
-from muster_protocol.signals.drift import Rule
+from muster_protocol.signals.rule import Rule
 from muster_protocol.wire.directive import Goal
 from sim.catalogue import WATCHED, catalogue
 

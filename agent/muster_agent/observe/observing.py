@@ -19,7 +19,7 @@ from muster_agent.storage.content import Store, StoreRefused, decode_manifest
 from muster_agent.worker import ring
 from muster_protocol.signals import baseline
 from muster_protocol.signals.baseline import Baseline
-from muster_protocol.signals.drift import DriftFinding, Rule
+from muster_protocol.signals.rule import DriftFinding, Rule
 from muster_protocol.wire import chunks
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import ProtocolError, Refusal

@@ -1,6 +1,6 @@
 """What a slot's closed windows say of its health: drift, failing requests, labels that stopped.
 
-Pure but for the log. The monitor is the hub's own (``muster_protocol.signals.drift``), so
+Pure but for the log. The monitor is the hub's own (``muster_protocol.signals``), so
 that a device without a link knows the same about itself.
 """
 
@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from muster_agent.observe.outputs import Answers, shifted
+from muster_protocol.signals import monitors
 from muster_protocol.signals.baseline import Baseline
-from muster_protocol.signals.drift import DriftFinding, DriftMonitor, Rule
+from muster_protocol.signals.rule import DriftFinding, Rule
 from muster_protocol.signals.summary import Summary
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.messages import Stamp
 
 if TYPE_CHECKING:
     from muster_protocol.signals.binning import FeatureCounts
+    from muster_protocol.signals.monitors import Monitor
 
 log = logging.getLogger(__name__)
 LABELLED_WINDOWS_MIN = 3
@@ -85,7 +87,7 @@ class SlotSigns:
         """Features of the window that is open now."""
         self.rebaselines = 0
         """How often what is seen was called normal, by an operator's decision."""
-        self._monitor: DriftMonitor | None = None
+        self._monitor: Monitor | None = None
         self._outputs: frozenset[str] = frozenset()
         self._closed: deque[FeatureCounts] = deque(maxlen=ANSWER_WINDOWS)
 
@@ -108,15 +110,13 @@ class SlotSigns:
         if baseline is None:
             self._monitor = None
         elif self._monitor is None or self._monitor.baseline.digest != baseline.digest:
-            self._monitor = DriftMonitor(baseline, rule(window_seconds=window_seconds))
+            self._monitor = monitors.begin(baseline, rule(window_seconds=window_seconds))
 
     def resume(self, monitor: bytes, rebaselines: int) -> None:
         """Go on where a monitor of this baseline was saved; one of another is left alone."""
         if self._monitor is not None:
             with contextlib.suppress(ProtocolError):
-                self._monitor = DriftMonitor.decode(
-                    self._monitor.baseline, self._monitor.rule, monitor
-                )
+                self._monitor = monitors.resume(self._monitor.baseline, self._monitor.rule, monitor)
                 self.rebaselines = rebaselines
 
     def rebaseline(self, rebaselines: int) -> bool:

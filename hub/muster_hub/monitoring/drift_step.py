@@ -11,9 +11,10 @@ from muster_hub.audit import log
 from muster_hub.errors import NotFound
 from muster_hub.registry.published import Bundles
 from muster_hub.storage import models
-from muster_protocol.signals import summary_wire
+from muster_protocol.signals import monitors, summary_wire
 from muster_protocol.signals.baseline import Baseline
-from muster_protocol.signals.drift import DriftFinding, DriftMonitor, Rule
+from muster_protocol.signals.monitors import Monitor
+from muster_protocol.signals.rule import DriftFinding, Rule
 from muster_protocol.wire import directive as wire
 from muster_protocol.wire.errors import MusterError
 
@@ -78,9 +79,9 @@ def _feed(
     kept = session.get(models.DriftState, (device, manifest))
     rule = Rule(window_seconds=_window_seconds(session, device))
     monitor = (
-        DriftMonitor(baseline, rule)
+        monitors.begin(baseline, rule)
         if kept is None
-        else DriftMonitor.decode(baseline, rule, kept.state)
+        else monitors.resume(baseline, rule, kept.state)
     )
     findings: list[DriftFinding] = []
     for row in windows:
@@ -118,7 +119,7 @@ def rebaseline(
     if state is None or baseline is None:
         raise NotFound(f"the hub has no windows of {model!r} on {device!r} to take as its normal")
     rule = Rule(window_seconds=_window_seconds(session, device))
-    monitor = DriftMonitor.decode(baseline, rule, state.state)
+    monitor = monitors.resume(baseline, rule, state.state)
     forgotten = sorted(monitor.drifting())
     monitor.rebaseline()
     view = state.view | {"drifting": [], "findings": {}, "calibration": monitor.status()}
@@ -142,7 +143,7 @@ def _window_seconds(session: Session, device: str) -> float:
 
 
 def _view(
-    monitor: DriftMonitor,
+    monitor: Monitor,
     findings: Iterable[DriftFinding],
     window: models.SummaryWindow,
     before: dict[str, Any],

@@ -4,6 +4,9 @@ A numeric feature has 24 bins: 20 between training quantiles, a tail of 0.5 % on
 for what lies beyond the training range on each side. A categorical one has a bin per frequent
 category and one for all others. Shares are integers of 24-bit fixed point, so that every platform
 computes the same expected counts.
+
+Format 2 adds a block on what training looked like in time (``timeline``); without it the file is
+format 1, byte for byte.
 """
 
 import hashlib
@@ -18,11 +21,14 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
+from muster_protocol.signals import timeline
 from muster_protocol.signals.features import Extractor, Feature, Floats, Tensors, check
+from muster_protocol.signals.timeline import Normal, Timeline
 from muster_protocol.wire import limits
 from muster_protocol.wire.errors import LimitError, ProtocolError
 
 FORMAT = 1
+FORMAT_IN_TIME = 2
 MAGIC = b"MUSTERBL"
 INNER_BINS = 20
 TAIL = 0.005
@@ -61,6 +67,13 @@ class _File(Struct, frozen=True, array_like=True):
     bins: tuple[Bins, ...]
 
 
+class _FileInTime(Struct, frozen=True, array_like=True):
+    format: int
+    features: tuple[Feature, ...]
+    bins: tuple[Bins, ...]
+    timeline: Timeline
+
+
 @dataclass(frozen=True, eq=False)
 class Baseline:
     """A checked baseline; arrays have one row per feature, bins padded with zeros to ``width``."""
@@ -69,6 +82,8 @@ class Baseline:
     bins: tuple[Bins, ...]
     digest: str
     """SHA-256 of the content before compression, in hexadecimal: the same after re-encoding."""
+    normal: Normal | None = None
+    """What training looked like in time; None in format 1."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -109,6 +124,23 @@ class Baseline:
     def mean(self) -> NDArray[np.float64]:
         return np.array([bins.mean for bins in self.bins], np.float64)
 
+    @property
+    def projections(self) -> int:
+        """Projections of the rows that a window's counts follow."""
+        return 0 if self.normal is None else len(self.normal.projections)
+
+    @cached_property
+    def numeric_mean(self) -> Floats:
+        return np.array([self.bins[i].mean for i in self.extractor.numeric], np.float32)
+
+    @cached_property
+    def joint(self) -> tuple[Floats, NDArray[np.float64]]:
+        """Weights [projections, numeric] on values, and what they make of the training mean."""
+        assert self.normal is not None
+        std = np.array([self.bins[i].std for i in self.extractor.numeric])
+        weights = (self.normal.projections / np.where(std > 0, std, np.inf)).astype(np.float32)
+        return weights, weights.astype(np.float64) @ self.numeric_mean.astype(np.float64)
+
     @cached_property
     def live(self) -> NDArray[np.bool_]:
         """[features, width]: bins that a value can fall into (repeated quantiles make empty ones).
@@ -139,14 +171,32 @@ def fit(tensors: Tensors, features: Sequence[Feature]) -> Baseline:
         feature = extractor.features[index]
         bins[index] = _fit_categories(feature.name, values, boolean=feature.kind == "boolean")
     fitted = tuple(entry for entry in bins if entry is not None)
-    packed = _pack(extractor.features, fitted)
-    return Baseline(extractor.features, fitted, hashlib.sha256(packed).hexdigest())
+    return made(extractor.features, fitted)
+
+
+def made(
+    features: tuple[Feature, ...], bins: tuple[Bins, ...], file: Timeline | None = None
+) -> Baseline:
+    """A baseline of checked parts; raises ProtocolError when the timeline doesn't fit them."""
+    normal = None if file is None else _checked(features, bins, file)
+    digest = hashlib.sha256(_pack(features, bins, file)).hexdigest()
+    return Baseline(features, bins, digest, normal)
+
+
+def _checked(features: tuple[Feature, ...], bins: tuple[Bins, ...], file: Timeline) -> Normal:
+    coded = {i: len(bins[i].shares) for i, one in enumerate(features) if one.kind != "numeric"}
+    numeric = len(features) - len(coded)
+    numbers = 2 * numeric + sum(min(size, timeline.SHARES_MAX + 1) - 1 for size in coded.values())
+    return timeline.checked(
+        file, features=len(features), numeric=numeric, numbers=numbers, bins=coded
+    )
 
 
 def encode(baseline: Baseline) -> bytes:
     """The bundle's file; raises LimitError when over ``BASELINE_BYTES_MAX``."""
-    packed = zlib.compress(_pack(baseline.features, baseline.bins), 9)
-    data = MAGIC + bytes([FORMAT]) + packed
+    file = None if baseline.normal is None else baseline.normal.file
+    packed = zlib.compress(_pack(baseline.features, baseline.bins, file), 9)
+    data = MAGIC + bytes([FORMAT if file is None else FORMAT_IN_TIME]) + packed
     if len(data) > limits.BASELINE_BYTES_MAX:
         raise LimitError(
             f"a baseline of {len(data)} bytes, the limit is {limits.BASELINE_BYTES_MAX}: "
@@ -155,8 +205,10 @@ def encode(baseline: Baseline) -> bytes:
     return data
 
 
-def _pack(features: tuple[Feature, ...], bins: tuple[Bins, ...]) -> bytes:
-    return msgspec.msgpack.encode(_File(FORMAT, features, bins))
+def _pack(features: tuple[Feature, ...], bins: tuple[Bins, ...], file: Timeline | None) -> bytes:
+    if file is None:
+        return msgspec.msgpack.encode(_File(FORMAT, features, bins))
+    return msgspec.msgpack.encode(_FileInTime(FORMAT_IN_TIME, features, bins, file))
 
 
 def decode(data: bytes) -> Baseline:
@@ -168,14 +220,18 @@ def decode(data: bytes) -> Baseline:
     head = len(MAGIC)
     if data[:head] != MAGIC or len(data) == head:
         raise ProtocolError("not a baseline file: make one with `muster baseline fit`")
-    if data[head] != FORMAT:
-        raise ProtocolError(f"baseline format {data[head]} is not known here (know {FORMAT})")
+    kind = {FORMAT: _File, FORMAT_IN_TIME: _FileInTime}.get(data[head])
+    if kind is None:
+        raise ProtocolError(
+            f"baseline format {data[head]} is not known here (know {FORMAT} and {FORMAT_IN_TIME}): "
+            "upgrade the agent and the hub"
+        )
     inflate = zlib.decompressobj()
     try:
         packed = inflate.decompress(data[head + 1 :], INFLATED_BYTES_MAX)
         if not inflate.eof or inflate.unused_data:
             raise ProtocolError("not a valid baseline: it is cut short, or larger than it may be")
-        file = msgspec.msgpack.decode(packed, type=_File)
+        file: _File | _FileInTime = msgspec.msgpack.decode(packed, type=kind)
     except (zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a valid baseline: {error}") from None
     check(file.features)
@@ -183,7 +239,9 @@ def decode(data: bytes) -> Baseline:
         raise ProtocolError(f"a baseline of {len(file.features)} features bins {len(file.bins)}")
     for feature, bins in zip(file.features, file.bins, strict=True):
         _check_bins(feature, bins)
-    return Baseline(file.features, file.bins, hashlib.sha256(packed).hexdigest())
+    block = file.timeline if isinstance(file, _FileInTime) else None
+    normal = None if block is None else _checked(file.features, file.bins, block)
+    return Baseline(file.features, file.bins, hashlib.sha256(packed).hexdigest(), normal)
 
 
 def _check_bins(feature: Feature, bins: Bins) -> None:

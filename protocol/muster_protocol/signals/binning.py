@@ -4,7 +4,7 @@
 moments as good as float64. Arrays have one entry or row per feature of the baseline.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,9 @@ class FeatureCounts:
     """[features]: least value, +inf when there is none."""
     high: Doubles
     """[features]: greatest value, −inf when there is none."""
+    joint_total: Doubles = field(default_factory=lambda: np.zeros(0))
+    """[projections of the baseline's timeline]: sum over rows; see ``vectors.relations``."""
+    joint_squares: Doubles = field(default_factory=lambda: np.zeros(0))
 
     @property
     def values(self) -> Counts:
@@ -74,6 +77,8 @@ class FeatureCounts:
             self.squares + other.squares,
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
+            self.joint_total + other.joint_total,
+            self.joint_squares + other.joint_squares,
         )
 
 
@@ -89,6 +94,8 @@ def empty(baseline: Baseline) -> FeatureCounts:
         np.zeros(size),
         np.full(size, np.inf),
         np.full(size, -np.inf),
+        np.zeros(baseline.projections),
+        np.zeros(baseline.projections),
     )
 
 
@@ -100,13 +107,28 @@ def count(baseline: Baseline, tensors: Tensors) -> FeatureCounts:
     if not rows and coded:
         rows = len(next(iter(coded.values())))
     if rows:
+        joint = _projected(baseline, matrix)
+        counts.joint_total[:], counts.joint_squares[:] = joint
         _count_numeric(counts, matrix)
         for index, values in coded.items():
             _count_categories(counts, index, values)
     return FeatureCounts(
         baseline, rows, counts.bins, counts.nulls, counts.total, counts.squares, counts.low,
-        counts.high,
+        counts.high, counts.joint_total, counts.joint_squares,
     )  # fmt: skip
+
+
+def _projected(baseline: Baseline, matrix: Floats) -> tuple[Doubles, Doubles]:
+    """Sums and sums of squares of each projection of the rows; what is missing counts as normal."""
+    if not baseline.projections:
+        return np.zeros(0), np.zeros(0)
+    weights, offset = baseline.joint
+    with np.errstate(invalid="ignore", over="ignore"):
+        y = weights @ matrix
+    if not np.isfinite(y).all():
+        y = weights @ np.where(np.isfinite(matrix), matrix, baseline.numeric_mean[:, None])
+    y = y.astype(np.float64) - offset[:, None]
+    return y.sum(axis=1), np.einsum("ij,ij->i", y, y)
 
 
 def _count_numeric(counts: FeatureCounts, matrix: Floats) -> None:

@@ -6,9 +6,6 @@ as fitted in ``calibration``. A feature drifts when a score leaves its limits *a
 matters: bias-corrected PSI over the effect gate.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,73 +30,25 @@ from muster_protocol.signals.monitor_state import (
     Window,
     chosen_fits,
 )
+from muster_protocol.signals.rule import DriftFinding, Rule, StatisticName
 from muster_protocol.signals.sampling import Spread
 from muster_protocol.signals.scores import Scores, Statistic, smooth_shares
 from muster_protocol.signals.summary import Summary
 from muster_protocol.wire.errors import ProtocolError
 
 Doubles = NDArray[np.float64]
-MONTH_SECONDS = 30 * 86_400
 SCALES = (1, 3, 12)
 """Windows merged for a test: jumps show in one, small shifts in many."""
 DRIFTED_SHARE_MAX = 0.5
 """Of calibration windows in which a feature drifted, from which on what is left is no normal."""
 INFLATION_WANDERING = 2.0
 """Windows over independent windows, from which on a feature wanders and is learned for longer."""
-StatisticName = Literal["location", "dispersion", "share", "missing", "innovation", ""]
 _NAMES: dict[Statistic, StatisticName] = {
     Statistic.LOCATION: "location",
     Statistic.DISPERSION: "dispersion",
     Statistic.SHARE: "share",
     Statistic.MISSING: "missing",
 }
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What the operator sets."""
-
-    budget_per_month: float = 0.5
-    """False alerts per device and month that are acceptable."""
-    window_seconds: float = 300.0
-    calibration_windows: int = 288
-    """A day of five-minute windows."""
-    calibration_windows_max: int = 2016
-    """A week: for features that wander slowly, of which a day shows too little."""
-    effect: float = 0.1
-    """Bias-corrected PSI below which a shift doesn't matter, however certain it is."""
-    effect_calibrating: float = 0.7
-    """The same while calibrating, about 0.85 standard deviations: as long as it isn't known how far
-    the device wanders by itself, only what is gross counts."""
-    warmup_windows: int = 5
-    """Windows before any judgement: they show whether rows are independent of each other."""
-    clear_windows: int = 6
-    """Windows without a finding after which a feature has recovered."""
-
-    def alpha(self, tests: int) -> float:
-        """Chance of a false finding that each test of a window may have."""
-        windows = MONTH_SECONDS / self.window_seconds
-        return min(self.budget_per_month / (windows * max(tests, 1)), 0.05)
-
-
-@dataclass(frozen=True)
-class DriftFinding:
-    """One feature, this window."""
-
-    feature: str
-    statistic: StatisticName
-    """The score that is furthest beyond its limit; empty when the feature just recovered."""
-    value: float
-    """How far the score is from where it should be: in normal scores (σ) or shares."""
-    limit: float
-    effect: float
-    """Bias-corrected PSI of the merged windows against the reference."""
-    n: int
-    windows: int
-    """Windows merged for this finding."""
-    direction: str
-    status: str
-    state: Literal["opened", "holding", "cleared"]
 
 
 class DriftMonitor:

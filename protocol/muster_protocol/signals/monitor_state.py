@@ -203,7 +203,7 @@ class _File:
 
 def encode(state: State, baseline: Baseline, scores: int) -> bytes:
     file = _File(FORMAT, len(baseline), baseline.width, scores, state)
-    return zlib.compress(msgspec.msgpack.encode(file, enc_hook=_pack), 1)
+    return zlib.compress(msgspec.msgpack.encode(file, enc_hook=packed_array), 1)
 
 
 def decode(data: bytes, baseline: Baseline, scores: int) -> State:
@@ -211,7 +211,7 @@ def decode(data: bytes, baseline: Baseline, scores: int) -> State:
     inflate = zlib.decompressobj()
     try:
         plain = inflate.decompress(data, STATE_BYTES_MAX)
-        file = msgspec.msgpack.decode(plain, type=_File, dec_hook=_unpack)
+        file = msgspec.msgpack.decode(plain, type=_File, dec_hook=unpacked_array)
     except (zlib.error, msgspec.DecodeError, ValueError) as error:
         raise ProtocolError(f"not a drift monitor's state: {error}") from None
     shape = (file.format, file.features, file.width, file.scores)
@@ -223,11 +223,11 @@ def decode(data: bytes, baseline: Baseline, scores: int) -> State:
     return file.state
 
 
-def _pack(array: Any) -> tuple[list[int], bytes]:
+def packed_array(array: Any) -> tuple[list[int], bytes]:
     return list(array.shape), array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
-def _unpack(kind: Any, packed: tuple[list[int], bytes]) -> NDArray[Any]:
+def unpacked_array(kind: Any, packed: tuple[list[int], bytes]) -> NDArray[Any]:
     shape, data = packed
     dtype = np.dtype(kind.__args__[1].__args__[0])
     return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)

@@ -282,11 +282,14 @@ def _pack_bins(counts: FeatureCounts) -> tuple[_Features, bytes]:
 
 
 def _pack_sums(counts: FeatureCounts) -> bytes:
-    return np.stack([counts.total, counts.squares, counts.low, counts.high]).astype("<f8").tobytes()
+    whole = (counts.total, counts.squares, counts.low, counts.high)
+    joint = (counts.joint_total, counts.joint_squares)
+    return np.concatenate([*whole, *joint]).astype("<f8").tobytes()
 
 
 def _pack_moments(counts: FeatureCounts) -> bytes:
-    """The first three byte planes of [mean, variance, low, high] as rounded big-endian float32."""
+    """The first three byte planes of [mean, variance, low, high] as rounded big-endian float32,
+    then those of the projections' [mean, variance]."""
     values = np.maximum(counts.values, 1)
     mean = counts.total / values
     variance = counts.squares / values - np.square(mean)
@@ -294,7 +297,12 @@ def _pack_moments(counts: FeatureCounts) -> bytes:
     center = counts.baseline.mean
     moments = np.stack([mean, variance, counts.low - center, counts.high - center])
     bits = np.array([MEAN_BITS, MEAN_BITS, EXTREME_BITS, EXTREME_BITS])
-    return _planes(_rounded(moments, bits[:, None]))
+    rows = max(counts.rows, 1)
+    middle = counts.joint_total / rows
+    joint = np.stack([middle, np.maximum(counts.joint_squares / rows - np.square(middle), 0.0)])
+    return _planes(_rounded(moments, bits[:, None])) + _planes(
+        _rounded(joint, np.array([[MEAN_BITS], [MEAN_BITS]]))
+    )
 
 
 def _rounded(moments: Doubles, bits: NDArray[Any]) -> Doubles:
@@ -314,7 +322,7 @@ def _planes(moments: Doubles) -> bytes:
 def _unplanes(data: bytes) -> Doubles:
     bytes_ = np.zeros((len(data) // PLANES, 4), np.uint8)
     bytes_[:, :PLANES] = np.frombuffer(data, np.uint8).reshape(PLANES, -1).T
-    return bytes_.view(">f4").astype(np.float64).reshape(4, -1)
+    return bytes_.view(">f4").astype(np.float64).reshape(-1)
 
 
 def _unpack(packed: _Features, bins: bytes, moments: bytes, baseline: Baseline) -> FeatureCounts:
@@ -326,17 +334,26 @@ def _unpack(packed: _Features, bins: bytes, moments: bytes, baseline: Baseline) 
         nulls[i] = n
     values = packed.rows - nulls
     counted = _unpack_bins(packed, bins, baseline, values)
-    if len(moments) == 4 * 8 * size:
-        total, squares, low, high = np.frombuffer(moments, "<f8").reshape(4, size)
-    elif len(moments) == 4 * PLANES * size:
-        mean, variance, low, high = _unplanes(moments)
+    width = 4 * size + 2 * baseline.projections
+    if len(moments) == 8 * width:
+        sums = np.frombuffer(moments, "<f8")
+        total, squares, low, high = sums[: 4 * size].reshape(4, size)
+        joint_total, joint_squares = sums[4 * size :].reshape(2, -1)
+    elif len(moments) == PLANES * width:
+        mean, variance, low, high = _unplanes(moments[: 4 * PLANES * size]).reshape(4, size)
         total, squares = mean * values, (variance + np.square(mean)) * values
         low, high = low + baseline.mean, high + baseline.mean
+        middle, spread = _unplanes(moments[4 * PLANES * size :]).reshape(2, baseline.projections)
+        joint_total = middle * packed.rows
+        joint_squares = (spread + np.square(middle)) * packed.rows
     else:
         raise ProtocolError(f"not a valid summary: {len(moments)} bytes of moments")
-    if not np.isfinite([total, squares]).all() or np.isnan([low, high]).any():
+    sums = np.concatenate([total, squares, joint_total, joint_squares])
+    if not np.isfinite(sums).all() or np.isnan([low, high]).any():
         raise ProtocolError("not a valid summary: a moment is not a number")
-    return FeatureCounts(baseline, packed.rows, counted, nulls, total, squares, low, high)
+    return FeatureCounts(
+        baseline, packed.rows, counted, nulls, total, squares, low, high, joint_total, joint_squares
+    )
 
 
 def _unpack_bins(packed: _Features, bins: bytes, baseline: Baseline, values: Counts) -> Counts:

@@ -5,7 +5,7 @@ import numpy as np
 from muster_agent.observe import outputs
 from muster_agent.observe.signs import LabelWatch, SlotSigns, Watched
 from muster_protocol.signals import baseline, binning, features
-from muster_protocol.signals.drift import Rule
+from muster_protocol.signals.rule import Rule
 from muster_protocol.signals.summary import Summary, Tally
 from muster_protocol.wire.messages import Stamp
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from muster_protocol.signals import baseline, binning, features
-from muster_protocol.signals.drift import Rule
+from muster_protocol.signals.rule import Rule
 from muster_protocol.signals.summary import Summary, Tally
 from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.messages import Stamp

@@ -11,14 +11,15 @@ from sklearn.model_selection import train_test_split
 
 from muster_protocol.signals import baseline, binning, features
 from muster_protocol.signals.baseline import Baseline
-from muster_protocol.signals.drift import DriftFinding, DriftMonitor, Rule
+from muster_protocol.signals.drift import DriftMonitor
+from muster_protocol.signals.rule import DriftFinding, Rule
 from muster_protocol.signals.summary import Summary
 from muster_protocol.wire.errors import ProtocolError
 from support.summaries import fitted, rows, stamp, window
 
 DAY = 40
 """Calibration windows in these tests: a short day."""
-RULE = Rule(calibration_windows=DAY, calibration_windows_max=DAY)
+RULE = Rule(calibration_seconds=DAY * 300, calibration_seconds_max=DAY * 300)
 
 
 def gaussian(features_: int = 4) -> Baseline:
@@ -219,7 +220,7 @@ def test_dependent_rows_do_not_alarm_an_uncalibrated_device() -> None:
     """AR(0.9) rows: a window of 300 is worth 16 independent ones, and the monitor notices."""
     trained = gaussian(8)
     rng = np.random.default_rng(11)
-    monitor = DriftMonitor(trained, Rule(calibration_windows=10_000))
+    monitor = DriftMonitor(trained, Rule(calibration_seconds=10_000 * 300))
     level = rng.normal(size=8)
     for _ in range(200):
         noise = rng.normal(size=(300, 8)) * np.sqrt(1 - 0.81)
@@ -282,7 +283,7 @@ def test_windows_merged_on_the_way_are_judged_but_teach_nothing_about_single_one
 def test_a_passing_fault_in_the_first_day_is_not_learned_as_normal() -> None:
     trained = gaussian(1)
     monitor = DriftMonitor(
-        trained, replace(RULE, calibration_windows=2 * DAY, calibration_windows_max=2 * DAY)
+        trained, replace(RULE, calibration_seconds=600 * DAY, calibration_seconds_max=600 * DAY)
     )
     rng = np.random.default_rng(14)
     for number in range(2 * DAY):

@@ -5,9 +5,10 @@ from bench.signals_alerts import summary
 from bench.signals_replay import Replay
 from bench.signals_streams import Scenario, Windows, trained
 
-from muster_protocol.signals.drift import DriftMonitor, Rule
+from muster_protocol.signals.drift import DriftMonitor
+from muster_protocol.signals.rule import Rule
 
-RULE = Rule(calibration_windows=60, calibration_windows_max=180)
+RULE = Rule(calibration_seconds=60 * 300, calibration_seconds_max=180 * 300)
 
 
 def test_a_feature_that_wanders_is_not_calibrated_until_enough_of_it_was_seen() -> None:
@@ -25,7 +26,7 @@ def test_a_feature_that_wanders_is_not_calibrated_until_enough_of_it_was_seen() 
 
 def test_a_replay_of_many_windows_finds_what_the_monitor_finds_one_by_one() -> None:
     scenario = Scenario("ar", 50, 3)
-    rule = Rule(60 / 288, calibration_windows=60, calibration_windows_max=60)
+    rule = Rule(60 / 288, calibration_seconds=60 * 300, calibration_seconds_max=60 * 300)
     rng = np.random.default_rng(2)
     fitted = trained(scenario, rng)
     windows, monitor = Windows(scenario, fitted, rng), DriftMonitor(fitted, rule)

@@ -1,0 +1,249 @@
+"""What training looked like in time: the part of a baseline that format 2 adds.
+
+A baseline's bins forget the order of the training rows. A window of a slow signal is narrower than
+all of training and stands off its mean, which is no drift; only training windows in their order
+show how far windows differ from each other when nothing is wrong. This block keeps that, as a few
+numbers a feature: control charts fitted on training windows (``charts``), what is normal at which
+hour of the week and in which regime, and what a sensor at fault would break.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from muster_protocol.wire.errors import ProtocolError
+
+Doubles = NDArray[np.float64]
+SCALES = (1, 3, 12)
+"""Windows averaged for the table of spreads."""
+HOURS = 168
+"""Of a week, Monday 00:00 UTC first."""
+PROJECTIONS_MAX = 8
+AXES_MAX = 16
+CHARTS_MAX = 16
+REGIMES_MAX = 32
+VECTOR_MAX = 16_384
+SHARES_MAX = 8
+"""Bins of a category that are followed one by one: its first few after the most frequent."""
+Natural = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class ChartFile(Struct, frozen=True, array_like=True):
+    """A control chart as written in the file; arrays are little-endian float32."""
+
+    relations: bool
+    """Of the projections' spreads; otherwise of the features' levels, spreads and shares."""
+    smoothing: Annotated[float, Meta(gt=0, le=1)]
+    """λ of an exponentially weighted mean; 1: of what a window brings beyond the one before it."""
+    largest: bool
+    """Tests the largest deviation; otherwise Hotelling's T²."""
+    mean: bytes
+    carry: bytes
+    """Lag-1 regression of each number of the vector; empty when nothing is carried over."""
+    spread: bytes
+    axes: bytes
+    """[axes, numbers]: leading eigenvectors of the deviations' shrunk correlation."""
+    weights: bytes
+    """[axes + 1]: their eigenvalues, then the mean of the others."""
+    center: float
+    """Median, in training windows out of sample, of the log of the statistic over its dimension."""
+    scale: float
+    """Root mean square of what lies above that median."""
+    freedom: Annotated[float, Meta(ge=1)]
+    """Degrees of freedom behind ``scale``: windows are worth fewer independent ones."""
+    top: float
+    """The largest value in training, out of sample."""
+
+
+class Regime(Struct, frozen=True, array_like=True):
+    """What is normal while the context feature has this category."""
+
+    bin: Natural
+    windows: Natural
+    center: bytes
+    """float32 [numbers], to be taken from a window's vector."""
+    ratio: bytes
+    """float32 [numbers]: spread in this regime over that of all of them."""
+
+
+class Timeline(Struct, frozen=True, array_like=True):
+    """The block of the file."""
+
+    rows: Annotated[int, Meta(ge=1, le=2**38)]
+    """Rows of each training window."""
+    window_seconds: Annotated[float, Meta(ge=0)]
+    """0 when it is not known."""
+    windows: Annotated[int, Meta(ge=1, le=2**38)]
+    """Training windows."""
+    projections: bytes
+    """float32 [projections, numeric features], of values in training standard deviations."""
+    charts: Annotated[tuple[ChartFile, ...], Meta(max_length=CHARTS_MAX)]
+    spreads: bytes
+    """float32 [3, numbers]: standard deviation of the mean of 1, 3 and 12 windows."""
+    carry: bytes
+    """float32 [numbers]: correlation of each window with the one before it."""
+    still: bytes
+    """float32 [numeric features]: most rows in a row with the same value."""
+    capped: bytes
+    """float32 [2, numeric features]: most windows in a row with the same maximum, minimum."""
+    missing: bytes
+    """float32 [features]: largest share of missing values, smoothed over windows."""
+    profile: bytes = b""
+    """float32 [168, numbers], what is normal at each hour of the week; empty when not known."""
+    context: int = -1
+    """Feature whose category tells the regime; −1: none."""
+    regimes: Annotated[tuple[Regime, ...], Meta(max_length=REGIMES_MAX)] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """A control chart ready for use; see ``charts`` for what it does."""
+
+    file: ChartFile
+    mean: Doubles
+    carry: Doubles
+    """[numbers]; zeros when nothing is carried over."""
+    spread: Doubles
+    axes: Doubles
+    weights: Doubles
+
+    @property
+    def innovations(self) -> bool:
+        return self.file.smoothing == 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """A checked timeline as arrays."""
+
+    file: Timeline
+    numeric: int
+    numbers: int
+    """Length of a window's vector."""
+
+    @cached_property
+    def projections(self) -> Doubles:
+        """[projections, numeric features]"""
+        return unpacked(self.file.projections).reshape(-1, max(self.numeric, 1))
+
+    @cached_property
+    def charts(self) -> tuple[Chart, ...]:
+        return tuple(_chart(chart) for chart in self.file.charts)
+
+    @cached_property
+    def spreads(self) -> Doubles:
+        return unpacked(self.file.spreads).reshape(len(SCALES), self.numbers)
+
+    @cached_property
+    def carry(self) -> Doubles:
+        return unpacked(self.file.carry)
+
+    @cached_property
+    def still(self) -> Doubles:
+        return unpacked(self.file.still)
+
+    @cached_property
+    def capped(self) -> Doubles:
+        return unpacked(self.file.capped).reshape(2, self.numeric)
+
+    @cached_property
+    def missing(self) -> Doubles:
+        return unpacked(self.file.missing)
+
+    @cached_property
+    def profile(self) -> Doubles | None:
+        return (
+            unpacked(self.file.profile).reshape(HOURS, self.numbers) if self.file.profile else None
+        )
+
+    @cached_property
+    def regimes(self) -> dict[int, tuple[Doubles, Doubles]]:
+        """Center and ratio by bin of the context feature."""
+        return {
+            regime.bin: (unpacked(regime.center), unpacked(regime.ratio))
+            for regime in self.file.regimes
+        }
+
+    @cached_property
+    def within(self) -> Doubles:
+        """[numbers]: share of a window's variance that shrinks as 1/rows."""
+        whole, part = np.square(self.spreads[0]), np.square(self.spreads[1])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = (whole - part) / (1 - 1 / SCALES[1]) / whole
+        return np.asarray(np.clip(np.nan_to_num(share, nan=1.0), 0.0, 1.0))
+
+
+def packed(array: NDArray[Any]) -> bytes:
+    return array.astype("<f4").tobytes()
+
+
+def unpacked(data: bytes) -> Doubles:
+    return np.frombuffer(data, "<f4").astype(np.float64)
+
+
+def _chart(file: ChartFile) -> Chart:
+    mean = unpacked(file.mean)
+    carry = unpacked(file.carry) if file.carry else np.zeros(len(mean))
+    axes = unpacked(file.axes).reshape(-1, max(len(mean), 1))
+    return Chart(file, mean, carry, unpacked(file.spread), axes, unpacked(file.weights))
+
+
+def checked(
+    file: Timeline, *, features: int, numeric: int, numbers: int, bins: dict[int, int]
+) -> Normal:
+    """The timeline as arrays; raises ProtocolError when a size or number can't be.
+
+    ``bins``: how many bins each feature has that may tell the regime, by feature.
+    """
+    relations = len(unpacked(_whole(file.projections))) // max(numeric, 1)
+    want = {
+        "projections": (file.projections, relations * numeric),
+        "spreads": (file.spreads, len(SCALES) * numbers),
+        "carry": (file.carry, numbers),
+        "still": (file.still, numeric),
+        "capped": (file.capped, 2 * numeric),
+        "missing": (file.missing, features),
+        "profile": (file.profile, HOURS * numbers if file.profile else 0),
+    }
+    for place, chart in enumerate(file.charts):
+        length = relations if chart.relations else numbers
+        axes = len(chart.axes) // 4 // max(length, 1)
+        want |= {
+            f"chart {place}: mean": (chart.mean, length),
+            f"chart {place}: carry": (chart.carry, length if chart.carry else 0),
+            f"chart {place}: spread": (chart.spread, length),
+            f"chart {place}: axes": (chart.axes, axes * length),
+            f"chart {place}: weights": (chart.weights, axes + 1),
+        }
+        if (
+            axes > AXES_MAX
+            or not np.isfinite([chart.center, chart.scale, chart.freedom, chart.top]).all()
+        ):
+            raise ProtocolError(f"baseline timeline: chart {place} is not a valid chart")
+        if (unpacked(_whole(chart.spread)) <= 0).any() or (
+            unpacked(_whole(chart.weights)) <= 0
+        ).any():
+            raise ProtocolError(f"baseline timeline: chart {place} has a spread of nothing")
+    for regime in file.regimes:
+        if regime.bin >= bins.get(file.context, 0):
+            raise ProtocolError(f"baseline timeline: no bin {regime.bin} tells a regime")
+        want |= {
+            f"regime {regime.bin}: center": (regime.center, numbers),
+            f"regime {regime.bin}: ratio": (regime.ratio, numbers),
+        }
+        if (unpacked(_whole(regime.ratio)) <= 0).any():
+            raise ProtocolError(f"baseline timeline: regime {regime.bin} has a spread of nothing")
+    if numbers > VECTOR_MAX or relations > PROJECTIONS_MAX:
+        raise ProtocolError(f"baseline timeline: {numbers} numbers and {relations} projections")
+    for what, (data, length) in want.items():
+        if len(data) != 4 * length or not np.isfinite(unpacked(data)).all():
+            raise ProtocolError(f"baseline timeline: {what} needs {length} finite numbers")
+    return Normal(file, numeric, numbers)
+
+
+def _whole(data: bytes) -> bytes:
+    return data[: len(data) // 4 * 4]

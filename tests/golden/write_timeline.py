@@ -1,0 +1,44 @@
+"""Write the frozen baseline of format 2: ``python tests/golden/write_timeline.py``.
+
+Run it only for a new version of the format; the files of old versions stay and must stay readable.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "protocol")]
+
+from muster_protocol.signals import baseline, summary_wire  # noqa: E402 the path comes first
+from muster_protocol.signals.chart_monitor import ChartMonitor  # noqa: E402 the path comes first
+from support import in_time  # noqa: E402 the path comes first
+from support.in_time import Machine, moved  # noqa: E402 the path comes first
+
+WINDOWS, SHIFTED = 50, 30
+
+
+def main() -> None:
+    fitted = in_time.fitted()
+    machine = Machine(ChartMonitor(fitted))
+    payloads, heard = [], []
+    for number in range(WINDOWS):
+        summary = machine.draw(moved(0, 2.0) if number >= SHIFTED else None)
+        payloads.append(summary_wire.encode(summary))
+        found = machine.monitor.feed(summary)
+        heard.append(
+            [
+                [finding.feature, finding.statistic, finding.direction, finding.state]
+                for finding in found
+            ]
+        )
+    (HERE / "baseline_v2.bin").write_bytes(baseline.encode(fitted))
+    (HERE / "baseline_v2_windows.bin").write_bytes(
+        b"".join(len(payload).to_bytes(4, "big") + payload for payload in payloads)
+    )
+    story = {"digest": fitted.digest, "limits": machine.monitor.limits, "findings": heard}
+    (HERE / "baseline_v2.json").write_text(json.dumps(story, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

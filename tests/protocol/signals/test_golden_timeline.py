@@ -1,0 +1,35 @@
+"""A baseline of format 2, windows against it and what was found in them, frozen as bytes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from muster_protocol.signals import baseline, summary_wire
+from muster_protocol.signals.chart_monitor import ChartMonitor
+from muster_protocol.signals.summary import Summary
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
+
+
+def test_frozen_windows_against_the_frozen_baseline_find_what_they_found() -> None:
+    fitted = baseline.decode((GOLDEN / "baseline_v2.bin").read_bytes())
+    story = json.loads((GOLDEN / "baseline_v2.json").read_text())
+    assert fitted.digest == story["digest"]
+    monitor = ChartMonitor(fitted)
+    assert monitor.limits == pytest.approx(story["limits"])
+    data = (GOLDEN / "baseline_v2_windows.bin").read_bytes()
+    heard = []
+    while data:
+        length = int.from_bytes(data[:4], "big")
+        summary = summary_wire.decode(data[4 : 4 + length], fitted)
+        assert isinstance(summary, Summary)
+        found = monitor.feed(summary)
+        heard.append(
+            [
+                [finding.feature, finding.statistic, finding.direction, finding.state]
+                for finding in found
+            ]
+        )
+        data = data[4 + length :]
+    assert heard == story["findings"]
