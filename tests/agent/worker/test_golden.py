@@ -15,9 +15,7 @@ def judged(*values, rule=RULE, want=WANT):
     return compare({"y": got}, Case({}, {"y": want}), rule)
 
 
-@pytest.mark.parametrize(
-    "values", [(101.0, 0.09, -10.1), (99.0, -0.09, -9.9), (100.0, 0.0, -10.0)]
-)
+@pytest.mark.parametrize("values", [(101.0, 0.09, -10.1), (99.0, -0.09, -9.9), (100.0, 0.0, -10.0)])
 def test_what_lies_within_the_tolerance_passes(values):
     assert judged(*values) is None
 

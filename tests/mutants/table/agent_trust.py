@@ -4,7 +4,6 @@ from mutants.mutation import Mutation
 
 TRUST = "agent/muster_agent/trust"
 IDENTITY = "agent/muster_agent/identity"
-ATTACKS = "tests/attacks"
 
 MUTATIONS = (
     Mutation(

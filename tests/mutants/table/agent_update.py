@@ -4,7 +4,6 @@ from mutants.mutation import Mutation
 
 UPDATE = "agent/muster_agent/update"
 STORAGE = "agent/muster_agent/storage"
-TESTS = "tests/agent/update"
 
 MUTATIONS = (
     Mutation(

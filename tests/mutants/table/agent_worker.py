@@ -116,7 +116,9 @@ MUTATIONS = (
         where=OBSERVE,
         old='"DELETE FROM outbox_row WHERE stream = ? AND sequence <= ? "',
         new='"DELETE FROM outbox_row WHERE stream = ? AND sequence <= ? + 1 "',
-        tests=("tests/agent/observe/test_outbox/TestOutboxAgainstABadWorld.py::runTest",),
+        tests=(
+            "tests/agent/observe/test_outbox.py::test_an_acknowledgement_forgets_the_rows_it_names_and_no_other",
+        ),
     ),
     Mutation(
         name="more in flight than the hub expects",
