@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo test test-doors test-long sim crash-matrix bench bench-update bench-gates bench-signals bench-trust bench-api lint format setup constraints clean
+.PHONY: demo test test-doors test-long sim mutants crash-matrix bench bench-update bench-gates bench-signals bench-trust bench-api lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -33,6 +33,11 @@ crash-matrix: setup
 # SEED=n replays one seed with its timeline; SEEDS=a..b lives those; neither: 1,000 and the planted bugs.
 sim: setup
 	cd tests && PYTHONPATH=. ../$(BIN)/python -m sim.run $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+# Breaks the product line by line; tests must notice. ONLY=permit tries those so named; see ARGS=--list.
+mutants: setup
+	@deploy/need mosquitto
+	cd tests && PYTHONPATH=. ../$(BIN)/python -m mutants.run $(if $(ONLY),--only "$(ONLY)") $(ARGS)
 
 bench: setup
 	@deploy/need mosquitto

@@ -290,6 +290,19 @@ def test_an_acknowledgement_of_another_epoch_changes_nothing() -> None:
     assert outbox.stats().rows == 1
 
 
+def test_an_acknowledgement_forgets_the_rows_it_names_and_no_other() -> None:
+    outbox = Outbox(connect())
+    for number in range(5):
+        outbox.put_event(event(f"event {number}"))
+    ((stream, batch),) = sent(outbox, 0.0)
+    third = batch.rows[2].sequence
+    assert outbox.acknowledge(Ack(1, stream, batch.epoch, third)) == 3
+    assert outbox.acknowledge(Ack(1, stream, batch.epoch, third)) == 0
+    outbox.reconnected()
+    ((_, rest),) = sent(outbox, 0.0)
+    assert [row.sequence for row in rest.rows] == [third + 1, third + 2]
+
+
 def test_a_restored_backup_begins_a_new_epoch(tmp_path: Path) -> None:
     connection = connect(tmp_path / "a.db")
     hub = IdealHub()

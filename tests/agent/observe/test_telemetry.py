@@ -1,6 +1,7 @@
 """From rings to the outbox: each recorded row is counted exactly once, whatever dies when."""
 
 import random
+import sqlite3
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from muster_agent.worker.rows import ErrorKind, Quality, RowKind
 from muster_protocol.signals import baseline, features, summary_wire
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.messages import Ack
-from support.agent_faults import Fuse, FusedState, PowerCut, WorldClock
+from support.agent_faults import FullDisk, Fuse, FusedState, PowerCut, WorldClock
 from support.models import write_bundle
 
 WORKER = "main-1-1"
@@ -110,6 +111,24 @@ def test_what_is_recorded_arrives_window_by_window(tmp_path):
     assert recorder.collect() == 500
     assert 4 <= recorder.windows <= 7
     assert list((tmp_path / "rings").iterdir()) == []
+    recorder.cut()
+
+
+def test_a_window_that_a_full_disk_does_not_take_is_counted_in_the_next(tmp_path):
+    recorder = Recorder(tmp_path)
+    disk = FullDisk(at=1, steps=0)
+    recorder.boot(disk)
+    recorder.begin()
+    recorder.record(100)
+    recorder.run(2)
+    disk.until = 1_000_000
+    with pytest.raises(sqlite3.OperationalError):
+        recorder.run(12)
+    disk.until = 0
+    recorder.record(50)
+    recorder.run(12)
+    recorder.telemetry.end(WORKER)
+    assert recorder.collect() == 150
     recorder.cut()
 
 

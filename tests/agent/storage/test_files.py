@@ -1,5 +1,10 @@
 """The durable write: complete under its name or not there at all."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,3 +78,66 @@ def test_directories_are_made_with_their_parents_and_renamed_whole(tmp_path):
     write_durably(tmp_path / "a" / "b" / "file", b"data")
     rename_durably(tmp_path / "a" / "b", tmp_path / "c")
     assert (tmp_path / "c" / "file").read_bytes() == b"data"
+
+
+# What the kernel is asked for, in which order: a name may stand only for what is synced, and is
+# itself durable only when its directory is.
+
+SYNCING = "fsync,fdatasync,rename,renameat,renameat2"
+CALL = re.compile(r"(fsync|fdatasync|rename)\w*\((.*)\) += 0")
+
+
+def asked(tmp_path, line):
+    """The calls that sync and rename when a line of Python runs, by the names they are about."""
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom muster_agent.storage import files\n"
+        f"at = Path(sys.argv[1])\n{line}"
+    )
+    log, place = tmp_path / "log", tmp_path / "place"
+    place.mkdir()
+    done = subprocess.run(
+        ["strace", "-f", "-qq", "-y", "-o", log, "-e", f"trace={SYNCING}",
+         sys.executable, "-B", "-c", script, place],
+        capture_output=True, text=True, check=False, timeout=60,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [CALL.search(text) for text in log.read_text().splitlines()]
+    calls = [(call[1], re.findall(r'[<"]([^<">]+)[>"]', call[2])) for call in found if call]
+    return [
+        (name, *(Path(path).relative_to(tmp_path).as_posix() for path in paths))
+        for name, paths in calls
+    ]
+
+
+def test_a_file_is_synced_before_it_takes_its_name_and_the_name_after(tmp_path):
+    assert asked(tmp_path, "files.write_durably(at / 'name', b'data')") == [
+        ("fsync", "place/name.part"),
+        ("rename", "place/name.part", "place/name"),
+        ("fsync", "place"),
+    ]
+
+
+def test_a_link_is_synced_once_it_points_elsewhere(tmp_path):
+    assert asked(tmp_path, "files.link_durably(at / 'current', 'two')") == [
+        ("rename", "place/current.part", "place/current"),
+        ("fsync", "place"),
+    ]
+
+
+def test_a_directorys_entries_are_synced_before_it_takes_its_name(tmp_path):
+    made = "files.fill_durably(at / 'part', {'file': b'data'}); "
+    assert asked(tmp_path, made + "files.rename_durably(at / 'part', at / 'whole')") == [
+        ("fsync", "place/part/file"),
+        ("fsync", "place/part"),
+        ("rename", "place/part", "place/whole"),
+        ("fsync", "place"),
+    ]
+
+
+def test_what_goes_is_gone_for_good_before_its_content_is(tmp_path):
+    made = "(at / 'old').mkdir(); (at / 'old' / 'file').touch(); "
+    assert asked(tmp_path, made + "files.remove_durably(at / 'old')") == [
+        ("rename", "place/old", "place/old.old.part"),
+        ("fsync", "place"),
+    ]

@@ -30,7 +30,7 @@ def test_damaged_models_are_refused_by_name_or_die_alone(
     runtime: str, seed: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     roots = [TESTS, TESTS.parent / "agent", TESTS.parent / "protocol"]
-    script = TESTS / "support" / "mutants.py"
+    script = TESTS / "support" / "damaged_models.py"
     done = subprocess.run(
         [sys.executable, "-P", script, runtime, str(MUTANTS), str(seed), tmp_path / "b"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, roots))},

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from support.damaged_models import bundle_of, mutated
 from support.models import dense_tflite, weights
-from support.mutants import bundle_of, mutated
 
 ROOT = Path(__file__).resolve().parents[3]
 HOME = ROOT / "build" / "test-venvs" / "tflite-runtime"

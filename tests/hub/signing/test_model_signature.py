@@ -18,8 +18,8 @@ from muster_hub.signing import keys, model_signature
 from muster_protocol.wire import manifest
 from muster_protocol.wire.chunks import sha256_hex
 from support import models as fixtures
+from support.damaged_models import mutated
 from support.hub_kit import open_kit
-from support.mutants import mutated
 
 STOCK = Path(__file__).parents[2] / "golden" / "model_signature"
 FILES = {"m.onnx": "aa" * 32, "golden.npz": "bb" * 32}

@@ -315,3 +315,13 @@ def test_a_feature_that_drifted_half_of_its_first_day_has_no_normal_yet() -> Non
         shift = 3.0 if 6 <= number < 6 + DAY // 2 else 0.0
         monitor.feed(summarise(trained, x=rng.normal([shift, 0], 1, size=(300, 2))))
     assert monitor.status() == {"x[0]": "refused", "x[1]": "calibrated"}
+
+
+def test_what_is_a_little_off_at_installation_is_not_learned_as_normal() -> None:
+    trained = gaussian(2)
+    monitor = DriftMonitor(trained, RULE)
+    rng = np.random.default_rng(17)
+    for _ in range(DAY):
+        x = rng.normal([0.5, 0], 1, size=(300, 2))
+        assert monitor.feed(summarise(trained, x=x)) == []
+    assert monitor.status() == {"x[0]": "refused", "x[1]": "calibrated"}

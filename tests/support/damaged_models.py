@@ -1,7 +1,7 @@
 """Starts damaged models as a worker would, each in a child of its own.
 
-``mutants.py RUNTIME COUNT SEED DIRECTORY`` prints a JSON object: outcome (a refusal, "ready" or
-"killed by SIGNAL") to the number of mutants it befell. The runtime is imported once.
+``damaged_models.py RUNTIME COUNT SEED DIRECTORY`` prints a JSON object: outcome (a refusal, "ready"
+or "killed by SIGNAL") to the number of models it befell. The runtime is imported once.
 """
 
 import collections

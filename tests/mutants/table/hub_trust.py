@@ -1,0 +1,260 @@
+"""What the hub signs, whom it lets in and do what, and what it writes down of it."""
+
+from mutants.mutation import Mutation
+
+SIGNING = "hub/muster_hub/signing"
+IDENTITY = "hub/muster_hub/identity"
+ACCESS = "hub/muster_hub/access"
+AUDIT = "hub/muster_hub/audit"
+MQTT = "hub/muster_hub/mqtt"
+
+MUTATIONS = (
+    Mutation(
+        name="a rotated director's key signs nothing anew",
+        breaks="After a rotation devices refuse their directives until something else changes.",
+        where="hub/muster_hub/reconcile",
+        old="and _signed_by(row.envelope) == signing.keyid",
+        new="and _signed_by(row.envelope)",
+        tests=(
+            "tests/hub/reconcile/test_signed_anew.py::test_a_rotated_director_key_signs_every_directive_anew_under_the_same_generation",
+        ),
+    ),
+    Mutation(
+        name="a directive runs out",
+        breaks="A device that was away for a day finds an expired directive.",
+        where="hub/muster_hub/reconcile",
+        old="RENEW_SHARE = 0.5",
+        new="RENEW_SHARE = 1.5",
+        tests=(
+            "tests/hub/reconcile/test_signed_anew.py::test_half_way_to_its_end_a_directive_is_renewed_under_the_same_generation",
+        ),
+    ),
+    Mutation(
+        name="a generation below the device's",
+        breaks="A device that has seen more than the hub knows refuses every directive.",
+        where="hub/muster_hub/reconcile",
+        old="else max(own, reported) + 1",
+        new="else own + 1",
+        tests=(
+            "tests/hub/reconcile/test_engine.py::test_the_next_generation_is_above_what_a_device_reports",
+        ),
+    ),
+    Mutation(
+        name="an absurd generation is counted from",
+        breaks="One device's report uses up its generations, and it can never be told anything.",
+        where="hub/muster_hub/reconcile",
+        old="if reported >= wire.SERIAL_MAX:",
+        new="if reported > wire.SERIAL_MAX:",
+        tests=(
+            "tests/hub/reconcile/test_engine.py::test_an_absurd_generation_that_a_device_reports_is_not_counted_from",
+        ),
+    ),
+    Mutation(
+        name="the director may sign manifests",
+        breaks="Whoever steals the hub's online keys can have any model installed.",
+        where=SIGNING,
+        old="directive.ROLE, [director.keyid], 1, terminating=False, paths=[]",
+        new='directive.ROLE, [director.keyid], 1, terminating=False, paths=["*"]',
+        tests=(
+            "tests/hub/signing/test_signing.py::test_the_director_is_delegated_without_any_path",
+        ),
+    ),
+    Mutation(
+        name="one signature releases",
+        breaks="One of two people releases a version alone.",
+        where=SIGNING,
+        old="name, keys.ids, keys.threshold, terminating=True",
+        new="name, keys.ids, 1, terminating=True",
+        tests=(
+            "tests/hub/signing/test_key_ceremonies.py::test_two_people_approve_a_release_and_one_does_not_suffice",
+        ),
+    ),
+    Mutation(
+        name="a released version changes",
+        breaks="A version's content is replaced under its name.",
+        where=SIGNING,
+        old="if known is not None and known.hashes != target.hashes:",
+        new="if known is not None and not known.hashes:",
+        tests=(
+            "tests/hub/signing/test_signing.py::test_a_released_version_can_never_get_other_content",
+        ),
+    ),
+    Mutation(
+        name="signatures for what was not drafted",
+        breaks="Metadata made elsewhere gets past the release check.",
+        where=SIGNING,
+        old="if draft.signed_bytes == offered.signed_bytes:",
+        new="if draft.signed.version == offered.signed.version:",
+        tests=(
+            "tests/hub/signing/test_signing.py::test_signed_metadata_that_the_hub_did_not_draft_is_refused",
+        ),
+    ),
+    Mutation(
+        name="an expired token enrols",
+        breaks="A token that was found years later still lets a device in.",
+        where=IDENTITY,
+        old="if now >= row.expires:",
+        new="if now < 0:",
+        tests=(
+            "tests/hub/identity/test_enrolment.py::test_an_expired_token_is_refused_for_retries_too",
+        ),
+    ),
+    Mutation(
+        name="a token without its secret",
+        breaks="Whoever knows a token's id, which is in the log, lets devices in.",
+        where=IDENTITY,
+        old="if row is None or not hmac.compare_digest(row.secret_hash, given):",
+        new="if row is None or not given:",
+        tests=(
+            "tests/hub/identity/test_enrolment.py::test_a_token_with_another_secret_is_refused",
+        ),
+    ),
+    Mutation(
+        name="a token is never used up",
+        breaks="A token for one device lets in as many as like.",
+        where=IDENTITY,
+        old="token.uses_left -= 1",
+        new="token.uses_left -= 0",
+        tests=("tests/hub/identity/test_enrolment.py::test_a_token_is_bound_to_the_first_key",),
+    ),
+    Mutation(
+        name="a revoked device comes back",
+        breaks="A stolen device enrols itself again.",
+        where=IDENTITY,
+        old='    if device.revoked:\n        raise Conflict(f"{device.id} was revoked: enrol it under another id")',
+        new='    if device.revoked and not device.id:\n        raise Conflict(f"{device.id} was revoked: enrol it under another id")',
+        tests=(
+            "tests/hub/identity/test_enrolment.py::test_a_revoked_device_never_comes_back_by_itself",
+        ),
+    ),
+    Mutation(
+        name="a renewal without proof",
+        breaks="Whoever has seen a device's certificate is given its identity.",
+        where=IDENTITY,
+        old="if row is None or not old.verifies(signature, proof_of(csr_pem)):",
+        new="if row is None:",
+        tests=(
+            "tests/hub/identity/test_renewal.py::test_a_thief_of_the_certificate_alone_proves_nothing",
+        ),
+    ),
+    Mutation(
+        name="a request in another name",
+        breaks="A device renews itself as another one.",
+        where=IDENTITY,
+        old='if request.common_name not in ("", device):',
+        new="if not device:",
+        tests=(
+            "tests/hub/identity/test_renewal.py::test_a_device_is_renewed_in_its_own_name_only",
+        ),
+    ),
+    Mutation(
+        name="a revocation is left out",
+        breaks="A broker lets a revoked device in as soon as its list is written anew.",
+        where=IDENTITY,
+        old=".where(Certificate.expires > now)",
+        new=".where(Certificate.expires < now)",
+        tests=(
+            "tests/hub/identity/test_enrolment.py::test_revoking_takes_every_certificate_until_it_would_have_expired",
+        ),
+    ),
+    Mutation(
+        name="an unsigned report proves",
+        breaks="What anyone on the way made up is shown as proved.",
+        where=IDENTITY,
+        old="if not any(_signed(pem, reported.proof, said) for pem in certificates):",
+        new="if not certificates:",
+        tests=("tests/hub/identity/test_proof.py::test_an_altered_report_proves_nothing",),
+    ),
+    Mutation(
+        name="an expired API token",
+        breaks="A token that was to end goes on.",
+        where=ACCESS,
+        old="if row.expires is not None and now >= row.expires:",
+        new="if row.expires is not None and now < 0:",
+        tests=(
+            "tests/hub/api/test_api_access.py::test_a_revoked_token_and_one_past_its_end_are_refused",
+        ),
+    ),
+    Mutation(
+        name="a revoked API token",
+        breaks="A token that leaked goes on after it was revoked.",
+        where=ACCESS,
+        old="if row.revoked is not None:",
+        new="if row.revoked == 0.0:",
+        tests=(
+            "tests/hub/api/test_api_access.py::test_a_revoked_token_and_one_past_its_end_are_refused",
+        ),
+    ),
+    Mutation(
+        name="a token of one's own making is a second person",
+        breaks="One person approves their own rollout.",
+        where=ACCESS,
+        old="if maker in _makers(session, token):",
+        new="if maker == token:",
+        tests=(
+            "tests/hub/api/test_api_access.py::test_a_token_of_ones_own_making_is_no_second_person",
+        ),
+    ),
+    Mutation(
+        name="a scope of any of its parts",
+        breaks="An operator limited to one site and line acts on every line of the site.",
+        where=ACCESS,
+        old="return all(any(_implies(item, part) for item in asked) for part in self.selector.parts)",
+        new="return any(any(_implies(item, part) for item in asked) for part in self.selector.parts)",
+        tests=("tests/hub/api/test_api_access.py::test_a_scope_covers_what_its_parts_imply",),
+    ),
+    Mutation(
+        name="a row is sealed without its detail",
+        breaks="What was done to whom is changed in the log, and the chain holds.",
+        where=AUDIT,
+        old="row.action, row.subject, row.detail]",
+        new="row.action, row.subject]",
+        tests=("tests/hub/audit/test_audit.py::test_an_edited_row_is_found",),
+    ),
+    Mutation(
+        name="rows of the log may be missing",
+        breaks="A row is taken out of the log, and the chain holds.",
+        where=AUDIT,
+        old="if row.previous != previous:",
+        new="if not row.previous:",
+        tests=("tests/hub/audit/test_audit.py::test_missing_rows_are_found",),
+    ),
+    Mutation(
+        name="an archive cut short is whole",
+        breaks="The end of an archive of the log is lost unnoticed.",
+        where=AUDIT,
+        old="if rows.tail is None:",
+        new="if rows is None:",
+        tests=("tests/hub/audit/test_audit_archive.py::test_an_archive_cut_short_is_found",),
+    ),
+    Mutation(
+        name="an acknowledgement over a gap",
+        breaks="A device forgets a row that the hub never had.",
+        where=MQTT,
+        old="if sequence > row.contiguous + 1:",
+        new="if sequence > row.contiguous + 2:",
+        tests=(
+            "tests/hub/mqtt/test_ingest.py::test_rows_are_acknowledged_up_to_the_first_gap_and_again_when_it_is_filled",
+        ),
+    ),
+    Mutation(
+        name="a restored hub waits for what is gone",
+        breaks="After a restore no device's rows are ever acknowledged again.",
+        where=MQTT,
+        old="if row.contiguous < least:",
+        new="if row.contiguous < 0:",
+        tests=(
+            "tests/hub/mqtt/test_ingest.py::test_a_hub_restored_from_a_backup_does_not_wait_for_rows_that_are_gone",
+        ),
+    ),
+    Mutation(
+        name="a request is answered again",
+        breaks="A request that comes twice takes a second place in the budget.",
+        where=MQTT,
+        old="if row is not None and row.nonce == nonce:",
+        new="if row is not None and not nonce:",
+        tests=(
+            "tests/hub/rollouts/test_engine_grants.py::test_asking_twice_costs_no_second_place_and_one_message_is_answered_once",
+        ),
+    ),
+)
