@@ -106,5 +106,8 @@ def verify(
     if as_json:
         output.show_json(found | {"unchecked": missing})
     else:
-        output.show(Text(chain.checked_in_words(found["rows"], found["archived"], missing)))
+        words = chain.checked_in_words(
+            found["rows"], found["archived"], missing, found.get("keyed_from")
+        )
+        output.show(Text(words))
         output.show(Text(f"Latest: {found['latest']}"))

@@ -26,14 +26,18 @@ def add_to(app: typer.Typer) -> None:
 
 
 def verify(*, archives: Archives = None, data: Data = DEFAULT_DATA) -> None:
-    """Check the audit log's chain of hashes from the first row to the last."""
+    """Check the audit log from the first row to the last: its hashes, and their codes by the hub's
+    key."""
     hub = Hub.open(config.load(data), time.time)
     with hub.store.read() as session:
         found = log.verify(session, hub.sealing)
     missing = found.archived
     if archives:
-        missing = chain.join(archives, found.archived, found.archived_latest)
-    print(chain.checked_in_words(found.rows, found.archived, missing), f"Latest: {found.latest}")
+        missing = chain.join(
+            archives, found.archived, found.archived_latest, log.codes(hub.sealing)
+        )
+    words = chain.checked_in_words(found.rows, found.archived, missing, found.keyed_from)
+    print(words, f"Latest: {found.latest}")
 
 
 def archive(

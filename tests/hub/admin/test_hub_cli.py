@@ -110,7 +110,9 @@ def test_a_token_is_printed_once_and_works_by_role(tmp_path, run):
     text = run("token", "ci", "--role", "releaser", "--data", tmp_path / "hub").strip()
     assert text.startswith("mst_")
     assert "use one of" in run("token", "x", "--role", "king", "--data", tmp_path / "hub", code=2)
-    assert run("audit-verify", "--data", tmp_path / "hub").startswith("2 rows, unbroken.")
+    assert run("audit-verify", "--data", tmp_path / "hub").startswith(
+        "2 rows, unbroken, keyed from row 1 on."
+    )
 
 
 def test_a_hub_that_is_not_there_is_named_with_what_to_do(tmp_path, run):
