@@ -3,12 +3,15 @@
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from muster_hub.access.oidc import Issuer
-from muster_hub.api import problems
+from muster_hub.api import auth, problems
 from muster_hub.api.bodies import BodyLimit
 from muster_hub.api.hub import Hub
 from muster_hub.api.pace import Pace
@@ -82,6 +85,19 @@ def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> Fas
     for room in ROOMS:
         app.include_router(room.router, prefix=PREFIX, responses=problems.answers(400, 422, 429))
     app.add_middleware(BodyLimit, upload_bytes_max=hub.config.http.upload_bytes_max)
-    app.add_middleware(Pace, limits=hub.config.http, monotonic=monotonic)
+    app.add_middleware(
+        Pace,
+        limits=hub.config.http,
+        monotonic=monotonic,
+        is_good=lambda header: auth.is_good(hub, app.state.issuer, header),
+    )
+    if proxies := hub.config.http.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(proxies))
     problems.install(app)
     return app
+
+
+def server_config(app: FastAPI, **settings: Any) -> uvicorn.Config:
+    """How an application is served: who a client is, is its own to say (``http.trusted_proxies``);
+    a server in front of it would believe whoever connects from the same machine."""
+    return uvicorn.Config(app, proxy_headers=False, server_header=False, **settings)
