@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from muster_hub.admin import asking
+from muster_hub.admin.asking import Yes
 from muster_hub.admin.keys import DEFAULT_DATA, Data
 from muster_hub.api.hub import Hub
 from muster_hub.audit import archive as audit_archive
@@ -48,10 +50,15 @@ def archive(
                      "six months ago."),
     ],
     out: Annotated[Path, typer.Option(help="The file they go to; it must not exist.")],
+    yes: Yes = False,
     data: Data = DEFAULT_DATA,
 ) -> None:  # fmt: skip
     """Move old rows of the audit log into a file, which you keep; the hub may be running."""
     hub = Hub.open(config.load(data), time.time)
+    asking.confirm(
+        f"rows from before {before:%Y-%m-%d} leave the hub: {out} is then the only copy of them",
+        yes=yes,
+    )
     made = audit_archive.archive(
         hub.store, hub.sealing, out, before=before.replace(tzinfo=UTC).timestamp(),
         now=time.time(), by="hub", hub=hub.config.url,

@@ -350,9 +350,9 @@ def test_the_hubs_command_archives_and_both_commands_verify_the_whole(tmp_path):
         def hub(*arguments):
             return CliRunner().invoke(hub_app, [*map(str, arguments), "--data", str(data)])
 
-        late = hub("audit-archive", "--before", "2999-01-01", "--out", out)
+        late = hub("audit-archive", "--yes", "--before", "2999-01-01", "--out", out)
         assert isinstance(late.exception, Invalid)
-        made = hub("audit-archive", "--before", day, "--out", out)
+        made = hub("audit-archive", "--yes", "--before", day, "--out", out)
         assert made.exit_code == 0, made.output
         assert "2 rows" in made.stdout
         assert "2 archived rows were not looked at" in hub("audit-verify").stdout
