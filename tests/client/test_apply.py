@@ -112,7 +112,7 @@ def test_only_prune_withdraws_and_only_in_slots_the_file_names(kit, file):
 
 def test_a_rollout_that_was_aborted_is_not_started_again(kit, file):
     applied(kit, file, "--yes")
-    assert muster(kit, "rollout", "abort", "1").exit_code == 0
+    assert muster(kit, "rollout", "abort", "1", "--yes").exit_code == 0
     shown = applied(kit, file, "--yes")
     assert kinds(shown) == ["keep", "keep"]
     assert "rollout 1 is aborted" in shown["changes"][1]["why"]

@@ -35,7 +35,7 @@ def test_a_token_is_made_listed_and_revoked(kit):
         for splitline in muster(kit, "token", "list").stdout.splitlines()
         if " ci " in splitline
     ]
-    assert muster(kit, "token", "revoke", line.split()[0]).exit_code == 0
+    assert muster(kit, "token", "revoke", line.split()[0], "--yes").exit_code == 0
     assert kit.http.get(f"{API}/whoami", headers=headers).status_code == 401
 
 

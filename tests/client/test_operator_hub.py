@@ -193,7 +193,7 @@ def test_a_rollout_is_started_paused_resumed_and_aborted(kit: Kit, tmp_path: Pat
     assert view["state"] == "running"
     assert muster_json(kit, "rollout", "pause", number)["state"] == "paused"
     assert muster_json(kit, "rollout", "resume", number)["state"] == "running"
-    assert "aborted" in shown(kit, "rollout", "abort", number)
+    assert "aborted" in shown(kit, "rollout", "abort", number, "--yes")
     assert "dense 1 vision all aborted" in shown(kit, "rollout", "list")
     error = refused(kit, "rollout", "status", number, "--watch")
     assert f"rollout {number} aborted" in str(error)

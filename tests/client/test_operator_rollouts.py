@@ -111,7 +111,7 @@ def test_a_shadow_is_planned_started_watched_and_passed_by_hand(kit):
     text = shown(kit, "rollout", "status", "1")
     assert "will watch it beside what they run" in text
     assert "DEVICE COMPARED DIFFERENT" in text
-    passed = muster_json(kit, "rollout", "advance", "1")
+    passed = muster_json(kit, "rollout", "advance", "1", "--yes")
     assert passed["shadow"]["action"] == "advance"
     assert "passed by hand" in passed["shadow"]["reason"].lower()
 
@@ -138,7 +138,7 @@ def test_an_experiment_is_planned_started_watched_and_passed_by_hand(kit):
     assert (view["experiment"]["a"], view["experiment"]["b"]) == (1, 1)
     assert view["experiment"]["effects"] == [effect]
     assert "errors ratio 1.98 1.5 2.61" in shown(kit, "rollout", "status", "1")
-    muster_json(kit, "rollout", "advance", "1")
+    muster_json(kit, "rollout", "advance", "1", "--yes")
 
 
 @pytest.mark.parametrize("share", ["3", "60%", "0", "half"])
@@ -176,7 +176,7 @@ def test_a_wave_is_approved_and_passed_by_hand(kit, tmp_path):
     file = plan_file(tmp_path, approve_start=True, canary=1)
     number = str(muster_json(kit, "rollout", "start", "digits", "1", "--plan", file)["id"])
     muster_json(kit, "rollout", "approve", number)
-    muster_json(kit, "rollout", "advance", number)
+    muster_json(kit, "rollout", "advance", number, "--yes")
     text = shown(kit, "rollout", "explain", number)
     assert "by a-operator" in text
     with kit.hub.store.read() as session:
@@ -196,7 +196,7 @@ def test_nothing_is_rolled_back_unless_somebody_says_yes(kit):
 
 def test_watching_a_rollout_that_was_aborted_fails_and_says_why(kit):
     number = str(muster_json(kit, "rollout", "start", *START)["id"])
-    muster_json(kit, "rollout", "abort", number)
+    muster_json(kit, "rollout", "abort", number, "--yes")
     ended = muster(kit, "rollout", "watch", number)
     assert isinstance(ended.exception, OperatorError)
     assert ended.exception.code == Exit.REFUSED

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from securesystemslib.signer import Signer
 from sqlmodel import select
 from typer.testing import CliRunner
@@ -109,20 +110,28 @@ class Plant:
         )  # fmt: skip
 
     def carry_out(self, runbook: str) -> str:
-        """Run every command of a runbook; what they printed."""
+        """Run every command of a runbook, with a yes where one asks; what they printed."""
         blocks = BLOCK.findall((RUNBOOKS / runbook).read_text())
         return "\n".join(self._carry_out(line) for block in blocks for line in block.splitlines())
 
     def _carry_out(self, line: str) -> str:
         words = [self._named(word) for word in shlex.split(line)]
         if words[0] == "muster-hub":
-            return self.run_command(*words[1:])
+            return self.run_command(*words[1:], *(["--yes"] if asks(words[1:], main.app) else []))
         assert words[0] == "cp", line
         subprocess.run(words, check=True)
         return ""
 
     def _named(self, word: str) -> str:
         return re.sub(r"\$([A-Z]+)", lambda found: str(self.names[found[1]]), word)
+
+
+def asks(words: list[str], app: typer.Typer) -> bool:
+    """Whether a command asks before it acts."""
+    found = typer.main.get_command(app)
+    for word in words:
+        found = getattr(found, "commands", {}).get(word, found)
+    return any("--yes" in parameter.opts for parameter in found.params)
 
 
 @pytest.fixture
@@ -261,7 +270,8 @@ def test_a_stolen_device_is_out_for_good_and_its_successor_has_another_name(kit:
         for line in block.splitlines():
             program, *words = shlex.split(line)
             assert program == "muster"
-            ended = CliRunner().invoke(operator, words, env=environment)
+            yes = ["--yes"] if asks(words, operator) else []
+            ended = CliRunner().invoke(operator, [*words, *yes], env=environment)
             assert ended.exit_code == 0, ended.output
             said.append(ended.output)
     assert "revoked" in said[1]

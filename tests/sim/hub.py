@@ -25,6 +25,7 @@ from muster_hub.rollouts import commands
 from muster_hub.settings.database import sqlite_url
 from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.storage import models
+from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
 from muster_hub.storage.tables import METADATA, target
 from muster_protocol.wire import messages, topics
@@ -72,7 +73,7 @@ def _template() -> Any:
 @cache
 def _open(kind: type[HubStore]) -> HubStore:
     """One store a process: what SQLAlchemy has compiled is worth keeping between worlds."""
-    store = kind(sqlite_url(scratch() / f"hub-{kind.__name__}.db"))
+    store = kind(sqlite_url(scratch() / f"hub-{kind.__name__}.db"), Sealing(scratch()))
     sqlalchemy.event.listen(store.engine, "connect", _careless)
     return store
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from muster_hub.settings.database import sqlite_url
 from muster_hub.storage import models
+from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
 from muster_hub.storage.tables import METADATA
 from muster_protocol.signals import summary_wire
@@ -18,7 +19,7 @@ MANIFEST = "ab" * 32
 
 def open_store(directory: Path, *devices: str, url: str | None = None) -> Store:
     """A store with the hub's tables and ``devices``: on SQLite in ``directory``, or at ``url``."""
-    store = Store(url or sqlite_url(directory / "hub.db"))
+    store = Store(url or sqlite_url(directory / "hub.db"), Sealing(directory))
     METADATA.create_all(store.engine)
     with store.write() as session:
         for device in devices:

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from muster_client.client import Api
 from muster_client.failures import OperatorError
 from muster_client.session import api
-from muster_client.terminal import output
+from muster_client.terminal import asking, output
+from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
 from muster_hub.audit import chain
 
@@ -65,10 +67,28 @@ def list_tokens(context: typer.Context, *, as_json: Json = False) -> None:
 
 
 @tokens.command("revoke")
-def revoke(context: typer.Context, token: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def revoke(
+    context: typer.Context,
+    token: Annotated[str, typer.Argument(metavar="ID")],
+    *,
+    yes: Yes = False,
+) -> None:
     """End a token at once and for good."""
-    made = api(context).post(f"/tokens/{token}/revoke")
+    hub = api(context)
+    if not yes:
+        asking.confirm(_ended(hub, token), yes=yes)
+    made = hub.post(f"/tokens/{token}/revoke")
     output.show(Text(f"{made['name']} ({made['id']}) is revoked."))
+
+
+def _ended(hub: Api, token: str) -> str:
+    """What the revocation of a token does, in words."""
+    found = next((item for item in hub.pages("/tokens") if item["id"] == token), None)
+    if found is None:
+        raise OperatorError(f"there is no API token {token!r}: `muster token list` shows them")
+    owner = found.get("owner") or found["created_by"]
+    whose = f"{found['role']}, of {owner}, made {output.ago(found['created'])}"
+    return f"{found['name']} ({whose}) ends for good: whoever uses it is refused from now on"
 
 
 @audit.command("list")
@@ -106,5 +126,8 @@ def verify(
     if as_json:
         output.show_json(found | {"unchecked": missing})
     else:
-        output.show(Text(chain.checked_in_words(found["rows"], found["archived"], missing)))
+        words = chain.checked_in_words(
+            found["rows"], found["archived"], missing, found.get("keyed_from")
+        )
+        output.show(Text(words))
         output.show(Text(f"Latest: {found['latest']}"))

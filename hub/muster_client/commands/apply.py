@@ -1,6 +1,5 @@
 """`muster apply`: make the fleet's assignments and rollouts as a file says."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,8 @@ from muster_client.commands.fleet_file import Change
 from muster_client.commands.rollouts import parse_canary
 from muster_client.failures import Exit, OperatorError
 from muster_client.session import api
-from muster_client.terminal import output
+from muster_client.terminal import asking, output
+from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
 
 _MARKS = {"add": ("+", "green"), "start": ("+", "green"), "change": ("~", "yellow"),
@@ -32,7 +32,7 @@ def apply(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="With --dry-run: fail when something is to do.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Show how the hub differs from the file, and after a yes make it the same.
@@ -52,7 +52,7 @@ def apply(
     if not as_json:
         output.show(*(_line(change) for change in changes), _sum(due))
     if due and not dry_run:
-        _confirm(due, yes=yes)
+        asking.confirm(f"{len(due)} changes, each of them at once", yes=yes)
         for change in due:
             _do(hub, change)
     if as_json:
@@ -106,16 +106,6 @@ def _line(change: Change) -> Text:
 
 def _sum(due: list[Change]) -> Text:
     return Text(f"\n{len(due)} to do." if due else "\nNothing to do.")
-
-
-def _confirm(due: list[Change], *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise OperatorError(
-            f"{len(due)} changes: say --yes where nobody can be asked, or --dry-run", Exit.USAGE
-        )
-    typer.confirm("Go on?", abort=True, err=True)
 
 
 def _do(hub: Api, change: Change) -> Any:

@@ -7,7 +7,8 @@ from rich.text import Text
 
 from muster_client.failures import Exit, OperatorError
 from muster_client.session import api
-from muster_client.terminal import output
+from muster_client.terminal import asking, output
+from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
 
 app = typer.Typer(help="Devices and enrolment.", no_args_is_help=True)
@@ -121,13 +122,26 @@ def approve(context: typer.Context, device: str, *, as_json: Json = False) -> No
 
 
 @app.command("revoke")
-def revoke(context: typer.Context, device: str, *, as_json: Json = False) -> None:
+def revoke(context: typer.Context, device: str, *, yes: Yes = False, as_json: Json = False) -> None:
     """Withdraw a device's identity for good: a stolen one, or one that is scrapped."""
-    item = api(context).post(f"/devices/{device}/revoke", {})
+    hub = api(context)
+    if not yes:
+        asking.confirm(_shut_out(hub.get(f"/devices/{device}")), yes=yes)
+    item = hub.post(f"/devices/{device}/revoke", {})
     if as_json:
         output.show_json(item)
         return
     output.show(f"{device} is revoked; its connection ends and its directive is withdrawn.")
+
+
+def _shut_out(item: dict[str, Any]) -> str:
+    """What a revocation does to a device, in words."""
+    where = ", ".join(f"{key}={value}" for key, value in (item.get("labels") or {}).items())
+    runs = ", ".join(filter(None, map(running, slots(item).values()))) or "nothing yet"
+    return (
+        f"{item['id']} ({where or 'no labels'}; {link(item)}; runs {runs}) is shut out for good: "
+        "its certificates are revoked, and it comes back only under another id"
+    )
 
 
 def link(item: dict[str, Any]) -> Text:

@@ -9,7 +9,8 @@ from rich.text import Text
 from muster_client.commands.devices import Selector
 from muster_client.failures import Exit, OperatorError
 from muster_client.session import api
-from muster_client.terminal import bars, output
+from muster_client.terminal import asking, bars, output
+from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
 from muster_hub.monitoring import peers
 
@@ -106,10 +107,17 @@ def rebaseline(
     device: Annotated[str, typer.Argument(help="One device.")],
     *,
     model: Annotated[str, typer.Option(help="The model whose inputs and outputs are normal.")],
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Take what a model sees on DEVICE now as normal there: its drift alert resolves."""
-    item = api(context).post(f"/devices/{device}/rebaseline", {"model": model})
+    hub = api(context)
+    asking.confirm(
+        f"what {model} sees on {device} now is normal from here on, be it right or wrong: what was "
+        "calibrated there is forgotten, and its drift alert resolves",
+        yes=yes,
+    )
+    item = hub.post(f"/devices/{device}/rebaseline", {"model": model})
     if as_json:
         output.show_json(item)
         return

@@ -1,7 +1,6 @@
 """`muster rollout`: start one, watch it, hold it, end it."""
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,8 @@ from muster_client.client import Api
 from muster_client.commands import rollout_words
 from muster_client.failures import Exit, OperatorError
 from muster_client.session import api
-from muster_client.terminal import bars, output
+from muster_client.terminal import asking, bars, output
+from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
 
 app = typer.Typer(help="Bring a version to devices, in waves.", no_args_is_help=True)
@@ -170,8 +170,12 @@ def resume(context: typer.Context, rollout: RolloutId, *, as_json: Json = False)
 
 
 @app.command("abort")
-def abort(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
+def abort(
+    context: typer.Context, rollout: RolloutId, *, yes: Yes = False, as_json: Json = False
+) -> None:
     """End it and bring the devices it reached back to what they ran before."""
+    if not yes:
+        asking.confirm(_going_back(api(context).get(f"/rollouts/{rollout}")), yes=yes)
     _act(context, rollout, "abort", as_json=as_json)
 
 
@@ -182,8 +186,12 @@ def approve(context: typer.Context, rollout: RolloutId, *, as_json: Json = False
 
 
 @app.command("advance")
-def advance(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
+def advance(
+    context: typer.Context, rollout: RolloutId, *, yes: Yes = False, as_json: Json = False
+) -> None:
     """Pass the present wave by hand, whatever its gate still waits for."""
+    if not yes:
+        asking.confirm(_passed_by_hand(api(context).get(f"/rollouts/{rollout}")), yes=yes)
     _act(context, rollout, "advance", as_json=as_json)
 
 
@@ -192,12 +200,12 @@ def rollback(
     context: typer.Context,
     rollout: RolloutId,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Bring every device back to what it ran before, also after it has completed."""
     if not yes:
-        _confirm(api(context).get(f"/rollouts/{rollout}"))
+        asking.confirm(_going_back(api(context).get(f"/rollouts/{rollout}")), yes=yes)
     _act(context, rollout, "rollback", as_json=as_json)
 
 
@@ -351,19 +359,24 @@ def _experiment(found: dict[str, Any]) -> RenderableType:
     return Group(Text(f"{head}{found['a']} without (A)"), table)
 
 
-def _confirm(view: dict[str, Any]) -> None:
+def _going_back(view: dict[str, Any]) -> str:
+    """What an abort or a rollback does, in words."""
     reached = sum(
         device.get("state") in ("in_progress", "committed")
         for wave in view.get("waves", [])
         for device in wave.get("devices", [])
     )
-    what = (
-        f"rollout {view['id']} ({view['model']} {view['version']}, {view['state']}): "
-        f"{reached} devices it reached go back to what they ran before"
-    )
-    if not sys.stdin.isatty():
-        raise OperatorError(f"{what}: say --yes where nobody can be asked", Exit.USAGE)
-    typer.confirm(f"{what}. Go on?", abort=True, err=True)
+    return f"{_named(view)}: {reached} devices it reached go back to what they ran before"
+
+
+def _passed_by_hand(view: dict[str, Any]) -> str:
+    """What an advance does, in words."""
+    waits = str(view.get("reason") or "nothing is said").rstrip(".")
+    return f"{_named(view)}: more devices get it without what is waited for ({waits})"
+
+
+def _named(view: dict[str, Any]) -> str:
+    return f"rollout {view['id']} ({view['model']} {view['version']}, {view['state']})"
 
 
 def _act(context: typer.Context, rollout: int, action: str, *, as_json: bool) -> None:

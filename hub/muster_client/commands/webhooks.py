@@ -7,7 +7,8 @@ from rich.text import Text
 
 from muster_client.failures import OperatorError
 from muster_client.session import api
-from muster_client.terminal import output
+from muster_client.terminal import asking, output
+from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
 
 app = typer.Typer(help="Webhooks: list, add, test, remove.", no_args_is_help=True)
@@ -72,9 +73,17 @@ def try_out(context: typer.Context, name: Name, *, as_json: Json = False) -> Non
 
 
 @app.command("renew")
-def renew(context: typer.Context, name: Name, *, as_json: Json = False) -> None:
+def renew(context: typer.Context, name: Name, *, yes: Yes = False, as_json: Json = False) -> None:
     """Make a new secret, shown once; the old one signs nothing more."""
-    made = api(context).post(f"/webhooks/{name}/secret")
+    hub = api(context)
+    if not yes:
+        item = hub.get(f"/webhooks/{name}")
+        asking.confirm(
+            f"the secret of {name} ends for good: {item['url']} refuses what it is sent until it "
+            "knows the new one",
+            yes=yes,
+        )
+    made = hub.post(f"/webhooks/{name}/secret")
     if as_json:
         output.show_json(made)
     else:
@@ -82,9 +91,17 @@ def renew(context: typer.Context, name: Name, *, as_json: Json = False) -> None:
 
 
 @app.command("remove")
-def remove(context: typer.Context, name: Name, *, as_json: Json = False) -> None:
+def remove(context: typer.Context, name: Name, *, yes: Yes = False, as_json: Json = False) -> None:
     """Tell it nothing more; what waits for it is dropped."""
-    api(context).delete(f"/webhooks/{name}")
+    hub = api(context)
+    if not yes:
+        item = hub.get(f"/webhooks/{name}")
+        asking.confirm(
+            f"{item['url']} is told of no alert any more ({', '.join(item['on'])}); what waits for "
+            f"it is dropped, and the secret of {name} is gone",
+            yes=yes,
+        )
+    hub.delete(f"/webhooks/{name}")
     if as_json:
         output.show_json({"name": name, "removed": True})
     else:

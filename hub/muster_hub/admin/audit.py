@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from muster_hub.admin import asking
+from muster_hub.admin.asking import Yes
 from muster_hub.admin.keys import DEFAULT_DATA, Data
 from muster_hub.api.hub import Hub
 from muster_hub.audit import archive as audit_archive
@@ -26,14 +28,18 @@ def add_to(app: typer.Typer) -> None:
 
 
 def verify(*, archives: Archives = None, data: Data = DEFAULT_DATA) -> None:
-    """Check the audit log's chain of hashes from the first row to the last."""
+    """Check the audit log from the first row to the last: its hashes, and their codes by the hub's
+    key."""
     hub = Hub.open(config.load(data), time.time)
     with hub.store.read() as session:
         found = log.verify(session, hub.sealing)
     missing = found.archived
     if archives:
-        missing = chain.join(archives, found.archived, found.archived_latest)
-    print(chain.checked_in_words(found.rows, found.archived, missing), f"Latest: {found.latest}")
+        missing = chain.join(
+            archives, found.archived, found.archived_latest, log.codes(hub.sealing)
+        )
+    words = chain.checked_in_words(found.rows, found.archived, missing, found.keyed_from)
+    print(words, f"Latest: {found.latest}")
 
 
 def archive(
@@ -44,10 +50,15 @@ def archive(
                      "six months ago."),
     ],
     out: Annotated[Path, typer.Option(help="The file they go to; it must not exist.")],
+    yes: Yes = False,
     data: Data = DEFAULT_DATA,
 ) -> None:  # fmt: skip
     """Move old rows of the audit log into a file, which you keep; the hub may be running."""
     hub = Hub.open(config.load(data), time.time)
+    asking.confirm(
+        f"rows from before {before:%Y-%m-%d} leave the hub: {out} is then the only copy of them",
+        yes=yes,
+    )
     made = audit_archive.archive(
         hub.store, hub.sealing, out, before=before.replace(tzinfo=UTC).timestamp(),
         now=time.time(), by="hub", hub=hub.config.url,

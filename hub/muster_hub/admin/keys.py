@@ -7,12 +7,15 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from sqlmodel import col, func, select
 
+from muster_hub.admin import asking
+from muster_hub.admin.asking import Yes
 from muster_hub.api.hub import Hub
 from muster_hub.audit import log
 from muster_hub.errors import ConfigError
@@ -21,6 +24,7 @@ from muster_hub.signing import hardware, keys, roles
 from muster_hub.signing.catalogue import SigningPlan
 from muster_hub.signing.roles import Signatures
 from muster_hub.storage.files import write_durably
+from muster_hub.storage.models import Device, DirectiveRow
 
 Data = Annotated[Path, typer.Option("--data", help="The hub's directory.")]
 PasswordFile = Annotated[
@@ -156,11 +160,15 @@ def retire(
     ] = None,
     *,
     dry_run: DryRun = False,
+    yes: Yes = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Take a version, or a whole model, out: no device installs it again. What runs goes on."""
     hub = _open(data)
-    plan = hub.releases.retire(model, version, "hub-cli", dry_run=dry_run)
+    plan = hub.releases.retire(model, version, "hub-cli", dry_run=True)
+    if not dry_run:
+        asking.confirm(_retired(hub, model, version), yes=yes)
+        plan = hub.releases.retire(model, version, "hub-cli")
     _say_plan(hub, plan, dry_run=dry_run)
 
 
@@ -189,6 +197,7 @@ def set_keys(
         int | None, typer.Option(min=1, help="How many must sign; more than half by default.")
     ] = None,
     dry_run: DryRun = False,
+    yes: Yes = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Give a role these keys and no others. A key left out is withdrawn once the rest is signed."""
@@ -198,6 +207,12 @@ def set_keys(
     group = keys.group(map(keys.load_public, public), threshold)
     now = time.time()
     if not dry_run:
+        planned = hub.catalogue.set_keys(role, group, now, dry_run=True)
+        asking.confirm(
+            f"{role} is signed by {group.threshold} of {len(group.ids)} keys, and by no other, "
+            f"once this is signed: {_in_one_line(planned)}",
+            yes=yes,
+        )
         hub.keyring.put_names(names_of(public))
     plan = hub.catalogue.set_keys(role, group, now, dry_run=dry_run)
     _done(hub, "keys.set", role, plan, dry_run=dry_run, keys=group.ids, threshold=group.threshold)
@@ -214,10 +229,18 @@ def rotate(
     public: PublicOfUri = None,
     password_file: PasswordFile = None,
     dry_run: DryRun = False,
+    yes: Yes = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Replace one of the hub's own keys; the old one is deleted when the new one is in force."""
     hub = _open(data)
+    if not dry_run:
+        planned = hub.catalogue.rotate_online(role, time.time(), dry_run=True)
+        asking.confirm(
+            f"the {role} key of this hub is deleted as soon as this is signed: "
+            f"{_in_one_line(planned)}",
+            yes=yes,
+        )
     found = None
     if uri is not None:
         key = (
@@ -231,9 +254,16 @@ def rotate(
 
 
 @keys_app.command("new-epoch")
-def new_epoch(*, dry_run: DryRun = False, data: Data = DEFAULT_DATA) -> None:
+def new_epoch(*, dry_run: DryRun = False, yes: Yes = False, data: Data = DEFAULT_DATA) -> None:
     """Void every directive signed so far: after a restore, or when a thief signed the highest."""
     hub = _open(data)
+    if not dry_run:
+        with hub.store.read() as session:
+            devices = session.exec(select(func.count()).select_from(DirectiveRow)).one()
+        asking.confirm(
+            f"the directives of {devices} devices are void and are signed anew in another epoch",
+            yes=yes,
+        )
     plan = hub.catalogue.new_epoch(time.time(), dry_run=dry_run)
     _done(hub, "keys.new-epoch", "director", plan, dry_run=dry_run)
 
@@ -259,6 +289,29 @@ def describe(group: Signatures, names: dict[str, str]) -> str:
     missing = ", ".join(_called(key, names) for key in group.unsigned)
     need = f"{len(group.signed)} of {group.threshold} signatures; signed by {signed}"
     return need if group.complete else f"{need}; may sign: {missing}"
+
+
+def _retired(hub: Hub, model: str, version: str | None) -> str:
+    """What a retirement does, in words."""
+    what = f"every version of {model}" if version is None else f"{model} {version}"
+    with hub.store.read() as session:
+        reports = session.exec(select(Device.report).where(col(Device.report).is_not(None)))
+        running = sum(_runs(report or {}, model, version) for report in reports)
+    return (
+        f"{what} is installed by no device any more and is never signed again; {running} devices "
+        "run it now and go on"
+    )
+
+
+def _runs(report: Mapping[str, Any], model: str, version: str | None) -> bool:
+    found = [slot.get("running") or {} for slot in (report.get("slots") or {}).values()]
+    return any(
+        item.get("model") == model and version in (None, item.get("version")) for item in found
+    )
+
+
+def _in_one_line(plan: SigningPlan) -> str:
+    return "; ".join(f"{role}: {words}" for role, words in plan.items()) or "nothing"
 
 
 def _called(key: str, names: dict[str, str]) -> str:

@@ -3,13 +3,16 @@
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from typing import Any
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 from prometheus_client.core import Metric
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from muster_hub.access.oidc import Issuer
-from muster_hub.api import problems
+from muster_hub.api import auth, problems
 from muster_hub.api.bodies import BodyLimit
 from muster_hub.api.hub import Hub
 from muster_hub.api.pace import Pace
@@ -89,8 +92,15 @@ def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> Fas
     app.include_router(scrape.router)
     app.state.scrape = Scrape(lambda: _metrics(hub), monotonic)
     app.add_middleware(BodyLimit, upload_bytes_max=hub.config.http.upload_bytes_max)
-    app.add_middleware(Pace, limits=hub.config.http, monotonic=monotonic)
+    app.add_middleware(
+        Pace,
+        limits=hub.config.http,
+        monotonic=monotonic,
+        is_good=lambda header: auth.is_good(hub, app.state.issuer, header),
+    )
     app.add_middleware(Timed, scrape=app.state.scrape)
+    if proxies := hub.config.http.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(proxies))
     problems.install(app)
     return app
 
@@ -99,3 +109,9 @@ def _metrics(hub: Hub) -> Iterator[Metric]:
     with hub.store.read() as session:
         reading = read(session, hub.clock())
     return families(reading, expiries=hub.catalogue.expiries(), parts=hub.health())
+
+
+def server_config(app: FastAPI, **settings: Any) -> uvicorn.Config:
+    """How an application is served: who a client is, is its own to say (``http.trusted_proxies``);
+    a server in front of it would believe whoever connects from the same machine."""
+    return uvicorn.Config(app, proxy_headers=False, server_header=False, **settings)

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from muster_hub.access import capability
 from muster_hub.access.governance import (
     TOKEN_PREFIX,
     Actor,
@@ -16,6 +17,7 @@ from muster_hub.access.governance import (
 )
 from muster_hub.access.oidc import Issuer, Login, TokenRefused
 from muster_hub.api.hub import Hub
+from muster_hub.errors import HubError
 from muster_hub.settings.roles import Role
 from muster_hub.storage.governance import Person
 from muster_hub.storage.models import ApiToken
@@ -52,6 +54,20 @@ def identify(hub: Hub, issuer: Issuer | None, bearer: str) -> Actor:
     if row is None or refusal is not None:
         raise HTTPException(401, refusal, CHALLENGE)
     return actor_of_token(row)
+
+
+def is_good(hub: Hub, issuer: Issuer | None, authorization: str) -> bool:
+    """Whether an ``Authorization`` header would let somebody in: a person, a token or a device."""
+    scheme, _, bearer = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not bearer:
+        return False
+    if capability.check(hub.capability_key, bearer, hub.clock()) is not None:
+        return True
+    try:
+        identify(hub, issuer, bearer)
+    except (HTTPException, HubError):
+        return False
+    return True
 
 
 def authenticate(hub: HubDep, issuer: IssuerDep, credentials: Credentials) -> Actor:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.x509 import load_pem_x509_certificate
 
 from muster_hub.access import capability
+from muster_hub.audit import log
 from muster_hub.errors import ConfigError
 from muster_hub.identity.pki import SERVER_RENEW_SECONDS, Pki
 from muster_hub.registry.check import WorkerCheck
@@ -55,8 +56,10 @@ class Hub:
         pki = Pki(config.ca)
         keyring = Keyring(config.keys)
         catalogue = Catalogue(config.tuf, keyring)
-        store = Store(config.database_url)
+        sealing = Sealing(config.keys)
+        store = Store(config.database_url, sealing)
         migrate.upgrade(store)
+        log.begin_keyed(store, sealing, clock())
         blobs = Blobs(config.blobs)
         listeners: list[Callable[[], None]] = []
         releases = Releases(
@@ -80,7 +83,7 @@ class Hub:
             blobs=blobs,
             releases=releases,
             capability_key=_capability_key(config.keys),
-            sealing=Sealing(config.keys),
+            sealing=sealing,
             _listeners=listeners,
         )
 

@@ -36,6 +36,7 @@ from muster_hub.signing.catalogue import VERSION_LEAP_MAX, Catalogue, SigningPla
 from muster_hub.signing.keys import Keyring
 from muster_hub.storage import migrate
 from muster_hub.storage.files import flush_directory, make_private_directory
+from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
 
 FORMAT = 1
@@ -132,7 +133,7 @@ def _begin_anew(directory: Path, contents: Contents) -> SigningPlan:
     """Bring the database up to date, begin a new director epoch, and say so in the audit log."""
     settings = config.load(directory)
     now = time.time()
-    store = Store(settings.database_url)
+    store = Store(settings.database_url, Sealing(settings.keys))
     try:
         migrate.upgrade(store)
         catalogue = Catalogue(settings.tuf, Keyring(settings.keys))

@@ -21,6 +21,7 @@ from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.keys import KeyGroup, Role, create_keyring
 from muster_hub.storage import migrate
 from muster_hub.storage.files import flush_directory, make_private_directory, write_durably
+from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
 
 OPERATOR_FILE = "operator.toml"
@@ -85,12 +86,14 @@ def _build(directory: Path, wanted: NewHub) -> None:
 
 def _database(settings: HubConfig, now: float) -> str:
     """Make the tables; returns the first operator's token."""
-    store = Store(settings.database_url)
+    sealing = Sealing(settings.keys)
+    store = Store(settings.database_url, sealing)
     try:
         migrate.upgrade(store)
         with store.write() as session:
             token = make_token(session, "first-admin", "admin", now)
             log.append(session, actor="hub", action="hub.init", subject=settings.url, now=now)
+        log.begin_keyed(store, sealing, now)
     finally:
         store.close()
     return token

@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 
 from muster_hub.alerts.sender import WebhookSender
-from muster_hub.api.app import create_app
+from muster_hub.api.app import create_app, server_config
 from muster_hub.api.hub import Hub
 from muster_hub.errors import Conflict, HubError
 from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
@@ -204,7 +204,7 @@ def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
                 started = True
                 certificate, key = hub.server_certificate()
                 server = _Server(
-                    uvicorn.Config(
+                    server_config(
                         create_app(hub),
                         ssl_certfile=certificate,
                         ssl_keyfile=key,

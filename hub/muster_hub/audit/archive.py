@@ -14,7 +14,7 @@ import msgspec
 from sqlmodel import Session, col, delete, func, select
 
 from muster_hub.audit import log
-from muster_hub.audit.chain import FORMAT, GENESIS, AuditBroken, Entry, Head, Tail, inspect
+from muster_hub.audit.chain import FORMAT, GENESIS, AuditBroken, Entry, Head, Key, Tail, inspect
 from muster_hub.errors import ConfigError, Conflict, Invalid
 from muster_hub.storage.files import flush_directory
 from muster_hub.storage.governance import AuditAnchor
@@ -55,7 +55,7 @@ def archive(
     rows_before, previous = (0, GENESIS) if held is None else (held.rows, held.latest)
     head = Head(muster_audit=FORMAT, hub=hub, rows_before=rows_before, previous=previous)
     with store.read() as session:
-        made = _write(file, head, _rows(session, last))
+        made = _write(file, head, _rows(session, last), log.codes(sealing))
     with store.write() as session:
         _prune(session, sealing, head, made, last, now=now, by=by)
     return made
@@ -76,7 +76,7 @@ def _rows(session: Session, last: int) -> Iterator[Entry]:
         yield Entry(**row.model_dump())
 
 
-def _write(file: Path, head: Head, rows: Iterator[Entry]) -> Archived:
+def _write(file: Path, head: Head, rows: Iterator[Entry], key: Key) -> Archived:
     """Write the archive beside its place, check each row on its way, rename it when whole."""
     if file.exists():
         raise ConfigError(f"{file} exists: an archive never overwrites anything")
@@ -97,7 +97,7 @@ def _write(file: Path, head: Head, rows: Iterator[Entry]) -> Archived:
                     yield row
 
             put(head)
-            found = inspect(putting(), head.previous)
+            found = inspect(putting(), head.previous, key)
             if found.fault:
                 raise AuditBroken(found.fault)
             put(Tail(rows=found.rows, latest=found.latest))

@@ -1,11 +1,14 @@
 """The chain of the audit log, and archives of it as files: one line of JSON a row.
 
 Each row is sealed by a hash over itself and the row before; the first one's predecessor is 64
-zeros. An archive's first line says which chain it goes on from, its last how it ends: one cut short
-is no archive.
+zeros. Over that hash is a code by a key that is not in the database, from the row on with which the
+log was first keyed: whoever may write to the database alone can't make a chain of their own. An
+archive's first line says which chain it goes on from, its last how it ends: one cut short is no
+archive.
 """
 
-from collections.abc import Iterable, Iterator
+import hmac
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +20,9 @@ from muster_hub.errors import HubError
 from muster_protocol.wire.chunks import sha256_hex
 
 GENESIS = "0" * 64
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, FORMAT)
+"""Of archives that can be read; rows of the first have no codes."""
 Line = TypeVar("Line", bound=msgspec.Struct)
 
 
@@ -38,6 +43,7 @@ class Sealed(Protocol):
     detail: dict[str, Any]
     previous: str
     hash: str
+    code: str
 
 
 class Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +57,7 @@ class Entry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     detail: dict[str, Any]
     previous: str
     hash: str
+    code: str = ""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +88,20 @@ class Chain:
     """Rows before them that are in archives."""
     archived_latest: str = GENESIS
     """The hash of the last of those."""
+    keyed_from: int | None = None
+    """The id of the first of the rows here that has a code; None when none has."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What codes are checked with."""
+
+    code: Callable[[str], str]
+    """The code that a row with this hash has."""
+    first: str = ""
+    """The hash of the first row that was ever keyed; empty: not known."""
+    archived: bool = False
+    """Whether earlier rows are in archives, that first one perhaps among them."""
 
 
 def seal(row: Sealed) -> str:
@@ -89,18 +110,45 @@ def seal(row: Sealed) -> str:
     return sha256_hex(msgspec.json.encode(fields, order="deterministic"))
 
 
-def inspect(rows: Iterable[Sealed], previous: str = GENESIS) -> Chain:
-    """Follow rows in order after ``previous``, up to the first that isn't what was written."""
-    count = 0
+def inspect(rows: Iterable[Sealed], previous: str = GENESIS, key: Key | None = None) -> Chain:
+    """Follow rows in order after ``previous``, up to the first that isn't what was written.
+
+    Without a ``key`` it is only seen that, once there are codes, every row has one.
+    """
+    count, keyed_from = 0, None
     for row in rows:
         what = f"audit row {row.id} ({row.action} {row.subject})"
+        fault = ""
         if row.hash != seal(row):
-            return Chain(count, previous, f"{what} was changed")
-        if row.previous != previous:
-            return Chain(count, previous, f"rows before {what} are missing or out of order")
+            fault = f"{what} was changed"
+        elif row.previous != previous:
+            fault = f"rows before {what} are missing or out of order"
+        elif row.code or keyed_from is not None:
+            fault = _unkeyed(row, what, key, before=count, begun=keyed_from is not None)
+        if fault:
+            return Chain(count, previous, fault, keyed_from=keyed_from)
+        if row.code and keyed_from is None:
+            keyed_from = row.id
         previous = row.hash
         count += 1
-    return Chain(count, previous)
+    fault = ""
+    if key is not None and key.first and keyed_from is None:
+        fault = "the log was keyed, and no row here has a code: it was written anew"
+    return Chain(count, previous, fault, keyed_from=keyed_from)
+
+
+def _unkeyed(row: Sealed, what: str, key: Key | None, *, before: int, begun: bool) -> str:
+    """Why a row's code isn't by the hub's key, or doesn't begin where codes began; else empty."""
+    if not row.code:
+        return f"{what} has no code, though the log was keyed before it: it was written by another"
+    if key is None:
+        return ""
+    if not hmac.compare_digest(row.code, key.code(row.hash)):
+        return f"{what} was written without the hub's key, or keys/sealing.key is another one"
+    archived = key.archived and not before
+    if not begun and key.first and row.hash != key.first and not archived:
+        return f"the rows up to {what} are not those with which the log was first keyed"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -111,15 +159,15 @@ class Archive:
     tail: Tail
 
 
-def read(path: Path) -> Archive:
+def read(path: Path, key: Key | None = None) -> Archive:
     """Check an archive from its first line to its last; raises AuditBroken saying where."""
     try:
         with path.open("rb") as file:
             head = _decode(path, 1, file.readline(), Head)
-            if head.muster_audit != FORMAT:
+            if head.muster_audit not in FORMATS:
                 raise AuditBroken(f"{path}: its format is {head.muster_audit}, not {FORMAT}")
             rows = _Rows(path, iter(file))
-            found = inspect(rows, head.previous)
+            found = inspect(rows, head.previous, key)
     except OSError as error:
         raise AuditBroken(f"{path}: {error.strerror}") from None
     if found.fault:
@@ -131,11 +179,15 @@ def read(path: Path) -> Archive:
     return Archive(head, rows.tail)
 
 
-def join(paths: Iterable[Path], archived: int, latest: str) -> int:
+def join(paths: Iterable[Path], archived: int, latest: str, key: Key | None = None) -> int:
     """Check that archives follow each other up to what the hub says it archived; returns how many
-    rows come before the first of them. Raises AuditBroken."""
+    rows come before the first of them. Raises AuditBroken.
+
+    That end is sealed by the hub's key, and every row before is hashed into it: with no ``key`` an
+    archive is held to it all the same.
+    """
     found = sorted(
-        ((path, read(path)) for path in paths), key=lambda pair: pair[1].head.rows_before
+        ((path, read(path, key)) for path in paths), key=lambda pair: pair[1].head.rows_before
     )
     (_, first), (last_path, last) = found[0], found[-1]
     for (before_path, before), (path, item) in pairwise(found):
@@ -152,9 +204,10 @@ def join(paths: Iterable[Path], archived: int, latest: str) -> int:
     return first.head.rows_before
 
 
-def checked_in_words(rows: int, archived: int, missing: int) -> str:
+def checked_in_words(rows: int, archived: int, missing: int, keyed_from: int | None) -> str:
     """What was checked, in words: rows here, rows in archives, and those nobody looked at."""
-    words = f"{rows} rows, unbroken"
+    keyed = "none keyed yet" if keyed_from is None else f"keyed from row {keyed_from} on"
+    words = f"{rows} rows, unbroken, {keyed}"
     if archived - missing:
         words += f", after {archived - missing} in archives, unbroken"
     if missing:

@@ -1,10 +1,12 @@
 """The audit log: who did what, each row sealed by a hash over itself and the row before.
 
-Cutting rows off the end can't be seen from within: keep the latest hash elsewhere. Cutting rows off
-the beginning leaves a chain that begins with nothing, unless they were archived: then an anchor
-says with which hash they ended, sealed with a key that isn't in the database.
+Each row has a code over that hash by a key that isn't in the database; with which row that began
+stands in a file beside the key. Cutting rows off the end can't be seen from within: keep the latest
+hash elsewhere. Cutting rows off the beginning leaves a chain that begins with nothing, unless they
+were archived: then an anchor says with which hash they ended, sealed with that key.
 """
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,14 +14,23 @@ from sqlalchemy import text
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from muster_hub.audit.chain import GENESIS, AuditBroken, Chain, inspect, seal
+from muster_hub.audit.chain import GENESIS, AuditBroken, Chain, Key, inspect, seal
 from muster_hub.errors import ConfigError
+from muster_hub.storage.files import write_durably
 from muster_hub.storage.governance import AuditAnchor
 from muster_hub.storage.models import Audit
 from muster_hub.storage.sealing import Sealing
+from muster_hub.storage.store import SEALING, Store
 
-__all__ = ["GENESIS", "AuditBroken", "Chain", "append", "in_order", "inspect", "seal", "verify"]
+__all__ = [
+    "GENESIS", "AuditBroken", "Chain", "Key", "append", "begin_keyed", "codes", "in_order",
+    "inspect", "key", "seal", "verify",
+]  # fmt: skip
 
+FIRST_FILE = "audit-first"
+"""Beside the sealing key: the hash of the first row that has a code."""
+CODE = "audit row"
+KEYED = "audit.key"
 ARCHIVED = "audit.archive"
 ANCHOR = "audit anchor"
 _LOCK = 0x6D757374
@@ -31,7 +42,11 @@ def append(
     """Add a row within the caller's ``store.write()``, so that act and record stand together.
 
     ``actor`` is ``token:<name>``, ``device:<id>`` or ``hub``; ``action`` like ``device.revoke``.
+    Raises ConfigError for a session of a store that has no sealing key.
     """
+    sealing: Sealing | None = session.info.get(SEALING)
+    if sealing is None:
+        raise ConfigError("the audit log can't be written without the hub's sealing key")
     if session.get_bind().dialect.name == "postgresql":
         session.connection().execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     last = session.exec(select(Audit.hash).order_by(col(Audit.id).desc()).limit(1)).first()
@@ -45,8 +60,49 @@ def append(
         hash="",
     )
     row.hash = seal(row)
+    row.code = _code(sealing, row.hash)
     session.add(row)
     session.flush()
+
+
+def begin_keyed(store: Store, sealing: Sealing, now: float) -> None:
+    """Key a log from its next row on, once, and remember outside the database which that was.
+
+    Any number of processes may do it at once, or die while they do.
+    """
+    path = sealing.directory / FIRST_FILE
+    if path.exists():
+        return
+    first = select(Audit.hash).where(Audit.code != "").order_by(col(Audit.id)).limit(1)
+    with store.write() as session:
+        if session.exec(first).first() is None:
+            append(session, actor="hub", action=KEYED, subject="audit", now=now)
+        begun = session.exec(first).one()
+    write_durably(path, f"{begun}\n".encode())
+
+
+def key(sealing: Sealing, *, archived: bool = False) -> Key:
+    """What this hub's log is checked with; ``archived``: not from its beginning. ConfigError."""
+    return Key(codes(sealing).code, _first(sealing.directory), archived)
+
+
+def codes(sealing: Sealing) -> Key:
+    """What a part of this hub's log is checked with, wherever in it codes begin."""
+    return Key(lambda digest: _code(sealing, digest))
+
+
+def _code(sealing: Sealing, digest: str) -> str:
+    return sealing.code(CODE, digest.encode())
+
+
+def _first(directory: Path) -> str:
+    path = directory / FIRST_FILE
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def in_order() -> SelectOfScalar[Audit]:
@@ -68,12 +124,12 @@ def check(session: Session, sealing: Sealing) -> Chain:
     held = anchor(session)
     rows = session.exec(in_order()).yield_per(1000)
     if held is None:
-        return inspect(rows)
-    found = inspect(rows, held.latest)
+        return inspect(rows, key=key(sealing))
+    found = inspect(rows, held.latest, key(sealing, archived=True))
     fault = _forged(session, held, sealing) or found.fault
     if fault and (latest := anchor(session)) is not None and latest.rows != held.rows:
         return check(session, sealing)  # Rows were archived while we looked.
-    return Chain(found.rows, found.latest, fault, held.rows, held.latest)
+    return Chain(found.rows, found.latest, fault, held.rows, held.latest, found.keyed_from)
 
 
 def verify(session: Session, sealing: Sealing) -> Chain:

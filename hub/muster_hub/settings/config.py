@@ -1,5 +1,6 @@
 """The hub's settings: ``<data>/hub.toml``, every key optional, unknown keys refused."""
 
+import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,6 +35,8 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True):
     """For each address: requests without a token, and refused ones."""
     metrics_networks: tuple[str, ...] = ()
     """Networks, such as ``10.1.0.0/16``, from which ``/metrics`` is answered without a token."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose ``X-Forwarded-For`` is believed; without them, nobody's."""
 
 
 class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,10 +163,20 @@ def load(data: Path) -> HubConfig:
     try:
         settings = tomllib.loads(text.decode())
         config = msgspec.convert(settings, HubConfig)
-    except (msgspec.ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        _check_networks(config.http.trusted_proxies)
+    except ValueError as error:  # of reading, of the TOML, of a setting
         says = "'data' is where the file lies, not a setting" if "data" in settings else error
         raise ConfigError(f"{path}: {says}") from None
     return msgspec.structs.replace(config, data=data.resolve())
+
+
+def _check_networks(networks: tuple[str, ...]) -> None:
+    """Raise ValueError naming the first that is none."""
+    for text in networks:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            raise ValueError(f"http.trusted_proxies: {error}") from None
 
 
 def template(names: tuple[str, ...], http: Http, broker: BrokerSettings, database: str) -> str:

@@ -86,6 +86,8 @@ class EnrolToken(Table, table=True):
     labels: dict[str, str] = json_field(dict)
     device: str | None = Field(default=None, max_length=NAME)
     """The only device id it is good for, when set."""
+    selector: str = ""
+    """What its maker was limited to: no known device outside of it may return with it."""
     approval: bool = False
     """Devices that come with it get nothing to run before an operator approves each."""
     uses_left: int
@@ -465,6 +467,8 @@ class ApiToken(Table, table=True):
     """Devices the role is limited to; empty: all."""
     created: float
     created_by: str = "hub"
+    owner: str = Field(default="", max_length=255)
+    """The person who holds it: one, however many tokens they have."""
     expires: float | None = None
     revoked: float | None = None
 
@@ -480,3 +484,5 @@ class Audit(Table, table=True):
     detail: dict[str, Any] = json_field(dict)
     previous: str = Field(max_length=HEX, unique=True)
     hash: str = Field(max_length=HEX, unique=True)
+    code: str = Field(default="", max_length=HEX)
+    """HMAC over the hash; empty in rows written before the log was keyed."""

@@ -4,6 +4,8 @@ Who reads the database, or a dump of it, has none of them. Each is bound to the 
 for, so that one row's secret can't be put in another's place.
 """
 
+import hashlib
+import hmac
 import secrets
 from pathlib import Path
 
@@ -31,11 +33,17 @@ class Sealing:
         key = path.read_bytes()
         if len(key) != KEY_BYTES:
             raise ConfigError(f"{path} holds {len(key)} bytes, not a key of {KEY_BYTES}")
+        self.directory = directory
         self._cipher = AESGCM(key)
+        self._mac_key = hmac.digest(key, b"muster: codes of authenticity", hashlib.sha256)
 
     def seal(self, name: str, secret: bytes) -> bytes:
         nonce = secrets.token_bytes(NONCE_BYTES)
         return nonce + self._cipher.encrypt(nonce, secret, name.encode())
+
+    def code(self, name: str, data: bytes) -> str:
+        """HMAC-SHA256 in hexadecimal, over ``data`` as what ``name`` says, by a key of its own."""
+        return hmac.new(self._mac_key, name.encode() + b"\0" + data, hashlib.sha256).hexdigest()
 
     def open(self, name: str, sealed: bytes) -> bytes:
         """What was sealed for ``name``; raises ConfigError when the key is another one."""

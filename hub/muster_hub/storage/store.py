@@ -9,9 +9,13 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, create_engine
 
+from muster_hub.storage.sealing import Sealing
+
 BUSY_TIMEOUT_MS = 10_000
 POOL_CONNECTIONS = 8
 POOL_OVERFLOW_CONNECTIONS = 8
+SEALING = "sealing"
+"""Under which a session's ``info`` has the hub's sealing key."""
 
 
 class Store:
@@ -20,10 +24,13 @@ class Store:
     ``read()`` sees one state of the database and never writes. ``write()`` is one transaction: it
     commits when the block ends and rolls back when it raises. On SQLite it takes the write lock at
     once, so that two writers wait for each other instead of failing half-way.
+
+    ``sealing`` is what the audit log is keyed with; a store without it can't add to that log.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, sealing: Sealing | None = None) -> None:
         self.engine = _engine(url)
+        self._info = {SEALING: sealing}
         self._writing = self.engine.execution_options(muster_writing=True)
 
     @contextmanager
@@ -33,7 +40,10 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with (
+            Session(self._writing, expire_on_commit=False, info=self._info) as session,
+            session.begin(),
+        ):
             yield session
 
     def close(self) -> None:

@@ -110,7 +110,9 @@ def test_a_token_is_printed_once_and_works_by_role(tmp_path, run):
     text = run("token", "ci", "--role", "releaser", "--data", tmp_path / "hub").strip()
     assert text.startswith("mst_")
     assert "use one of" in run("token", "x", "--role", "king", "--data", tmp_path / "hub", code=2)
-    assert run("audit-verify", "--data", tmp_path / "hub").startswith("2 rows, unbroken.")
+    assert run("audit-verify", "--data", tmp_path / "hub").startswith(
+        "2 rows, unbroken, keyed from row 1 on."
+    )
 
 
 def test_a_hub_that_is_not_there_is_named_with_what_to_do(tmp_path, run):
@@ -244,8 +246,10 @@ def test_keys_are_changed_by_command_and_a_dry_run_changes_nothing(tmp_path, run
     said = run("keys", "set", "root", "--public", tmp_path / "dora.pub", "--dry-run", "--data", hub)
     assert said.startswith("Nothing was changed.")
     assert "root version 2" in said
-    assert run("keys", "rotate", "director", "--data", hub).endswith("Everything is signed.\n")
-    assert "director epoch 2" in run("keys", "new-epoch", "--data", hub)
+    assert run("keys", "rotate", "director", "--yes", "--data", hub).endswith(
+        "Everything is signed.\n"
+    )
+    assert "director epoch 2" in run("keys", "new-epoch", "--yes", "--data", hub)
     assert "nothing would change" in run(
         "keys", "set", "release", "--public", tmp_path / "dora.pub", "--data", hub, code=1
     )
@@ -253,7 +257,7 @@ def test_keys_are_changed_by_command_and_a_dry_run_changes_nothing(tmp_path, run
         "keys", "set", "timestamp", "--public", tmp_path / "dora.pub", "--data", hub, code=1
     )
     assert "root version 2" in run(
-        "keys", "set", "root", "--public", tmp_path / "dora.pub", "--data", hub
+        "keys", "set", "root", "--public", tmp_path / "dora.pub", "--yes", "--data", hub
     )
     assert "may sign: dora (" in run("keys", "show", "--data", hub)
     assert "there is no model" in run("retire", "digits", "--data", hub, code=1)

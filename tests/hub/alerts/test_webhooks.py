@@ -302,7 +302,7 @@ def test_the_commands_add_test_list_and_remove_a_webhook(kit, web):
     assert json.loads(failed.stdout)["taken"] is False
     assert isinstance(failed.exception, OperatorError)
     assert "answered 500" in str(failed.exception)
-    renewed = json.loads(muster(kit, "webhook", "renew", "hook", "--json").stdout)
+    renewed = json.loads(muster(kit, "webhook", "renew", "hook", "--yes", "--json").stdout)
     assert renewed["secret"] != made.stdout.strip()
-    assert json.loads(muster(kit, "webhook", "remove", "hook", "--json").stdout)["removed"]
+    assert json.loads(muster(kit, "webhook", "remove", "hook", "--yes", "--json").stdout)["removed"]
     assert "There is no webhook." in muster(kit, "webhook", "list").stdout

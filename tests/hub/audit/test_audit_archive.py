@@ -52,7 +52,8 @@ class Log:
     def join(self, *names):
         found = self.check()
         files = [self.directory / name for name in names]
-        return chain.join(files, found.archived, found.archived_latest)
+        codes = audit.codes(self.sealing)
+        return chain.join(files, found.archived, found.archived_latest, codes)
 
     def rows(self):
         with self.store.read() as session:
@@ -90,7 +91,7 @@ def test_old_rows_go_to_a_file_and_the_rest_holds_from_its_anchor(tmp_path, data
     assert kept[-1]["action"] == "audit.archive"
     assert kept[-1]["detail"]["latest"] == made.latest == tail["latest"]
     assert head == {
-        "muster_audit": 1, "hub": "https://hub.test", "rows_before": 0, "previous": "0" * 64,
+        "muster_audit": 2, "hub": "https://hub.test", "rows_before": 0, "previous": "0" * 64,
     }  # fmt: skip
     assert (tmp_path / "a.jsonl").stat().st_mode & 0o777 == 0o600
     log.archive("b.jsonl", day=601)
@@ -144,9 +145,12 @@ def test_an_archive_overwrites_nothing_and_a_log_that_is_not_whole_is_not_archiv
 def test_of_two_that_archive_at_once_one_deletes_nothing(log):
     with log.store.read() as session:
         last = audit_archive._last_before(session, 300 * DAY)
-        head = chain.Head(muster_audit=1, hub="", rows_before=0, previous=audit.GENESIS)
+        head = chain.Head(muster_audit=2, hub="", rows_before=0, previous=audit.GENESIS)
         slow = audit_archive._write(
-            log.directory / "slow.jsonl", head, audit_archive._rows(session, last)
+            log.directory / "slow.jsonl",
+            head,
+            audit_archive._rows(session, last),
+            audit.codes(log.sealing),
         )
     log.archive("fast.jsonl", day=100)
     with pytest.raises(Conflict, match="somebody else"), log.store.write() as session:
@@ -307,7 +311,10 @@ def test_an_archive_whose_end_was_sealed_anew_does_not_fit_the_hubs_anchor(log):
     tail = {"rows": len(rows), "latest": previous}
     path.write_bytes(b"\n".join(map(msgspec.json.encode, (head, *rows, tail))) + b"\n")
     assert chain.read(path).tail.rows == 9, "it holds in itself"
+    found = log.check()
     with pytest.raises(AuditBroken, match="does not end where the hub's log begins"):
+        chain.join([path], found.archived, found.archived_latest)
+    with pytest.raises(AuditBroken, match="without the hub's key"):
         log.join("a.jsonl")
 
 
@@ -330,6 +337,7 @@ def test_the_hubs_command_archives_and_both_commands_verify_the_whole(tmp_path):
     kit = open_kit(tmp_path)
     try:
         kit.clock.now = time.time()
+        (kit.hub.config.keys / audit.FIRST_FILE).unlink()
         with kit.hub.store.write() as session:
             session.exec(delete(Audit))
             for day in (900, 800, 10):
@@ -342,13 +350,13 @@ def test_the_hubs_command_archives_and_both_commands_verify_the_whole(tmp_path):
         def hub(*arguments):
             return CliRunner().invoke(hub_app, [*map(str, arguments), "--data", str(data)])
 
-        late = hub("audit-archive", "--before", "2999-01-01", "--out", out)
+        late = hub("audit-archive", "--yes", "--before", "2999-01-01", "--out", out)
         assert isinstance(late.exception, Invalid)
-        made = hub("audit-archive", "--before", day, "--out", out)
+        made = hub("audit-archive", "--yes", "--before", day, "--out", out)
         assert made.exit_code == 0, made.output
         assert "2 rows" in made.stdout
         assert "2 archived rows were not looked at" in hub("audit-verify").stdout
-        assert "2 rows, unbroken, after 2 in archives, unbroken." in hub(
+        assert "2 rows, unbroken, keyed from row 3 on, after 2 in archives, unbroken." in hub(
             "audit-verify", "--archive", out
         ).stdout.replace("\n", " ")
         headers = kit.as_("admin")

@@ -22,6 +22,7 @@ from muster_hub.signing.catalogue import Catalogue
 from muster_hub.storage import migrate
 from muster_hub.storage.blobs import BlobDamaged, Blobs
 from muster_hub.storage.models import Audit, Version
+from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
 from muster_protocol.wire import manifest
 from muster_protocol.wire.chunks import sha256_hex
@@ -44,7 +45,7 @@ class Registry:
     """A registry in a directory of its own."""
 
     def __init__(self, directory, checker, offline=None):
-        self.store = Store(sqlite_url(directory / "hub.db"))
+        self.store = Store(sqlite_url(directory / "hub.db"), Sealing(directory))
         migrate.upgrade(self.store)
         self.blobs = Blobs(directory / "blobs")
         keyring = keys.create_keyring(directory / "keys", offline)

@@ -107,7 +107,7 @@ def test_the_hub_s_own_keys_move_to_a_token_and_go_on_signing(plant, run, hsm):
         uri = hsm.uri(hsm.new_key())
         said = run("keys", "rotate", role, "--uri", uri, "--data", plant.data, "--dry-run")
         assert "Nothing was changed" in said
-        run("keys", "rotate", role, "--uri", uri, "--data", plant.data)
+        run("keys", "rotate", role, "--uri", uri, "--yes", "--data", plant.data)
         plant.carry(root=("ann", "bob")) if role == "timestamp" else plant.carry(targets=("tess",))
     assert plant.may_install("1")
     trusted, now = plant.follow()

@@ -20,6 +20,7 @@ class AuditView(BaseModel):
     detail: View
     previous: str = Field(description="The hash of the row before; 64 zeros in the first.")
     hash: str
+    code: str = Field(description="HMAC over the hash; empty before the log was keyed.")
 
 
 class AuditState(BaseModel):
@@ -29,3 +30,7 @@ class AuditState(BaseModel):
     rows: int = Field(description="Rows whose seals hold, from the first one on.")
     latest: str = Field(description="Keep it elsewhere: rows cut off the end can't be seen here.")
     fault: str = Field(description="The first row that isn't what was written; empty when none.")
+    keyed_from: int | None = Field(
+        description="The first row here that is keyed: from there on nobody without the hub's key "
+        "can have written any. None when none is."
+    )
