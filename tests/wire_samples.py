@@ -163,8 +163,9 @@ digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
 paths = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}", fullmatch=True).filter(
     lambda path: path != "manifest.json"
 )
-finite = st.floats(allow_nan=False, allow_infinity=False)
-text = st.text(max_size=40)
+finite = st.floats(-limits.NUMBER_MAX, limits.NUMBER_MAX)
+moments = st.floats(-limits.SECONDS_MAX, limits.SECONDS_MAX)
+text = st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"]), max_size=40)
 
 
 def tensors(name: str) -> st.SearchStrategy[Tensor]:
@@ -249,8 +250,8 @@ def directives() -> st.SearchStrategy[Directive]:
 stamps = st.builds(
     messages.Stamp,
     st.binary(min_size=16, max_size=16),
-    finite,
-    finite,
+    moments,
+    moments,
     st.sampled_from(["unknown", "floor", "synchronised"]),
 )
 

@@ -22,7 +22,7 @@ from muster_protocol.signals import baseline, summary_wire
 from muster_protocol.signals.baseline import Baseline
 from muster_protocol.signals.summary import Summary, merge
 from muster_protocol.wire import limits, messages
-from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.errors import LimitError, ProtocolError
 from muster_protocol.wire.messages import Ack, Batch, Event, Stamp, Stream
 
 BATCH_BYTES_MAX = limits.TELEMETRY_BYTES_MAX - limits.KIB
@@ -243,7 +243,11 @@ class Outbox:
         if not (isinstance(item, Summary) and isinstance(other, Summary)):
             return False
         both = merge(item, other)
-        self._table.replace_pair(first, second, both.windows, summary_wire.encode(both))
+        try:
+            payload = summary_wire.encode(both)
+        except LimitError:  # together they count more than one summary may
+            return False
+        self._table.replace_pair(first, second, both.windows, payload)
         return True
 
     def _baseline(self, manifest: str) -> Baseline | None:

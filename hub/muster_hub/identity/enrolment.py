@@ -14,7 +14,8 @@ from sqlmodel import Session, col, select
 
 from muster_hub.audit import log
 from muster_hub.errors import Conflict, HubError, Invalid, NotFound
-from muster_hub.identity.pki import Pki, Request, read_request
+from muster_hub.identity.parsing import Request, read_request
+from muster_hub.identity.pki import Pki
 from muster_hub.storage.models import Certificate, Device, EnrolBinding, EnrolToken, EventRow
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.renewal import proof_of

@@ -1,7 +1,6 @@
 """The hub's certificate authority: P-256 certificates for devices, servers and the hub itself."""
 
 import datetime as dt
-import hashlib
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from muster_hub.errors import ConfigError, Invalid
+from muster_hub.errors import ConfigError
+from muster_hub.identity import parsing
+from muster_hub.identity.parsing import Issued, Request
 from muster_hub.storage.files import make_private_directory, write_durably
 
 CA_DAYS = 3650
@@ -25,7 +26,6 @@ SERVER_RENEW_SECONDS = 60 * 86_400.0
 SKEW = dt.timedelta(hours=1)
 """Certificates are valid from a little before now: clocks differ."""
 
-CSR_BYTES_MAX = 8192
 CHAIN = "chain.pem"
 
 
@@ -44,30 +44,6 @@ class IssuedCertificate:
 class KeyPair:
     certificate_pem: bytes
     key_pem: bytes
-
-
-@dataclass(frozen=True)
-class Request:
-    """A checked certificate request: the name it asks for and the key that signed it."""
-
-    common_name: str
-    public_key: ec.EllipticCurvePublicKey
-    key_fingerprint: str
-
-
-@dataclass(frozen=True)
-class Issued:
-    """A certificate of this authority that somebody shows; whether it expired is not judged."""
-
-    serial: str
-    public_key: ec.EllipticCurvePublicKey
-
-    def verifies(self, signature: bytes, data: bytes) -> bool:
-        try:
-            self.public_key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
-        except InvalidSignature:
-            return False
-        return True
 
 
 class Pki:
@@ -105,15 +81,7 @@ class Pki:
 
     def read_own(self, pem: bytes) -> Issued:
         """Read a certificate that this authority issued; raises Invalid."""
-        try:
-            certificate = x509.load_pem_x509_certificate(pem[:CSR_BYTES_MAX])
-            certificate.verify_directly_issued_by(self._ca)
-            key = certificate.public_key()
-        except (ValueError, TypeError, InvalidSignature):
-            raise Invalid("certificate_pem: not a certificate that this hub issued") from None
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise Invalid("certificate_pem: not for a key on an elliptic curve")
-        return Issued(f"{certificate.serial_number:x}", key)
+        return parsing.read_issued(pem, self._ca)
 
     def issue_device(self, request: Request, device: str, now: float) -> IssuedCertificate:
         """A client certificate for the request's key, in the name of ``device``."""
@@ -264,28 +232,6 @@ def _check_authority(certificate: x509.Certificate, now: float) -> None:
 
 def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def read_request(csr_pem: bytes) -> Request:
-    """Parse a certificate request and check that its key signed it; raises Invalid."""
-    if len(csr_pem) > CSR_BYTES_MAX:
-        raise Invalid(f"csr_pem: {len(csr_pem)} bytes, the limit is {CSR_BYTES_MAX}")
-    try:
-        csr = x509.load_pem_x509_csr(csr_pem)
-        key = csr.public_key()
-        signed = csr.is_signature_valid
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise Invalid(f"csr_pem: not a PEM certificate request: {error}") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise Invalid("csr_pem: the key must be on the curve P-256")
-    if not signed:
-        raise Invalid("csr_pem: the request isn't signed by its own key")
-    names = csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    common_name = str(names[0].value) if names else ""
-    der = key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return Request(common_name, key, hashlib.sha256(der).hexdigest())
 
 
 def _builder(

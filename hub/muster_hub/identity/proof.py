@@ -5,10 +5,9 @@ from typing import Any
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from muster_hub.identity.parsing import verifies
 from muster_protocol.wire import proof
 from muster_protocol.wire.messages import Report
 
@@ -47,8 +46,4 @@ def _signed(pem: str, signature: bytes, said: bytes) -> bool:
     key = x509.load_pem_x509_certificate(pem.encode()).public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey):
         return False
-    try:
-        key.verify(signature, said, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        return False
-    return True
+    return verifies(key, signature, said)

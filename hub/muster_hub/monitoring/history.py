@@ -97,7 +97,7 @@ def _with_accuracy(told: Plain) -> Plain:
 def _merged(row: Rollup, baseline: Baseline | None, measure: Yardstick | None) -> Plain:
     """Latency and features, as far as they can be read."""
     try:
-        summary = summary_wire.decode(row.payload, baseline)
+        summary = summary_wire.decode(row.payload, baseline, merged=True)
     except MusterError:
         return NOT_MERGED
     if not isinstance(summary, Summary):

@@ -165,7 +165,7 @@ def _store(session: Session, key: Key, added: _Sum, baseline: Baseline | None) -
     if added.summary is not None:
         whole = added.summary if before is None else summaries.merge(before, added.summary)
         try:
-            row.payload = summary_wire.encode(whole, exact=True)
+            row.payload = summary_wire.encode(whole, exact=True, merged=True)
         except LimitError as error:
             _log.warning("the %s of %s is full, only counts go on: %s", level, manifest[:12], error)
     session.add(row)

@@ -4,7 +4,7 @@ One call is one transaction of the caller. Rows already committed are left out, 
 comes twice counts once; the database's unique constraints stand behind that.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -21,6 +21,8 @@ from muster_hub.storage.tables import target
 from muster_protocol.wire import limits
 from muster_protocol.wire.messages import Ack, GrantRequest, Stream
 
+EPOCHS_PER_STREAM_MAX = 8
+"""Epochs of a device's stream whose mark is kept; the newest are."""
 Key = tuple[str, Stream, bytes]
 TABLES: dict[Stream, type[EventRow] | type[SummaryWindow]] = {
     "event": EventRow,
@@ -106,15 +108,37 @@ def _streams(session: Session, keys: Iterable[Key], now: float) -> dict[Key, Str
     devices = {device for device, _, _ in wanted}
     found = session.exec(_STREAMS, params={"devices": list(devices)}).all()
     rows = {(row.device, row.stream, row.epoch): row for row in found}
+    opened = set()
     for device, stream, epoch in wanted:
         key = device, stream, epoch.hex()
         if key not in rows:
             rows[key] = StreamRow(
-                device=device, stream=stream, epoch=key[2], contiguous=0, updated=now
+                device=device, stream=stream, epoch=key[2], contiguous=0, created=now, updated=now
             )
             session.add(rows[key])
+            opened.add((device, stream))
     session.flush()
+    if opened:
+        _forget_epochs(session, rows, opened, {(key[0], key[1], key[2].hex()) for key in wanted})
     return {key: rows[key[0], key[1], key[2].hex()] for key in wanted}
+
+
+def _forget_epochs(
+    session: Session,
+    rows: Mapping[tuple[str, str, str], StreamRow],
+    opened: Collection[tuple[str, str]],
+    wanted: Collection[tuple[str, str, str]],
+) -> None:
+    """Keep the newest epochs of a stream. A device has one, and another each time it is wiped."""
+    for device, stream in opened:
+        held = sorted(
+            (row for key, row in rows.items() if key[:2] == (device, stream)),
+            key=lambda row: (row.updated, row.created),
+            reverse=True,
+        )
+        for row in held[EPOCHS_PER_STREAM_MAX:]:
+            if (row.device, row.stream, row.epoch) not in wanted:
+                session.delete(row)
 
 
 def _insert_new(

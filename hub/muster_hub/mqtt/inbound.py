@@ -4,15 +4,16 @@ A device may believe it is 1970: the time of what it tells is worked out from it
 and the moment its message came.
 """
 
+import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from muster_protocol.signals import summary_wire
 from muster_protocol.signals.summary import Summary
-from muster_protocol.wire import messages, topics
+from muster_protocol.wire import bounds, messages, topics
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.messages import (
     Batch,
@@ -26,6 +27,11 @@ from muster_protocol.wire.messages import (
 )
 from muster_protocol.wire.renewal import PEM_BYTES_MAX
 
+OLDEST_SECONDS = 2 * 366 * 86_400.0
+"""Nothing is older by what a device says: no device keeps a window for longer."""
+FAULT_CHARS_MAX = 500
+_log = logging.getLogger(__name__)
+
 SUMMARY_COLUMNS = (
     "device", "epoch", "sequence", "model", "version", "manifest", "start", "seconds",
     "n", "errors", "labels_right", "labels_wrong", "log_p95", "received", "payload", "fault",
@@ -36,6 +42,11 @@ COMPARED = (
 )  # fmt: skip
 
 
+EVENT_COLUMNS = (
+    "kind", "slot", "model", "version", "manifest", "generation", "refusal", "detail",
+)  # fmt: skip
+UNREADABLE = "unreadable"
+NEWER = "is newer than this hub knows"
 PEM = b"-----BEGIN CERTIFICATE REQUEST-----"
 
 
@@ -92,13 +103,14 @@ class Malformed:
     device: str
     topic: str
     fault: str = field(compare=False)
+    payload: bytes = field(default=b"", compare=False)
 
 
 Inbound = Rows | Reported | Seen | Wanted | Asked | Renews | Malformed
 
 
 def read(topic: str, payload: bytes, received: float) -> Inbound:
-    """Read a message that came on ``topic`` at ``received`` seconds; never raises ProtocolError."""
+    """Read a message that came on ``topic`` at ``received`` seconds; never raises."""
     device = ""
     try:
         device, leaf = topics.parse_up(topic)
@@ -106,7 +118,11 @@ def read(topic: str, payload: bytes, received: float) -> Inbound:
             return _rows(device, leaf, messages.decode(payload, Batch), received)
         return _state(device, leaf, payload)
     except ProtocolError as error:
-        return Malformed(device, topic, str(error))
+        return Malformed(device, topic, str(error), payload)
+    except Exception as error:
+        # A fault of ours, and still this sender's message alone that isn't taken.
+        _log.exception("a message on %s could not be read", topic[:120])
+        return Malformed(device, topic, f"{type(error).__name__}: {error}", payload)
 
 
 def _rows(device: str, leaf: topics.UpLeaf, batch: Batch, received: float) -> Rows:
@@ -146,26 +162,54 @@ def anchor(stamp: Stamp, sent: Stamp, received: float) -> float:
     """When ``stamp`` was, by the hub's clock, told in a message sent at ``sent``.
 
     Within one boot the device's monotonic clock says how long ago. From an earlier boot only a
-    synchronised wall clock can tell, and never a time to come; else the moment of receipt stands.
+    synchronised wall clock can tell, and never a time to come, nor one longer ago than any device
+    keeps what it tells; else the moment of receipt stands.
     """
+    at = received
     if stamp.boot == sent.boot:
-        return received - max(sent.monotonic_seconds - stamp.monotonic_seconds, 0.0)
-    if stamp.quality == "synchronised":
-        return min(stamp.wall_seconds, received)
-    return received
+        at = received - max(sent.monotonic_seconds - stamp.monotonic_seconds, 0.0)
+    elif stamp.quality == "synchronised":
+        at = min(stamp.wall_seconds, received)
+    return max(at, received - OLDEST_SECONDS)
 
 
 def _summaries(device: str, batch: Batch, received: float) -> dict[int, dict[str, Any]]:
     epoch = batch.epoch.hex()
-    rows = {}
-    for row in batch.rows:
-        columns: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS, "")
-        columns |= {"device": device, "epoch": epoch, "sequence": row.sequence}
-        columns |= {"start": received, "seconds": 0.0, "n": 0, "errors": 0, "received": received}
-        columns |= {"labels_right": 0, "labels_wrong": 0, "log_p95": None, "payload": row.payload}
-        columns |= dict.fromkeys(COMPARED, 0)
-        rows[row.sequence] = columns | _summary(row.payload, batch.sent, received)
-    return rows
+    return {
+        row.sequence: _plain_summary(device, epoch, row.sequence, row.payload, received)
+        | _summary(row.payload, batch.sent, received)
+        for row in batch.rows
+    }
+
+
+def _plain_summary(
+    device: str, epoch: str, sequence: int, payload: bytes, received: float
+) -> dict[str, Any]:
+    """Columns of a summary of which nothing is known but that it came."""
+    columns: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS, "")
+    columns |= {"device": device, "epoch": epoch, "sequence": sequence}
+    columns |= {"start": received, "seconds": 0.0, "n": 0, "errors": 0, "received": received}
+    columns |= {"labels_right": 0, "labels_wrong": 0, "log_p95": None, "payload": payload}
+    return columns | dict.fromkeys(COMPARED, 0)
+
+
+def unkept(rows: Rows, fault: str) -> Rows:
+    """The same rows as what the database takes in any case: their bytes, and what is wrong."""
+    made: dict[int, dict[str, Any]] = {}
+    for sequence, row in rows.rows.items():
+        if rows.stream == "event":
+            columns = _plain_event(rows.device, row["epoch"], sequence, row["received"])
+            made[sequence] = columns | _unreadable(fault, b"")
+        else:
+            columns = _plain_summary(
+                rows.device, row["epoch"], sequence, row["payload"], row["received"]
+            )
+            made[sequence] = columns | {"fault": _clipped(fault)}
+    return replace(rows, rows=made)
+
+
+def _clipped(fault: str) -> str:
+    return bounds.clean(fault)[:FAULT_CHARS_MAX]
 
 
 def _summary(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
@@ -173,9 +217,9 @@ def _summary(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
     try:
         header = summary_wire.peek(payload)
     except ProtocolError as error:
-        return {"fault": str(error)[:500]}
+        return {"fault": _clipped(str(error))}
     if isinstance(header, summary_wire.Unknown):
-        return {"fault": f"summary version {header.version} is newer than this hub knows"}
+        return {"fault": f"summary version {header.version} {NEWER}"}
     summary = header.summary
     start = anchor(summary.opened, sent, received)
     # A challenger's window covers no time of service: a model that only watches is not heard of.
@@ -201,27 +245,31 @@ def _log_p95(summary: Summary) -> float | None:
 
 
 def _events(device: str, batch: Batch, received: float) -> dict[int, dict[str, Any]]:
+    epoch = batch.epoch.hex()
     return {
-        row.sequence: {
-            "device": device,
-            "epoch": batch.epoch.hex(),
-            "sequence": row.sequence,
-            "received": received,
-        }
+        row.sequence: _plain_event(device, epoch, row.sequence, received)
         | _event(row.payload, batch.sent, received)
         for row in batch.rows
     }
 
 
-def _event(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
-    columns: dict[str, Any] = {
-        "kind": "unreadable", "slot": "", "model": "", "version": "", "manifest": "",
-        "generation": 0, "refusal": None, "detail": "", "data": {},
+def _plain_event(device: str, epoch: str, sequence: int, received: float) -> dict[str, Any]:
+    return {"device": device, "epoch": epoch, "sequence": sequence, "received": received}
+
+
+def _unreadable(fault: str, payload: bytes) -> dict[str, Any]:
+    return {
+        "kind": UNREADABLE, "slot": "", "model": "", "version": "", "manifest": "",
+        "generation": 0, "refusal": None, "detail": _clipped(fault),
+        "data": {"payload": payload.hex()},
     }  # fmt: skip
+
+
+def _event(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
     try:
         event = messages.decode(payload, Event)
     except ProtocolError as error:
-        return columns | {"detail": str(error)[:500], "data": {"payload": payload.hex()}}
-    event_columns = {name: getattr(event, name) for name in columns if name != "data"}
+        return _unreadable(str(error), payload)
+    columns = {name: getattr(event, name) for name in EVENT_COLUMNS}
     data = msgspec.to_builtins(event) | {"happened": anchor(event.at, sent, received)}
-    return columns | event_columns | {"data": data}
+    return columns | {"data": data}

@@ -5,21 +5,34 @@ the highest sequence that is committed without a gap. Whatever is lost on the wa
 full queue, the device sends again.
 """
 
+import logging
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
+from muster_hub.fleet.set_aside import Fault
+from muster_hub.heartbeats import Heartbeats, described
 from muster_hub.mqtt.client import BrokerAddress, Delivery, HubClient
+from muster_hub.mqtt.inbound import Renews
 from muster_hub.mqtt.intake import Counters, Intake
 from muster_hub.storage.store import Store
 from muster_protocol.wire import messages, topics
 
+_log = logging.getLogger(__name__)
+_random = random.SystemRandom()
 CLIENT_ID = "_hub-ingest"
 SESSION_SECONDS = 3600
 QUEUE_MESSAGES_MAX = 20_000
 BATCH_MESSAGES_MAX = 500
 BATCH_SECONDS = 0.005
+SILENT_SECONDS = 30.0
+"""A writer unheard of for so long hangs: it tells at every batch, every wait and every retry."""
+OVERFLOW_SECONDS = 60.0
+"""For so long an overflow is told of."""
+FAILED_SECONDS = 1.0
 
 
 class Ingest:
@@ -38,22 +51,39 @@ class Ingest:
         on_change: Callable[[], None],
         on_renewal: Callable[[str, str], None] = lambda _device, _request: None,
         now: Callable[[], float] = time.time,
+        heartbeats: Heartbeats | None = None,
     ) -> None:
         self._on_want = on_want
         self._on_change = on_change
         self._on_renewal = on_renewal
+        self._monotonic = time.monotonic
         self._now = now
         self._queue: queue.Queue[Delivery] = queue.Queue(QUEUE_MESSAGES_MAX)
         self._stopping = threading.Event()
-        self._intake = Intake(store, self._stopping.wait)
+        self._part = (heartbeats or Heartbeats()).part("ingest", SILENT_SECONDS)
+        self._intake = Intake(store, self._stopping.wait, self._part)
+        self._overflowed_at = float("-inf")
         self.client = HubClient(
             address, CLIENT_ID, session_seconds=SESSION_SECONDS, on_message=self._arrived
         )
-        self._writer = threading.Thread(target=self._write, name="ingest", daemon=True)
+        self._writer = threading.Thread(
+            target=self._part.watching(self._write), name="ingest", daemon=True
+        )
 
     @property
     def counters(self) -> Counters:
         return self._intake.counters
+
+    def health(self) -> dict[str, Any]:
+        """For ``GET /health``: counts since the start, and who sent what was set aside last."""
+        overflows = self._monotonic() - self._overflowed_at < OVERFLOW_SECONDS
+        return {
+            "ok": not overflows,
+            "detail": "more comes than is written: devices send again" if overflows else "",
+            "waiting": self._queue.qsize(),
+            "senders": self._intake.senders.latest(),
+            **vars(self.counters),
+        }
 
     def start(self) -> None:
         self._writer.start()
@@ -71,15 +101,29 @@ class Ingest:
             self._queue.put_nowait(delivery)
         except queue.Full:
             self.counters.overflowed += 1
+            self._overflowed_at = self._monotonic()
             self.client.acknowledge(delivery)
 
     def _write(self) -> None:
         while True:
             deliveries = self._collect()
             if deliveries:
-                self._process(deliveries)
+                self._take(deliveries)
             elif self._stopping.is_set():
                 return
+            else:
+                self._part.alive()
+
+    def _take(self, deliveries: list[Delivery]) -> None:
+        """Process a batch; what fails in it is lost to the broker, and its senders send again."""
+        try:
+            self._process(deliveries)
+        except Exception as error:
+            _log.exception("ingest failed at %d messages", len(deliveries))
+            self._part.retrying(error)
+            for delivery in deliveries:
+                self.client.acknowledge(delivery)
+            self._stopping.wait(FAILED_SECONDS * _random.uniform(0.5, 1.0))
 
     def _collect(self) -> list[Delivery]:
         try:
@@ -107,5 +151,14 @@ class Ingest:
         for wanted in taken.wants:
             self._on_want(wanted.device, wanted.chunks)
         for asked in taken.renewals:
-            self._on_renewal(asked.device, asked.csr_pem)
+            self._renew(asked)
         self._on_change()
+
+    def _renew(self, asked: Renews) -> None:
+        """What fails in one device's renewal is told under it, and it asks again later."""
+        try:
+            self._on_renewal(asked.device, asked.csr_pem)
+        except Exception as error:
+            _log.exception("the renewal of %s failed", asked.device)
+            fault = Fault(asked.device, "csr", described(error), asked.csr_pem.encode())
+            self._intake.refuse(fault, self._now())

@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlmodel import Field
 
 from muster_hub.settings.roles import Role
-from muster_hub.storage import alerting, governance  # noqa: F401 - fill METADATA
+from muster_hub.storage import alerting, governance, quarantine  # noqa: F401 - fill METADATA
 from muster_hub.storage.tables import Table, json_field, one_of, optional_json_field
 
 VersionStatus = Literal[
@@ -61,6 +61,11 @@ class Device(Table, table=True):
     """``messages.Report`` as plain values."""
     late_from: float | None = None
     """From when on metadata that its report names should have been replaced by newer ones."""
+    set_aside: int = Field(default=0, sa_type=BigInteger)
+    """Messages of its that could not be taken; a few of them are in ``set_aside``."""
+    set_aside_at: float | None = Field(default=None, index=True)
+    """When the latest of them came."""
+    set_aside_fault: str = ""
 
 
 class Certificate(Table, table=True):
@@ -298,6 +303,7 @@ class Stream(Table, table=True):
     stream: str = Field(primary_key=True, max_length=16)
     epoch: str = Field(primary_key=True, max_length=32)
     contiguous: int = Field(default=0, sa_type=BigInteger)
+    created: float = Field(default=0.0, index=True)
     updated: float
 
 

@@ -25,6 +25,7 @@ from muster_protocol.signals import timeline
 from muster_protocol.signals.features import Extractor, Feature, Floats, Tensors, check
 from muster_protocol.signals.timeline import Normal, Timeline
 from muster_protocol.wire import limits
+from muster_protocol.wire.bounds import Finite, Format
 from muster_protocol.wire.errors import LimitError, ProtocolError
 
 FORMAT = 1
@@ -43,26 +44,31 @@ WHOLE_MAX = 2**53
 INFLATED_BYTES_MAX = 4 * limits.BASELINE_BYTES_MAX
 
 Category = int | str
+_Category = (
+    Annotated[int, Meta(ge=-WHOLE_MAX, le=WHOLE_MAX)]
+    | Annotated[str, Meta(max_length=CATEGORY_CHARS_MAX)]
+)
+"""In a file. The text is the data's own, with any characters: compared, never shown."""
 Shares = NDArray[np.int64]
 
 
 class Bins(Struct, frozen=True, array_like=True):
     """One feature's training distribution, as written in the file."""
 
-    edges: tuple[float, ...]
+    edges: tuple[Finite, ...]
     """Numeric: 23 rising float32 values; a value's bin is the number of edges not above it."""
-    categories: Annotated[tuple[Category, ...], Meta(max_length=CATEGORIES_MAX)]
+    categories: Annotated[tuple[_Category, ...], Meta(max_length=CATEGORIES_MAX)]
     """Otherwise: the category of each bin; the last bin, without one, is for all others."""
     shares: tuple[Annotated[int, Meta(ge=0, le=SHARE_ONE)], ...]
     rows: Annotated[int, Meta(ge=1, le=2**53)]
     """Training rows with a value."""
     nulls: Annotated[int, Meta(ge=0, le=2**53)]
-    mean: float
-    std: float
+    mean: Finite
+    std: Finite
 
 
 class _File(Struct, frozen=True, array_like=True):
-    format: int
+    format: Format
     features: tuple[Feature, ...]
     bins: tuple[Bins, ...]
 

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from muster_protocol.wire import limits
+from muster_protocol.wire import bounds, limits
 from muster_protocol.wire.errors import LimitError, ProtocolError
 
 Floats = NDArray[np.float32]
@@ -21,8 +21,10 @@ Tensors = Mapping[str, NDArray[Any]]
 TRANSPOSED_ROWS = 256
 """At a time: a cache then holds the rows until all their columns are written."""
 Kind = Literal["numeric", "categorical", "boolean"]
-Text = Annotated[str, Meta(min_length=1, max_length=256)]
-Count = Annotated[int, Meta(ge=0)]
+Text = Annotated[
+    str, Meta(min_length=1, max_length=limits.LINE_CHARS_MAX, pattern=bounds.LINE_PATTERN)
+]
+Place = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Size = Annotated[int, Meta(ge=1, le=2**31)]
 
 
@@ -30,7 +32,7 @@ class Element(Struct, frozen=True, forbid_unknown_fields=True, tag="element"):
     """One element of a tensor's row, counted in row-major order."""
 
     tensor: Text
-    index: Count = 0
+    index: Place = 0
 
 
 class Image(Struct, frozen=True, forbid_unknown_fields=True, tag="image"):
@@ -75,7 +77,9 @@ Source = Element | Image | Norm | Projection | Predicted | Confidence
 
 
 class Feature(Struct, frozen=True, forbid_unknown_fields=True):
-    name: Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
+    name: Annotated[
+        str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX, pattern=bounds.LINE_PATTERN)
+    ]
     source: Source
     kind: Kind = "numeric"
 

@@ -1,7 +1,8 @@
 """The summary of a window: what a model did and saw, as counts that add up.
 
 Summaries of one manifest merge in any order: windows into hours, devices into fleets. Counts add
-exactly, sums in float64. Never across manifests: another version has another meaning of a bin.
+exactly, up to 2^53, sums in float64. Never across manifests: another version has another meaning of
+a bin.
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -13,8 +14,18 @@ from numpy.typing import NDArray
 
 from muster_protocol.signals import histogram
 from muster_protocol.signals.binning import FeatureCounts
+from muster_protocol.wire import limits
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.messages import Stamp
+
+
+def added(first: int, second: int) -> int:
+    """Their sum, or the largest integer of the wire: what merges can't overflow anything."""
+    return min(first + second, limits.INTEGER_MAX)
+
+
+def _added(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.asarray(np.minimum(first + second, limits.INTEGER_MAX), np.int64)
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ class Tally:
         }
 
     def __add__(self, other: "Tally") -> "Tally":
-        return Tally(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
+        return Tally(*map(added, self.values(), other.values()))
 
     def values(self) -> tuple[int, ...]:
         """In the wire's order."""
@@ -90,7 +101,9 @@ class LabelErrors:
 
     def __add__(self, other: "LabelErrors") -> "LabelErrors":
         return LabelErrors(
-            self.count + other.count, self.absolute + other.absolute, self.square + other.square
+            added(self.count, other.count),
+            self.absolute + other.absolute,
+            self.square + other.square,
         )
 
 
@@ -151,12 +164,13 @@ def merge(first: Summary, second: Summary) -> Summary:
         first,
         opened=min(first.opened, second.opened, key=_order),
         closed=max(first.closed, second.closed, key=_order),
-        windows=first.windows + second.windows,
+        windows=added(first.windows, second.windows),
         counts=first.counts + second.counts,
-        latency=first.latency + second.latency,
-        confidence=first.confidence + second.confidence,
+        latency=_added(first.latency, second.latency),
+        confidence=_added(first.confidence, second.confidence),
         confusion={
-            pair: first.confusion.get(pair, 0) + second.confusion.get(pair, 0) for pair in pairs
+            pair: added(first.confusion.get(pair, 0), second.confusion.get(pair, 0))
+            for pair in pairs
         },
         label_errors=first.label_errors + second.label_errors,
         cpu_seconds=first.cpu_seconds + second.cpu_seconds,

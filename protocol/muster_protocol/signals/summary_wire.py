@@ -10,7 +10,7 @@ together. The baseline is named by the first 8 bytes of its hash; without it bin
 import zlib
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -18,10 +18,11 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from muster_protocol.signals import histogram
-from muster_protocol.signals.baseline import SHARE_ONE, Baseline
+from muster_protocol.signals.baseline import CATEGORIES_MAX, SHARE_ONE, Baseline
 from muster_protocol.signals.binning import Counts, Doubles, FeatureCounts
 from muster_protocol.signals.summary import Confusion, LabelErrors, Summary, Tally
 from muster_protocol.wire import limits
+from muster_protocol.wire.bounds import Amount, Count, Integer, Name, Seconds
 from muster_protocol.wire.errors import LimitError, ProtocolError
 from muster_protocol.wire.messages import Stamp
 
@@ -43,42 +44,55 @@ FLOAT32_HELD = 3.0e38
 CANCELLED = 1e-12
 """A variance this small against the mean's square is what cancellation leaves of none."""
 
-Natural = Annotated[int, Meta(ge=0, le=2**53)]
+BINS_MAX = limits.FEATURES_MAX * (CATEGORIES_MAX + 1)
+CONFUSED_MAX = 32_768
+"""Pairs of label and prediction in one summary."""
+COUNTS_MAX = 64
+"""Kinds of counts that this or a later version may tell."""
+N = TypeVar("N")
 
 
 class _Features(Struct, frozen=True, array_like=True):
     baseline: Annotated[bytes, Meta(min_length=BASELINE_BYTES, max_length=BASELINE_BYTES)]
     rows: Annotated[int, Meta(ge=0, le=ROWS_MAX)]
-    nulls: list[Natural]
+    nulls: Annotated[list[Count], Meta(max_length=2 * limits.FEATURES_MAX)]
     """Alternating feature and count, only of features that have some."""
-    escapes: list[Natural]
+    escapes: Annotated[list[Count], Meta(max_length=BINS_MAX)]
 
 
-class _Head(Struct, frozen=True, array_like=True):
-    model: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
-    version: Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
+class _Head(Struct, Generic[N], frozen=True, array_like=True):
+    """``N`` is a count: of one window as devices send it, or of many that the hub has merged."""
+
+    model: Name
+    version: Name
     manifest: Annotated[bytes, Meta(min_length=32, max_length=32)]
     opened: Stamp
     closed: Stamp
-    windows: Annotated[int, Meta(ge=1, le=2**53)]
-    counts: list[Natural]
-    latency: list[Natural]
+    windows: N
+    counts: Annotated[list[N], Meta(max_length=COUNTS_MAX)]
+    latency: Annotated[list[N], Meta(max_length=2 * histogram.LATENCY_BINS)]
     """Alternating bins skipped and count."""
-    confidence: list[Natural]
-    confusion: list[Natural]
+    confidence: Annotated[list[N], Meta(max_length=histogram.CONFIDENCE_BINS)]
+    confusion: Annotated[list[N], Meta(max_length=3 * CONFUSED_MAX)]
     """Label, prediction, count, and so on."""
-    label_errors: tuple[Natural, float, float]
-    cpu_seconds: float
-    energy_joules: float
+    label_errors: tuple[N, Amount, Amount]
+    cpu_seconds: Seconds
+    energy_joules: Amount
     features: _Features | None
+
+
+Part = Annotated[bytes, Meta(max_length=INFLATED_BYTES_MAX)]
 
 
 class _Parts(Struct, frozen=True, array_like=True):
     """Each under zlib: unlike bytes would spoil each other's code."""
 
-    head: bytes
-    bins: bytes = b""
-    moments: bytes = b""
+    head: Part
+    bins: Part = b""
+    moments: Part = b""
+
+
+SENT, MERGED = _Head[Count], _Head[Integer]
 
 
 @dataclass(frozen=True)
@@ -101,17 +115,24 @@ class Header:
     """First 16 hexadecimal digits of the baseline's hash; empty when there are no features."""
 
 
-def encode(summary: Summary, *, exact: bool = False) -> bytes:
-    """The wire form. ``exact`` keeps moments as float64 sums, for a window that is still open.
+def encode(summary: Summary, *, exact: bool = False, merged: bool = False) -> bytes:
+    """The wire form. ``exact`` keeps moments as float64 sums, for a window that is still open;
+    ``merged`` is for what the hub adds up, whose counts may be larger than one window's.
 
     Raises LimitError when it is too large for a message.
     """
+    largest = limits.INTEGER_MAX if merged else limits.COUNT_MAX
+    if (found := _largest_count(summary)) > largest:
+        raise LimitError(
+            f"the summary of {summary.model} {summary.version} counts {found}, the limit is "
+            f"{largest}"
+        )
     counts = summary.features
     packed, bins, moments = None, b"", b""
     if counts is not None:
         packed, bins = _pack_bins(counts)
         moments = _pack_sums(counts) if exact else _pack_moments(counts)
-    head = _Head(
+    head: _Head[int] = _Head(
         summary.model,
         summary.version,
         bytes.fromhex(summary.manifest),
@@ -137,9 +158,9 @@ def encode(summary: Summary, *, exact: bool = False) -> bytes:
     return data
 
 
-def peek(payload: bytes) -> Header | Unknown:
+def peek(payload: bytes, *, merged: bool = False) -> Header | Unknown:
     """Read all but the features; raises ProtocolError."""
-    opened = _open(payload)
+    opened = _open(payload, merged=merged)
     if isinstance(opened, Unknown):
         return opened
     head, _ = opened
@@ -149,9 +170,9 @@ def peek(payload: bytes) -> Header | Unknown:
     return Header(summary, head.features.rows, head.features.baseline.hex())
 
 
-def decode(payload: bytes, baseline: Baseline | None) -> Summary | Unknown:
+def decode(payload: bytes, baseline: Baseline | None, *, merged: bool = False) -> Summary | Unknown:
     """Read a summary whose manifest's baseline is ``baseline``; raises ProtocolError."""
-    opened = _open(payload)
+    opened = _open(payload, merged=merged)
     if isinstance(opened, Unknown):
         return opened
     head, parts = opened
@@ -167,16 +188,30 @@ def decode(payload: bytes, baseline: Baseline | None) -> Summary | Unknown:
     return _summary(head, _unpack(packed, _inflate(parts.bins), _inflate(parts.moments), baseline))
 
 
-def _open(payload: bytes) -> tuple[_Head, _Parts] | Unknown:
+def _largest_count(summary: Summary) -> int:
+    return max(
+        summary.windows,
+        summary.label_errors.count,
+        *summary.counts.values(),
+        int(summary.latency.max()),
+        int(summary.confidence.max()),
+        *summary.confusion.values(),
+    )
+
+
+def _open(payload: bytes, *, merged: bool) -> tuple[_Head[int], _Parts] | Unknown:
     if not payload:
         raise ProtocolError("an empty summary")
     if payload[0] != VERSION:
         return Unknown(payload[0], payload)
     try:
         parts = msgspec.msgpack.decode(payload[1:], type=_Parts)
-        return msgspec.msgpack.decode(_inflate(parts.head), type=_Head), parts
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        head = msgspec.msgpack.decode(_inflate(parts.head), type=MERGED if merged else SENT)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"not a valid summary: {error}") from None
+    if not head.windows:
+        raise ProtocolError("not a valid summary: of no window")
+    return head, parts
 
 
 def _deflate(data: bytes) -> bytes:
@@ -196,7 +231,7 @@ def _inflate(data: bytes) -> bytes:
     return plain
 
 
-def _summary(body: _Head, features: FeatureCounts | None) -> Summary:
+def _summary(body: _Head[int], features: FeatureCounts | None) -> Summary:
     known = len(Tally().values())
     return Summary(
         body.model,
@@ -341,15 +376,16 @@ def _unpack(packed: _Features, bins: bytes, moments: bytes, baseline: Baseline) 
         joint_total, joint_squares = sums[4 * size :].reshape(2, -1)
     elif len(moments) == PLANES * width:
         mean, variance, low, high = _unplanes(moments[: 4 * PLANES * size]).reshape(4, size)
-        total, squares = mean * values, (variance + np.square(mean)) * values
-        low, high = low + baseline.mean, high + baseline.mean
         middle, spread = _unplanes(moments[4 * PLANES * size :]).reshape(2, baseline.projections)
-        joint_total = middle * packed.rows
-        joint_squares = (spread + np.square(middle)) * packed.rows
+        with np.errstate(over="ignore", invalid="ignore"):
+            total, squares = mean * values, (variance + np.square(mean)) * values
+            low, high = low + baseline.mean, high + baseline.mean
+            joint_total = middle * packed.rows
+            joint_squares = (spread + np.square(middle)) * packed.rows
     else:
         raise ProtocolError(f"not a valid summary: {len(moments)} bytes of moments")
-    sums = np.concatenate([total, squares, joint_total, joint_squares])
-    if not np.isfinite(sums).all() or np.isnan([low, high]).any():
+    sums = np.abs(np.concatenate([total, squares, joint_total, joint_squares]))
+    if not (sums <= limits.NUMBER_MAX).all() or np.isnan([low, high]).any():
         raise ProtocolError("not a valid summary: a moment is not a number")
     return FeatureCounts(
         baseline, packed.rows, counted, nulls, total, squares, low, high, joint_total, joint_squares

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from muster_protocol.wire import limits
+from muster_protocol.wire import bounds, limits
+from muster_protocol.wire.bounds import Format, Integer, Name, Serial
 from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
 from muster_protocol.wire.maintenance import Window
 from muster_protocol.wire.manifest import Sha256
@@ -20,16 +21,14 @@ PAYLOAD_TYPE = "application/vnd.muster.directive+json"
 ROLE = "director"
 """The delegation of the TUF targets role whose keys sign directives."""
 
-SERIAL_MAX = 2**53 - 1
-Serial = Annotated[int, Meta(ge=1, le=SERIAL_MAX)]
-"""Serials stay within what every JSON reader holds exactly."""
+SERIAL_MAX = limits.SERIAL_MAX
 
 
 class Goal(Struct, frozen=True, forbid_unknown_fields=True):
     """One model version in one role of a slot."""
 
-    model: str
-    version: str
+    model: Name
+    version: Name
     manifest: Sha256
     manifest_bytes: Annotated[int, Meta(ge=2, le=limits.MANIFEST_BYTES_MAX)]
 
@@ -37,7 +36,7 @@ class Goal(Struct, frozen=True, forbid_unknown_fields=True):
 class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     champion: Goal
     challenger: Goal | None = None
-    fallback: str | None = None
+    fallback: Name | None = None
     """Name of one of the champion manifest's fallbacks; none: its first, if it declares any."""
     swap: Literal["free", "grant"] = "free"
     """``grant``: ask the hub for a permit at the moment of swapping; ``free``: swap when staged."""
@@ -56,8 +55,8 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
     neighbouring chunks come in one answer. One that doesn't is asked for each chunk by its name.
     """
 
-    url: Annotated[str, Meta(max_length=512, pattern=r"^https?://")]
-    token: Annotated[str, Meta(max_length=512)] = ""
+    url: Annotated[str, Meta(max_length=512, pattern=r"^https?://[!-~]*\Z")]
+    token: Annotated[str, Meta(max_length=512, pattern=bounds.LINE_PATTERN)] = ""
 
 
 class Sampling(Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,14 +66,14 @@ class Sampling(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Directive(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    format: int = FORMAT
-    device: str
+    format: Format = FORMAT
+    device: Name
     epoch: Serial
     """Director epoch; generations count within it."""
     generation: Serial
-    issued: Annotated[int, Meta(ge=0)]
-    expires: Annotated[int, Meta(ge=0)]
-    slots: Annotated[dict[str, Slot], Meta(max_length=limits.SLOTS_MAX)]
+    issued: Integer
+    expires: Integer
+    slots: Annotated[dict[Name, Slot], Meta(max_length=limits.SLOTS_MAX)]
     window_seconds: Annotated[
         float, Meta(ge=limits.WINDOW_SECONDS_MIN, le=limits.WINDOW_SECONDS_MAX)
     ] = 300.0
@@ -91,7 +90,7 @@ class DirectiveRefused(MusterError):
 
 
 class _Head(Struct):
-    format: int
+    format: Integer
 
 
 def encode(directive: Directive) -> bytes:

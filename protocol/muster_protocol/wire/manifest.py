@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from muster_protocol.wire import limits
+from muster_protocol.wire import bounds, limits
+from muster_protocol.wire.bounds import Amount, Count, Finite, Format, Integer, Line, Name, Text
 from muster_protocol.wire.errors import LimitError, ProtocolError
 from muster_protocol.wire.topics import check_name, check_sha256
 
@@ -21,25 +22,31 @@ Datatype = Literal[
 """Tensor types as the Open Inference Protocol V2 names them."""
 
 Runtime = Literal["onnx", "tflite"]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]  # `$` would let a newline through
-Count = Annotated[int, Meta(ge=0)]
+Sha256 = Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]{64}\Z")]
+"""``$`` would let a newline through."""
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+
+
+Label = Annotated[
+    str, Meta(min_length=1, max_length=limits.LINE_CHARS_MAX, pattern=bounds.LINE_PATTERN)
+]
+"""Of a tensor or a class, in the model's own words."""
+Dimension = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
+Path = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")]
 
 
 class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
     """A named input or output; -1 in ``shape`` is a variable dimension, the first is the batch."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    name: Label
     datatype: Datatype
-    shape: Annotated[tuple[Annotated[int, Meta(ge=-1)], ...], Meta(max_length=limits.RANK_MAX)]
+    shape: Annotated[tuple[Dimension, ...], Meta(max_length=limits.RANK_MAX)]
 
 
 class File(Struct, frozen=True, forbid_unknown_fields=True):
     """A file of the bundle. ``index`` names its chunk index's chunks; empty for a single chunk."""
 
-    path: Annotated[
-        str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-    ]
+    path: Path
     size_bytes: Annotated[int, Meta(ge=0, le=limits.BUNDLE_BYTES_MAX)]
     sha256: Sha256
     index: Annotated[tuple[Sha256, ...], Meta(max_length=16)] = ()
@@ -49,13 +56,14 @@ class Build(Struct, frozen=True, forbid_unknown_fields=True):
     """The model in one runtime's format, with what it needs to run."""
 
     runtime: Runtime
-    file: str
+    file: Path
     memory_bytes: Annotated[int, Meta(ge=limits.MIB, le=64 * 1024 * limits.MIB)]
     """Address space the worker may grow by while loading and running the model."""
     opset: Count | None = None
     cpu: (
         Annotated[
-            tuple[Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,32}$")], ...], Meta(max_length=32)
+            tuple[Annotated[str, Meta(max_length=32, pattern=r"^[a-z0-9_]{1,32}\Z")], ...],
+            Meta(max_length=32),
         ]
         | UnsetType
     ) = UNSET
@@ -70,7 +78,7 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
     A case passes where ``|got - want| <= atol + rtol * |want|`` for every element.
     """
 
-    file: str
+    file: Path
     rtol: Annotated[float, Meta(ge=0, le=limits.GOLDEN_RTOL_MAX)] = 1e-3
     atol: Annotated[float, Meta(ge=0, le=limits.GOLDEN_ATOL_MAX)] = 1e-4
 
@@ -78,8 +86,8 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
 class Classifier(Struct, frozen=True, forbid_unknown_fields=True):
     """How an output is read as classes: ``output`` holds one score per class, summing to one."""
 
-    output: str
-    classes: Annotated[tuple[str, ...], Meta(min_length=2, max_length=limits.CLASSES_MAX)]
+    output: Label
+    classes: Annotated[tuple[Line, ...], Meta(min_length=2, max_length=limits.CLASSES_MAX)]
 
 
 class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,16 +97,18 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
     the champion's.
     """
 
-    relative: Annotated[float, Meta(ge=0)] = 0.05
-    absolute: Annotated[float, Meta(ge=0)] = 0.0
+    relative: Amount = 0.05
+    absolute: Amount = 0.0
 
 
 class Fallback(Struct, frozen=True, forbid_unknown_fields=True):
     """What answers when no model can: part of the signed bundle, never invented by the hub."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
+    name: Annotated[
+        str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX, pattern=bounds.LINE_PATTERN)
+    ]
     kind: Literal["constant", "last_good", "no_decision"]
-    outputs: dict[str, list[float]] = {}
+    outputs: Annotated[dict[Label, list[Finite]], Meta(max_length=limits.TENSORS_MAX)] = {}
     """For ``constant``: one row per output tensor."""
     ttl_seconds: Seconds = 0.0
     """For ``last_good``: how long the last answer stays good."""
@@ -110,7 +120,7 @@ class Start(Struct, frozen=True, forbid_unknown_fields=True):
     wall_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60.0
     cpu_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60.0
     warmup_runs: Annotated[int, Meta(ge=0, le=1000)] = 3
-    latency_ms_max: Annotated[float, Meta(gt=0)] | None = None
+    latency_ms_max: Annotated[float, Meta(gt=0, le=limits.NUMBER_MAX)] | None = None
     """Median latency of the warm-up runs a candidate may not exceed."""
 
 
@@ -130,7 +140,7 @@ class Probation(Struct, frozen=True, forbid_unknown_fields=True):
     seconds: Seconds = 60.0
     inferences: Count = 0
     error_rate_max: Annotated[float, Meta(ge=0, le=1)] = 0.02
-    latency_ratio_max: Annotated[float, Meta(gt=0)] = 3.0
+    latency_ratio_max: Annotated[float, Meta(gt=0, le=limits.NUMBER_MAX)] = 3.0
     """p95 against the previous model's p95 on the same device."""
     crashes_max: Count = 0
 
@@ -144,34 +154,42 @@ class Demotion(Struct, frozen=True, forbid_unknown_fields=True):
     """More of its inferences fail, over hundreds of them; none: however many do."""
 
 
+METRICS_MAX = 1024
+
+
 class Lineage(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the version came from; shown, exported and audited, never interpreted by a device."""
 
-    source: str = ""
-    commit: str = ""
-    data: str = ""
-    trained_at: str = ""
-    metrics: dict[str, float] = {}
-    notes: str = ""
+    source: Text = ""
+    commit: Text = ""
+    data: Text = ""
+    trained_at: Text = ""
+    metrics: Annotated[dict[Line, Finite], Meta(max_length=METRICS_MAX)] = {}
+    notes: Annotated[
+        str, Meta(max_length=limits.MANIFEST_BYTES_MAX, pattern=bounds.TEXT_PATTERN)
+    ] = ""
+
+
+FALLBACKS_MAX = 256
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    format: int = FORMAT
-    model: str
-    version: str
-    created: Count
+    format: Format = FORMAT
+    model: Name
+    version: Name
+    created: Integer
     """Seconds since 1970 by the packer's clock; information only."""
     inputs: Annotated[tuple[Tensor, ...], Meta(min_length=1, max_length=limits.TENSORS_MAX)]
     outputs: Annotated[tuple[Tensor, ...], Meta(min_length=1, max_length=limits.TENSORS_MAX)]
     builds: Annotated[tuple[Build, ...], Meta(min_length=1, max_length=limits.BUILDS_MAX)]
     files: Annotated[tuple[File, ...], Meta(min_length=1, max_length=limits.FILES_PER_BUNDLE_MAX)]
     golden: Golden
-    baseline: str | None = None
+    baseline: Path | None = None
     """File with the binned training distribution (``muster_protocol.signals.baseline``)."""
     classifier: Classifier | None = None
     agreement: Agreement | UnsetType = UNSET
     """Absent: 5 % of the champion's number."""
-    fallbacks: tuple[Fallback, ...] = ()
+    fallbacks: Annotated[tuple[Fallback, ...], Meta(max_length=FALLBACKS_MAX)] = ()
     start: Start = Start()
     probation: Probation = Probation()
     swap: Swap | UnsetType = UNSET
@@ -242,7 +260,7 @@ def decode(data: bytes) -> Manifest:
 
 
 class _Head(Struct):
-    format: int
+    format: Integer
 
 
 def check(manifest: Manifest) -> None:

@@ -4,13 +4,26 @@ Rows that must arrive exactly once (summaries, events) travel in a ``Batch`` and
 by an ``Ack`` from the hub's database, not by the broker. A ``Report`` is state: the latest wins.
 """
 
+import contextlib
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from muster_protocol import PROTOCOL_VERSION
-from muster_protocol.wire import limits
+from muster_protocol.wire import bounds, limits
+from muster_protocol.wire.bounds import (
+    Boot,
+    Finite,
+    Format,
+    Integer,
+    Line,
+    Moment,
+    Name,
+    Seconds,
+    Serial,
+    Text,
+)
 from muster_protocol.wire.errors import LimitError, ProtocolError
 
 Stream = Literal["event", "summary"]
@@ -21,6 +34,8 @@ UpdateState = Literal[
     "idle", "fetching", "verifying", "staged", "starting", "probation", "committed",
     "rolling_back", "failed",
 ]  # fmt: skip
+EVENT_VALUES_MAX = 64
+Detail = Annotated[str, Meta(max_length=limits.EVENT_DETAIL_CHARS_MAX, pattern=bounds.TEXT_PATTERN)]
 Ne107 = Literal["ok", "check_function", "off_spec", "maintenance_required", "failure"]
 """Model health by NAMUR NE 107."""
 
@@ -28,23 +43,27 @@ Ne107 = Literal["ok", "check_function", "off_spec", "maintenance_required", "fai
 class Stamp(Struct, frozen=True, array_like=True):
     """When, by a device that may not know the time: the hub re-anchors it at receipt."""
 
-    boot: bytes
+    boot: Boot
     """Random id of the device's boot; monotonic times compare only within one."""
-    monotonic_seconds: float
-    wall_seconds: float
+    monotonic_seconds: Moment
+    wall_seconds: Moment
     quality: ClockQuality
 
 
+Epoch = Annotated[bytes, Meta(min_length=8, max_length=16)]
+"""Random, made with the outbox file."""
+
+
 class Row(Struct, frozen=True, array_like=True):
-    sequence: Annotated[int, Meta(ge=1)]
-    payload: bytes
+    sequence: Serial
+    payload: Annotated[bytes, Meta(max_length=limits.TELEMETRY_BYTES_MAX)]
 
 
 class Batch(Struct, frozen=True, array_like=True):
-    """Rows of one stream in rising sequence. ``epoch`` is random, made with the outbox file."""
+    """Rows of one stream in rising sequence."""
 
-    version: int
-    epoch: Annotated[bytes, Meta(min_length=8, max_length=16)]
+    version: Format
+    epoch: Epoch
     sent: Stamp
     rows: Annotated[list[Row], Meta(min_length=1, max_length=limits.IN_FLIGHT_ROWS_MAX)]
 
@@ -52,10 +71,10 @@ class Batch(Struct, frozen=True, array_like=True):
 class Ack(Struct, frozen=True, array_like=True):
     """The hub has committed every row of ``stream`` in ``epoch`` up to ``sequence``."""
 
-    version: int
+    version: Format
     stream: Stream
-    epoch: bytes
-    sequence: int
+    epoch: Epoch
+    sequence: Integer
 
 
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -65,43 +84,43 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
         "update", "refused", "rolled_back", "worker_died", "drift", "fetch_healed", "note"
     ]
     at: Stamp
-    slot: str = ""
-    model: str = ""
-    version: str = ""
-    manifest: str = ""
-    generation: int = 0
+    slot: Name = ""
+    model: Name = ""
+    version: Name = ""
+    manifest: Name = ""
+    generation: Integer = 0
     state: UpdateState | None = None
-    refusal: str | None = None
-    detail: Annotated[str, Meta(max_length=limits.EVENT_DETAIL_CHARS_MAX)] = ""
-    values: dict[str, float] = {}
+    refusal: Name | None = None
+    detail: Detail = ""
+    values: Annotated[dict[Name, Finite], Meta(max_length=EVENT_VALUES_MAX)] = {}
 
 
 class Running(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model version that serves, as the device itself observes it."""
 
-    model: str
-    version: str
-    manifest: str
-    runtime: str
+    model: Name
+    version: Name
+    manifest: Name
+    runtime: Line
     since: Stamp
-    inferences: int = 0
-    errors: int = 0
+    inferences: Integer = 0
+    errors: Integer = 0
 
 
 class Update(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where the slot's update stands and what it waits for."""
 
     state: UpdateState
-    model: str = ""
-    version: str = ""
-    manifest: str = ""
-    generation: int = 0
-    bytes_done: int = 0
-    bytes_total: int = 0
-    waiting_for: str = ""
-    refusal: str | None = None
-    detail: str = ""
-    gap_seconds: float = 0.0
+    model: Name = ""
+    version: Name = ""
+    manifest: Name = ""
+    generation: Integer = 0
+    bytes_done: Integer = 0
+    bytes_total: Integer = 0
+    waiting_for: Text = ""
+    refusal: Name | None = None
+    detail: Text = ""
+    gap_seconds: Seconds = 0.0
     """In which no model answered because memory was too short for both."""
 
 
@@ -112,19 +131,19 @@ class Challenger(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model that is watched beside the one that answers."""
 
     state: ChallengerState
-    model: str
-    version: str
-    manifest: str
-    waiting_for: str = ""
-    compared: int = 0
+    model: Name
+    version: Name
+    manifest: Name
+    waiting_for: Text = ""
+    compared: Integer = 0
     """Inferences since it was last started."""
-    refusal: str | None = None
-    detail: str = ""
+    refusal: Name | None = None
+    detail: Text = ""
 
 
 class SlotReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     health: Ne107
-    reason: str = ""
+    reason: Text = ""
     """Why the health is not ok, in one line."""
     fallback: bool = False
     """No model answers now; the signed manifest's fallback does."""
@@ -132,25 +151,30 @@ class SlotReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """False: the directive doesn't name this slot any more; what runs there goes on."""
     calibration: Literal["calibrating", "calibrated", "refused", ""] = ""
     """Of the features of what runs, the least settled; empty when none are watched."""
-    rebaselines: int = 0
+    rebaselines: Integer = 0
     """How many of the directive's ``rebaselines`` are done."""
     running: Running | None = None
     update: Update
     challenger: Challenger | None = None
 
 
+RUNTIMES_MAX = 16
+RoleName = Annotated[str, Meta(max_length=80, pattern=bounds.LINE_PATTERN)]
+"""Of trust metadata: ``timestamp``, ``model-<name>``, …"""
+
+
 class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the device is and can run; the hub plans by it before a byte is sent."""
 
-    agent_version: str
-    machine: str = ""
-    system: str = ""
-    python: str = ""
-    runtimes: dict[str, str] = {}
+    agent_version: Line
+    machine: Line = ""
+    system: Line = ""
+    python: Line = ""
+    runtimes: Annotated[dict[Name, Line], Meta(max_length=RUNTIMES_MAX)] = {}
     """Runtime name to its version."""
-    cpus: int = 0
-    memory_bytes: int = 0
-    disk_free_bytes: int = 0
+    cpus: Integer = 0
+    memory_bytes: Integer = 0
+    disk_free_bytes: Integer = 0
     energy: Literal["rapl", "configured", ""] = ""
     """Where the estimate of energy in summaries comes from; empty: there is none."""
     isolation: Literal["full", "no_landlock", "one_thread", "none", ""] = ""
@@ -160,29 +184,29 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class TrustReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Versions of trusted metadata by file stem, so that a restored hub can continue from them."""
 
-    versions: dict[str, int] = {}
-    expires: dict[str, int] = {}
+    versions: Annotated[dict[RoleName, Integer], Meta(max_length=limits.TRUST_ROLES_MAX)] = {}
+    expires: Annotated[dict[RoleName, Integer], Meta(max_length=limits.TRUST_ROLES_MAX)] = {}
     """Seconds since 1970."""
 
 
 class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The device's reported state."""
 
-    protocol: int = PROTOCOL_VERSION
+    protocol: Format = PROTOCOL_VERSION
     at: Stamp
-    epoch: int = 0
-    generation: int = 0
+    epoch: Integer = 0
+    generation: Integer = 0
     """Of the adopted directive."""
-    slots: Annotated[dict[str, SlotReport], Meta(max_length=limits.SLOTS_MAX)] = {}
+    slots: Annotated[dict[Name, SlotReport], Meta(max_length=limits.SLOTS_MAX)] = {}
     facts: Facts
     trust: TrustReport = TrustReport()
-    refusal: str | None = None
+    refusal: Name | None = None
     """Why the last directive or metadata was refused, if it was."""
-    refusal_detail: str = ""
-    certificate_expires: int = 0
-    outbox_rows: int = 0
-    outbox_bytes: int = 0
-    outbox_waiting_for: str = ""
+    refusal_detail: Text = ""
+    certificate_expires: Integer = 0
+    outbox_rows: Integer = 0
+    outbox_bytes: Integer = 0
+    outbox_waiting_for: Text = ""
     """Why summaries wait although the link is up; empty when they don't."""
     proof: Annotated[bytes, Meta(max_length=128)] = b""
     """By the device's identity key over what it runs; see ``muster_protocol.wire.proof``."""
@@ -197,7 +221,7 @@ class Presence(Struct, frozen=True):
 class Want(Struct, frozen=True):
     """Chunks that did not come although they were asked for."""
 
-    chunks: Annotated[list[str], Meta(min_length=1, max_length=limits.WANT_CHUNKS_MAX)]
+    chunks: Annotated[list[Name], Meta(min_length=1, max_length=limits.WANT_CHUNKS_MAX)]
 
 
 class GrantRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -207,10 +231,10 @@ class GrantRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     nonce: Annotated[bytes, Meta(min_length=8, max_length=16)]
-    slot: str
-    manifest: str
+    slot: Name
+    manifest: Name
     """What it would swap to: the champion of the adopted directive."""
-    generation: int
+    generation: Integer
     """Of the adopted directive."""
 
 
@@ -223,15 +247,18 @@ class Grant(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     nonce: Annotated[bytes, Meta(min_length=8, max_length=16)]
-    slot: str
+    slot: Name
     given: bool
-    valid_seconds: float = 0.0
-    retry_seconds: float = 0.0
-    reason: Annotated[str, Meta(max_length=limits.GRANT_REASON_CHARS_MAX)] = ""
+    valid_seconds: Seconds = 0.0
+    retry_seconds: Seconds = 0.0
+    reason: Annotated[
+        str, Meta(max_length=limits.GRANT_REASON_CHARS_MAX, pattern=bounds.TEXT_PATTERN)
+    ] = ""
     """Why not, in words for the report."""
 
 
 Message = Batch | Ack | Event | Report | Presence | Want | GrantRequest | Grant
+T = TypeVar("T")
 M = TypeVar("M", Batch, Ack, Event, Report, Presence, Want, GrantRequest, Grant)
 
 _LIMIT_BYTES: dict[type[Any], int] = {
@@ -247,20 +274,48 @@ _LIMIT_BYTES: dict[type[Any], int] = {
 
 
 def encode(message: Message) -> bytes:
-    """MessagePack; raises LimitError when the message is over its limit."""
+    """MessagePack, its texts cleaned; raises LimitError when the message is over its limit.
+
+    A number beyond its bounds goes as it is: the other side sets the message aside and shows it,
+    which says more than a sender that stops.
+    """
+    kind = type(message)
     data = msgspec.msgpack.encode(message)
-    limit = _LIMIT_BYTES[type(message)]
-    if len(data) > limit:
-        raise LimitError(f"a {type(message).__name__} of {len(data)} bytes, the limit is {limit}")
+    _check_size(data, kind)
+    try:
+        msgspec.msgpack.decode(data, type=kind)
+    except msgspec.DecodeError:
+        with contextlib.suppress(ProtocolError):
+            return msgspec.msgpack.encode(_cleaned(data, kind))
     return data
 
 
 def decode(data: bytes, kind: type[M]) -> M:
-    """Parse a message of the expected kind; raises ProtocolError naming the field at fault."""
+    """Parse a message of the expected kind; raises ProtocolError naming the field at fault.
+
+    Texts with control characters or overrides of direction, as older agents may send, come cleaned.
+    """
+    _check_size(data, kind)
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.ValidationError:
+        return _cleaned(data, kind)
+    except _UNREADABLE as error:
+        raise ProtocolError(f"not a valid {kind.__name__}: {error}") from None
+
+
+_UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError, TypeError, OverflowError)
+
+
+def _check_size(data: bytes, kind: type[Any]) -> None:
     limit = _LIMIT_BYTES[kind]
     if len(data) > limit:
         raise LimitError(f"a {kind.__name__} of {len(data)} bytes, the limit is {limit}")
+
+
+def _cleaned(data: bytes, kind: type[T]) -> T:
+    """What is at fault may be a text alone, and a device with an odd name is still heard."""
     try:
-        return msgspec.msgpack.decode(data, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return msgspec.convert(bounds.cleaned(msgspec.msgpack.decode(data)), kind)
+    except _UNREADABLE as error:
         raise ProtocolError(f"not a valid {kind.__name__}: {error}") from None

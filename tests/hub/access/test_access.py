@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlmodel import select
 
-from muster_hub.identity import pki
+from muster_hub.identity import parsing, pki
 from muster_hub.mqtt.access import CRL_RENEW_SECONDS, BrokerFiles, Gatekeeper
 from muster_hub.mqtt.broker import Broker, own_user
 from muster_hub.mqtt.broker_config import BrokerConfig
@@ -62,7 +62,7 @@ class Gate:
             return certificate, key_file
         key = ec.generate_private_key(ec.SECP256R1())
         csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-        request = pki.read_request(
+        request = parsing.read_request(
             csr.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         )
         issued = self.pki.issue_device(request, device, time.time())

@@ -18,7 +18,7 @@ from muster_agent.link.mqtt import MqttLink, MqttSettings
 from muster_agent.trust.time import Instant
 from muster_hub.admin import main
 from muster_hub.errors import ConfigError
-from muster_hub.identity import pki
+from muster_hub.identity import parsing, pki
 from muster_hub.mqtt.access import BrokerFiles
 from muster_hub.mqtt.broker import Broker, own_user
 from muster_hub.mqtt.broker_config import BrokerConfig
@@ -97,7 +97,7 @@ def authority(company, tmp_path) -> pki.Pki:
 def machine(directory: Path, authority: pki.Pki, device: str) -> identity.Identity:
     """An enrolled device; it is given the hub's authority only, not the company's root."""
     key = identity.make_key(directory / "key.pem")
-    asked = pki.read_request(identity.request(key, device).encode())
+    asked = parsing.read_request(identity.request(key, device).encode())
     (directory / "cert.pem").write_bytes(authority.issue_device(asked, device, time.time()).pem)
     (directory / "ca.pem").write_bytes(authority.ca_pem)
     return identity.load(directory)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster_hub.errors import ConfigError, Invalid
-from muster_hub.identity import pki
+from muster_hub.identity import parsing, pki
 
 NOW = dt.datetime.now(dt.UTC).timestamp()
 DAY = 86_400
@@ -34,7 +34,7 @@ def csr(name="cam-1", key=None) -> bytes:
 
 
 def test_a_device_gets_a_client_certificate_in_its_name_for_a_year(authority):
-    issued = authority.issue_device(pki.read_request(csr()), "cam-1", NOW)
+    issued = authority.issue_device(parsing.read_request(csr()), "cam-1", NOW)
     certificate = x509.load_pem_x509_certificate(issued.pem)
     assert certificate.subject.rfc4514_string() == "CN=cam-1"
     usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -50,7 +50,7 @@ def test_the_fingerprint_is_that_of_the_ca_in_der(authority):
 
 
 def test_a_certificate_is_good_despite_a_clock_a_little_behind(authority):
-    issued = authority.issue_device(pki.read_request(csr()), "cam-1", NOW)
+    issued = authority.issue_device(parsing.read_request(csr()), "cam-1", NOW)
     start = x509.load_pem_x509_certificate(issued.pem).not_valid_before_utc
     assert start.timestamp() < NOW - 60
 
@@ -66,20 +66,20 @@ def test_a_certificate_is_good_despite_a_clock_a_little_behind(authority):
 )
 def test_an_unfit_request_is_refused_with_its_reason(request_pem, says):
     with pytest.raises(Invalid, match=says):
-        pki.read_request(request_pem)
+        parsing.read_request(request_pem)
 
 
 def test_a_request_signed_by_another_key_is_refused():
     good = x509.load_pem_x509_csr(csr()).public_bytes(serialization.Encoding.DER)
     forged = x509.load_der_x509_csr(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(Invalid, match="isn't signed by its own key"):
-        pki.read_request(forged.public_bytes(serialization.Encoding.PEM))
+        parsing.read_request(forged.public_bytes(serialization.Encoding.PEM))
 
 
 @given(st.binary(max_size=400))
 def test_no_bytes_make_reading_a_request_fail_otherwise(junk):
     with pytest.raises(Invalid):
-        pki.read_request(b"-----BEGIN CERTIFICATE REQUEST-----\n" + junk)
+        parsing.read_request(b"-----BEGIN CERTIFICATE REQUEST-----\n" + junk)
 
 
 def test_an_authority_is_never_replaced(tmp_path, authority):
@@ -97,7 +97,7 @@ def test_a_missing_authority_says_what_to_do(tmp_path):
 
 
 def test_the_revocation_list_names_what_was_revoked_and_is_signed(authority):
-    issued = authority.issue_device(pki.read_request(csr()), "cam-1", NOW)
+    issued = authority.issue_device(parsing.read_request(csr()), "cam-1", NOW)
     crl = x509.load_pem_x509_crl(authority.crl([(issued.serial, NOW)], NOW))
     ca_key = x509.load_pem_x509_certificate(authority.ca_pem).public_key()
     assert crl.is_signature_valid(ca_key)
