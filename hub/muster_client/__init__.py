@@ -1,1 +1,26 @@
-"""`muster`, the operator's command line. It talks to the hub's HTTP API and to nothing else."""
+"""A Muster hub from Python: the calls of the `muster` command, typed, for scripts and notebooks.
+
+with muster_client.Hub.from_profile() as hub:
+    for device in hub.devices.list(selector="site=berlin"):
+        print(device["id"], device["online"])
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from muster_client.failures import OperatorError, Refused, Rejected, Unreachable, WrongUsage
+    from muster_client.hub import Hub
+
+__all__ = ["Hub", "OperatorError", "Refused", "Rejected", "Unreachable", "WrongUsage"]
+
+
+_MODULE_OF = {"Hub": "hub"}
+"""Where names are; all others are failures."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is: the command's help needs no HTTP client."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'failures')}"), name)

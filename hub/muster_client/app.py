@@ -1,27 +1,20 @@
-"""The `muster` command: global options, the commands' tree, and how failures end it."""
+"""The `muster` command: global options, the commands' tree, and how failures end it.
+
+A command's module is imported when the command runs: a page of help needs none of them.
+"""
 
 import os
 import sys
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from muster_client.commands import (
-    access,
-    alerts,
-    apply,
-    baselines,
-    devices,
-    drift,
-    models,
-    rollouts,
-    tail,
-    trust,
-    webhooks,
-)
-from muster_client.failures import OperatorError
+from muster_client.failures import Lacking, OperatorError
 from muster_client.session import Session
 from muster_protocol.wire.errors import MusterError
 
@@ -29,30 +22,99 @@ EPILOG = (
     "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the hub can't be reached. "
     "Connection: flags, then MUSTER_HUB, MUSTER_TOKEN, MUSTER_CA, then a profile file."
 )
+ADDED = "muster.commands"
+"""Entry points by which an installed package adds a command of its own, such as the demo."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command or a group of commands: where it is, and its line of help."""
+
+    module: str
+    attribute: str
+    help: str
+    extra: str = "cli"
+    """That brings what its module imports."""
+
+
+COMMANDS = {
+    "device": Entry("devices", "app", "Devices and enrolment."),
+    "model": Entry("models", "app", "Models and their versions."),
+    "baseline": Entry("baselines", "app", "Training distributions to compare with.", "baseline"),
+    "rollout": Entry("rollouts", "app", "Bring a version to devices, in waves."),
+    "drift": Entry("drift", "app", "Drift of inputs and outputs, feature by feature."),
+    "alert": Entry("alerts", "app", "Alerts: list, acknowledge, resolve, silence."),
+    "token": Entry("access", "tokens", "API tokens: make, show, revoke."),
+    "audit": Entry("access", "audit", "What was done, by whom, and whether the log is whole."),
+    "webhook": Entry("webhooks", "app", "Webhooks: list, add, test, remove."),
+    "trust": Entry("trust", "app", "Signatures and expiry, of the hub and the fleet."),
+    "apply": Entry(
+        "apply",
+        "apply",
+        "Show how the hub differs from the file, and after a yes make it the same.",
+    ),
+    "tail": Entry(
+        "tail",
+        "tail",
+        "Print events as they happen until interrupted; with --json one object a line.",
+    ),
+}
+"""In the order in which the help names them."""
+
+
+class Later(TyperCommand):
+    """Stands for a command until it runs."""
+
+    def __init__(self, name: str, entry: Entry) -> None:
+        super().__init__(name, help=entry.help)
+        self._entry = entry
+
+    def load(self) -> Any:
+        """The command itself; raises Lacking when its extra isn't installed."""
+        entry = self._entry
+        try:
+            found = getattr(
+                import_module(f"muster_client.commands.{entry.module}"), entry.attribute
+            )
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing.startswith("muster_"):
+                raise
+            raise Lacking(f"muster {self.name}", missing, entry.extra) from None
+        if isinstance(found, typer.Typer):
+            return typer.main.get_group(found)
+        alone = typer.Typer(add_completion=False)
+        alone.command(self.name)(found)
+        return typer.main.get_command(alone)
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """The context of the command itself, which then runs in its place."""
+        return self.load().make_context(*arguments, **more)
+
+
+class Commands(TyperGroup):
+    """The commands of ``COMMANDS``, then those that other packages added."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of the help."""
+        return [*COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command, or what stands for it until it runs."""
+        if cmd_name in COMMANDS:
+            return Later(cmd_name, COMMANDS[cmd_name])
+        return super().get_command(ctx, cmd_name)
+
 
 app = typer.Typer(
     name="muster",
+    cls=Commands,
     help="Operate a fleet: devices, models, rollouts, drift and alerts, over the hub's API.",
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(devices.app, name="device")
-app.add_typer(models.app, name="model")
-app.add_typer(baselines.app, name="baseline")
-app.add_typer(rollouts.app, name="rollout")
-app.add_typer(drift.app, name="drift")
-app.add_typer(alerts.app, name="alert")
-app.add_typer(access.tokens, name="token")
-app.add_typer(access.audit, name="audit")
-app.add_typer(webhooks.app, name="webhook")
-app.add_typer(trust.app, name="trust")
-app.command("apply")(apply.apply)
-app.command("tail")(tail.tail)
-
-ADDED = "muster.commands"
-"""Entry points by which an installed package adds a command of its own, such as the demo."""
 
 
 def add_commands() -> None:

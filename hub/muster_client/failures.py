@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muster_protocol.wire.errors import MusterError
+
+if TYPE_CHECKING:
+    from muster_client.answers import VersionDetail
 
 
 class Exit(IntEnum):
@@ -26,7 +29,51 @@ class OperatorError(MusterError):
         self.code = code
 
 
-def from_problem(status: int, problem: Mapping[str, Any], where: str) -> OperatorError:
+class WrongUsage(OperatorError):
+    """What was asked for can't be asked at all; no hub was told."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Exit.USAGE)
+
+
+class Unreachable(OperatorError):
+    """No hub answered: nothing is known about what it did."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Exit.UNREACHABLE)
+
+
+class Refused(OperatorError):
+    """The hub said no."""
+
+    def __init__(self, message: str, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.status = status
+        """Of the HTTP answer."""
+        self.problem = problem
+        """The RFC 9457 document, whose ``code`` is stable; empty when there was none."""
+
+
+class Rejected(OperatorError):
+    """A version failed the hub's check."""
+
+    def __init__(self, message: str, version: "VersionDetail") -> None:
+        super().__init__(message)
+        self.version = version
+        """As the hub shows it, with what each build's check found."""
+
+
+class Lacking(OperatorError):
+    """A library of an extra isn't installed."""
+
+    def __init__(self, what: str, missing: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs {missing!r}, which is not installed: pip install 'muster-edge[{extra}]'",
+            Exit.USAGE,
+        )
+
+
+def from_problem(status: int, problem: Mapping[str, Any], where: str) -> Refused:
     """One line from an RFC 9457 problem document; ``where`` is the request it answers."""
     title = str(problem.get("title") or "the hub refused")
     detail = str(problem.get("detail") or "")
@@ -34,7 +81,7 @@ def from_problem(status: int, problem: Mapping[str, Any], where: str) -> Operato
     if isinstance(faults, list) and faults:
         detail = "; ".join(filter(None, [detail, *(_fault(fault) for fault in faults[:5])]))
     says = f"{title}: {detail}" if detail and detail != title else title
-    return OperatorError(f"{says} ({where}, HTTP {status}){_advice(status)}")
+    return Refused(f"{says} ({where}, HTTP {status}){_advice(status)}", status, problem)
 
 
 def _fault(fault: Any) -> str:

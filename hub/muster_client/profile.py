@@ -7,7 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
-from muster_client.failures import Exit, OperatorError
+from muster_client.failures import WrongUsage
 
 VARIABLES = {"hub": "MUSTER_HUB", "token": "MUSTER_TOKEN", "ca": "MUSTER_CA"}
 
@@ -28,7 +28,7 @@ def default_path() -> Path:
 def resolve(
     flags: Mapping[str, str | None], environment: Mapping[str, str], file: Path | None
 ) -> Profile:
-    """Settle every setting by itself; raises OperatorError when no hub is named anywhere."""
+    """Settle every setting by itself; raises WrongUsage when no hub is named anywhere."""
     stored = _read(file) if file is not None else _read_if_there(default_path())
     settled = {}
     for field in fields(Profile):
@@ -38,14 +38,19 @@ def resolve(
         candidates = [flags.get(name), *(later if file is not None else reversed(later))]
         settled[name] = next((value for value in candidates if value), "")
     if not settled["hub"]:
-        raise OperatorError(
+        raise WrongUsage(
             "no hub is named: give --hub URL, set MUSTER_HUB, or use --profile FILE "
-            "(`muster-hub init` writes operator.toml)",
-            Exit.USAGE,
+            "(`muster-hub init` writes operator.toml)"
         )
-    if not settled["hub"].startswith(("https://", "http://")):
-        raise OperatorError(f"hub {settled['hub']!r} is not an http(s) URL", Exit.USAGE)
-    return Profile(**settled)
+    profile = Profile(**settled)
+    check(profile)
+    return profile
+
+
+def check(profile: Profile) -> None:
+    """Raise WrongUsage for a hub that is no http(s) URL."""
+    if not profile.hub.startswith(("https://", "http://")):
+        raise WrongUsage(f"hub {profile.hub!r} is not an http(s) URL")
 
 
 def _read_if_there(path: Path) -> dict[str, str]:
@@ -56,14 +61,14 @@ def _read(path: Path) -> dict[str, str]:
     try:
         stored = tomllib.loads(path.read_text())
     except OSError as error:
-        raise OperatorError(f"profile {path}: {error.strerror}", Exit.USAGE) from None
+        raise WrongUsage(f"profile {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OperatorError(f"profile {path}: not TOML: {error}", Exit.USAGE) from None
+        raise WrongUsage(f"profile {path}: not TOML: {error}") from None
     settings = {}
     for name in VARIABLES:
         value = stored.get(name, "")
         if not isinstance(value, str):
-            raise OperatorError(f"profile {path}: {name} must be text", Exit.USAGE)
+            raise WrongUsage(f"profile {path}: {name} must be text")
         settings[name] = value
     if settings["ca"]:
         settings["ca"] = str(path.parent / settings["ca"])

@@ -4,11 +4,12 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from muster_client.client import Api, Connect, connect
-from muster_client.profile import resolve
+if TYPE_CHECKING:
+    from muster_client.hub import Hub
 
 
 @dataclass
@@ -17,25 +18,26 @@ class Session:
 
     flags: dict[str, str | None] = field(default_factory=dict)
     profile: Path | None = None
-    connect: Connect = connect
     _open: ExitStack = field(default_factory=ExitStack)
-    _api: Api | None = None
+    _hub: "Hub | None" = None
 
-    def api(self) -> Api:
-        if self._api is None:
+    def hub(self) -> "Hub":
+        """The hub that the command line, the environment or a profile names."""
+        from muster_client.hub import Hub  # noqa: PLC0415 - a help page needs no HTTP client
+        from muster_client.profile import resolve  # noqa: PLC0415 - nor a profile
+
+        if self._hub is None:
             profile = resolve(self.flags, os.environ, self.profile)
-            self._api = Api(self._open.enter_context(self.connect(profile)))
-        return self._api
+            self._hub = self._open.enter_context(Hub(profile.hub, profile.token, ca=profile.ca))
+        return self._hub
 
     def close(self) -> None:
+        """End the connections, if there are any."""
         self._open.close()
 
 
-def session(context: typer.Context) -> Session:
-    found = context.find_object(Session)
-    assert found is not None
-    return found
-
-
-def api(context: typer.Context) -> Api:
-    return session(context).api()
+def hub(context: typer.Context) -> "Hub":
+    """The hub that a command is for."""
+    session = context.find_object(Session)
+    assert session is not None
+    return session.hub()

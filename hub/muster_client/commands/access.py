@@ -1,23 +1,23 @@
 """`muster token` and `muster audit`: who may do what, and what was done."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from muster_client.client import Api
-from muster_client.failures import OperatorError
-from muster_client.session import api
+from muster_client.answers import ApiToken
+from muster_client.failures import WrongUsage
+from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
-from muster_hub.audit import chain
+from muster_protocol.wire.audit import checked_in_words
 
 tokens = typer.Typer(help="API tokens: make, show, revoke.", no_args_is_help=True)
 audit = typer.Typer(help="What was done, by whom, and whether the log is whole.",
                     no_args_is_help=True)  # fmt: skip
-DAY_SECONDS = 86_400
 
 
 @tokens.command("make")
@@ -36,11 +36,7 @@ def make(
     as_json: Json = False,
 ) -> None:
     """Make a token. It is shown once."""
-    body: dict[str, Any] = {
-        "name": name, "role": role, "models": model or [], "selector": selector,
-        "expires_seconds": days * DAY_SECONDS,
-    }  # fmt: skip
-    made = api(context).post("/tokens", body)
+    made = hub(context).tokens.make(name, role, models=model or (), selector=selector, days=days)
     if as_json:
         output.show_json(made)
     else:
@@ -50,7 +46,7 @@ def make(
 @tokens.command("list")
 def list_tokens(context: typer.Context, *, as_json: Json = False) -> None:
     """Show tokens, those that ended included; never their text."""
-    items = list(api(context).pages("/tokens"))
+    items = list(hub(context).tokens.list())
     if as_json:
         output.show_json(items)
         return
@@ -74,27 +70,25 @@ def revoke(
     yes: Yes = False,
 ) -> None:
     """End a token at once and for good."""
-    hub = api(context)
     if not yes:
-        asking.confirm(_ended(hub, token), yes=yes)
-    made = hub.post(f"/tokens/{token}/revoke")
+        asking.confirm(_ended(hub(context).tokens.list(), token), yes=yes)
+    made = hub(context).tokens.revoke(token)
     output.show(Text(f"{made['name']} ({made['id']}) is revoked."))
 
 
-def _ended(hub: Api, token: str) -> str:
+def _ended(tokens: Iterable[ApiToken], token: str) -> str:
     """What the revocation of a token does, in words."""
-    found = next((item for item in hub.pages("/tokens") if item["id"] == token), None)
+    found = next((item for item in tokens if item["id"] == token), None)
     if found is None:
-        raise OperatorError(f"there is no API token {token!r}: `muster token list` shows them")
-    owner = found.get("owner") or found["created_by"]
-    whose = f"{found['role']}, of {owner}, made {output.ago(found['created'])}"
+        raise WrongUsage(f"there is no API token {token!r}: `muster token list` shows them")
+    whose = f"{found['role']}, of {found['created_by']}, made {output.ago(found['created'])}"
     return f"{found['name']} ({whose}) ends for good: whoever uses it is refused from now on"
 
 
 @audit.command("list")
 def list_rows(context: typer.Context, *, limit: int = 1000, as_json: Json = False) -> None:
     """Show who did what, the oldest first."""
-    items = list(api(context).pages("/audit", limit=limit))
+    items = list(hub(context).audit.list(limit))
     if as_json:
         output.show_json(items)
         return
@@ -117,17 +111,12 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check every row's seal: finds any edit and any gap."""
-    found = api(context).get("/audit/verify")
-    if not found["ok"]:
-        raise OperatorError(f"the audit log is broken after {found['rows']} rows: {found['fault']}")
-    missing = found["archived"]
-    if archive:
-        missing = chain.join(archive, found["archived"], found["archived_latest"])
+    found = hub(context).audit.verify(archive or ())
     if as_json:
-        output.show_json(found | {"unchecked": missing})
+        output.show_json(found)
     else:
-        words = chain.checked_in_words(
-            found["rows"], found["archived"], missing, found.get("keyed_from")
+        words = checked_in_words(
+            found["rows"], found["archived"], found["unchecked"], found["keyed_from"]
         )
         output.show(Text(words))
         output.show(Text(f"Latest: {found['latest']}"))

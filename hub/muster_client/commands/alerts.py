@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from muster_client.session import api
+from muster_client.answers import Alert, Silence
+from muster_client.session import hub
 from muster_client.terminal import output
 from muster_client.terminal.output import Json
 
@@ -25,7 +26,7 @@ def list_alerts(
     as_json: Json = False,
 ) -> None:
     """Show alerts, resolved ones too unless --state says otherwise."""
-    items = list(api(context).pages("/alerts", limit=limit, state=state))
+    items = list(hub(context).alerts.list(state, limit))
     if as_json:
         output.show_json(items)
         return
@@ -36,13 +37,13 @@ def list_alerts(
 @app.command("ack")
 def acknowledge(context: typer.Context, alert: AlertId, *, as_json: Json = False) -> None:
     """Say that somebody is looking at it. It stays until it clears."""
-    _act(context, alert, "acknowledge", as_json=as_json)
+    _show_done(hub(context).alerts.ack(alert), "acknowledged", as_json=as_json)
 
 
 @app.command("resolve")
 def resolve(context: typer.Context, alert: AlertId, *, as_json: Json = False) -> None:
     """Close it. It opens anew when its cause returns."""
-    _act(context, alert, "resolve", as_json=as_json)
+    _show_done(hub(context).alerts.resolve(alert), "resolved", as_json=as_json)
 
 
 @app.command("silence")
@@ -55,8 +56,7 @@ def silence(
     as_json: Json = False,
 ) -> None:
     """Tell nobody of these devices' alerts for a while. They are still listed."""
-    body = {"selector": selector, "seconds": hours * 3600, "reason": reason}
-    item = api(context).post("/silences", body)
+    item = hub(context).alerts.silence(selector, hours=hours, reason=reason)
     if as_json:
         output.show_json(item)
     else:
@@ -66,7 +66,7 @@ def silence(
 @app.command("silences")
 def silences(context: typer.Context, *, as_json: Json = False) -> None:
     """Show the silences that hold."""
-    items = list(api(context).pages("/silences"))
+    items = list(hub(context).alerts.silences())
     if as_json:
         output.show_json(items)
         return
@@ -80,25 +80,24 @@ def unsilence(
     silence: Annotated[int, typer.Argument(metavar="ID", help="The silence's number.")],
 ) -> None:
     """End a silence now. What still stands is told."""
-    api(context).post(f"/silences/{silence}/end")
+    hub(context).alerts.unsilence(silence)
     output.show(f"silence {silence}: ended")
 
 
-def _silence_row(item: dict[str, Any]) -> tuple[Any, ...]:
+def _silence_row(item: Silence) -> tuple[Any, ...]:
     left = max(item["until"] - time.time(), 0.0) / 3600
     chosen = item["selector"] or "all devices"
     return item["id"], chosen, f"{left:.1f} h", item["by"], item["reason"]
 
 
-def _act(context: typer.Context, alert: int, action: str, *, as_json: bool) -> None:
-    item = api(context).post(f"/alerts/{alert}/{action}")
+def _show_done(item: Alert, done: str, *, as_json: bool) -> None:
     if as_json:
         output.show_json(item)
     else:
-        output.show(f"alert {alert}: {action}d")
+        output.show(f"alert {item['id']}: {done}")
 
 
-def _row(item: dict[str, Any]) -> tuple[Any, ...]:
+def _row(item: Alert) -> tuple[Any, ...]:
     return (
         item["id"],
         output.state(item.get("state")),

@@ -1,17 +1,15 @@
 """`muster apply`: make the fleet's assignments and rollouts as a file says."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from muster_client.client import Api
-from muster_client.commands import fleet_file
-from muster_client.commands.fleet_file import Change
-from muster_client.commands.rollouts import parse_canary
-from muster_client.failures import Exit, OperatorError
-from muster_client.session import api
+from muster_client.failures import Exit
+from muster_client.resources import fleet_file
+from muster_client.resources.fleet import Change
+from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
@@ -39,22 +37,13 @@ def apply(
 
     A rollout that was stopped is never started again by this.
     """
-    fleet = fleet_file.parse(_text(file), str(file))
-    hub = api(context)
-    changes = fleet_file.compare(
-        fleet, list(hub.pages("/assignments")), list(hub.pages("/rollouts")), prune=prune
-    )
-    changes = [_readable(change) for change in changes]
+    changes = hub(context).compare(fleet_file.read(file), prune=prune)
     due = [change for change in changes if change.kind != "keep"]
-    for change in due:
-        if change.kind == "start":  # The hub refuses here what it would refuse later.
-            hub.post("/rollouts/plan", change.body)
     if not as_json:
         output.show(*(_line(change) for change in changes), _sum(due))
     if due and not dry_run:
         asking.confirm(f"{len(due)} changes, each of them at once", yes=yes)
-        for change in due:
-            _do(hub, change)
+        hub(context).apply(due)
     if as_json:
         changed = [
             {
@@ -71,29 +60,6 @@ def apply(
         raise typer.Exit(Exit.REFUSED)
 
 
-def _text(file: Path) -> str:
-    try:
-        data = file.read_bytes()
-        if len(data) > fleet_file.FILE_BYTES_MAX:
-            raise OperatorError(
-                f"{file}: {len(data)} bytes, the limit is {fleet_file.FILE_BYTES_MAX}", Exit.USAGE
-            )
-        return data.decode()
-    except OSError as error:
-        raise OperatorError(f"{file}: {error.strerror}", Exit.USAGE) from None
-    except UnicodeDecodeError:
-        raise OperatorError(f"{file}: not a text in UTF-8", Exit.USAGE) from None
-
-
-def _readable(change: Change) -> Change:
-    """A canary as people write it (``10%``) becomes the API's number."""
-    body = change.body
-    if change.kind != "start" or body is None or not isinstance(body.get("canary"), str):
-        return change
-    canary = parse_canary(body["canary"])
-    return Change(change.kind, change.what, now=change.now, body={**body, "canary": canary})
-
-
 def _line(change: Change) -> Text:
     mark, style = _MARKS[change.kind]
     words = {
@@ -106,12 +72,3 @@ def _line(change: Change) -> Text:
 
 def _sum(due: list[Change]) -> Text:
     return Text(f"\n{len(due)} to do." if due else "\nNothing to do.")
-
-
-def _do(hub: Api, change: Change) -> Any:
-    if change.kind == "start":
-        return hub.post("/rollouts", change.body)
-    if change.kind == "remove":
-        return hub.delete(f"/assignments/{change.number}")
-    assert change.body is not None
-    return hub.put("/assignments", change.body)

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from muster_client.failures import Exit, OperatorError
-from muster_client.session import api
+from muster_client.answers import Device, Release
+from muster_client.failures import WrongUsage
+from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
@@ -28,7 +29,7 @@ def list_devices(
     as_json: Json = False,
 ) -> None:
     """Show devices: what they run, as they report it, and how it goes."""
-    items = list(api(context).pages("/devices", limit=limit, selector=selector))
+    items = list(hub(context).devices.list(selector, limit))
     if as_json:
         output.show_json(items)
         return
@@ -40,12 +41,11 @@ def list_devices(
 @app.command("show")
 def show_device(context: typer.Context, device: str, *, as_json: Json = False) -> None:
     """Show one device in full: slots, runtimes, refusals and what the hub has counted."""
-    hub = api(context)
-    item = hub.get(f"/devices/{device}")
-    counts = hub.get(f"/devices/{device}/counts")
+    item = hub(context).devices.show(device)
     if as_json:
-        output.show_json({**item, "counts": counts})
+        output.show_json(item)
         return
+    counts = item["counts"]
     report = item.get("report") or {}
     about = report.get("facts") or {}
     output.show(
@@ -92,29 +92,29 @@ def enroll_token(
     as_json: Json = False,
 ) -> None:
     """Make a token with which `muster-agent enroll` gets a certificate."""
-    body: dict[str, Any] = {
-        "labels": dict(_label(text) for text in label or []),
-        "uses": uses,
-        "expires_seconds": expires_seconds,
-        "approval": approval,
-    }
-    if device:
-        body["device"] = device
-    hub = api(context)
-    answer = hub.post("/enroll-tokens", body)
+    answer = hub(context).devices.enroll_token(
+        dict(_label(text) for text in label or []),
+        uses=uses,
+        expires_seconds=expires_seconds,
+        device=device,
+        approval=approval,
+    )
     if as_json:
         output.show_json(answer)
         return
     output.show(
         Text(answer["token"]),
-        Text(f"On the device: muster-agent enroll --hub {hub.url} --token TOKEN", style="dim"),
+        Text(
+            f"On the device: muster-agent enroll --hub {hub(context).url} --token TOKEN",
+            style="dim",
+        ),
     )
 
 
 @app.command("approve")
 def approve(context: typer.Context, device: str, *, as_json: Json = False) -> None:
     """Let a device have something to run that enrolled with a token made with --approval."""
-    item = api(context).post(f"/devices/{device}/approve", {})
+    item = hub(context).devices.approve(device)
     if as_json:
         output.show_json(item)
         return
@@ -124,19 +124,18 @@ def approve(context: typer.Context, device: str, *, as_json: Json = False) -> No
 @app.command("revoke")
 def revoke(context: typer.Context, device: str, *, yes: Yes = False, as_json: Json = False) -> None:
     """Withdraw a device's identity for good: a stolen one, or one that is scrapped."""
-    hub = api(context)
     if not yes:
-        asking.confirm(_shut_out(hub.get(f"/devices/{device}")), yes=yes)
-    item = hub.post(f"/devices/{device}/revoke", {})
+        asking.confirm(_shut_out(hub(context).devices.show(device)), yes=yes)
+    item = hub(context).devices.revoke(device)
     if as_json:
         output.show_json(item)
         return
     output.show(f"{device} is revoked; its connection ends and its directive is withdrawn.")
 
 
-def _shut_out(item: dict[str, Any]) -> str:
+def _shut_out(item: Device) -> str:
     """What a revocation does to a device, in words."""
-    where = ", ".join(f"{key}={value}" for key, value in (item.get("labels") or {}).items())
+    where = ", ".join(f"{key}={value}" for key, value in item["labels"].items())
     runs = ", ".join(filter(None, map(running, slots(item).values()))) or "nothing yet"
     return (
         f"{item['id']} ({where or 'no labels'}; {link(item)}; runs {runs}) is shut out for good: "
@@ -144,13 +143,13 @@ def _shut_out(item: dict[str, Any]) -> str:
     )
 
 
-def link(item: dict[str, Any]) -> Text:
+def link(item: Device) -> Text:
     if item.get("revoked"):
         return output.state("revoked")
     return output.state("online" if item.get("online") else "offline")
 
 
-def slots(item: dict[str, Any]) -> dict[str, Any]:
+def slots(item: Device) -> dict[str, Any]:
     """The reported slots of a device, by name."""
     found: dict[str, Any] = (item.get("report") or {}).get("slots") or {}
     return found
@@ -166,7 +165,7 @@ def running(slot: dict[str, Any]) -> str:
     return f"{now['model']} {now['version']}" if now else ""
 
 
-def _row(item: dict[str, Any]) -> tuple[Any, ...]:
+def _row(item: Device) -> tuple[Any, ...]:
     held = [slot for _, slot in sorted(slots(item).items())]
     return (
         item["id"],
@@ -179,15 +178,14 @@ def _row(item: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def asked(item: dict[str, Any]) -> dict[str, Any]:
+def asked(item: Device) -> dict[str, Release]:
     """What the hub wants a device to run, by slot."""
-    found: dict[str, Any] = item.get("desired") or {}
-    return found
+    return item["desired"] or {}
 
 
-def _slot_row(name: str, item: dict[str, Any]) -> tuple[Any, ...]:
+def _slot_row(name: str, item: Device) -> tuple[Any, ...]:
     slot = slots(item).get(name) or {}
-    wanted = asked(item).get(name) or {}
+    wanted = asked(item).get(name)
     update = slot.get("update") or {}
     details = [update.get("refusal"), update.get("detail"), update.get("waiting_for")]
     return (
@@ -202,7 +200,7 @@ def _slot_row(name: str, item: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _proved(item: dict[str, Any], name: str) -> Text:
+def _proved(item: Device, name: str) -> Text:
     """Whether the device has signed with its own key that it runs what it says."""
     proved = (item.get("proved") or {}).get(name)
     if proved is None:
@@ -213,5 +211,5 @@ def _proved(item: dict[str, Any], name: str) -> Text:
 def _label(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
-        raise OperatorError(f"label {text!r}: write it as key=value", Exit.USAGE)
+        raise WrongUsage(f"label {text!r}: write it as key=value")
     return name, value

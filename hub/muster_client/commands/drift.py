@@ -6,13 +6,12 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from muster_client.answers import Alert, Drift
 from muster_client.commands.devices import Selector
-from muster_client.failures import Exit, OperatorError
-from muster_client.session import api
+from muster_client.session import hub
 from muster_client.terminal import asking, bars, output
 from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
-from muster_hub.monitoring import peers
 
 app = typer.Typer(help="Drift of inputs and outputs, feature by feature.", no_args_is_help=True)
 
@@ -34,13 +33,7 @@ def show(
 
     Of one DEVICE, how far each feature was off over its latest windows is drawn, too.
     """
-    if (device is None) == (selector is None):
-        raise OperatorError("name a DEVICE, or several with --selector", Exit.USAGE)
-    hub = api(context)
-    if device is not None:
-        views = list(hub.get(f"/devices/{device}/drift", model=model)["items"])
-    else:
-        views = list(hub.pages("/drift", selector=selector, model=model))
+    views = list(hub(context).drift.show(device, selector=selector, model=model))
     if as_json:
         output.show_json(views)
         return
@@ -50,7 +43,7 @@ def show(
         output.show(*render(view))
 
 
-def render(view: dict[str, Any]) -> Iterator[Any]:
+def render(view: Drift) -> Iterator[Any]:
     """One device and model: a heading, then two bars and the statistics of each feature."""
     yield Text.assemble(
         (f"\n{view.get('device', '')}  ", "bold"),
@@ -92,9 +85,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say which features moved, how far, since when, alone or with which peers, and what to do."""
-    item = api(context).get(f"/alerts/{alert}")
-    if item.get("kind") != "drift":
-        raise OperatorError(f"alert {alert} is not about drift: {item.get('title')}", Exit.USAGE)
+    item = hub(context).drift.explain(alert)
     if as_json:
         output.show_json(item)
         return
@@ -111,13 +102,12 @@ def rebaseline(
     as_json: Json = False,
 ) -> None:
     """Take what a model sees on DEVICE now as normal there: its drift alert resolves."""
-    hub = api(context)
     asking.confirm(
         f"what {model} sees on {device} now is normal from here on, be it right or wrong: what was "
         "calibrated there is forgotten, and its drift alert resolves",
         yes=yes,
     )
-    item = hub.post(f"/devices/{device}/rebaseline", {"model": model})
+    item = hub(context).drift.rebaseline(device, model)
     if as_json:
         output.show_json(item)
         return
@@ -125,16 +115,15 @@ def rebaseline(
     output.show(f"{device}: {model} {item['version']} is calibrated anew ({forgotten})")
 
 
-def explained(item: dict[str, Any]) -> Iterator[Any]:
+def explained(item: Alert) -> Iterator[Any]:
     """A drift alert in words: a heading, a line or two for each feature, the cause, what to do."""
     detail = item["detail"]
-    cause: peers.Cause = detail.get("cause", "unknown")
     yield Text.assemble((f"{item['title']}  ", "bold"), output.state(item.get("state")))
     for name, finding in detail.get("findings", {}).items():
         yield Text(f"  {name}: {_finding(finding)}")
         yield Text(f"    {_company(finding.get('company', {}))}: {finding.get('cause')}")
-    yield Text.assemble("cause: ", (cause, "bold"))
-    yield Text(peers.ADVICE[cause])
+    yield Text.assemble("cause: ", (str(detail.get("cause", "unknown")), "bold"))
+    yield Text(item["advice"])
 
 
 def _finding(finding: dict[str, Any]) -> str:

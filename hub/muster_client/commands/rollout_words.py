@@ -2,18 +2,18 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from muster_client.answers import Rollout, RolloutPlan
 from muster_client.terminal import output
 
 NAMED_MAX = 8
 """Devices named in a line; the others are counted."""
 
 
-def planned(plan: dict[str, Any]) -> RenderableType:
+def planned(plan: RolloutPlan) -> RenderableType:
     """A rehearsal (``RolloutPlanView`` of the API): who, in which wave, bytes and limits."""
     head = Text.assemble(
         (f"{plan['model']} {plan['version']}  ", "bold"),
@@ -66,7 +66,7 @@ def planned(plan: dict[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def explained(view: dict[str, Any]) -> RenderableType:
+def explained(view: Rollout) -> RenderableType:
     """A rollout's steps in their order, and who has or waits for a permit to swap."""
     head = Text.assemble(
         (f"rollout {view['id']}  ", "bold"),
@@ -77,12 +77,12 @@ def explained(view: dict[str, Any]) -> RenderableType:
     return Group(head, Text(str(view["reason"])), *warned, Text(), *_steps(view), *_permits(view))
 
 
-def _steps(view: dict[str, Any]) -> Iterator[Text]:
+def _steps(view: Rollout) -> Iterator[Text]:
     for step in view["history"]:
         yield Text.assemble((f"{_clock(step['at'])}  ", "dim"), str(step["reason"]))
 
 
-def _permits(view: dict[str, Any]) -> Iterator[Text]:
+def _permits(view: Rollout) -> Iterator[Text]:
     for permit in view["permits"]:
         if permit["given_at"] is not None:
             standing = f"may swap since {_clock(permit['given_at'])}"

@@ -1,27 +1,25 @@
 """`muster rollout`: start one, watch it, hold it, end it."""
 
 import json
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from muster_client.client import Api
+from muster_client import answers
+from muster_client.answers import Rollout
 from muster_client.commands import rollout_words
-from muster_client.failures import Exit, OperatorError
-from muster_client.session import api
+from muster_client.failures import OperatorError, WrongUsage
+from muster_client.resources.rollouts import Plan, parse_canary, parse_share
+from muster_client.session import hub
 from muster_client.terminal import asking, bars, output
 from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
 
 app = typer.Typer(help="Bring a version to devices, in waves.", no_args_is_help=True)
-
-POLL_SECONDS = 0.5
-ENDED = {"completed", "stopped", "aborted", "rolled_back"}
 
 RolloutId = Annotated[int, typer.Argument(metavar="ID", help="The rollout's number.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it ends.")]
@@ -82,13 +80,13 @@ def start(
     """Start a rollout. It stops by itself when canary devices fail."""
     asked = _asked(slot, selector, canary, min_soak_seconds, timeout_seconds, window_seconds)
     asked |= _first(shadow, experiment)
-    hub = api(context)
-    view = hub.post("/rollouts", _body(model, version, asked, plan_file))
-    _show_result(hub, view, watch=watch, as_json=as_json)
+    plan = _plan(model, version, asked, plan_file)
+    view = hub(context).rollouts.start(model, version, **plan)
+    _show_result(context, view, watch=watch, as_json=as_json)
 
 
 @app.command("plan")
-def plan(
+def plan_rollout(
     context: typer.Context,
     model: str,
     version: str,
@@ -107,7 +105,8 @@ def plan(
     """Show what `start` with the same options would do. Nothing is started."""
     asked = _asked(slot, selector, canary, min_soak_seconds, timeout_seconds, window_seconds)
     asked |= _first(shadow, experiment)
-    found = api(context).post("/rollouts/plan", _body(model, version, asked, plan_file))
+    plan = _plan(model, version, asked, plan_file)
+    found = hub(context).rollouts.plan(model, version, **plan)
     if as_json:
         output.show_json(found)
     else:
@@ -117,10 +116,10 @@ def plan(
 @app.command("explain")
 def explain(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
     """Tell each step it took and why, and who waits for a permit to swap."""
-    view = api(context).get(f"/rollouts/{rollout}")
+    view = hub(context).rollouts.explain(rollout)
     if as_json:
         shown = ("state", "reason", "warnings", "history", "permits")
-        output.show_json({name: view[name] for name in shown})
+        output.show_json({name: value for name, value in view.items() if name in shown})
     else:
         output.show(rollout_words.explained(view))
 
@@ -128,7 +127,7 @@ def explain(context: typer.Context, rollout: RolloutId, *, as_json: Json = False
 @app.command("list")
 def list_rollouts(context: typer.Context, *, limit: int = 50, as_json: Json = False) -> None:
     """Show rollouts, the newest first."""
-    items = list(api(context).pages("/rollouts", limit=limit))
+    items = list(hub(context).rollouts.list(limit))
     if as_json:
         output.show_json(items)
         return
@@ -153,20 +152,20 @@ def status(
     context: typer.Context, rollout: RolloutId, *, watch: Watch = False, as_json: Json = False
 ) -> None:
     """Show a rollout by wave and device, and the reason for its state in words."""
-    hub = api(context)
-    _show_result(hub, hub.get(f"/rollouts/{rollout}"), watch=watch, as_json=as_json)
+    view = hub(context).rollouts.status(rollout)
+    _show_result(context, view, watch=watch, as_json=as_json)
 
 
 @app.command("pause")
 def pause(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
     """Ask no further device. Those under way finish."""
-    _act(context, rollout, "pause", as_json=as_json)
+    _show_result(context, hub(context).rollouts.pause(rollout), as_json=as_json)
 
 
 @app.command("resume")
 def resume(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
     """Go on with a paused rollout."""
-    _act(context, rollout, "resume", as_json=as_json)
+    _show_result(context, hub(context).rollouts.resume(rollout), as_json=as_json)
 
 
 @app.command("abort")
@@ -175,14 +174,14 @@ def abort(
 ) -> None:
     """End it and bring the devices it reached back to what they ran before."""
     if not yes:
-        asking.confirm(_going_back(api(context).get(f"/rollouts/{rollout}")), yes=yes)
-    _act(context, rollout, "abort", as_json=as_json)
+        asking.confirm(_going_back(hub(context).rollouts.status(rollout)), yes=yes)
+    _show_result(context, hub(context).rollouts.abort(rollout), as_json=as_json)
 
 
 @app.command("approve")
 def approve(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
     """Let it begin, or let the wave begin that waits for it. May have to be another person."""
-    _act(context, rollout, "approve", as_json=as_json)
+    _show_result(context, hub(context).rollouts.approve(rollout), as_json=as_json)
 
 
 @app.command("advance")
@@ -191,8 +190,8 @@ def advance(
 ) -> None:
     """Pass the present wave by hand, whatever its gate still waits for."""
     if not yes:
-        asking.confirm(_passed_by_hand(api(context).get(f"/rollouts/{rollout}")), yes=yes)
-    _act(context, rollout, "advance", as_json=as_json)
+        asking.confirm(_passed_by_hand(hub(context).rollouts.status(rollout)), yes=yes)
+    _show_result(context, hub(context).rollouts.advance(rollout), as_json=as_json)
 
 
 @app.command("rollback")
@@ -205,54 +204,20 @@ def rollback(
 ) -> None:
     """Bring every device back to what it ran before, also after it has completed."""
     if not yes:
-        asking.confirm(_going_back(api(context).get(f"/rollouts/{rollout}")), yes=yes)
-    _act(context, rollout, "rollback", as_json=as_json)
+        asking.confirm(_going_back(hub(context).rollouts.status(rollout)), yes=yes)
+    _show_result(context, hub(context).rollouts.rollback(rollout), as_json=as_json)
 
 
 @app.command("watch")
 def watch_rollout(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
     """Follow it until it ends; succeeds only when it completes."""
-    hub = api(context)
-    _show_result(hub, hub.get(f"/rollouts/{rollout}"), watch=True, as_json=as_json)
+    view = hub(context).rollouts.status(rollout)
+    _show_result(context, view, watch=True, as_json=as_json)
 
 
-def parse_canary(text: str) -> float | int:
-    """``0.25`` and ``25%`` are a share of the devices, ``3`` is a count; 0 is no canary."""
-    try:
-        value = float(text.removesuffix("%"))
-    except ValueError:
-        value = -1.0
-    if text.endswith("%"):
-        value /= 100
-        if 0 <= value < 1:
-            return value
-    elif 0 <= value < 1:
-        return value
-    elif value >= 1 and value.is_integer():
-        return int(value)
-    raise OperatorError(
-        f"canary {text!r}: give a share below 1 (0.25 or 25%) or a whole number of devices",
-        Exit.USAGE,
-    )
-
-
-def parse_share(text: str) -> float:
-    """``0.5`` and ``50%`` are half of the devices, the most an arm may have."""
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
-    if 0 < value <= 0.5:
-        return value
-    raise OperatorError(
-        f"experiment {text!r}: give a share of the devices up to one half (0.5 or 50%)",
-        Exit.USAGE,
-    )
-
-
-def _first(shadow: str, experiment: str) -> dict[str, Any]:
+def _first(shadow: str, experiment: str) -> Plan:
     """What comes before the waves, or in place of the first."""
-    first: dict[str, Any] = {}
+    first: Plan = {}
     if shadow:
         first["shadow"] = {"devices": parse_canary(shadow)}
     if experiment:
@@ -267,38 +232,37 @@ def _asked(
     min_soak_seconds: float,
     timeout_seconds: float,
     window_seconds: float | None,
-) -> dict[str, Any]:
-    asked: dict[str, Any] = {
+) -> Plan:
+    asked: Plan = {
         "slot": slot,
         "selector": selector,
         "canary": parse_canary(canary),
         "min_soak_seconds": min_soak_seconds,
         "timeout_seconds": timeout_seconds,
     }
-    return asked if window_seconds is None else {**asked, "window_seconds": window_seconds}
+    if window_seconds is not None:
+        asked["window_seconds"] = window_seconds
+    return asked
 
 
-def _body(model: str, version: str, asked: dict[str, Any], file: Path | None) -> dict[str, Any]:
-    """The request: what the file says comes before ``asked``, but never names another version."""
-    named = {"model": model, "version": version}
+def _plan(model: str, version: str, asked: Plan, file: Path | None) -> Plan:
+    """What the file says comes before ``asked``, but never names another version."""
     if file is None:
-        return {**asked, **named}
+        return asked
     try:
         plan = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
-        raise OperatorError(f"{file}: not a readable plan in JSON: {error}", Exit.USAGE) from error
+        raise WrongUsage(f"{file}: not a readable plan in JSON: {error}") from error
     if not isinstance(plan, dict):
-        raise OperatorError(f"{file}: a plan is one JSON object", Exit.USAGE)
-    for name, value in named.items():
-        if plan.get(name, value) != value:
-            raise OperatorError(
-                f"{file}: {name} is {plan[name]!r} there and {value!r} on the command line",
-                Exit.USAGE,
-            )
-    return {**asked, **plan, **named}
+        raise WrongUsage(f"{file}: a plan is one JSON object")
+    for name, value in (("model", model), ("version", version)):
+        there = plan.pop(name, value)
+        if there != value:
+            raise WrongUsage(f"{file}: {name} is {there!r} there and {value!r} on the command line")
+    return cast("Plan", {**asked, **plan})
 
 
-def render(view: dict[str, Any]) -> RenderableType:
+def render(view: Rollout) -> RenderableType:
     """A rollout for people: its state in words, then each wave and its devices."""
     head = Text.assemble(
         (f"rollout {view['id']}  ", "bold"),
@@ -308,9 +272,9 @@ def render(view: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [head]
     if view.get("reason"):
         parts.append(Text(str(view["reason"])))
-    if view.get("shadow"):
+    if view["shadow"] is not None:
         parts.append(_shadow(view["shadow"]))
-    if view.get("experiment"):
+    if view["experiment"] is not None:
         parts.append(_experiment(view["experiment"]))
     for wave in view.get("waves", []):
         devices = wave.get("devices", [])
@@ -335,20 +299,20 @@ def render(view: dict[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def _shadow(shadow: dict[str, Any]) -> RenderableType:
+def _shadow(shadow: answers.Shadow) -> RenderableType:
     headings = ("DEVICE", "COMPARED", "DIFFERENT", "FAILED", "LABELLED", "RIGHT", "CHAMPION RIGHT")
     names = ("device", "compared", "disagreed", "failed", "labelled", "right", "champion_right")
-    rows = (tuple(device[name] for name in names) for device in shadow["devices"])
+    rows = (tuple(dict(device)[name] for name in names) for device in shadow["devices"])
     table = output.table(headings, rows, empty="no device yet")
     return Group(Text(f"\nshadow  {shadow['reason']}"), table)
 
 
-def _experiment(found: dict[str, Any]) -> RenderableType:
+def _experiment(found: answers.Experiment) -> RenderableType:
     rows = (
         (
             effect["metric"],
             effect["unit"],
-            *(f"{effect[name]:.3g}" for name in ("effect", "low", "high")),
+            *(f"{number:.3g}" for number in (effect["effect"], effect["low"], effect["high"])),
         )
         for effect in found["effects"]
     )
@@ -359,7 +323,7 @@ def _experiment(found: dict[str, Any]) -> RenderableType:
     return Group(Text(f"{head}{found['a']} without (A)"), table)
 
 
-def _going_back(view: dict[str, Any]) -> str:
+def _going_back(view: Rollout) -> str:
     """What an abort or a rollback does, in words."""
     reached = sum(
         device.get("state") in ("in_progress", "committed")
@@ -369,39 +333,34 @@ def _going_back(view: dict[str, Any]) -> str:
     return f"{_named(view)}: {reached} devices it reached go back to what they ran before"
 
 
-def _passed_by_hand(view: dict[str, Any]) -> str:
+def _passed_by_hand(view: Rollout) -> str:
     """What an advance does, in words."""
-    waits = str(view.get("reason") or "nothing is said").rstrip(".")
+    waits = view["reason"].rstrip(".") or "nothing is said"
     return f"{_named(view)}: more devices get it without what is waited for ({waits})"
 
 
-def _named(view: dict[str, Any]) -> str:
+def _named(view: Rollout) -> str:
     return f"rollout {view['id']} ({view['model']} {view['version']}, {view['state']})"
 
 
-def _act(context: typer.Context, rollout: int, action: str, *, as_json: bool) -> None:
-    hub = api(context)
-    hub.post(f"/rollouts/{rollout}/{action}")
-    _show_result(hub, hub.get(f"/rollouts/{rollout}"), watch=False, as_json=as_json)
-
-
-def _show_result(hub: Api, view: dict[str, Any], *, watch: bool, as_json: bool) -> None:
+def _show_result(
+    context: typer.Context, view: Rollout, *, watch: bool = False, as_json: bool
+) -> None:
     if watch:
-        view = _follow(hub, view, quiet=as_json)
+        view = _follow(context, view, quiet=as_json)
     if as_json:
         output.show_json(view)
     else:
         output.show(render(view))
-    if watch and view.get("state") != "completed":
-        raise OperatorError(f"rollout {view['id']} {view.get('state')}: {view.get('reason')}")
+    if watch and view["state"] != "completed":
+        raise OperatorError(f"rollout {view['id']} {view['state']}: {view['reason']}")
 
 
-def _follow(hub: Api, view: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+def _follow(context: typer.Context, view: Rollout, *, quiet: bool) -> Rollout:
     screen = output.console()
     screen.quiet = quiet or not screen.is_terminal
     with Live(render(view), console=screen, transient=True, auto_refresh=False) as live:
-        while view.get("state") not in ENDED:
-            time.sleep(POLL_SECONDS)
-            view = hub.get(f"/rollouts/{view['id']}")
+        for latest in hub(context).rollouts.watch(view["id"]):
+            view = latest
             live.update(render(view), refresh=True)
     return view

@@ -1,14 +1,14 @@
 """`muster tail`: the fleet's events as they happen."""
 
-import json
 import time
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from muster_client.session import api
+from muster_client.answers import Event
+from muster_client.session import hub
 from muster_client.terminal import output
 from muster_client.terminal.output import Json
 
@@ -32,19 +32,14 @@ def tail(
     as_json: Json = False,
 ) -> None:
     """Print events as they happen until interrupted; with --json one object a line."""
-    events = api(context).stream("/events/stream")
-    for event in islice(events, count):
-        try:
-            item = json.loads(event.data)
-        except ValueError:
-            item = {"kind": event.kind, "detail": event.data}
+    for item in islice(hub(context).tail(), count):
         if as_json:
             output.show_json_line(item)
         else:
             output.show(line(item))
 
 
-def line(item: dict[str, Any]) -> Text:
+def line(item: Event) -> Text:
     """One event in one line: time, device, kind, what it concerns, detail."""
     at = item.get("received") or item.get("at")
     clock = time.strftime("%H:%M:%S", time.localtime(at if isinstance(at, int | float) else None))

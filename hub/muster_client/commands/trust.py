@@ -1,13 +1,14 @@
 """`muster trust`: who may sign, who has signed what waits, and what ends soon in the fleet."""
 
 import time
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from muster_client.client import Api
-from muster_client.session import api
+from muster_client.answers import Ending, Key, Role, Waiting
+from muster_client.session import hub
 from muster_client.terminal import output
 from muster_client.terminal.output import Json
 
@@ -20,7 +21,7 @@ _KINDS = {"device_metadata": "metadata on a device", "authority": "certificate"}
 @app.command("show")
 def show(context: typer.Context, *, as_json: Json = False) -> None:
     """Show who may sign each role and until when it is good, and who has signed what waits."""
-    found = api(context).get("/signatures")
+    found = hub(context).trust.show()
     if as_json:
         output.show_json(found)
         return
@@ -51,7 +52,7 @@ def expiring(
     as_json: Json = False,
 ) -> None:
     """Show certificates and metadata that end soon or have ended, the soonest first."""
-    found = api(context).get("/expiries", days=days)
+    found = hub(context).trust.expiring(days)
     if as_json:
         output.show_json(found)
         return
@@ -65,26 +66,25 @@ def expiring(
     )
 
 
-def waiting_for(hub: Api, model: str) -> list[tuple[str, str]]:
+def waiting_for(found: Mapping[str, Sequence[Waiting]], model: str) -> list[tuple[str, str]]:
     """Who has signed, and who may, of what a model's new version waits for: role and words."""
-    found = hub.get("/signatures")["waiting"]
     groups = [
         (role, item) for role in (f"model-{model}", "targets") for item in found.get(role, [])
     ]
     return [(f"signatures of {role}", _words(group)) for role, group in groups]
 
 
-def _words(group: dict[str, Any]) -> str:
+def _words(group: Waiting) -> str:
     signed = _names(group["signed"]) or "nobody"
     count = f"{len(group['signed'])} of {group['threshold']}"
     return f"{count}; signed by {signed}; may sign: {_names(group['may_sign'])}"
 
 
-def _names(keys: list[dict[str, Any]]) -> str:
+def _names(keys: Iterable[Key]) -> str:
     return ", ".join(key["name"] or key["id"][:8] for key in keys)
 
 
-def _left(item: dict[str, Any]) -> Text:
+def _left(item: Role | Ending) -> Text:
     days = (item["expires"] - time.time()) / DAY_SECONDS
     if days < 0:
         return Text(f"ended {-days:.0f} days ago", style="red")

@@ -1,12 +1,12 @@
 """`muster webhook`: who is told of alerts, beside the receivers in the hub's settings."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from muster_client.failures import OperatorError
-from muster_client.session import api
+from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
@@ -18,7 +18,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 @app.command("list")
 def list_webhooks(context: typer.Context, *, as_json: Json = False) -> None:
     """Show webhooks and how their latest delivery went; never their secrets."""
-    items = list(api(context).pages("/webhooks"))
+    items = list(hub(context).webhooks.list())
     if as_json:
         output.show_json(items)
         return
@@ -52,8 +52,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Have somebody told of alerts. The secret that signs what they get is shown once."""
-    body: dict[str, Any] = {"name": name, "url": url, "causes": cause or []}
-    made = api(context).post("/webhooks", body | ({"on": on} if on else {}))
+    made = hub(context).webhooks.add(name, url, on=on or (), causes=cause or ())
     if as_json:
         output.show_json(made)
     else:
@@ -63,7 +62,7 @@ def add(
 @app.command("test")
 def try_out(context: typer.Context, name: Name, *, as_json: Json = False) -> None:
     """Deliver something now; exit code 1 when it is not taken."""
-    answer = api(context).post(f"/webhooks/{name}/test")
+    answer = hub(context).webhooks.test(name)
     if as_json:
         output.show_json(answer)
     if not answer["taken"]:
@@ -75,15 +74,14 @@ def try_out(context: typer.Context, name: Name, *, as_json: Json = False) -> Non
 @app.command("renew")
 def renew(context: typer.Context, name: Name, *, yes: Yes = False, as_json: Json = False) -> None:
     """Make a new secret, shown once; the old one signs nothing more."""
-    hub = api(context)
     if not yes:
-        item = hub.get(f"/webhooks/{name}")
+        item = hub(context).webhooks.show(name)
         asking.confirm(
             f"the secret of {name} ends for good: {item['url']} refuses what it is sent until it "
             "knows the new one",
             yes=yes,
         )
-    made = hub.post(f"/webhooks/{name}/secret")
+    made = hub(context).webhooks.renew(name)
     if as_json:
         output.show_json(made)
     else:
@@ -93,15 +91,14 @@ def renew(context: typer.Context, name: Name, *, yes: Yes = False, as_json: Json
 @app.command("remove")
 def remove(context: typer.Context, name: Name, *, yes: Yes = False, as_json: Json = False) -> None:
     """Tell it nothing more; what waits for it is dropped."""
-    hub = api(context)
     if not yes:
-        item = hub.get(f"/webhooks/{name}")
+        item = hub(context).webhooks.show(name)
         asking.confirm(
             f"{item['url']} is told of no alert any more ({', '.join(item['on'])}); what waits for "
             f"it is dropped, and the secret of {name} is gone",
             yes=yes,
         )
-    hub.delete(f"/webhooks/{name}")
+    hub(context).webhooks.remove(name)
     if as_json:
         output.show_json({"name": name, "removed": True})
     else:

@@ -12,8 +12,9 @@ from muster_hub.admin.asking import Yes
 from muster_hub.admin.keys import DEFAULT_DATA, Data
 from muster_hub.api.hub import Hub
 from muster_hub.audit import archive as audit_archive
-from muster_hub.audit import chain, log
+from muster_hub.audit import log
 from muster_hub.settings import config
+from muster_protocol.wire.audit import checked_in_words
 
 Archives = Annotated[
     list[Path] | None,
@@ -35,10 +36,10 @@ def verify(*, archives: Archives = None, data: Data = DEFAULT_DATA) -> None:
         found = log.verify(session, hub.sealing)
     missing = found.archived
     if archives:
-        missing = chain.join(
+        missing = audit_archive.join(
             archives, found.archived, found.archived_latest, log.codes(hub.sealing)
         )
-    words = chain.checked_in_words(found.rows, found.archived, missing, found.keyed_from)
+    words = checked_in_words(found.rows, found.archived, missing, found.keyed_from)
     print(words, f"Latest: {found.latest}")
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
+from muster_hub.monitoring import peers
 from muster_hub.storage import models, selecting
 from muster_protocol.wire import selectors
 
@@ -27,4 +28,10 @@ def alerts(
     if selector:
         chosen = selectors.parse(selector)
         query = query.where(col(models.Alert.device).in_(selecting.devices(chosen)))
-    return [row.model_dump() for row in session.exec(query)]
+    return [alert(row) for row in session.exec(query)]
+
+
+def alert(row: models.Alert) -> Plain:
+    """An alert, and what to do about it where its cause says so."""
+    cause = row.detail.get("cause", "unknown") if row.kind == "drift" else None
+    return row.model_dump() | {"advice": "" if cause is None else peers.ADVICE.get(cause, "")}

@@ -6,7 +6,7 @@ The file is on the disk, whole, before a row is deleted; rows and anchor change 
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,14 @@ import msgspec
 from sqlmodel import Session, col, delete, func, select
 
 from muster_hub.audit import log
-from muster_hub.audit.chain import FORMAT, GENESIS, AuditBroken, Entry, Head, Key, Tail, inspect
 from muster_hub.errors import ConfigError, Conflict, Invalid
 from muster_hub.storage.files import flush_directory
 from muster_hub.storage.governance import AuditAnchor
 from muster_hub.storage.models import Audit
 from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
+from muster_protocol.wire import audit
+from muster_protocol.wire.audit import FORMAT, GENESIS, AuditBroken, Entry, Head, Key, Tail, inspect
 
 KEPT_SECONDS_MIN = 184 * 86_400.0
 """Six months, the longest ones: nothing younger is archived."""
@@ -59,6 +60,20 @@ def archive(
     with store.write() as session:
         _prune(session, sealing, head, made, last, now=now, by=by)
     return made
+
+
+def join(paths: Iterable[Path], archived: int, latest: str, key: Key | None = None) -> int:
+    """``audit.join`` of archives as files; raises AuditBroken."""
+    return audit.join([read(path, key) for path in paths], archived, latest)
+
+
+def read(path: Path, key: Key | None = None) -> audit.Archive:
+    """Check an archive from its first line to its last; raises AuditBroken saying where."""
+    try:
+        with path.open("rb") as file:
+            return audit.read(str(path), file, key)
+    except OSError as error:
+        raise AuditBroken(f"{path}: {error.strerror}") from None
 
 
 def _last_before(session: Session, before: float) -> int | None:

@@ -14,13 +14,13 @@ from sqlalchemy import text
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from muster_hub.audit.chain import GENESIS, AuditBroken, Chain, Key, inspect, seal
 from muster_hub.errors import ConfigError
 from muster_hub.storage.files import write_durably
 from muster_hub.storage.governance import AuditAnchor
 from muster_hub.storage.models import Audit
 from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import SEALING, Store
+from muster_protocol.wire.audit import GENESIS, AuditBroken, Chain, Key, inspect, seal
 
 __all__ = [
     "GENESIS", "AuditBroken", "Chain", "Key", "append", "begin_keyed", "codes", "in_order",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muster_client.client import Api, connect
 from muster_client.profile import resolve
+from muster_client.transport import Api, connect
 from muster_hub.demo import settings
 from muster_hub.demo.processes import run
 from muster_hub.demo.wire import Wire

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from muster_client.client import Api
+from muster_client.transport import Api
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """A drift alert carries its cause, and `muster drift explain` tells it."""
 
 from muster_client.commands.drift import explained
+from muster_hub.alerts import reading
 from muster_hub.alerts.causes import drift_conditions
-from muster_hub.storage.models import DriftState
+from muster_hub.storage.models import Alert, DriftState
 
 FINDING = {"statistic": "location", "value": -3.2, "limit": 2.5, "effect": 0.4, "n": 300,
            "direction": "down", "status": "calibrated", "since": 1000.0}  # fmt: skip
@@ -47,7 +48,12 @@ def test_devices_of_another_version_are_no_peers():
 def test_an_alert_is_explained_in_words():
     labels = sites(a="berlin", b="berlin", c="rome")
     (condition,) = drift_conditions([state("a", drifts=True), state("b"), state("c")], labels)
-    item = {"title": condition.title, "state": "open", "detail": condition.detail}
+    item = reading.alert(
+        Alert(
+            id=1, key=condition.key, kind=condition.kind, severity=condition.severity,
+            state="open", opened=1.0, updated=1.0, title=condition.title, detail=condition.detail,
+        )
+    )  # fmt: skip
     said = "\n".join(str(part) for part in explained(item))
     assert "brightness: location down by 3.2 (limit 2.5) against the device's own past" in said
     assert "0 of 1 peers of its site and 0 of 1 elsewhere go along: sensor" in said

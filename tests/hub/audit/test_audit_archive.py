@@ -11,14 +11,14 @@ from typer.testing import CliRunner
 from muster_client.app import app
 from muster_hub.admin.main import app as hub_app
 from muster_hub.audit import archive as audit_archive
-from muster_hub.audit import chain
 from muster_hub.audit import log as audit
 from muster_hub.audit.archive import KEPT_SECONDS_MIN, archive
-from muster_hub.audit.chain import AuditBroken
 from muster_hub.errors import ConfigError, Conflict, Invalid
 from muster_hub.storage.governance import AuditAnchor
 from muster_hub.storage.models import Audit
 from muster_hub.storage.sealing import Sealing
+from muster_protocol.wire import audit as audit_format
+from muster_protocol.wire.audit import AuditBroken
 from support.hub_kit import API, open_kit
 from support.hub_store import open_store
 
@@ -53,7 +53,7 @@ class Log:
         found = self.check()
         files = [self.directory / name for name in names]
         codes = audit.codes(self.sealing)
-        return chain.join(files, found.archived, found.archived_latest, codes)
+        return audit_archive.join(files, found.archived, found.archived_latest, codes)
 
     def rows(self):
         with self.store.read() as session:
@@ -145,7 +145,7 @@ def test_an_archive_overwrites_nothing_and_a_log_that_is_not_whole_is_not_archiv
 def test_of_two_that_archive_at_once_one_deletes_nothing(log):
     with log.store.read() as session:
         last = audit_archive._last_before(session, 300 * DAY)
-        head = chain.Head(muster_audit=2, hub="", rows_before=0, previous=audit.GENESIS)
+        head = audit_format.Head(muster_audit=2, hub="", rows_before=0, previous=audit.GENESIS)
         slow = audit_archive._write(
             log.directory / "slow.jsonl",
             head,
@@ -307,13 +307,13 @@ def test_an_archive_whose_end_was_sealed_anew_does_not_fit_the_hubs_anchor(log):
     rows[3]["subject"] = "note/forged"
     for row in rows:
         row["previous"] = previous
-        previous = row["hash"] = chain.seal(chain.Entry(**row))
+        previous = row["hash"] = audit_format.seal(audit_format.Entry(**row))
     tail = {"rows": len(rows), "latest": previous}
     path.write_bytes(b"\n".join(map(msgspec.json.encode, (head, *rows, tail))) + b"\n")
-    assert chain.read(path).tail.rows == 9, "it holds in itself"
+    assert audit_archive.read(path).tail.rows == 9, "it holds in itself"
     found = log.check()
     with pytest.raises(AuditBroken, match="does not end where the hub's log begins"):
-        chain.join([path], found.archived, found.archived_latest)
+        audit_archive.join([path], found.archived, found.archived_latest)
     with pytest.raises(AuditBroken, match="without the hub's key"):
         log.join("a.jsonl")
 

@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 from muster_client.app import app
 from muster_hub.admin.main import app as hub_app
 from muster_hub.api.hub import Hub
+from muster_hub.audit import archive, log
 from muster_hub.audit import archive as audit_archive
-from muster_hub.audit import chain, log
-from muster_hub.audit.chain import AuditBroken
 from muster_hub.errors import ConfigError
 from muster_hub.storage.models import Audit
 from muster_hub.storage.sealing import KEY_FILE, Sealing
 from muster_hub.storage.store import Store
+from muster_protocol.wire.audit import AuditBroken
 from support.hub_kit import API, open_kit
 from support.hub_store import open_store
 
@@ -183,12 +183,12 @@ def test_archived_rows_keep_their_codes_and_those_of_an_earlier_hub_are_still_re
     assert (found.fault, found.archived) == ("", 4)
     path = kept.directory / "a.jsonl"
     codes = log.codes(kept.sealing)
-    assert chain.join([path], found.archived, found.archived_latest, codes) == 0
+    assert archive.join([path], found.archived, found.archived_latest, codes) == 0
     lines = path.read_bytes().splitlines(keepends=True)
     older = [lines[0].replace(b'"muster_audit":2', b'"muster_audit":1')]
     older += [line.replace(b',"code":""', b"") for line in lines[1:]]
     path.write_bytes(b"".join(older))
-    assert chain.join([path], found.archived, found.archived_latest, codes) == 0
+    assert archive.join([path], found.archived, found.archived_latest, codes) == 0
 
 
 def test_a_code_of_another_key_in_an_archive_is_found_where_the_key_is(kept):
@@ -201,7 +201,7 @@ def test_a_code_of_another_key_in_an_archive_is_found_where_the_key_is(kept):
     path.write_bytes(path.read_bytes().replace(entry["code"].encode(), b"0" * 64))
     found = kept.check()
     with pytest.raises(AuditBroken, match="without the hub's key"):
-        chain.join([path], found.archived, found.archived_latest, log.codes(kept.sealing))
+        archive.join([path], found.archived, found.archived_latest, log.codes(kept.sealing))
 
 
 def test_both_commands_say_from_which_row_on_the_log_is_keyed(tmp_path):

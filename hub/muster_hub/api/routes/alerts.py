@@ -93,7 +93,7 @@ def _view(session: Session, actor: Actor, alert: int, response: Response) -> Vie
         actor.must_have_device(device.id, device.labels)
     elif actor.scope.selector.parts:
         raise Refused(f"alert {alert} is about more than the devices {actor.name} may see")
-    found: View = row.model_dump()
+    found = reading.alert(row)
     response.headers["ETag"] = _tag(found)
     return found
 

@@ -16,3 +16,7 @@ class AlertView(Grows):
     updated: float
     title: str
     detail: View
+    advice: str = Field(
+        examples=["Only this device sees it: check its sensor, lens, mounting and light …"],
+        description="What to do; empty where the alert says it all.",
+    )

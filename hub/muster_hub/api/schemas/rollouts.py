@@ -89,6 +89,7 @@ class RolloutDeviceView(Grows):
     device: str = Field(examples=["cam-1"])
     state: str = Field(examples=["committed"])
     online: bool
+    changed_at: float = Field(description="When its state here last changed.")
     detail: str
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_client.failures import Exit, OperatorError
+from muster_client.failures import Lacking, WrongUsage
 from muster_protocol.signals.features import Kind
 
 if TYPE_CHECKING:
@@ -31,17 +31,17 @@ class TrainingData:
 def read(data: Path, tensor: str) -> TrainingData:
     """Read a file by its suffix; columns of a table are the elements of ``tensor``, in order.
 
-    Raises OperatorError naming the file and what is wrong with it.
+    Raises WrongUsage naming the file and what is wrong with it.
     """
     reader = _READERS.get(data.suffix)
     if reader is None:
-        raise OperatorError(f"{data}: give a .csv, .parquet or .npz file", Exit.USAGE)
+        raise WrongUsage(f"{data}: give a .csv, .parquet or .npz file")
     try:
         return reader(data, tensor)
     except OSError as error:
-        raise OperatorError(f"{data}: {error.strerror or error}", Exit.USAGE) from None
+        raise WrongUsage(f"{data}: {error.strerror or error}") from None
     except ValueError as error:
-        raise OperatorError(f"{data}: {error}", Exit.USAGE) from None
+        raise WrongUsage(f"{data}: {error}") from None
 
 
 def _read_npz(data: Path, _tensor: str) -> TrainingData:
@@ -81,9 +81,7 @@ def _read_parquet(data: Path, tensor: str) -> TrainingData:
     try:
         import pyarrow.parquet as pq  # noqa: PLC0415 - an extra: few operators need it
     except ImportError:
-        raise OperatorError(
-            f"{data}: reading Parquet needs pyarrow: pip install 'muster-edge[parquet]'", Exit.USAGE
-        ) from None
+        raise Lacking(f"{data}: reading Parquet", "pyarrow", "parquet") from None
     with pq.ParquetFile(data) as file:
         rows, schema = file.metadata.num_rows, file.schema_arrow
         if not rows:

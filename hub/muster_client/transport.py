@@ -1,14 +1,15 @@
 """The hub's HTTP API as the operator uses it: JSON in and out, failures as one line."""
 
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import httpx
 
-from muster_client.failures import Exit, OperatorError, from_problem
+from muster_client.failures import OperatorError, Refused, Unreachable, WrongUsage, from_problem
 from muster_client.profile import Profile
 
 API = "/api/v1"
@@ -24,8 +25,8 @@ def connect(profile: Profile) -> httpx.Client:
         # The hub's authority may be somebody else's: then that one is trusted, not its issuer.
         verify.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     except OSError as error:
-        raise OperatorError(
-            f"CA file {profile.ca}: {error.strerror or 'no certificate in it'}", Exit.USAGE
+        raise WrongUsage(
+            f"CA file {profile.ca}: {error.strerror or 'no certificate in it'}"
         ) from None
     headers = {"Authorization": f"Bearer {profile.token}"} if profile.token else {}
     return httpx.Client(
@@ -113,17 +114,15 @@ class Api:
                 "check --hub"
             ) from None
 
-    def _unreachable(self, error: httpx.HTTPError) -> OperatorError:
+    def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
         says = str(error).rstrip(".") or type(error).__name__
         if "CERTIFICATE_VERIFY_FAILED" in says:
-            return OperatorError(
+            return Unreachable(
                 f"{self.url}: its certificate is not signed by the CA given: "
-                "pass the hub's CA with --ca FILE",
-                Exit.UNREACHABLE,
+                "pass the hub's CA with --ca FILE"
             )
-        return OperatorError(
-            f"no hub answers at {self.url}: {says}. Is `muster-hub serve` running there?",
-            Exit.UNREACHABLE,
+        return Unreachable(
+            f"no hub answers at {self.url}: {says}. Is `muster-hub serve` running there?"
         )
 
 
@@ -151,7 +150,7 @@ def parse_events(lines: Iterator[str]) -> Iterator[ServerEvent]:
             fields.setdefault(name, []).append(value.removeprefix(" "))
 
 
-def _refused(answer: httpx.Response) -> OperatorError:
+def _refused(answer: httpx.Response) -> Refused:
     where = f"{answer.request.method} {answer.request.url.path}"
     try:
         problem = answer.json()
@@ -164,4 +163,6 @@ def _given(parameters: Mapping[str, Any]) -> Item:
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-Connect = Callable[[Profile], httpx.Client]
+def part(name: str) -> str:
+    """A name as one part of a path, whatever is in it."""
+    return quote(name, safe="")

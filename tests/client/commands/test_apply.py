@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from muster_client.app import app
-from muster_client.commands import fleet_file
-from muster_client.commands.fleet_file import Assigned, Fleet
 from muster_client.failures import Exit, OperatorError
+from muster_client.resources import fleet as fleets
+from muster_client.resources import fleet_file
+from muster_client.resources.fleet import Assigned, Fleet
 from muster_hub.storage.models import Device, Model, Version
 from support.hub_kit import Kit, open_kit
 
@@ -176,7 +177,7 @@ def test_what_was_applied_leaves_nothing_to_do(asked, there, prune):
     )
     fleet = Fleet(assignments=wanted)
     after = {(row["slot"], row["selector"]): row for row in rows}
-    for change in fleet_file.compare(fleet, rows, [], prune=prune):
+    for change in fleets.compare(fleet, rows, [], prune=prune):
         if change.kind == "remove":
             after = {key: row for key, row in after.items() if row["id"] != change.number}
         elif change.body is not None:
@@ -185,7 +186,7 @@ def test_what_was_applied_leaves_nothing_to_do(asked, there, prune):
             before = after.get(key, {"id": 100 + len(after), "precedence": 100, "rollout": None})
             precedence = body["precedence"] or before["precedence"]
             after[key] = {**before, **body, "precedence": precedence}
-    again = fleet_file.compare(fleet, after.values(), [], prune=prune)
+    again = fleets.compare(fleet, after.values(), [], prune=prune)
     assert {change.kind for change in again} <= {"keep"}
     assert after.keys() >= asked.keys()
     if not prune:

@@ -1,21 +1,15 @@
-"""A fleet as a file: the assignments and rollouts there should be, and what is to do for it.
-
-Pure: a file's text and the hub's lists in, changes out.
-"""
+"""The assignments and rollouts there should be, beside those there are: what is to do for it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
-from muster_client.failures import Exit, OperatorError
-from muster_protocol.wire import limits, selectors
+from muster_client.transport import Api
+from muster_protocol.wire import limits
 
-FILE_BYTES_MAX = limits.MIB
-ENTRIES_MAX = 1000
 Name = Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
 Item = Mapping[str, Any]
 GOING = frozenset({"running", "paused", "completed"})
@@ -29,22 +23,6 @@ class Assigned(Struct, frozen=True, forbid_unknown_fields=True):
     selector: str = ""
     precedence: int | None = None
     window_seconds: float | None = None
-
-
-class Part(Struct, frozen=True, forbid_unknown_fields=True):
-    """One YAML document."""
-
-    assignments: Annotated[tuple[Assigned, ...], Meta(max_length=ENTRIES_MAX)] = ()
-    rollouts: Annotated[tuple[dict[str, Any], ...], Meta(max_length=ENTRIES_MAX)] = ()
-
-
-class _Rollout(Struct, frozen=True):
-    """What tells one rollout from another; the rest is the API's to judge."""
-
-    model: Name
-    version: Name
-    slot: Name = "main"
-    selector: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,24 +48,6 @@ class Change:
     """Of the assignment to remove."""
 
 
-def parse(text: str, name: str) -> Fleet:
-    """Read a file's documents; raises OperatorError naming file, place and cure."""
-    try:
-        documents = [item for item in yaml.safe_load_all(text) if item is not None]
-        parts = [msgspec.convert(document, Part) for document in documents]
-        rollouts = [_rollout(rollout) for part in parts for rollout in part.rollouts]
-        assigned = [_spelt(assignment) for part in parts for assignment in part.assignments]
-        fleet = Fleet(tuple(assigned), tuple(rollouts))
-    except yaml.YAMLError as error:
-        raise OperatorError(f"{name}: {error}", Exit.USAGE) from None
-    except (msgspec.ValidationError, selectors.SelectorError) as error:
-        hint = " (put it in quotes)" if "Expected `str`, got `" in str(error) else ""
-        raise OperatorError(f"{name}: {error}{hint}", Exit.USAGE) from None
-    _refuse_twice((_key(assignment) for assignment in fleet.assignments), name, "assignments")
-    _refuse_twice((_rollout_key(rollout) for rollout in fleet.rollouts), name, "rollouts")
-    return fleet
-
-
 def compare(
     fleet: Fleet, assignments: Iterable[Item], rollouts: Iterable[Item], *, prune: bool
 ) -> list[Change]:
@@ -97,11 +57,11 @@ def compare(
     """
     there = {(assignment["slot"], assignment["selector"]): assignment for assignment in assignments}
     changes = [
-        _assignment(assignment, there.get(_key(assignment))) for assignment in fleet.assignments
+        _assignment(assignment, there.get(key_of(assignment))) for assignment in fleet.assignments
     ]
     if prune:
         slots = {assignment.slot for assignment in fleet.assignments}
-        wanted = {_key(assignment) for assignment in fleet.assignments}
+        wanted = {key_of(assignment) for assignment in fleet.assignments}
         changes += [
             Change(
                 "remove", _title(*key), was=f"{item['model']} {item['version']}", number=item["id"]
@@ -111,9 +71,9 @@ def compare(
         ]
     newest: dict[tuple[str, ...], Item] = {}
     for rollout in rollouts:
-        newest.setdefault(_rollout_key(rollout), rollout)
+        newest.setdefault(rollout_key_of(rollout), rollout)
     return changes + [
-        _start(rollout, newest.get(_rollout_key(rollout))) for rollout in fleet.rollouts
+        _start(rollout, newest.get(rollout_key_of(rollout))) for rollout in fleet.rollouts
     ]
 
 
@@ -142,31 +102,12 @@ def _start(asked: Item, newest: Item | None) -> Change:
     return Change("keep", what, was=state, now=state, why=why)
 
 
-def _spelt(assigned: Assigned) -> Assigned:
-    return msgspec.structs.replace(assigned, selector=str(selectors.parse(assigned.selector)))
-
-
-def _rollout(plan: Item) -> Item:
-    named = msgspec.convert(plan, _Rollout)
-    selector = str(selectors.parse(named.selector))
-    return {**plan, "slot": named.slot, "selector": selector}
-
-
-def _key(assigned: Assigned) -> tuple[str, str]:
+def key_of(assigned: Assigned) -> tuple[str, str]:
     return assigned.slot, assigned.selector
 
 
-def _rollout_key(item: Item) -> tuple[str, ...]:
+def rollout_key_of(item: Item) -> tuple[str, ...]:
     return item["model"], item["version"], item["slot"], item["selector"]
-
-
-def _refuse_twice(keys: Iterable[tuple[str, ...]], name: str, what: str) -> None:
-    seen = set()
-    for key in keys:
-        if key in seen:
-            named = ", ".join(part or "all" for part in key)
-            raise OperatorError(f"{name}: {what}: {named} is there twice", Exit.USAGE)
-        seen.add(key)
 
 
 def _title(slot: str, selector: str) -> str:
@@ -184,3 +125,29 @@ def _assignment_in_words(item: Item) -> str:
     if item["window_seconds"] is not None:
         parts.append(f"windows of {item['window_seconds']:g} s")
     return ", ".join(parts)
+
+
+def changes(api: Api, fleet: Fleet, *, prune: bool) -> list[Change]:
+    """``compare`` with what the hub has; what it would refuse to start is refused here."""
+    found = compare(fleet, api.pages("/assignments"), api.pages("/rollouts"), prune=prune)
+    for change in found:
+        if change.kind == "start":
+            api.post("/rollouts/plan", change.body)
+    return found
+
+
+def make(api: Api, due: Iterable[Change]) -> None:
+    """Make each change, in order; what is to be kept is left alone."""
+    for change in due:
+        match change.kind:
+            case "keep":
+                continue
+            case "start":
+                api.post("/rollouts", change.body)
+            case "remove":
+                api.delete(f"/assignments/{change.number}")
+            case "add" | "change":
+                assert change.body is not None
+                api.put("/assignments", change.body)
+            case _:
+                assert_never(change.kind)

@@ -11,13 +11,12 @@ import hmac
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from muster_hub.errors import HubError
 from muster_protocol.wire.chunks import sha256_hex
+from muster_protocol.wire.errors import MusterError
 
 GENESIS = "0" * 64
 FORMAT = 2
@@ -26,10 +25,8 @@ FORMATS = (1, FORMAT)
 Line = TypeVar("Line", bound=msgspec.Struct)
 
 
-class AuditBroken(HubError):
+class AuditBroken(MusterError):
     """A row of the audit log is not what was written."""
-
-    code = "audit_broken"
 
 
 class Sealed(Protocol):
@@ -155,52 +152,53 @@ def _unkeyed(row: Sealed, what: str, key: Key | None, *, before: int, begun: boo
 class Archive:
     """An archive whose every row holds."""
 
+    name: str
     head: Head
     tail: Tail
 
 
-def read(path: Path, key: Key | None = None) -> Archive:
-    """Check an archive from its first line to its last; raises AuditBroken saying where."""
-    try:
-        with path.open("rb") as file:
-            head = _decode(path, 1, file.readline(), Head)
-            if head.muster_audit not in FORMATS:
-                raise AuditBroken(f"{path}: its format is {head.muster_audit}, not {FORMAT}")
-            rows = _Rows(path, iter(file))
-            found = inspect(rows, head.previous, key)
-    except OSError as error:
-        raise AuditBroken(f"{path}: {error.strerror}") from None
+def read(name: str, lines: Iterable[bytes], key: Key | None = None) -> Archive:
+    """Check an archive from its first line to its last; raises AuditBroken saying where.
+
+    ``name`` is what it is called in errors.
+    """
+    following = iter(lines)
+    head = _decode(name, 1, next(following, b""), Head)
+    if head.muster_audit not in FORMATS:
+        raise AuditBroken(f"{name}: its format is {head.muster_audit}, not {FORMAT}")
+    rows = _Rows(name, following)
+    found = inspect(rows, head.previous, key)
     if found.fault:
-        raise AuditBroken(f"{path}: {found.fault}")
+        raise AuditBroken(f"{name}: {found.fault}")
     if rows.tail is None:
-        raise AuditBroken(f"{path} was cut short: its last line is missing")
+        raise AuditBroken(f"{name} was cut short: its last line is missing")
     if rows.tail != Tail(rows=found.rows, latest=found.latest):
-        raise AuditBroken(f"{path}: rows at its end are missing, or its last line was changed")
-    return Archive(head, rows.tail)
+        raise AuditBroken(f"{name}: rows at its end are missing, or its last line was changed")
+    return Archive(name, head, rows.tail)
 
 
-def join(paths: Iterable[Path], archived: int, latest: str, key: Key | None = None) -> int:
+def join(archives: Iterable[Archive], archived: int, latest: str) -> int:
     """Check that archives follow each other up to what the hub says it archived; returns how many
     rows come before the first of them. Raises AuditBroken.
 
-    That end is sealed by the hub's key, and every row before is hashed into it: with no ``key`` an
-    archive is held to it all the same.
+    That end is sealed by the hub's key, and every row before is hashed into it: archives read
+    without the key are held to it all the same.
     """
-    found = sorted(
-        ((path, read(path, key)) for path in paths), key=lambda pair: pair[1].head.rows_before
-    )
-    (_, first), (last_path, last) = found[0], found[-1]
-    for (before_path, before), (path, item) in pairwise(found):
+    found = sorted(archives, key=lambda item: item.head.rows_before)
+    first, last = found[0], found[-1]
+    for before, item in pairwise(found):
         end = before.head.rows_before + before.tail.rows
         if (item.head.rows_before, item.head.previous) != (end, before.tail.latest):
-            raise AuditBroken(f"{path} does not go on where {before_path} ends: one is missing")
+            raise AuditBroken(
+                f"{item.name} does not go on where {before.name} ends: one is missing"
+            )
     if (last.head.rows_before + last.tail.rows, last.tail.latest) != (archived, latest):
         raise AuditBroken(
-            f"{last_path} does not end where the hub's log begins: a later archive is missing, "
+            f"{last.name} does not end where the hub's log begins: a later archive is missing, "
             "or it is another hub's"
         )
     if not first.head.rows_before and first.head.previous != GENESIS:
-        raise AuditBroken(f"{found[0][0]} claims to be the first, but does not begin the chain")
+        raise AuditBroken(f"{first.name} claims to be the first, but does not begin the chain")
     return first.head.rows_before
 
 
@@ -218,23 +216,23 @@ def checked_in_words(rows: int, archived: int, missing: int, keyed_from: int | N
 class _Rows:
     """Rows of an archive; ``tail`` once the last line was met, after which nothing may come."""
 
-    def __init__(self, path: Path, lines: Iterator[bytes]) -> None:
-        self._path = path
+    def __init__(self, name: str, lines: Iterator[bytes]) -> None:
+        self._name = name
         self._lines = lines
         self.tail: Tail | None = None
 
     def __iter__(self) -> Iterator[Entry]:
         for number, line in enumerate(self._lines, 2):
             if self.tail is not None:
-                raise AuditBroken(f"{self._path}, line {number}: something comes after its end")
+                raise AuditBroken(f"{self._name}, line {number}: something comes after its end")
             if line.startswith(b'{"rows":'):
-                self.tail = _decode(self._path, number, line, Tail)
+                self.tail = _decode(self._name, number, line, Tail)
             else:
-                yield _decode(self._path, number, line, Entry)
+                yield _decode(self._name, number, line, Entry)
 
 
-def _decode(path: Path, number: int, line: bytes, kind: type[Line]) -> Line:
+def _decode(name: str, number: int, line: bytes, kind: type[Line]) -> Line:
     try:
         return msgspec.json.decode(line, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise AuditBroken(f"{path}, line {number}: no line of an audit archive: {error}") from None
+        raise AuditBroken(f"{name}, line {number}: no line of an audit archive: {error}") from None

@@ -1,0 +1,96 @@
+"""A hub, as `muster` and Python use it: each command is one call here, by the same name."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from muster_client.answers import Event
+from muster_client.profile import Profile, check, resolve
+from muster_client.resources.access import ApiTokens, AuditLog
+from muster_client.resources.alerts import Alerts
+from muster_client.resources.devices import Devices
+from muster_client.resources.drift import Drifts
+from muster_client.resources.events import follow
+from muster_client.resources.fleet import Change, Fleet, changes, make
+from muster_client.resources.models import Models
+from muster_client.resources.rollouts import Rollouts
+from muster_client.resources.trust import Trust
+from muster_client.resources.webhooks import Webhooks
+from muster_client.transport import Api, connect
+
+
+class Hub:
+    """One hub over its HTTP API. Use it as a context manager, or ``close`` it.
+
+    Every call raises ``Refused`` when the hub says no (``status`` and ``problem`` say why),
+    ``Unreachable`` when none answers, and ``WrongUsage`` for what can't be asked at all; all are
+    ``OperatorError``, one line with what to do about it. Lists are iterators over the hub's pages.
+    """
+
+    def __init__(self, url: str, token: str = "", *, ca: str | Path | None = None) -> None:
+        """``ca`` is a PEM file of the authority that signs the hub's certificate; None: the
+        system's. Nothing is asked of the hub yet."""
+        profile = Profile(hub=url, token=token, ca=str(ca) if ca else "")
+        check(profile)
+        self._http = connect(profile)
+        api = Api(self._http)
+        self._api = api
+        self.devices = Devices(api)
+        self.models = Models(api)
+        self.rollouts = Rollouts(api)
+        self.drift = Drifts(api)
+        self.alerts = Alerts(api)
+        self.tokens = ApiTokens(api)
+        self.audit = AuditLog(api)
+        self.webhooks = Webhooks(api)
+        self.trust = Trust(api)
+
+    @classmethod
+    def from_profile(
+        cls,
+        file: str | Path | None = None,
+        *,
+        url: str | None = None,
+        token: str | None = None,
+        ca: str | None = None,
+    ) -> Self:
+        """A hub as `muster` finds it: what is given here, then ``MUSTER_HUB``, ``MUSTER_TOKEN`` and
+        ``MUSTER_CA``, then a profile file (``file``, or the user's own)."""
+        flags = {"hub": url, "token": token, "ca": ca}
+        profile = resolve(flags, os.environ, Path(file) if file is not None else None)
+        return cls(profile.hub, profile.token, ca=profile.ca)
+
+    @property
+    def url(self) -> str:
+        """Where the hub is, without a slash at the end."""
+        return self._api.url
+
+    def tail(self) -> Iterator[Event]:
+        """Events of the fleet as they happen, without an end."""
+        return follow(self._api)
+
+    def compare(self, fleet: Fleet, *, prune: bool = False) -> list[Change]:
+        """What would make the hub as ``fleet`` says. Nothing is changed; what the hub would refuse
+        is refused here. With ``prune`` what was assigned by hand in a slot it names goes, too."""
+        return changes(self._api, fleet, prune=prune)
+
+    def apply(self, due: Iterable[Change]) -> None:
+        """Make changes that ``compare`` found, in their order."""
+        make(self._api, due)
+
+    def close(self) -> None:
+        """End the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,143 @@
+"""Models and their versions: push one, see what the hub's check found."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from muster_client.answers import Model, Version, VersionDetail
+from muster_client.failures import OperatorError, Rejected, WrongUsage
+from muster_client.resources.base import Resource
+from muster_client.transport import part
+from muster_protocol.wire import manifest
+from muster_protocol.wire.errors import ProtocolError
+
+POLL_SECONDS = 0.3
+WAIT_SECONDS = 600.0
+UNSETTLED = frozenset({"uploaded", "checking", "checked"})
+"""States of a version whose check isn't over."""
+MANIFEST = "manifest.json"
+
+
+class Progress(Protocol):
+    """Who watches a push."""
+
+    def sent(self, file: str, bytes_sent: int, bytes_total: int) -> None:
+        """So much of a file has gone."""
+
+    def checking(self, status: str) -> None:
+        """All has gone; the hub's check stands so."""
+
+
+class Models(Resource):
+    """Models by name, and their versions."""
+
+    def push(
+        self,
+        bundle: str | Path,
+        *,
+        wait_seconds: float | None = WAIT_SECONDS,
+        progress: Progress | None = None,
+    ) -> VersionDetail:
+        """Upload a bundle's folder and wait for the hub's check; ``wait_seconds`` None: don't.
+
+        Raises WrongUsage for a folder that can't be right, Rejected when the check fails, and
+        OperatorError when it isn't over in time.
+        """
+        folder = Path(bundle)
+        parsed, encoded = read_manifest(folder)
+        with ExitStack() as opened:
+            files = {
+                entry.path: _Watched(opened, folder / entry.path, entry.path, progress)
+                for entry in parsed.files
+            }
+            self._api.upload(
+                f"/models/{part(parsed.model)}/versions",
+                encoded,
+                cast("dict[str, BinaryIO]", files),
+            )
+        found = self.show(parsed.model, parsed.version)
+        if wait_seconds is None:
+            return found
+        until = time.monotonic() + wait_seconds
+        while found["status"] in UNSETTLED:
+            if time.monotonic() >= until:
+                raise OperatorError(
+                    f"the hub has not settled it after {wait_seconds:g} s (status "
+                    f"{found['status']}): look later with `muster model show`"
+                )
+            if progress is not None:
+                progress.checking(found["status"])
+            time.sleep(POLL_SECONDS)
+            found = self.show(parsed.model, parsed.version)
+        if found["status"] == "rejected":
+            words = f"{parsed.model} {parsed.version} was rejected: {reason(found)}"
+            raise Rejected(words, found)
+        return found
+
+    def list(self) -> Iterator[Model]:
+        """Models by name with their versions."""
+        return cast("Iterator[Model]", self._api.pages("/models"))
+
+    def versions(self, model: str) -> Model:
+        """One model with its versions, the newest first."""
+        found: Model = self._api.get(f"/models/{part(model)}")
+        return found
+
+    def show(self, model: str, version: str) -> VersionDetail:
+        """One version: where it comes from, what its check found, its manifest."""
+        path = f"/models/{part(model)}/versions/{part(version)}"
+        found: VersionDetail = self._api.get(path)
+        return found
+
+
+def read_manifest(bundle: Path) -> tuple[manifest.Manifest, bytes]:
+    """A bundle folder's manifest, checked here so that nothing wrong is uploaded."""
+    path = bundle / MANIFEST
+    try:
+        data = path.read_bytes()
+        parsed = manifest.decode(data)
+    except OSError as error:
+        raise WrongUsage(f"{path}: {error.strerror}") from None
+    except ProtocolError as error:
+        raise WrongUsage(f"{path}: {error}") from None
+    for entry in parsed.files:
+        file = bundle / entry.path
+        if not file.is_file():
+            raise WrongUsage(f"{file}: the manifest lists it, it isn't there")
+        if file.stat().st_size != entry.size_bytes:
+            raise WrongUsage(
+                f"{file}: {file.stat().st_size} bytes, the manifest says {entry.size_bytes}: "
+                "pack the bundle again"
+            )
+    return parsed, data
+
+
+def reason(version: Version) -> str:
+    """Why a version's check failed, in one line."""
+    check = version["check"]
+    if check["reason"]:
+        return check["reason"]
+    faults = [f"{build['runtime']}: {build['detail']}" for build in check["builds"]
+              if not build["ok"]]  # fmt: skip
+    return "; ".join(faults) or "the hub gave no reason"
+
+
+class _Watched:
+    """A file that says how far it was read."""
+
+    def __init__(self, opened: ExitStack, path: Path, name: str, progress: Progress | None) -> None:
+        self._file = opened.enter_context(path.open("rb"))
+        self._name = name
+        self._total = path.stat().st_size
+        self._progress = progress
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        if self._progress is not None:
+            self._progress.sent(self._name, self._file.tell(), self._total)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
