@@ -1,4 +1,4 @@
-"""Tables of telling alerts: webhooks, silences, deliveries that wait, what was asked for when."""
+"""Tables about alerts' receivers: webhooks, silences, deliveries under way, what was asked when."""
 
 from sqlalchemy import Index, text
 from sqlmodel import Field
@@ -39,6 +39,7 @@ class Webhook(Table, table=True):
 class WebhookDelivery(Table, table=True):
     """Something to tell one receiver, decided with its alerts and sent after."""
 
+    __tablename__ = "delivery"
     __table_args__ = (
         Index(
             "ix_delivery_waiting",
@@ -63,6 +64,8 @@ class WebhookDelivery(Table, table=True):
 
 class NotifierState(Table, table=True):
     """What is remembered between two looks: the last digest, each model's retraining."""
+
+    __tablename__ = "telling"
 
     name: str = Field(primary_key=True, max_length=128)
     """``digest`` or ``retrain/<model>``."""
