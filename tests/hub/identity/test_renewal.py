@@ -141,6 +141,20 @@ def test_a_request_over_the_broker_is_answered_to_that_device_alone(kit: Kit, ol
     assert woken == [1]
 
 
+@pytest.mark.parametrize("state", [{"revoked": True}, {"approved": False}])
+def test_a_device_that_is_out_but_still_connected_gets_no_certificate_over_the_broker(
+    kit: Kit, old: str, state: dict[str, bool]
+) -> None:
+    kit.clock.now += 300 * DAY
+    with kit.hub.store.write() as session:
+        session.get(Device, "cam-1").sqlmodel_update(state)
+    renewals = Renewals(kit.hub.store, kit.hub.pki, lambda: pytest.fail("answered"), kit.clock)
+    renewals("cam-1", csr(new_key(), "cam-1"))
+    with kit.hub.store.read() as session:
+        assert session.exec(select(OutboxMessage)).all() == []
+        assert len(session.exec(select(Certificate)).all()) == 1
+
+
 def test_a_request_that_is_none_is_dropped(kit: Kit, old: str) -> None:
     renewals = Renewals(kit.hub.store, kit.hub.pki, lambda: pytest.fail("answered"), kit.clock)
     renewals("cam-1", "junk")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlmodel import select
+from sqlmodel import delete, select
 
 from muster_hub.mqtt.broker import Broker
 from muster_hub.mqtt.client import HubClient
@@ -72,6 +72,18 @@ def test_a_batch_that_comes_twice_counts_once_and_is_acknowledged_twice(store: S
     assert marks(done) == [2]
     assert done.duplicates == 2
     assert sum(row.n for row in rows(store)) == 15
+
+
+def test_a_batch_that_comes_again_after_its_windows_were_deleted_counts_no_second_time(
+    store: Store,
+):
+    payload = batch({1: summary(7), 2: summary(8)})
+    take(store, TELEMETRY, payload)
+    with store.write() as session:
+        session.exec(delete(models.SummaryWindow))  # As they are once they are hours and days.
+    done = take(store, TELEMETRY, payload)
+    assert (marks(done), done.duplicates) == ([2], 2)
+    assert rows(store) == []
 
 
 def test_streams_epochs_and_devices_are_counted_apart(store: Store):

@@ -1,4 +1,4 @@
-"""Leave to swap, decided: who counts as down, and what an answer is an answer to."""
+"""Swap permits, decided: who counts as down, and what an answer is an answer to."""
 
 import pytest
 

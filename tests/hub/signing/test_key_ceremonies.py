@@ -99,6 +99,23 @@ def device(tmp_path: Path, catalogue: Catalogue) -> Device:
     return made
 
 
+def test_a_models_first_release_needs_as_many_people_as_any(tmp_path: Path, vault: Vault) -> None:
+    offline: dict[keys.Role, keys.KeyGroup] = {
+        "root": vault.make("ann"),
+        "targets": vault.make("tess"),
+        "release": vault.make("rick", "rosa"),
+    }
+    catalogue = Catalogue(tmp_path / "tuf", keys.create_keyring(tmp_path / "keys", offline))
+    catalogue.create(NOW)
+    vault.sign(catalogue, "ann", "tess")
+    catalogue.release("digits", "1", b"{1}", NOW)
+    vault.sign(catalogue, "tess", "rick")
+    assert catalogue.pending().keys() == {"model-digits"}
+    vault.sign(catalogue, "rosa")
+    assert not catalogue.pending()
+    assert Device(tmp_path / "device", catalogue).may_install("1")
+
+
 def names(vault: Vault, *holders: str) -> set[str]:
     return set(vault.make(*holders).ids)
 

@@ -137,6 +137,14 @@ def test_the_director_is_delegated_without_any_path(catalogue):
     assert json.loads(data)["signed"][roles.EPOCH_FIELD] == catalogue.director_epoch == 1
 
 
+def test_a_models_role_speaks_of_that_model_alone(catalogue):
+    catalogue.release("digits", "1", MANIFEST, NOW)
+    data = catalogue.files_to_publish()["2.targets.json"]
+    role = Metadata[Targets].from_bytes(data).signed.delegations.roles["model-digits"]
+    paths = ["digits/2/manifest.json", "faces/1/manifest.json", "digits/1/model.onnx"]
+    assert [role.is_delegated_path(path) for path in paths] == [True, False, False]
+
+
 def test_the_timestamp_is_signed_anew_before_it_expires_and_only_then(catalogue):
     before = catalogue.files_to_publish()
     assert not catalogue.refresh(NOW + DAY)

@@ -30,8 +30,8 @@ MUTATIONS = (
         name="machine not asked before serving",
         breaks="A candidate takes over although the machine began to forbid it while it started.",
         where=UPDATE,
-        old="if self.in_gap or not asked or self._gate.may_serve(now):",
-        new="if self.in_gap or not asked or now:",
+        old="not asked or self._hold.may_serve(now):",
+        new="not asked or now:",
         tests=(
             "tests/agent/update/test_signed_until_it_serves.py::test_a_version_retired_while_it_is_ready_and_the_machine_forbids_never_serves",
         ),
@@ -83,7 +83,7 @@ MUTATIONS = (
         old="asking.until = asking.asked_at + grant.valid_seconds",
         new="asking.until = now + grant.valid_seconds",
         tests=(
-            "tests/agent/update/test_permit.py::test_leave_is_good_for_its_seconds_counted_from_the_asking_however_late_the_answer",
+            "tests/agent/update/test_permit.py::test_a_permit_is_good_for_its_seconds_counted_from_the_asking_however_late_the_answer",
         ),
     ),
     Mutation(
@@ -93,7 +93,7 @@ MUTATIONS = (
         old="if asking.manifest == goal.manifest and now < asking.until:",
         new="if now < asking.until:",
         tests=(
-            "tests/agent/update/test_permit.py::test_leave_counts_for_the_version_it_was_asked_for",
+            "tests/agent/update/test_permit.py::test_a_permit_counts_for_the_version_it_was_asked_for",
         ),
     ),
     Mutation(
@@ -211,7 +211,7 @@ MUTATIONS = (
         old="if reason := self._inputs.hold(slot) or self._inputs.interlock(slot):",
         new="if reason := self._inputs.hold(slot):",
         tests=(
-            "tests/agent/update/test_leave.py::test_leave_lapses_on_the_monotonic_clock_from_the_moment_it_was_asked_for",
+            "tests/agent/update/test_swap_permit.py::test_a_permit_lapses_on_the_monotonic_clock_from_the_moment_it_was_asked_for",
         ),
     ),
     Mutation(
@@ -221,7 +221,7 @@ MUTATIONS = (
         old="if answer.strip() == PERMITTED:",
         new="if answer.strip() in (PERMITTED, b''):",
         tests=(
-            "tests/agent/update/test_leave.py::test_an_interlock_file_permits_only_when_it_says_one",
+            "tests/agent/update/test_swap_permit.py::test_an_interlock_file_permits_only_when_it_says_one",
         ),
     ),
     Mutation(
@@ -231,7 +231,7 @@ MUTATIONS = (
         old='if self._clock.quality() != "synchronised":',
         new='if self._clock.quality() == "floor":',
         tests=(
-            "tests/agent/update/test_leave.py::test_a_device_that_does_not_know_the_time_is_in_no_maintenance_window",
+            "tests/agent/update/test_swap_permit.py::test_a_device_that_does_not_know_the_time_is_in_no_maintenance_window",
         ),
     ),
     Mutation(
@@ -243,6 +243,30 @@ MUTATIONS = (
         tests=(
             "tests/attacks/test_hostile_bytes.py::test_the_signed_manifest_of_one_version_under_the_name_of_another_is_refused",
         ),
+    ),
+    Mutation(
+        name="both models answer",
+        breaks="A champion that comes back answers beside the candidate on probation.",
+        where=UPDATE,
+        old="if self.candidate is None or not self.candidate.accepting:",
+        new="if self.champion.ready:",
+        tests=("tests/agent/update/test_one_model_answers.py",),
+    ),
+    Mutation(
+        name="moved inputs are the candidate's fault",
+        breaks="A good version is rolled back because what it is asked moved, for both models.",
+        where="agent/muster_agent/observe",
+        old="limit = max(EFFECT, FACTOR * max(before))",
+        new="limit = EFFECT",
+        tests=("tests/agent/update/test_probation_outputs.py",),
+    ),
+    Mutation(
+        name="answers that moved are committed",
+        breaks="A version that answers otherwise than its training promised is committed.",
+        where=UPDATE,
+        old="self.fault(Refusal.PROBATION_OUTPUTS, evidence, now)",
+        new="pass",
+        tests=("tests/agent/update/test_probation_outputs.py",),
     ),
     Mutation(
         name="a swap before the disk is asked",
@@ -273,6 +297,22 @@ MUTATIONS = (
         tests=(
             "tests/agent/storage/test_store.py::test_a_chunk_that_rots_on_the_disk_is_found_and_asked_for_again",
         ),
+    ),
+    Mutation(
+        name="a file takes its name unsynced",
+        breaks="A power cut leaves an empty file under the name of a finished one.",
+        where=STORAGE,
+        old="os.fsync(self._descriptor)",
+        new="pass",
+        tests=("tests/agent/storage/test_files.py",),
+    ),
+    Mutation(
+        name="a name is not synced",
+        breaks="A power cut takes back a file that was said to be durable.",
+        where=STORAGE,
+        old="self._committed = True\n        sync_directory(self._path.parent)",
+        new="self._committed = True",
+        tests=("tests/agent/storage/test_files.py",),
     ),
     Mutation(
         name="transactions are not synced",

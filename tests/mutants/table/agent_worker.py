@@ -17,6 +17,22 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        name="golden vectors ten times as wide",
+        breaks="A model that computes something else on this device serves.",
+        where=WORKER,
+        old="<= rule.atol + rule.rtol * np.abs(right)",
+        new="<= 10 * (rule.atol + rule.rtol * np.abs(right))",
+        tests=("tests/agent/worker/test_golden.py",),
+    ),
+    Mutation(
+        name="anything passes for infinity",
+        breaks="Where an infinite value is expected a model may answer whatever it likes.",
+        where=WORKER,
+        old="(near & np.isfinite(right))",
+        new="near",
+        tests=("tests/agent/worker/test_golden.py",),
+    ),
+    Mutation(
         name="an output of any size is good",
         breaks="An output of another shape than was signed goes out as a good answer.",
         where=WORKER,
@@ -25,6 +41,14 @@ MUTATIONS = (
         tests=(
             "tests/agent/worker/test_engine.py::test_an_output_of_another_shape_than_declared_is_a_bad_output",
         ),
+    ),
+    Mutation(
+        name="the last good answer never ages",
+        breaks="A fallback repeats an answer that is hours old as if it were of now.",
+        where=WORKER,
+        old="0 <= now - self._last_seconds <= self._ttl_seconds:",
+        new="0 <= now - self._last_seconds:",
+        tests=("tests/agent/worker/test_fallback_contract.py",),
     ),
     Mutation(
         name="a fallback counts as good",
@@ -57,6 +81,14 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        name="a length beside a transfer encoding",
+        breaks="A proxy and the worker read different requests out of the same bytes.",
+        where=WORKER,
+        old='if "transfer-encoding" in headers:',
+        new='if "transfer-encoding" in headers and "content-length" not in headers:',
+        tests=("tests/agent/worker/test_http1.py",),
+    ),
+    Mutation(
         name="labels are not forgotten",
         breaks="A label that is sent twice counts twice.",
         where=OBSERVE,
@@ -83,6 +115,14 @@ MUTATIONS = (
         tests=(
             "tests/agent/observe/test_labels.py::test_the_oldest_answers_go_first_when_there_are_too_many",
         ),
+    ),
+    Mutation(
+        name="repeated answers are no fallbacks",
+        breaks="A model that has failed for an hour shows no fallback in its window.",
+        where=OBSERVE,
+        old="by_quality[[Quality.CONSTANT, Quality.LAST_GOOD, Quality.NO_DECISION]].sum()",
+        new="by_quality[[Quality.CONSTANT, Quality.NO_DECISION]].sum()",
+        tests=("tests/agent/observe/test_fold.py",),
     ),
     Mutation(
         name="an acknowledgement of another epoch",
@@ -127,6 +167,14 @@ MUTATIONS = (
         old="return limits.IN_FLIGHT_ROWS_MAX - len(flying), int(",
         new="return 2 * limits.IN_FLIGHT_ROWS_MAX - len(flying), int(",
         tests=("tests/agent/observe/test_outbox.py::test_at_most_64_rows_are_in_flight",),
+    ),
+    Mutation(
+        name="a window that was not committed is gone",
+        breaks="A full disk loses the counts of the window it could not take.",
+        where=OBSERVE,
+        old="opened.fold.restore(held)",
+        new="opened.fold.committed()",
+        tests=("tests/agent/observe/test_telemetry.py",),
     ),
     Mutation(
         name="cursor and window saved apart",

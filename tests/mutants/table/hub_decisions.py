@@ -3,13 +3,14 @@
 from mutants.mutation import Mutation
 
 ROLLOUTS = "hub/muster_hub/rollouts"
+ALERTS = "hub/muster_hub/alerts"
 
 MUTATIONS = (
     Mutation(
         name="settled is through, whatever was settled",
         breaks="A device that still shows its old version as committed frees its place.",
         where=ROLLOUTS,
-        old='if update.get("manifest") == leave.manifest and state in THROUGH:',
+        old='if update.get("manifest") == permit.manifest and state in THROUGH:',
         new="if state in THROUGH:",
         tests=("tests/hub/rollouts/test_permits.py::test_what_another_slot_came_to_shows_nothing",),
     ),
@@ -17,8 +18,8 @@ MUTATIONS = (
         name="the new version is through in any state",
         breaks="A device on probation frees its place, and the next one of its line swaps.",
         where=ROLLOUTS,
-        old='if update.get("manifest") == leave.manifest and state in THROUGH:',
-        new='if update.get("manifest") == leave.manifest:',
+        old='if update.get("manifest") == permit.manifest and state in THROUGH:',
+        new='if update.get("manifest") == permit.manifest:',
         tests=(
             "tests/hub/rollouts/test_permits.py::test_a_device_in_the_middle_of_its_swap_is_down_however_long_it_takes",
         ),
@@ -37,8 +38,8 @@ MUTATIONS = (
         name="a permit lapses in half its time",
         breaks="A permit's place is given away while its device may still use it.",
         where=ROLLOUTS,
-        old="lapsed = reported > leave.given_at + 2 * VALID_SECONDS",
-        new="lapsed = reported > leave.given_at + VALID_SECONDS",
+        old=".given_at + 2 * VALID_SECONDS",
+        new=".given_at + VALID_SECONDS",
         tests=(
             "tests/hub/rollouts/test_permits.py::test_leave_that_was_not_used_frees_its_place_once_it_has_surely_lapsed",
         ),
@@ -47,7 +48,7 @@ MUTATIONS = (
         name="an old report shows that it is through",
         breaks="A report from before the permit frees its place.",
         where=ROLLOUTS,
-        old="if report is None or reported is None or reported <= leave.given_at:",
+        old="if report is None or reported is None or reported <= permit.given_at:",
         new="if report is None or reported is None:",
         tests=(
             "tests/hub/rollouts/test_permits.py::test_a_report_from_before_leave_was_given_shows_nothing",
@@ -89,6 +90,16 @@ MUTATIONS = (
         new="if member.online and member.device not in busy)",
         tests=(
             "tests/hub/rollouts/test_budgets.py::test_devices_that_are_away_count_against_what_must_stay_available",
+        ),
+    ),
+    Mutation(
+        name="one failure more than allowed",
+        breaks="A release goes on after more failures than its plan allows.",
+        where=ROLLOUTS,
+        old="if len(failures) > rollout.plan.failures_allowed or",
+        new="if len(failures) > rollout.plan.failures_allowed + 1 or",
+        tests=(
+            "tests/hub/rollouts/test_rollouts.py::test_a_committed_canary_that_goes_back_while_it_soaks_stops_the_rollout",
         ),
     ),
     Mutation(
@@ -139,6 +150,132 @@ MUTATIONS = (
         new="if stage.approve and rollout.approved < -1:",
         tests=(
             "tests/hub/rollouts/test_waves.py::test_approval_before_the_start_holds_a_rollout_without_a_canary_too",
+        ),
+    ),
+    Mutation(
+        name="committed, whatever else it says",
+        breaks="A device that rolled a version back counts as running it.",
+        where=ROLLOUTS,
+        old="if running and settled:",
+        new="if running or settled:",
+        tests=(
+            "tests/hub/rollouts/test_evidence.py::test_bytes_written_and_probation_are_not_success",
+        ),
+    ),
+    Mutation(
+        name="an old refusal stops a new attempt",
+        breaks="A refusal of an earlier attempt, still shown, stops the rollout.",
+        where=ROLLOUTS,
+        old='if update.get("generation", 0) < generation:',
+        new='if update.get("generation", 0) < 0:',
+        tests=(
+            "tests/hub/rollouts/test_evidence.py::test_a_failure_of_an_earlier_attempt_does_not_count",
+        ),
+    ),
+    Mutation(
+        name="a gate twice as nervous",
+        breaks="A release that changes nothing is stopped twice as often as was promised.",
+        where=ROLLOUTS,
+        old="stop_average=log_e >= math.log(2 / chance),",
+        new="stop_average=log_e >= math.log(1 / chance),",
+        tests=(
+            "tests/hub/rollouts/gates/test_gates.py::test_with_few_controls_the_same_evidence_must_be_twice_as_strong",
+        ),
+    ),
+    Mutation(
+        name="few controls are enough",
+        breaks="With a handful of controls a release is stopped by chance.",
+        where=ROLLOUTS,
+        old="if compared.controls < CONTROLS_MIN and not paired:",
+        new="if compared.controls < 0 and not paired:",
+        tests=(
+            "tests/hub/rollouts/gates/test_gates.py::test_with_few_controls_the_same_evidence_must_be_twice_as_strong",
+        ),
+    ),
+    Mutation(
+        name="silence is not evidence",
+        breaks="A canary that stops to report is taken for a healthy one.",
+        where=ROLLOUTS,
+        old="if evidence.silent > (1 - REPORTING_MIN) * evidence.canaries:",
+        new="if evidence.silent > evidence.canaries:",
+        tests=("tests/hub/rollouts/gates/test_gates.py::test_silent_canaries_blind_the_gate",),
+    ),
+    Mutation(
+        name="a small canary advances",
+        breaks="Five devices that did well let a release loose on thousands.",
+        where=ROLLOUTS,
+        old="if evidence.canaries < ADVANCE_DEVICES_MIN:",
+        new="if evidence.canaries < 2:",
+        tests=(
+            "tests/hub/rollouts/gates/test_gates.py::test_a_canary_of_five_says_that_it_cannot_show_a_doubling",
+        ),
+    ),
+    Mutation(
+        name="advancing at every look",
+        breaks="Looking ninety-six times proves by chance what isn't so.",
+        where=ROLLOUTS,
+        old="not_worse=at_checkpoint and proved,",
+        new="not_worse=proved,",
+        tests=(
+            "tests/hub/rollouts/gates/test_gates.py::test_what_is_proved_lets_a_rollout_advance_at_those_looks_alone",
+        ),
+    ),
+    Mutation(
+        name="outliers at every look",
+        breaks="Looking ninety-six times finds outliers by chance where there are none.",
+        where=ROLLOUTS,
+        old="stop_outliers=at_checkpoint and",
+        new="stop_outliers=",
+        tests=("tests/hub/rollouts/gates/test_gates.py::test_outliers_stop_at_those_looks_alone",),
+    ),
+    Mutation(
+        name="three of five installs may fail",
+        breaks="A release that fails to install goes on until statistics are sure.",
+        where=ROLLOUTS,
+        old="if first > FIRST_FAILURES_MAX:",
+        new="if first > FIRST_FAILURES_MAX + 1:",
+        tests=(
+            "tests/hub/rollouts/gates/test_gates.py::test_failing_installs_stop_before_anything_else_is_looked_at",
+        ),
+    ),
+    Mutation(
+        name="an alert ends at once",
+        breaks="A trouble that comes and goes is twenty alerts.",
+        where=ALERTS,
+        old="elif now - alert.cleared_at >= clear_seconds:",
+        new="elif now >= alert.cleared_at:",
+        tests=(
+            "tests/hub/alerts/test_alerts.py::test_an_alert_resolves_only_after_its_cause_stayed_away",
+        ),
+    ),
+    Mutation(
+        name="of two troubles the milder counts",
+        breaks="An expired certificate is told as a warning.",
+        where=ALERTS,
+        old="_RANK[condition.severity] > _RANK[other.severity]",
+        new="_RANK[condition.severity] < _RANK[other.severity]",
+        tests=(
+            "tests/hub/alerts/test_alerts.py::test_a_new_trouble_opens_one_alert_however_often_it_is_seen",
+        ),
+    ),
+    Mutation(
+        name="a silence never ends",
+        breaks="An alert that was silenced once is never told again.",
+        where=ALERTS,
+        old="if now >= self.until:",
+        new="if now < 0:",
+        tests=(
+            "tests/hub/alerts/test_notices.py::test_a_silence_holds_back_matching_devices_until_it_ends",
+        ),
+    ),
+    Mutation(
+        name="an acknowledged alert escalates",
+        breaks="People are woken for what somebody has taken on already.",
+        where=ALERTS,
+        old='and member.state == "open"\n                and now - member.opened',
+        new="and now - member.opened",
+        tests=(
+            "tests/hub/alerts/test_notices.py::test_what_nobody_acknowledges_is_told_once_more",
         ),
     ),
 )

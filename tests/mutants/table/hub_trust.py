@@ -66,8 +66,16 @@ MUTATIONS = (
         old="name, keys.ids, keys.threshold, terminating=True",
         new="name, keys.ids, 1, terminating=True",
         tests=(
-            "tests/hub/signing/test_key_ceremonies.py::test_two_people_approve_a_release_and_one_does_not_suffice",
+            "tests/hub/signing/test_key_ceremonies.py::test_a_models_first_release_needs_as_many_people_as_any",
         ),
+    ),
+    Mutation(
+        name="a release key for every model",
+        breaks="Who may release one model may release all.",
+        where=SIGNING,
+        old='paths=[f"{model}/*/manifest.json"]',
+        new='paths=["*/*/manifest.json"]',
+        tests=("tests/hub/signing/test_signing.py::test_a_models_role_speaks_of_that_model_alone",),
     ),
     Mutation(
         name="a released version changes",
@@ -88,6 +96,34 @@ MUTATIONS = (
         tests=(
             "tests/hub/signing/test_signing.py::test_signed_metadata_that_the_hub_did_not_draft_is_refused",
         ),
+    ),
+    Mutation(
+        name="a new root by its own keys",
+        breaks="A root is published that devices refuse, for the old keys did not sign it.",
+        where=SIGNING,
+        old='and (current is None or roles.verified(current.signed, "root", draft))',
+        new="and (current is None or current)",
+        tests=(
+            "tests/hub/signing/test_key_ceremonies.py::test_all_root_keys_change_at_once_when_old_and_new_ones_sign",
+        ),
+    ),
+    Mutation(
+        name="a key is withdrawn under a model",
+        breaks="Devices are cut off from versions that only the withdrawn key had signed.",
+        where=SIGNING,
+        old="if not stranded:",
+        new="if stranded or not stranded:",
+        tests=(
+            "tests/hub/signing/test_key_ceremonies.py::test_a_stolen_release_key_is_withdrawn_and_signs_nothing_more",
+        ),
+    ),
+    Mutation(
+        name="the timestamp is published first",
+        breaks="A device that reads in that moment finds a snapshot that isn't there.",
+        where=SIGNING,
+        old='self._sign_online("snapshot", snapshot, now)\n        self._seal_timestamp(snapshot.version, now)',
+        new='self._seal_timestamp(snapshot.version, now)\n        self._sign_online("snapshot", snapshot, now)',
+        tests=("tests/hub/signing/test_signing.py::test_a_retired_version_is_no_longer_found",),
     ),
     Mutation(
         name="an expired token enrols",
@@ -125,6 +161,16 @@ MUTATIONS = (
         new='    if device.revoked and not device.id:\n        raise Conflict(f"{device.id} was revoked: enrol it under another id")',
         tests=(
             "tests/hub/identity/test_enrolment.py::test_a_revoked_device_never_comes_back_by_itself",
+        ),
+    ),
+    Mutation(
+        name="a revoked device is renewed",
+        breaks="A stolen device renews its certificate.",
+        where=IDENTITY,
+        old="if row.revoked or not row.approved:",
+        new="if not row.approved:",
+        tests=(
+            "tests/hub/identity/test_renewal.py::test_a_device_that_is_out_but_still_connected_gets_no_certificate_over_the_broker",
         ),
     ),
     Mutation(
@@ -204,6 +250,16 @@ MUTATIONS = (
         tests=("tests/hub/api/test_api_access.py::test_a_scope_covers_what_its_parts_imply",),
     ),
     Mutation(
+        name="a chunk token of any age",
+        breaks="A device that was revoked fetches models for ever.",
+        where=ACCESS,
+        old="_mac(key, device, expires)) or now >= expires:",
+        new="_mac(key, device, expires)) or now < 0:",
+        tests=(
+            "tests/hub/api/test_api_chunks.py::test_a_device_fetches_chunks_with_its_directive_s_token",
+        ),
+    ),
+    Mutation(
         name="a row is sealed without its detail",
         breaks="What was done to whom is changed in the log, and the chain holds.",
         where=AUDIT,
@@ -245,6 +301,16 @@ MUTATIONS = (
         new="if row.contiguous < 0:",
         tests=(
             "tests/hub/mqtt/test_ingest.py::test_a_hub_restored_from_a_backup_does_not_wait_for_rows_that_are_gone",
+        ),
+    ),
+    Mutation(
+        name="a row counts twice",
+        breaks="A batch that comes again after its windows were deleted is counted again.",
+        where=MQTT,
+        old="if sequence > streams[key].contiguous",
+        new="if sequence > 0",
+        tests=(
+            "tests/hub/mqtt/test_ingest.py::test_a_batch_that_comes_again_after_its_windows_were_deleted_counts_no_second_time",
         ),
     ),
     Mutation(

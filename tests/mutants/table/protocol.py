@@ -149,7 +149,7 @@ MUTATIONS = (
         old="if today in window.days and start <= minute < end:",
         new="if today in window.days and start <= minute <= end:",
         tests=(
-            "tests/agent/update/test_leave.py::test_a_window_is_open_by_the_clock_on_the_devices_wall",
+            "tests/agent/update/test_swap_permit.py::test_a_window_is_open_by_the_clock_on_the_devices_wall",
         ),
     ),
     Mutation(
@@ -159,7 +159,7 @@ MUTATIONS = (
         old="yesterday in window.days and minute < end",
         new="today in window.days and minute < end",
         tests=(
-            "tests/agent/update/test_leave.py::test_a_window_is_open_by_the_clock_on_the_devices_wall",
+            "tests/agent/update/test_swap_permit.py::test_a_window_is_open_by_the_clock_on_the_devices_wall",
         ),
     ),
     Mutation(

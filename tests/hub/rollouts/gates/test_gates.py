@@ -44,6 +44,26 @@ def test_outliers_and_advancing_are_judged_at_doubling_looks_and_the_last(looks,
     assert checkpoints(looks) == points
 
 
+@pytest.mark.parametrize(
+    ("look", "action"), [(63, "wait"), (64, "advance"), (65, "wait"), (95, "wait"), (96, "advance")]
+)
+def test_what_is_proved_lets_a_rollout_advance_at_those_looks_alone(look, action):
+    fleet = rates(canaries=40, spread=0.2, hours=96)
+    verdict = judge(ERRORS_ONLY, evidence({"errors": fleet}, canaries=40, look=look))
+    assert verdict.action == action
+
+
+def test_outliers_stop_at_those_looks_alone():
+    fleet = rates(spread=0.2)
+    events = fleet.canary.events.copy()
+    events[:10] *= 10
+    data = {"errors": replace(fleet, canary=replace(fleet.canary, events=events))}
+    stops = [
+        find(ERRORS_ONLY, ERRORS, evidence(data, look=look)).stop_outliers for look in (31, 32, 33)
+    ]
+    assert stops == [False, True, False]
+
+
 def test_a_doubling_of_errors_stops_and_says_how_sure_that_is():
     verdict = judge(ERRORS_ONLY, evidence({"errors": rates(factor=2.0)}, look=7))
     assert verdict.action == "stop"
