@@ -151,6 +151,16 @@ def golden_npz(arrays: dict[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
+def _declared(
+    tensors: tuple[tuple[manifest.Tensor, ...], tuple[manifest.Tensor, ...] | None] | None,
+) -> dict[str, Any]:
+    """Inputs and outputs as the manifest is to declare them; None: as the model has them."""
+    if tensors is None:
+        return {}
+    ins, outs = tensors
+    return {"inputs": ins} | ({} if outs is None else {"outputs": outs})
+
+
 def write_bundle(
     directory: Path,
     *,
@@ -165,13 +175,14 @@ def write_bundle(
     memory_bytes: int = 256 * MIB,
     trained: bytes | None = None,
     more_files: Sequence[manifest.File] = (),
+    tensors: tuple[tuple[manifest.Tensor, ...], tuple[manifest.Tensor, ...] | None] | None = None,
     **fields: Any,
 ) -> tuple[manifest.Manifest, str]:
     """Write a dense classifier as a bundle; returns its manifest and the manifest's SHA-256.
 
     ``files`` replaces a runtime's model bytes and ``golden`` the golden arrays, to make bundles
-    that must be refused; ``trained`` is a baseline's file; ``fields`` go to the manifest as they
-    are.
+    that must be refused; ``trained`` is a baseline's file; ``tensors`` are inputs and outputs as
+    the manifest declares them; ``fields`` go to the manifest as they are.
     """
     w, b = weights(inputs, classes, seed)
     cases = np.random.default_rng(seed + 1).normal(size=(5, inputs)).astype(np.float32)
@@ -199,6 +210,7 @@ def write_bundle(
             "classifier": manifest.Classifier(
                 "probabilities", tuple(str(number) for number in range(classes))
             ),
+            **_declared(tensors),
             **fields,
         }
     )

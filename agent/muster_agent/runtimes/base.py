@@ -53,6 +53,10 @@ class ModelError(MusterError):
     """A model file can't be loaded, or doesn't run."""
 
 
+class UnfitInputError(ModelError):
+    """What the caller gave is nothing that the model takes; no fault of the model's."""
+
+
 class OutOfMemoryError(ModelError):
     """The model needed more memory than the worker's limit allows."""
 

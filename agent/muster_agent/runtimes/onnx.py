@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from muster_agent.runtimes.base import NUMPY_TYPES, Array, ModelError, OutOfMemoryError, shorten
+from muster_agent.runtimes.base import (
+    NUMPY_TYPES,
+    Array,
+    ModelError,
+    OutOfMemoryError,
+    UnfitInputError,
+    shorten,
+)
 from muster_agent.runtimes.onnx_file import OnnxFileError, external_files
 from muster_protocol.wire.manifest import Tensor
 
@@ -80,9 +87,10 @@ class OnnxModel:
         self._text_outputs = [tensor.name for tensor in self.outputs if tensor.datatype == "BYTES"]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if self._text_inputs:
+            texts = {name: _decoded(name, inputs[name]) for name in self._text_inputs}
+            inputs = {**inputs, **texts}
         try:
-            if self._text_inputs:
-                inputs = {**inputs, **{name: _decoded(inputs[name]) for name in self._text_inputs}}
             answers = dict(zip(self._names, self._session.run(self._names, inputs), strict=True))
         except Exception as error:
             raise _translated(error, "the model failed") from None
@@ -136,8 +144,11 @@ def _translated(error: Exception, what: str) -> ModelError:
     return ModelError(f"{what}: {text}")
 
 
-def _decoded(array: Array) -> Array:
-    texts = [bytes(item).decode() for item in array.ravel()]
+def _decoded(name: str, array: Array) -> Array:
+    try:
+        texts = [bytes(item).decode() for item in array.ravel()]
+    except UnicodeDecodeError:
+        raise UnfitInputError(f"input {name!r} must be text in UTF-8") from None
     return np.array(texts, NUMPY_TYPES["BYTES"]).reshape(array.shape)
 
 

@@ -13,6 +13,7 @@ from muster_agent.runtimes.base import (
     Array,
     ModelError,
     OutOfMemoryError,
+    UnfitInputError,
     shape_fits,
     shorten,
 )
@@ -65,6 +66,8 @@ class TfliteModel:
                 interpreter.invoke()
                 # get_tensor copies: the interpreter reuses its own memory at the next run.
                 return {name: interpreter.get_tensor(index) for name, index in self._outs.items()}
+            except UnfitInputError:
+                raise
             except Exception as error:
                 raise _translated(error, "the model failed") from None
 
@@ -74,7 +77,9 @@ class TfliteModel:
         # The interpreter would take other shapes too and answer with nonsense.
         for tensor in self.inputs:
             if not shape_fits(tensor.shape, shapes[tensor.name]):
-                raise ValueError(f"input {tensor.name!r} can't have shape {shapes[tensor.name]}")
+                raise UnfitInputError(
+                    f"input {tensor.name!r} can't have shape {list(shapes[tensor.name])}"
+                )
         self._shapes = {}  # unknown until every resize below has worked
         for name, shape in shapes.items():
             self._interpreter.resize_tensor_input(self._ins[name], shape)

@@ -100,6 +100,13 @@ class InferenceApi:
         return Response(200, self._metadata)
 
     def _infer(self, request: Request) -> Response:
+        try:
+            return self._answer(request)
+        except MemoryError:
+            self._engine.refuse("")
+            return _error(413, "no memory for so large a request here; binary data take less")
+
+    def _answer(self, request: Request) -> Response:
         engine = self._engine
         identifier = ""
         try:
@@ -112,7 +119,7 @@ class InferenceApi:
         try:
             answer = engine.infer(asked.inputs, identifier=identifier)
         except InvalidInput as error:
-            return _error(400, str(error))
+            return _error(error.status, str(error))
         except NoAnswer as error:
             return _error(503, str(error))
         outputs = answer.outputs

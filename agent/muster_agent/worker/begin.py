@@ -93,7 +93,10 @@ def prove(start: Start, opened: Opened, rung: Rung) -> tuple[Model | None, Facts
     return model, facts.on(rung)
 
 
-def engine_of(opened: Opened, model: Model | None) -> Engine:
+def engine_of(start: Start, opened: Opened, model: Model | None, facts: Facts) -> Engine:
+    """What serves; it takes no more at once than it can answer before the kernel ends it."""
+    seconds = facts.latency_ms / 1e3
+    share = start.request_seconds / seconds if seconds else float("inf")
     return Engine(
         opened.manifest,
         model,
@@ -101,6 +104,7 @@ def engine_of(opened: Opened, model: Model | None) -> Engine:
         ring=opened.ring,
         fallback=opened.fallback,
         last_input=opened.last_input,
+        elements_max=max(facts.golden_elements, 1) * max(share, 1.0),
     )
 
 

@@ -50,6 +50,16 @@ class Connection:
         """When it became idle, when its pending request began, or when it last took a byte."""
 
     @property
+    def held_bytes(self) -> int:
+        """Memory that its requests and answers take."""
+        body = len(self.request.body) if self.request is not None else 0
+        return self.parser.pending_bytes + body + len(self.out)
+
+    def waits(self, now: float) -> float:
+        """Seconds for which its client has been waited for: to ask, to finish, to read. Or 0."""
+        return 0.0 if self.busy and not self.out else now - self.since
+
+    @property
     def idle(self) -> bool:
         return not (self.busy or self.out or self.parser.pending_bytes)
 

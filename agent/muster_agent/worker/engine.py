@@ -11,13 +11,19 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from muster_agent.runtimes.base import Array, Model, ModelError
+from muster_agent.runtimes.base import (
+    Array,
+    Model,
+    ModelError,
+    OutOfMemoryError,
+    UnfitInputError,
+)
 from muster_agent.worker.fallback import FallbackContract
 from muster_agent.worker.last_input import LastInput, Run
 from muster_agent.worker.recorder import Recorder
 from muster_agent.worker.ring import Ring, RingLayout
 from muster_agent.worker.rows import ErrorKind, Quality, element_bytes
-from muster_agent.worker.tensors import InputCheck, InvalidInput
+from muster_agent.worker.tensors import InputCheck, InvalidInput, TooLarge
 from muster_protocol.wire.manifest import Manifest
 
 
@@ -46,8 +52,10 @@ class Engine:
         ring: Ring | None = None,
         fallback: FallbackContract | None = None,
         last_input: LastInput | None = None,
+        elements_max: float = float("inf"),
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        """``elements_max`` bounds a request's input elements: more would take too long here."""
         layout = ring.layout if ring is not None else RingLayout.of(manifest, manifest_sha256)
         self.manifest = manifest
         self.model = model
@@ -58,7 +66,7 @@ class Engine:
             self._run = last_input.around(self._run)
         self.recorder = Recorder(ring, layout)
         self._monotonic_ns = monotonic_ns
-        self._check = InputCheck(manifest.inputs)
+        self._check = InputCheck(manifest.inputs, elements_max)
         self._output_bytes = [(tensor.name, element_bytes(tensor)) for tensor in layout.outputs]
         self._remembers = fallback is not None and fallback.remembers
 
@@ -78,7 +86,15 @@ class Engine:
             return self._fall_back(identifier, rows, checked, begun, ErrorKind.NO_MODEL, None)
         try:
             outputs = self._run(checked)
+        except UnfitInputError as error:
+            self.refuse(identifier, begun)
+            raise InvalidInput(str(error)) from None
         except (ModelError, MemoryError) as error:
+            if rows > 1 and isinstance(error, OutOfMemoryError | MemoryError):
+                self.refuse(identifier, begun)
+                raise TooLarge(
+                    f"{rows} batch elements need more memory than there is: send fewer at once"
+                ) from None
             return self._fall_back(identifier, rows, checked, begun, ErrorKind.RUN_FAILED, error)
         for name, size in self._output_bytes:
             if outputs[name].nbytes != size * rows:

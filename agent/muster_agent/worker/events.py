@@ -19,6 +19,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     runtime_version: Annotated[str, Meta(max_length=64)] = ""
     load_seconds: Amount = 0.0
     golden_cases: Count = 0
+    golden_elements: Count = 0
+    """Input elements of one case; ``latency_ms`` is the time that they took."""
     latency_ms: Amount = 0.0
     """Median of the warm-up runs, one batch element each."""
     memory_bytes: Count = 0

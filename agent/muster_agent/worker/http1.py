@@ -84,6 +84,16 @@ class Parser:
         self._buffer += data
 
     @property
+    def announced_bytes(self) -> int:
+        """Of the pending request's body; 0 until its head is whole."""
+        return 0 if self._head is None else self._head.size
+
+    def clear(self) -> None:
+        """Forget what came."""
+        self._buffer = bytearray()
+        self._head, self._searched = None, 0
+
+    @property
     def pending(self) -> bytes:
         """Raw bytes of requests that were not returned yet."""
         return bytes(self._buffer)

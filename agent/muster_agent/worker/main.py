@@ -136,7 +136,7 @@ def _made(channel: Channel, start: Start, *, first: bool) -> tuple[Worker | Shad
     if start.shadow is not None:
         made: Worker | ShadowWorker = ShadowWorker(channel, start, begin.replay_of(opened, model))
     else:
-        made = Worker(channel, start, begin.engine_of(opened, model))
+        made = Worker(channel, start, begin.engine_of(start, opened, model, facts))
     cage.close_for_serving()
     return made, facts
 

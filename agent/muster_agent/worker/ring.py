@@ -29,7 +29,7 @@ _HEAD = struct.Struct("<8sIIQQ")  # magic, format, layout bytes, row bytes, capa
 _PAGE = 4096
 _COUNT_INDEX = 64 // 8
 """The published count stands on a cache line of its own, eight bytes, written in one store."""
-LEAP_ROWS_MAX = 1 << 40
+LEAP_ROWS_MAX = 1 << 28
 """More rows than any worker writes between two looks at its ring."""
 _LAYOUT_BYTES_MAX = 256 * 1024
 _head_pack = struct.Struct(HEAD_FORMAT).pack

@@ -14,20 +14,39 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from muster_agent.worker import handover
 from muster_agent.worker.connection import Connection
-from muster_agent.worker.http1 import CONTINUE, HttpError, Request, Response, encode
+from muster_agent.worker.http1 import (
+    BODY_BYTES_MAX,
+    CONTINUE,
+    HEAD_BYTES_MAX,
+    HttpError,
+    Request,
+    Response,
+    encode,
+)
 
 log = logging.getLogger(__name__)
 
 CONNECTIONS_MAX = 128
+TAKEN_OVER_MAX = 192
+"""With those that another worker hands over, which may come when some are here already."""
+HELD_BYTES_MAX = 2 * (BODY_BYTES_MAX + HEAD_BYTES_MAX)
+"""Of requests not answered and answers not taken, over all connections: two of the largest."""
+SMALL_BYTES = 64 * 1024
+"""A request of so much is taken whatever else is held."""
+PATIENCE_SECONDS = 1.0
+"""Where connections or memory run short, a client that takes longer than this makes way."""
 RECEIVE_BYTES = 256 * 1024
 OUT_BYTES_MAX = 1024 * 1024
 """A client that doesn't read its answers is not asked for more requests beyond this."""
-IDLE_SECONDS_AT_LIMIT = 60.0
-"""Only with every connection in use is an idle one closed, the longest idle first."""
 TICK_SECONDS = 0.25
 
+_BUSY = Response(
+    503, b'{"error":"no memory for this request now: try again, or send fewer at once"}'
+)
 App = Callable[[Request], Response]
 _CLOSED = select.EPOLLHUP | select.EPOLLERR
 
@@ -150,6 +169,9 @@ class Server:
     def _accept_from(self, listener: socket.socket) -> None:
         if not self._accepting:
             return
+        if len(self._connections) >= CONNECTIONS_MAX and not self._free_connection():
+            self._listen(on=False)  # the next tick tries again
+            return
         try:
             client, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -166,10 +188,14 @@ class Server:
 
     def _take_over(self, source: socket.socket) -> None:
         taken = handover.receive(source) if self._accepting else None
-        if taken is not None:
-            connection = self._add(taken.client, taken.pending)
-            if taken.pending:
-                self._advance(connection)
+        if taken is None:
+            return
+        if len(self._connections) >= TAKEN_OVER_MAX and not self._free_connection():
+            taken.client.close()
+            return
+        connection = self._add(taken.client, taken.pending)
+        if taken.pending:
+            self._advance(connection)
 
     def _add(self, client: socket.socket, pending: bytes = b"") -> Connection:
         client.settimeout(0.0)
@@ -177,8 +203,6 @@ class Server:
         self._connections[client.fileno()] = connection
         self._epoll.register(client.fileno(), select.EPOLLIN)
         connection.interest = select.EPOLLIN
-        if len(self._connections) >= CONNECTIONS_MAX:
-            self._listen(on=False)
         return connection
 
     def _on_connection(self, connection: Connection, events: int) -> None:
@@ -207,8 +231,17 @@ class Server:
             else:
                 self._want(connection, connection.interest & ~select.EPOLLIN)
         elif not connection.lingering:
-            connection.received(data, self._monotonic())
+            self._take(connection, data)
+
+    def _take(self, connection: Connection, data: bytes) -> None:
+        now = self._monotonic()
+        try:
+            connection.received(data, now)
+            if connection.parser.pending_bytes > SMALL_BYTES:
+                self._free_memory(now, connection)
             self._advance(connection)
+        except MemoryError:
+            self._refuse(connection)
 
     def _advance(self, connection: Connection) -> None:
         """Queue the connection when a whole request is there."""
@@ -226,6 +259,9 @@ class Server:
             self._ready.append(connection)
             return
         if connection.parser.wants_continue():
+            if self._held() + connection.parser.announced_bytes > HELD_BYTES_MAX:
+                self._refuse(connection)
+                return
             self._send(connection, CONTINUE)
         connection.settle(self._monotonic())
         if connection.ended and not connection.out:
@@ -239,25 +275,80 @@ class Server:
             return
         connection.request = None
         self.requests += 1
-        try:
-            response = self._app(request)
-        except Exception:
-            log.exception("a request to %s failed", request.path)
-            response = Response(500, b'{"error":"internal error: see the agent\'s log"}')
         last = connection.close_after_answer and not connection.parser.pending_bytes
         keep = request.keep_alive and not last
         connection.finishing = not keep
-        head_only = request.method == "HEAD"
-        self._send(connection, encode(response, keep_alive=keep, head_only=head_only))
+        self._send(connection, self._answer(connection, request, keep_alive=keep))
         connection.busy = False
         if keep:
             self._advance(connection)
 
+    def _answer(self, connection: Connection, request: Request, *, keep_alive: bool) -> bytes:
+        head_only = request.method == "HEAD"
+        try:
+            response = self._app(request) if self._may_answer(connection) else _BUSY
+            return encode(response, keep_alive=keep_alive, head_only=head_only)
+        except MemoryError:
+            response = _BUSY
+        except Exception:
+            log.exception("a request to %s failed", request.path)
+            response = Response(500, b'{"error":"internal error: see the agent\'s log"}')
+        return encode(response, keep_alive=keep_alive, head_only=head_only)
+
     def _reject(self, connection: Connection, status: int, message: str) -> None:
-        escaped = message.replace("\\", "\\\\").replace('"', '\\"')
-        body = f'{{"error":"{escaped}"}}'.encode()
+        self._end_with(connection, Response(status, msgspec.json.encode({"error": message})))
+
+    def _refuse(self, connection: Connection) -> None:
+        """There is no memory for its request now."""
+        self._end_with(connection, _BUSY)
+
+    def _end_with(self, connection: Connection, response: Response) -> None:
         connection.finishing = True
-        self._send(connection, encode(Response(status, body), keep_alive=False))
+        connection.parser.clear()
+        self._send(connection, encode(response, keep_alive=False))
+
+    def _held(self) -> int:
+        return sum(each.held_bytes for each in self._connections.values())
+
+    def _free_memory(self, now: float, asking: Connection) -> None:
+        """Keep what is held within bounds: the slowest clients' requests are refused, or this."""
+        while self._held() > HELD_BYTES_MAX:
+            large = [
+                each
+                for each in self._connections.values()
+                if each is not asking and each.held_bytes > SMALL_BYTES
+            ]
+            slowest = max(large, key=lambda each: each.waits(now), default=asking)
+            if slowest.waits(now) <= PATIENCE_SECONDS:
+                self._refuse(asking)
+                return
+            if slowest.out:
+                self._close(slowest)
+            else:
+                self._refuse(slowest)
+
+    def _may_answer(self, connection: Connection) -> bool:
+        """Whether answers that nobody takes leave room for one more."""
+        now = self._monotonic()
+        while self._owing() > HELD_BYTES_MAX:
+            owed = [each for each in self._connections.values() if each.out]
+            slowest = max(owed, key=lambda each: now - each.since)
+            if slowest is connection or now - slowest.since <= PATIENCE_SECONDS:
+                return False
+            self._close(slowest)
+        return True
+
+    def _owing(self) -> int:
+        return sum(len(each.out) for each in self._connections.values())
+
+    def _free_connection(self) -> bool:
+        """Close the connection whose client has been waited for longest, if that is long."""
+        now = self._monotonic()
+        slowest = max(self._connections.values(), key=lambda each: each.waits(now))
+        if slowest.waits(now) <= PATIENCE_SECONDS:
+            return False
+        self._close(slowest)
+        return True
 
     def _send(self, connection: Connection, data: bytes) -> None:
         connection.out += data
@@ -316,7 +407,7 @@ class Server:
         self._left()
 
     def _left(self) -> None:
-        if self._accepting and len(self._connections) < CONNECTIONS_MAX:
+        if self._accepting:
             self._listen(on=True)
         if self._draining and not self._connections:
             self._draining = False
@@ -351,13 +442,5 @@ class Server:
                     self._reject(
                         connection, 408, f"no whole request in {self._request_seconds:g} s"
                     )
-        if self._accepting and len(self._connections) >= CONNECTIONS_MAX:
-            self._close_longest_idle(now)
-        elif self._accepting:
+        if self._accepting:
             self._listen(on=True)
-
-    def _close_longest_idle(self, now: float) -> None:
-        idle = [each for each in self._connections.values() if each.idle]
-        oldest = min(idle, key=lambda each: each.since, default=None)
-        if oldest is not None and now - oldest.since > IDLE_SECONDS_AT_LIMIT:
-            self._close(oldest)

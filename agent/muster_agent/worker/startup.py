@@ -71,6 +71,7 @@ def prove(files: OpenBundle, *, threads: int = 1, in_memory: bool = False) -> tu
         runtime_version=provider[1] if provider else "",
         load_seconds=loaded - begun,
         golden_cases=len(cases),
+        golden_elements=sum(array.size for array in cases[0].inputs.values()),
         latency_ms=latency_ms,
         memory_bytes=max(limits.address_space_peak_bytes() - memory, 0),
         rss_bytes=limits.resident_bytes(),

@@ -7,13 +7,29 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from muster_agent.runtimes.base import NUMPY_TYPES, Array, Model, ModelError, shape_fits
+from muster_agent.runtimes.base import (
+    NUMPY_TYPES,
+    Array,
+    Model,
+    ModelError,
+    UnfitInputError,
+    shape_fits,
+)
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.manifest import Tensor
 
 
 class InvalidInput(ProtocolError):
     """Inputs that don't fit the model's declared tensors."""
+
+    status = 400
+    """Of HTTP: whose fault it is."""
+
+
+class TooLarge(InvalidInput):
+    """Inputs that fit, but are more than this device can answer at once."""
+
+    status = 413
 
 
 def check_inputs(tensors: Sequence[Tensor], inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -50,8 +66,10 @@ class InputCheck:
     few comparisons only.
     """
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
+    def __init__(self, tensors: Sequence[Tensor], elements_max: float = float("inf")) -> None:
+        """``elements_max`` bounds the elements of all inputs of a request together."""
         self._tensors = tensors
+        self._elements_max = elements_max
         self._name = tensors[0].name
         self._dtype = NUMPY_TYPES[tensors[0].datatype]
         self._shape: tuple[int, ...] | None = None
@@ -69,6 +87,12 @@ class InputCheck:
             ):
                 return inputs, self._rows
         checked = check_inputs(self._tensors, inputs)
+        elements = sum(array.size for array in checked.values())
+        if elements > self._elements_max:
+            raise TooLarge(
+                f"{elements} elements, this device answers {self._elements_max:.0f} in the time "
+                "that a request may take: send fewer at once"
+            )
         array = checked[self._name]
         rows = array.shape[0] if array.ndim else 1
         if len(self._tensors) == 1:
@@ -91,6 +115,7 @@ class BoundModel:
         self.outputs = outputs
         self._model = model
         self._ins = bind("input", inputs, model.inputs)
+        self._stricter = _stricter(inputs, model.inputs, self._ins)
         self._outs = bind("output", outputs, model.outputs)
         self._singly = any(
             want.shape[:1] == (-1,) and got.shape[:1] == (1,)
@@ -101,9 +126,15 @@ class BoundModel:
     def needed(self) -> bool:
         """Whether the model can't be used as it is."""
         renamed = any(name != own for name, own in self._ins + self._outs)
-        return renamed or self._singly or len(self._outs) != len(self._model.outputs)
+        more = len(self._outs) != len(self._model.outputs)
+        return renamed or self._singly or more or bool(self._stricter)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        for name, shape in self._stricter.items():
+            if not shape_fits(shape, inputs[name].shape):
+                raise UnfitInputError(
+                    f"input {name!r} must have shape {list(shape)}, not {list(inputs[name].shape)}"
+                )
         first = inputs[self._ins[0][0]]
         if not self._singly or first.shape[0] == 1:
             return self._run(inputs)
@@ -116,6 +147,25 @@ class BoundModel:
     def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         answers = self._model.run({own: inputs[name] for name, own in self._ins})
         return {name: answers[own] for name, own in self._outs}
+
+
+def _stricter(
+    declared: Sequence[Tensor], own: Sequence[Tensor], pairs: Sequence[tuple[str, str]]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes by manifest name where the model fixes what its manifest leaves open.
+
+    A batch that it fixes at one is no such thing: its elements are run one by one.
+    """
+    wanted = {tensor.name: tensor.shape for tensor in declared}
+    known = {tensor.name: tensor.shape for tensor in own}
+    found = {}
+    for name, own_name in pairs:
+        shape = tuple(
+            -1 if axis == 0 and size == 1 else size for axis, size in enumerate(known[own_name])
+        )
+        if any(a == -1 != b for a, b in zip(wanted[name], shape, strict=True)):
+            found[name] = shape
+    return found
 
 
 def bound(model: Model, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> Model:

@@ -1,5 +1,6 @@
 """From rings to the outbox: each recorded row is counted exactly once, whatever dies when."""
 
+import os
 import random
 import sqlite3
 
@@ -307,4 +308,51 @@ def test_a_rebaseline_that_was_asked_for_before_the_model_runs_is_done_when_it_d
     recorder.begin()
     assert recorder.folds.signs("main", recorder.goal).rebaselines == 4
     assert recorder.state.monitor("main", recorder.goal.manifest)[0] == 4
+    recorder.cut()
+
+
+FORGERIES = {
+    "cut short": lambda path: os.truncate(path, 5000),
+    "emptied": lambda path: os.truncate(path, 0),
+    "a count that can't be": lambda path: scribble(path, 64, b"\xff" * 8),
+    "a count of many rows": lambda path: scribble(path, 64, (1 << 27).to_bytes(8, "little")),
+    "rows of noise": lambda path: (
+        scribble(path, 64, (1000).to_bytes(8, "little")),
+        scribble(path, 8192, np.random.default_rng(3).bytes(path.stat().st_size - 8192)),
+    ),
+    "a layout of noise": lambda path: scribble(path, 4096, b"{" * 300),
+    "a head of noise": lambda path: scribble(path, 0, b"\xff" * 64),
+}
+
+
+def scribble(path, at, data):
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+@pytest.mark.parametrize("way", FORGERIES)
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "after a restart"])
+def test_a_ring_that_a_hostile_worker_forged_keeps_nobody_elses_rows_from_home(
+    tmp_path, way, restart
+):
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.begin()
+    recorder.record(5)
+    recorder.run(3)
+    layout = RingLayout.of(recorder.listing, recorder.goal.manifest)
+    other = Ring.create(recorder.telemetry.ring_path("other-1-1"), layout, 2000)
+    recorder.telemetry.begin("other-1-1", "other", recorder.goal, recorder.clock.seconds)
+    FORGERIES[way](recorder.telemetry.ring_path(WORKER))
+    for _ in range(7):
+        other.append(0, 100, RowKind.INFERENCE, ErrorKind.NONE, Quality.GOOD, b"", PAYLOAD)
+    if restart:
+        recorder.cut()
+        recorder.boot()
+    recorder.run(30)
+    recorder.telemetry.end(WORKER)
+    recorder.telemetry.end("other-1-1")
+    assert recorder.collect() >= 7
+    assert recorder.overruns < 2**40
     recorder.cut()

@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,60 +18,14 @@ from muster_agent.worker.events import Exited, Heartbeat, Ready
 from muster_agent.worker.fallback import FallbackContract
 from muster_agent.worker.http1 import BODY_BYTES_MAX, Request, Response
 from muster_agent.worker.ring import Ring, RingLayout
-from muster_agent.worker.serving import CONNECTIONS_MAX, Server
-from muster_agent.worker.slot_socket import open_listeners
 from muster_agent.worker.startup import open_engine
 from muster_protocol.wire.manifest import Fallback, Start
 from support.models import softmax, weights, write_bundle
-from support.workers import WAIT_SECONDS, Client, Workers, infer_body, request
+from support.serving import Serving
+from support.workers import Client, Workers, infer_body, request
 
 X = [1.0, 2.0, 3.0, 4.0]
 INFER = "/v2/models/dense/infer"
-
-
-class Serving:
-    """A server in a thread of the test, with a clock that the test moves."""
-
-    def __init__(self, directory: Path, app: Any, *, request_seconds: float = 30.0) -> None:
-        self.sockets = open_listeners(directory / "slot.sock", 0)
-        self.now = 1000.0
-        self.drained = threading.Event()
-        self.server = Server(
-            app,
-            self.sockets.listeners,
-            request_seconds=request_seconds,
-            on_drained=self.drained.set,
-            monotonic=lambda: self.now,
-        )
-        self._orders: list[Any] = []
-        self._obeyed = threading.Event()
-        self._read, self._write = os.pipe()
-        self.server.watch(self._read, self._obey)
-        self.server.accept()
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-
-    def _obey(self) -> None:
-        os.read(self._read, 1)
-        self._orders.pop(0)()
-        self._obeyed.set()
-
-    def order(self, call: Any) -> None:
-        """Have the server's thread call this, and wait until it has."""
-        self._obeyed.clear()
-        self._orders.append(call)
-        os.write(self._write, b"\0")
-        assert self._obeyed.wait(WAIT_SECONDS)
-
-    def client(self) -> Client:
-        return Client(self.sockets.path)
-
-    def close(self) -> None:
-        self.order(self.server.stop)
-        self.thread.join()
-        self.sockets.close()
-        os.close(self._read)
-        os.close(self._write)
 
 
 @pytest.fixture
@@ -282,22 +235,6 @@ def test_a_request_that_never_becomes_whole_is_timed_out(serving: Serving) -> No
         serving.order(lambda: None)
         assert slow.receive()[0] == 408
         assert idle.call("GET", "/v2/health/live")[0] == 200, "idle connections stay"
-
-
-def test_the_connections_beyond_the_limit_wait_for_their_turn(serving: Serving) -> None:
-    clients = [serving.client() for _ in range(CONNECTIONS_MAX)]
-    for each in clients:
-        assert each.call("GET", "/v2/health/live")[0] == 200
-    with serving.client() as late:
-        late.send("GET", "/v2/health/live")
-        late.socket.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            late.socket.recv(1)
-        clients.pop().close()
-        late.socket.settimeout(20)
-        assert late.socket.recv(12) == b"HTTP/1.1 200"
-    for each in clients:
-        each.close()
 
 
 def test_a_client_that_reads_nothing_does_not_fill_the_memory(tmp_path: Path) -> None:
