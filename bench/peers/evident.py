@@ -10,7 +10,7 @@ from evidently import Report
 from evidently.presets import DataDriftPreset
 
 data = np.load(sys.argv[1])
-told = {}
+results = {}
 for name in data.files:
     if name == "training":
         continue
@@ -23,9 +23,9 @@ for name in data.files:
         result = Report([DataDriftPreset()]).run(pd.DataFrame(window, columns=columns), reference)
         counted = next(m for m in result.dict()["metrics"] if "DriftedColumns" in str(m))
         drifted += counted["value"]["count"] > 0
-    told[name] = {
+    results[name] = {
         "windows": len(windows),
         "windows_flagged": drifted / len(windows),
         "values_per_second": windows.size / (time.perf_counter() - begun),
     }
-print(json.dumps(told))
+print(json.dumps(results))

@@ -51,10 +51,10 @@ def test_every_mutation_still_fits_the_tree_and_names_tests_that_exist():
     ],
 )
 def test_an_entry_that_no_longer_fits_is_named_with_what_to_repair(changes, fault, capsys):
-    told = stale([replace(EQUIVALENT, **changes)], run.ROOT)
-    assert len(told) == 1
-    assert told[0].startswith("equivalent: ")
-    assert fault in told[0]
+    named = stale([replace(EQUIVALENT, **changes)], run.ROOT)
+    assert len(named) == 1
+    assert named[0].startswith("equivalent: ")
+    assert fault in named[0]
     assert run.main([], [replace(EQUIVALENT, **changes)]) == 2
     assert fault in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ import msgspec
 from muster_agent.storage.files import write_durably
 from muster_protocol.wire import limits
 from muster_protocol.wire.errors import MusterError, ProtocolError
-from muster_protocol.wire.maintenance import Window
+from muster_protocol.wire.maintenance import MaintenanceWindow
 from muster_protocol.wire.topics import check_device_id, check_name
 
 FILE = "agent.toml"
@@ -286,11 +286,11 @@ def _check_hours(path: Path, spans: object) -> None:
         ) from None
 
 
-def hours(spans: tuple[str, ...]) -> tuple[Window, ...]:
+def hours(spans: tuple[str, ...]) -> tuple[MaintenanceWindow, ...]:
     """Times of day as windows; raises msgspec.ValidationError."""
     parts = [span.partition("-") for span in spans]
     return tuple(
-        msgspec.convert({"start": start.strip(), "end": end.strip()}, Window)
+        msgspec.convert({"start": start.strip(), "end": end.strip()}, MaintenanceWindow)
         for start, _, end in parts
     )
 

@@ -12,7 +12,7 @@ from datetime import datetime, tzinfo
 from muster_agent.base.clock import Clock, local_time
 from muster_protocol.wire import maintenance
 from muster_protocol.wire.limits import MIB
-from muster_protocol.wire.maintenance import Window
+from muster_protocol.wire.maintenance import MaintenanceWindow
 
 LOOK_SECONDS = 60.0
 """How often an exhausted day, or closed hours, are looked at again."""
@@ -27,7 +27,7 @@ class Allowance:
     bytes_per_day: int = 0
     bytes_per_second: int = 0
     bytes_per_bundle: int = 0
-    hours: tuple[Window, ...] = ()
+    hours: tuple[MaintenanceWindow, ...] = ()
     """In which models may be fetched, by the device's wall clock."""
 
 

@@ -46,9 +46,9 @@ class Folder:
             try:
                 inner = _enter(descriptor, step)
             except OSError as error:
-                told = Path(start, *steps[: place + 1])
+                stopped_at = Path(start, *steps[: place + 1])
                 raise DropError(
-                    f"{str(told)!r}: {error.strerror}: name a folder by its path without links"
+                    f"{str(stopped_at)!r}: {error.strerror}: name a folder by a path without links"
                 ) from None
             finally:
                 os.close(descriptor)

@@ -53,7 +53,7 @@ class Policy:
     """What the directive says of a slot's swaps."""
 
     swap: Literal["free", "grant"] = "free"
-    windows: tuple[maintenance.Window, ...] = ()
+    windows: tuple[maintenance.MaintenanceWindow, ...] = ()
 
 
 @dataclass
@@ -168,7 +168,7 @@ class SwapPermits:
         asking.request = request if self._ask(request) else None
         asking.unanswered += 1
 
-    def _window(self, windows: tuple[maintenance.Window, ...]) -> str:
+    def _window(self, windows: tuple[maintenance.MaintenanceWindow, ...]) -> str:
         if self._clock.quality() != "synchronised":
             return "a maintenance window, which needs a clock that is set"
         local = datetime.fromtimestamp(self._clock.wall(), UTC).astimezone(self._zone)

@@ -56,7 +56,10 @@ class LastInput:
 
     def begin(self, inputs: Mapping[str, Array]) -> None:
         data = msgspec.msgpack.encode(
-            [(name, one.dtype.str, one.shape, one.tobytes()) for name, one in inputs.items()]
+            [
+                (name, array.dtype.str, array.shape, array.tobytes())
+                for name, array in inputs.items()
+            ]
         )
         state = _RUNNING
         if len(data) <= BYTES_MAX:

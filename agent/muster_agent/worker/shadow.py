@@ -64,11 +64,11 @@ class Replay:
         for tensor in manifest.inputs:
             own = recorded.get(tensor.name)
             if own is None or (own.datatype, own.shape[1:]) != (tensor.datatype, tensor.shape[1:]):
-                told = "not recorded" if own is None else f"{own.datatype} {list(own.shape)}"
+                own_kind = "not recorded" if own is None else f"{own.datatype} {list(own.shape)}"
                 raise StartRefused(
                     Refusal.MALFORMED,
                     f"the challenger takes {tensor.name!r} as {tensor.datatype} "
-                    f"{list(tensor.shape)}, of the champion it is {told}: nothing to compare",
+                    f"{list(tensor.shape)}, of the champion it is {own_kind}: nothing to compare",
                 )
         self.compared = self.failed = self.labels = 0
         self._model = model

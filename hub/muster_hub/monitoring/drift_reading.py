@@ -182,10 +182,10 @@ def _merged(windows: Iterable[SummaryWindow], baseline: Baseline) -> Summary | N
     return merged
 
 
-def _numbers(told: object) -> Plain:
+def _numbers(statistics: object) -> Plain:
     """Statistics as plain numbers; what isn't finite is None, for JSON has no such thing."""
     plain = {}
-    for name, value in vars(told).items():
+    for name, value in vars(statistics).items():
         if isinstance(value, int | float | np.number):
             number = float(value)
             plain[name] = number if np.isfinite(number) else None

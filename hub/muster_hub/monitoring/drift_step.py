@@ -126,14 +126,14 @@ def rebaseline(
     state.state, state.view, state.updated = monitor.encode(), view, now
     state.rebaselines += 1
     session.add(state)
-    told = {
+    subject = {
         "model": model,
         "version": view.get("version", ""),
         "manifest": state.manifest,
         "forgotten": forgotten,
     }
-    log.append(session, actor=by, action="device.rebaseline", subject=device, now=now, **told)
-    return {"device": device} | told
+    log.append(session, actor=by, action="device.rebaseline", subject=device, now=now, **subject)
+    return {"device": device} | subject
 
 
 def _window_seconds(session: Session, device: str) -> float:
@@ -150,7 +150,9 @@ def _view(
 ) -> dict[str, Any]:
     """What alerts and the API show: features drifting now, and the latest finding of each."""
     drifting = monitor.drifting()
-    found = {name: told for name, told in before.get("findings", {}).items() if name in drifting}
+    found = {
+        name: finding for name, finding in before.get("findings", {}).items() if name in drifting
+    }
     for finding in findings:
         if finding.feature in drifting:
             found[finding.feature] = {

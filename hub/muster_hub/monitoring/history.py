@@ -66,9 +66,9 @@ def read(
         if row.manifest not in known:
             baseline = _baseline(row.manifest, blobs)
             known[row.manifest] = baseline, None if baseline is None else Yardstick(baseline)
-        told = {name: getattr(row, name) for name in ("start", "version", "manifest", *SUMMED)}
-        told["devices"] = 1 if device else devices.get((row.start, row.manifest), 0)
-        found.append(_with_accuracy(told) | _merged(row, *known[row.manifest]))
+        period = {name: getattr(row, name) for name in ("start", "version", "manifest", *SUMMED)}
+        period["devices"] = 1 if device else devices.get((row.start, row.manifest), 0)
+        found.append(_with_accuracy(period) | _merged(row, *known[row.manifest]))
     return found
 
 
@@ -88,10 +88,10 @@ def _summed(session: Session, among: list[Any]) -> list[Plain]:
     return [_with_accuracy(dict(zip(names, row, strict=True))) | NOT_MERGED for row in rows]
 
 
-def _with_accuracy(told: Plain) -> Plain:
-    right, wrong = int(told.pop("labels_right")), int(told.pop("labels_wrong"))
+def _with_accuracy(period: Plain) -> Plain:
+    right, wrong = int(period.pop("labels_right")), int(period.pop("labels_wrong"))
     accuracy = right / (right + wrong) if right + wrong else None
-    return told | {"labels": right + wrong, "accuracy": accuracy}
+    return period | {"labels": right + wrong, "accuracy": accuracy}
 
 
 def _merged(row: Rollup, baseline: Baseline | None, measure: Yardstick | None) -> Plain:
@@ -107,7 +107,7 @@ def _merged(row: Rollup, baseline: Baseline | None, measure: Yardstick | None) -
         "p95_seconds": p95 if np.isfinite(p95) else None,
         "cpu_seconds": summary.cpu_seconds,
         "energy_joules": summary.energy_joules,
-        "features": [] if counts is None or measure is None else measure.tell(counts),
+        "features": [] if counts is None or measure is None else measure.points(counts),
     }
 
 

@@ -73,12 +73,12 @@ def windows(
     return [
         row.model_dump(exclude={"payload", "folded", "rolled"})
         | {"historical": row.received - row.start - row.seconds > HISTORICAL_SECONDS}
-        | _told(row)
+        | _counted(row)
         for row in found
     ]
 
 
-def _told(row: models.SummaryWindow) -> Plain:
+def _counted(row: models.SummaryWindow) -> Plain:
     """What else a window's header says."""
     try:
         header = summary_wire.peek(row.payload)

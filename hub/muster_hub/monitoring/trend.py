@@ -59,8 +59,8 @@ def points(windows: Windows, most: int) -> dict[str, list[dict[str, Any]]]:
         if counts is None or not counts.rows:
             continue
         measure = measure or Yardstick(counts.baseline)
-        for told in measure.tell(counts):
-            found.setdefault(told.pop("name"), []).append({"start": start} | told)
+        for point in measure.points(counts):
+            found.setdefault(point.pop("name"), []).append({"start": start} | point)
     return found
 
 
@@ -73,7 +73,7 @@ class Yardstick:
         self._live = pooled_live(baseline)
         self._std = np.array([bins.std for bins in baseline.bins])
 
-    def tell(self, counts: FeatureCounts) -> list[dict[str, Any]]:
+    def points(self, counts: FeatureCounts) -> list[dict[str, Any]]:
         """``name``, ``n``, ``psi`` and ``shift`` of every feature."""
         base = self._baseline
         psi = psi_corrected(pooled(base, counts.bins), self._training, self._live)

@@ -21,7 +21,7 @@ DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _CLOCK = re.compile(r"\A([01][0-9]|2[0-3]):([0-5][0-9])\Z")
 
 
-class Window(Struct, frozen=True, forbid_unknown_fields=True):
+class MaintenanceWindow(Struct, frozen=True, forbid_unknown_fields=True):
     start: str
     """Local time such as ``22:00``."""
     end: str
@@ -49,7 +49,9 @@ class Window(Struct, frozen=True, forbid_unknown_fields=True):
         return _at(day, self.start, zone), _at(ends_on, self.end, zone)
 
 
-def refusal(windows: Iterable[Window], labels: Mapping[str, str], now: float) -> str | None:
+def refusal(
+    windows: Iterable[MaintenanceWindow], labels: Mapping[str, str], now: float
+) -> str | None:
     """Why a device with these labels may not swap at ``now``, in words; None when it may."""
     windows = tuple(windows)
     if not windows:

@@ -12,7 +12,7 @@ from muster_hub.rollouts.budgets import Budget
 from muster_hub.rollouts.experiments import ExperimentPlan
 from muster_hub.rollouts.gates import judge
 from muster_hub.rollouts.gates.judge import Gate, Metric
-from muster_hub.rollouts.maintenance import Window
+from muster_hub.rollouts.maintenance import MaintenanceWindow
 from muster_hub.rollouts.shadows import ShadowPlan
 from muster_protocol.wire import selectors
 from muster_protocol.wire.errors import ProtocolError
@@ -169,7 +169,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     holdback: Annotated[int, Meta(ge=0)] = 0
     """Devices kept for last, so that the release can be compared until then."""
     budgets: Annotated[tuple[Budget, ...], Meta(max_length=4)] = ()
-    windows: Annotated[tuple[Window, ...], Meta(max_length=8)] = ()
+    windows: Annotated[tuple[MaintenanceWindow, ...], Meta(max_length=8)] = ()
     """When devices may swap; always, when there are none."""
     shadow: ShadowPlan | None = None
     """Watch the release beside what runs before the first wave; None: don't."""

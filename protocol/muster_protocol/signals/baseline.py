@@ -190,7 +190,9 @@ def made(
 
 
 def _checked(features: tuple[Feature, ...], bins: tuple[Bins, ...], file: Timeline) -> Normal:
-    coded = {i: len(bins[i].shares) for i, one in enumerate(features) if one.kind != "numeric"}
+    coded = {
+        i: len(bins[i].shares) for i, feature in enumerate(features) if feature.kind != "numeric"
+    }
     numeric = len(features) - len(coded)
     numbers = 2 * numeric + sum(min(size, timeline.SHARES_MAX + 1) - 1 for size in coded.values())
     return timeline.checked(

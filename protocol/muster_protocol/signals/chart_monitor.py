@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from muster_protocol.signals import chart_state, charts, divergence, sensor_faults
 from muster_protocol.signals.baseline import Baseline
 from muster_protocol.signals.binning import FeatureCounts
-from muster_protocol.signals.chart_state import Moments, Own, Standing, State
+from muster_protocol.signals.chart_state import ChartState, Moments, Own, Standing
 from muster_protocol.signals.charts import Track
 from muster_protocol.signals.naming import BY_CHARTS, Accuser
 from muster_protocol.signals.rule import WINDOWS_MIN, DriftFinding, Fault, Rule
@@ -40,7 +40,7 @@ class ChartMonitor:
     """Feed it a device's summaries of one manifest, in order of time."""
 
     def __init__(
-        self, baseline: Baseline, rule: Rule | None = None, state: State | None = None
+        self, baseline: Baseline, rule: Rule | None = None, state: ChartState | None = None
     ) -> None:
         """Raises ProtocolError for a baseline that does not know training in time."""
         if baseline.normal is None:
@@ -52,7 +52,7 @@ class ChartMonitor:
         chance = self.rule.chance(len(self.normal.charts))
         self.limits = [charts.limit(chart, chance) for chart in self.normal.charts]
         """Of each chart's statistic."""
-        self._state = state or State.fresh(baseline, self.normal)
+        self._state = state or ChartState.fresh(baseline, self.normal)
         self._usual = Usual(self.normal, self.layout)
         self._accuser = Accuser(baseline, self.layout)
 

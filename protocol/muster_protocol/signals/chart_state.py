@@ -82,7 +82,7 @@ class Own:
 
 
 @dataclass(eq=False)
-class State:
+class ChartState:
     """All that a monitor in time remembers."""
 
     tracks: list[Track]
@@ -101,7 +101,7 @@ class State:
     seen: int = 0
 
     @classmethod
-    def fresh(cls, baseline: Baseline, normal: Normal) -> "State":
+    def fresh(cls, baseline: Baseline, normal: Normal) -> "ChartState":
         sizes = normal.numbers, len(normal.projections)
         return cls(
             tracks=[Track.fresh(chart) for chart in normal.charts],
@@ -117,15 +117,15 @@ class State:
 class _File:
     format: int
     digest: str
-    state: State
+    state: ChartState
 
 
-def encode(state: State, baseline: Baseline) -> bytes:
+def encode(state: ChartState, baseline: Baseline) -> bytes:
     file = _File(FORMAT, baseline.digest, state)
     return zlib.compress(msgspec.msgpack.encode(file, enc_hook=packed_array), 1)
 
 
-def decode(data: bytes, baseline: Baseline) -> State:
+def decode(data: bytes, baseline: Baseline) -> ChartState:
     """Read a state made against the same baseline; raises ProtocolError."""
     inflate = zlib.decompressobj()
     try:

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from muster_protocol.wire import bounds, limits
 from muster_protocol.wire.bounds import Format, Integer, Name, Serial
 from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
-from muster_protocol.wire.maintenance import Window
+from muster_protocol.wire.maintenance import MaintenanceWindow
 from muster_protocol.wire.manifest import Sha256
 from muster_protocol.wire.topics import check_device_id, check_name
 
@@ -40,7 +40,7 @@ class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     """Name of one of the champion manifest's fallbacks; none: its first, if it declares any."""
     swap: Literal["free", "grant"] = "free"
     """``grant``: ask the hub for a permit at the moment of swapping; ``free``: swap when staged."""
-    maintenance: Annotated[tuple[Window, ...], Meta(max_length=16)] | UnsetType = UNSET
+    maintenance: Annotated[tuple[MaintenanceWindow, ...], Meta(max_length=16)] | UnsetType = UNSET
     """Times at which the device may swap, by its own wall clock; absent or empty: at any time."""
     rebaselines: Annotated[int, Meta(ge=1, le=2**31)] | UnsetType = UNSET
     """How often an operator has called what the champion sees on this device its normal: a device

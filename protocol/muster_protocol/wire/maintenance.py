@@ -15,7 +15,7 @@ DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 ClockTime = Annotated[str, Meta(max_length=5, pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z")]
 
 
-class Window(Struct, frozen=True, forbid_unknown_fields=True):
+class MaintenanceWindow(Struct, frozen=True, forbid_unknown_fields=True):
     start: ClockTime
     """``HH:MM``, local to the device."""
     end: ClockTime
@@ -24,7 +24,7 @@ class Window(Struct, frozen=True, forbid_unknown_fields=True):
     """On which it starts."""
 
 
-def is_open(windows: Iterable[Window], local: datetime) -> bool:
+def is_open(windows: Iterable[MaintenanceWindow], local: datetime) -> bool:
     """Whether any window is open at a device's local time."""
     minute = local.hour * 60 + local.minute
     today, yesterday = DAYS[local.weekday()], DAYS[local.weekday() - 1]
@@ -40,12 +40,12 @@ def is_open(windows: Iterable[Window], local: datetime) -> bool:
     return False
 
 
-def describe(windows: Iterable[Window]) -> str:
+def describe(windows: Iterable[MaintenanceWindow]) -> str:
     """What a device outside every window waits for, for its report."""
     return f"its maintenance window: {', '.join(map(_described, windows))}"
 
 
-def _described(window: Window) -> str:
+def _described(window: MaintenanceWindow) -> str:
     days = "" if set(window.days) == set(DAYS) else f" on {' '.join(window.days)}"
     return f"{window.start}-{window.end}{days}"
 

@@ -11,7 +11,7 @@ from muster_agent.update.preflight import Hardware, refusal
 from muster_protocol.wire import topics
 from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.limits import CHUNK_BYTES, MIB
-from muster_protocol.wire.maintenance import Window
+from muster_protocol.wire.maintenance import MaintenanceWindow
 from muster_protocol.wire.manifest import Build
 from support.agent_world import Device, World
 
@@ -71,7 +71,7 @@ def test_models_are_fetched_in_the_hours_for_it_only_and_resume_without_fetching
     world, device
 ):
     set_clock(world, hour=21)
-    device.boot(allowance=Allowance(hours=(Window("22:00", "05:00"),)), time_zone=UTC)
+    device.boot(allowance=Allowance(hours=(MaintenanceWindow("22:00", "05:00"),)), time_zone=UTC)
     world.direct(world.release("1", size=MODEL_BYTES))
     device.run(600)
     assert (device.step, fetched(device)) == ("fetching", 0)
@@ -85,7 +85,7 @@ def test_a_device_that_does_not_know_the_hour_fetches_at_any(world, device):
     now = dt.datetime.fromtimestamp(world.clock.wall(), UTC)
     never = (now + dt.timedelta(hours=2)).strftime("%H:%M")
     closed = (now + dt.timedelta(hours=3)).strftime("%H:%M")
-    device.boot(allowance=Allowance(hours=(Window(never, closed),)), time_zone=UTC)
+    device.boot(allowance=Allowance(hours=(MaintenanceWindow(never, closed),)), time_zone=UTC)
     world.direct(world.release("1"))
     device.run(60)
     assert device.step == "committed"

@@ -9,7 +9,7 @@ import pytest
 from muster_agent.update.interlocks import DeviceConditions, put_hold, remove_hold
 from muster_protocol.wire import maintenance, messages, topics
 from muster_protocol.wire.directive import Slot
-from muster_protocol.wire.maintenance import Window
+from muster_protocol.wire.maintenance import MaintenanceWindow
 from support.agent_world import DEVICE, SLOT, Device, World
 
 UTC = dt.UTC
@@ -230,7 +230,7 @@ def test_outside_its_maintenance_window_a_device_waits_and_names_it(world, devic
     now = dt.datetime.fromtimestamp(world.clock.wall(), UTC)
     opens = (now + dt.timedelta(minutes=10)).strftime("%H:%M")
     closes = (now + dt.timedelta(minutes=20)).strftime("%H:%M")
-    direct(world, world.release("2"), maintenance=(Window(opens, closes),))
+    direct(world, world.release("2"), maintenance=(MaintenanceWindow(opens, closes),))
     device.run(300)
     assert (device.step, device.serving) == ("staged", ["1"])
     assert waiting(device) == f"its maintenance window: {opens}-{closes}"
@@ -241,7 +241,7 @@ def test_outside_its_maintenance_window_a_device_waits_and_names_it(world, devic
 def test_a_device_that_does_not_know_the_time_is_in_no_maintenance_window(world, device):
     committed(device, world)
     world.clock.trusted = "unknown"
-    direct(world, world.release("2"), maintenance=(Window("00:00", "00:00"),))
+    direct(world, world.release("2"), maintenance=(MaintenanceWindow("00:00", "00:00"),))
     device.run(30)
     assert (device.step, device.serving) == ("staged", ["1"])
     assert "clock" in waiting(device)
@@ -253,15 +253,23 @@ def test_a_device_that_does_not_know_the_time_is_in_no_maintenance_window(world,
 @pytest.mark.parametrize(
     ("window", "local", "inside"),
     [
-        (Window("08:00", "10:00"), "2026-11-23T08:00", True),
-        (Window("08:00", "10:00"), "2026-11-23T10:00", False),
-        (Window("22:00", "05:00"), "2026-11-23T23:30", True),
-        (Window("22:00", "05:00"), "2026-11-24T04:59", True),
-        (Window("22:00", "05:00"), "2026-11-24T12:00", False),
-        (Window("22:00", "05:00", ("mon",)), "2026-11-24T04:00", True),  # Began on Monday.
-        (Window("22:00", "05:00", ("mon",)), "2026-11-23T04:00", False),  # Began on Sunday.
-        (Window("22:00", "05:00", ("mon",)), "2026-11-24T22:00", False),
-        (Window("00:00", "00:00"), "2026-11-24T12:00", True),
+        (MaintenanceWindow("08:00", "10:00"), "2026-11-23T08:00", True),
+        (MaintenanceWindow("08:00", "10:00"), "2026-11-23T10:00", False),
+        (MaintenanceWindow("22:00", "05:00"), "2026-11-23T23:30", True),
+        (MaintenanceWindow("22:00", "05:00"), "2026-11-24T04:59", True),
+        (MaintenanceWindow("22:00", "05:00"), "2026-11-24T12:00", False),
+        (
+            MaintenanceWindow("22:00", "05:00", ("mon",)),
+            "2026-11-24T04:00",
+            True,
+        ),  # Began on Monday.
+        (
+            MaintenanceWindow("22:00", "05:00", ("mon",)),
+            "2026-11-23T04:00",
+            False,
+        ),  # Began on Sunday.
+        (MaintenanceWindow("22:00", "05:00", ("mon",)), "2026-11-24T22:00", False),
+        (MaintenanceWindow("00:00", "00:00"), "2026-11-24T12:00", True),
     ],
 )
 def test_a_window_is_open_by_the_clock_on_the_devices_wall(window, local, inside):

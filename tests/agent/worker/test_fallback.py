@@ -37,8 +37,12 @@ def test_the_fallback_answers_while_a_champion_cannot_run_and_goes_when_it_can(w
     device.workers[-1].die(-9)
     device.run(30)
     assert (device.serving, device.falling_back) == ([], ["1"])
-    told = device.reports[-1].slots["main"]
-    assert (told.health, told.fallback, told.running) == ("failure", True, None)
+    slot_report = device.reports[-1].slots["main"]
+    assert (slot_report.health, slot_report.fallback, slot_report.running) == (
+        "failure",
+        True,
+        None,
+    )
     del world.faults[goal.manifest]
     device.run(120)
     assert (device.serving, device.falling_back) == (["1"], [])

@@ -32,8 +32,8 @@ def test_what_lies_within_the_tolerance_passes(values):
     ],
 )
 def test_one_value_outside_fails_and_none_of_the_models_numbers_is_told(values):
-    told = judged(*values)
-    assert told == "output 'y' is further from what is expected than 0.1 + 0.01·|expected|"
+    problem = judged(*values)
+    assert problem == "output 'y' is further from what is expected than 0.1 + 0.01·|expected|"
 
 
 @pytest.mark.parametrize("got", [-np.inf, 5.0, np.nan])

@@ -120,7 +120,7 @@ def encode(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
-def one(datatype: str, shape: list[int], data: object, **fields: Any) -> bytes:
+def input_tensor(datatype: str, shape: list[int], data: object, **fields: Any) -> bytes:
     entry = {"name": "x", "datatype": datatype, "shape": shape, "data": data} | fields
     return encode({"inputs": [entry]})
 
@@ -132,30 +132,36 @@ def one(datatype: str, shape: list[int], data: object, **fields: Any) -> bytes:
         (b"[]", "not an inference request: Expected `object`, got `array`"),
         (b"{}", "missing required field `inputs`"),
         (b'{"inputs":[]}', "0 inputs; allowed are 1 to 64"),
-        (one("FP99", [1], [1]), "Invalid enum value 'FP99' - at `$.inputs[0].datatype`"),
-        (one("FP32", [2], [1]), "input 'x': shape [2] needs 2 elements, the data has shape [1]"),
-        (one("FP32", [2, 2], [[1], [2, 3]]), "input 'x': rows of the data differ in length"),
-        (one("FP32", [1], ["1"]), "input 'x': the data must be numbers for FP32"),
-        (one("FP32", [1], [None]), "input 'x': the data must be numbers for FP32"),
-        (one("FP32", [1], [True]), "input 'x': the data must be numbers for FP32"),
-        (one("FP32", [1], [1e300]), "input 'x': a number is out of range for FP32"),
-        (one("FP64", [1], [10**400]), "out of range"),
-        (one("INT8", [1], [128]), "input 'x': a number is out of range for INT8"),
-        (one("UINT64", [1], [-1]), "input 'x': a number is out of range for UINT64"),
-        (one("INT32", [1], [1.5]), "input 'x': the data must be integers for INT32"),
-        (one("INT32", [1], [True]), "input 'x': the data must be integers for INT32"),
-        (one("BOOL", [1], [1]), "input 'x': the data must be true or false for BOOL"),
-        (one("BYTES", [1], [1]), "input 'x': the data must be strings for BYTES"),
-        (one("FP32", [-1], [1]), "input 'x': [-1] is not a shape"),
-        (one("FP32", [1] * 9, [1]), "is not a shape"),
-        (one("FP32", [1 << 30], [1]), "1073741824 elements, the limit is 16777216"),
-        (one("FP32", [1], None), "input 'x' has no data"),
+        (input_tensor("FP99", [1], [1]), "Invalid enum value 'FP99' - at `$.inputs[0].datatype`"),
         (
-            one("FP32", [1], None, parameters={"binary_data_size": 4}),
+            input_tensor("FP32", [2], [1]),
+            "input 'x': shape [2] needs 2 elements, the data has shape [1]",
+        ),
+        (
+            input_tensor("FP32", [2, 2], [[1], [2, 3]]),
+            "input 'x': rows of the data differ in length",
+        ),
+        (input_tensor("FP32", [1], ["1"]), "input 'x': the data must be numbers for FP32"),
+        (input_tensor("FP32", [1], [None]), "input 'x': the data must be numbers for FP32"),
+        (input_tensor("FP32", [1], [True]), "input 'x': the data must be numbers for FP32"),
+        (input_tensor("FP32", [1], [1e300]), "input 'x': a number is out of range for FP32"),
+        (input_tensor("FP64", [1], [10**400]), "out of range"),
+        (input_tensor("INT8", [1], [128]), "input 'x': a number is out of range for INT8"),
+        (input_tensor("UINT64", [1], [-1]), "input 'x': a number is out of range for UINT64"),
+        (input_tensor("INT32", [1], [1.5]), "input 'x': the data must be integers for INT32"),
+        (input_tensor("INT32", [1], [True]), "input 'x': the data must be integers for INT32"),
+        (input_tensor("BOOL", [1], [1]), "input 'x': the data must be true or false for BOOL"),
+        (input_tensor("BYTES", [1], [1]), "input 'x': the data must be strings for BYTES"),
+        (input_tensor("FP32", [-1], [1]), "input 'x': [-1] is not a shape"),
+        (input_tensor("FP32", [1] * 9, [1]), "is not a shape"),
+        (input_tensor("FP32", [1 << 30], [1]), "1073741824 elements, the limit is 16777216"),
+        (input_tensor("FP32", [1], None), "input 'x' has no data"),
+        (
+            input_tensor("FP32", [1], None, parameters={"binary_data_size": 4}),
             "no Inference-Header-Content-Length header",
         ),
         (
-            encode({"inputs": json.loads(one("FP32", [1], [1]))["inputs"] * 2}),
+            encode({"inputs": json.loads(input_tensor("FP32", [1], [1]))["inputs"] * 2}),
             "input 'x' is given twice",
         ),
     ],
@@ -169,7 +175,7 @@ def test_a_bad_json_request_is_told_what_is_wrong(body: bytes, said: str) -> Non
 
 def binary(datatype: str, shape: list[int], data: bytes, size: object = None) -> tuple[bytes, int]:
     size = len(data) if size is None else size
-    head = one(datatype, shape, None, parameters={"binary_data_size": size})
+    head = input_tensor(datatype, shape, None, parameters={"binary_data_size": size})
     return head + data, len(head)
 
 
@@ -195,7 +201,7 @@ def test_a_bad_binary_request_is_told_what_is_wrong(request_: tuple[bytes, int],
 
 
 def test_wanted_outputs_may_be_named_and_asked_for_in_binary() -> None:
-    base = json.loads(one("FP32", [1], [1]))
+    base = json.loads(input_tensor("FP32", [1], [1]))
     asked = oip.decode_request(encode(base))
     assert asked.outputs is None
     assert not asked.is_binary("y")

@@ -28,8 +28,8 @@ class Pair:
 
     def __init__(self, directory, **challenger):
         self.directories = [directory / name for name in ("champion", "challenger")]
-        for one in self.directories:
-            one.mkdir()
+        for both in self.directories:
+            both.mkdir()
         self.champion, self.champion_sha = write_bundle(self.directories[0], runtimes=("onnx",))
         made = write_bundle(
             self.directories[1], runtimes=("onnx",), **{"version": "2", "seed": 8} | challenger
@@ -64,23 +64,23 @@ def rich():
 
 
 def test_both_answers_to_each_input_are_recorded_and_labels_pass_through(pair):
-    one = pair()
-    replay = one.replay()
+    both = pair()
+    replay = both.replay()
     x = np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32)
     answers = [
-        one.engine.infer({"x": row[None]}, identifier=f"i{n}").outputs["probabilities"]
+        both.engine.infer({"x": row[None]}, identifier=f"i{n}").outputs["probabilities"]
         for n, row in enumerate(x)
     ]
-    one.engine.label("i2", "1")
+    both.engine.label("i2", "1")
     replay.step(rich())
-    read = one.pairs.read().rows
+    read = both.pairs.read().rows
     assert [int(row["kind"]) for row in read] == [RowKind.INFERENCE] * 6 + [RowKind.LABEL]
-    told = one.pairs.layout.input_arrays(read[:6])["probabilities"]
-    np.testing.assert_array_equal(told, np.concatenate(answers))
-    expected = startup.open_engine(one.directories[1]).infer({"x": x}).outputs["probabilities"]
-    own = one.pairs.layout.output_arrays(read[:6])["probabilities"]
+    recorded = both.pairs.layout.input_arrays(read[:6])["probabilities"]
+    np.testing.assert_array_equal(recorded, np.concatenate(answers))
+    expected = startup.open_engine(both.directories[1]).infer({"x": x}).outputs["probabilities"]
+    own = both.pairs.layout.output_arrays(read[:6])["probabilities"]
     np.testing.assert_allclose(own, expected, rtol=1e-5)
-    fold = one.fold()
+    fold = both.fold()
     fold.feed(read)
     counts = fold.close(STAMP)[0].counts
     different = int((expected.argmax(1) != np.concatenate(answers).argmax(1)).sum())
@@ -88,47 +88,47 @@ def test_both_answers_to_each_input_are_recorded_and_labels_pass_through(pair):
 
 
 def test_what_was_recorded_before_the_challenger_was_ready_is_not_replayed(pair):
-    one = pair()
-    one.engine.infer({"x": np.zeros((1, 4), np.float32)})
-    replay = one.replay()
+    both = pair()
+    both.engine.infer({"x": np.zeros((1, 4), np.float32)})
+    replay = both.replay()
     replay.step(rich())
-    assert one.pairs.published == 0
+    assert both.pairs.published == 0
 
 
 def test_requests_that_the_champion_did_not_answer_are_not_compared(pair):
-    one = pair()
-    replay = one.replay()
-    one.engine.refuse("broken")
+    both = pair()
+    replay = both.replay()
+    both.engine.refuse("broken")
     replay.step(rich())
-    assert one.pairs.published == replay.compared == 0
+    assert both.pairs.published == replay.compared == 0
 
 
 def test_without_processor_time_inputs_are_passed_over_and_labels_are_not(pair):
-    one = pair()
-    replay = one.replay()
-    one.engine.infer({"x": np.zeros((1, 4), np.float32)}, identifier="a")
-    one.engine.label("a", "1")
+    both = pair()
+    replay = both.replay()
+    both.engine.infer({"x": np.zeros((1, 4), np.float32)}, identifier="a")
+    both.engine.label("a", "1")
     poor = CpuBudget(1e-9, now=time.monotonic(), used=time.process_time() - 10.0)
     assert replay.step(poor) > 0
-    assert [int(row["kind"]) for row in one.pairs.read().rows] == [RowKind.LABEL]
+    assert [int(row["kind"]) for row in both.pairs.read().rows] == [RowKind.LABEL]
 
 
 def test_a_challenger_that_falls_behind_a_full_ring_goes_on_with_the_newest_rows(pair):
-    one = pair()
-    replay = one.replay()
+    both = pair()
+    replay = both.replay()
     for _ in range(200):
-        one.engine.infer({"x": np.ones((1, 4), np.float32)})
+        both.engine.infer({"x": np.ones((1, 4), np.float32)})
     for _ in range(4):
         replay.step(rich())
     assert 0 < replay.compared < 64
 
 
 def test_a_challenger_with_other_inputs_than_the_champions_is_refused(pair):
-    one = pair(inputs=5)
+    both = pair(inputs=5)
     with pytest.raises(
         StartRefused, match=r"the challenger takes 'x'.*nothing to compare"
     ) as found:
-        one.replay()
+        both.replay()
     assert found.value.refusal is Refusal.MALFORMED
 
 
@@ -151,14 +151,14 @@ def test_over_any_time_a_challenger_takes_its_share_and_one_task_more_at_most(sh
 
 @pytest.mark.system
 def test_a_challengers_process_compares_while_the_champion_serves_and_answers_nobody(tmp_path):
-    one = Pair(tmp_path)
+    both = Pair(tmp_path)
     with Workers(tmp_path) as workers:
-        champion = workers.start(one.directories[0], one.champion, one.champion_sha)
+        champion = workers.start(both.directories[0], both.champion, both.champion_sha)
         workers.wait(champion, events.Ready)
         champion.accept()
         challenger = workers.start(
-            one.directories[1], one.challenger, one.challenger_sha, sockets=None,
-            ring=one.pairs_path, shadow=Shadow(str(champion.spec.ring), cpu_share=1.0),
+            both.directories[1], both.challenger, both.challenger_sha, sockets=None,
+            ring=both.pairs_path, shadow=Shadow(str(champion.spec.ring), cpu_share=1.0),
         )  # fmt: skip
         ready = workers.wait(challenger, events.Ready)
         assert ready.facts.golden_cases == 5
@@ -174,6 +174,6 @@ def test_a_challengers_process_compares_while_the_champion_serves_and_answers_no
         assert (beat.inferences, beat.errors, beat.connections) == (20, 0, 0)
         challenger.stop(5.0)
         assert workers.wait(challenger, events.Exited).returncode == 0
-    fold = one.fold()
-    fold.feed(one.pairs.read().rows)
+    fold = both.fold()
+    fold.feed(both.pairs.read().rows)
     assert fold.close(STAMP)[0].counts.compared == 20

@@ -97,16 +97,16 @@ def test_after_sixty_swaps_under_load_nothing_has_failed_grown_or_been_left_behi
 def test_going_back_and_forth_between_two_loaded_workers_fails_no_request(tmp_path: Path) -> None:
     bundle = (tmp_path / "b", *write_bundle(tmp_path / "b"))
     with Workers(tmp_path) as slot:
-        one, two = slot.start(*bundle, "onnx"), slot.start(*bundle, "tflite")
-        slot.wait(one, Ready)
-        slot.wait(two, Ready)
-        one.accept()
+        first, second = slot.start(*bundle, "onnx"), slot.start(*bundle, "tflite")
+        slot.wait(first, Ready)
+        slot.wait(second, Ready)
+        first.accept()
         load = start_load(slot.sockets.path)
         for _ in range(FLIPS):
-            two.accept()
-            one.pause()
-            slot.wait(one, Drained)
-            one, two = two, one
+            second.accept()
+            first.pause()
+            slot.wait(first, Drained)
+            first, second = second, first
         assert end_load(load)["failures"] == []
 
 

@@ -160,10 +160,10 @@ def test_what_began_while_its_hub_died_begins_at_the_same_row(kept):
     kept.write(keyed=False)
     kept.begin()
     first = kept.directory / log.FIRST_FILE
-    told = first.read_text()
+    output = first.read_text()
     first.unlink()
     kept.begin()
-    assert first.read_text() == told
+    assert first.read_text() == output
     assert kept.check().fault == ""
 
 

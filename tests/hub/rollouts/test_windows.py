@@ -5,11 +5,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from muster_hub.rollouts.maintenance import Window, refusal
+from muster_hub.rollouts.maintenance import MaintenanceWindow, refusal
 from muster_hub.rollouts.plan import read_plan
 from muster_protocol.wire.errors import ProtocolError
 
-NIGHT = Window(start="22:00", end="05:00", days=("mon", "tue", "wed", "thu", "fri"))
+NIGHT = MaintenanceWindow(start="22:00", end="05:00", days=("mon", "tue", "wed", "thu", "fri"))
 BERLIN = {"timezone": "Europe/Berlin"}
 
 
@@ -34,14 +34,14 @@ def test_a_window_past_midnight_belongs_to_the_day_it_began():
 
 
 def test_the_window_moves_with_summer_time():
-    window = Window(start="06:00", end="06:30")
+    window = MaintenanceWindow(start="06:00", end="06:30")
     for day in ("2026-03-28", "2026-03-29", "2026-03-30"):
         assert refusal([window], BERLIN, at(f"{day}T06:10", "Europe/Berlin")) is None
         assert refusal([window], BERLIN, at(f"{day}T05:50", "Europe/Berlin")) is not None
 
 
 def test_one_open_window_is_enough_and_no_window_is_always():
-    other = Window(start="12:00", end="13:00", time_zone="Asia/Tokyo")
+    other = MaintenanceWindow(start="12:00", end="13:00", time_zone="Asia/Tokyo")
     assert refusal([NIGHT, other], {}, at("2026-03-04T12:30", "Asia/Tokyo")) is None
     assert refusal([], {}, 0.0) is None
 

@@ -107,10 +107,10 @@ def test_a_feature_that_never_varied_has_statistics_too() -> None:
 def test_statistics_name_features_and_know_their_n() -> None:
     counted = window(250, seed=1, nulls=0.1)
     assert counted.features is not None
-    told = drift.statistics(counted, counted.features.baseline)
-    assert [item.name for item in told][:4] == ["temperature", "pressure", "valve", "grade"]
-    assert all(item.n + item.nulls == 250 for item in told)
-    assert told[2].ks is None
-    assert told[3].wasserstein is None
+    statistics = drift.statistics(counted, counted.features.baseline)
+    assert [item.name for item in statistics][:4] == ["temperature", "pressure", "valve", "grade"]
+    assert all(item.n + item.nulls == 250 for item in statistics)
+    assert statistics[2].ks is None
+    assert statistics[3].wasserstein is None
     with pytest.raises(ProtocolError, match="counted against baseline"):
         drift.statistics(counted, TRAINED)
