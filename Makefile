@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo test test-doors test-long sim mutants crash-matrix bench bench-update bench-gates bench-signals bench-trust bench-api lint format setup constraints clean
+.PHONY: demo test test-doors test-long sim mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-trust bench-api lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -46,6 +46,9 @@ bench: setup
 bench-update: setup
 	@deploy/need mosquitto
 	$(BIN)/python -m bench update $(ARGS)
+
+bench-serving: setup
+	$(BIN)/python -m bench serving $(ARGS)
 
 bench-gates: setup
 	$(BIN)/python -m bench.gates $(ARGS)

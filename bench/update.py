@@ -36,6 +36,7 @@ from bench import (
     update_restart,
 )
 
+from muster_agent.isolation.cage import Rung
 from muster_agent.worker.events import Drained, Exited, Ready
 from support.models import write_bundle
 from support.workers import Workers
@@ -148,12 +149,31 @@ def restarts(name: str, megabytes: int, rate: float) -> dict[str, Any]:
         return update_restart.restart(name, models, Load, rate)
 
 
+def isolation(runtime: Any, megabytes: int, count: int) -> dict[str, Any]:
+    """Seconds from a candidate's process to ready, isolated and not, by turns."""
+    taken: dict[Rung, list[float]] = {Rung.FULL: [], Rung.NONE: []}
+    with tempfile.TemporaryDirectory(prefix="mu") as name:
+        made = bundles(Path(name), runtime, megabytes)[0]
+        for number in range(count + 1):
+            for rung, seconds in taken.items():
+                with tempfile.TemporaryDirectory(prefix="mu") as run, Workers(Path(run)) as slot:
+                    begun = time.monotonic()
+                    slot.wait(slot.start(*made, runtime, rung=rung, first=True), Ready)
+                    if number:  # The first of each warms the disk's cache.
+                        seconds.append(time.monotonic() - begun)
+    return {
+        f"{rung}_ready_seconds_median": round(float(np.median(seconds)), 4)
+        for rung, seconds in taken.items()
+    } | {"starts": count, "megabytes": megabytes}
+
+
 PARTS = (
     "swap_onnx", "swap_tflite", "restart_uvicorn", "restart_mlserver", "fetch", "fetch_http",
-    "fleet", "delta", "swap_onnx_small", "swap_tflite_small", "swap_onnx_large",
-    "swap_tflite_large",
+    "fleet", "delta", "isolation_onnx", "isolation_tflite", "swap_onnx_small", "swap_tflite_small",
+    "swap_onnx_large", "swap_tflite_large",
 )  # fmt: skip
-SERVED = PARTS[:4] + PARTS[8:]
+SERVED = PARTS[:4] + PARTS[10:]
+ISOLATION_STARTS = 15
 SMALL_MEGABYTES, LARGE_MEGABYTES = 1, 200
 
 
@@ -174,6 +194,8 @@ def main() -> None:
         "fetch_http": lambda: update_http.measure(size, update_fleet.started),
         "fleet": update_fleet.fleet,
         "delta": update_delta.measure,
+        "isolation_onnx": lambda: isolation("onnx", size, ISOLATION_STARTS),
+        "isolation_tflite": lambda: isolation("tflite", size, ISOLATION_STARTS),
     }
     sizes = dict.fromkeys(PARTS, size)
     for runtime in ("onnx", "tflite"):

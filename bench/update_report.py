@@ -34,7 +34,7 @@ FROM_HUB = {
 def write(results: dict[str, Any]) -> None:
     """Replace what stands between the marks."""
     lines = swaps(results) + gaps(results) + fetch(results)
-    lines += fetch_http(results) + fleet(results) + delta(results)
+    lines += fetch_http(results) + fleet(results) + delta(results) + isolation(results)
     put(README, "updates", lines)
 
 
@@ -73,6 +73,20 @@ def swaps(results: dict[str, Any]) -> list[str]:
         else ""
     )
     return [*lines, "", footnote, *missed, ""]
+
+
+def isolation(results: dict[str, Any]) -> list[str]:
+    """What isolating a candidate costs its start."""
+    lines = ["", "| from process to ready | isolated | not isolated |", "|---|---|---|"]
+    for part, runtime in (("isolation_onnx", "ONNX Runtime"), ("isolation_tflite", "LiteRT")):
+        if (own := results.get(part)) is not None:
+            seconds = [own[f"{rung}_ready_seconds_median"] for rung in ("full", "none")]
+            lines.append(
+                f"| {runtime}, {own['megabytes']} MB | {seconds[0]:.3f} s | {seconds[1]:.3f} s |"
+            )
+    if len(lines) == 3:
+        return []
+    return [*lines, "", "Medians, by turns.", ""]
 
 
 def gaps(results: dict[str, Any]) -> list[str]:

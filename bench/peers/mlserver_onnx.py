@@ -12,7 +12,9 @@ from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
 
 class OnnxModel(MLModel):
     async def load(self) -> bool:
-        self._session = onnxruntime.InferenceSession(self.settings.parameters.uri)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # as every server that is measured here
+        self._session = onnxruntime.InferenceSession(self.settings.parameters.uri, options)
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

@@ -7,7 +7,9 @@ import onnxruntime
 import uvicorn
 from fastapi import FastAPI, Request
 
-session = onnxruntime.InferenceSession(sys.argv[1])
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1  # as every server that is measured here
+session = onnxruntime.InferenceSession(sys.argv[1], options)
 app = FastAPI()
 
 

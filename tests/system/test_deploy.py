@@ -30,6 +30,19 @@ def analyze(*words: object) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_lets_a_worker_isolate_itself(unit):
+    """Older lists of ``@system-service`` have none of these, and a worker would go without."""
+    allowed = {
+        word
+        for line in unit.read_text().splitlines()
+        if line.startswith("SystemCallFilter=") and "~" not in line
+        for word in line.partition("=")[2].split()
+    }
+    needed = {"create_ruleset", "add_rule", "restrict_self"}
+    assert {f"landlock_{name}" for name in needed} | {"seccomp"} <= allowed
+
+
 @needs_systemd
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_a_unit_exposes_little_of_the_machine(unit):

@@ -1,6 +1,13 @@
 """What a device knows of itself."""
 
-from muster_agent.app import facts
+import typing
+
+import pytest
+
+from muster_agent.app import doctor, facts
+from muster_agent.base.config import Config
+from muster_agent.isolation.cage import Rung, available
+from muster_protocol.wire import messages
 
 
 def test_free_memory_is_the_systems_or_what_the_services_own_limit_leaves(tmp_path, monkeypatch):
@@ -23,3 +30,26 @@ def test_free_memory_is_the_systems_or_what_the_services_own_limit_leaves(tmp_pa
 
 def test_this_machine_has_some_memory_free():
     assert 0 < facts.memory_free_bytes() <= facts.memory_bytes()
+
+
+def test_how_well_the_kernel_isolates_is_a_fact_of_the_device(tmp_path):
+    assert facts.read(tmp_path).isolation == available()
+
+
+def test_each_rung_can_be_reported():
+    words = typing.get_args(typing.get_type_hints(messages.Facts)["isolation"])
+    assert set(words) == {*Rung, ""}
+
+
+@pytest.mark.parametrize(
+    ("rung", "policy", "grade"),
+    [
+        (Rung.FULL, "required", "ok"), (Rung.NO_LANDLOCK, "required", "ok"),
+        (Rung.ONE_THREAD, "auto", "ok"), (Rung.NONE, "auto", "warn"),
+        (Rung.NONE, "required", "fail"),
+    ],
+)  # fmt: skip
+def test_doctor_says_what_the_kernel_lacks(tmp_path, rung, policy, grade):
+    finding = doctor._isolation(Config(tmp_path, {"isolation": policy}), rung)
+    assert finding.grade == grade
+    assert ("seccomp" in finding.line) == (rung is Rung.NONE)

@@ -145,3 +145,47 @@ def test_a_ring_that_its_worker_cut_short_ends_nobody_but_the_worker(
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("refused"), done.stdout
+
+
+HIDDEN = """
+import ctypes, os
+from pathlib import Path
+os.setgid(65534)  # then the kernel shows a process that is hidden as another group's
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: the change of group had hidden it
+{}
+print(os.stat("/proc/self/stat").st_gid)
+"""
+RUN_THE_AGENT = """
+from muster_agent.app import service
+from muster_protocol.wire.errors import MusterError
+try: service.run(Path("/no such directory"))
+except MusterError: pass
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can take another group to see it by")
+@pytest.mark.parametrize(("step", "group"), [("", "65534"), (RUN_THE_AGENT, "0")])
+def test_the_agents_memory_is_hidden_from_other_processes_of_its_user(
+    step: str, group: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HIDDEN.format(step)],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.strip() == group
+
+
+def test_a_workers_resources_are_bounded(tmp_path: Path) -> None:
+    manifest, sha256 = write_bundle(tmp_path / "b")
+    with Workers(tmp_path) as slot:
+        worker = slot.start(tmp_path / "b", manifest, sha256)
+        slot.wait(worker, Ready)
+        lines = Path(f"/proc/{worker.pid}/limits").read_text().splitlines()[1:]
+    most = {line[:26].strip(): line[26:47].strip() for line in lines}
+    assert {most[f"Max {name}"] for name in ("core file size", "file size", "locked memory")} == {
+        "0"
+    }
+    assert most["Max open files"] == "256"
+    assert most["Max address space"].isdecimal()
+    assert most["Max processes"].isdecimal()
+    assert most["Max cpu time"] == "unlimited"  # lifted when it was ready

@@ -145,6 +145,15 @@ def test_a_check_that_never_ends_is_ended(tmp_path):
 
 
 @pytest.mark.system
+def test_a_version_is_checked_by_an_isolated_process(tmp_path):
+    made = folder(tmp_path)
+    parsed = manifest.decode((made / "manifest.json").read_bytes())
+    found = WorkerCheck(60, "required")(made, parsed)
+    assert found.ok, found.reason
+    assert {build["facts"]["isolation"] for build in found.builds} == {"full"}
+
+
+@pytest.mark.system
 def test_a_file_of_a_bundle_is_never_imported_as_a_module(tmp_path):
     made = folder(tmp_path, runtimes=("onnx",))
     parsed = manifest.decode((made / "manifest.json").read_bytes())
