@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from muster_client.failures import Lacking, OperatorError
 from muster_client.session import Session
+from muster_protocol.wire import bounds
 from muster_protocol.wire.errors import MusterError
 
 EPILOG = (
@@ -164,5 +165,5 @@ def main() -> None:
 
 
 def _end(message: str, code: int) -> None:
-    sys.stderr.write(f"muster: {message}\n")
+    sys.stderr.write(f"muster: {bounds.clean(message)}\n")
     sys.exit(code)

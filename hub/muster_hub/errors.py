@@ -56,6 +56,13 @@ class PreconditionFailed(HubError):
     status = 412
 
 
+class NoSpace(HubError):
+    """The hub's disk has no room for it."""
+
+    code = "no_space"
+    status = 507
+
+
 class TooMany(HubError):
     """Come back later."""
 

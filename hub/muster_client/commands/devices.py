@@ -65,6 +65,7 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
                 ("windows", counts.get("windows")),
                 ("by version", counts.get("by_version")),
                 ("waiting", f"{report.get('outbox_rows', 0)} rows on the device"),
+                ("set aside", _set_aside(item)),
             ]
         ),
         "",
@@ -74,6 +75,15 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
             empty="No slot has been asked to run anything.",
         ),
     )
+
+
+def _set_aside(item: dict[str, Any]) -> Text | None:
+    """Messages that the hub could not take, and why not."""
+    count = item.get("set_aside") or 0
+    if not count:
+        return None
+    when, why = output.ago(item.get("set_aside_at")), item.get("set_aside_fault", "")
+    return Text(f"{count} messages, the latest {when}: {why}", style="red")
 
 
 @app.command("enroll-token")

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from muster_protocol.wire import bounds
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel="Output")
@@ -52,11 +55,27 @@ STYLES = {
 """Colour of a state, wherever it is shown. Colour only repeats what the word says."""
 
 
+class CleanConsole(Console):
+    """A console on which no text steers the terminal, whoever wrote it: a device, a hub, a file.
+
+    Colours and lines are rich's own; every text in between is cleaned as it is drawn.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or bounds.is_clean(segment.text):
+                yield segment
+            else:
+                yield Segment(bounds.clean(segment.text), segment.style)
+
+
 def console() -> Console:
     """A console on the standard output of this moment; wide when it isn't a terminal."""
-    screen = Console(highlight=False)
+    screen = CleanConsole(highlight=False)
     if not screen.is_terminal:
-        screen = Console(highlight=False, width=200)
+        screen = CleanConsole(highlight=False, width=200)
     return screen
 
 
@@ -68,12 +87,20 @@ def show(*parts: RenderableType) -> None:
 
 def show_json(value: Any) -> None:
     """One JSON document; keys in the hub's order."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(_json(value, indent=2) + "\n")
 
 
 def show_json_line(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.write(_json(value) + "\n")
     sys.stdout.flush()
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """The same value, with what could steer a terminal spelled as JSON's own escapes."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    if bounds.is_clean(text):
+        return text
+    return "".join(c if bounds.is_clean(c) else f"\\u{ord(c):04x}" for c in text)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> RenderableType:

@@ -1,18 +1,24 @@
 """Bring alerts in line with the troubles that are present, in the engine's transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from sqlalchemy import bindparam
+from sqlalchemy import bindparam, func
 from sqlmodel import Session, col, select
 
 from muster_hub.alerts import causes, rules
 from muster_hub.alerts.rules import AlertChanges, Condition, StandingAlert
 from muster_hub.fleet.known import Known
 from muster_hub.storage import models
+from muster_hub.storage.care import Care
 
 SILENT_SECONDS = 300.0
 CLEAR_SECONDS = 60.0
+HOSTILE_SECONDS = 3600.0
+"""For so long after the last one, messages that were set aside are a trouble."""
+HOARDING_SECONDS = 86_400.0
+EPOCHS_ALARMING = 6
+"""New outboxes within that time: a device has another only when it was wiped."""
 DRIFT_FRESH_SECONDS = 86_400.0
 """Drift last seen longer ago than this is of a model that no longer runs there."""
 
@@ -22,9 +28,32 @@ def step(
     known: Mapping[str, Known],
     now: float,
     roles: Mapping[str, float] = MappingProxyType({}),
+    doubts: Iterable[Condition] = (),
+    care: Care | None = None,
 ) -> int:
-    """Open, refresh and resolve alerts; how many changed. ``roles``: when metadata expire."""
-    rows = {row.id or 0: row for row in _unresolved(session)}
+    """Open, refresh and resolve alerts; how many changed.
+
+    ``roles``: when metadata expire; ``doubts``: what devices claim and don't prove. With care a
+    device whose reports can't be judged is left out.
+    """
+    present = [*_conditions(session, known, now, roles, care or Care()), *doubts]
+    return _keep(session, _unresolved(session), present, now)
+
+
+def keep(session: Session, present: Iterable[Condition], now: float, *, kind: str) -> int:
+    """The same for alerts of a kind that somebody else than the engine's step keeps."""
+    rows = session.exec(
+        select(models.Alert).where(
+            col(models.Alert.state) != "resolved", col(models.Alert.kind) == kind
+        )
+    )
+    return _keep(session, rows, present, now)
+
+
+def _keep(
+    session: Session, kept: Iterable[models.Alert], present: Iterable[Condition], now: float
+) -> int:
+    rows = {row.id or 0: row for row in kept}
     standing = [
         StandingAlert(
             id=number,
@@ -36,14 +65,23 @@ def step(
         )
         for number, row in rows.items()
     ]
-    changes = rules.decide(
-        standing, _conditions(session, known, now, roles), now=now, clear_seconds=CLEAR_SECONDS
-    )
+    changes = rules.decide(standing, present, now=now, clear_seconds=CLEAR_SECONDS)
     return _persist(session, rows, changes, now)
 
 
-_UNRESOLVED = select(models.Alert).where(col(models.Alert.state) != "resolved")
+_UNRESOLVED = select(models.Alert).where(
+    col(models.Alert.state) != "resolved", col(models.Alert.kind) != rules.HUB
+)
 _DRIFTING = select(models.DriftState).where(col(models.DriftState.updated) > bindparam("since"))
+_SET_ASIDE = select(models.Device.id, models.Device.set_aside, models.Device.set_aside_fault).where(
+    col(models.Device.set_aside_at) > bindparam("since")
+)
+_HOARDING = (
+    select(models.Stream.device, models.Stream.stream, func.count())
+    .where(col(models.Stream.created) > bindparam("since"))
+    .group_by(col(models.Stream.device), col(models.Stream.stream))
+    .having(func.count() >= EPOCHS_ALARMING)
+)
 _ENDING = select(models.Device.id, models.Device.certificate_expires).where(
     col(models.Device.certificate_expires) < bindparam("until")
 )
@@ -54,7 +92,11 @@ def _unresolved(session: Session) -> list[models.Alert]:
 
 
 def _conditions(
-    session: Session, known: Mapping[str, Known], now: float, roles: Mapping[str, float]
+    session: Session,
+    known: Mapping[str, Known],
+    now: float,
+    roles: Mapping[str, float],
+    care: Care,
 ) -> list[Condition]:
     found = [rules.metadata_ending(role, ends - now) for role, ends in roles.items()]
     found += [
@@ -63,20 +105,34 @@ def _conditions(
         if device in known and known[device].active
     ]
     running: set[tuple[str, str]] = set()
-    for device in known.values():
+
+    def judge(device: Known) -> None:
         if not device.active:
-            continue
+            return
         if device.last_seen is not None:
             found.append(rules.silence(device.id, now - device.last_seen, SILENT_SECONDS))
         for slot, slot_report in ((device.report or {}).get("slots") or {}).items():
             found.append(rules.refused(device.id, slot, slot_report.get("update") or {}))
             running.add((device.id, (slot_report.get("running") or {}).get("manifest", "")))
+
+    care.each(
+        session, known.values(), judge, lambda device: f"the report of {device.id}", pure=True
+    )
+    found += _hostile(session, now)
     states = session.exec(_DRIFTING, params={"since": now - DRIFT_FRESH_SECONDS})
     found += causes.drift_conditions(
         [state for state in states if (state.device, state.manifest) in running],
         {device.id: device.labels for device in known.values()},
     )
     return [condition for condition in found if condition is not None]
+
+
+def _hostile(session: Session, now: float) -> list[Condition]:
+    """Devices that lately sent what had to be set aside, or that hoard epochs."""
+    rows = session.exec(_SET_ASIDE, params={"since": now - HOSTILE_SECONDS})
+    found = [rules.set_aside(device, count, why) for device, count, why in rows]
+    hoarding = session.exec(_HOARDING, params={"since": now - HOARDING_SECONDS})
+    return found + [rules.hoarding(device, count) for device, _, count in hoarding]
 
 
 def _certificates_ending(session: Session, now: float) -> list[tuple[str, float]]:

@@ -17,6 +17,8 @@ METADATA_WARN_DAYS = {"timestamp": 2.0, "snapshot": 10.0}
 """The hub signs these with 5 and 20 days left."""
 OFFLINE_WARN_DAYS = 90.0
 
+HUB = "hub"
+"""The kind of an alert about the hub itself; whoever watches it keeps those, not the engine."""
 _RANK: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
 
 
@@ -146,6 +148,54 @@ def drifted(
         title=f"{device}: {model} {version} drifts in {', '.join(names[:3])}"
         + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
         detail={"model": model, "version": version, "features": names} | dict(detail or {}),
+    )
+
+
+def set_aside(device: str, count: int, why: str) -> Condition:
+    """A device that sends what can't be read or kept: broken, or hostile."""
+    return Condition(
+        key=f"set_aside/{device}",
+        kind="set_aside",
+        severity="warning",
+        device=device,
+        title=f"{device} sends what can't be taken: {why[:120]}",
+        detail={"messages": count, "fault": why},
+    )
+
+
+def hoarding(device: str, epochs: int) -> Condition:
+    """A device that opens one outbox after another."""
+    return Condition(
+        key=f"epochs/{device}",
+        kind="epochs",
+        severity="warning",
+        device=device,
+        title=f"{device} has begun {epochs} outboxes within a day: is its disk wiped, or does "
+        "something else use its certificate?",
+        detail={"epochs": epochs},
+    )
+
+
+def doubted(device: str, kind: str, why: str) -> Condition:
+    """A device whose report says what can't be: a fault, a restored backup, or a lie."""
+    return Condition(
+        key=f"doubt/{device}/{kind}",
+        kind="doubt",
+        severity="warning",
+        device=device,
+        title=f"{device} reports what can't be: {why[:200]}",
+        detail={"about": kind, "why": why},
+    )
+
+
+def hub_part(part: str, state: str, why: str) -> Condition:
+    """A part of the hub itself that doesn't work as it should."""
+    return Condition(
+        key=f"hub/{part}",
+        kind=HUB,
+        severity="critical" if state in ("dead", "ended", "silent", "full") else "warning",
+        title=f"the hub: {part} is {state}" + (f": {why}" if why else ""),
+        detail={"part": part, "state": state, "why": why},
     )
 
 

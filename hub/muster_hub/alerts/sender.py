@@ -17,11 +17,14 @@ from sqlmodel import Session, col, select
 
 from muster_hub.alerts import messages, posting, webhooks
 from muster_hub.errors import ConfigError
+from muster_hub.heartbeats import Heartbeats
 from muster_hub.settings.alerts import Alerts, Receiver
 from muster_hub.storage.alerting import Webhook, WebhookDelivery
 from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
 
+SILENT_SECONDS = 900.0
+"""A round of receivers that do not answer takes minutes."""
 POLL_SECONDS = 1.0
 BATCH = 20
 ATTEMPTS_MAX = 60
@@ -43,6 +46,7 @@ class WebhookSender:
         *,
         now: Callable[[], float] = time.time,
         uniform: Callable[[float, float], float] = _random.uniform,
+        heartbeats: Heartbeats | None = None,
     ) -> None:
         """``directory``: what key and password files are relative to; ``sealing``: how the
         secrets of webhooks in the database are kept."""
@@ -55,7 +59,9 @@ class WebhookSender:
         self._now = now
         self._uniform = uniform
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
+        self._part = (heartbeats or Heartbeats()).part("notifier", SILENT_SECONDS)
+        run = self._part.watching(self._run)
+        self._thread = threading.Thread(target=run, name="alerts", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -139,10 +145,13 @@ class WebhookSender:
         while not self._stopping.wait(POLL_SECONDS * _random.uniform(0.8, 1.2)):
             try:
                 while self.send_due() == BATCH:
-                    pass
-            except Exception:
+                    self._part.alive()
+            except Exception as error:
                 _log.exception("alerts could not be sent; trying again")
+                self._part.retrying(error)
                 self._stopping.wait(_random.uniform(1.0, 3.0))
+            else:
+                self._part.beat()
 
 
 def _mail(receiver: Receiver, delivery: WebhookDelivery, password: str) -> None:

@@ -34,6 +34,7 @@ from muster_hub.api.routes import (
     system,
     webhooks,
 )
+from muster_hub.api.text import CleanText
 from muster_hub.metrics.exposition import families
 from muster_hub.metrics.reading import read
 from muster_hub.metrics.scrape import Scrape, Timed
@@ -91,7 +92,8 @@ def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> Fas
         app.include_router(room.router, prefix=PREFIX, responses=problems.answers(400, 422, 429))
     app.include_router(scrape.router)
     app.state.scrape = Scrape(lambda: _metrics(hub), monotonic)
-    app.add_middleware(BodyLimit, upload_bytes_max=hub.config.http.upload_bytes_max)
+    app.add_middleware(BodyLimit, upload_bytes_max=hub.config.http.upload_bytes_max, room=hub.room)
+    app.add_middleware(CleanText)
     app.add_middleware(
         Pace,
         limits=hub.config.http,

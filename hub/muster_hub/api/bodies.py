@@ -1,20 +1,28 @@
 """A bound on the size of every request body, before anything reads it."""
 
+from collections.abc import Callable
+
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from muster_hub.api.problems import problem
+from muster_hub.storage.disk import Room
 from muster_protocol.wire.limits import KIB, TUF_METADATA_BYTES_MAX
 
 JSON_BYTES_MAX = 64 * KIB
+LENGTH_DIGITS_MAX = 20
 FORM_OVERHEAD_BYTES = 256 * KIB
 
 
 class BodyLimit:
     """Answers 413 when a body is, or turns out to be, larger than its path allows."""
 
-    def __init__(self, app: ASGIApp, upload_bytes_max: int) -> None:
+    def __init__(
+        self, app: ASGIApp, upload_bytes_max: int, room: Callable[[], Room] | None = None
+    ) -> None:
+        """With ``room`` an upload that the disk has none for is refused before it is read."""
         self._app = app
+        self._room = room
         self._upload_bytes_max = upload_bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -23,8 +31,13 @@ class BodyLimit:
             return
         limit = self._limit(scope)
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit:
+        size = int(declared[:LENGTH_DIGITS_MAX]) if declared.isdigit() else 0
+        if size > limit:
             await self._refuse(limit, scope, receive, send)
+            return
+        if size > JSON_BYTES_MAX and self._room and (room := self._room()).refuses(size):
+            detail = f"the hub's disk has no room for {size} bytes: {room}"
+            await problem(507, "no_space", detail, Connection="close")(scope, receive, send)
             return
         taken = 0
 

@@ -13,6 +13,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from muster_hub.access import capability
 from muster_hub.audit import log
 from muster_hub.errors import ConfigError
+from muster_hub.heartbeats import Heartbeats
 from muster_hub.identity.pki import SERVER_RENEW_SECONDS, Pki
 from muster_hub.registry.check import WorkerCheck
 from muster_hub.registry.release import Releases
@@ -21,8 +22,9 @@ from muster_hub.signing import model_signature
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.signing.keys import Keyring
-from muster_hub.storage import migrate
+from muster_hub.storage import disk, migrate
 from muster_hub.storage.blobs import Blobs
+from muster_hub.storage.disk import Room
 from muster_hub.storage.files import make_private_directory, write_durably
 from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
@@ -46,6 +48,8 @@ class Hub:
     releases: Releases
     capability_key: bytes
     sealing: Sealing
+    room: Callable[[], Room]
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)
     stopping: threading.Event = field(default_factory=threading.Event)
     _listeners: list[Callable[[], None]] = field(default_factory=list)
     _health: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)
@@ -62,6 +66,7 @@ class Hub:
         log.begin_keyed(store, sealing, clock())
         blobs = Blobs(config.blobs)
         listeners: list[Callable[[], None]] = []
+        room, heartbeats = disk.room_of(config.data), Heartbeats()
         releases = Releases(
             store,
             blobs,
@@ -70,6 +75,8 @@ class Hub:
             clock=clock,
             released=lambda: _call(listeners),
             two_people=config.governance.two_people,
+            room=room,
+            heartbeats=heartbeats,
             model_keys=tuple(_model_key(config.data / name) for name in config.check.model_public),
         )
         return cls(
@@ -84,6 +91,8 @@ class Hub:
             releases=releases,
             capability_key=_capability_key(config.keys),
             sealing=sealing,
+            room=room,
+            heartbeats=heartbeats,
             _listeners=listeners,
         )
 
@@ -109,7 +118,19 @@ class Hub:
         self._health[name] = probe
 
     def health(self) -> dict[str, dict[str, Any]]:
-        return {name: probe() for name, probe in self._health.items()}
+        """How each part stands: what it says of itself, and whether it was heard of at all."""
+        room = self.room()
+        parts: dict[str, dict[str, Any]] = {
+            name: {"ok": item.ok, "state": item.state, "detail": item.detail}
+            for name, item in self.heartbeats.standings().items()
+        }
+        for name, probe in self._health.items():
+            beat, said = parts.get(name, {}), probe()
+            parts[name] = beat | said | {"ok": beat.get("ok", True) and said["ok"]}
+            if beat.get("detail"):
+                parts[name]["detail"] = beat["detail"]
+        parts["disk"] = {"ok": room.state == "ok", "state": room.state, "detail": str(room)}
+        return parts
 
     def chunk_token(self, device: str, expires: int) -> str:
         """A device's capability to fetch chunks over HTTP, for ``directive.Source.token``."""

@@ -7,15 +7,17 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
 from muster_hub.errors import HubError
+from muster_hub.storage import faults
 from muster_protocol.wire.errors import MusterError, ProtocolError
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger(__name__)
 
+FULL = "the hub's disk is full; nothing was changed: make room on it, then try again"
 _TITLES = {
     400: "The request can't be read",
     401: "Who asks is not known",
@@ -30,12 +32,13 @@ _TITLES = {
     429: "Too many",
     500: "The hub failed",
     503: "Not now",
+    507: "No room",
 }
 _CODES = {
     400: "malformed", 401: "unauthenticated", 403: "forbidden", 404: "not_found",
     405: "method_not_allowed", 412: "changed_meanwhile", 413: "too_large",
     416: "no_such_range",
-    422: "invalid", 429: "too_many",
+    422: "invalid", 429: "too_many", 507: "no_space",
 }  # fmt: skip
 
 
@@ -87,6 +90,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(OperationalError, _database)
+    app.add_exception_handler(DataError, _data)
+    app.add_exception_handler(OSError, _files)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -117,9 +122,24 @@ async def _http(_request: Request, error: Exception) -> JSONResponse:
     return response
 
 
+async def _files(_request: Request, error: Exception) -> JSONResponse:
+    if faults.disk_is_full(error):
+        _log.error("the disk is full: %s", error)
+        return problem(507, "no_space", FULL)
+    return await _unexpected(_request, error)
+
+
 async def _database(_request: Request, error: Exception) -> JSONResponse:
     _log.error("the database refused: %s", error)
+    if faults.disk_is_full(error):
+        return problem(507, "no_space", FULL)
     return problem(503, "database_busy", "the database is busy: try again", Retry_After="1")
+
+
+async def _data(_request: Request, error: Exception) -> JSONResponse:
+    """Bounds should have caught it; it is the request's fault all the same."""
+    _log.error("the database can't hold what was sent: %s", error)
+    return problem(422, "invalid", "a value can't be kept: too large, or of characters not allowed")
 
 
 async def _unexpected(_request: Request, error: Exception) -> JSONResponse:

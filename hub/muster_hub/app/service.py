@@ -19,6 +19,7 @@ import uvicorn
 from muster_hub.alerts.sender import WebhookSender
 from muster_hub.api.app import create_app, server_config
 from muster_hub.api.hub import Hub
+from muster_hub.app.watch import Watch
 from muster_hub.errors import Conflict, HubError
 from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
 from muster_hub.mqtt.broker import Broker, memory_bytes_max, own_user
@@ -47,14 +48,17 @@ class FleetServices:
         config, now = hub.config, hub.clock
         self.broker: Broker | None = None
         self._gatekeeper: Gatekeeper | None = None
-        self._external = External(config, hub.pki, hub.store, now) if config.broker.url else None
+        self._external = (
+            External(config, hub.pki, hub.store, now, hub.heartbeats) if config.broker.url else None
+        )
         if self._external is None:
             address = self._managed()
         else:
             address, self._gatekeeper = self._external.address, self._external.gatekeeper
-        bundles = Bundles(hub.store, hub.blobs)
+        bundles, beats = Bundles(hub.store, hub.blobs), hub.heartbeats
+        holder = f"{socket.gethostname()}:{config.data.resolve()}"
         self.publisher = Publisher(
-            hub.store, address, hub.catalogue, bundles, save=self._save, now=now
+            hub.store, address, hub.catalogue, bundles, save=self._save, now=now, heartbeats=beats
         )
         self.engine = Engine(
             hub.store,
@@ -68,14 +72,18 @@ class FleetServices:
                 token=hub.chunk_token,
                 keep_crash_input=config.directives.keep_crash_input,
             ),
-            holder=f"{socket.gethostname()}:{config.data.resolve()}",
+            holder=holder,
             on_published=self.publisher.wake,
             alerts=config.alerts,
             telemetry=config.telemetry,
             expiries=hub.catalogue.expiries,
             now=now,
+            heartbeats=beats,
         )
-        self.sender = WebhookSender(hub.store, config.alerts, config.data, hub.sealing, now=now)
+        self.sender = WebhookSender(
+            hub.store, config.alerts, config.data, hub.sealing, now=now, heartbeats=beats
+        )
+        self.watch = Watch(hub.store, beats, hub.room, config.alerts, holder=holder, now=now)
         self.ingest = Ingest(
             hub.store,
             address,
@@ -83,6 +91,7 @@ class FleetServices:
             on_change=self.engine.wake,
             on_renewal=Renewals(hub.store, hub.pki, self.publisher.wake, now),
             now=now,
+            heartbeats=beats,
         )
 
     @contextmanager
@@ -100,6 +109,7 @@ class FleetServices:
                 self.ingest,
                 self.engine,
                 self.sender,
+                self.watch,
             )
             for part in parts:
                 if part is not None:
@@ -107,7 +117,7 @@ class FleetServices:
                     stack.callback(part.stop)
             self._hub.on_change(self.wake)
             self._hub.add_health("broker", self._broker_health)
-            self._hub.add_health("ingest", self._ingest_health)
+            self._hub.add_health("ingest", self.ingest.health)
             yield
 
     def at_each_check(self, chore: Callable[[], None]) -> None:
@@ -138,10 +148,15 @@ class FleetServices:
                 crl=files.crl,
                 run_as=own_user(),
                 memory_bytes_max=memory_bytes_max(),
-            )
+            ),
+            heartbeats=hub.heartbeats,
         )
         self._gatekeeper = Gatekeeper(
-            files, self.broker.address, reload=self.broker.reload, now=hub.clock
+            files,
+            self.broker.address,
+            reload=self.broker.reload,
+            now=hub.clock,
+            heartbeats=hub.heartbeats,
         )
         return self.broker.address
 
@@ -158,10 +173,6 @@ class FleetServices:
             "warnings": self._external.warnings if self._external is not None else {},
             "detail": self.ingest.client.last_error,
         }
-
-    def _ingest_health(self) -> dict[str, Any]:
-        counters = self.ingest.counters
-        return {"ok": counters.overflowed == 0, **vars(counters)}
 
 
 class _Server(uvicorn.Server):

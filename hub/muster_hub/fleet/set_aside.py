@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import bindparam, func
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, delete, select, update
 
-from muster_hub.storage.models import Device
+from muster_hub.storage.models import Device, Stream, SummaryWindow
 from muster_hub.storage.quarantine import (
     FAULT_CHARS_MAX,
     PAYLOAD_BYTES_KEPT,
@@ -19,6 +19,8 @@ from muster_protocol.wire import bounds, limits
 
 SAMPLE_SECONDS = 60.0
 """A device's messages are sampled at most this often for each leaf."""
+EPOCH_KEPT_SECONDS = 400 * 86_400.0
+"""An epoch of which nothing came for so long is a wiped outbox, or a device that is gone."""
 SENDERS_SHOWN = 10
 SENDERS_MAX = 1_000
 _COUNTED = (
@@ -118,16 +120,33 @@ def record(session: Session, faults: Sequence[Fault], senders: Senders, now: flo
             _forget_older(session, device)
 
 
+def name_of(row: SummaryWindow) -> str:
+    """A window in words."""
+    return f"window {row.sequence} of {row.device}"
+
+
+def windows(session: Session, rows: Iterable[SummaryWindow], why: str, now: float) -> None:
+    """Set aside windows that a step of the engine fails at: kept, marked, and counted."""
+    listed = list(rows)
+    for row in listed:
+        row.fault = clipped(why) or "could not be taken in"
+        row.folded = row.rolled = True
+        session.add(row)
+    faults = [Fault(row.device, "window", why, row.payload) for row in listed]
+    record(session, faults[:SENDERS_SHOWN], Senders(), now)
+
+
 def clipped(why: str) -> str:
     return bounds.clean(why)[:FAULT_CHARS_MAX]
 
 
-def forget(session: Session) -> None:
-    """Keep the newest samples of all devices together."""
+def forget(session: Session, now: float) -> None:
+    """Keep the newest samples of all devices together, and the marks of epochs that are in use."""
     newest = select(SetAside.id).order_by(col(SetAside.id).desc()).limit(1).offset(ROWS_MAX)
     last = session.exec(newest).first()
     if last is not None:
         session.exec(delete(SetAside).where(col(SetAside.id) <= last))
+    session.exec(delete(Stream).where(col(Stream.updated) < now - EPOCH_KEPT_SECONDS))
 
 
 def _forget_older(session: Session, device: str) -> None:
@@ -154,7 +173,3 @@ def kept(session: Session, device: str, limit: int) -> list[SetAside]:
             .limit(limit)
         )
     )
-
-
-def count(session: Session) -> int:
-    return session.exec(select(func.count()).select_from(SetAside)).one()

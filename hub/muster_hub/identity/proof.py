@@ -20,14 +20,8 @@ def proved_slots(
 
     Empty when it is not: a report without a proof is hearsay.
     """
-    if not report or not report.get("proof"):
-        return {}
-    try:
-        reported = msgspec.convert(report, Report)
-    except (msgspec.ValidationError, ValueError):
-        return {}
-    said = proof.statement(device, reported)
-    if not any(_signed(pem, reported.proof, said) for pem in certificates):
+    reported = _proved(device, report, certificates)
+    if reported is None:
         return {}
     return {
         slot: {
@@ -40,6 +34,25 @@ def proved_slots(
         for slot, item in reported.slots.items()
         if (run := item.running) is not None
     }
+
+
+def is_proved(device: str, report: Mapping[str, Any] | None, certificates: Iterable[str]) -> bool:
+    """Whether a report is signed by the key of one of the certificates (PEM)."""
+    return _proved(device, report, certificates) is not None
+
+
+def _proved(
+    device: str, report: Mapping[str, Any] | None, certificates: Iterable[str]
+) -> Report | None:
+    if not report or not report.get("proof"):
+        return None
+    try:
+        reported = msgspec.convert(report, Report)
+    except (msgspec.ValidationError, ValueError):
+        return None
+    said = proof.statement(device, reported)
+    signed = any(_signed(pem, reported.proof, said) for pem in certificates)
+    return reported if signed else None
 
 
 def _signed(pem: str, signature: bytes, said: bytes) -> bool:

@@ -1,7 +1,7 @@
 """Feed committed summaries to each device's drift monitor; its state is kept beside what it saw."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import bindparam
@@ -9,8 +9,10 @@ from sqlmodel import Session, col, select
 
 from muster_hub.audit import log
 from muster_hub.errors import NotFound
+from muster_hub.fleet import set_aside
 from muster_hub.registry.published import Bundles
 from muster_hub.storage import models
+from muster_hub.storage.care import Care
 from muster_protocol.signals import monitors, summary_wire
 from muster_protocol.signals.baseline import Baseline
 from muster_protocol.signals.monitors import Monitor
@@ -27,42 +29,60 @@ _UNSEEN = (
     .order_by(col(models.SummaryWindow.id))
     .limit(ROWS_MAX)
 )
-_KNOWN = select(models.Version.manifest_sha256).where(
+_KNOWN = select(models.Version.manifest_sha256, models.Version.model, models.Version.version).where(
     col(models.Version.manifest_sha256).in_(bindparam("manifests", expanding=True))
 )
 
 
-def step(session: Session, bundles: Bundles, now: float) -> int:
-    """Take in windows not yet seen, oldest first; how many."""
+def step(session: Session, bundles: Bundles, now: float, care: Care | None = None) -> int:
+    """Take in windows not yet seen, oldest first; how many. With care one by one: a window that
+    can't be taken in is set aside.
+    """
     rows = session.exec(_UNSEEN).all()
     grouped: dict[tuple[str, str], list[models.SummaryWindow]] = {}
     for row in rows:
         grouped.setdefault((row.device, row.manifest), []).append(row)
     known = _known(session, {manifest for _, manifest in grouped})
-    for (device, manifest), windows in grouped.items():
+
+    def take(group: list[models.SummaryWindow]) -> None:
+        device, manifest = group[0].device, group[0].manifest
+        fitting = [row for row in group if _is_of(row, known)]
         try:
-            _check_known(manifest, known)
-            _feed(session, bundles, device, manifest, windows, now)
+            if fitting:
+                _feed(session, bundles, device, manifest, fitting, now)
         except MusterError as error:
             _log.warning("no drift for %s on %s: %s", manifest[:12], device, error)
-            for row in windows:
-                row.fault = str(error)[:500]
-        for row in windows:
+            for row in fitting:
+                row.fault = set_aside.clipped(str(error))
+        for row in group:
             row.folded = True
             session.add(row)
+
+    care = care or Care()
+    care.each(
+        session, [[row] for row in rows] if care.careful else grouped.values(), take,
+        lambda group: set_aside.name_of(group[0]),
+        lambda group, why: set_aside.windows(session, group, why, now),
+    )  # fmt: skip
     return len(rows)
 
 
-def _known(session: Session, manifests: set[str]) -> set[str]:
-    """Those of the manifests that are of a version."""
+def _known(session: Session, manifests: set[str]) -> dict[str, tuple[str, str]]:
+    """Manifest → model and version, of those of a version."""
     if not manifests:
-        return set()
-    return set(session.exec(_KNOWN, params={"manifests": list(manifests)}))
+        return {}
+    rows = session.exec(_KNOWN, params={"manifests": list(manifests)})
+    return {manifest: (model, version) for manifest, model, version in rows}
 
 
-def _check_known(manifest: str, known: set[str]) -> None:
-    if manifest not in known:
-        raise MusterError("the summary is of a version this hub does not know")
+def _is_of(row: models.SummaryWindow, known: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether a window is of a version; one that isn't says so."""
+    if row.manifest not in known:
+        row.fault = "the summary is of a version this hub does not know"
+    elif known[row.manifest] != (row.model, row.version):
+        model, version = known[row.manifest]
+        row.fault = f"the summary's manifest is that of {model} {version}"
+    return not row.fault
 
 
 def _feed(
@@ -85,7 +105,11 @@ def _feed(
     )
     findings: list[DriftFinding] = []
     for row in windows:
-        summary = summary_wire.decode(row.payload, baseline)
+        try:
+            summary = summary_wire.decode(row.payload, baseline)
+        except MusterError as error:  # this one alone: the others of the device are taken in
+            row.fault = set_aside.clipped(str(error))
+            continue
         if not isinstance(summary, summary_wire.Unknown):
             findings += monitor.feed(summary)
     view = _view(monitor, findings, windows[-1], kept.view if kept is not None else {})

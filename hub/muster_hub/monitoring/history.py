@@ -13,6 +13,7 @@ from muster_hub.monitoring.trend import Yardstick
 from muster_hub.registry.published import read_baseline
 from muster_hub.storage import selecting
 from muster_hub.storage.models import Rollup, RollupLevel
+from muster_hub.storage.sums import total, whole
 from muster_protocol.signals import summary_wire
 from muster_protocol.signals.baseline import Baseline
 from muster_protocol.signals.summary import Summary
@@ -82,10 +83,14 @@ def _devices(session: Session, among: list[Any]) -> dict[tuple[float, str], int]
 def _summed(session: Session, among: list[Any]) -> list[Plain]:
     names = ("start", "version", "manifest", "devices", *SUMMED)
     keys = (col(Rollup.start), col(Rollup.version), col(Rollup.manifest))
-    sums = (func.sum(getattr(Rollup, name)) for name in SUMMED)
+    sums = (total(getattr(Rollup, name)) for name in SUMMED)
     query = select(*keys, func.count(), *sums).where(*among)
     rows = session.exec(query.group_by(*keys).order_by(*keys))
-    return [_with_accuracy(dict(zip(names, row, strict=True))) | NOT_MERGED for row in rows]
+    return [_with_accuracy(_whole(dict(zip(names, row, strict=True)))) | NOT_MERGED for row in rows]
+
+
+def _whole(point: Plain) -> Plain:
+    return point | {name: whole(point[name]) for name in SUMMED if name != "seconds"}
 
 
 def _with_accuracy(period: Plain) -> Plain:

@@ -7,6 +7,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from muster_hub.storage import models
+from muster_hub.storage.sums import total, whole
 from muster_protocol.signals import summary_wire
 from muster_protocol.wire.errors import MusterError
 
@@ -22,24 +23,24 @@ def counts(session: Session, device: str) -> Plain:
     by_version: dict[str, list[int]] = {}
     for table, among, rows in (
         (window, (col(window.fault) == "", col(window.rolled).is_(False)), func.count()),
-        (day, (col(day.level) == "day",), func.sum(day.windows)),
+        (day, (col(day.level) == "day",), total(day.windows)),
     ):
         found = session.exec(
             select(  # type: ignore[call-overload]  # SQLModel types up to four columns
                 table.model,
                 table.version,
                 rows,
-                func.sum(table.n),
-                func.sum(table.errors),
-                func.sum(table.labels_right),
-                func.sum(table.labels_wrong),
+                total(table.n),
+                total(table.errors),
+                total(table.labels_right),
+                total(table.labels_wrong),
             )
             .where(col(table.device) == device, *among)
             .group_by(table.model, table.version)
         )
         for model, version, *numbers in found:
             sums = by_version.setdefault(f"{model}/{version}", [0] * len(numbers))
-            sums[:] = [a + int(b) for a, b in zip(sums, numbers, strict=True)]
+            sums[:] = [a + whole(b) for a, b in zip(sums, numbers, strict=True)]
     return {
         "device": device,
         "inferences": sum(sums[1] for sums in by_version.values()),

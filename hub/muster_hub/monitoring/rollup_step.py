@@ -5,15 +5,17 @@ so that it is in each exactly once, however late it came.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, exists
+from sqlalchemy import bindparam, exists, or_
 from sqlmodel import Session, col, delete, select
 
+from muster_hub.fleet import set_aside
 from muster_hub.registry.published import Bundles
 from muster_hub.settings.retention import Telemetry
 from muster_hub.storage import models
+from muster_hub.storage.care import Care
 from muster_hub.storage.models import Rollup, SummaryWindow
 from muster_protocol.signals import summary as summaries
 from muster_protocol.signals import summary_wire
@@ -71,15 +73,28 @@ class _Sum:
             self.summary = summary if whole is None else summaries.merge(whole, summary)
 
 
-def step(session: Session, bundles: Bundles, now: float) -> int:
-    """Add up to ``ROWS_MAX`` windows of hours that have ended to their hours and days; how many."""
+def step(session: Session, bundles: Bundles, now: float, care: Care | None = None) -> int:
+    """Add up to ``ROWS_MAX`` windows of hours that have ended to their hours and days; how many.
+
+    With care one by one: a window that can't be added is set aside.
+    """
     settled = _floor(now - SETTLED_SECONDS, "hour")
     rows = session.exec(_UNROLLED, params={"settled": settled}).all()
-    for key, added in _sums(rows, bundles).items():
-        _store(session, key, added, _baseline(bundles, key[2]))
-    for row in rows:
-        row.rolled = True
-        session.add(row)
+    care = care or Care()
+    parts: list[Sequence[SummaryWindow]] = [[row] for row in rows] if care.careful else [rows]
+
+    def add(part: Sequence[SummaryWindow]) -> None:
+        for key, added in _sums(part, bundles).items():
+            _store(session, key, added, _baseline(bundles, key[2]))
+        for row in part:
+            row.rolled = True
+            session.add(row)
+
+    care.each(
+        session, parts, add,
+        lambda part: set_aside.name_of(part[0]),
+        lambda part, why: set_aside.windows(session, part, why, now),
+    )  # fmt: skip
     return len(rows)
 
 
@@ -87,7 +102,8 @@ def forget(session: Session, kept: Telemetry, now: float) -> int:
     """Delete what is older than ``kept`` allows, a bounded number of rows; how many.
 
     Windows go only once they are in their hours and days and their stream has passed them: a
-    sender that repeats one is then answered from the stream's mark. Unreadable ones stay.
+    sender that repeats one is then answered from the stream's mark. So do those that nobody could
+    read or add up, and those of an epoch that is not kept any more.
     """
     window, stream = SummaryWindow, models.Stream
     passed = exists().where(
@@ -96,12 +112,15 @@ def forget(session: Session, kept: Telemetry, now: float) -> int:
         col(stream.epoch) == col(window.epoch),
         col(stream.contiguous) >= col(window.sequence),
     )
+    known = exists().where(
+        col(stream.device) == col(window.device), col(stream.epoch) == col(window.epoch)
+    )
     old = (
         select(window.id)
         .where(
             col(window.start) < now - kept.raw_days * DAY_SECONDS,
-            col(window.rolled).is_(True),
-            passed,
+            or_(col(window.rolled).is_(True), col(window.fault) != ""),
+            or_(passed, ~known),
         )
         .order_by(col(window.id))
         .limit(DELETED_ROWS_MAX)
@@ -135,7 +154,7 @@ def _sums(rows: Iterable[SummaryWindow], bundles: Bundles) -> dict[Key, _Sum]:
     for row in rows:
         key: Key = ("hour", row.device, row.manifest, _floor(row.start, "hour"))
         whole = hours.setdefault(key, _Sum(row.model, row.version))
-        whole.add(row, _read(row.payload, _baseline(bundles, row.manifest)), 1)
+        whole.add(row, _read(row.payload, _baseline(bundles, row.manifest), merged=False), 1)
     fleet = _merged(hours, lambda key: (key[0], FLEET, key[2], key[3]))
     every = hours | fleet
     return every | _merged(every, lambda key: ("day", key[1], key[2], _floor(key[3], "day")))
@@ -155,13 +174,10 @@ def _store(session: Session, key: Key, added: _Sum, baseline: Baseline | None) -
         level=level, device=device, manifest=manifest, start=start, model=added.model,
         version=added.version, payload=b"",
     )  # fmt: skip
-    row.windows += added.windows
     row.seconds += added.seconds
-    row.n += added.n
-    row.errors += added.errors
-    row.labels_right += added.labels_right
-    row.labels_wrong += added.labels_wrong
-    before = _read(row.payload, baseline) if row.payload else None
+    for name in ("windows", "n", "errors", "labels_right", "labels_wrong"):
+        setattr(row, name, summaries.added(getattr(row, name), getattr(added, name)))
+    before = _read(row.payload, baseline, merged=True) if row.payload else None
     if added.summary is not None:
         whole = added.summary if before is None else summaries.merge(before, added.summary)
         try:
@@ -171,13 +187,13 @@ def _store(session: Session, key: Key, added: _Sum, baseline: Baseline | None) -
     session.add(row)
 
 
-def _read(payload: bytes, baseline: Baseline | None) -> Summary | None:
+def _read(payload: bytes, baseline: Baseline | None, *, merged: bool) -> Summary | None:
     """A summary; without its features where their baseline is missing."""
     try:
-        read = summary_wire.decode(payload, baseline)
+        read = summary_wire.decode(payload, baseline, merged=merged)
     except MusterError:
         try:
-            head = summary_wire.peek(payload)
+            head = summary_wire.peek(payload, merged=merged)
         except MusterError:
             return None
         return None if isinstance(head, summary_wire.Unknown) else head.summary

@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography import x509
 from sqlmodel import col, select
 
+from muster_hub.heartbeats import Heartbeats
 from muster_hub.identity.pki import SERVER_RENEW_SECONDS, Pki
 from muster_hub.mqtt.client import BrokerAddress, HubClient
 from muster_hub.storage.files import write_durably
@@ -136,6 +137,7 @@ class Gatekeeper:
         *,
         reload: Callable[[], None],
         now: Callable[[], float],
+        heartbeats: Heartbeats | None = None,
     ) -> None:
         self._files = files
         self._address = address
@@ -145,7 +147,9 @@ class Gatekeeper:
         """Done at every check."""
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="gatekeeper", daemon=True)
+        self._part = (heartbeats or Heartbeats()).part("gatekeeper", 10 * CHECK_SECONDS)
+        run = self._part.watching(self._run)
+        self._thread = threading.Thread(target=run, name="gatekeeper", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -165,8 +169,11 @@ class Gatekeeper:
                 self._check()
                 for chore in self.chores:
                     chore()
-            except Exception:
+            except Exception as error:
                 _log.exception("certificates or their revocation could not be brought up to date")
+                self._part.retrying(error)
+            else:
+                self._part.beat()
             self._wake.wait(CHECK_SECONDS * _random.uniform(0.8, 1.2))
             self._wake.clear()
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from muster_hub.heartbeats import Heartbeats
 from muster_hub.mqtt.broker_config import (
     HUB_USER,
     BrokerConfig,
@@ -32,6 +33,7 @@ READY_SECONDS = 10.0
 STOP_SECONDS = 5.0
 PORT_WAIT_SECONDS = 3.0
 """A broker whose hub was killed needs a moment to save its state and let go of the port."""
+SILENT_SECONDS = 120.0
 RESTART_SECONDS = (0.2, 30.0)
 STABLE_SECONDS = 60.0
 MEMORY_BYTES_LEAST = 768 * 2**20
@@ -76,7 +78,13 @@ class Broker:
     ``started`` is called, from the watching thread, after every (re)start that became ready.
     """
 
-    def __init__(self, config: BrokerConfig, *, started: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        started: Callable[[], None] | None = None,
+        heartbeats: Heartbeats | None = None,
+    ) -> None:
         self.config = config
         self.restarts = 0
         self._started = started
@@ -87,7 +95,9 @@ class Broker:
         self._stopping = threading.Event()
         self._first = threading.Event()
         self._failure: BrokerError | None = None
-        self._watcher = threading.Thread(target=self._watch, name="broker", daemon=True)
+        self._part = (heartbeats or Heartbeats()).part("broker", SILENT_SECONDS)
+        watch = self._part.watching(self._watch)
+        self._watcher = threading.Thread(target=watch, name="broker", daemon=True)
 
     @property
     def address(self) -> BrokerAddress:
@@ -193,6 +203,7 @@ class Broker:
                 delay = least if ready and lived > STABLE_SECONDS else min(delay * 2, most)
                 last_lines = self._last_lines()
                 _log.error("the broker died after %.0f s, restarting: %s", lived, last_lines)
+                self._part.retrying("Mosquitto died and is started again; see the log")
                 self._stopping.wait(delay * _random.uniform(0.5, 1.0))
         finally:
             log.close()
@@ -218,8 +229,9 @@ class Broker:
             if self._started is not None:
                 self._started()
             self._first.set()
+            self._part.beat()
             while process.poll() is None and not self._stopping.wait(0.1):
-                pass
+                self._part.alive()
         elif not self._first.is_set():
             self._failure = BrokerError(f"the broker did not start: {self._last_lines(reader)}")
         self._end(process)

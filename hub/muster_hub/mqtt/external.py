@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from muster_hub.heartbeats import Heartbeats
 from muster_hub.identity.pki import Pki
 from muster_hub.mqtt import probe
 from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
@@ -45,7 +46,14 @@ class Identities:
 class External:
     """Wires what the hub needs for such a broker, and refuses one that is unsafe."""
 
-    def __init__(self, config: HubConfig, pki: Pki, store: Store, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: HubConfig,
+        pki: Pki,
+        store: Store,
+        now: Callable[[], float],
+        heartbeats: Heartbeats | None = None,
+    ) -> None:
         """Raises MusterError for a URL that names no broker."""
         make_private_directory(config.broker_directory)
         files = BrokerFiles(config.broker_directory, pki, store)
@@ -55,7 +63,11 @@ class External:
         self._public = config.broker_public
         self.address = parse_url(config.broker.url, ca=files.ca, identities=self._identities)
         self.gatekeeper = Gatekeeper(
-            files, self.address, reload=reloader(config.broker.reload), now=now
+            files,
+            self.address,
+            reload=reloader(config.broker.reload),
+            now=now,
+            heartbeats=heartbeats,
         )
         self.warnings: dict[str, str] = {}
 

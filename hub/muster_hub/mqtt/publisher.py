@@ -18,6 +18,7 @@ from typing import Protocol
 from sqlalchemy import bindparam
 from sqlmodel import col, select, update
 
+from muster_hub.heartbeats import Heartbeats
 from muster_hub.mqtt.chunk_cache import ChunkCache, Chunks
 from muster_hub.mqtt.client import BrokerAddress
 from muster_hub.mqtt.sending import Sender, Sending
@@ -29,6 +30,7 @@ from muster_protocol.wire import topics
 from muster_protocol.wire.chunks import sha256_hex
 
 TICK_SECONDS = 1.0
+SILENT_SECONDS = 300.0
 OUTBOX_ROWS_MAX = 200
 WANTS_MAX = 1_000
 RETIRED_SECONDS = 300.0
@@ -73,6 +75,7 @@ class Publisher:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sender: Sending | None = None,
+        heartbeats: Heartbeats | None = None,
     ) -> None:
         """``sender`` stands in for a connection to ``address``."""
         self._store = store
@@ -89,7 +92,9 @@ class Publisher:
         self._connection = 0
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._part = (heartbeats or Heartbeats()).part("publisher", SILENT_SECONDS)
+        run = self._part.watching(self._run)
+        self._thread = threading.Thread(target=run, name="publisher", daemon=True)
 
     @property
     def connected(self) -> bool:
@@ -124,9 +129,12 @@ class Publisher:
             self._wake.clear()
             try:
                 self.step()
-            except Exception:
+            except Exception as error:
                 _log.exception("publishing failed; trying again")
+                self._part.retrying(error)
                 self._stopping.wait(_random.uniform(1.0, 3.0))
+            else:
+                self._part.beat()
 
     def step(self) -> None:
         """Publish whatever is due now; called by the thread."""

@@ -18,6 +18,7 @@ from muster_hub.fleet.known import Known
 from muster_hub.monitoring import drift_step
 from muster_hub.rollouts import load
 from muster_hub.storage import models
+from muster_hub.storage.care import Care
 from muster_hub.storage.tables import target
 from muster_protocol.wire import directive as wire
 from muster_protocol.wire import topics
@@ -63,8 +64,11 @@ def step(
     epoch: int,
     settings: DirectiveTerms,
     now: float,
+    care: Care | None = None,
 ) -> int:
-    """Persist new directives with the messages that carry them; how many."""
+    """Persist new directives with the messages that carry them; how many. With care a device whose
+    directive can't be made keeps the one it has.
+    """
     assignments = load.assignments(session)
     rolling = load.rolling(session)
     overrides, challenges = rolling.overrides, rolling.challenges
@@ -73,11 +77,13 @@ def step(
     unnoted = set(session.exec(_UNNOTED))
     noted = []
     issued = 0
-    for device in known.values():
+
+    def settle(device: Known) -> None:
+        nonlocal issued
         row = rows.get(device.id)
         if not device.active:
             issued += _withdraw(session, row, now)
-            continue
+            return
         choices = choose(
             device.labels,
             assignments,
@@ -85,7 +91,7 @@ def step(
             challenges.get(device.id, ()),
         )
         if row is None and not choices:
-            continue
+            return
         content = _content(device.id, choices, settings, rebaselines)
         generation = _generation(row, content, device, epoch)
         same = (
@@ -100,6 +106,10 @@ def step(
             issued += 1
         if device.id in overrides and device.id in unnoted:
             noted.append({"of": device.id, "asked": generation})
+
+    (care or Care()).each(
+        session, known.values(), settle, lambda device: f"the directive of {device.id}"
+    )
     if noted:
         session.flush()
         session.connection().execute(_NOTE, noted)

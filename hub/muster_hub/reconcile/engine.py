@@ -1,18 +1,23 @@
 """The engine's tick and its thread."""
 
+import contextlib
 import logging
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from sqlmodel import col, delete
+from sqlmodel import Session, col, delete
 
 from muster_hub.alerts import open_step
 from muster_hub.alerts import step as telling_step
+from muster_hub.alerts.doubts import Doubts
+from muster_hub.alerts.rules import Condition
+from muster_hub.fleet import set_aside
 from muster_hub.fleet.fleet import Fleet
 from muster_hub.fleet.known import Known
+from muster_hub.heartbeats import Heartbeats
 from muster_hub.monitoring import drift_step, rollup_step
 from muster_hub.reconcile import directives, lease
 from muster_hub.reconcile.directives import DirectiveTerms, SignsDirectives
@@ -22,7 +27,8 @@ from muster_hub.rollouts import step as rollout_step
 from muster_hub.rollouts.gates import readings
 from muster_hub.settings.alerts import Alerts
 from muster_hub.settings.retention import Telemetry
-from muster_hub.storage import models
+from muster_hub.storage import faults, models
+from muster_hub.storage.care import Care
 from muster_hub.storage.store import Store
 
 TICK_SECONDS = 1.0
@@ -32,6 +38,15 @@ LEASE = "engine"
 REVIEW_SECONDS = 30.0
 """Directives are looked through this often even when nothing is known to have changed."""
 HOUSEKEEPING_SECONDS = 60.0
+SILENT_SECONDS = 300.0
+"""A step that takes longer hangs; housekeeping comes once a minute."""
+CAREFUL_SECONDS = 60.0
+"""For so long after something failed its part takes every row by itself."""
+PARTS = (
+    "fleet", "rollouts", "grants", "directives", "drift", "alerts", "notices", "rollup",
+    "catalogue", "housekeeping",
+)  # fmt: skip
+Done = TypeVar("Done")
 PUBLISHED_KEPT_SECONDS = 3600.0
 
 _log = logging.getLogger(__name__)
@@ -45,6 +60,10 @@ class Catalogue(Protocol):
     def refresh(self, now: float) -> bool: ...
 
     def continue_from(self, reported: Mapping[str, int], now: float) -> bool: ...
+
+
+class _Standby(Exception):
+    """Another engine holds the lease."""
 
 
 class Engine:
@@ -68,6 +87,8 @@ class Engine:
         expiries: Callable[[], dict[str, float]] = dict,
         telemetry: Telemetry | None = None,
         now: Callable[[], float] = time.time,
+        heartbeats: Heartbeats | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.bundles = bundles
         self._store = store
@@ -87,7 +108,15 @@ class Engine:
         self._stopping = threading.Event()
         self._roles: dict[str, float] = {}
         self._reviewed = self._kept_house = float("-inf")
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._monotonic = monotonic
+        beats = heartbeats or Heartbeats(monotonic)
+        self._part = beats.part("engine", SILENT_SECONDS)
+        self._parts = {name: beats.part(f"engine/{name}", SILENT_SECONDS) for name in PARTS}
+        self._careful: dict[str, float] = {}
+        self._changed: set[str] = set()
+        self._doubts = Doubts()
+        run = self._part.watching(self._run)
+        self._thread = threading.Thread(target=run, name="engine", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -104,42 +133,119 @@ class Engine:
         self._wake.set()
 
     def step(self) -> bool:
-        """Load, decide, persist; then let the publisher know. False while another engine acts."""
+        """Load, decide, persist; then let the publisher know. False while another engine acts.
+
+        Each part of it is a transaction of its own, so that one that fails holds up no other. What
+        passes, such as a busy database, is raised.
+        """
         now = self._now()
         review = now - self._reviewed >= REVIEW_SECONDS or now < self._reviewed
         dirty = self._dirty.is_set()
         self._dirty.clear()
         try:
-            with self._store.write() as session:
-                if not lease.hold(session, LEASE, self._holder, now):
-                    self._dirty.set()
-                    return False
-                self._fleet.follow(session, now, everything=dirty or review)
-                known = self._fleet.known
-                window_seconds = self._settings.window_seconds
-                moved = rollout_step.step(session, known, now, window_seconds)
-                issued = permit_step.step(session, known, now)
-                if dirty or moved or review:
-                    epoch = self._catalogue.director_epoch
-                    issued += directives.step(
-                        session, known, self._signing, epoch, self._settings, now
-                    )
+            known = self._do(
+                "fleet", lambda session, _: self._follow(session, now, dirty or review)
+            )
+            if known is None:
+                self._dirty.set()
+                return True
+            self._decide(known, dirty or review, now)
+            if review:
+                self._reviewed = now
+            self._watch(known, now)
+        except _Standby:
+            self._dirty.set()
+            self._part.beat()
+            return False
         except BaseException:
             self._dirty.set()
             raise
-        if review:
-            self._reviewed = now
+        self._keep_house(known, now)
+        self._part.beat()
+        return True
+
+    def _follow(self, session: Session, now: float, everything: bool) -> Mapping[str, Known]:  # noqa: FBT001 (internal)
+        self._changed |= self._fleet.follow(session, now, everything=everything)
+        return self._fleet.known
+
+    def _decide(self, known: Mapping[str, Known], due: bool, now: float) -> None:  # noqa: FBT001 (internal)
+        """Rollouts, leave to swap, and the directives that follow."""
+        window_seconds = self._settings.window_seconds
+        moved = self._do(
+            "rollouts",
+            lambda session, care: rollout_step.step(session, known, now, window_seconds, care),
+        )
+        issued = self._do(
+            "grants", lambda session, care: permit_step.step(session, known, now, care)
+        )
+        if due or moved or moved is None:
+            epoch = self._catalogue.director_epoch
+            directed = self._do(
+                "directives",
+                lambda session, care: directives.step(
+                    session, known, self._signing, epoch, self._settings, now, care
+                ),
+            )
+            if directed is None:
+                self._dirty.set()
+            issued = (issued or 0) + (directed or 0)
         if issued:
             self._on_published()
-        with self._store.write() as session:
-            if not lease.hold(session, LEASE, self._holder, now):
-                return False
-            drift_step.step(session, self.bundles, now)
-            open_step.step(session, known, now, self._roles)
-            telling_step.step(session, self._alerts, now)
-            rollup_step.step(session, self.bundles, now)
-        self._keep_house(known, now)
-        return True
+
+    def _watch(self, known: Mapping[str, Known], now: float) -> None:
+        """Drift, alerts, who is notified of them, hours and days."""
+        self._do("drift", lambda session, care: drift_step.step(session, self.bundles, now, care))
+        self._do(
+            "alerts",
+            lambda session, care: open_step.step(
+                session, known, now, self._roles, self._doubted(session, known), care
+            ),
+        )
+        self._do("notices", lambda session, _: telling_step.step(session, self._alerts, now))
+        self._do("rollup", lambda session, care: rollup_step.step(session, self.bundles, now, care))
+
+    def _doubted(self, session: Session, known: Mapping[str, Known]) -> list[Condition]:
+        """What devices claim and don't prove; looked at anew where something changed."""
+        self._doubts.look(session, known, self._changed)
+        self._changed = set()
+        return self._doubts.conditions()
+
+    def _do(self, name: str, work: Callable[[Session, Care], Done]) -> Done | None:
+        """One part of a step in a transaction, again with care when its data make it fail.
+
+        None when it fails even so: then it is undone as a whole, and said. Raises what passes.
+        """
+        part = self._parts[name]
+        moment = self._monotonic()
+        lately = moment - self._careful.get(name, float("-inf")) < CAREFUL_SECONDS
+        for careful in (True,) if lately else (False, True):
+            care = Care(careful)
+            try:
+                with self._store.write() as session:
+                    self._hold(session)
+                    done = work(session, care)
+            except _Standby:
+                part.beat()
+                raise
+            except Exception as error:
+                part.retrying(error)
+                if faults.passes(error):
+                    raise
+                self._careful[name] = moment
+                _log.error("the engine's %s failed", name, exc_info=error)
+            else:
+                if care.failed:
+                    self._careful[name] = moment
+                    named = "; ".join(f"{who}: {why}" for who, why in care.failed.items())
+                    part.lagging(f"{len(care.failed)} left out: {named}")
+                else:
+                    part.beat()
+                return done
+        return None
+
+    def _hold(self, session: Session) -> None:
+        if not lease.hold(session, LEASE, self._holder, self._now()):
+            raise _Standby
 
     def changed(self) -> None:
         """Someone committed a change of devices, assignments or rollouts. Never blocks."""
@@ -150,27 +256,38 @@ class Engine:
         if 0 <= now - self._kept_house < HOUSEKEEPING_SECONDS:
             return
         self._kept_house = now
-        ahead = self._catalogue.continue_from(_trusted_versions(known), now)
-        if self._catalogue.refresh(now) or ahead:
-            self._on_published()
-        self._roles = self._expiries()
-        with self._store.write() as session:
-            session.exec(
-                delete(models.OutboxMessage).where(
-                    col(models.OutboxMessage.published_at) < now - PUBLISHED_KEPT_SECONDS
-                )
+        try:
+            ahead = self._catalogue.continue_from(_trusted_versions(known), now)
+            if self._catalogue.refresh(now) or ahead:
+                self._on_published()
+            self._roles = self._expiries()
+        except Exception as error:
+            _log.exception("the catalogue could not be kept fresh")
+            self._parts["catalogue"].retrying(error)
+        else:
+            self._parts["catalogue"].beat()
+        with contextlib.suppress(_Standby):
+            self._do("housekeeping", lambda session, _: self._forget(session, now))
+
+    def _forget(self, session: Session, now: float) -> None:
+        session.exec(
+            delete(models.OutboxMessage).where(
+                col(models.OutboxMessage.published_at) < now - PUBLISHED_KEPT_SECONDS
             )
-            readings.forget(session, now)
-            telling_step.forget(session, now)
-            if self._telemetry is not None:
-                rollup_step.forget(session, self._telemetry, now)
+        )
+        readings.forget(session, now)
+        telling_step.forget(session, now)
+        set_aside.forget(session, now)
+        if self._telemetry is not None:
+            rollup_step.forget(session, self._telemetry, now)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
                 self.step()
-            except Exception:
+            except Exception as error:
                 _log.exception("the engine's step failed; trying again")
+                self._part.retrying(error)
                 self._stopping.wait(_random.uniform(1.0, 3.0))
             self._stopping.wait(STEP_SECONDS_MIN)
             self._wake.wait(TICK_SECONDS * _random.uniform(0.8, 1.2))

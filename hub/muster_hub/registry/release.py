@@ -17,12 +17,14 @@ from sqlmodel import Session, col, select
 
 from muster_hub.access import governance
 from muster_hub.audit import log
-from muster_hub.errors import Conflict, HubError, Invalid, NotFound
+from muster_hub.errors import Conflict, HubError, Invalid, NoSpace, NotFound
+from muster_hub.heartbeats import Heartbeats
 from muster_hub.registry import bundle
 from muster_hub.registry.check import Checker, CheckResult
 from muster_hub.signing import model_signature
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.storage.blobs import Blobs
+from muster_hub.storage.disk import Room
 from muster_hub.storage.models import Assignment, Model, Rollout, Version
 from muster_hub.storage.store import Store
 from muster_protocol.signals import baseline
@@ -32,6 +34,9 @@ from muster_protocol.wire.errors import MusterError, ProtocolError
 from muster_protocol.wire.manifest import Manifest
 
 WAITING_MAX = 100
+IDLE_SECONDS = 30.0
+SILENT_SECONDS = 3 * 3600.0
+"""A check may take an hour by its own bound, with one more for signing on a slow token."""
 """Versions waiting for their check; more pushes are refused until some are done."""
 
 _log = logging.getLogger(__name__)
@@ -51,6 +56,8 @@ class Releases:
         released: Callable[[], None] = lambda: None,
         two_people: bool = False,
         model_keys: tuple[ec.EllipticCurvePublicKey, ...] = (),
+        room: Callable[[], Room] | None = None,
+        heartbeats: Heartbeats | None = None,
     ) -> None:
         """With ``model_keys`` a version passes only with a ``model.sig`` by one of them."""
         self._store = store
@@ -62,7 +69,10 @@ class Releases:
         self._two_people = two_people
         self._model_keys = model_keys
         self._queue: queue.Queue[tuple[str, str] | None] = queue.Queue(WAITING_MAX)
-        self._thread = threading.Thread(target=self._work, name="release-check", daemon=True)
+        self._room = room
+        self._part = (heartbeats or Heartbeats()).part("release-check", SILENT_SECONDS)
+        work = self._part.watching(self._work)
+        self._thread = threading.Thread(target=work, name="release-check", daemon=True)
 
     # In the background
 
@@ -104,11 +114,21 @@ class Releases:
             ) from None
 
     def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
+        while True:
+            try:
+                job = self._queue.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                self._part.alive()
+                continue
+            if job is None:
+                return
             try:
                 self.advance(*job)
-            except Exception:
+            except Exception as error:
                 _log.exception("the release of %s %s failed", *job)
+                self._part.retrying(error)
+            else:
+                self._part.beat()
             finally:
                 self._queue.task_done()
 
@@ -122,6 +142,7 @@ class Releases:
         parsed = manifest.decode(manifest_bytes)
         if parsed.model != model:
             raise Invalid(f"the manifest is of the model {parsed.model!r}, not {model!r}")
+        self._check_room(sum(entry.size_bytes for entry in parsed.files))
         self._keep(parsed, files)
         self._blobs.put(manifest_bytes)
         with self._store.write() as session:
@@ -136,6 +157,10 @@ class Releases:
                     manifest=row.manifest_sha256,
                 )
         return row
+
+    def _check_room(self, size_bytes: int) -> None:
+        if self._room is not None and (room := self._room()).refuses(size_bytes):
+            raise NoSpace(f"the hub's disk has no room for {size_bytes} bytes: {room}")
 
     def recheck(self, model: str, version: str, actor: str) -> Version:
         """Have a rejected version checked once more, say after a runtime was installed."""

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-from sqlalchemy import func
 from sqlmodel import Session, col
 
 from muster_hub.storage.models import SummaryWindow
+from muster_hub.storage.sums import total, whole
 
 DEVICES_PER_QUERY = 200
 COUNTS = {
@@ -29,7 +29,7 @@ def compared(
     found: dict[str, dict[str, int]] = {}
     for first in range(0, len(devices), DEVICES_PER_QUERY):
         query = (
-            sa.select(col(window.device), *(func.sum(column) for column in columns))
+            sa.select(col(window.device), *(total(column) for column in columns))
             .where(
                 col(window.device).in_(devices[first : first + DEVICES_PER_QUERY]),
                 col(window.manifest) == manifest,
@@ -38,5 +38,5 @@ def compared(
             .group_by(window.device)
         )
         for row in session.connection().execute(query):
-            found[row[0]] = dict(zip(COUNTS, map(int, row[1:]), strict=True))
+            found[row[0]] = dict(zip(COUNTS, map(whole, row[1:]), strict=True))
     return found

@@ -11,6 +11,7 @@ from muster_hub.rollouts.budgets import BudgetUnit
 from muster_hub.rollouts.members import WITHDRAWN
 from muster_hub.rollouts.permits import Answer, Goal, Permit, PermitRequest
 from muster_hub.storage import models
+from muster_hub.storage.care import Care
 from muster_protocol.wire import limits, messages, topics
 from muster_protocol.wire.messages import Grant
 
@@ -25,8 +26,10 @@ _OPEN = (
 )
 
 
-def step(session: Session, known: Mapping[str, Known], now: float) -> int:
-    """Persist answers with the messages that carry them; how many."""
+def step(session: Session, known: Mapping[str, Known], now: float, care: Care | None = None) -> int:
+    """Persist answers with the messages that carry them; how many. With care a request that can't
+    be answered is taken for refused.
+    """
     rows = session.exec(_OPEN).all()
     asking = [row for row in rows if not row.answered][:ANSWERS_MAX]
     for row in rows:
@@ -41,7 +44,8 @@ def step(session: Session, known: Mapping[str, Known], now: float) -> int:
     if not asking:
         return 0
     desk = _Desk(session, known)
-    for row in asking:
+
+    def settle(row: models.SwapGrant) -> None:
         down.discard((row.device, row.slot))
         answer = desk.answer(row, {device for device, _ in down}, now)
         if answer.given:
@@ -51,6 +55,14 @@ def step(session: Session, known: Mapping[str, Known], now: float) -> int:
         row.given_at = now if answer.given else None
         session.add(row)
         session.add(_message(row, answer, now))
+
+    def refuse(row: models.SwapGrant, why: str) -> None:
+        row.answered, row.reason, row.given_at = True, f"the hub failed: {why}", None
+        session.add(row)
+
+    (care or Care()).each(
+        session, asking, settle, lambda row: f"the request of {row.device} for {row.slot}", refuse
+    )
     session.flush()
     return len(asking)
 

@@ -12,6 +12,7 @@ from muster_hub.rollouts.decide import Decision
 from muster_hub.rollouts.gates import step as gate_step
 from muster_hub.rollouts.members import WITHDRAWN, Reached
 from muster_hub.storage import models
+from muster_hub.storage.care import Care
 
 FOLLOW_SECONDS = 30 * 86_400
 """How long a completed rollout still counts devices that converge later."""
@@ -19,13 +20,22 @@ LOOKED_SECONDS = 10.0
 """How exactly it is remembered when a rollout was last decided about."""
 
 
-def step(session: Session, known: Mapping[str, Known], now: float, window_seconds: float) -> bool:
+def step(
+    session: Session,
+    known: Mapping[str, Known],
+    now: float,
+    window_seconds: float,
+    care: Care | None = None,
+) -> bool:
     """Decide and persist; whether any device may need another directive.
 
-    ``window_seconds`` is how long telemetry windows are where a rollout doesn't say.
+    ``window_seconds`` is how long telemetry windows are where a rollout doesn't say. With care a
+    rollout that fails is left as it stands, and the others go on.
     """
     changed = False
-    for row in _moving(session, now):
+
+    def advance(row: models.Rollout) -> None:
+        nonlocal changed
         reached = load.reached_rows(session, row.id or 0)
         members = load.members(session, row, reached, known)
         plan = load.plan(row)
@@ -40,6 +50,8 @@ def step(session: Session, known: Mapping[str, Known], now: float, window_second
                 changed = True
         decision = decide.decide(load.rollout(row), members, now)
         changed |= _persist(session, row, reached, known, decision, now)
+
+    (care or Care()).each(session, _moving(session, now), advance, lambda row: f"rollout {row.id}")
     return changed
 
 

@@ -135,7 +135,15 @@ def test_what_drift_has_not_seen_or_nobody_can_read_is_not_rolled_up(hub: Hub):
     hub.send("cam-1", BEGIN, folded=False)
     hub.send("cam-1", BEGIN + 300.0, fault="of a version made later", payload=b"\xff")
     assert hub.step(BEGIN + DAY) == 0
-    assert hub.forget(BEGIN + 1000 * DAY) == 0
+    assert hub.forget(BEGIN + 2 * DAY) == 0
+
+
+def test_what_nobody_can_read_is_kept_as_long_as_any_window_and_no_longer(hub: Hub):
+    hub.send("cam-1", BEGIN, folded=False)
+    hub.send("cam-1", BEGIN + 300.0, fault="of a version made later", payload=b"\xff")
+    assert hub.forget(BEGIN + 1000 * DAY) == 1
+    with hub.store.read() as session:
+        assert [row.fault for row in session.exec(select(SummaryWindow))] == [""]
 
 
 def test_old_windows_go_and_nothing_counted_is_lost(hub: Hub):

@@ -1,5 +1,6 @@
 """Devices: what they are, what they report, and taking them out."""
 
+from base64 import b64encode
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -12,15 +13,23 @@ from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import PAGE_MAX, Cursor, Limit, Page, SelectorText, number, page, sent
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas.base import View
-from muster_hub.api.schemas.devices import CountsView, DeviceView, LabelsPatch, WindowView
+from muster_hub.api.schemas.devices import (
+    CountsView,
+    DeviceView,
+    LabelsPatch,
+    SetAsideView,
+    WindowView,
+)
 from muster_hub.api.schemas.drift import DriftView, Rebaseline, RebaselineView
 from muster_hub.audit import log
 from muster_hub.errors import NotFound
 from muster_hub.fleet import reading as fleet_reading
+from muster_hub.fleet import set_aside
 from muster_hub.identity import enrolment
 from muster_hub.monitoring import drift_reading, drift_step
 from muster_hub.monitoring import reading as monitoring_reading
 from muster_hub.registry.published import read_baseline
+from muster_hub.storage import quarantine
 from muster_hub.storage.models import Device
 
 router = APIRouter(tags=["devices"], route_class=OnceRoute)
@@ -196,6 +205,26 @@ def counts(hub: HubDep, actor: Reader, device: str) -> CountsView:
     with hub.store.read() as session:
         _row(session, actor, device)
         return CountsView(**monitoring_reading.counts(session, device))
+
+
+@router.get("/devices/{device}/set-aside", responses=answers(401, 403, 404))
+def set_aside_messages(hub: HubDep, actor: Reader, device: str) -> Page[SetAsideView]:
+    """A few of the messages of a device that could not be read or kept, the newest first."""
+    with hub.store.read() as session:
+        _row(session, actor, device)
+        rows = set_aside.kept(session, device, quarantine.ROWS_PER_DEVICE_MAX)
+    items = [
+        SetAsideView(
+            id=row.id or 0,
+            leaf=row.leaf,
+            received=row.received,
+            fault=row.fault,
+            size_bytes=row.size_bytes,
+            payload=b64encode(row.payload).decode(),
+        )
+        for row in rows
+    ]
+    return Page(items=items)
 
 
 def _row(session: Session, actor: Actor, device: str) -> Device:

@@ -26,7 +26,7 @@ router = APIRouter(tags=["models"], route_class=OnceRoute)
 
 
 @router.post(
-    "/models/{model}/versions", status_code=202, responses=answers(401, 403, 409, 413, 422)
+    "/models/{model}/versions", status_code=202, responses=answers(401, 403, 409, 413, 422, 507)
 )
 def push(
     hub: HubDep, actor: Releaser, model: str, manifest: UploadFile, files: list[UploadFile]

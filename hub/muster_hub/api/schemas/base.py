@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from muster_protocol.wire import bounds
 
 View = dict[str, Any]
 AT = 1767225600.0
@@ -19,4 +21,11 @@ class Grows(BaseModel):
 class Body(BaseModel):
     """A request body: an unknown field is an error, not a surprise."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _within_bounds(cls, value: Any) -> Any:
+        """The bounds of every message, also for what has no schema of its own."""
+        bounds.check_plain(value)
+        return value

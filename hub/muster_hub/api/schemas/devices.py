@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from muster_hub.api.schemas.base import AT, Body, Grows, View
 
@@ -45,6 +45,20 @@ class DeviceView(Grows):
         description="By slot, when its latest report is signed with its identity key."
     )
     converged: bool = Field(description="Every desired version is committed.")
+    set_aside: int = Field(default=0, description="Messages of its that could not be read or kept.")
+    set_aside_at: float | None = Field(default=None, description="When the latest of them came.")
+    set_aside_fault: str = Field(default="", description="What was wrong with it.")
+
+
+class SetAsideView(BaseModel):
+    """A message of a device that could not be read or kept."""
+
+    id: int
+    leaf: str = Field(examples=["telemetry"], description="Of its topic.")
+    received: float = Field(examples=[AT])
+    fault: str = Field(examples=["not a valid Batch: Expected `int` <= 9007199254740991"])
+    size_bytes: int
+    payload: str = Field(description="Its first bytes, in base64.")
 
 
 class LabelsPatch(Body):

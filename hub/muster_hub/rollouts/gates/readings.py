@@ -9,6 +9,7 @@ from sqlmodel import Session, col, delete, select
 from muster_hub.rollouts.gates.custom import Moments
 from muster_hub.rollouts.gates.sums import DEVICES_PER_QUERY
 from muster_hub.storage import models
+from muster_hub.storage.sums import total, whole
 
 COMPARED_MIN = 30
 """With fewer answers a device's share says little."""
@@ -45,7 +46,7 @@ def drifting(
 def disagreement(session: Session, *, manifest: str, since: float) -> list[tuple[float, int]]:
     """(Share answered otherwise, answers compared) of each device that ran it as a challenger."""
     window = models.SummaryWindow
-    compared, otherwise = func.sum(window.compared), func.sum(window.disagreed)
+    compared, otherwise = total(window.compared), total(window.disagreed)
     rows = session.exec(
         select(window.device, compared, otherwise)
         .where(col(window.manifest) == manifest, col(window.start) >= since)
@@ -53,7 +54,7 @@ def disagreement(session: Session, *, manifest: str, since: float) -> list[tuple
         .having(compared >= COMPARED_MIN)
         .order_by(window.device)
     )
-    return [(float(differ) / float(whole), int(whole)) for _, whole, differ in rows]
+    return [(float(differ) / float(every), whole(every)) for _, every, differ in rows]
 
 
 def posted(

@@ -7,6 +7,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from muster_hub.storage.models import SummaryWindow
+from muster_hub.storage.sums import total
 
 DEVICES_PER_QUERY = 200
 
@@ -62,14 +63,14 @@ def read(
         query = (
             select(  # type: ignore[call-overload]  # SQLModel types up to four columns
                 window.device,
-                func.sum(window.n),
-                func.sum(window.errors),
-                func.sum(window.labels_right),
-                func.sum(window.labels_wrong),
-                func.sum(window.seconds),
+                total(window.n),
+                total(window.errors),
+                total(window.labels_right),
+                total(window.labels_wrong),
+                total(window.seconds),
                 func.count(p95),
-                func.sum(p95),
-                func.sum(p95 * p95),
+                total(p95),
+                total(p95 * p95),
                 func.max(window.start + window.seconds),
             )
             .where(
@@ -85,11 +86,11 @@ def read(
             query = query.where(col(window.manifest) == manifest)
         if other_than is not None:
             query = query.where(col(window.manifest) != other_than)
-        for device, n, errors, right, wrong, seconds, windows, total, squares, end in session.exec(
+        for device, n, errors, right, wrong, seconds, windows, p95s, squares, end in session.exec(
             query
         ):
             found[device] = Sums(
                 float(n), float(errors), float(right + wrong), float(wrong), float(seconds),
-                int(windows), float(total or 0.0), float(squares or 0.0), float(end),
+                int(windows), float(p95s or 0.0), float(squares or 0.0), float(end),
             )  # fmt: skip
     return found
