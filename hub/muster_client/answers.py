@@ -37,6 +37,9 @@ class Device(TypedDict):
     running: dict[str, Running]
     proved: dict[str, Proved]
     converged: bool
+    set_aside: int
+    set_aside_at: float | None
+    set_aside_fault: str
 
 
 class Counts(TypedDict):

@@ -77,13 +77,12 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
     )
 
 
-def _set_aside(item: dict[str, Any]) -> Text | None:
+def _set_aside(device: Device) -> Text | None:
     """Messages that the hub could not take, and why not."""
-    count = item.get("set_aside") or 0
-    if not count:
+    if not device["set_aside"]:
         return None
-    when, why = output.ago(item.get("set_aside_at")), item.get("set_aside_fault", "")
-    return Text(f"{count} messages, the latest {when}: {why}", style="red")
+    when, why = output.ago(device["set_aside_at"]), device["set_aside_fault"]
+    return Text(f"{device['set_aside']} messages, the latest {when}: {why}", style="red")
 
 
 @app.command("enroll-token")
