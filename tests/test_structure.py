@@ -76,7 +76,7 @@ def loaded_by(*modules: str) -> set[str]:
 
 def supervisor_modules() -> list[str]:
     """Every module of the agent that runs in the supervisor's process."""
-    child = re.compile(r"muster_agent\.(runtimes\.(onnx|tflite)|worker\.(main|serving)|__main__)$")
+    child = re.compile(r"muster_agent\.(worker\.(main|serving)|__main__)$")
     names = []
     for path in sources("agent/muster_agent"):
         parts = path.relative_to(ROOT / "agent").with_suffix("").parts

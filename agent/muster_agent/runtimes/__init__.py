@@ -1,19 +1,17 @@
 """Inference runtimes behind one interface. Importing this package imports none of them."""
 
 from muster_agent.runtimes.base import (
-    MODULES,
     Model,
     ModelError,
     NoRuntimeError,
     OutOfMemoryError,
     UnfitInputError,
-    available,
-    load,
-    prepare,
 )
+from muster_agent.runtimes.registry import MODULES, RUNTIMES, available, load, prepare, version_of
 
 __all__ = [
     "MODULES",
+    "RUNTIMES",
     "Model",
     "ModelError",
     "NoRuntimeError",
@@ -22,4 +20,5 @@ __all__ = [
     "available",
     "load",
     "prepare",
+    "version_of",
 ]

@@ -1,21 +1,14 @@
-"""What every runtime offers: load a file, name its tensors, run it.
+"""What every runtime offers: load a file, name its tensors, run it."""
 
-The supervisor asks ``available`` and never imports a runtime; a worker calls ``load``.
-"""
-
-import functools
-import importlib.metadata
-import importlib.util
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_agent.runtimes import smallest
 from muster_protocol.wire.errors import MusterError
 from muster_protocol.wire.manifest import Tensor
 
@@ -38,14 +31,7 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {
 }
 """NumPy's type for each protocol datatype; BYTES is an object array of ``bytes``."""
 
-DISTRIBUTIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "onnx": (("onnxruntime", "onnxruntime"),),
-    "tflite": (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime")),
-}
-"""Runtime to the (module, distribution) pairs that provide it, preferred first."""
 
-MODULES = tuple(module for provided in DISTRIBUTIONS.values() for module, _ in provided)
-"""Every module that may provide a runtime."""
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
 
 
@@ -65,6 +51,18 @@ class NoRuntimeError(ModelError):
     """Nothing installed here runs this kind of model."""
 
 
+@dataclass(frozen=True)
+class Provider:
+    """An installable package that brings a runtime."""
+
+    module: str
+    """Its top-level module."""
+    distribution: str
+    """What is installed to have it."""
+    oldest: tuple[int, int] = (0, 0)
+    """The first two numbers of the oldest version that may be used."""
+
+
 class Model(Protocol):
     """A loaded model. ``run`` may be called from several threads."""
 
@@ -82,92 +80,26 @@ class Model(Protocol):
         ...
 
 
-def available() -> dict[str, str]:
-    """Version of each runtime this device has, by runtime name, without importing any."""
-    found = {}
-    for runtime in DISTRIBUTIONS:
-        provider = provider_of(runtime)
-        if provider is not None:
-            found[runtime] = provider[1]
-    return found
+class Backend(Protocol):
+    """A runtime as the registry holds it. Naming it imports nothing of what it needs."""
 
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """What it can be had from, preferred first."""
+        ...
 
-OLDEST = {"onnxruntime": (1, 24)}
-"""Before that it read any file that a model named as its tensors'."""
+    def prepare(self, module: str) -> None:
+        """Import ``module``, one of the providers', so that memory can be counted from there."""
+        ...
 
+    def load(
+        self, source: Path | bytes, *, module: str, threads: int, side_files: Mapping[str, int]
+    ) -> Model:
+        """Load a model from its file or its bytes; raises OutOfMemoryError or ModelError.
 
-@functools.cache
-def provider_of(runtime: str) -> tuple[str, str] | None:
-    """(module, version) of what provides a runtime here, or None.
-
-    Kept from the first look on: where a model is loaded it may be the last one possible.
-    """
-    for module, distribution in DISTRIBUTIONS.get(runtime, ()):
-        if importlib.util.find_spec(module) is None:
-            continue
-        version = _version(distribution)
-        if _release(version) >= OLDEST.get(module, (0, 0)):
-            return module, version
-    return None
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def _release(version: str) -> tuple[float, float]:
-    """The first two numbers of a version; one without any is believed to be new."""
-    found = re.match(r"(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else (float("inf"), 0)
-
-
-def prepare(runtime: str) -> None:
-    """Import a runtime without loading a model, so that memory can be counted from there."""
-    module = _backend(runtime)
-    if module == "onnxruntime":
-        importlib.import_module("muster_agent.runtimes.onnx")
-    else:
-        importlib.import_module("muster_agent.runtimes.tflite")
-        smallest.start(module)
-
-
-def load(
-    runtime: str,
-    source: Path | bytes,
-    *,
-    threads: int = 1,
-    side_files: Mapping[str, int] = MappingProxyType({}),
-) -> Model:
-    """Load a model from its file or its bytes; raises NoRuntimeError, OutOfMemoryError, ModelError.
-
-    ``threads`` bounds the threads of one run. ``side_files`` are open descriptors, by name, of the
-    files that may hold a part of the model.
-    """
-    module = _backend(runtime)
-    if module == "onnxruntime":
-        from muster_agent.runtimes.onnx import OnnxModel  # noqa: PLC0415  # imports the runtime
-
-        return OnnxModel(source, threads=threads, side_files=side_files)
-    from muster_agent.runtimes.tflite import TfliteModel  # noqa: PLC0415  # imports the runtime
-
-    return TfliteModel(source, module=module, threads=threads)
-
-
-def _backend(runtime: str) -> str:
-    provider = provider_of(runtime)
-    if provider is None:
-        wanted = " or ".join(map(_wanted, DISTRIBUTIONS.get(runtime, ()))) or "a newer agent"
-        raise NoRuntimeError(f"no {runtime} runtime is installed here: install {wanted}")
-    return provider[0]
-
-
-def _wanted(provider: tuple[str, str]) -> str:
-    module, distribution = provider
-    oldest = OLDEST.get(module)
-    return f"{distribution}>={oldest[0]}.{oldest[1]}" if oldest else distribution
+        ``side_files`` are open descriptors, by name, of the files that may hold a part of it.
+        """
+        ...
 
 
 def shape_fits(declared: Sequence[int], shape: Sequence[int]) -> bool:

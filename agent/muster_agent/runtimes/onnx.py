@@ -1,5 +1,6 @@
-"""ONNX Runtime. The only module that imports it; imported only inside a worker."""
+"""ONNX Runtime. The only module that imports it, and only when a worker asks for it."""
 
+import importlib
 import mmap
 import os
 from collections.abc import Mapping
@@ -15,16 +16,12 @@ from muster_agent.runtimes.base import (
     Array,
     ModelError,
     OutOfMemoryError,
+    Provider,
     UnfitInputError,
     shorten,
 )
 from muster_agent.runtimes.onnx_file import OnnxFileError, external_files
 from muster_protocol.wire.manifest import Tensor
-
-# From 1.29 on, onnxruntime reports to its maker and writes a device id below the home directory
-# unless this is set before the import.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime  # after the switch above
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -45,6 +42,31 @@ _MEMORY_MARKS = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memo
 """How onnxruntime words an allocation that failed; it has no exception type for it."""
 
 
+class OnnxBackend:
+    """What the registry holds."""
+
+    providers = (Provider("onnxruntime", "onnxruntime", oldest=(1, 24)),)
+    """Before that it read any file that a model named as its tensors'."""
+
+    def prepare(self, module: str) -> None:
+        _imported(module)
+
+    def load(
+        self, source: Path | bytes, *, module: str, threads: int, side_files: Mapping[str, int]
+    ) -> "OnnxModel":
+        return OnnxModel(source, module=module, threads=threads, side_files=side_files)
+
+
+BACKEND = OnnxBackend()
+
+
+def _imported(module: str) -> Any:
+    # From 1.29 on, onnxruntime reports to its maker and writes a device id below the home directory
+    # unless this is set before the import.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    return importlib.import_module(module)
+
+
 class OnnxModel:
     """A session on the CPU that keeps no idle thread spinning."""
 
@@ -52,10 +74,12 @@ class OnnxModel:
         self,
         source: Path | bytes,
         *,
+        module: str = "onnxruntime",
         threads: int = 1,
         side_files: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """``side_files`` are open descriptors by name: the only files that tensors may lie in."""
+        onnxruntime = _imported(module)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -1,4 +1,4 @@
-"""TFLite through ``ai-edge-litert`` or ``tflite-runtime``; imported only inside a worker."""
+"""TFLite through ``ai-edge-litert`` or ``tflite-runtime``; a worker alone imports either."""
 
 import importlib
 import threading
@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from muster_agent.runtimes import smallest
 from muster_agent.runtimes.base import (
     NUMPY_TYPES,
     Array,
     ModelError,
     OutOfMemoryError,
+    Provider,
     UnfitInputError,
     shape_fits,
     shorten,
@@ -27,6 +29,36 @@ _MEMORY_MARKS = ("bad_alloc", "Cannot allocate memory", "failed to allocate", "m
 """How the interpreter words an allocation that failed; it has no exception type for it."""
 
 
+class TfliteBackend:
+    """What the registry holds."""
+
+    providers = (
+        Provider("ai_edge_litert", "ai-edge-litert"),
+        Provider("tflite_runtime", "tflite-runtime"),
+    )
+
+    def prepare(self, module: str) -> None:
+        _imported(module)
+        smallest.start(module)
+
+    def load(
+        self,
+        source: Path | bytes,
+        *,
+        module: str,
+        threads: int,
+        side_files: Mapping[str, int],  # noqa: ARG002  # a TFLite model is one file
+    ) -> "TfliteModel":
+        return TfliteModel(source, module=module, threads=threads)
+
+
+BACKEND = TfliteBackend()
+
+
+def _imported(module: str) -> Any:
+    return importlib.import_module(f"{module}.interpreter")
+
+
 class TfliteModel:
     """One interpreter behind a lock: it isn't thread-safe, and wrong answers would be silent.
 
@@ -36,7 +68,7 @@ class TfliteModel:
     def __init__(
         self, source: Path | bytes, *, module: str = "ai_edge_litert", threads: int = 1
     ) -> None:
-        interpreter = importlib.import_module(f"{module}.interpreter")
+        interpreter = _imported(module)
         self._lock = threading.Lock()
         given = (
             {"model_content": source} if isinstance(source, bytes) else {"model_path": str(source)}

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from muster_agent import runtimes
 from muster_agent.runtimes import Model, ModelError, NoRuntimeError, OutOfMemoryError
-from muster_agent.runtimes.base import provider_of
 from muster_agent.worker import golden, limits
 from muster_agent.worker.bundle import OpenBundle, StartRefused, choose_build, read_manifest
 from muster_agent.worker.engine import Engine
@@ -65,10 +64,9 @@ def prove(files: OpenBundle, *, threads: int = 1, in_memory: bool = False) -> tu
             Refusal.TOO_SLOW,
             f"too slow here: median {latency_ms:.2f} ms, the latency budget is {budget_ms:g} ms",
         )
-    provider = provider_of(build.runtime)
     return model, Facts(
         runtime=build.runtime,
-        runtime_version=provider[1] if provider else "",
+        runtime_version=runtimes.version_of(build.runtime),
         load_seconds=loaded - begun,
         golden_cases=len(cases),
         golden_elements=sum(array.size for array in cases[0].inputs.values()),

@@ -1,7 +1,10 @@
 """One battery for every runtime: what the interface promises, each must keep."""
 
 import os
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -119,9 +122,28 @@ def test_inputs_that_do_not_fit_raise_and_leave_the_model_usable(model: Model) -
     np.testing.assert_allclose(model.run({"x": x})["probabilities"], softmax(x, W, B), atol=1e-6)
 
 
-def test_an_unknown_runtime_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(NoRuntimeError, match="no abacus runtime is installed here"):
-        runtimes.load("abacus", tmp_path)
+@pytest.mark.parametrize(
+    "use", [runtimes.prepare, runtimes.version_of, lambda name: runtimes.load(name, Path("m"))]
+)
+def test_an_unknown_runtime_is_refused_and_never_taken_for_another(
+    use: Callable[[str], object],
+) -> None:
+    with pytest.raises(NoRuntimeError, match="no runtime 'abacus' here: there are onnx, tflite"):
+        use("abacus")
+
+
+def test_a_runtime_that_nothing_here_provides_says_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "from pathlib import Path; from muster_agent import runtimes\n"
+        "try: runtimes.load('onnx', Path('model'))\n"
+        "except runtimes.NoRuntimeError as error: print(error, sorted(runtimes.available()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "no onnx runtime is installed here: install onnxruntime" in done.stdout
+    assert "'onnx'" not in done.stdout
 
 
 def test_text_travels_through_an_onnx_model(tmp_path: Path) -> None:
