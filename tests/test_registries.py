@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from muster_agent.runtimes import RUNTIMES
+from muster_hub.alerts.channels.registry import CHANNELS
 from muster_protocol.registry import Registry, UnknownWordError
 
 ROOT = Path(__file__).resolve().parents[1]
 
 REGISTRIES = {
     "agent/muster_agent/runtimes": (RUNTIMES, {"base", "onnx_file", "registry", "smallest"}),
+    "hub/muster_hub/alerts/channels": (CHANNELS, {"base", "registry"}),
 }
 """Folder of the entries: its registry, and which of its files are no entries."""
 

@@ -4,26 +4,14 @@ import http.client
 import urllib.error
 import urllib.request
 
-from muster_hub.alerts import messages
-
 TIMEOUT_SECONDS = 10.0
 FAULT_CHARS_MAX = 300
 FAILURES = (OSError, ValueError, http.client.HTTPException)
-"""What else than Refused an attempt may raise."""
+"""What else than Refused an attempt may raise; errors of SMTP are an OSError, too."""
 
 
 class DeliveryRefused(Exception):
     """The receiver did not take a delivery; the message says what it answered."""
-
-
-def post_signed(url: str, key: bytes, delivery: str, timestamp: int, body: bytes) -> None:
-    """Post a webhook's body with its signature. Raises Refused or one of FAILURES."""
-    headers = {
-        "X-Muster-Delivery": delivery,
-        "X-Muster-Timestamp": str(timestamp),
-        "X-Muster-Signature": messages.sign(key, delivery, timestamp, body),
-    }
-    post(url, body, headers)
 
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> None:

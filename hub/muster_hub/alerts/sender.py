@@ -6,8 +6,6 @@ same delivery id; after ``ATTEMPTS_MAX`` attempts (about two days) it is given u
 
 import logging
 import random
-import smtplib
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -15,13 +13,16 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
-from muster_hub.alerts import messages, posting, webhooks
+from muster_hub.alerts import posting, webhooks
+from muster_hub.alerts.channels.base import Outgoing
+from muster_hub.alerts.channels.registry import CHANNELS
 from muster_hub.errors import ConfigError
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.settings.alerts import Alerts, Receiver
 from muster_hub.storage.alerting import Webhook, WebhookDelivery
 from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
+from muster_protocol.registry import UnknownWordError
 
 SILENT_SECONDS = 900.0
 """A round of receivers that do not answer takes minutes."""
@@ -93,19 +94,25 @@ class WebhookSender:
 
     def _attempt(self, delivery: WebhookDelivery) -> tuple[str, bool]:
         """What went wrong, empty when it was taken; and whether the receiver is gone for good."""
-        kind, _, name = delivery.receiver.rpartition("/")
-        if kind:
+        origin, _, name = delivery.receiver.rpartition("/")
+        if origin == webhooks.ORIGIN:
             with self._store.read() as session:
                 row = session.get(Webhook, name)
             if row is None:
                 return "the webhook was removed", True
             return webhooks.send(row, self._sealing, delivery.id, delivery.body, self._now()), False
-        receiver = self._receivers.get(name)
+        receiver = self._receivers.get(delivery.receiver)
+        if receiver is None and origin:
+            return f"this hub has no receivers that are called {origin}/…", True
         if receiver is None:
             return "hub.toml names no such receiver any more", True
         try:
-            self._send(receiver, delivery)
-        except (posting.DeliveryRefused, smtplib.SMTPException, *posting.FAILURES) as error:
+            CHANNELS[receiver.kind].send(
+                receiver,
+                self._secrets[receiver.name],
+                Outgoing(delivery.id, delivery.body, self._now()),
+            )
+        except (posting.DeliveryRefused, *posting.FAILURES) as error:
             return posting.fault_of(error), False
         return "", False
 
@@ -129,18 +136,6 @@ class WebhookSender:
         if hook is not None and row.receiver.startswith(webhooks.PREFIX):
             webhooks.note(hook, fault, now)
 
-    def _send(self, receiver: Receiver, delivery: WebhookDelivery) -> None:
-        key = self._secrets[receiver.name]
-        match receiver.kind:
-            case "webhook":
-                now = int(self._now())
-                posting.post_signed(receiver.url, key, delivery.id, now, delivery.body)
-            case "alertmanager":
-                url = receiver.url.rstrip("/") + "/api/v2/alerts"
-                posting.post(url, messages.alertmanager(delivery.body), {})
-            case "email":
-                _mail(receiver, delivery, key.decode())
-
     def _run(self) -> None:
         while not self._stopping.wait(POLL_SECONDS * _random.uniform(0.8, 1.2)):
             try:
@@ -154,31 +149,17 @@ class WebhookSender:
                 self._part.beat()
 
 
-def _mail(receiver: Receiver, delivery: WebhookDelivery, password: str) -> None:
-    message = messages.email(delivery.body, delivery.id, receiver.sender, receiver.to)
-    with smtplib.SMTP(
-        receiver.smtp_host, receiver.smtp_port, timeout=posting.TIMEOUT_SECONDS
-    ) as server:
-        if receiver.starttls:
-            server.starttls(context=ssl.create_default_context())
-        if receiver.user:
-            server.login(receiver.user, password)
-        server.send_message(message)
-
-
 def _secret(receiver: Receiver, directory: Path) -> bytes:
     """A webhook's key or a mailbox's password; raises ConfigError."""
-    wanted = {"webhook": receiver.secret_file, "email": receiver.password_file}
     where = f"hub.toml: receiver {receiver.name!r}"
-    if receiver.kind == "email" and not receiver.to:
-        raise ConfigError(f"{where} needs addresses in `to`")
-    if receiver.kind != "email" and not receiver.url:
-        raise ConfigError(f"{where} needs a `url`")
-    if receiver.kind == "webhook" and not receiver.secret_file:
-        raise ConfigError(f"{where} needs a `secret_file`: webhooks are signed")
-    if receiver.kind == "email" and receiver.user and not receiver.starttls:
-        raise ConfigError(f"{where} would send its password in the clear: set `starttls`")
-    name = wanted.get(receiver.kind)
+    try:
+        channel = CHANNELS.find(receiver.kind)
+    except UnknownWordError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    lacks = channel.lacks(receiver)
+    if lacks:
+        raise ConfigError(f"{where} {lacks}")
+    name = channel.secret_file(receiver)
     if not name:
         return b""
     try:

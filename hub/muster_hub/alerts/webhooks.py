@@ -11,11 +11,14 @@ from urllib.parse import urlsplit
 from sqlmodel import Session, col, delete, func, select
 
 from muster_hub.alerts import messages, posting
+from muster_hub.alerts.channels import webhook
+from muster_hub.alerts.channels.base import Outgoing
 from muster_hub.errors import ConfigError, Conflict, Invalid, NotFound
 from muster_hub.storage.alerting import Webhook, WebhookDelivery
 from muster_hub.storage.sealing import Sealing
 
-PREFIX = "webhook/"
+ORIGIN = "webhook"
+PREFIX = f"{ORIGIN}/"
 WEBHOOKS_MAX = 32
 SECRET_PREFIX = "mwh_"  # noqa: S105 - marks our secrets for scanners
 SECRET_BYTES = 32
@@ -90,7 +93,7 @@ def send(row: Webhook, sealing: Sealing, delivery: str, body: bytes, now: float)
     """One attempt; what went wrong, empty when it was taken."""
     try:
         key = sealing.open(PREFIX + row.name, row.secret)
-        posting.post_signed(row.url, key, delivery, int(now), body)
+        webhook.post(row.url, key, Outgoing(delivery, body, now))
     except (posting.DeliveryRefused, ConfigError, *posting.FAILURES) as error:
         return posting.fault_of(error)
     return ""

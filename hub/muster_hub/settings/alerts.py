@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 NoticeKind = Literal["opened", "escalated", "resolved", "digest", "retrain"]
+ChannelName = Literal["webhook", "alertmanager", "email"]
+"""How a receiver is reached; each is a file in ``alerts/channels/``."""
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 
@@ -13,7 +15,7 @@ class Receiver(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One who is told, as an entry of ``[[alerts.receivers]]``."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-    kind: Literal["webhook", "alertmanager", "email"]
+    kind: ChannelName
     on: tuple[NoticeKind, ...] = ("opened", "escalated", "resolved")
     causes: tuple[str, ...] = ()
     """Only alerts of these kinds, such as ``drift``; empty: all."""

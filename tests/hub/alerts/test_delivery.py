@@ -261,3 +261,26 @@ def test_a_receiver_that_could_not_work_is_refused_at_the_start(tmp_path, fields
 def test_settings_allow_no_other_scheme_than_http():
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"name": "x", "kind": "webhook", "url": "file:///etc/passwd"}, Receiver)
+
+
+def test_a_channel_nobody_knows_is_refused_at_the_start(web, tmp_path):
+    pigeon = msgspec.structs.replace(hook(web), kind="pigeon")
+    with pytest.raises(ConfigError, match="receiver 'hook': there is no alert channel 'pigeon'"):
+        Hub(tmp_path, pigeon)
+
+
+@pytest.mark.parametrize(
+    ("receiver", "fault"),
+    [("pigeon/hook", "no receivers that are called pigeon/"), ("gone", "names no such receiver")],
+)
+def test_what_waits_for_a_receiver_nobody_knows_ends_as_not_delivered(
+    web, tmp_path, receiver, fault
+):
+    hub = Hub(tmp_path, hook(web))
+    with hub.store.write() as session:
+        session.add(WebhookDelivery(id="d", receiver=receiver, body=b"{}", created=0.0, due=0.0))
+    assert hub.sender.send_due() == 0
+    (delivery,) = hub.deliveries()
+    assert fault in delivery.fault
+    assert delivery.ended is not None
+    assert web.got == []
