@@ -23,7 +23,9 @@ from bench import gates_report
 from bench.gates_fleet import FLEETS, FleetShape, Floats, History, simulate
 from scipy import special
 
-from muster_hub.rollouts.gates.judge import ERRORS, Evidence, Gate, Rates, judge
+from muster_hub.rollouts.gates.judge import Evidence, Gate, judge
+from muster_hub.rollouts.gates.look import Rates
+from muster_hub.rollouts.gates.metrics.errors import RULE as ERRORS
 from muster_hub.rollouts.gates.statistics import Arm
 
 WINDOW_HOURS = 0.25

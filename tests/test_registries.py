@@ -6,6 +6,7 @@ import pytest
 
 from muster_agent.runtimes import RUNTIMES
 from muster_hub.alerts.channels.registry import CHANNELS
+from muster_hub.rollouts.gates.metrics.registry import METRICS
 from muster_protocol.registry import Registry, UnknownWordError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REGISTRIES = {
     "agent/muster_agent/runtimes": (RUNTIMES, {"base", "onnx_file", "registry", "smallest"}),
     "hub/muster_hub/alerts/channels": (CHANNELS, {"base", "registry"}),
+    "hub/muster_hub/rollouts/gates/metrics": (METRICS, {"registry"}),
 }
 """Folder of the entries: its registry, and which of its files are no entries."""
 

@@ -3,7 +3,8 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from muster_hub.rollouts.gates.judge import Evidence, Rates
+from muster_hub.rollouts.gates.judge import Evidence
+from muster_hub.rollouts.gates.look import Rates
 from muster_hub.rollouts.gates.statistics import Arm
 
 

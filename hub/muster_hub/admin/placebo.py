@@ -7,7 +7,7 @@ import typer
 
 from muster_hub.admin.keys import DEFAULT_DATA, Data
 from muster_hub.rollouts.gates import replay as placebos
-from muster_hub.rollouts.plan import GatePlan
+from muster_hub.rollouts.gates.plan import GatePlan
 from muster_hub.settings import config
 from muster_hub.storage.store import Store
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from muster_hub.storage import counts
 from muster_protocol.signals import summary_wire
-from muster_protocol.signals.summary import Summary
+from muster_protocol.signals.summary import Summary, Tally
 from muster_protocol.wire import bounds, messages, topics
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.messages import (
@@ -34,14 +35,8 @@ _log = logging.getLogger(__name__)
 
 SUMMARY_COLUMNS = (
     "device", "epoch", "sequence", "model", "version", "manifest", "start", "seconds",
-    "n", "errors", "labels_right", "labels_wrong", "log_p95", "received", "payload", "fault",
+    "log_p95", "received", "payload", "fault",
 )  # fmt: skip
-COMPARED = (
-    "compared", "disagreed", "compared_failed", "compared_labelled", "compared_right",
-    "compared_champion_right",
-)  # fmt: skip
-
-
 EVENT_COLUMNS = (
     "kind", "slot", "model", "version", "manifest", "generation", "refusal", "detail",
 )  # fmt: skip
@@ -188,9 +183,8 @@ def _plain_summary(
     """Columns of a summary of which nothing is known but that it came."""
     columns: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS, "")
     columns |= {"device": device, "epoch": epoch, "sequence": sequence}
-    columns |= {"start": received, "seconds": 0.0, "n": 0, "errors": 0, "received": received}
-    columns |= {"labels_right": 0, "labels_wrong": 0, "log_p95": None, "payload": payload}
-    return columns | dict.fromkeys(COMPARED, 0)
+    columns |= {"start": received, "seconds": 0.0, "received": received}
+    return columns | {"log_p95": None, "payload": payload} | counts.columns(Tally())
 
 
 def unkept(rows: Rows, fault: str) -> Rows:
@@ -230,12 +224,8 @@ def _summary(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
         "manifest": summary.manifest,
         "start": start,
         "seconds": max(anchor(summary.closed, sent, received) - start, 0.0) if serves else 0.0,
-        "n": summary.counts.inferences,
-        "errors": summary.counts.errors,
-        "labels_right": summary.counts.labels_right,
-        "labels_wrong": summary.counts.labels_wrong,
         "log_p95": _log_p95(summary),
-        **{name: getattr(summary.counts, name) for name in COMPARED},
+        **counts.columns(summary.counts),
     }
 
 

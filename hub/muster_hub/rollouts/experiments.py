@@ -18,13 +18,11 @@ from muster_hub.rollouts.gates.judge import (
     Evidence,
     Finding,
     Gate,
-    Metric,
-    Pairs,
-    Rates,
-    Shifts,
     Verdict,
     judge,
 )
+from muster_hub.rollouts.gates.look import Rates, Reading, Shifts
+from muster_hub.rollouts.gates.metric import Metric
 from muster_hub.rollouts.gates.statistics import Comparison, t_quantile
 
 Outcome = Literal["better", "worse", "no difference", "not enough evidence"]
@@ -110,7 +108,7 @@ def judge_experiment(gate: Gate, evidence: Evidence) -> Result:
 
 def mirrored(evidence: Evidence) -> Evidence:
     """The same evidence with A as what is judged and B as what it is compared with."""
-    data: dict[str, Rates | Shifts | Pairs] = {}
+    data: dict[str, Reading] = {}
     for name, item in evidence.data.items():
         match item:
             case Rates(canary, control):

@@ -13,18 +13,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta, Struct
 
-from muster_hub.rollouts.gates.judge import (
-    ACCURACY,
-    DEVICES_EFFECTIVE_MIN,
-    Evidence,
-    Gate,
-    Pairs,
-    find,
-)
+from muster_hub.rollouts.gates.judge import DEVICES_EFFECTIVE_MIN, Evidence, Gate, find
+from muster_hub.rollouts.gates.look import Pairs
+from muster_hub.rollouts.gates.metric import Metric
 from muster_hub.rollouts.gates.statistics import Changes
 from muster_hub.rollouts.gates.words import stopped
 
 Action = Literal["wait", "advance", "stop"]
+ACCURACY = Metric(name="accuracy loss", scale=0.03, margin=0.02, unit="points")
 LABELLED_MIN = 10
 """Labels that a device must have brought before its share of right answers counts."""
 FAILED_COMPARED_MIN = 100

@@ -7,9 +7,8 @@ from sqlmodel import Session, col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from muster_hub.fleet.known import Known
-from muster_hub.rollouts import decide, experiment_step, load, shadow_step
+from muster_hub.rollouts import decide, experiment_step, gate_step, load, shadow_step
 from muster_hub.rollouts.decide import Decision
-from muster_hub.rollouts.gates import step as gate_step
 from muster_hub.rollouts.members import WITHDRAWN, Reached
 from muster_hub.storage import models
 from muster_hub.storage.care import Care

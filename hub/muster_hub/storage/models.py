@@ -353,6 +353,8 @@ class SummaryWindow(Table, table=True):
     compared_labelled: int = Field(default=0, sa_type=BigInteger)
     compared_right: int = Field(default=0, sa_type=BigInteger)
     compared_champion_right: int = Field(default=0, sa_type=BigInteger)
+    counts: dict[str, int] = json_field(dict)
+    """Those of ``summary.Tally`` that have no column here and are not zero, by name."""
     received: float
     payload: bytes
     fault: str = ""

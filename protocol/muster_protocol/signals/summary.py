@@ -77,6 +77,10 @@ class Tally:
             if entry.name.startswith(prefix)
         }
 
+    def named(self) -> dict[str, int]:
+        """Each count by its name."""
+        return dict(zip(TALLY_NAMES, self.values(), strict=True))
+
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(*map(added, self.values(), other.values()))
 
@@ -86,7 +90,8 @@ class Tally:
         return values
 
 
-_tally_values = attrgetter(*(entry.name for entry in fields(Tally)))
+TALLY_NAMES = tuple(entry.name for entry in fields(Tally))
+_tally_values = attrgetter(*TALLY_NAMES)
 
 
 @dataclass(frozen=True)

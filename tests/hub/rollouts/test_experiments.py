@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster_hub.rollouts.experiments import Arms, ExperimentPlan, judge_experiment, mirrored
-from muster_hub.rollouts.gates.judge import ERRORS, MISSING, Gate, Rates, Verdict, judge
+from muster_hub.rollouts.gates.judge import Gate, Verdict, judge
+from muster_hub.rollouts.gates.look import Rates
+from muster_hub.rollouts.gates.metrics.errors import RULE as ERRORS
+from muster_hub.rollouts.gates.metrics.missing_windows import RULE as MISSING
 from muster_hub.rollouts.members import Judged, Member, StagedRollout
 from muster_hub.rollouts.plan import CANARY, Plan, read_plan, stages
 from muster_hub.rollouts.targets import arms_of, draw_arms, targets

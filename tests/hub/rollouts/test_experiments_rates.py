@@ -13,7 +13,9 @@ from bench.gates_fleet import FLEETS, simulate
 from scipy import stats
 
 from muster_hub.rollouts.experiments import INTERVAL_CHANCE, SETTLED, judge_experiment
-from muster_hub.rollouts.gates.judge import ADVANCE_CHANCE, ERRORS, Evidence, Gate, Rates
+from muster_hub.rollouts.gates.judge import ADVANCE_CHANCE, Evidence, Gate
+from muster_hub.rollouts.gates.look import Rates
+from muster_hub.rollouts.gates.metrics.errors import RULE as ERRORS
 from muster_hub.rollouts.gates.statistics import Arm
 
 LOOKS, DEVICES, PAST = 24, 40, 48

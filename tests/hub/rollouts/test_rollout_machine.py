@@ -15,9 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from muster_hub.rollouts import permits
 from muster_hub.rollouts.budgets import Budget, BudgetUnit, unsatisfiable
 from muster_hub.rollouts.experiments import ExperimentPlan
+from muster_hub.rollouts.gates.plan import GatePlan
 from muster_hub.rollouts.members import Judged
 from muster_hub.rollouts.permits import Goal, Permit, PermitRequest
-from muster_hub.rollouts.plan import CANARY, GatePlan, Plan, Wave, read_plan, stages
+from muster_hub.rollouts.plan import CANARY, Plan, Wave, read_plan, stages
 from muster_hub.rollouts.targets import draw_arms
 from support.rollout_world import BAD, BUSY, DONE, World
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from muster_hub.rollouts.gates.plan import GatePlan
 from muster_hub.rollouts.members import Judged, Member
-from muster_hub.rollouts.plan import GatePlan, Plan, Wave, read_plan, stages
+from muster_hub.rollouts.plan import Plan, Wave, read_plan, stages
 from muster_protocol.wire.errors import ProtocolError
 from support.rollout_world import BAD, DONE, World
 

@@ -5,35 +5,23 @@ One device is one unit, however many numbers come from it. Pure.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
+from muster_hub.rollouts.gates.look import Look, Moments, Shifts
+from muster_hub.rollouts.gates.plan import CustomMetric
 from muster_hub.rollouts.gates.statistics import Changes, Index
-from muster_hub.rollouts.plan import CustomMetric
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Of one device's values in one span of time."""
-
-    count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.count
-
-    @property
-    def noise(self) -> float:
-        """Squared standard error of the mean; 0 when there is one value."""
-        if self.count < 2:
-            return 0.0
-        return max(self.squares / self.count - self.mean**2, 0.0) / (self.count - 1)
-
-
-NONE = Moments()
+def read(metric: CustomMetric, look: Look) -> Shifts | None:
+    """What was posted of it; None before both sides have two devices that can be scored."""
+    values = look.source.posted(metric.name)
+    canary, control = (
+        changes(metric, [values[item.device] for item in side], stratum)
+        for side, stratum in look.sides()
+    )
+    enough = min(len(canary.values), len(control.values)) >= 2
+    return Shifts(canary, control) if enough else None
 
 
 def changes(

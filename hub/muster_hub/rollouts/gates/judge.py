@@ -11,14 +11,14 @@ is kept by the caller, late data never undo it.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, assert_never
 
 from muster_hub.rollouts.gates import words
 from muster_hub.rollouts.gates.installs import Installs, judge_installs
+from muster_hub.rollouts.gates.look import Pairs, Rates, Reading, Shifts
+from muster_hub.rollouts.gates.metric import Metric
 from muster_hub.rollouts.gates.rare import Rare, bound
 from muster_hub.rollouts.gates.statistics import (
-    Arm,
-    Changes,
     Comparison,
     compare_changes,
     compare_pairs,
@@ -28,8 +28,6 @@ from muster_hub.rollouts.gates.statistics import (
 )
 
 Action = Literal["stop", "advance", "wait"]
-Part = Literal["gate", "stop", "warn"]
-"""What a metric may do: stop and hold back; stop only; or only be told to the operator."""
 CONTROLS_MIN = 50
 """With fewer controls their spread is poorly known, so a stop needs twice the evidence."""
 DEVICES_EFFECTIVE_MIN = 4.0
@@ -40,61 +38,10 @@ SEES_DOUBLING_DEVICES_MIN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One thing watched. ``scale`` is the size of harm to look for, ``margin`` what is tolerated.
-
-    Both are logs of ratios, or points of a share, or plain differences, by ``unit``.
-    """
-
-    name: str
-    scale: float
-    margin: float
-    false_stop: float = 0.01
-    """Chance of a stop by this metric, over the whole rollout, when nothing is wrong."""
-    unit: words.Unit = "ratio"
-    part: Part = "gate"
-    limit: float = 0.0
-    """Of a share that is compared with nobody's: what is tolerated. Harm is what is above it."""
-    negligible: float = 0.0
-    """Of rates: surely below this it is no worse, whatever it is a multiple of; 0: nothing is."""
-
-
-ERRORS = Metric(name="errors", scale=0.5, margin=math.log(1.5), negligible=0.001)
-MISSING = Metric(name="missing windows", scale=0.5, margin=math.log(1.5), negligible=0.02)
-LATENCY = Metric(name="p95 latency", scale=0.2, margin=math.log(1.1))
-DRIFT = Metric(name="drifting features", scale=1.0, margin=math.log(2.0), part="stop")
-"""Zero of them can't be shown to be no more than twice as many: it never holds a wave back."""
-ACCURACY = Metric(name="accuracy loss", scale=0.03, margin=0.02, unit="points")
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Events out of trials: errors of inferences, missing of expected windows, wrong labels."""
-
-    canary: Arm
-    control: Arm
-
-
-@dataclass(frozen=True)
-class Shifts:
-    """A change per device against its own past, such as of its mean log p95."""
-
-    canary: Changes
-    control: Changes
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """A difference per device between two models on the same inputs, as a shadow gives."""
-
-    canary: Changes
-
-
-@dataclass(frozen=True, kw_only=True)
 class Gate:
     """The rules of one wave, fixed before it starts."""
 
-    metrics: tuple[Metric, ...] = (ERRORS, MISSING, LATENCY)
+    metrics: tuple[Metric, ...]
     looks: int = 96
     """Windows until the last look."""
     install_failure_rate: float = 0.02
@@ -106,7 +53,7 @@ class Evidence:
     """What has been received up to a look, counted from 1. Metrics without data are left out."""
 
     look: int
-    data: Mapping[str, Rates | Shifts | Pairs]
+    data: Mapping[str, Reading]
     canaries: int
     silent: int
     """Canaries not heard from lately."""
@@ -223,7 +170,8 @@ def find(gate: Gate, metric: Metric, evidence: Evidence) -> Finding:
     )
 
 
-def compare(data: Rates | Shifts | Pairs | None) -> Comparison | None:
+def compare(data: Reading | None) -> Comparison | None:
+    """Canaries against controls by one metric; None before there is enough of both."""
     match data:
         case Rates(canary, control):
             return compare_rates(canary, control)
@@ -231,8 +179,10 @@ def compare(data: Rates | Shifts | Pairs | None) -> Comparison | None:
             return compare_changes(canary, control)
         case Pairs(canary):
             return compare_pairs(canary)
-        case _:
+        case None:
             return None
+        case _:
+            assert_never(data)
 
 
 def _waits(gate: Gate, evidence: Evidence, findings: list[Finding]) -> str | None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from muster_hub.rollouts.gates.judge import Evidence, Gate, Metric, Rates, find
+from muster_hub.rollouts.gates.judge import Evidence, Gate, find
+from muster_hub.rollouts.gates.look import Rates
+from muster_hub.rollouts.gates.metric import Metric
 from muster_hub.rollouts.gates.statistics import Arm, Floats, Index
 
 SURPRISE = 0.05

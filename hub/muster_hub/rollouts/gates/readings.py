@@ -1,12 +1,13 @@
 """What gates read beside sums of windows: drifting features, disagreement, posted values."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from sqlalchemy import func
 from sqlmodel import Session, col, delete, select
 
-from muster_hub.rollouts.gates.custom import Moments
+from muster_hub.rollouts.gates.look import Moments
 from muster_hub.rollouts.gates.sums import DEVICES_PER_QUERY
 from muster_hub.storage import models
 from muster_hub.storage.sums import total, whole
@@ -15,6 +16,44 @@ COMPARED_MIN = 30
 """With fewer answers a device's share says little."""
 VALUES_KEPT_SECONDS = 30 * 86_400.0
 """How long posted values outlive their rollout's end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """What a look asks for beside sums of windows: ``look.Source`` from the database."""
+
+    session: Session
+    rollout: int
+    model: str
+    manifest: str
+    created: float
+    """When the rollout began: what is older is a device's past."""
+    since: float
+    """When the wave began."""
+    past_seconds: float
+    begun: Mapping[str, float]
+    """Canaries, and when each had the release."""
+    controls: Collection[str]
+
+    def drifting(self) -> Mapping[str, tuple[int, int]]:
+        session, model, since = self.session, self.model, self.since
+        have = drifting(session, self.begun, model=model, since=since, manifest=self.manifest)
+        return have | drifting(
+            session, self.controls, model=model, since=since, other_than=self.manifest
+        )
+
+    def disagreement(self) -> Sequence[tuple[float, int]]:
+        return disagreement(self.session, manifest=self.manifest, since=self.created)
+
+    def posted(self, metric: str) -> Mapping[str, tuple[Moments, Moments]]:
+        return posted(
+            self.session,
+            self.rollout,
+            metric,
+            dict(self.begun) | dict.fromkeys(self.controls, self.since),
+            before=self.created,
+            past_since=self.created - self.past_seconds,
+        )
 
 
 def drifting(

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 from muster_hub.errors import Invalid
 from muster_hub.rollouts.gates import placebo
 from muster_hub.rollouts.gates.placebo import Past, Placebo
-from muster_hub.rollouts.plan import METRICS, GatePlan
+from muster_hub.rollouts.gates.plan import GatePlan
 from muster_hub.storage.models import Device, SummaryWindow
 from muster_protocol.wire import selectors
 
@@ -79,7 +79,9 @@ def replay(
     replayable = {"errors": history.errors, "missing windows": history.missing}
     metrics = {metric.name: metric for metric in gate.metrics if metric.name in replayable}
     if not metrics:
-        raise Invalid(f"none of {', '.join(METRICS)} that can be replayed is in the gate")
+        raise Invalid(
+            f"the gate has none of {' and '.join(replayable)}: only those can be replayed"
+        )
     try:
         return [
             placebo.replay(

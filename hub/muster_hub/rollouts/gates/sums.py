@@ -1,46 +1,17 @@
 """Sums over the windows that devices sent home, one for each device: what gates compare."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
+from muster_hub.rollouts.gates.look import Sums
+from muster_hub.storage.counts import COLUMNS
 from muster_hub.storage.models import SummaryWindow
 from muster_hub.storage.sums import total
 
 DEVICES_PER_QUERY = 200
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Of one device over one span of time."""
-
-    inferences: float = 0.0
-    errors: float = 0.0
-    labels: float = 0.0
-    labels_wrong: float = 0.0
-    seconds: float = 0.0
-    """Covered by the windows that came."""
-    windows: int = 0
-    """Whose latency is known."""
-    log_p95: float = 0.0
-    """Summed over those."""
-    log_p95_squared: float = 0.0
-    until: float = 0.0
-    """When the last of them ended."""
-
-    @property
-    def latency(self) -> float:
-        return self.log_p95 / self.windows if self.windows else float("nan")
-
-    @property
-    def latency_noise(self) -> float:
-        """Squared standard error of ``latency``."""
-        if self.windows < 2:
-            return 0.0
-        spread = self.log_p95_squared / self.windows - self.latency**2
-        return max(spread, 0.0) / (self.windows - 1)
 
 
 def read(
@@ -50,10 +21,14 @@ def read(
     model: str,
     since: float,
     until: float,
+    counts: Sequence[str] = (),
     manifest: str | None = None,
     other_than: str | None = None,
 ) -> dict[str, Sums]:
-    """Sums of windows of ``model`` that began in [since, until), of a manifest or of others."""
+    """Sums of windows of ``model`` that began in [since, until), of a manifest or of others.
+
+    ``counts`` names those of ``summary.Tally`` that are wanted.
+    """
     found: dict[str, Sums] = {}
     listed = sorted(devices)
     for first in range(0, len(listed), DEVICES_PER_QUERY):
@@ -63,15 +38,12 @@ def read(
         query = (
             select(  # type: ignore[call-overload]  # SQLModel types up to four columns
                 window.device,
-                total(window.n),
-                total(window.errors),
-                total(window.labels_right),
-                total(window.labels_wrong),
                 total(window.seconds),
                 func.count(p95),
                 total(p95),
                 total(p95 * p95),
                 func.max(window.start + window.seconds),
+                *(total(_count(name)) for name in counts),
             )
             .where(
                 col(window.device).in_(some),
@@ -86,11 +58,18 @@ def read(
             query = query.where(col(window.manifest) == manifest)
         if other_than is not None:
             query = query.where(col(window.manifest) != other_than)
-        for device, n, errors, right, wrong, seconds, windows, p95s, squares, end in session.exec(
-            query
-        ):
+        for device, seconds, windows, p95s, squares, end, *numbers in session.exec(query):
             found[device] = Sums(
-                float(n), float(errors), float(right + wrong), float(wrong), float(seconds),
-                int(windows), float(p95s or 0.0), float(squares or 0.0), float(end),
+                {name: float(n or 0.0) for name, n in zip(counts, numbers, strict=True)},
+                float(seconds), int(windows), float(p95s or 0.0), float(squares or 0.0),
+                float(end),
             )  # fmt: skip
     return found
+
+
+def _count(name: str) -> Any:
+    """A window's count: from its own column, or from where those without are kept."""
+    column = COLUMNS.get(name)
+    if column is not None:
+        return getattr(SummaryWindow, column)
+    return col(SummaryWindow.counts)[name].as_integer()

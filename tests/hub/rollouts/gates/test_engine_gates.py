@@ -9,7 +9,7 @@ import pytest
 from muster_hub.errors import Invalid
 from muster_hub.rollouts import commands
 from muster_hub.rollouts.gates import readings, replay
-from muster_hub.rollouts.plan import GatePlan
+from muster_hub.rollouts.gates.plan import GatePlan
 from muster_hub.storage import models
 from support.hub_engine import SLOT
 from support.windows_fleet import GATE, PAST_WINDOWS, WINDOW, Fleet

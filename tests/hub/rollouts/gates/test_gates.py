@@ -9,20 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muster_hub.rollouts.gates.installs import Installs
-from muster_hub.rollouts.gates.judge import (
-    ACCURACY,
-    ERRORS,
-    LATENCY,
-    MISSING,
-    Gate,
-    Pairs,
-    Rates,
-    Shifts,
-    checkpoints,
-    find,
-    judge,
-)
+from muster_hub.rollouts.gates.judge import Gate, checkpoints, find, judge
+from muster_hub.rollouts.gates.look import Pairs, Rates, Shifts
+from muster_hub.rollouts.gates.metrics.errors import RULE as ERRORS
+from muster_hub.rollouts.gates.metrics.missing_windows import RULE as MISSING
+from muster_hub.rollouts.gates.metrics.p95_latency import RULE as LATENCY
 from muster_hub.rollouts.gates.statistics import Changes
+from muster_hub.rollouts.shadows import ACCURACY
 from support.gates_samples import any_arm, arm, evidence, rates
 
 ERRORS_ONLY = Gate(metrics=(ERRORS,))
@@ -84,7 +77,7 @@ def test_the_metric_at_fault_is_named():
         "missing windows": rates(seed=2, factor=6.0),
         "p95 latency": Shifts(changes(0, 20), changes(0, 100, seed=4)),
     }
-    verdict = judge(Gate(), evidence(data, look=9))
+    verdict = judge(Gate(metrics=(ERRORS, MISSING, LATENCY)), evidence(data, look=9))
     assert verdict.action == "stop"
     assert "missing windows" in verdict.reason
 

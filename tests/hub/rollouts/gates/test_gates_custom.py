@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_hub.rollouts.gates.custom import Moments, changes
-from muster_hub.rollouts.gates.judge import Evidence, Gate, Shifts, find, judge
-from muster_hub.rollouts.plan import CustomMetric, GatePlan, read_plan
+from muster_hub.rollouts.gates.custom import changes
+from muster_hub.rollouts.gates.judge import Evidence, Gate, find, judge
+from muster_hub.rollouts.gates.look import Moments, Shifts
+from muster_hub.rollouts.gates.plan import CustomMetric, GatePlan
+from muster_hub.rollouts.plan import read_plan
 from muster_protocol.wire.errors import ProtocolError
 
 SCRAP = CustomMetric(name="scrap rate", margin=1.2)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_hub.rollouts.gates.judge import ERRORS, Gate
+from muster_hub.rollouts.gates.judge import Gate
+from muster_hub.rollouts.gates.metrics.errors import RULE as ERRORS
 from muster_hub.rollouts.gates.placebo import Past, Placebo, draw, replay
 
 GATE = Gate(metrics=(ERRORS,), looks=16)

@@ -5,10 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_hub.rollouts.gates.judge import ERRORS, MISSING, Gate, Rates, checkpoints, judge
+from muster_hub.rollouts.gates.judge import Gate, checkpoints, judge
+from muster_hub.rollouts.gates.look import Rates
+from muster_hub.rollouts.gates.metrics.errors import RULE as ERRORS
+from muster_hub.rollouts.gates.metrics.missing_windows import RULE as MISSING
+from muster_hub.rollouts.gates.plan import GatePlan
 from muster_hub.rollouts.gates.rare import BURST, bound
 from muster_hub.rollouts.gates.statistics import Arm
-from muster_hub.rollouts.plan import GatePlan
 from support.gates_samples import evidence
 
 BOTH = Gate(metrics=(ERRORS, MISSING))
