@@ -10,6 +10,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from functools import partial
+from typing import assert_never
 
 import msgspec
 from msgspec import UNSET
@@ -205,8 +206,16 @@ class Supervisor:
                 self.delivery.answered(event, now)
             case Shutdown():
                 self._stop()
-            case _:
+            case (
+                worker.Ready()
+                | worker.Failed()
+                | worker.Heartbeat()
+                | worker.Drained()
+                | worker.Exited()
+            ):
                 self._worker(event, now)
+            case _:
+                assert_never(event)
 
     def _link_up(self, now: float) -> None:
         self.connected = True
@@ -248,6 +257,10 @@ class Supervisor:
                 self._ports.telemetry.end(event.worker_id)
             case worker.Heartbeat(worker_id, counters):
                 self._ports.telemetry.used_cpu(worker_id, counters.cpu_seconds)
+            case worker.Ready() | worker.Drained():
+                pass
+            case _:
+                assert_never(event)
         runner = next((r for r in self.runners.values() if r.workers.knows(event.worker_id)), None)
         if runner is not None:
             self._worker_of(runner, event, now)
@@ -271,6 +284,8 @@ class Supervisor:
                 runner.take(workers.on_end(worker_id, Refusal.WORKER_DIED, reason, now), now)
             case worker.Drained():
                 pass
+            case _:
+                assert_never(event)
         if not isinstance(event, worker.Heartbeat):
             self._changed()
 

@@ -1,6 +1,7 @@
 """The challengers of all slots, as the supervisor sees them."""
 
 from collections.abc import Mapping
+from typing import assert_never
 
 from muster_agent.challenger.challenger import KEY_SUFFIX, Challenger, ChallengerPorts
 from muster_agent.update.runner import SlotRunner
@@ -65,6 +66,8 @@ class Challengers:
                 challenger.on_end(worker_id, Refusal.WORKER_DIED, reason, now)
             case worker.Drained():
                 pass
+            case _:
+                assert_never(event)
 
     def metadata_came(self, now: float) -> None:
         for item in self._known.values():

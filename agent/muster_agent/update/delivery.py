@@ -6,7 +6,7 @@ Slots queue; what the second needs of the first's chunks is there already when i
 import errno
 import random
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from muster_agent.fetch import window as f
 from muster_agent.fetch.http_source import HttpAnswer
@@ -258,6 +258,8 @@ class BundleDelivery:
                         return
                 case f.GiveUp(refusal, detail):
                     self._finish(next(iter(self._queue)), (refusal, detail), now)
+                case _:
+                    assert_never(action)
         if self._fetch is not None and self._fetch.done and actions:
             self._stage(now)
 

@@ -8,7 +8,7 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
@@ -239,6 +239,8 @@ class SlotRunner:
                     self._gap_over(now)
                 case w.ChampionDied():
                     self._champion_died(note, now)
+                case _:
+                    assert_never(note)
             if self._starting.waits and isinstance(note, w.ChampionServes | w.ChampionDied):
                 self._do(Act.START, now)
 

@@ -9,13 +9,14 @@ import argparse
 import queue
 import sys
 from pathlib import Path
+from typing import assert_never
 
 import msgspec
 
 from muster_agent.isolation import kernel
 from muster_agent.isolation.cage import Policy
 from muster_agent.worker.bundle import StartRefused, read_manifest
-from muster_agent.worker.events import Facts, Failed, Ready, WorkerEvent
+from muster_agent.worker.events import Drained, Exited, Facts, Failed, Heartbeat, Ready, WorkerEvent
 from muster_agent.worker.process import WorkerProcess, WorkerSpec
 from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.manifest import Build, Manifest
@@ -91,9 +92,12 @@ def check_build(
             return BuildVerdict(runtime=build.runtime, ok=True, facts=facts)
         case Failed(refusal=refusal, detail=detail):
             return BuildVerdict(runtime=build.runtime, ok=False, refusal=refusal, detail=detail)
-    return BuildVerdict(
-        runtime=build.runtime, ok=False, refusal=Refusal.WORKER_DIED, detail=str(event)
-    )
+        case Heartbeat() | Drained() | Exited():
+            return BuildVerdict(
+                runtime=build.runtime, ok=False, refusal=Refusal.WORKER_DIED, detail=str(event)
+            )
+        case _:
+            assert_never(event)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ The worker serves it over a socket; a Python program on the device can hold one 
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, assert_never
 
 from muster_agent.runtimes.base import (
     Array,
@@ -165,8 +165,12 @@ def _no_model(_inputs: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _reason(error: ErrorKind, cause: Exception | None) -> str:
-    if error is ErrorKind.NO_MODEL:
-        return "no model is loaded here and the manifest's fallback gives no answer"
-    if error is ErrorKind.BAD_OUTPUT:
-        return "the model's output doesn't have the shape its manifest declares"
-    return str(cause) or "the model failed"
+    match error:
+        case ErrorKind.NO_MODEL:
+            return "no model is loaded here and the manifest's fallback gives no answer"
+        case ErrorKind.BAD_OUTPUT:
+            return "the model's output doesn't have the shape its manifest declares"
+        case ErrorKind.RUN_FAILED | ErrorKind.INVALID_INPUT | ErrorKind.NONE:
+            return str(cause) or "the model failed"
+        case _:
+            assert_never(error)

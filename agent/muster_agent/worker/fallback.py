@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 
@@ -43,10 +44,16 @@ class FallbackContract:
 
     def answer(self, rows: int, now: float) -> tuple[Quality, dict[str, Array]]:
         """The answer for ``rows`` batch elements; no outputs when there is no decision."""
-        if self._kind == "constant":
-            return Quality.CONSTANT, _repeated(self._constant, rows)
-        if self._kind == "last_good" and 0 <= now - self._last_seconds <= self._ttl_seconds:
-            return Quality.LAST_GOOD, _repeated(self._last, rows)
+        match self._kind:
+            case "constant":
+                return Quality.CONSTANT, _repeated(self._constant, rows)
+            case "last_good":
+                if 0 <= now - self._last_seconds <= self._ttl_seconds:
+                    return Quality.LAST_GOOD, _repeated(self._last, rows)
+            case "no_decision":
+                pass
+            case _:
+                assert_never(self._kind)
         return Quality.NO_DECISION, {}
 
 

@@ -13,6 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import assert_never
 
 import msgspec
 
@@ -425,12 +426,15 @@ class Server:
             return  # its answer, or the rest of its request, comes first
         pending = connection.parser.pending
         outcome = handover.send(self._out, connection.client, pending)
-        if outcome is handover.Outcome.SENT:
-            self._close(connection)
-        elif outcome is handover.Outcome.FULL:
-            self._watch_out(on=True)
-        else:
-            connection.close_after_answer = True
+        match outcome:
+            case handover.Outcome.SENT:
+                self._close(connection)
+            case handover.Outcome.FULL:
+                self._watch_out(on=True)
+            case handover.Outcome.IMPOSSIBLE:
+                connection.close_after_answer = True
+            case _:
+                assert_never(outcome)
 
     def _tick(self, now: float) -> None:
         self._on_tick(now)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from typing import IO
+from typing import IO, assert_never
 
 from muster_agent.runtimes.base import without_numbers
 from muster_agent.worker import control
@@ -165,6 +165,8 @@ class Watch:
                 self._deliver(Heartbeat(self._id, counters))
             case control.IsDrained():
                 self._deliver(Drained(self._id))
+            case _:
+                assert_never(reply)
 
     def _ending(self, returncode: int) -> WorkerEvent:
         if self._refused is not None:

@@ -7,14 +7,14 @@ comes twice counts once; the database's unique constraints stand behind that.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy import Update, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select, update
 
 from muster_hub.alerts import expiry
-from muster_hub.mqtt.inbound import Asked, Inbound, Reported, Rows, Seen, Wanted
+from muster_hub.mqtt.inbound import Asked, Inbound, Malformed, Renews, Reported, Rows, Seen, Wanted
 from muster_hub.storage.models import Device, EventRow, SummaryWindow, SwapGrant
 from muster_hub.storage.models import Stream as StreamRow
 from muster_hub.storage.tables import target
@@ -246,8 +246,10 @@ def _change(session: Session, inbound: Inbound, now: float) -> dict[str, Any]:
             return {"last_seen": now}
         case Rows() | Wanted():
             return {"last_seen": now}
-        case _:
+        case Renews() | Malformed():
             return {}
+        case _:
+            assert_never(inbound)
 
 
 def _update_devices(

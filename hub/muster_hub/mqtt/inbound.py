@@ -7,7 +7,7 @@ and the moment its message came.
 import logging
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
@@ -149,8 +149,10 @@ def _state(device: str, leaf: topics.UpLeaf, payload: bytes) -> Inbound:
             if len(payload) > PEM_BYTES_MAX or not (payload.isascii() and payload.startswith(PEM)):
                 raise ProtocolError("not a certificate request in PEM")
             return Renews(device, payload.decode())
+        case "telemetry" | "event":
+            raise ProtocolError(f"{leaf!r} messages hold rows, no state")
         case _:
-            raise ProtocolError(f"this hub does not take {leaf!r} messages")
+            assert_never(leaf)
 
 
 def anchor(stamp: Stamp, sent: Stamp, received: float) -> float:

@@ -10,7 +10,7 @@ offline are counted apart: they neither block nor pass a wave, and converge when
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, assert_never
 
 from muster_hub.rollouts import words
 from muster_hub.rollouts.members import (
@@ -355,9 +355,13 @@ def _gated(look: _Look) -> tuple[Why, str] | None:
     judged = rollout.judged
     if judged is None or judged.wave != rollout.wave:
         return "gate", f"{look.tally}; the gate has not looked yet"
-    if judged.action == "advance":
-        return None
-    return "gate", f"{look.tally}; at the gate: {judged.reason.rstrip('.')}"
+    match judged.action:
+        case "advance":
+            return None
+        case "wait" | "stop":
+            return "gate", f"{look.tally}; at the gate: {judged.reason.rstrip('.')}"
+        case _:
+            assert_never(judged.action)
 
 
 def _committed_here(look: _Look) -> bool:

@@ -8,7 +8,7 @@ verdict is what an operator decides by.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 from msgspec import Meta, Struct
 from scipy import special
@@ -21,7 +21,7 @@ from muster_hub.rollouts.gates.judge import (
     Verdict,
     judge,
 )
-from muster_hub.rollouts.gates.look import Rates, Reading, Shifts
+from muster_hub.rollouts.gates.look import Pairs, Rates, Reading, Shifts
 from muster_hub.rollouts.gates.metric import Metric
 from muster_hub.rollouts.gates.statistics import Comparison, t_quantile
 
@@ -115,8 +115,10 @@ def mirrored(evidence: Evidence) -> Evidence:
                 data[name] = Rates(control, canary)
             case Shifts(canary, control):
                 data[name] = Shifts(control, canary)
+            case Pairs():
+                pass  # compared with what runs on the same device: there is no other side
             case _:
-                pass
+                assert_never(item)
     return replace(evidence, data=data, installs=None)
 
 

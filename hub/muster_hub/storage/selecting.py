@@ -1,6 +1,6 @@
 """Selectors as conditions of the database, so that a page of ten thousand devices is one query."""
 
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy import ColumnElement, and_, or_, true
 from sqlmodel import col, select
@@ -30,3 +30,5 @@ def _part(part: Part) -> ColumnElement[bool]:
             return value.is_not(None)
         case "absent":
             return value.is_(None)
+        case _:
+            assert_never(part.operator)

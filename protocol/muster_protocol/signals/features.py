@@ -7,7 +7,7 @@ class or its confidence. The specification travels in the baseline, so device an
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, assert_never
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -208,20 +208,19 @@ class Extractor:
         match source:
             case Image():
                 return image_statistic(source, values)
-            case Norm(order="mean_abs"):
-                return np.asarray(np.abs(values).mean(axis=1), np.float32)
-            case Norm(order="max_abs"):
-                return np.asarray(np.abs(values).max(axis=1), np.float32)
             case Norm():
-                squares = np.einsum("ij,ij->i", values, values)
-                return np.asarray(np.sqrt(squares / values.shape[1]), np.float32)
+                return norm(source, values)
             case Projection():
                 if source not in self._signs:
                     self._signs[source] = signs(source, values.shape[1])
                 return np.asarray(values @ self._signs[source], np.float32)
             case Confidence():
                 return np.asarray(values.max(axis=1), np.float32)
-        raise ProtocolError(f"{type(source).__name__} of {source.tensor!r} is not a number")
+            case Element() | Predicted():
+                what = f"{type(source).__name__} of {source.tensor!r}"
+                raise ProtocolError(f"{what} is not a number")
+            case _:
+                assert_never(source)
 
     @staticmethod
     def _values(source: Source, flat: Tensors) -> NDArray[Any]:
@@ -231,7 +230,11 @@ class Extractor:
                 return values[:, source.index]
             case Predicted():
                 return predicted(values).astype(np.float32)
-        raise ProtocolError(f"{type(source).__name__} of {source.tensor!r} is not a category")
+            case Image() | Norm() | Projection() | Confidence():
+                what = f"{type(source).__name__} of {source.tensor!r}"
+                raise ProtocolError(f"{what} is not a category")
+            case _:
+                assert_never(source)
 
 
 def predicted(scores: NDArray[Any]) -> NDArray[np.float64]:
@@ -248,20 +251,43 @@ def signs(projection: Projection, size: int) -> Floats:
     return np.asarray((bits[:size] * 2.0 - 1.0) / np.sqrt(size), np.float32)
 
 
+def norm(source: Norm, values: Floats) -> Floats:
+    """A norm of each row [rows, elements], divided by its size where it is a sum."""
+    match source.order:
+        case "mean_abs":
+            return np.asarray(np.abs(values).mean(axis=1), np.float32)
+        case "max_abs":
+            return np.asarray(np.abs(values).max(axis=1), np.float32)
+        case "rms":
+            squares = np.einsum("ij,ij->i", values, values)
+            return np.asarray(np.sqrt(squares / values.shape[1]), np.float32)
+        case _:
+            assert_never(source.order)
+
+
 def image_statistic(source: Image, values: Floats) -> Floats:
     """One statistic per row of flat images [rows, channels × height × width in either order]."""
-    rows, size = values.shape
+    size = values.shape[1]
     pixels = source.height * source.width
     if size == 0 or size % pixels:
         raise ProtocolError(
             f"tensor {source.tensor!r} has {size} elements per row, which is no whole number of "
             f"{source.height}×{source.width} planes"
         )
-    if source.statistic == "brightness":
-        return np.asarray(values.mean(axis=1), np.float32)
-    if source.statistic == "contrast":
-        return np.asarray(values.std(axis=1), np.float32)
-    planes = size // pixels
+    match source.statistic:
+        case "brightness":
+            return np.asarray(values.mean(axis=1), np.float32)
+        case "contrast":
+            return np.asarray(values.std(axis=1), np.float32)
+        case "sharpness":
+            return _sharpness(source, values, size // pixels)
+        case _:
+            assert_never(source.statistic)
+
+
+def _sharpness(source: Image, values: Floats, planes: int) -> Floats:
+    """Variance of the Laplacian over each row's planes."""
+    rows = len(values)
     shape = (rows, source.height, source.width, planes)
     if source.channels_first:
         shape = (rows * planes, source.height, source.width, 1)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +91,8 @@ class Accuser:
                 known = self._baseline.bins[feature].categories
                 name = str(known[bin_]) if bin_ < len(known) else "other"
                 direction = f"{'more' if up else 'fewer'} {name}"
+            case _:
+                assert_never(kind)
         return Standing(_STATISTICS[kind], direction, up)
 
     def _relations(

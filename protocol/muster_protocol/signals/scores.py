@@ -8,6 +8,7 @@ score, the share of rows without a value.
 
 from enum import IntEnum
 from statistics import NormalDist
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,19 +41,24 @@ class Scores:
         weights: list[Doubles] = []
         category: list[int] = []
         for i, described in enumerate(baseline.features):
-            if described.kind == "numeric":
-                weights += [normal[i], np.square(normal[i])]
-                kind += [Statistic.LOCATION, Statistic.DISPERSION]
-                category += [0, 0]
-                feature += [i, i]
-            else:
-                # Two shares that add up to one need a single test.
-                bins = range(1, 2) if described.kind == "boolean" else range(baseline.sizes[i])
-                for bin_ in bins:
-                    weights.append(np.eye(1, baseline.width, bin_)[0])
-                    kind.append(Statistic.SHARE)
-                    category.append(bin_)
-                    feature.append(i)
+            places = range(0)
+            match described.kind:
+                case "numeric":
+                    weights += [normal[i], np.square(normal[i])]
+                    kind += [Statistic.LOCATION, Statistic.DISPERSION]
+                    category += [0, 0]
+                    feature += [i, i]
+                case "boolean":
+                    places = range(1, 2)  # two that add up to one need a single test
+                case "categorical":
+                    places = range(baseline.sizes[i])
+                case _:
+                    assert_never(described.kind)
+            for bin_ in places:
+                weights.append(np.eye(1, baseline.width, bin_)[0])
+                kind.append(Statistic.SHARE)
+                category.append(bin_)
+                feature.append(i)
         for i in range(len(baseline)):
             weights.append(np.zeros(baseline.width))
             kind.append(Statistic.MISSING)
@@ -93,10 +99,13 @@ class Scores:
                 return "wider" if up else "narrower"
             case Statistic.MISSING:
                 return "more missing" if up else "fewer missing"
-        bins = self.baseline.bins[self.feature[score]]
-        place = int(self.category[score])
-        name = str(bins.categories[place]) if place < len(bins.categories) else "other"
-        return f"more {name}" if up else f"fewer {name}"
+            case Statistic.SHARE:
+                bins = self.baseline.bins[self.feature[score]]
+                place = int(self.category[score])
+                name = str(bins.categories[place]) if place < len(bins.categories) else "other"
+                return f"more {name}" if up else f"fewer {name}"
+            case _ as unreachable:
+                assert_never(unreachable)
 
     def spread(self, shares: Doubles, rows: Doubles, nulls: Doubles) -> Spread:
         """How scores stray under ``shares`` [features, width], learned from ``rows`` values."""

@@ -8,7 +8,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, assert_never
 
 from muster_protocol.wire.errors import ProtocolError
 
@@ -53,6 +53,8 @@ class Part:
                 return self.key in labels
             case "absent":
                 return self.key not in labels
+            case _:
+                assert_never(self.operator)
 
     def __str__(self) -> str:
         match self.operator:
@@ -64,8 +66,10 @@ class Part:
                 return f"{self.key}={self.values[0]}"
             case "notin" if len(self.values) == 1:
                 return f"{self.key}!={self.values[0]}"
-            case _:
+            case "in" | "notin":
                 return f"{self.key} {self.operator} ({','.join(self.values)})"
+            case _:
+                assert_never(self.operator)
 
 
 @dataclass(frozen=True)

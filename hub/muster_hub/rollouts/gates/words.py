@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, assert_never
 
 from muster_hub.rollouts.gates.statistics import Comparison, t_quantile
 
@@ -128,23 +128,31 @@ def not_yet_rare(
 def _or_accept(compared: Comparison, unit: Unit, quantile: float, lasting: float) -> str:
     """The margin that these devices could prove in the end."""
     reachable = compared.harm + quantile * math.sqrt(lasting)
-    if unit == "points":
-        return f" or accept {_size(math.ceil(reachable * 100) / 100, unit)}"
-    if unit == "difference":
-        return f" or accept {_size(reachable, unit)}"
-    step = next((step for step in TOLERATED_STEPS if math.log(step) > reachable), None)
-    return "" if step is None else f" or accept {step:g}×"
+    match unit:
+        case "points":
+            return f" or accept {_size(math.ceil(reachable * 100) / 100, unit)}"
+        case "difference":
+            return f" or accept {_size(reachable, unit)}"
+        case "ratio":
+            step = next((step for step in TOLERATED_STEPS if math.log(step) > reachable), None)
+            return "" if step is None else f" or accept {step:g}×"
+        case _:
+            assert_never(unit)
 
 
 def _interval(compared: Comparison, unit: Unit) -> str:
     half = t_quantile(compared.degrees, INTERVAL_CHANCE) * math.sqrt(compared.variance_cautious)
     low, high = compared.harm - half, compared.harm + half
-    if unit == "points":
-        return f"{100 * compared.harm:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
-    if unit == "difference":
-        return f"{compared.harm:+.3g} ({low:+.3g} to {high:+.3g})"
-    shown = [math.exp(min(value, 20.0)) for value in (compared.harm, low, high)]
-    return "{:.2f}× ({:.2f}–{:.2f})".format(*shown)
+    match unit:
+        case "points":
+            return f"{100 * compared.harm:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+        case "difference":
+            return f"{compared.harm:+.3g} ({low:+.3g} to {high:+.3g})"
+        case "ratio":
+            shown = [math.exp(min(value, 20.0)) for value in (compared.harm, low, high)]
+            return "{:.2f}× ({:.2f}–{:.2f})".format(*shown)
+        case _:
+            assert_never(unit)
 
 
 def _size(harm: float, unit: Unit) -> str:
@@ -155,6 +163,8 @@ def _size(harm: float, unit: Unit) -> str:
             return f"{harm:+.3g}"
         case "ratio":
             return f"{math.exp(min(harm, 20.0)):.3g}×"
+        case _:
+            assert_never(unit)
 
 
 def _percent(chance: float) -> str:
