@@ -12,12 +12,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import assert_never
 
-import msgspec
 from msgspec import UNSET
 
 from muster_agent.app import reporting
 from muster_agent.app.goals import Goals
 from muster_agent.app.ports import Inbox, Settings, Shutdown, SupervisorPorts
+from muster_agent.app.sending import Sending
+from muster_agent.app.worker_events import WorkerEvents
 from muster_agent.base.clock import stamp
 from muster_agent.challenger import challenger
 from muster_agent.challenger.challengers import Challengers
@@ -31,7 +32,7 @@ from muster_agent.update.permit import NONCE_BYTES, Policy, SwapPermits
 from muster_agent.update.ports import SlotPorts as UpdatePorts
 from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import State as Step
-from muster_agent.update.workers import Counts, SlotWorkers
+from muster_agent.update.workers import SlotWorkers
 from muster_agent.worker import events as worker
 from muster_protocol.wire import messages, topics
 from muster_protocol.wire.directive import Directive, Goal
@@ -39,11 +40,7 @@ from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
 from muster_protocol.wire.messages import Stamp
 
 log = logging.getLogger(__name__)
-REPORT_SOON_SECONDS = 0.2
-"""Changes within this time make one report."""
 SWEEP_SECONDS = 10.0
-SEND_AGAIN_SECONDS = 0.5
-"""Pause after the link would not take a batch."""
 TROUBLE_SECONDS = 5.0
 """Pause after the disk or the database would not take something."""
 _NEVER = float("inf")
@@ -55,17 +52,15 @@ class Supervisor:
 
     def __init__(self, settings: Settings, ports: SupervisorPorts, now: float) -> None:
         self.runners: dict[str, SlotRunner] = {}
-        self.connected = False
         self.stopping = False
         self.trouble = ports.state.trouble
         """Why something could not be written, for status and log; empty when all is well."""
         self._settings = settings
         self._ports = ports
-        self._report_at = _NEVER
+        self._sending = Sending(settings, ports, report=self.report, stamp=self._stamp, now=now)
         self._sweep_at = now + SWEEP_SECONDS
         self._quiet_until = now
         self._settled = False
-        self._send_at = now
         self.delivery = BundleDelivery(
             settings.device,
             ports.link,
@@ -98,7 +93,7 @@ class Supervisor:
             clock=ports.clock,
             zone=settings.time_zone,
             inputs=ports.inputs,
-            ask=self._ask_permit,
+            ask=self._sending.ask,
             rng=ports.rng,
             nonce=lambda: ports.rng.randbytes(NONCE_BYTES),
         )
@@ -113,6 +108,9 @@ class Supervisor:
                 retry_seconds=settings.retry_seconds,
                 stop_seconds=settings.stop_seconds,
             )
+        )
+        self._workers = WorkerEvents(
+            ports, self.runners, self.challengers, stamp=self._stamp, changed=self._changed
         )
         self._dropping = Dropping(
             ports.directory,
@@ -168,13 +166,10 @@ class Supervisor:
 
     def deadline(self, now: float) -> float:
         """When ``tick`` should be called next."""
-        due = self._ports.outbox.due(now) if self.connected else None
-        outbox = max(due, self._send_at) if due is not None else _NEVER
         settled = now if self._settled else _NEVER
         soonest = min(
-            self._report_at if self.connected else _NEVER,
+            self._sending.deadline(now),
             self._sweep_at,
-            outbox,
             settled,
             self.goals.deadline(now),
             self.delivery.deadline(),
@@ -184,6 +179,10 @@ class Supervisor:
             *(runner.deadline() for runner in self.runners.values()),
         )
         return max(soonest, self._quiet_until)
+
+    @property
+    def connected(self) -> bool:
+        return self._sending.connected
 
     @property
     def drained(self) -> bool:
@@ -200,7 +199,7 @@ class Supervisor:
             case Connected():
                 self._link_up(now)
             case Disconnected():
-                self.connected = False
+                self._sending.link_down()
                 self.delivery.disconnected()
             case HttpAnswer():
                 self.delivery.answered(event, now)
@@ -213,24 +212,19 @@ class Supervisor:
                 | worker.Drained()
                 | worker.Exited()
             ):
-                self._worker(event, now)
+                self._workers.handle(event, now)
             case _:
                 assert_never(event)
 
     def _link_up(self, now: float) -> None:
-        self.connected = True
-        device = self._settings.device
-        presence = messages.encode(messages.Presence(online=True))
-        self._ports.link.publish(topics.up(device, "presence"), presence, retain=True)
-        self._ports.outbox.reconnected()
-        self._send_at = now
+        self._sending.link_up(now)
         self.goals.connected(now)
         self.permits.link_up(now)
         for runner in self.runners.values():
             runner.link_up(now)
         self.delivery.connected(now)
-        self._report(now)
-        self._send(now)
+        self._sending.report(now)
+        self._sending.send(now)
 
     def _message(self, event: Message, now: float) -> None:
         try:
@@ -242,7 +236,7 @@ class Supervisor:
                 self._directive(event.payload, now)
             elif event.topic == topics.down(self._settings.device, "ack"):
                 self._ports.outbox.acknowledge(messages.decode(event.payload, messages.Ack))
-                self._send(now)
+                self._sending.send(now)
             elif event.topic == topics.down(self._settings.device, "grant"):
                 grant = messages.decode(event.payload, messages.Grant)
                 self.permits.answered(grant, now)
@@ -250,51 +244,6 @@ class Supervisor:
                     self.runners[grant.slot].look(now)
         except ProtocolError as error:
             log.warning("ignored a message on %s: %s", event.topic[:120], error)
-
-    def _worker(self, event: worker.WorkerEvent, now: float) -> None:
-        match event:
-            case worker.Failed() | worker.Exited():
-                self._ports.telemetry.end(event.worker_id)
-            case worker.Heartbeat(worker_id, counters):
-                self._ports.telemetry.used_cpu(worker_id, counters.cpu_seconds)
-            case worker.Ready() | worker.Drained():
-                pass
-            case _:
-                assert_never(event)
-        runner = next((r for r in self.runners.values() if r.workers.knows(event.worker_id)), None)
-        if runner is not None:
-            self._worker_of(runner, event, now)
-        else:
-            self.challengers.handle(event, now)
-
-    def _worker_of(self, runner: SlotRunner, event: worker.WorkerEvent, now: float) -> None:
-        if isinstance(event, worker.Exited):
-            self._crash_input(runner.slot, event)
-        workers = runner.workers
-        match event:
-            case worker.Ready(worker_id, facts):
-                runner.take(workers.on_ready(worker_id, facts.runtime, now), now)
-            case worker.Heartbeat(worker_id, counters):
-                workers.on_counts(worker_id, _counts(counters))
-                runner.judge(now)
-            case worker.Failed(worker_id, refusal, detail):
-                runner.take(workers.on_end(worker_id, refusal, detail, now), now)
-            case worker.Exited(worker_id, returncode, detail):
-                reason = detail or worker.ending(returncode)
-                runner.take(workers.on_end(worker_id, Refusal.WORKER_DIED, reason, now), now)
-            case worker.Drained():
-                pass
-            case _:
-                assert_never(event)
-        if not isinstance(event, worker.Heartbeat):
-            self._changed()
-
-    def _crash_input(self, slot: str, event: worker.Exited) -> None:
-        kept = self._ports.crash_inputs.end(event.worker_id, crashed=event.returncode != 0)
-        if kept:
-            log.warning("%s: %s", event.worker_id, kept)
-            note = reporting.note(slot, f"{event.worker_id}: {kept}", self._stamp())
-            self._ports.outbox.put_event(note)
 
     # Goals
 
@@ -367,31 +316,7 @@ class Supervisor:
             self._apply_goals(now)
         if now >= self._sweep_at:
             self._sweep()
-        if self.connected:
-            if now >= self._report_at:
-                self._report(now)
-            self._send(now)
-
-    def _send(self, now: float) -> None:
-        """Hand the outbox's due batches to the link."""
-        outbox, device = self._ports.outbox, self._settings.device
-        if now < self._send_at:
-            return
-        while self.connected and (due := outbox.next(now, self._stamp())) is not None:
-            stream, batch = due
-            topic = topics.up(device, "event" if stream == "event" else "telemetry")
-            if not self._ports.link.publish(topic, messages.encode(batch)):
-                outbox.not_sent(stream, batch)
-                self._send_at = now + SEND_AGAIN_SECONDS
-                break
-
-    def _report(self, now: float) -> None:
-        spread = self._ports.rng.uniform(0.8, 1.2)
-        self._report_at = now + self._settings.report_seconds * spread
-        report = self.report()
-        signed = msgspec.structs.replace(report, proof=self._ports.prove(report))
-        payload = messages.encode(signed)
-        self._ports.link.publish(topics.up(self._settings.device, "report"), payload)
+        self._sending.tick(now)
 
     def report(self) -> messages.Report:
         """The device as it stands."""
@@ -428,10 +353,6 @@ class Supervisor:
     def _healed(self, slot: str, goal: Goal, count: int) -> None:
         self._ports.outbox.put_event(reporting.healed(slot, goal, count, self._stamp()))
 
-    def _ask_permit(self, request: messages.GrantRequest) -> bool:
-        topic = topics.up(self._settings.device, "grant")
-        return self.connected and self._ports.link.publish(topic, messages.encode(request))
-
     def _message_refused(self, refusal: Refusal, detail: str, generation: int) -> None:
         log.warning("refused (%s): %s", refusal, detail)
         event = reporting.refused(refusal, detail, generation, self._stamp())
@@ -440,8 +361,7 @@ class Supervisor:
 
     def _changed(self) -> None:
         now = self._ports.clock.monotonic()
-        soon = REPORT_SOON_SECONDS * self._ports.rng.uniform(0.5, 1.5)
-        self._report_at = min(self._report_at, now + soon)
+        self._sending.report_soon(now)
         self._sweep_at = min(self._sweep_at, now + SWEEP_SECONDS)
 
     def _slot_settled(self) -> None:
@@ -481,8 +401,3 @@ class Supervisor:
             return False
         self.trouble = self._ports.state.trouble
         return True
-
-
-def _counts(counters: worker.Counters) -> Counts:
-    p95_ms = counters.latency_p95_us / 1000
-    return Counts(counters.inferences, counters.errors, p95_ms or None)

@@ -16,11 +16,11 @@ from muster_agent.storage.content import ChunksMissing, StoreRefused
 from muster_agent.storage.state import JournalRow, Pointer
 from muster_agent.update import previous
 from muster_agent.update import workers as w
-from muster_agent.update.bundle import Bundle
 from muster_agent.update.hold import Hold
 from muster_agent.update.journal import died, event_kind, next_row, resumed, retry_pause, short
 from muster_agent.update.ports import SlotPorts, event
-from muster_agent.update.probation import Trial
+from muster_agent.update.preparing import Preparing
+from muster_agent.update.proving import Proving
 from muster_agent.update.starting import Starting
 from muster_agent.update.table import (
     OF_METADATA,
@@ -56,15 +56,13 @@ class SlotRunner:
         """Whether the directive names this slot; what runs in one it doesn't name goes on."""
         self._ports = ports
         self._hold = Hold(slot, ports.permits, ports.rng, ports.changed)
-        self._unsigned_until = _NEVER
         self._retry_at = _NEVER
         self._mark_at = _NEVER
         self._undone: Act | None = None
         """An act that a full or failing disk cut short."""
-        self._assembly: Bundle | None = None
-        self._trial: Trial | None = None
+        self._preparing = Preparing(slot, ports)
+        self._proving = Proving(slot, ports)
         self._stopped = False
-        self._asked_metadata = False
         self._late = previous.Late(ports)
         self._starting = Starting(workers, ports.install, self._hold, self._note)
         self._unresumed = False
@@ -73,7 +71,7 @@ class SlotRunner:
             Act.REST: self._rest,
             Act.CLEAN: self._clean,
             Act.FETCH: self._fetch,
-            Act.ASSEMBLE: self._begin_assembly,
+            Act.ASSEMBLE: self._assemble,
             Act.WAIT: self._wait,
             Act.START: self._start,
             Act.SWAP: self._swap,
@@ -89,12 +87,11 @@ class SlotRunner:
         """When ``tick`` should be called next."""
         if self._stopped:
             return _NEVER
-        idle = self._assembly is None and self._undone is None and not self._unresumed
-        assembly = _NEVER if idle else 0.0
-        trial = self._trial.deadline() if self._trial is not None else _NEVER
-        timers = (self._retry_at, self._mark_at, self._unsigned_until, self._hold.look_at)
-        gap = self._starting.gap.until
-        return min(assembly, trial, gap, *timers, self.workers.deadline())
+        if self._undone is not None or self._unresumed:
+            return 0.0
+        rooms = (self._preparing.deadline(), self._proving.deadline(), self.workers.deadline())
+        timers = (self._retry_at, self._mark_at, self._hold.look_at, self._starting.gap.until)
+        return min(*rooms, *timers)
 
     # What comes from outside
 
@@ -144,7 +141,7 @@ class SlotRunner:
         """What stands between this state and the next, for the report."""
         if self._undone is not None or self._unresumed:
             return "the disk, which did not take the last step; it is tried again"
-        unsigned = "signed metadata that name the version" if self._unsigned_until < _NEVER else ""
+        unsigned = "signed metadata that name the version" if self._preparing.unsigned else ""
         gap = "the new model; the old one made room for it" if self.in_gap else ""
         return unsigned or self._hold.reason or gap
 
@@ -190,7 +187,7 @@ class SlotRunner:
 
     def metadata_came(self, now: float) -> None:
         """The catalogue may sign now what it did not."""
-        if self._unsigned_until < _NEVER:
+        if self._preparing.unsigned:
             self._fetch(now)
         elif self.row.refusal in OF_METADATA:
             self.retry(now)
@@ -212,7 +209,7 @@ class SlotRunner:
             self._do(self._undone, now)
         if now >= self._retry_at:
             self.retry(now)
-        if now >= self._unsigned_until:
+        if self._preparing.overdue(now):
             self._unsigned(now)
         if now >= self._mark_at:
             self._mark(now)
@@ -220,8 +217,7 @@ class SlotRunner:
             self.look(now)
         if now >= self._starting.gap.until:
             self.fault(Refusal.START_TIMEOUT, "not ready within the gap its manifest allows", now)
-        if self._assembly is not None:
-            self._assemble(self._assembly, now)
+        self._prepare(now)
         self.judge(now)
 
     def take(self, notes: Iterable[w.Note], now: float) -> None:
@@ -249,12 +245,12 @@ class SlotRunner:
         if self.state is State.COMMITTED:
             self._demote(self._late.look(self.pointer, self.workers.champion), now)
         candidate = self.workers.candidate
-        if self._trial is None or candidate is None:
+        if not self._proving.running or candidate is None:
             return
-        verdict = self._trial.judge(candidate.counts, now)
-        if verdict is Cause.PASSED and not self._shifted(now):
-            self._advance(Cause.PASSED, now, **self._trial.tally(now).changes())
-        elif verdict is not None and verdict is not Cause.PASSED:
+        verdict = self._proving.judge(candidate.counts, self._goal(), self.pointer, now)
+        if verdict is Cause.PASSED:
+            self._advance(Cause.PASSED, now, **self._proving.tally(now).changes())
+        elif verdict is not None:
             self.fault(*verdict, now)
 
     # Persist, then act
@@ -293,9 +289,9 @@ class SlotRunner:
                 pass  # A later tick resumes it as a whole.
             elif self.state is not State.PROBATION or self.workers.candidate is None:
                 self._undone = ON_RESUME[self.state]
-                if self._trial is not None:
+                if self._proving.running:
                     # The candidate is gone: the champion answers meanwhile, and no probation runs.
-                    self._trial = None
+                    self._proving.clear()
                     self.workers.restore(now)
             self._ports.settled()
             raise
@@ -313,14 +309,13 @@ class SlotRunner:
 
     def _leave(self, now: float) -> None:
         """Whatever the old state had going stops; the new state's act starts its own."""
-        self._assembly = None
-        self._trial = None
+        self._proving.clear()
         self._starting.waits = False
         if self.state is not State.PROBATION:
             self._starting.gap.unbounded()
-        self._mark_at = self._retry_at = self._unsigned_until = _NEVER
+        self._mark_at = self._retry_at = _NEVER
         self._hold.clear()
-        self._ports.delivery.cancel(self.slot, now)
+        self._preparing.clear(now)
 
     # Acts
 
@@ -337,27 +332,18 @@ class SlotRunner:
         if self.workers.candidate is not None or self.workers.alone:
             # It was started for another goal: its end must not be taken for this one's failure.
             self.take(self.workers.restore(now), now)
-        if self._verdict() is None:
-            self._unsigned_until = _NEVER
+        if self._preparing.fetch(goal, self._verdict(), now):
             self._mark_at = now + MARK_SECONDS
-            self._ports.delivery.begin(self.slot, goal, now)
-        elif self._unsigned_until == _NEVER:
-            self._asked_metadata = False
-            self._unsigned_until = now + self._ports.metadata_wait_seconds / 2
 
     def _unsigned(self, now: float) -> None:
         verdict = self._verdict()
         if verdict is None:
             self._fetch(now)
-        elif not self._asked_metadata:
-            self._asked_metadata = True
-            self._ports.ask_metadata()
-            self._unsigned_until = now + self._ports.metadata_wait_seconds / 2
-        else:
+        elif not self._preparing.ask_again(now):
             self.fault(*verdict, now)
 
-    def _begin_assembly(self, _now: float) -> None:
-        self._assembly = self._ports.install.begin(self._goal())
+    def _assemble(self, _now: float) -> None:
+        self._preparing.assemble(self._goal())
 
     def _wait(self, now: float) -> None:
         goal = self._goal()
@@ -402,7 +388,7 @@ class SlotRunner:
         champion = self.workers.champion
         self._gap_over(now)
         before = champion.counts if champion is not None else self.workers.replaced
-        self._trial = Trial.of(bounds, self.row, now, before)
+        self._proving.begin(bounds, self.row, now, before)
         self._mark_at = now + MARK_SECONDS
         self.judge(now)
 
@@ -422,8 +408,8 @@ class SlotRunner:
 
     # Within a state
 
-    def _assemble(self, assembly: Bundle, now: float) -> None:
-        outcome = assembly.step()
+    def _prepare(self, now: float) -> None:
+        outcome = self._preparing.step()
         if isinstance(outcome, Cause):
             self._advance(outcome, now)
         elif outcome is not None:
@@ -432,25 +418,16 @@ class SlotRunner:
     def _mark(self, now: float) -> None:
         """Write progress down, so that a restart knows there was some."""
         self._mark_at = now + MARK_SECONDS
-        if self._trial is not None:
-            if self._shifted(now):
-                return
-            tally = self._trial.tally(now)
-            mark = int(tally.seconds) + tally.inferences
-            self._persist(msgspec.structs.replace(self.row, mark=mark, **tally.changes()))
+        if self._proving.running:
+            changes = self._proving.mark(self._goal(), self.pointer, now)
+            if isinstance(changes, tuple):
+                self.fault(*changes, now)
+            else:
+                self._persist(msgspec.structs.replace(self.row, **changes))
             return
-        done, _ = self._ports.delivery.progress(self.slot)
+        done = self._preparing.progress()
         if done > self.row.mark:
             self._persist(msgspec.structs.replace(self.row, mark=done))
-
-    def _shifted(self, now: float) -> bool:
-        """Roll back a candidate whose answers have moved as the champion's had not."""
-        if self.pointer is None:
-            return False
-        evidence = self._ports.shifted(self.slot, self._goal(), self.pointer.goal)
-        if evidence:
-            self.fault(Refusal.PROBATION_OUTPUTS, evidence, now)
-        return bool(evidence)
 
     def _crashed(self, detail: str, now: float) -> None:
         """The candidate died after it was ready: the champion takes over at once."""
@@ -459,10 +436,10 @@ class SlotRunner:
             allowed = self._ports.install.manifest(self._goal()).probation.crashes_max
         except (ChunksMissing, StoreRefused):
             allowed = 0
-        if self._trial is None or crashes > allowed:
+        if not self._proving.running or crashes > allowed:
             self.fault(Refusal.PROBATION_CRASHED, detail, now)
             return
-        tally = self._trial.tally(now).changes()
+        tally = self._proving.tally(now).changes()
         row = msgspec.structs.replace(self.row, probation_crashes=crashes, **tally)
         with self._taken_up_again(now):
             self._persist(row)
