@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from muster_agent.base import config as agent_config
+from muster_agent.base import settings as agent_settings
 from muster_hub.settings import config as hub_config
 from muster_protocol.wire import limits, messages, topics
 from muster_protocol.wire.directive import Directive
@@ -177,10 +177,10 @@ def test_the_hubs_page_lists_exactly_the_settings_there_are():
 
 def test_the_agents_page_lists_exactly_the_settings_there_are_and_means_the_same():
     page = (ROOT / "docs" / "agent.md").read_text(encoding="utf-8")
-    slots = {f"slots.<name>.{key}" for key in agent_config.SLOT_KEYS}
-    assert documented_keys("agent.md") == {item.key for item in agent_config.SETTINGS} | slots
-    meanings = {item.key: item.meaning for item in agent_config.SETTINGS}
-    meanings |= {f"slots.<name>.{key}": text for key, text in agent_config.SLOT_KEYS.items()}
+    meanings = {item.key: item.meaning for item in agent_settings.SETTINGS}
+    slots = agent_settings.SLOT_SETTINGS
+    meanings |= {f"slots.<name>.{item.key}": item.meaning for item in slots}
+    assert documented_keys("agent.md") == set(meanings)
     assert {key for key, text in meanings.items() if text not in page} == set()
 
 

@@ -132,8 +132,7 @@ def _release(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    settings = config.load(options.dir)
-    free = settings.count("limits.disk_free_bytes_min")
+    free = config.load(options.dir).settings.limits.disk_free_bytes_min
     done = drop.take(options.folder, options.dir, SystemClock(), free)
     print(f"{done.chunks} chunks, {done.bytes} bytes are handed to the agent; {done.receipt}")
     return 0

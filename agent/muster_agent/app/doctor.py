@@ -77,7 +77,7 @@ def _agent(config: Config) -> Finding:
 
 def _disk(config: Config) -> Finding:
     free = disk_free_bytes(config.directory)
-    least = config.count("limits.disk_free_bytes_min")
+    least = config.settings.limits.disk_free_bytes_min
     if not os.access(config.directory, os.W_OK):
         return Finding("disk", "fail", f"{config.directory} is not writable for this user")
     line = f"{free // limits.MIB} MiB free at {config.directory}"
@@ -144,7 +144,7 @@ def _trust(config: Config, reading: ClockReading) -> Finding:
 
 
 def _runtimes(config: Config) -> Finding:
-    usable = facts.usable_runtimes(config.names("runtimes.allow"))
+    usable = facts.usable_runtimes(config.settings.runtimes.allow)
     if not usable:
         return Finding(
             "runtimes", "fail", "none: pip install 'muster-edge[onnx]' or 'muster-edge[tflite]'"
@@ -161,16 +161,21 @@ def _isolation(config: Config, rung: Rung) -> Finding:
             line = f"models run under a filter of calls; this kernel has no {lacks}: they are held "
             return Finding("isolation", "ok", line + "in memory while they are loaded")
         case Rung.NONE:
-            grade: Grade = "fail" if config.isolation == "required" else "warn"
+            required = config.settings.isolation == "required"
+            grade: Grade = "fail" if required else "warn"
             line = "this kernel isolates no model's process: a hostile one could read the key here"
-            wants = "; isolation = required, so none runs" if config.isolation == "required" else ""
+            wants = (
+                "; isolation = required, so none runs"
+                if config.settings.isolation == "required"
+                else ""
+            )
             return Finding("isolation", grade, f"{line}{wants}: use one with seccomp")
         case _ as unreachable:
             assert_never(unreachable)
 
 
 def _broker(config: Config, now: Instant) -> Finding:
-    host, port = config.text("broker.host"), config.count("broker.port")
+    host, port = config.settings.broker.host, config.settings.broker.port
     where = f"{host}:{port}"
     who = identity.load(config.directory / "identity")
     context = tls.context(who.ca, key=who.key, cert=who.cert)

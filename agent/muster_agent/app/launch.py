@@ -41,7 +41,7 @@ class ProcessLauncher:
         ``last_input`` makes the file in which a worker notes each request, if it is to.
         """
         self._config = config
-        self._isolation = config.isolation
+        self._isolation = config.settings.isolation
         self._install = install
         self._telemetry = telemetry
         self._deliver = deliver
@@ -111,7 +111,7 @@ class ProcessLauncher:
             isolation=self._isolation,
             shadow=Shadow(
                 ring=str(self._telemetry.ring_path(champion.id)),
-                cpu_share=self._config.number("challenger.cpu_share"),
+                cpu_share=self._config.settings.challenger.cpu_share,
             ),
         )
         try:
@@ -157,13 +157,13 @@ class ProcessLauncher:
         if slot not in self._sockets:
             path = self._config.socket_path(slot)
             make_directory(path.parent)
-            self._sockets[slot] = open_listeners(path, self._config.tcp_ports.get(slot))
+            self._sockets[slot] = open_listeners(path, self._config.tcp_port(slot))
         return self._sockets[slot]
 
     def _ring(self, worker_id: str, layout: RingLayout) -> Path:
         path = self._telemetry.ring_path(worker_id)
         make_directory(path.parent)
-        rows = layout.capacity_for(self._config.count("limits.ring_bytes"))
+        rows = layout.capacity_for(self._config.settings.limits.ring_bytes)
         try:
             Ring.create(path, layout, rows).close()
         except RingError as error:

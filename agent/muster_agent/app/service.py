@@ -15,7 +15,8 @@ from muster_agent.app.notify import Notifier
 from muster_agent.app.ports import Inbox, Settings, Shutdown, SupervisorPorts
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import Clock, SystemClock, local_time, stamp
-from muster_agent.base.config import Config, hours, load, zone
+from muster_agent.base.config import Config, load
+from muster_agent.base.settings import hours, zone
 from muster_agent.fetch.http_source import HttpSource
 from muster_agent.fetch.meter import Allowance
 from muster_agent.identity import identity
@@ -90,8 +91,8 @@ class Service:
         who = identity.load(directory / "identity")
         store = Store(
             directory / "store",
-            cache_bytes=config.count("limits.chunk_cache_bytes"),
-            free_bytes_min=config.count("limits.disk_free_bytes_min"),
+            cache_bytes=config.settings.limits.chunk_cache_bytes,
+            free_bytes_min=config.settings.limits.disk_free_bytes_min,
         )
         store.clean()
         links = CurrentLinks(directory / "current", store)
@@ -100,14 +101,14 @@ class Service:
         if state.trouble:
             log.error("%s: serving what is committed; nothing new is taken", state.trouble)
         budget = DayBudget(
-            config.count("limits.telemetry_bytes_per_day"),
-            lambda: local_time(clock, zone(config.text("time_zone"))).toordinal(),
+            config.settings.limits.telemetry_bytes_per_day,
+            lambda: local_time(clock, zone(config.settings.time_zone)).toordinal(),
             state.sent,
         )
         outbox = Outbox(state.connection, budget=budget)
-        energy = EnergyPrice(read_rapl, config.number("energy.watts_per_core"))
+        energy = EnergyPrice(read_rapl, config.settings.energy.watts_per_core)
         trust = TrustStore(directory / "trust")
-        allow = config.names("runtimes.allow")
+        allow = config.settings.runtimes.allow
         runtimes = facts.usable_runtimes(allow)
         hardware = Hardware(facts.memory_bytes(), runtimes, facts.cpu())
         install = BundleInstall(store, tuple(runtimes), hardware, facts.memory_free_bytes)
@@ -151,24 +152,24 @@ class Service:
 
         link = MqttLink(
             MqttSettings(
-                host=config.text("broker.host"),
-                port=config.count("broker.port"),
+                host=config.settings.broker.host,
+                port=config.settings.broker.port,
                 device=config.device,
                 key=who.key,
                 cert=who.cert,
                 ca=who.ca,
-                keepalive_seconds=config.count("broker.keepalive_seconds"),
+                keepalive_seconds=config.settings.broker.keepalive_seconds,
             ),
             will=_will(config.device),
             deliver=self.mailbox.put,
             now=trusted_now,
-            renewal=Renewal(directory / "identity", config.text("hub.url"), trusted_now, rng),
+            renewal=Renewal(directory / "identity", config.settings.hub.url, trusted_now, rng),
         )
         for fault in telemetry.recover(now):
             log.warning("%s", fault)
         self.clock = clock
         self.outbox = outbox
-        self.stop_seconds = config.number("timers.stop_seconds")
+        self.stop_seconds = config.settings.timers.stop_seconds
         self.supervisor = Supervisor(
             settings(config, who.expires),
             SupervisorPorts(
@@ -260,26 +261,26 @@ def run(directory: Path) -> int:
 def settings(config: Config, certificate_expires: int) -> Settings:
     return Settings(
         device=config.device,
-        report_seconds=config.number("timers.report_seconds"),
-        metadata_wait_seconds=config.number("timers.metadata_wait_seconds"),
-        chunk_silence_seconds=config.number("timers.chunk_silence_seconds"),
-        fetch_window=config.count("limits.fetch_window"),
+        report_seconds=config.settings.timers.report_seconds,
+        metadata_wait_seconds=config.settings.timers.metadata_wait_seconds,
+        chunk_silence_seconds=config.settings.timers.chunk_silence_seconds,
+        fetch_window=config.settings.limits.fetch_window,
         restart_seconds=(
-            config.number("timers.restart_seconds_min"),
-            config.number("timers.restart_seconds_max"),
+            config.settings.timers.restart_seconds_min,
+            config.settings.timers.restart_seconds_max,
         ),
         retry_seconds=(
-            config.number("timers.retry_seconds_min"),
-            config.number("timers.retry_seconds_max"),
+            config.settings.timers.retry_seconds_min,
+            config.settings.timers.retry_seconds_max,
         ),
-        stop_seconds=config.number("timers.stop_seconds"),
+        stop_seconds=config.settings.timers.stop_seconds,
         certificate_expires=certificate_expires,
-        time_zone=zone(config.text("time_zone")),
+        time_zone=zone(config.settings.time_zone),
         allowance=Allowance(
-            bytes_per_day=config.count("limits.fetch_bytes_per_day"),
-            bytes_per_second=config.count("limits.fetch_bytes_per_second"),
-            bytes_per_bundle=config.count("limits.fetch_bytes_per_bundle"),
-            hours=hours(config.names("limits.fetch_hours")),
+            bytes_per_day=config.settings.limits.fetch_bytes_per_day,
+            bytes_per_second=config.settings.limits.fetch_bytes_per_second,
+            bytes_per_bundle=config.settings.limits.fetch_bytes_per_bundle,
+            hours=hours(config.settings.limits.fetch_hours),
         ),
     )
 

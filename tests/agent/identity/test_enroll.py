@@ -74,10 +74,10 @@ def test_a_device_enrols_with_a_token_and_a_root_from_its_installer(
     assert held.days_left(BUILD_TIME) == 365
     assert stat.S_IMODE(held.key.stat().st_mode) == 0o600
     assert (directory / "trust" / "root.json").read_bytes() == ROOT
-    settings = config.load(directory)
-    assert settings.device == "dev-1"
-    assert settings.text("hub.url") == hub.url
-    assert settings.count("broker.port") == 8883
+    loaded = config.load(directory)
+    assert loaded.device == "dev-1"
+    assert loaded.settings.hub.url == hub.url
+    assert loaded.settings.broker.port == 8883
     assert hub.requests[0]["facts"] == {"machine": "test"}
     assert b"PRIVATE" not in hub.requests[0]["csr_pem"].encode()
 
@@ -128,7 +128,7 @@ def test_enrolling_again_keeps_what_the_operator_set(
     settings = directory / "agent.toml"
     settings.write_text(settings.read_text().replace("port = 8883", "port = 9993"))
     run(hub, directory)
-    assert config.load(directory).count("broker.port") == 9993
+    assert config.load(directory).settings.broker.port == 9993
     hub.device = "dev-2"
     assert "is for dev-1, the hub says dev-2" in refused(hub, directory)
 
