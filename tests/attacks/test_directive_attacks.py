@@ -11,6 +11,7 @@ from muster_protocol.wire import directive as directives
 from muster_protocol.wire import limits
 from muster_protocol.wire.directive import Directive, DirectiveRefused
 from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.metadata import DIRECTOR_EPOCH_FIELD
 from support.trust_device import TrustDevice
 from support.tuf_repository import DAY_SECONDS, NOW, Repository, signers
 
@@ -76,7 +77,7 @@ def test_a_replayed_directive_is_refused(adopter: Adopter) -> None:
 
 def test_a_directive_of_an_older_epoch_is_refused(adopter: Adopter) -> None:
     fields = adopter.repository.roles["targets"].signed.unrecognized_fields
-    fields["x-muster-director-epoch"] = 2
+    fields[DIRECTOR_EPOCH_FIELD] = 2
     adopter.repository.publish("targets")
     late = adopter.repository.directive(epoch=1, generation=999)
     assert adopter.refuses(late) == Refusal.STALE_EPOCH
@@ -92,7 +93,7 @@ def test_the_highest_generation_signed_by_a_thief_is_outlived_by_a_new_epoch(
     honest = adopter.repository.directive(generation=6)
     assert adopter.refuses(honest) == Refusal.STALE_GENERATION
     fields = adopter.repository.roles["targets"].signed.unrecognized_fields
-    fields["x-muster-director-epoch"] = 2
+    fields[DIRECTOR_EPOCH_FIELD] = 2
     adopter.repository.rotate_delegated("director")
     adopter.adopt(adopter.repository.directive(epoch=2, generation=1))
     adopter.assert_updates()

@@ -31,6 +31,7 @@ from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS
 from muster_protocol.wire import directive as directives
 from muster_protocol.wire import manifest
 from muster_protocol.wire.directive import Directive, Goal, Slot
+from muster_protocol.wire.metadata import DIRECTOR_EPOCH_FIELD, ISSUED_FIELD
 
 NOW = BUILD_TIME + 30 * DAY_SECONDS
 TOP = ("root", "targets", "snapshot", "timestamp")
@@ -72,7 +73,7 @@ class Repository:
             Root(1, expires=self._expiry("root"), roles=roles, consistent_snapshot=True)
         )
         targets = Targets(1, expires=self._expiry("targets"))
-        targets.unrecognized_fields["x-muster-director-epoch"] = 1
+        targets.unrecognized_fields[DIRECTOR_EPOCH_FIELD] = 1
         targets.delegations = Delegations({}, {})
         self.roles["targets"] = Metadata(targets)
         self.delegate("director", [])
@@ -188,7 +189,7 @@ class Repository:
     def write(self, role: str, signing: Signers | None = None) -> None:
         """Sign ``role`` as it stands and lay it at the broker; updates what names it."""
         metadata = self.roles[role]
-        metadata.signed.unrecognized_fields["x-muster-issued"] = self.now
+        metadata.signed.unrecognized_fields[ISSUED_FIELD] = self.now
         data = self.signed(metadata, self.keys[role] if signing is None else signing)
         version = metadata.signed.version
         if role == "timestamp":

@@ -18,11 +18,8 @@ from muster_agent.trust.time import DAY_SECONDS
 from muster_protocol.wire import directive, limits, manifest
 from muster_protocol.wire.directive import Directive, DirectiveRefused
 from muster_protocol.wire.errors import MusterError, Refusal
+from muster_protocol.wire.metadata import DIRECTOR_EPOCH_FIELD, ISSUED_FIELD
 
-DIRECTOR_EPOCH_FIELD = "x-muster-director-epoch"
-"""In ``signed`` of targets: generations of directives count within it."""
-ISSUED_FIELD = "x-muster-issued"
-"""In ``signed`` of every role: when it was signed, seconds since 1970. The only time floor."""
 ISSUED_MAX = 2**53 - 1
 
 

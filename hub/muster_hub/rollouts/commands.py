@@ -1,10 +1,12 @@
 """What operators ask, as changes within the caller's transaction; the engine acts on them next."""
 
+from dataclasses import replace
+
 import msgspec
 from sqlmodel import Session, col, select
 
 from muster_hub.errors import Conflict, Invalid, NotFound
-from muster_hub.rollouts import budgets
+from muster_hub.rollouts import budgets, kept
 from muster_hub.rollouts.budgets import BudgetUnit
 from muster_hub.rollouts.plan import Plan, read_plan, stages
 from muster_hub.storage import models
@@ -99,8 +101,9 @@ def approve_rollout(session: Session, rollout: int, *, by: str, now: float) -> N
 def advance_rollout(session: Session, rollout: int, *, by: str, now: float) -> None:
     """Pass the shadow or the present wave by hand, whatever is lacking; a stop still stops."""
     row = _live(session, rollout)
-    if row.shadow is not None and row.shadow["action"] == "wait":
-        row.shadow = row.shadow | {"action": "advance", "reason": f"Passed by hand by {by}."}
+    shadow = kept.shadow(row)
+    if shadow is not None and shadow.action == "wait":
+        kept.put_shadow(row, replace(shadow, action="advance", reason=f"Passed by hand by {by}."))
         session.add(row)
         _note(session, row, "advanced", f"Shadow passed by hand by {by}.", now)
         return
@@ -130,13 +133,13 @@ def _take_back(session: Session, row: models.Rollout) -> None:
         raise Conflict(
             f"a later release has taken the place of rollout {row.id}: roll that one back first"
         )
-    before = row.replaced
+    before = kept.replaced(row)
     if before is None:
         session.delete(assignment)
         return
-    assignment.model, assignment.version = before["model"], before["version"]
-    assignment.rollout = before["rollout"]
-    assignment.window_seconds = before["window_seconds"]
+    assignment.model, assignment.version = before.model, before.version
+    assignment.rollout = before.rollout
+    assignment.window_seconds = before.window_seconds
     session.add(assignment)
 
 

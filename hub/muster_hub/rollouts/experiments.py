@@ -67,6 +67,19 @@ class Effect:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """An experiment under way, or what came of it; kept by the caller."""
+
+    a: tuple[str, ...]
+    """Devices that keep what they run."""
+    b: tuple[str, ...]
+    """Devices that get the release."""
+    outcome: Outcome = "not enough evidence"
+    reason: str = ""
+    effects: tuple[Effect, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     action: Action
     """Stop for harm; otherwise wait, for more windows or for an operator."""

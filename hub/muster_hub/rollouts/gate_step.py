@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sqlmodel import Session
 
-from muster_hub.rollouts import experiment_step
+from muster_hub.rollouts import experiment_step, kept
 from muster_hub.rollouts.experiments import Result, judge_experiment
 from muster_hub.rollouts.gates import custom, sums
 from muster_hub.rollouts.gates.installs import Installs
@@ -19,7 +19,7 @@ from muster_hub.rollouts.gates.look import Look, Reading
 from muster_hub.rollouts.gates.metrics.registry import METRICS
 from muster_hub.rollouts.gates.plan import GatePlan
 from muster_hub.rollouts.gates.readings import Received
-from muster_hub.rollouts.members import Member, StagedRollout
+from muster_hub.rollouts.members import Judged, Member, StagedRollout
 from muster_hub.rollouts.plan import CANARY, Plan, stages
 from muster_hub.rollouts.targets import draw
 from muster_hub.storage import models
@@ -43,23 +43,30 @@ def look(
     last = row.wave == len(stages(plan)) - 1
     if gate_plan is None or row.wave_since is None or last:
         return False
-    before = row.judged if row.judged and row.judged["wave"] == row.wave else None
-    seen = before["look"] if before else 0
+    latest = kept.judged(row)
+    before = latest if latest and latest.wave == row.wave else None
+    seen = before.look if before else 0
     passed = int((now - row.wave_since) // window_seconds)
     gate = rules(plan, gate_plan, row.wave, window_seconds)
-    if passed <= seen or seen >= gate.looks or (before and before["action"] == "stop"):
+    if passed <= seen or seen >= gate.looks or (before and before.action == "stop"):
         return False
     missed = [checkpoint for checkpoint in checkpoints(gate.looks) if seen < checkpoint <= passed]
     this = missed[-1] if missed else min(passed, gate.looks)
     verdict = _judge(session, row, plan, gate_plan, members, window_seconds, this, now)
-    kept = experiment_step.kept(row, verdict, done=max(this, min(passed, gate.looks)) >= gate.looks)
-    row.judged = kept | {
-        "wave": row.wave,
-        "look": max(this, min(passed, gate.looks)),
-        "action": verdict.action,
-        "reason": kept["experiment"]["reason"] if isinstance(verdict, Result) else verdict.reason,
-        "warnings": dict(verdict.warnings) | (before.get("warnings", {}) if before else {}),
-    }
+    looked = max(this, min(passed, gate.looks))
+    experiment = experiment_step.after(latest, verdict, done=looked >= gate.looks)
+    reason = experiment.reason if experiment and isinstance(verdict, Result) else verdict.reason
+    kept.put_judged(
+        row,
+        Judged(
+            wave=row.wave,
+            look=looked,
+            action=verdict.action,
+            reason=reason,
+            warnings={**verdict.warnings, **(before.warnings if before else {})},
+            experiment=experiment,
+        ),
+    )
     session.add(row)
     return True
 
@@ -90,7 +97,8 @@ def _judge(
     controls = [member for member in members if member.matches and not member.reached]
     experiment = plan.experiment if row.wave == CANARY else None
     if experiment is not None:
-        arm = experiment_step.arm_a(row)
+        arms = experiment_step.arms(kept.judged(row))
+        arm = frozenset(arms.a) if arms else frozenset()
         controls = [control for control in controls if control.device in arm]
     canaries, controls = _some(row, plan, canaries), _some(row, plan, controls)
     begun = {canary.device: max(row.wave_since, canary.reached.changed_at) for canary in canaries

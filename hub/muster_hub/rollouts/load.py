@@ -10,12 +10,11 @@ from sqlmodel import Session, col, select
 
 from muster_hub.fleet.assignments import AssignedRelease, Challenge, Override, Release
 from muster_hub.fleet.known import Known
-from muster_hub.rollouts import experiment_step
+from muster_hub.rollouts import experiment_step, kept
 from muster_hub.rollouts.evidence import FAILING_EVENTS, DeviceEvent, DeviceEvidence
 from muster_hub.rollouts.evidence import read as read_evidence
-from muster_hub.rollouts.members import Judged, Member, Reached, StagedRollout
+from muster_hub.rollouts.members import Member, Reached, StagedRollout
 from muster_hub.rollouts.plan import CANARY, Plan, read_plan
-from muster_hub.rollouts.shadows import Shadow
 from muster_hub.storage import models
 from muster_protocol.wire import selectors
 
@@ -125,7 +124,7 @@ def rolling(session: Session) -> Rolling:
             window_seconds=row.window_seconds,
             asks_permit=read_plan(row.plan).asks_permit,
         )
-        shadow = shadow_of(row.shadow) if row.wave == CANARY else None
+        shadow = kept.shadow_of(row.id, row.shadow) if row.wave == CANARY else None
         if shadow is not None and shadow.action == "wait":
             challenge = Challenge(rollout=row.id, slot=row.slot, release=_release(row))
             for device in shadow.devices:
@@ -136,21 +135,12 @@ def rolling(session: Session) -> Rolling:
     return Rolling(overrides, challenges)
 
 
-def shadow_of(stored: Mapping[str, Any] | None) -> Shadow | None:
-    if stored is None:
-        return None
-    return Shadow(
-        devices=tuple(stored["devices"]), since=stored["since"], action=stored["action"],
-        reason=stored["reason"],
-    )  # fmt: skip
-
-
 def plan(row: models.Rollout) -> Plan:
     return read_plan(row.plan)
 
 
 def rollout(row: models.Rollout) -> StagedRollout:
-    judged = row.judged
+    judged = kept.judged(row)
     return StagedRollout(
         id=row.id or 0,
         state=row.state,  # type: ignore[arg-type]  # the database holds the column to these words
@@ -160,11 +150,9 @@ def rollout(row: models.Rollout) -> StagedRollout:
         advanced=row.advanced,
         settled_at=row.settled_at,
         looked_at=row.looked_at,
-        shadow=shadow_of(row.shadow),
-        arms=experiment_step.arms(row),
-        judged=None
-        if judged is None
-        else Judged(wave=judged["wave"], action=judged["action"], reason=judged["reason"]),
+        shadow=kept.shadow(row),
+        arms=experiment_step.arms(judged),
+        judged=judged,
     )
 
 

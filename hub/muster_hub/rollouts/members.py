@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from muster_hub.rollouts.evidence import DeviceEvidence
-from muster_hub.rollouts.experiments import Arms
+from muster_hub.rollouts.experiments import Arms, Experiment
 from muster_hub.rollouts.plan import Plan
 from muster_hub.rollouts.shadows import Shadow
 
@@ -24,6 +24,11 @@ class Judged:
     wave: int
     action: GateAction
     reason: str
+    look: int = 0
+    """Windows since the wave began, when it was made."""
+    warnings: Mapping[str, str] = field(default_factory=dict)
+    """In words, by metric: all that the wave has brought."""
+    experiment: Experiment | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

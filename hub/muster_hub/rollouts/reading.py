@@ -1,5 +1,6 @@
 """Rollouts as they are shown. Nothing here writes."""
 
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import select as columns_of
@@ -8,7 +9,8 @@ from sqlmodel import Session, col, or_, select
 from muster_hub.access import scoped
 from muster_hub.access.governance import Scope
 from muster_hub.fleet.known import is_online
-from muster_hub.rollouts import comparisons
+from muster_hub.rollouts import comparisons, kept
+from muster_hub.rollouts.members import Judged
 from muster_hub.rollouts.plan import read_plan, stages
 from muster_hub.storage import models
 
@@ -54,12 +56,13 @@ def rollout(session: Session, rollout: int, now: float) -> Plain | None:
     for wave in waves:
         states = [device["state"] for device in wave["devices"]]
         wave["counts"] = {state: states.count(state) for state in sorted(set(states))}
+    judged = kept.judged(row)
     return row.model_dump() | {
         "waves": waves,
         "shadow": _shadow(session, row),
-        "experiment": _experiment(row),
+        "experiment": _experiment(judged),
         "ended": row.state not in ("running", "paused"),
-        "warnings": sorted((row.judged or {}).get("warnings", {}).values()),
+        "warnings": sorted(judged.warnings.values() if judged else ()),
         "history": _history(session, rollout),
         "permits": _permits(session, row),
     }
@@ -67,22 +70,23 @@ def rollout(session: Session, rollout: int, now: float) -> Plain | None:
 
 def _shadow(session: Session, row: models.Rollout) -> Plain | None:
     """The shadow before the first wave, with what each of its devices has compared."""
-    if row.shadow is None:
+    shadow = kept.shadow(row)
+    if shadow is None:
         return None
-    devices = row.shadow["devices"]
-    sums = comparisons.compared(session, devices, manifest=row.manifest, since=row.shadow["since"])
-    shown = {name: row.shadow[name] for name in ("since", "action", "reason")}
-    nothing = dict.fromkeys(comparisons.COUNTS, 0)
-    watched = [{"device": device} | nothing | sums.get(device, {}) for device in devices]
-    return shown | {"devices": watched}
+    sums = comparisons.compared(session, shadow.devices, manifest=row.manifest, since=shadow.since)
+    nothing: Plain = dict.fromkeys(comparisons.COUNTS, 0)
+    devices = [{"device": device, **nothing} | sums.get(device, {}) for device in shadow.devices]
+    shown = {"since": shadow.since, "action": shadow.action, "reason": shadow.reason}
+    return shown | {"devices": devices}
 
 
-def _experiment(row: models.Rollout) -> Plain | None:
+def _experiment(judged: Judged | None) -> Plain | None:
     """How large each arm is, and what was found."""
-    found: Plain | None = (row.judged or {}).get("experiment")
+    found = judged.experiment if judged is not None else None
     if found is None:
         return None
-    return found | {"a": len(found["a"]), "b": len(found["b"])}
+    shown: Plain = asdict(found)
+    return shown | {"a": len(found.a), "b": len(found.b)}
 
 
 def _history(session: Session, rollout: int) -> list[Plain]:

@@ -1,24 +1,24 @@
 """Let a rollout's shadow look at what was compared, once a window, and keep what it says."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 from sqlmodel import Session
 
 from muster_hub.fleet.known import Known
-from muster_hub.rollouts import comparisons, shadows
+from muster_hub.rollouts import comparisons, kept, shadows
 from muster_hub.rollouts.plan import Plan
-from muster_hub.rollouts.shadows import Watched
+from muster_hub.rollouts.shadows import Shadow, Watched
 from muster_hub.storage import models
 
 
 def keep(row: models.Rollout, devices: Sequence[str], now: float) -> bool:
     """Write down which devices watch; whether some were added."""
-    before = row.shadow
-    if not devices or (before is not None and len(before["devices"]) == len(devices)):
+    before = kept.shadow(row)
+    if not devices or (before is not None and len(before.devices) == len(devices)):
         return False
-    fresh = {"since": now, "look": 0, "action": "wait", "reason": ""}
-    row.shadow = (before or fresh) | {"devices": list(devices)}
+    shadow = before or Shadow(devices=(), since=now)
+    kept.put_shadow(row, replace(shadow, devices=tuple(devices)))
     return True
 
 
@@ -34,22 +34,22 @@ def look(
 
     Devices that have refused it end it at once; all else is looked at once a window.
     """
-    shadow = row.shadow
-    if plan.shadow is None or shadow is None or shadow["action"] != "wait":
+    shadow = kept.shadow(row)
+    if plan.shadow is None or shadow is None or shadow.action != "wait":
         return False
-    passed = int((now - shadow["since"]) // window_seconds)
+    passed = int((now - shadow.since) // window_seconds)
     watched = _watched(session, row, shadow, known)
     refused = any(item.state == "failed" for item in watched)
-    if passed <= shadow["look"] and not refused:
+    if passed <= shadow.look and not refused:
         return False
     found = shadows.judge(
         plan.shadow,
         watched,
-        elapsed_seconds=now - shadow["since"],
+        elapsed_seconds=now - shadow.since,
         look=max(passed, 1),
         failures_allowed=plan.failures_allowed,
     )
-    row.shadow = shadow | {"look": passed, "action": found.action, "reason": found.reason}
+    kept.put_shadow(row, replace(shadow, look=passed, action=found.action, reason=found.reason))
     session.add(row)
     if found.action == "advance":
         _remember(session, row, f"Shadow passed: {found.reason}", now)
@@ -66,13 +66,11 @@ def _remember(session: Session, row: models.Rollout, reason: str, now: float) ->
 
 
 def _watched(
-    session: Session, row: models.Rollout, shadow: Mapping[str, Any], known: Mapping[str, Known]
+    session: Session, row: models.Rollout, shadow: Shadow, known: Mapping[str, Known]
 ) -> list[Watched]:
-    sums = comparisons.compared(
-        session, shadow["devices"], manifest=row.manifest, since=shadow["since"]
-    )
+    sums = comparisons.compared(session, shadow.devices, manifest=row.manifest, since=shadow.since)
     found = []
-    for device in shadow["devices"]:
+    for device in shadow.devices:
         report = known[device].report if device in known else None
         state, detail = shadows.reported_challenger(
             (report or {}).get("slots"), row.slot, row.manifest

@@ -69,6 +69,8 @@ class Shadow:
     since: float
     action: Action = "wait"
     reason: str = ""
+    look: int = 0
+    """Windows since it began, when it was judged last."""
 
 
 @dataclass(frozen=True, kw_only=True)

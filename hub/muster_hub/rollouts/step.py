@@ -7,8 +7,9 @@ from sqlmodel import Session, col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from muster_hub.fleet.known import Known
-from muster_hub.rollouts import decide, experiment_step, gate_step, load, shadow_step
+from muster_hub.rollouts import decide, experiment_step, gate_step, kept, load, shadow_step
 from muster_hub.rollouts.decide import Decision
+from muster_hub.rollouts.kept import Replaced
 from muster_hub.rollouts.members import WITHDRAWN, Reached
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
@@ -41,8 +42,8 @@ def step(
         if row.state in ("running", "paused"):
             experiment_step.draw(session, row, plan, members)
             window = row.window_seconds or window_seconds
-            before = row.judged if row.judged and row.judged["wave"] == row.wave else {}
-            warned = set(before.get("warnings", {}))
+            before = kept.judged(row)
+            warned = set(before.warnings) if before and before.wave == row.wave else set()
             if gate_step.look(session, row, plan, members, window, now):
                 _remember_look(session, row, now, warned)
             if shadow_step.look(session, row, plan, known, window, now):
@@ -157,11 +158,12 @@ def _remember(session: Session, row: models.Rollout, decision: Decision, now: fl
 
 def _remember_look(session: Session, row: models.Rollout, now: float, warned: set[str]) -> None:
     """Write down what the gate said, and of what it warns for the first time."""
-    judged = row.judged or {}
-    lines = [("gate", f"Look {judged['look']}: {judged['reason']}")]
+    judged = kept.judged(row)
+    assert judged is not None, "it has just been looked at"
+    lines = [("gate", f"Look {judged.look}: {judged.reason}")]
     lines += [
-        ("warning", f"Look {judged['look']} warns: {words}")
-        for name, words in judged["warnings"].items()
+        ("warning", f"Look {judged.look} warns: {words}")
+        for name, words in judged.warnings.items()
         if name not in warned
     ]
     for why, reason in lines:
@@ -199,10 +201,11 @@ def assign(session: Session, row: models.Rollout, now: float) -> None:
         created=now,
     )
     if found is not None:
-        row.replaced = {
-            "model": found.model, "version": found.version, "rollout": found.rollout,
-            "window_seconds": found.window_seconds,
-        }  # fmt: skip
+        before = Replaced(
+            model=found.model, version=found.version, rollout=found.rollout,
+            window_seconds=found.window_seconds,
+        )  # fmt: skip
+        kept.put_replaced(row, before)
     assignment.model, assignment.version = row.model, row.version
     assignment.precedence = highest + 1
     assignment.window_seconds = row.window_seconds

@@ -14,6 +14,7 @@ from muster_hub.errors import CatalogueError, NotFound
 from muster_hub.signing import roles
 from muster_hub.signing.keys import KeyGroup
 from muster_protocol.wire import directive, manifest
+from muster_protocol.wire.metadata import DIRECTOR_EPOCH_FIELD
 
 Changes = dict[str, Root | Targets]
 TOP = ("root", "targets", "snapshot", "timestamp")
@@ -69,7 +70,7 @@ def _set_top(basis: Basis, role: str, keys: KeyGroup) -> Changes:
 def next_epoch(basis: Basis) -> Changes:
     """Begin a new director epoch: whatever generation was signed before counts for nothing."""
     epoch = roles.director_epoch(basis.targets)
-    basis.targets.unrecognized_fields[roles.EPOCH_FIELD] = epoch + 1
+    basis.targets.unrecognized_fields[DIRECTOR_EPOCH_FIELD] = epoch + 1
     return {"targets": basis.targets}
 
 

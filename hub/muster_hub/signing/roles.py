@@ -25,13 +25,10 @@ from muster_hub.signing.keys import KeyGroup, Keyring
 from muster_hub.signing.keys import Role as KeyRole
 from muster_protocol.wire import directive, limits, manifest
 from muster_protocol.wire.errors import MusterError
+from muster_protocol.wire.metadata import DIRECTOR_EPOCH_FIELD, ISSUED_FIELD
 
 AnyMetadata = Metadata[Any]
 Kind = TypeVar("Kind", Root, Timestamp, Snapshot, Targets)
-
-EPOCH_FIELD: Final = "x-muster-director-epoch"
-ISSUED_FIELD: Final = "x-muster-issued"
-"""Seconds since 1970: the only thing in metadata that a device takes as a floor of time."""
 
 DAY_SECONDS: Final = 86_400
 
@@ -147,8 +144,8 @@ def describe_signed(signed: Signed) -> str:
         delegated = (signed.delegations and signed.delegations.roles) or {}
         if not named and not delegated:
             named = ["no version may be installed any more"]
-        if EPOCH_FIELD in signed.unrecognized_fields:
-            named.append(f"director epoch {signed.unrecognized_fields[EPOCH_FIELD]}")
+        if DIRECTOR_EPOCH_FIELD in signed.unrecognized_fields:
+            named.append(f"director epoch {signed.unrecognized_fields[DIRECTOR_EPOCH_FIELD]}")
         named += [
             f"delegates {name} to {role.threshold} of {_short(role.keyids)}"
             for name, role in delegated.items()
@@ -256,7 +253,7 @@ def new_targets(keyring: Keyring, director_epoch: int) -> Targets:
             },
         )
     )
-    targets.unrecognized_fields[EPOCH_FIELD] = director_epoch
+    targets.unrecognized_fields[DIRECTOR_EPOCH_FIELD] = director_epoch
     return targets
 
 
@@ -282,9 +279,9 @@ def delegations_of(targets: Targets) -> Delegations:
 
 
 def director_epoch(targets: Targets) -> int:
-    epoch = targets.unrecognized_fields.get(EPOCH_FIELD)
+    epoch = targets.unrecognized_fields.get(DIRECTOR_EPOCH_FIELD)
     if not isinstance(epoch, int) or epoch < 1:
-        raise CatalogueError(f"targets.json names no {EPOCH_FIELD}")
+        raise CatalogueError(f"targets.json names no {DIRECTOR_EPOCH_FIELD}")
     return epoch
 
 

@@ -20,6 +20,7 @@ from muster_hub.signing.directives import DirectiveSigner
 from muster_protocol.wire import directive, limits
 from muster_protocol.wire.directive import Directive, Goal, Slot
 from muster_protocol.wire.errors import LimitError
+from muster_protocol.wire.metadata import DIRECTOR_EPOCH_FIELD, ISSUED_FIELD
 
 NOW = 4_000_000_000.0
 """Ahead of the machine's clock, which the client library judges expiry by."""
@@ -127,14 +128,14 @@ def test_a_device_follows_the_catalogue_from_version_to_version(tmp_path, catalo
 def test_every_role_carries_its_issue_time(catalogue):
     catalogue.release("digits", "1", MANIFEST, NOW)
     for data in catalogue.files_to_publish().values():
-        assert json.loads(data)["signed"][roles.ISSUED_FIELD] == int(NOW)
+        assert json.loads(data)["signed"][ISSUED_FIELD] == int(NOW)
 
 
 def test_the_director_is_delegated_without_any_path(catalogue):
     data = catalogue.files_to_publish()["1.targets.json"]
     targets = Metadata[Targets].from_bytes(data).signed
     assert targets.delegations.roles["director"].paths == []
-    assert json.loads(data)["signed"][roles.EPOCH_FIELD] == catalogue.director_epoch == 1
+    assert json.loads(data)["signed"][DIRECTOR_EPOCH_FIELD] == catalogue.director_epoch == 1
 
 
 def test_a_models_role_speaks_of_that_model_alone(catalogue):
