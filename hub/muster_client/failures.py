@@ -1,4 +1,4 @@
-"""What can go wrong for an operator, as one line and an exit code."""
+"""What can go wrong for an operator, as one line and an exit code. Pure."""
 
 from collections.abc import Mapping
 from enum import IntEnum

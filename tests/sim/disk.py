@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from muster_agent.storage.content import Store
-from muster_agent.storage.state import JournalRow, StateDatabase
+from muster_agent.storage.rows import JournalRow
+from muster_agent.storage.state import StateDatabase
 from muster_agent.update.bundle import STEP_BYTES
 
 FREE_BYTES = 1 << 40

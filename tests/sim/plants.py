@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from muster_agent.observe.outbox import Outbox
-from muster_agent.storage.state import Adopted, JournalRow, Pointer
+from muster_agent.storage.rows import Adopted, JournalRow, Pointer
 from muster_agent.trust.trusted import Trusted
 from muster_hub.mqtt.intake import Intake, Taken
 from muster_protocol.signals.summary import Summary

@@ -10,7 +10,7 @@ import msgspec
 
 from muster_agent.app import doctor, facts, fsck, service, status
 from muster_agent.base import config
-from muster_agent.base.clock import SystemClock
+from muster_agent.base.system_clock import SystemClock
 from muster_agent.fetch import drop
 from muster_agent.identity import enroll
 from muster_agent.trust.time import ClockReading

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from muster_agent.storage.content import Store
-from muster_agent.storage.state import FILE, Pointer, StateDatabase, read_state
+from muster_agent.storage.rows import Pointer
+from muster_agent.storage.state import FILE, StateDatabase, read_state
 from muster_agent.update.table import State as Step
 
 

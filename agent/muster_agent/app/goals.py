@@ -13,7 +13,8 @@ import msgspec
 
 from muster_agent.base.clock import Clock
 from muster_agent.link.link import Link
-from muster_agent.storage.state import Adopted, StateDatabase
+from muster_agent.storage.rows import Adopted
+from muster_agent.storage.state import StateDatabase
 from muster_agent.trust.mirror import TIMESTAMP, TrustMirror
 from muster_agent.trust.time import ClockReading, Instant
 from muster_agent.trust.trusted import Trusted, TrustRefused

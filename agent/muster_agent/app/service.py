@@ -14,9 +14,10 @@ from muster_agent.app.launch import ProcessLauncher
 from muster_agent.app.notify import Notifier
 from muster_agent.app.ports import Inbox, Settings, Shutdown, SupervisorPorts
 from muster_agent.app.supervisor import Supervisor
-from muster_agent.base.clock import Clock, SystemClock, local_time, stamp
+from muster_agent.base.clock import Clock, local_time, stamp
 from muster_agent.base.config import Config, load
 from muster_agent.base.settings import hours, zone
+from muster_agent.base.system_clock import SystemClock
 from muster_agent.fetch.http_source import HttpSource
 from muster_agent.fetch.meter import Allowance
 from muster_agent.identity import identity

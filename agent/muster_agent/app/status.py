@@ -8,7 +8,8 @@ from typing import Any
 
 from muster_agent.base.config import Config
 from muster_agent.storage.lock import holder
-from muster_agent.storage.state import JournalRow, Pointer, read_state
+from muster_agent.storage.rows import JournalRow, Pointer
+from muster_agent.storage.state import read_state
 from muster_agent.update.interlocks import DeviceConditions
 from muster_protocol.wire.errors import MusterError
 

@@ -1,6 +1,6 @@
 """What a device's operator may set in ``agent.toml``: every key with its bounds and a sentence.
 
-Loading, checking, the written file and the documentation follow these structs.
+Loading, checking, the written file and the documentation follow these structs. Pure.
 """
 
 import zoneinfo

@@ -1,6 +1,8 @@
 """What a kernel's Landlock can restrict, and which files a worker may read.
 
 Source: ``Documentation/userspace-api/landlock.rst`` and ``linux/landlock.h``.
+
+Pure.
 """
 
 import struct

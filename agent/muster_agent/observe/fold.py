@@ -1,7 +1,7 @@
 """Folding recorded rows into the open window, in bulk, outside the inference path.
 
 One ``Fold`` per ring. ``save`` is committed together with the ring cursor, so that after a crash
-of either side a row is neither lost nor counted twice.
+of either side a row is neither lost nor counted twice. Pure.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""A model's health in the words of NAMUR NE 107, which plants already act on."""
+"""A model's health in the words of NAMUR NE 107, which plants already act on. Pure."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

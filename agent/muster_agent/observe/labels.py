@@ -1,7 +1,7 @@
 """Labels arrive late and by inference id: what was answered is remembered for a while.
 
 One memory per slot, shared by the folds of its versions, so that a label that comes after a swap
-still counts for the version that answered.
+still counts for the version that answered. Pure.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """Which waiting windows to merge when the outbox is full: resolution goes evenly, the oldest first.
 
-A pure plan over row sizes; reading and rewriting the rows is the outbox's.
+A pure plan over row sizes; reading and rewriting the rows is the outbox's. Pure.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Folding a challenger's ring: both answers to the same input, and the labels that come for them.
 
 A window of a challenger counts only comparisons. It carries the challenger's manifest and adds
-nothing to what counts of models that serve.
+nothing to what counts of models that serve. Pure.
 """
 
 from collections.abc import Mapping

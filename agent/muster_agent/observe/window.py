@@ -1,4 +1,4 @@
-"""The open window: a summary that still grows."""
+"""The open window: a summary that still grows. Pure."""
 
 from dataclasses import dataclass, field
 

@@ -2,7 +2,7 @@
 
 The floor is the time this agent was built and the issue times that release and hub keys have
 signed; ``expires`` is never a time. A synchronised system clock counts while it is synchronised
-and is never kept: one spoofed 2100 would otherwise live for ever.
+and is never kept: one spoofed 2100 would otherwise live for ever. Pure.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """What this device trusts: the verified catalogue, its expiry, and the director it names.
 
 A ``Trusted`` is a value: everything in it was verified by ``tuf.ngclient``, apart from time, which
-every question about new installs must bring along.
+every question about new installs must bring along. Pure.
 """
 
 import datetime as dt

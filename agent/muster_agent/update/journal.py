@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from muster_agent.storage.state import JournalRow
+from muster_agent.storage.rows import JournalRow
 from muster_agent.update.table import Cause, State
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import Refusal

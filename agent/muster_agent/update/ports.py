@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from muster_agent.storage.current import CurrentLinks
-from muster_agent.storage.state import JournalRow
+from muster_agent.storage.rows import JournalRow
 from muster_agent.storage.state import StateDatabase as Database
 from muster_agent.update.bundle import BundleInstall
 from muster_agent.update.table import parse

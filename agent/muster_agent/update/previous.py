@@ -3,7 +3,7 @@
 import msgspec
 
 from muster_agent.storage.content import ChunksMissing, StoreRefused
-from muster_agent.storage.state import Pointer
+from muster_agent.storage.rows import Pointer
 from muster_agent.update.demotion import Errors, crash_loop
 from muster_agent.update.ports import SlotPorts
 from muster_agent.update.table import Cause, State

@@ -7,7 +7,7 @@ model's 95th percentile on the same device, as far as it is more than noise.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from muster_agent.storage.state import JournalRow
+from muster_agent.storage.rows import JournalRow
 from muster_agent.update.table import Cause
 from muster_agent.update.workers import Counts
 from muster_protocol.wire.errors import Refusal

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from muster_agent.storage.state import JournalRow, Pointer
+from muster_agent.storage.rows import JournalRow, Pointer
 from muster_agent.update.ports import SlotPorts
 from muster_agent.update.probation import Tally, Trial
 from muster_agent.update.table import Cause

@@ -13,7 +13,7 @@ from typing import Any, assert_never
 import msgspec
 
 from muster_agent.storage.content import ChunksMissing, StoreRefused
-from muster_agent.storage.state import JournalRow, Pointer
+from muster_agent.storage.rows import JournalRow, Pointer
 from muster_agent.update import previous
 from muster_agent.update import workers as w
 from muster_agent.update.hold import Hold

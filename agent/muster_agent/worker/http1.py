@@ -2,7 +2,7 @@
 
 The parser keeps a request's raw bytes until it is whole, so that a connection can be handed to
 another process at any moment before that. Chunked request bodies are refused by name (411):
-every Open Inference Protocol client sends a length. Source of the rules: RFC 9112.
+every Open Inference Protocol client sends a length. Source of the rules: RFC 9112. Pure.
 """
 
 import re

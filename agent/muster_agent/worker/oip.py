@@ -3,7 +3,7 @@
 Covers JSON tensors (flat or nested, row-major) and the binary tensor data extension, in which
 the JSON's length comes in the ``Inference-Header-Content-Length`` header and tensor bytes follow
 it, little-endian. Source: https://github.com/kserve/open-inference-protocol and the extension's
-description in Triton's protocol documents.
+description in Triton's protocol documents. Pure.
 """
 
 import struct

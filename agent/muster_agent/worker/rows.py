@@ -1,4 +1,4 @@
-"""What one row of the recorder's ring holds, and how its bytes become tensors again."""
+"""What one row of the recorder's ring holds, and how its bytes become tensors again. Pure."""
 
 from enum import IntEnum
 from hashlib import blake2b

@@ -1,4 +1,4 @@
-"""Distributions as bars in the terminal: the baseline beside what a device sees now."""
+"""Distributions as bars in the terminal: the baseline beside what a device sees now. Pure."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,7 @@
-"""A device's capability to fetch chunks: ``<device>:<expires>:<HMAC-SHA256>``. Kept nowhere."""
+"""A device's capability to fetch chunks: ``<device>:<expires>:<HMAC-SHA256>``. Kept nowhere.
+
+Pure.
+"""
 
 import hashlib
 import hmac

@@ -1,5 +1,6 @@
 """Which model version a device should have in each slot, and why. Assignments hold for devices
-that join later; of several that match, the one with the highest precedence number wins."""
+that join later; of several that match, the one with the highest precedence number wins. Pure.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What a device's report proves: checked against the certificates it was given."""
+"""What a device's report proves: checked against the certificates it was given. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

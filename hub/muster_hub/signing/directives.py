@@ -1,4 +1,4 @@
-"""Signing directives with the director key, in a DSSE envelope."""
+"""Signing directives with the director key, in a DSSE envelope. Pure."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,6 @@
 """How the counts of a summary are kept with its window: some in columns, all others as one map.
 
-A new count of ``summary.Tally`` needs no column: it is in the map by its name.
+A new count of ``summary.Tally`` needs no column: it is in the map by its name. Pure.
 """
 
 from muster_protocol.signals.summary import Tally

@@ -9,7 +9,8 @@ import pytest
 
 from muster_agent.app.launch import ProcessLauncher
 from muster_agent.base import config
-from muster_agent.base.clock import SystemClock, stamp
+from muster_agent.base.clock import stamp
+from muster_agent.base.system_clock import SystemClock
 from muster_agent.observe.observing import Folds
 from muster_agent.observe.telemetry import Telemetry
 from muster_agent.runtimes import available

@@ -6,7 +6,8 @@ import sqlite3
 
 import pytest
 
-from muster_agent.storage.state import FILE, Adopted, JournalRow, Pointer, open_state, read_state
+from muster_agent.storage.rows import Adopted, JournalRow, Pointer
+from muster_agent.storage.state import FILE, open_state, read_state
 from muster_protocol.wire.directive import Goal
 
 GOAL = Goal("digits", "1", "ab" * 32, 100)

@@ -3,7 +3,7 @@
 Inferences of one device are alike, so counting inferences makes evidence out of nothing. Here each
 device is scored against its own past, arms are compared across devices, and how much devices
 differ for no reason is measured on the controls, over the same hours. ``harm`` is the log of a
-ratio for rates and latencies and a difference for accuracies; above zero is worse.
+ratio for rates and latencies and a difference for accuracies; above zero is worse. Pure.
 """
 
 import math

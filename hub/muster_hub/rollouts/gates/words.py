@@ -1,4 +1,7 @@
-"""What a gate tells an operator: what was found, how sure that is, and what would settle it."""
+"""What a gate tells an operator: what was found, how sure that is, and what would settle it.
+
+Pure.
+"""
 
 import math
 from collections.abc import Sequence

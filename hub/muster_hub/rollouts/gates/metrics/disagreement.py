@@ -1,4 +1,4 @@
-"""Answers of a challenger that differ from the champion's on the same inputs."""
+"""Answers of a challenger that differ from the champion's on the same inputs. Pure."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Features that drift, out of those watched."""
+"""Features that drift, out of those watched. Pure."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Errors of inferences, of any kind."""
+"""Errors of inferences, of any kind. Pure."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Windows that should have come and did not: a device that fell silent, or serves no more."""
+"""Windows that should have come and did not: a device that fell silent, or serves no more.
+
+Pure.
+"""
 
 import math
 from dataclasses import replace

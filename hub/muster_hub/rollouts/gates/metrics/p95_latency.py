@@ -1,4 +1,7 @@
-"""Latency: each device's mean logarithm of its windows' 95 % quantile, against its own past."""
+"""Latency: each device's mean logarithm of its windows' 95 % quantile, against its own past.
+
+Pure.
+"""
 
 import math
 from dataclasses import replace

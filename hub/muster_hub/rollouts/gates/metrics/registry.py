@@ -1,4 +1,4 @@
-"""The metrics there are, one file each."""
+"""The metrics there are, one file each. Pure."""
 
 from typing import Literal, assert_never
 

@@ -1,4 +1,4 @@
-"""Labels that came later and say that the model was wrong."""
+"""Labels that came later and say that the model was wrong. Pure."""
 
 import math
 from dataclasses import replace
