@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import socket
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from muster_client.transport import Api
 from muster_hub.api import schemas
 from muster_hub.api.schemas.rollouts import RolloutAsk
 from muster_hub.storage.models import Alert, Device, EventRow, Model, Rollout, Version
+from support.command_tree import commands
 from support.hub_kit import Kit, open_kit
 
 COMMANDS_FOLDER = Path(inspect.getfile(muster_client)).parent / "commands"
@@ -52,17 +54,6 @@ def hub_of(kit: Kit, role: str = "admin") -> muster_client.Hub:
     return muster_client.Hub(str(kit.http.base_url), token)
 
 
-def leaves() -> set[tuple[str, ...]]:
-    """Every command by its words; those that other packages add are theirs to test."""
-    root = typer.main.get_command(app)
-    found = set()
-    for name in COMMANDS:
-        command = root.get_command(None, name).load()
-        inner = getattr(command, "commands", None)
-        found |= {(name, sub) for sub in inner} if inner else {(name,)}
-    return found
-
-
 def methods(kind: type) -> set[str]:
     """Public methods and properties, of the class and those it is made from."""
     return {name for name in dir(kind) if not name.startswith("_")}
@@ -81,7 +72,7 @@ def calls_of_commands() -> set[tuple[str, ...]]:
 
 def test_every_command_is_a_call_of_the_hub_by_the_same_name(kit):
     with hub_of(kit) as hub:
-        for words in leaves():
+        for words in map(str.split, commands(app)):
             if words[0] in NEED_NO_HUB:
                 continue
             target = hub
@@ -303,3 +294,21 @@ def test_answers_are_plain_json(kit):
     with hub_of(kit) as hub:
         made = hub.tokens.make("ci", "viewer", days=1)
     assert msgspec.json.decode(msgspec.json.encode(made)) == made
+
+
+def test_the_guides_python_runs_as_it_is_written(kit):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operator.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    with kit.hub.store.write() as session:
+        session.add(Device(id="cam-1", created=1, labels={"site": "berlin"}))
+    environment = {
+        "MUSTER_HUB": str(kit.http.base_url),
+        "MUSTER_TOKEN": kit.as_("operator")["Authorization"].removeprefix("Bearer "),
+        "XDG_CONFIG_HOME": "/nonexistent",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("cam-1 offline\n404 "), done.stdout

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
-import typer
 from sqlmodel import select
 from typer.testing import CliRunner
 
@@ -20,6 +18,7 @@ from muster_client.failures import Exit, OperatorError
 from muster_hub.admin.main import app as hub_app
 from muster_hub.errors import Invalid
 from muster_hub.storage.models import Alert, Audit, Device, Model, Rollout, Version
+from support.command_tree import commands
 from support.hub_kit import API, Kit, open_kit
 
 OPERATOR = {
@@ -49,19 +48,7 @@ HUB = {
 }  # fmt: skip
 
 
-def commands(app: typer.Typer) -> dict[str, click.Command]:
-    def below(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:
-        inner = getattr(command, "commands", None)
-        if inner is None:
-            yield " ".join(path), command
-            return
-        for name, item in inner.items():
-            yield from below(item, (*path, name))
-
-    return dict(below(typer.main.get_command(app), ()))
-
-
-def asks(command: click.Command) -> bool:
+def asks(command: Any) -> bool:
     return any("--yes" in parameter.opts for parameter in command.params)
 
 

@@ -1,6 +1,8 @@
-"""What a device gets: built, installed into an empty environment, and asked what came along."""
+"""What a device and an operator get: built, installed into empty environments, and asked what came
+along."""
 
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER_ONLY = {"fastapi", "starlette", "sqlmodel", "sqlalchemy", "pydantic", "uvicorn", "scipy"}
+
+HELP_CPU_SECONDS = 0.5
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -21,36 +25,56 @@ def run(*command: object, timeout: float = 240, **options: object) -> subprocess
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory) -> Path:
-    """``bin`` of an environment with the wheel and the extras of a device that runs ONNX."""
-    folder = tmp_path_factory.mktemp("device")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
     built = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
     assert built.returncode == 0, built.stderr
-    (wheel,) = folder.glob("*.whl")
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def installed(wheel: Path, folder: Path, extras: str) -> Path:
+    """``bin`` of a new environment with the wheel and these extras."""
     pins = re.findall(r"^[\w.-]+==[^\\\n]+", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     (folder / "pins.txt").write_text("\n".join(pins))
     made = run(sys.executable, "-m", "venv", folder / "venv")
     assert made.returncode == 0, made.stdout + made.stderr
-    installed = run(
+    done = run(
         folder / "venv/bin/python", "-m", "pip", "install", "--quiet", "--no-input", "--no-compile",
-        "--disable-pip-version-check", "-c", folder / "pins.txt", f"{wheel}[agent,onnx]",
+        "--disable-pip-version-check", "-c", folder / "pins.txt", f"{wheel}[{extras}]",
     )  # fmt: skip
-    assert installed.returncode == 0, installed.stderr
+    assert done.returncode == 0, done.stderr
     return folder / "venv" / "bin"
 
 
+@pytest.fixture(scope="module")
+def device(wheel, tmp_path_factory) -> Path:
+    """What a device that runs ONNX has."""
+    return installed(wheel, tmp_path_factory.mktemp("device"), "agent,onnx")
+
+
+@pytest.fixture(scope="module")
+def desk(wheel, tmp_path_factory) -> Path:
+    """What an operator has at their desk."""
+    return installed(wheel, tmp_path_factory.mktemp("desk"), "cli")
+
+
+def packages(where: Path) -> set[str]:
+    listed = run(where / "python", "-m", "pip", "list", "--format=freeze").stdout
+    return {line.split("==")[0].lower() for line in listed.splitlines()}
+
+
 def test_a_device_gets_none_of_the_servers_stack(device):
-    listed = run(device / "python", "-m", "pip", "list", "--format=freeze").stdout
-    names = {line.split("==")[0].lower() for line in listed.splitlines()}
+    names = packages(device)
     assert {"muster-edge", "onnxruntime", "paho-mqtt", "tuf"} <= names
     assert names & SERVER_ONLY == set()
 
 
-@pytest.mark.parametrize("command", ["muster-hub", "muster"])
-def test_a_command_of_the_hub_names_the_missing_extra_on_a_device(device, command):
+@pytest.mark.parametrize(("command", "extra"), [("muster-hub", "hub"), ("muster", "cli")])
+def test_a_command_that_a_device_has_not_names_the_missing_extra(device, command, extra):
     done = run(device / command, "--help")
     assert done.returncode != 0
-    assert "muster-edge[hub]" in done.stderr
+    assert f"muster-edge[{extra}]" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -69,4 +93,49 @@ def test_every_module_of_the_agent_loads_from_the_wheel(device, tmp_path):
         "            importlib.import_module(found.name)\n"
     )
     done = run(device / "python", "-c", script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_operator_gets_none_of_the_servers_stack_and_no_numbers_library(desk):
+    names = packages(desk)
+    assert {"muster-edge", "typer", "httpx", "pyyaml"} <= names
+    # Typer itself brings pydantic; no module of the client imports it.
+    server = SERVER_ONLY - {"pydantic"}
+    assert names & (server | {"numpy", "onnxruntime", "cryptography", "tuf", "alembic"}) == set()
+
+
+def test_a_page_of_help_costs_little(desk):
+    """The least of three: an installed command's first run compiles what it imports."""
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = run(desk / "muster", "--help")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0, done.stderr
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert "rollout" in done.stdout
+    assert min(spent) < HELP_CPU_SECONDS, spent
+
+
+def test_what_needs_another_extra_names_it_and_leaves_the_rest_alone(desk, tmp_path):
+    (tmp_path / "train.csv").write_text("a\n1\n")
+    done = run(desk / "muster", "baseline", "fit", tmp_path / "train.csv")
+    assert done.returncode == 2
+    assert "pip install 'muster-edge[baseline]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    for words in ("device list", "rollout start", "apply"):
+        helped = run(desk / "muster", *words.split(), "--help")
+        assert helped.returncode == 0, helped.stderr
+
+
+def test_every_module_of_the_client_loads_from_the_wheel(desk, tmp_path):
+    script = (
+        "import importlib, pkgutil, muster_client\n"
+        "for found in pkgutil.walk_packages(muster_client.__path__, 'muster_client.'):\n"
+        "    if not found.name.startswith('muster_client.training.') "
+        "and found.name != 'muster_client.commands.baselines':\n"
+        "        importlib.import_module(found.name)\n"
+        "muster_client.Hub('http://127.0.0.1:9').close()\n"
+    )
+    done = run(desk / "python", "-c", script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
