@@ -5,7 +5,7 @@ from mutants.mutation import Mutation
 SIGNING = "hub/muster_hub/signing"
 IDENTITY = "hub/muster_hub/identity"
 ACCESS = "hub/muster_hub/access"
-AUDIT = "hub/muster_hub/audit"
+AUDIT = "protocol/muster_protocol/wire"
 MQTT = "hub/muster_hub/mqtt"
 
 MUTATIONS = (
@@ -326,7 +326,7 @@ MUTATIONS = (
     Mutation(
         name="a code by any key",
         breaks="Whoever may write to the database writes the audit log anew.",
-        where="hub/muster_hub/audit",
+        where=AUDIT,
         old="if not hmac.compare_digest(row.code, key.code(row.hash)):",
         new="if not row.code:",
         tests=(
@@ -336,7 +336,7 @@ MUTATIONS = (
     Mutation(
         name="a row without a code",
         breaks="A row is put into the keyed log by someone without the key.",
-        where="hub/muster_hub/audit",
+        where=AUDIT,
         old="elif row.code or keyed_from is not None:",
         new="elif row.code:",
         tests=(
@@ -346,7 +346,7 @@ MUTATIONS = (
     Mutation(
         name="the log is written anew unkeyed",
         breaks="A chain without any code passes for the log of an earlier hub.",
-        where="hub/muster_hub/audit",
+        where=AUDIT,
         old="if key is not None and key.first and keyed_from is None:",
         new="if key is not None and not key.first and keyed_from is None and count < 0:",
         tests=(
@@ -356,7 +356,7 @@ MUTATIONS = (
     Mutation(
         name="a device's 1970 is believed",
         breaks="A device that does not know the time writes into the wrong hour.",
-        where="hub/muster_hub/mqtt",
+        where=MQTT,
         old='elif stamp.quality == "synchronised":',
         new="else:",
         tests=(
@@ -366,7 +366,7 @@ MUTATIONS = (
     Mutation(
         name="windows of times to come",
         breaks="A device whose clock is ahead writes into hours that have not been.",
-        where="hub/muster_hub/mqtt",
+        where=MQTT,
         old="at = min(stamp.wall_seconds, received)",
         new="at = stamp.wall_seconds",
         tests=(
@@ -376,7 +376,7 @@ MUTATIONS = (
     Mutation(
         name="sequences that don't rise",
         breaks="Two rows of one number are taken for one.",
-        where="hub/muster_hub/mqtt",
+        where=MQTT,
         old="if sequences != sorted(set(sequences)):",
         new="if sequences != sorted(sequences):",
         tests=(
