@@ -380,7 +380,7 @@ MUTATIONS = (
         old="if sequences != sorted(set(sequences)):",
         new="if sequences != sorted(sequences):",
         tests=(
-            "tests/hub/mqtt/test_ingest.py::test_what_can_not_be_read_is_malformed_never_an_exception",
+            "tests/hub/mqtt/test_ingest.py::test_a_batch_whose_numbers_do_not_rise_is_malformed",
         ),
     ),
 )
