@@ -207,8 +207,8 @@ MUTATIONS = (
         name="an unsigned report proves",
         breaks="What anyone on the way made up is shown as proved.",
         where=IDENTITY,
-        old="if not any(_signed(pem, reported.proof, said) for pem in certificates):",
-        new="if not certificates:",
+        old="any(_signed(pem, reported.proof, said) for pem in certificates)",
+        new="any(certificates)",
         tests=("tests/hub/identity/test_proof.py::test_an_altered_report_proves_nothing",),
     ),
     Mutation(
