@@ -19,8 +19,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
+import venv
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -56,12 +58,26 @@ class Result:
     """The last lines of an error."""
 
 
+def _interpreter(root: Path) -> Path:
+    """One that imports the packages from ``root``, also in processes without our environment.
+
+    Its libraries are this interpreter's.
+    """
+    venv.create(root / ".venv", symlinks=True)
+    (libraries,) = (root / ".venv" / "lib").glob("python*/site-packages")
+    packages = [root / name for name in ("protocol", "agent", "hub")]
+    path = [*packages, sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    (libraries / "copy.pth").write_text("".join(f"{entry}\n" for entry in path))
+    return root / ".venv" / "bin" / "python"
+
+
 class Lane:
     """A copy of the tree, in which one mutation is tried after the other."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         shutil.copytree(ROOT, root, ignore=_NOT_COPIED, symlinks=True)
+        self._python = _interpreter(root)
         self._writes = 0
         self._running: subprocess.Popen[str] | None = None
         self._ended = False
@@ -83,15 +99,17 @@ class Lane:
         made = 1_000_000_000 + self._writes
         os.utime(file, (made, made))
 
-    def test(self, tests: Iterable[str], seconds_max: float) -> tuple[int | None, str]:
-        """pytest's exit code, None when time ran out, and the end of what it printed."""
-        packages = os.pathsep.join(str(self.root / name) for name in ("protocol", "agent", "hub"))
+    def test(self, tests: Iterable[str], seconds_max: float, *more: str) -> tuple[int | None, str]:
+        """pytest's exit code, None when time ran out, and the end of what it printed.
+
+        ``more`` are options of pytest.
+        """
         self._running = subprocess.Popen(
             [
-                *(sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=line"),
-                *("-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0", *tests),
+                *(self._python, "-m", "pytest", "-q", "--no-header", "--tb=line"),
+                *("-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0", *more, *tests),
             ],
-            cwd=self.root, env=os.environ | {"PYTHONPATH": packages, "PYTEST_ADDOPTS": ""},
+            cwd=self.root, env=os.environ | {"PYTHONPATH": "", "PYTEST_ADDOPTS": ""},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         try:
@@ -118,7 +136,7 @@ class Lane:
         if self._ended:
             return Result(mutation, "error", 0.0, "interrupted")
         with self.mutated(mutation):
-            code, printed = self.test(mutation.tests, MUTATION_SECONDS_MAX)
+            code, printed = self.test(mutation.tests, MUTATION_SECONDS_MAX, "-x")
         seconds = time.monotonic() - begun
         if code == FAILED:
             return Result(mutation, "killed", seconds)

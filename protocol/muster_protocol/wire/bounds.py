@@ -63,16 +63,18 @@ def is_clean(text: str) -> bool:
     return _FORBIDDEN.search(text) is None
 
 
-def cleaned(value: Any) -> Any:
-    """Plain values (as decoded from MessagePack or JSON) with every text in them cleaned."""
+def cleaned(value: Any, *, line: bool = False) -> Any:
+    """Plain values (as decoded from MessagePack or JSON) with every text in them cleaned, with
+    ``line`` as one line.
+    """
     match value:
         case str():
-            return clean(value)
+            return clean(value, line=line)
         case list():
-            return [cleaned(item) for item in value]
+            return [cleaned(item, line=line) for item in value]
         case dict():
             return {
-                clean(key, line=True) if isinstance(key, str) else key: cleaned(item)
+                clean(key, line=True) if isinstance(key, str) else key: cleaned(item, line=line)
                 for key, item in value.items()
             }
         case _:

@@ -316,6 +316,11 @@ def _check_size(data: bytes, kind: type[Any]) -> None:
 def _cleaned(data: bytes, kind: type[T]) -> T:
     """What is at fault may be a text alone, and a device with an odd name is still heard."""
     try:
-        return msgspec.convert(bounds.cleaned(msgspec.msgpack.decode(data)), kind)
+        plain = msgspec.msgpack.decode(data)
+        try:
+            return msgspec.convert(bounds.cleaned(plain), kind)
+        except msgspec.ValidationError:
+            # A line break, which only some texts may hold.
+            return msgspec.convert(bounds.cleaned(plain, line=True), kind)
     except _UNREADABLE as error:
         raise ProtocolError(f"not a valid {kind.__name__}: {error}") from None

@@ -26,7 +26,7 @@ from support.workers import Client, Workers
 RUNTIME = Path(__file__).resolve().parents[2] / "support" / "hostile_runtime"
 ATTEMPTS_MIN = 40
 ISOLATED = [Rung.FULL, Rung.NO_LANDLOCK, Rung.ONE_THREAD]
-ALLOWED_WHILE_LOADING: frozenset[str] = frozenset()
+ALLOWED_WHILE_LOADING = frozenset({"change_its_own_limits", "read_what_its_interpreter_is_made_of"})
 """What only the second step closes; see docs/security.md."""
 
 
@@ -119,7 +119,7 @@ def test_a_hostile_model_gets_nowhere(
     early = {name for name, outcome in loading.items() if outcome == 1}
     assert (early, through) == (ALLOWED_WHILE_LOADING & early, set())
     refused = {-errno.EPERM, -errno.EACCES, -errno.ENOSYS}
-    assert {*loading.values(), *serving.values()} <= refused
+    assert {*loading.values(), *serving.values()} <= {*refused, 1}
     assert list((tmp_path / "scratch").iterdir()) == []
     record_property(
         "tried",

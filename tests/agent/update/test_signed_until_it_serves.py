@@ -33,7 +33,7 @@ def retire(world, version):
 def assert_refused(device):
     assert (device.step, device.refusal) == ("failed", Refusal.UNSIGNED_MANIFEST)
     assert device.serving == ["1"]
-    assert [event.refusal for event in device.told("refused")] == [Refusal.UNSIGNED_MANIFEST]
+    assert [event.refusal for event in device.events_of("refused")] == [Refusal.UNSIGNED_MANIFEST]
 
 
 def test_a_version_retired_while_it_waits_behind_a_hold_never_starts(world, device):

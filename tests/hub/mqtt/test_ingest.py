@@ -167,6 +167,13 @@ def test_what_can_not_be_read_is_malformed_never_an_exception(topic: str, payloa
     assert isinstance(read(topic, payload, NOW), Malformed)
 
 
+@pytest.mark.parametrize("sequences", [(1, 1), (2, 1), (1, 3, 2)])
+def test_a_batch_whose_numbers_do_not_rise_is_malformed(sequences: tuple[int, ...]):
+    rows = [messages.Row(sequence, summary()) for sequence in sequences]
+    whole = messages.Batch(1, EPOCH, stamp(50), rows)
+    assert isinstance(read(TELEMETRY, messages.encode(whole), NOW), Malformed)
+
+
 def test_a_window_is_placed_by_the_devices_monotonic_clock_at_receipt():
     found = read(TELEMETRY, batch({1: summary(opened=100, closed=160)}, sent=200), NOW)
     assert isinstance(found, Rows)

@@ -5,7 +5,7 @@ from mutants.mutation import Mutation
 SIGNING = "hub/muster_hub/signing"
 IDENTITY = "hub/muster_hub/identity"
 ACCESS = "hub/muster_hub/access"
-AUDIT = "hub/muster_hub/audit"
+AUDIT = "protocol/muster_protocol/wire"
 MQTT = "hub/muster_hub/mqtt"
 
 MUTATIONS = (
@@ -207,8 +207,8 @@ MUTATIONS = (
         name="an unsigned report proves",
         breaks="What anyone on the way made up is shown as proved.",
         where=IDENTITY,
-        old="if not any(_signed(pem, reported.proof, said) for pem in certificates):",
-        new="if not certificates:",
+        old="any(_signed(pem, reported.proof, said) for pem in certificates)",
+        new="any(certificates)",
         tests=("tests/hub/identity/test_proof.py::test_an_altered_report_proves_nothing",),
     ),
     Mutation(
@@ -321,6 +321,66 @@ MUTATIONS = (
         new="if row is not None and not nonce:",
         tests=(
             "tests/hub/rollouts/test_engine_grants.py::test_asking_twice_costs_no_second_place_and_one_message_is_answered_once",
+        ),
+    ),
+    Mutation(
+        name="a code by any key",
+        breaks="Whoever may write to the database writes the audit log anew.",
+        where=AUDIT,
+        old="if not hmac.compare_digest(row.code, key.code(row.hash)):",
+        new="if not row.code:",
+        tests=(
+            "tests/hub/audit/test_audit_keyed.py::test_a_chain_written_anew_in_the_database_is_found",
+        ),
+    ),
+    Mutation(
+        name="a row without a code",
+        breaks="A row is put into the keyed log by someone without the key.",
+        where=AUDIT,
+        old="elif row.code or keyed_from is not None:",
+        new="elif row.code:",
+        tests=(
+            "tests/hub/audit/test_audit_keyed.py::test_a_row_without_a_code_is_found_wherever_it_is",
+        ),
+    ),
+    Mutation(
+        name="the log is written anew unkeyed",
+        breaks="A chain without any code passes for the log of an earlier hub.",
+        where=AUDIT,
+        old="if key is not None and key.first and keyed_from is None:",
+        new="if key is not None and not key.first and keyed_from is None and count < 0:",
+        tests=(
+            "tests/hub/audit/test_audit_keyed.py::test_rows_from_before_the_log_was_keyed_can_not_be_changed_afterwards",
+        ),
+    ),
+    Mutation(
+        name="a device's 1970 is believed",
+        breaks="A device that does not know the time writes into the wrong hour.",
+        where=MQTT,
+        old='elif stamp.quality == "synchronised":',
+        new="else:",
+        tests=(
+            "tests/hub/mqtt/test_ingest.py::test_a_stamp_of_an_earlier_boot_is_placed_by_a_synchronised_clock_only",
+        ),
+    ),
+    Mutation(
+        name="windows of times to come",
+        breaks="A device whose clock is ahead writes into hours that have not been.",
+        where=MQTT,
+        old="at = min(stamp.wall_seconds, received)",
+        new="at = stamp.wall_seconds",
+        tests=(
+            "tests/hub/mqtt/test_ingest.py::test_a_stamp_of_an_earlier_boot_is_placed_by_a_synchronised_clock_only",
+        ),
+    ),
+    Mutation(
+        name="sequences that don't rise",
+        breaks="Two rows of one number are taken for one.",
+        where=MQTT,
+        old="if sequences != sorted(set(sequences)):",
+        new="if sequences != sorted(sequences):",
+        tests=(
+            "tests/hub/mqtt/test_ingest.py::test_a_batch_whose_numbers_do_not_rise_is_malformed",
         ),
     ),
 )

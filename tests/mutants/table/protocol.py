@@ -222,4 +222,42 @@ MUTATIONS = (
             "tests/protocol/signals/test_summary.py::test_summaries_of_different_manifests_are_not_merged",
         ),
     ),
+    Mutation(
+        name="a whole number of any size",
+        breaks="One device's count overflows a column, and the batch of all devices with it.",
+        where="protocol/muster_protocol/wire",
+        old="case int() if abs(value) > limits.INTEGER_MAX:",
+        new="case int() if value > limits.INTEGER_MAX:",
+        tests=(
+            "tests/protocol/wire/test_bounds.py::test_what_has_no_schema_is_held_to_the_same_bounds",
+        ),
+    ),
+    Mutation(
+        name="a number that is none",
+        breaks="One device's NaN makes the sums of a whole fleet NaN.",
+        where="protocol/muster_protocol/wire",
+        old="case float() if not (math.isfinite(value) and abs(value) <= limits.NUMBER_MAX):",
+        new="case float() if abs(value) > limits.NUMBER_MAX:",
+        tests=(
+            "tests/protocol/wire/test_bounds.py::test_what_has_no_schema_is_held_to_the_same_bounds",
+        ),
+    ),
+    Mutation(
+        name="text that deceives",
+        breaks="A device's name is shown backwards, or steers an operator's terminal.",
+        where="protocol/muster_protocol/wire",
+        old="return _FORBIDDEN.sub(REPLACEMENT, text)",
+        new="return text",
+        tests=(
+            "tests/protocol/wire/test_bounds.py::test_what_steers_a_terminal_or_deceives_a_reader_comes_cleaned",
+        ),
+    ),
+    Mutation(
+        name="values within values without end",
+        breaks="A message nested deep enough ends the hub's thread.",
+        where="protocol/muster_protocol/wire",
+        old="if depth > limits.NESTING_MAX:",
+        new="if depth > 100 * limits.NESTING_MAX:",
+        tests=("tests/protocol/wire/test_bounds.py::test_values_within_values_end_somewhere",),
+    ),
 )

@@ -14,6 +14,12 @@ def read_a_key(targets: Targets) -> None:
 
 
 @attempt
+def read_what_its_interpreter_is_made_of(targets: Targets) -> None:
+    with open(os.__file__, "rb") as file:
+        file.read(1)
+
+
+@attempt
 def read_a_key_out_of_the_bundle_by_dots(targets: Targets) -> None:
     with open(os.path.join(targets["bundle"], "..", "secret", "key.pem"), "rb") as file:
         file.read()

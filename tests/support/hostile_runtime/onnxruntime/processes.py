@@ -108,6 +108,11 @@ def take_anothers_limits_away(targets: Targets) -> None:
 
 
 @attempt
+def change_its_own_limits(targets: Targets) -> None:
+    call("prlimit64", 0, 7, None, ctypes.create_string_buffer(16))
+
+
+@attempt
 def slow_another_down(targets: Targets) -> None:
     os.setpriority(os.PRIO_PROCESS, targets["victim"], 0)
 
