@@ -178,5 +178,5 @@ def test_a_forged_tensor_is_told_of(kept: CrashInputs, kind: str, shape: list[in
         file.write(struct.pack("<8sII", b"MUSTLAST", 1, len(data)))
         file.seek(4096)
         file.write(data)
-    told = kept.end("w", crashed=True)
-    assert ("kept in" in told) == (kind == "<f4" and shape in ([3], [-1]))
+    words = kept.end("w", crashed=True)
+    assert ("kept in" in words) == (kind == "<f4" and shape in ([3], [-1]))
