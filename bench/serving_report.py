@@ -36,11 +36,11 @@ def table(title: str, part: dict[str, Any]) -> list[str]:
             cells = [cell(measured[f"{server} {form} {clients}"]) for clients in CLIENTS]
             lines.append(f"| {name} | {form} | {' | '.join(cells)} |")
     machine = part["machine"]
-    told = (
+    summary = (
         f"{ratios(measured)} Isolation: {machine['isolation']}. ({machine['cpus']} cores, "
         f"load before {machine['load_before']}, Python {machine['python']})"
     )
-    return [*lines, "", told, ""]
+    return [*lines, "", summary, ""]
 
 
 def cell(found: dict[str, float]) -> str:

@@ -24,6 +24,7 @@ from muster_agent.identity import identity
 from muster_agent.identity.proof import prover
 from muster_agent.identity.renewal import Renewal
 from muster_agent.isolation import kernel
+from muster_agent.isolation.cage import Rung, available
 from muster_agent.link.mqtt import MqttLink, MqttSettings
 from muster_agent.observe.crash_inputs import CrashInputs
 from muster_agent.observe.day_budget import DayBudget
@@ -111,6 +112,8 @@ class Service:
         trust = TrustStore(directory / "trust")
         allow = config.settings.runtimes.allow
         runtimes = facts.usable_runtimes(allow)
+        if available() is Rung.NONE:
+            log.warning("this kernel isolates no model's process: see muster-agent doctor")
         hardware = Hardware(facts.memory_bytes(), runtimes, facts.cpu())
         install = BundleInstall(store, tuple(runtimes), hardware, facts.memory_free_bytes)
         folds = Folds(

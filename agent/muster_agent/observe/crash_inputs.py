@@ -7,6 +7,7 @@ few, and gone as soon as the policy no longer asks for them.
 import contextlib
 import io
 import logging
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from muster_agent.worker import last_input
 from muster_agent.worker.last_input import LastInput, LastInputError
 
 KEPT_MAX = 4
+NAME_CHARS_MAX = 256
 WORKING = ".input"
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class CrashInputs:
             if inputs is None:
                 return ""
             return f"the input it crashed on is kept in {self._keep(worker_id, inputs)}"
-        except (OSError, LastInputError) as error:
+        except (OSError, LastInputError, ValueError) as error:
             return f"the input it crashed on is not kept: {error}"
         finally:
             with contextlib.suppress(OSError):
@@ -69,7 +71,10 @@ class CrashInputs:
         for oldest in self._files(".npz")[: -(KEPT_MAX - 1)]:
             oldest.unlink(missing_ok=True)
         archive = io.BytesIO()
-        np.savez(archive, allow_pickle=False, **inputs)
+        with zipfile.ZipFile(archive, "w") as made:  # np.savez takes no tensor named "file"
+            for name, array in inputs.items():
+                with made.open(f"{name[:NAME_CHARS_MAX]}.npy", "w") as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
         path = self._directory / f"{worker_id}.npz"
         write_durably(path, archive.getbuffer(), mode=0o600)
         return path

@@ -15,7 +15,7 @@ from typing import Self
 import msgspec
 import numpy as np
 
-from muster_agent.runtimes.base import Array
+from muster_agent.runtimes.base import NUMPY_TYPES, Array
 from muster_protocol.wire.errors import MusterError
 from muster_protocol.wire.limits import MIB
 
@@ -26,6 +26,8 @@ _HEAD = struct.Struct("<8sII")  # magic, state, bytes
 _STATE_AT = 8
 _DATA_AT = 4096
 _IDLE, _RUNNING, _TOO_LARGE = range(3)
+_KINDS = {dtype.str: dtype for dtype in NUMPY_TYPES.values() if dtype.kind != "O"}
+"""Of the tensors that can be read again; who wrote the file may be a hostile model."""
 Inputs = dict[str, Array]
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
@@ -112,8 +114,10 @@ def read(path: Path) -> Inputs | None:
     try:
         found = msgspec.msgpack.decode(data, type=list[tuple[str, str, tuple[int, ...], bytes]])
         return {
-            name: np.frombuffer(raw, np.dtype(kind)).reshape(shape)
+            name: np.frombuffer(raw, _KINDS[kind]).reshape(shape)
             for name, kind, shape, raw in found
         }
-    except (msgspec.DecodeError, ValueError, TypeError) as error:
+    except KeyError as error:
+        raise LastInputError(f"{path}: a tensor of type {error}") from None
+    except (msgspec.DecodeError, ValueError, TypeError, OverflowError) as error:
         raise LastInputError(f"{path}: {error}") from None

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import pytest
 
-from muster_agent.isolation.cage import Rung
+from muster_agent.isolation.cage import Rung, available
 from muster_agent.worker.events import Ready
 from support.models import dense_onnx, weights, write_bundle
 from support.workers import Client, Workers
@@ -79,7 +79,7 @@ def results(
             manifest, sha256 = written(tmp_path / "b", targets)
             (tmp_path / "b" / "link").symlink_to(secret / "key.pem")
             worker = slot.start(tmp_path / "b", manifest, sha256, ring=ring, rung=rung)
-            assert slot.wait(worker, Ready).facts.isolation == rung
+            assert slot.wait(worker, Ready).facts.isolation == available(rung)
             worker.accept()
             with Client(slot.sockets.path) as client:
 
@@ -114,6 +114,8 @@ def test_there_are_enough_attempts_and_each_has_a_name_of_its_own() -> None:
 def test_a_hostile_model_gets_nowhere(
     rung: Rung, results: Any, record_property: Callable[[str, object], None], tmp_path: Path
 ) -> None:
+    if available(rung) is Rung.NONE:
+        pytest.skip("this kernel has no filter of system calls")
     loading, serving = results(rung)
     through = {name for name, outcome in serving.items() if outcome == 1}
     early = {name for name, outcome in loading.items() if outcome == 1}

@@ -1,9 +1,11 @@
 """The input a model crashed on is kept where the policy says so, and only then."""
 
 import os
+import struct
 from pathlib import Path
 
 import hypothesis.strategies as st
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -137,3 +139,44 @@ def test_a_damaged_file_is_an_error_in_words(tmp_path: Path, damage: bytes) -> N
     (tmp_path / "w.input").write_bytes(damage)
     with pytest.raises(LastInputError, match=r"w\.input"):
         last_input.read(tmp_path / "w.input")
+
+
+@pytest.mark.parametrize(
+    "name", ["file", "allow_pickle", "a/../b", "x\0y", "n" * 70_000, "", "x.npy"]
+)
+def test_a_tensor_of_any_name_is_kept(kept: CrashInputs, tmp_path: Path, name: str) -> None:
+    """What is noted is written by a model's process: no name of its making ends the agent."""
+    assert "kept in" in crash(kept, "w", **{name: np.ones(2, np.float32)})
+    with np.load(tmp_path / "crashes" / "w.npz") as found:
+        (array,) = found.values()
+        np.testing.assert_array_equal(array, np.ones(2, np.float32))
+
+
+@given(data=st.binary(max_size=200))
+def test_whatever_a_hostile_worker_notes_is_kept_or_told_of(tmp_path_factory, data: bytes) -> None:
+    kept = CrashInputs(tmp_path_factory.mktemp("crashes"))
+    kept.allow(True)
+    path = kept.begin("w")
+    assert path is not None
+    with path.open("r+b") as file:
+        file.write(struct.pack("<8sII", b"MUSTLAST", 1, len(data)))
+        file.seek(4096)
+        file.write(data)
+    assert kept.end("w", crashed=True)
+
+
+KINDS = ["|O", "<U5", "|V100000000", "<f4,<f4", "M8[s]", "nonsense", "<f4"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [[2**40], [-1], [0, 2**62], [3]])
+def test_a_forged_tensor_is_told_of(kept: CrashInputs, kind: str, shape: list[int]) -> None:
+    path = kept.begin("w")
+    assert path is not None
+    data = msgspec.msgpack.encode([("x", kind, shape, bytes(12))])
+    with path.open("r+b") as file:
+        file.write(struct.pack("<8sII", b"MUSTLAST", 1, len(data)))
+        file.seek(4096)
+        file.write(data)
+    words = kept.end("w", crashed=True)
+    assert ("kept in" in words) == (kind == "<f4" and shape in ([3], [-1]))

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from support.mutants import mutated
 
 from muster_agent.isolation.cage import Rung
 from muster_agent.runtimes.onnx_file import DEPTH_MAX, OnnxFileError, external_files
 from muster_agent.worker.events import Failed, Ready
 from muster_protocol.wire.errors import Refusal
+from support.damaged_models import mutated
 from support.models import dense_onnx, softmax, weights, write_bundle, write_file
 from support.workers import WAIT_SECONDS, Workers
 

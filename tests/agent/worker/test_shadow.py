@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muster_agent.isolation.cage import available
 from muster_agent.observe.pair_fold import PairFold
 from muster_agent.worker import events, startup
 from muster_agent.worker.bundle import OpenBundle, StartRefused
@@ -162,6 +163,7 @@ def test_a_challengers_process_compares_while_the_champion_serves_and_answers_no
         )  # fmt: skip
         ready = workers.wait(challenger, events.Ready)
         assert ready.facts.golden_cases == 5
+        assert ready.facts.isolation == available(), "a challenger is a model like any other"
         challenger.accept()
         with Client(tmp_path / "slot.sock") as client:
             for number in range(20):

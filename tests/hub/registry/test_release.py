@@ -150,7 +150,7 @@ def test_a_version_is_checked_by_an_isolated_process(tmp_path):
     parsed = manifest.decode((made / "manifest.json").read_bytes())
     found = WorkerCheck(60, "required")(made, parsed)
     assert found.ok, found.reason
-    assert {build["facts"]["isolation"] for build in found.builds} == {"full"}
+    assert {build["facts"]["isolation"] for build in found.builds} <= {"full", "no_landlock"}
 
 
 @pytest.mark.system

@@ -1,6 +1,7 @@
 """The mutations of ``make mutants``: safety-relevant lines, each with what it breaks."""
 
 from mutants.table import (
+    agent_isolation,
     agent_trust,
     agent_update,
     agent_worker,
@@ -13,6 +14,7 @@ TABLE = (
     *agent_update.MUTATIONS,
     *agent_trust.MUTATIONS,
     *agent_worker.MUTATIONS,
+    *agent_isolation.MUTATIONS,
     *protocol.MUTATIONS,
     *hub_decisions.MUTATIONS,
     *hub_trust.MUTATIONS,
