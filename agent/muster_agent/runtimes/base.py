@@ -88,6 +88,11 @@ class Backend(Protocol):
         """What it can be had from, preferred first."""
         ...
 
+    @property
+    def platform(self) -> str:
+        """Its name in the Open Inference Protocol."""
+        ...
+
     def prepare(self, module: str) -> None:
         """Import ``module``, one of the providers', so that memory can be counted from there."""
         ...

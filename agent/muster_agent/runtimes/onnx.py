@@ -48,6 +48,8 @@ class OnnxBackend:
     providers = (Provider("onnxruntime", "onnxruntime", oldest=(1, 24)),)
     """Before that it read any file that a model named as its tensors'."""
 
+    platform = "onnx_onnxv1"
+
     def prepare(self, module: str) -> None:
         _imported(module)
 

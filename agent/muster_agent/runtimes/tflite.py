@@ -37,6 +37,8 @@ class TfliteBackend:
         Provider("tflite_runtime", "tflite-runtime"),
     )
 
+    platform = "tflite_tflitev3"
+
     def prepare(self, module: str) -> None:
         _imported(module)
         smallest.start(module)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from muster_agent.runtimes import RUNTIMES
 from muster_agent.worker import oip
 from muster_agent.worker.engine import Engine, NoAnswer
 from muster_agent.worker.http1 import Request, Response
@@ -27,7 +28,6 @@ def _agent_version() -> str:
 
 _AGENT = _agent_version()
 """Read with the import: a worker that serves opens no files."""
-_PLATFORMS = {"onnx": "onnx_onnxv1", "tflite": "tflite_tflitev3"}
 _MODEL_PATH = re.compile(
     r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?(?:/(?P<verb>ready|infer|labels))?"
 )
@@ -59,7 +59,7 @@ class InferenceApi:
         self._engine = engine
         self._model = engine.manifest.model
         self._version = engine.manifest.version
-        self._runtime = runtime
+        self._platform = "none" if runtime is None else RUNTIMES.find(runtime).platform
         self._wanted = frozenset(tensor.name for tensor in engine.manifest.outputs)
         self._infer_path = f"/v2/models/{self._model}/infer"
         self._metadata = msgspec.json.encode(self._describe())
@@ -185,7 +185,7 @@ class InferenceApi:
         return {
             "name": self._model,
             "versions": [self._version],
-            "platform": _PLATFORMS.get(self._runtime or "", "none"),
+            "platform": self._platform,
             "inputs": manifest.inputs,
             "outputs": manifest.outputs,
         }

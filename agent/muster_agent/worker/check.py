@@ -15,6 +15,7 @@ import msgspec
 
 from muster_agent.isolation import kernel
 from muster_agent.isolation.cage import Policy
+from muster_agent.runtimes import RUNTIMES
 from muster_agent.worker.bundle import StartRefused, read_manifest
 from muster_agent.worker.events import Drained, Exited, Facts, Failed, Heartbeat, Ready, WorkerEvent
 from muster_agent.worker.process import WorkerProcess, WorkerSpec
@@ -106,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Check a bundle as a device would before serving it.",
     )
     parser.add_argument("bundle", type=Path, help="directory with manifest.json and the files")
-    parser.add_argument("--runtime", choices=("onnx", "tflite"), help="check only this build")
+    parser.add_argument("--runtime", choices=tuple(RUNTIMES), help="check only this build")
     parser.add_argument(
         "--isolation", choices=("auto", "required"), default="auto",
         help="required: refuse to load a model where the kernel can't isolate it",
