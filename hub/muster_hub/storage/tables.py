@@ -6,7 +6,15 @@ does not notice a change inside one.
 
 from typing import Any, cast
 
-from sqlalchemy import JSON, CheckConstraint, MetaData, inspect
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Integer,
+    MetaData,
+    inspect,
+)
 from sqlalchemy import Table as Target
 from sqlmodel import Field, SQLModel
 
@@ -19,6 +27,14 @@ METADATA = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+Rowid = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite numbers rows by itself only in a column declared INTEGER."""
+
+NAME = 64
+HEX = 64
+"""Longest names and digests, in characters."""
 
 
 class Table(SQLModel):
@@ -44,3 +60,8 @@ def one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
     """A constraint that keeps ``column`` to the given words."""
     listed = ", ".join(f"'{word}'" for word in words)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def version_exists() -> ForeignKeyConstraint:
+    """A constraint that keeps ``model`` and ``version`` to a version there is."""
+    return ForeignKeyConstraint(["model", "version"], ["version.model", "version.version"])
