@@ -45,17 +45,17 @@ def shifted(candidate: Answers | None, champion: Answers | None) -> str:
     """
     if candidate is None or champion is None:
         return ""
-    before = [item.psi_corrected for item in champion.measured()]
+    before = [output.psi_corrected for output in champion.measured()]
     if not before:
         return ""
     limit = max(EFFECT, FACTOR * max(before))
     worst = max(
         (
-            item
-            for item in candidate.measured()
-            if item.p_value <= P_VALUE_MAX and item.psi_corrected > limit
+            output
+            for output in candidate.measured()
+            if output.p_value <= P_VALUE_MAX and output.psi_corrected > limit
         ),
-        key=lambda item: item.psi_corrected,
+        key=lambda output: output.psi_corrected,
         default=None,
     )
     if worst is None:

@@ -140,7 +140,7 @@ class SlotSigns:
     def calibration(self) -> Calibration:
         """The least settled of the features'."""
         statuses = set() if self._monitor is None else set(self._monitor.status().values())
-        return next((item for item in _UNSETTLED_FIRST if item in statuses), "")
+        return next((status for status in _UNSETTLED_FIRST if status in statuses), "")
 
     @property
     def drifting(self) -> frozenset[str]:

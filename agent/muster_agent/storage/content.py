@@ -121,15 +121,15 @@ class Store:
         path.unlink()
         return self._read_installed(digest)
 
-    def chunks_of(self, entry: File) -> tuple[str, ...]:
+    def chunks_of(self, listed: File) -> tuple[str, ...]:
         """The chunks of a file in order; raises ChunksMissing for its index, ProtocolError."""
-        if not entry.index:
-            return (entry.sha256,)
-        parts = {digest: self.read(digest) for digest in entry.index}
+        if not listed.index:
+            return (listed.sha256,)
+        parts = {digest: self.read(digest) for digest in listed.index}
         if missing := tuple(digest for digest, data in parts.items() if data is None):
             raise ChunksMissing(missing)
-        index = b"".join(parts[digest] or b"" for digest in entry.index)
-        return chunks.parse_index(index, entry.size_bytes)
+        index = b"".join(parts[digest] or b"" for digest in listed.index)
+        return chunks.parse_index(index, listed.size_bytes)
 
     # Bundles
 
@@ -167,8 +167,8 @@ class Store:
             shutil.rmtree(part)
         make_directory(part)
         try:
-            for entry in listing.files_for(build):
-                yield from self._assemble_file(part / entry.path, entry)
+            for listed in listing.files_for(build):
+                yield from self._assemble_file(part / listed.path, listed)
             write_durably(part / MANIFEST, data)
             target = self._bundles / digest
             if target.exists():
@@ -179,11 +179,11 @@ class Store:
             raise
         self._reusable = None
 
-    def _assemble_file(self, path: Path, entry: File) -> Iterator[int]:
+    def _assemble_file(self, path: Path, listed: File) -> Iterator[int]:
         try:
-            digests = self.chunks_of(entry)
+            digests = self.chunks_of(listed)
         except ProtocolError as error:
-            raise StoreRefused(Refusal.MALFORMED, f"{entry.path}: {error}") from None
+            raise StoreRefused(Refusal.MALFORMED, f"{listed.path}: {error}") from None
         whole = hashlib.sha256()
         size = 0
         with DurableWriter(path) as writer:
@@ -192,15 +192,15 @@ class Store:
                 if data is None:
                     raise ChunksMissing((digest,))
                 size += len(data)
-                if size > entry.size_bytes:
+                if size > listed.size_bytes:
                     break
                 whole.update(data)
                 writer.write(data)
                 yield len(data)
-            if size != entry.size_bytes or whole.hexdigest() != entry.sha256:
+            if size != listed.size_bytes or whole.hexdigest() != listed.sha256:
                 raise StoreRefused(
                     Refusal.FILE_MISMATCH,
-                    f"{entry.path}: its chunks are as signed, but together they give "
+                    f"{listed.path}: its chunks are as signed, but together they give "
                     f"{size} bytes with another hash than the manifest's: release it again",
                 )
             writer.commit()
@@ -263,11 +263,11 @@ class Store:
         if data is None:
             return set()
         needed: set[str] = set()
-        for entry in decode_manifest(data).files:
-            needed |= set(entry.index)
+        for listed in decode_manifest(data).files:
+            needed |= set(listed.index)
             if whole:
                 try:
-                    needed |= set(self.chunks_of(entry))
+                    needed |= set(self.chunks_of(listed))
                 except ChunksMissing:
                     continue
         return needed
@@ -289,25 +289,25 @@ class Store:
             listing = decode_manifest((bundle / MANIFEST).read_bytes())
         except (OSError, ProtocolError):
             return places
-        for entry in listing.files:
-            path = bundle / entry.path
-            for number, digest in enumerate(self._index_on_disk(entry)):
+        for listed in listing.files:
+            path = bundle / listed.path
+            for number, digest in enumerate(self._index_on_disk(listed)):
                 offset = number * limits.CHUNK_BYTES
-                if path.is_file() and offset <= entry.size_bytes:
+                if path.is_file() and offset <= listed.size_bytes:
                     places[digest] = (path, offset)
         return places
 
-    def _index_on_disk(self, entry: File) -> tuple[str, ...]:
-        if not entry.index:
-            return (entry.sha256,)
+    def _index_on_disk(self, listed: File) -> tuple[str, ...]:
+        if not listed.index:
+            return (listed.sha256,)
         index = b""
-        for digest in entry.index:
+        for digest in listed.index:
             path = self._chunk_path(digest)
             data = path.read_bytes() if path.is_file() else b""
             if chunks.sha256_hex(data) != digest:
                 return ()
             index += data
-        return chunks.parse_index(index, entry.size_bytes)
+        return chunks.parse_index(index, listed.size_bytes)
 
     def _read_installed(self, digest: str) -> bytes | None:
         place = self._reuse().get(digest)
@@ -344,9 +344,9 @@ class Store:
         if not path.is_file() or _hash(path) != bundle.name:
             yield f"{path}: missing, or not the manifest that names the bundle"
             return
-        for entry in decode_manifest(path.read_bytes()).files:
-            file = bundle / entry.path
-            if file.exists() and _hash(file) != entry.sha256:
+        for listed in decode_manifest(path.read_bytes()).files:
+            file = bundle / listed.path
+            if file.exists() and _hash(file) != listed.sha256:
                 yield f"{file}: not what the manifest says; it will not be run"
 
 

@@ -90,11 +90,11 @@ class BundleInstall:
         if (unfit := refusal(build, self._hardware)) is not None:
             raise StoreRefused(*unfit)
         files = listing.files_for(build)
-        total = sum(entry.size_bytes for entry in files)
-        missing = [d for entry in files for d in entry.index if not self.store.has(d)]
+        total = sum(file.size_bytes for file in files)
+        missing = [d for file in files for d in file.index if not self.store.has(d)]
         if not missing:
             try:
-                wanted = [d for entry in files for d in self.store.chunks_of(entry)]
+                wanted = [d for file in files for d in self.store.chunks_of(file)]
             except ProtocolError as error:
                 raise StoreRefused(Refusal.MALFORMED, str(error)) from None
             except ChunksMissing as gone:
@@ -122,18 +122,18 @@ class BundleInstall:
             return {}
         wanted = set(missing)
         places: dict[str, Place] = {}
-        for entry in files:
+        for file in files:
             try:
-                digests = self.store.chunks_of(entry)
+                digests = self.store.chunks_of(file)
             except (ChunksMissing, ProtocolError):
                 continue
-            if len(digests) * limits.CHUNK_BYTES - entry.size_bytes >= limits.CHUNK_BYTES:
+            if len(digests) * limits.CHUNK_BYTES - file.size_bytes >= limits.CHUNK_BYTES:
                 continue  # Cut finer than into whole chunks: only reading it tells where.
             for number, digest in enumerate(digests):
                 if digest in wanted and digest not in places:
                     offset = number * limits.CHUNK_BYTES
-                    size = min(limits.CHUNK_BYTES, entry.size_bytes - offset)
-                    places[digest] = Place(entry.sha256, offset, size)
+                    size = min(limits.CHUNK_BYTES, file.size_bytes - offset)
+                    places[digest] = Place(file.sha256, offset, size)
         return places
 
     def done_bytes(self, goal: Goal, missing: tuple[str, ...]) -> int:
@@ -142,17 +142,17 @@ class BundleInstall:
             listing = self.manifest(goal)
             files = listing.files_for(self.build(listing))
             lacking = set(missing)
-            return sum(self._done_of(entry, lacking) for entry in files)
+            return sum(self._done_of(file, lacking) for file in files)
         except (ChunksMissing, StoreRefused):
             return 0
 
-    def _done_of(self, entry: File, missing: set[str]) -> int:
+    def _done_of(self, file: File, missing: set[str]) -> int:
         try:
-            digests = self.store.chunks_of(entry)
+            digests = self.store.chunks_of(file)
         except (ChunksMissing, ProtocolError):
             return 0
         lacking = sum(digest in missing for digest in digests)
-        return max(entry.size_bytes - lacking * limits.CHUNK_BYTES, 0)
+        return max(file.size_bytes - lacking * limits.CHUNK_BYTES, 0)
 
     def preflight(self, missing_chunks: int, total_bytes: int) -> None:
         """Room for the chunks still to come and for the bundle put together of them."""

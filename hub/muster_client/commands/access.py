@@ -53,11 +53,11 @@ def list_tokens(context: typer.Context, *, as_json: Json = False) -> None:
     headings = ("ID", "NAME", "ROLE", "MODELS", "DEVICES", "MADE", "BY", "REVOKED")
     rows = (
         (
-            item["id"], item["name"], item["role"], item["models"] or "all",
-            item["selector"] or "all",
-            output.ago(item["created"]), item["created_by"], item["revoked"] is not None,
+            row["id"], row["name"], row["role"], row["models"] or "all",
+            row["selector"] or "all",
+            output.ago(row["created"]), row["created_by"], row["revoked"] is not None,
         )
-        for item in items
+        for row in items
     )  # fmt: skip
     output.show(output.table(headings, rows, empty="There is no token."))
 
@@ -78,7 +78,7 @@ def revoke(
 
 def _ended(tokens: Iterable[ApiToken], token: str) -> str:
     """What the revocation of a token does, in words."""
-    found = next((item for item in tokens if item["id"] == token), None)
+    found = next((row for row in tokens if row["id"] == token), None)
     if found is None:
         raise WrongUsage(f"there is no API token {token!r}: `muster token list` shows them")
     whose = f"{found['role']}, of {found['created_by']}, made {output.ago(found['created'])}"
@@ -94,8 +94,8 @@ def list_rows(context: typer.Context, *, limit: int = 1000, as_json: Json = Fals
         return
     headings = ("ID", "WHEN", "WHO", "DID", "TO")
     rows = (
-        (item["id"], output.ago(item["at"]), item["actor"], item["action"], item["subject"])
-        for item in items
+        (row["id"], output.ago(row["at"]), row["actor"], row["action"], row["subject"])
+        for row in items
     )
     output.show(output.table(headings, rows, empty="Nothing was done yet."))
 

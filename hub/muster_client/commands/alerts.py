@@ -56,11 +56,11 @@ def silence(
     as_json: Json = False,
 ) -> None:
     """Tell nobody of these devices' alerts for a while. They are still listed."""
-    item = hub(context).alerts.silence(selector, hours=hours, reason=reason)
+    view = hub(context).alerts.silence(selector, hours=hours, reason=reason)
     if as_json:
-        output.show_json(item)
+        output.show_json(view)
     else:
-        output.show(f"silence {item['id']} holds for {hours:g} h")
+        output.show(f"silence {view['id']} holds for {hours:g} h")
 
 
 @app.command("silences")
@@ -84,25 +84,25 @@ def unsilence(
     output.show(f"silence {silence}: ended")
 
 
-def _silence_row(item: Silence) -> tuple[Any, ...]:
-    left = max(item["until"] - time.time(), 0.0) / 3600
-    chosen = item["selector"] or "all devices"
-    return item["id"], chosen, f"{left:.1f} h", item["by"], item["reason"]
+def _silence_row(view: Silence) -> tuple[Any, ...]:
+    left = max(view["until"] - time.time(), 0.0) / 3600
+    chosen = view["selector"] or "all devices"
+    return view["id"], chosen, f"{left:.1f} h", view["by"], view["reason"]
 
 
-def _show_done(item: Alert, done: str, *, as_json: bool) -> None:
+def _show_done(view: Alert, done: str, *, as_json: bool) -> None:
     if as_json:
-        output.show_json(item)
+        output.show_json(view)
     else:
-        output.show(f"alert {item['id']}: {done}")
+        output.show(f"alert {view['id']}: {done}")
 
 
-def _row(item: Alert) -> tuple[Any, ...]:
+def _row(view: Alert) -> tuple[Any, ...]:
     return (
-        item["id"],
-        output.state(item.get("state")),
-        output.state(item.get("severity")),
-        item.get("device"),
-        item.get("title"),
-        output.ago(item.get("opened")),
+        view["id"],
+        output.state(view.get("state")),
+        output.state(view.get("severity")),
+        view.get("device"),
+        view.get("title"),
+        output.ago(view.get("opened")),
     )

@@ -34,27 +34,27 @@ def list_devices(
         output.show_json(items)
         return
     headings = ("DEVICE", "LINK", "LABELS", "RUNS", "HEALTH", "UPDATE", "SEEN")
-    rows = (_row(item) for item in items)
+    rows = (_row(view) for view in items)
     output.show(output.table(headings, rows, empty="No device has enrolled yet."))
 
 
 @app.command("show")
 def show_device(context: typer.Context, device: str, *, as_json: Json = False) -> None:
     """Show one device in full: slots, runtimes, refusals and what the hub has counted."""
-    item = hub(context).devices.show(device)
+    view = hub(context).devices.show(device)
     if as_json:
-        output.show_json(item)
+        output.show_json(view)
         return
-    counts = item["counts"]
-    report = item.get("report") or {}
+    counts = view["counts"]
+    report = view.get("report") or {}
     about = report.get("facts") or {}
     output.show(
         output.facts(
             [
-                ("device", Text(str(item["id"]), style="bold")),
-                ("link", link(item)),
-                ("seen", output.ago(item.get("last_seen"))),
-                ("labels", item.get("labels")),
+                ("device", Text(str(view["id"]), style="bold")),
+                ("link", link(view)),
+                ("seen", output.ago(view.get("last_seen"))),
+                ("labels", view.get("labels")),
                 ("generation", report.get("generation")),
                 ("agent", about.get("agent_version")),
                 ("machine", about.get("machine")),
@@ -65,13 +65,13 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
                 ("windows", counts.get("windows")),
                 ("by version", counts.get("by_version")),
                 ("waiting", f"{report.get('outbox_rows', 0)} rows on the device"),
-                ("set aside", _set_aside(item)),
+                ("set aside", _set_aside(view)),
             ]
         ),
         "",
         output.table(
             ("SLOT", "ASKED", "RUNS", "PROVED", "RUNTIME", "HEALTH", "UPDATE", "DETAIL"),
-            (_slot_row(name, item) for name in sorted({*slots(item), *asked(item)})),
+            (_slot_row(name, view) for name in sorted({*slots(view), *asked(view)})),
             empty="No slot has been asked to run anything.",
         ),
     )
@@ -123,9 +123,9 @@ def enroll_token(
 @app.command("approve")
 def approve(context: typer.Context, device: str, *, as_json: Json = False) -> None:
     """Let a device have something to run that enrolled with a token made with --approval."""
-    item = hub(context).devices.approve(device)
+    view = hub(context).devices.approve(device)
     if as_json:
-        output.show_json(item)
+        output.show_json(view)
         return
     output.show(f"{device} is approved.")
 
@@ -135,32 +135,32 @@ def revoke(context: typer.Context, device: str, *, yes: Yes = False, as_json: Js
     """Withdraw a device's identity for good: a stolen one, or one that is scrapped."""
     if not yes:
         asking.confirm(_shut_out(hub(context).devices.show(device)), yes=yes)
-    item = hub(context).devices.revoke(device)
+    view = hub(context).devices.revoke(device)
     if as_json:
-        output.show_json(item)
+        output.show_json(view)
         return
     output.show(f"{device} is revoked; its connection ends and its directive is withdrawn.")
 
 
-def _shut_out(item: Device) -> str:
+def _shut_out(view: Device) -> str:
     """What a revocation does to a device, in words."""
-    where = ", ".join(f"{key}={value}" for key, value in item["labels"].items())
-    runs = ", ".join(filter(None, map(running, slots(item).values()))) or "nothing yet"
+    where = ", ".join(f"{key}={value}" for key, value in view["labels"].items())
+    runs = ", ".join(filter(None, map(running, slots(view).values()))) or "nothing yet"
     return (
-        f"{item['id']} ({where or 'no labels'}; {link(item)}; runs {runs}) is shut out for good: "
+        f"{view['id']} ({where or 'no labels'}; {link(view)}; runs {runs}) is shut out for good: "
         "its certificates are revoked, and it comes back only under another id"
     )
 
 
-def link(item: Device) -> Text:
-    if item.get("revoked"):
+def link(view: Device) -> Text:
+    if view.get("revoked"):
         return output.state("revoked")
-    return output.state("online" if item.get("online") else "offline")
+    return output.state("online" if view.get("online") else "offline")
 
 
-def slots(item: Device) -> dict[str, Any]:
+def slots(view: Device) -> dict[str, Any]:
     """The reported slots of a device, by name."""
-    found: dict[str, Any] = (item.get("report") or {}).get("slots") or {}
+    found: dict[str, Any] = (view.get("report") or {}).get("slots") or {}
     return found
 
 
@@ -174,34 +174,34 @@ def running(slot: dict[str, Any]) -> str:
     return f"{now['model']} {now['version']}" if now else ""
 
 
-def _row(item: Device) -> tuple[Any, ...]:
-    held = [slot for _, slot in sorted(slots(item).items())]
+def _row(view: Device) -> tuple[Any, ...]:
+    held = [slot for _, slot in sorted(slots(view).items())]
     return (
-        item["id"],
-        link(item),
-        item.get("labels"),
+        view["id"],
+        link(view),
+        view.get("labels"),
         "\n".join(running(slot) or "–" for slot in held),
         Text("\n").join(output.state(slot.get("health")) for slot in held),
         Text("\n").join(output.state((slot.get("update") or {}).get("state")) for slot in held),
-        output.ago(item.get("last_seen")),
+        output.ago(view.get("last_seen")),
     )
 
 
-def asked(item: Device) -> dict[str, Release]:
+def asked(view: Device) -> dict[str, Release]:
     """What the hub wants a device to run, by slot."""
-    return item["desired"] or {}
+    return view["desired"] or {}
 
 
-def _slot_row(name: str, item: Device) -> tuple[Any, ...]:
-    slot = slots(item).get(name) or {}
-    wanted = asked(item).get(name)
+def _slot_row(name: str, view: Device) -> tuple[Any, ...]:
+    slot = slots(view).get(name) or {}
+    wanted = asked(view).get(name)
     update = slot.get("update") or {}
     details = [update.get("refusal"), update.get("detail"), update.get("waiting_for")]
     return (
         name,
         f"{wanted['model']} {wanted['version']}" if wanted else "",
         running(slot),
-        _proved(item, name),
+        _proved(view, name),
         (slot.get("running") or {}).get("runtime"),
         output.state(slot.get("health")),
         output.state(update.get("state")),
@@ -209,11 +209,11 @@ def _slot_row(name: str, item: Device) -> tuple[Any, ...]:
     )
 
 
-def _proved(item: Device, name: str) -> Text:
+def _proved(view: Device, name: str) -> Text:
     """Whether the device has signed with its own key that it runs what it says."""
-    proved = (item.get("proved") or {}).get(name)
+    proved = (view.get("proved") or {}).get(name)
     if proved is None:
-        return Text("no" if running(slots(item).get(name) or {}) else "", style="yellow")
+        return Text("no" if running(slots(view).get(name) or {}) else "", style="yellow")
     return Text(f"yes, {proved['inferences']} inferences", style="green")
 
 

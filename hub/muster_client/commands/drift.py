@@ -85,11 +85,11 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say which features moved, how far, since when, alone or with which peers, and what to do."""
-    item = hub(context).drift.explain(alert)
+    view = hub(context).drift.explain(alert)
     if as_json:
-        output.show_json(item)
+        output.show_json(view)
         return
-    output.show(*explained(item))
+    output.show(*explained(view))
 
 
 @app.command("rebaseline")
@@ -107,23 +107,23 @@ def rebaseline(
         "calibrated there is forgotten, and its drift alert resolves",
         yes=yes,
     )
-    item = hub(context).drift.rebaseline(device, model)
+    view = hub(context).drift.rebaseline(device, model)
     if as_json:
-        output.show_json(item)
+        output.show_json(view)
         return
-    forgotten = ", ".join(item["forgotten"]) or "nothing drifted"
-    output.show(f"{device}: {model} {item['version']} is calibrated anew ({forgotten})")
+    forgotten = ", ".join(view["forgotten"]) or "nothing drifted"
+    output.show(f"{device}: {model} {view['version']} is calibrated anew ({forgotten})")
 
 
-def explained(item: Alert) -> Iterator[Any]:
+def explained(view: Alert) -> Iterator[Any]:
     """A drift alert in words: a heading, a line or two for each feature, the cause, what to do."""
-    detail = item["detail"]
-    yield Text.assemble((f"{item['title']}  ", "bold"), output.state(item.get("state")))
+    detail = view["detail"]
+    yield Text.assemble((f"{view['title']}  ", "bold"), output.state(view.get("state")))
     for name, finding in detail.get("findings", {}).items():
         yield Text(f"  {name}: {_finding(finding)}")
         yield Text(f"    {_company(finding.get('company', {}))}: {finding.get('cause')}")
     yield Text.assemble("cause: ", (str(detail.get("cause", "unknown")), "bold"))
-    yield Text(item["advice"])
+    yield Text(view["advice"])
 
 
 def _finding(finding: dict[str, Any]) -> str:

@@ -33,14 +33,14 @@ def push(
     """Upload a version. The hub loads it and runs its golden vectors before it can be signed."""
     with UploadBars(quiet=as_json) as bars:
         try:
-            item = hub(context).models.push(
+            view = hub(context).models.push(
                 bundle, wait_seconds=wait_seconds if wait else None, progress=bars
             )
         except Rejected as error:
             bars.stop()
             _show(context, error.version, as_json=as_json)
             raise
-    _show(context, item, as_json=as_json)
+    _show(context, view, as_json=as_json)
 
 
 @app.command("list")
@@ -54,11 +54,11 @@ def list_models(
 ) -> None:
     """Show models, or the versions of one."""
     if model is not None:
-        item = hub(context).models.versions(model)
+        view = hub(context).models.versions(model)
         if as_json:
-            output.show_json(item)
+            output.show_json(view)
             return
-        rows = (_version_row(version) for version in item.get("versions", []))
+        rows = (_version_row(version) for version in view.get("versions", []))
         columns = ("VERSION", "STATUS", "SIZE", "PUSHED", "BY")
         output.show(output.table(columns, rows, empty=f"{model} has no version yet."))
         return
@@ -66,7 +66,7 @@ def list_models(
     if as_json:
         output.show_json(items)
         return
-    rows_of_models = ((item["name"], *_newest(item)) for item in items)
+    rows_of_models = ((view["name"], *_newest(view)) for view in items)
     headings = ("MODEL", "VERSIONS", "NEWEST", "STATUS")
     output.show(output.table(headings, rows_of_models, empty="No model has been pushed yet."))
 
@@ -79,33 +79,33 @@ def show_version(
     _show(context, hub(context).models.show(model, version), as_json=as_json)
 
 
-def _show(context: typer.Context, item: VersionDetail, *, as_json: bool) -> None:
+def _show(context: typer.Context, view: VersionDetail, *, as_json: bool) -> None:
     if as_json:
-        output.show_json(item)
+        output.show_json(view)
         return
     signers: list[tuple[str, str]] = []
-    if item["status"] == "awaiting_signatures":
-        signers = trust.waiting_for(hub(context).trust.show()["waiting"], item["model"])
-    output.show(*_version_lines(item, signers))
+    if view["status"] == "awaiting_signatures":
+        signers = trust.waiting_for(hub(context).trust.show()["waiting"], view["model"])
+    output.show(*_version_lines(view, signers))
 
 
-def _version_lines(item: Version, signers: list[tuple[str, str]]) -> Iterator[Any]:
-    lineage = item["lineage"]
+def _version_lines(view: Version, signers: list[tuple[str, str]]) -> Iterator[Any]:
+    lineage = view["lineage"]
     yield output.facts(
         [
-            ("model", Text(f"{item['model']} {item['version']}", style="bold")),
-            ("status", output.state(item["status"])),
-            ("manifest", item["manifest_sha256"]),
-            ("size", output.size(item["size_bytes"])),
-            ("pushed", output.ago(item["created"])),
-            ("by", item["created_by"]),
+            ("model", Text(f"{view['model']} {view['version']}", style="bold")),
+            ("status", output.state(view["status"])),
+            ("manifest", view["manifest_sha256"]),
+            ("size", output.size(view["size_bytes"])),
+            ("pushed", output.ago(view["created"])),
+            ("by", view["created_by"]),
             *((name, lineage.get(name)) for name in ("source", "commit", "data", "trained_at")),
             ("metrics", lineage.get("metrics")),
             *signers,
-            ("refused", reason(item) if item["status"] == "rejected" else ""),
+            ("refused", reason(view) if view["status"] == "rejected" else ""),
         ]
     )
-    builds = item["check"]["builds"]
+    builds = view["check"]["builds"]
     if builds:
         yield ""
         yield output.table(
@@ -128,18 +128,18 @@ def _build_row(build: Build) -> tuple[Any, ...]:
     )
 
 
-def _version_row(item: Version) -> tuple[Any, ...]:
+def _version_row(view: Version) -> tuple[Any, ...]:
     return (
-        item["version"],
-        output.state(item["status"]),
-        output.size(item["size_bytes"]),
-        output.ago(item["created"]),
-        item["created_by"],
+        view["version"],
+        output.state(view["status"]),
+        output.size(view["size_bytes"]),
+        output.ago(view["created"]),
+        view["created_by"],
     )
 
 
-def _newest(item: Model) -> tuple[Any, ...]:
-    versions = item["versions"]
+def _newest(view: Model) -> tuple[Any, ...]:
+    versions = view["versions"]
     if not versions:
         return 0, None, None
     newest = max(versions, key=lambda version: version["created"])

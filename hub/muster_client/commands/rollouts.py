@@ -134,15 +134,15 @@ def list_rollouts(context: typer.Context, *, limit: int = 50, as_json: Json = Fa
     headings = ("ID", "MODEL", "SLOT", "SELECTOR", "STATE", "STARTED", "REASON")
     rows = (
         (
-            item["id"],
-            f"{item['model']} {item['version']}",
-            item.get("slot"),
-            item.get("selector") or "all",
-            output.state(item.get("state")),
-            output.ago(item.get("created")),
-            item.get("reason"),
+            rollout_view["id"],
+            f"{rollout_view['model']} {rollout_view['version']}",
+            rollout_view.get("slot"),
+            rollout_view.get("selector") or "all",
+            output.state(rollout_view.get("state")),
+            output.ago(rollout_view.get("created")),
+            rollout_view.get("reason"),
         )
-        for item in items
+        for rollout_view in items
     )
     output.show(output.table(headings, rows, empty="No rollout has been started yet."))
 

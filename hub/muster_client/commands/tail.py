@@ -32,23 +32,23 @@ def tail(
     as_json: Json = False,
 ) -> None:
     """Print events as they happen until interrupted; with --json one object a line."""
-    for item in islice(hub(context).tail(), count):
+    for event_view in islice(hub(context).tail(), count):
         if as_json:
-            output.show_json_line(item)
+            output.show_json_line(event_view)
         else:
-            output.show(line(item))
+            output.show(line(event_view))
 
 
-def line(item: Event) -> Text:
+def line(event_view: Event) -> Text:
     """One event in one line: time, device, kind, what it concerns, detail."""
-    at = item.get("received") or item.get("at")
+    at = event_view.get("received") or event_view.get("at")
     clock = time.strftime("%H:%M:%S", time.localtime(at if isinstance(at, int | float) else None))
-    kind = str(item.get("kind", ""))
-    what = [item.get(name) for name in ("slot", "model", "version", "state", "refusal")]
+    kind = str(event_view.get("kind", ""))
+    what = [event_view.get(name) for name in ("slot", "model", "version", "state", "refusal")]
     return Text.assemble(
         (f"{clock}  ", "dim"),
-        (f"{item.get('device') or 'hub':<12}  ", "bold"),
+        (f"{event_view.get('device') or 'hub':<12}  ", "bold"),
         (f"{kind.replace('_', ' '):<12}  ", KIND_STYLES.get(kind, "")),
         " ".join(str(part).replace("_", " ") for part in what if part),
-        (f"  {item.get('detail') or ''}".rstrip(), "dim"),
+        (f"  {event_view.get('detail') or ''}".rstrip(), "dim"),
     )

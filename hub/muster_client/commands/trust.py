@@ -26,8 +26,8 @@ def show(context: typer.Context, *, as_json: Json = False) -> None:
         output.show_json(found)
         return
     roles = (
-        (role, item["version"], f"{item['threshold']} of {_names(item['keys'])}", _left(item))
-        for role, item in found["roles"].items()
+        (role, view["version"], f"{view['threshold']} of {_names(view['keys'])}", _left(view))
+        for role, view in found["roles"].items()
     )
     waiting = (
         (role, f"{len(group['signed'])} of {group['threshold']}", _names(group["signed"]),
@@ -57,8 +57,8 @@ def expiring(
         output.show_json(found)
         return
     rows = (
-        (_KINDS.get(item["kind"], item["kind"]), item["name"], item["role"], _left(item))
-        for item in found["items"]
+        (_KINDS.get(view["kind"], view["kind"]), view["name"], view["role"], _left(view))
+        for view in found["items"]
     )
     output.show(
         output.table(("WHAT", "OF", "ROLE", "GOOD FOR"), rows, empty="Nothing ends that soon."),
@@ -69,7 +69,7 @@ def expiring(
 def waiting_for(found: Mapping[str, Sequence[Waiting]], model: str) -> list[tuple[str, str]]:
     """Who has signed, and who may, of what a model's new version waits for: role and words."""
     groups = [
-        (role, item) for role in (f"model-{model}", "targets") for item in found.get(role, [])
+        (role, view) for role in (f"model-{model}", "targets") for view in found.get(role, [])
     ]
     return [(f"signatures of {role}", _words(group)) for role, group in groups]
 
@@ -84,8 +84,8 @@ def _names(keys: Iterable[Key]) -> str:
     return ", ".join(key["name"] or key["id"][:8] for key in keys)
 
 
-def _left(item: Role | Ending) -> Text:
-    days = (item["expires"] - time.time()) / DAY_SECONDS
+def _left(view: Role | Ending) -> Text:
+    days = (view["expires"] - time.time()) / DAY_SECONDS
     if days < 0:
         return Text(f"ended {-days:.0f} days ago", style="red")
     return Text(f"{days:.0f} days")

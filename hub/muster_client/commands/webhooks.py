@@ -25,10 +25,10 @@ def list_webhooks(context: typer.Context, *, as_json: Json = False) -> None:
     headings = ("NAME", "URL", "ON", "CAUSES", "TRIED", "FAULT")
     rows = (
         (
-            item["name"], item["url"], item["on"], item["causes"] or "all",
-            output.ago(item["tried"]), item["fault"],
+            webhook["name"], webhook["url"], webhook["on"], webhook["causes"] or "all",
+            output.ago(webhook["tried"]), webhook["fault"],
         )
-        for item in items
+        for webhook in items
     )  # fmt: skip
     output.show(output.table(headings, rows, empty="There is no webhook."))
 
@@ -75,10 +75,10 @@ def try_out(context: typer.Context, name: Name, *, as_json: Json = False) -> Non
 def renew(context: typer.Context, name: Name, *, yes: Yes = False, as_json: Json = False) -> None:
     """Make a new secret, shown once; the old one signs nothing more."""
     if not yes:
-        item = hub(context).webhooks.show(name)
+        webhook = hub(context).webhooks.show(name)
         asking.confirm(
-            f"the secret of {name} ends for good: {item['url']} refuses what it is sent until it "
-            "knows the new one",
+            f"the old secret of {name} stops working at once: {webhook['url']} refuses deliveries "
+            "until it knows the new one",
             yes=yes,
         )
     made = hub(context).webhooks.renew(name)
@@ -92,10 +92,10 @@ def renew(context: typer.Context, name: Name, *, yes: Yes = False, as_json: Json
 def remove(context: typer.Context, name: Name, *, yes: Yes = False, as_json: Json = False) -> None:
     """Tell it nothing more; what waits for it is dropped."""
     if not yes:
-        item = hub(context).webhooks.show(name)
+        webhook = hub(context).webhooks.show(name)
         asking.confirm(
-            f"{item['url']} is told of no alert any more ({', '.join(item['on'])}); what waits for "
-            f"it is dropped, and the secret of {name} is gone",
+            f"{webhook['url']} no longer receives alerts ({', '.join(webhook['on'])}); what "
+            f"waits for it is dropped, and the secret of {name} is gone",
             yes=yes,
         )
     hub(context).webhooks.remove(name)

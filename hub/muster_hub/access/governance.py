@@ -47,13 +47,17 @@ class Scope:
     def covers(self, selector: str) -> bool:
         """Whether ``selector`` can only match devices within the scope, going by its parts."""
         asked = selectors.parse(selector).parts
-        return all(any(_implies(item, part) for item in asked) for part in self.selector.parts)
+        return all(
+            any(_implies(asked_part, part) for asked_part in asked) for part in self.selector.parts
+        )
 
     def narrow(self, selector: str | None) -> str:
         """``selector`` with the scope's own parts added where it doesn't imply them already."""
         asked = selectors.parse(selector or "").parts
         missing = tuple(
-            part for part in self.selector.parts if not any(_implies(item, part) for item in asked)
+            part
+            for part in self.selector.parts
+            if not any(_implies(asked_part, part) for asked_part in asked)
         )
         return str(Selector((*asked, *missing)))
 
@@ -138,7 +142,7 @@ def read_scope(models: Sequence[str], selector: str, role: str) -> Scope:
 
 
 def read_role(role: str) -> Role:
-    found = next((item for item in ROLES if item == role), None)
+    found = next((asked_part for asked_part in ROLES if asked_part == role), None)
     if found is None:
         raise Invalid(f"role {role!r}: use one of {', '.join(ROLES)}")
     return found

@@ -70,7 +70,7 @@ class Issuer:
             raise TokenRefused("the issuer has not verified this e-mail address")
         groups = claims.get(self._settings.groups_claim, [])
         named = groups if isinstance(groups, list) else [groups]
-        return Login(name, tuple(item for item in named if isinstance(item, str)))
+        return Login(name, tuple(group for group in named if isinstance(group, str)))
 
     def discover(self) -> Claims:
         """The issuer's discovery document. Raises IssuerUnreachable."""

@@ -57,8 +57,8 @@ def sign_model(
     hashes = {file.path: file.sha256 for file in files}
     _check_files(folder, hashes)
     data = model_signature.sign(hashes, f"{parsed.model}-{parsed.version}", private)
-    entry = bundle.cut_file(model_signature.FILE, io.BytesIO(data), lambda _: None)
-    encoded = manifest.encode(msgspec.structs.replace(parsed, files=(*files, entry)))
+    signature_file = bundle.cut_file(model_signature.FILE, io.BytesIO(data), lambda _: None)
+    encoded = manifest.encode(msgspec.structs.replace(parsed, files=(*files, signature_file)))
     write_durably(folder / model_signature.FILE, data)
     write_durably(folder / MANIFEST, encoded)
     print(f"{folder / model_signature.FILE}: {len(files)} files of {parsed.model} "

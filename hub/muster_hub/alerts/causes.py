@@ -46,7 +46,7 @@ def _alert_detail(view: Mapping[str, Any], moved: Moved, fleet: list[Moved]) -> 
         "site": moved.group,
         "findings": {
             name: dict(view.get("findings", {}).get(name, {}))
-            | {"cause": item.cause, "company": vars(item)}
-            for name, item in company.items()
+            | {"cause": feature.cause, "company": vars(feature)}
+            for name, feature in company.items()
         },
     }

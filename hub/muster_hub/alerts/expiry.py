@@ -51,7 +51,7 @@ def ending(
         late = behind(held, now)
         if late is not None:
             found.append(Ending(held[late], "device_metadata", device, late))
-    return sorted(item for item in found if item.expires < until)
+    return sorted(end for end in found if end.expires < until)
 
 
 def late_from(report: Mapping[str, Any] | None) -> float | None:

@@ -111,7 +111,10 @@ def _listeners(session: Session, settings: Alerts) -> list[_Listener]:
     made = session.exec(select(Webhook).order_by(col(Webhook.name)))
     return [
         *named,
-        *(_Listener(webhooks.PREFIX + item.name, item.notices, item.causes) for item in made),
+        *(
+            _Listener(webhooks.PREFIX + webhook.name, webhook.notices, webhook.causes)
+            for webhook in made
+        ),
     ]
 
 

@@ -82,7 +82,11 @@ def check_url(url: str) -> str:
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         parts, known = urlsplit(""), None
-    if not known or not url.isascii() or any(item <= " " or item == "\x7f" for item in url):
+    if (
+        not known
+        or not url.isascii()
+        or any(character <= " " or character == "\x7f" for character in url)
+    ):
         raise Invalid(f"url: {url[:200]!r} is not an http or https address")
     if parts.username is not None or parts.password is not None:
         raise Invalid("url: leave user and password out of it: deliveries are signed instead")

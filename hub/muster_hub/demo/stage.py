@@ -117,18 +117,18 @@ class DemoStage:
         path = f"/models/{parsed.model}/versions"
         with ExitStack() as opened:
             files = {
-                entry.path: opened.enter_context((bundle.directory / entry.path).open("rb"))
-                for entry in parsed.files
+                file.path: opened.enter_context((bundle.directory / file.path).open("rb"))
+                for file in parsed.files
             }
             self.api.upload(path, bundle.encoded, files)
 
         def published() -> bool:
-            item = self.api.get(f"{path}/{parsed.version}")
+            version_view = self.api.get(f"{path}/{parsed.version}")
             promise(
-                item["status"] != "rejected",
-                f"the hub rejected version {parsed.version}: {item.get('check')}",
+                version_view["status"] != "rejected",
+                f"the hub rejected version {parsed.version}: {version_view.get('check')}",
             )
-            return bool(item["status"] == "published")
+            return bool(version_view["status"] == "published")
 
         self.wait(f"version {parsed.version} is published", published)
 

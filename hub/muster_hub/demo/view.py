@@ -21,8 +21,8 @@ class FleetView:
         self._slot = slot
 
     def device(self, name: str) -> dict[str, Any]:
-        item: dict[str, Any] = self._api.get(f"/devices/{name}")
-        return item
+        view: dict[str, Any] = self._api.get(f"/devices/{name}")
+        return view
 
     def online(self, name: str) -> bool:
         return bool(self.device(name).get("online"))

@@ -94,11 +94,11 @@ def choose(
 
 
 def _highest(found: list[AssignedRelease]) -> Choice:
-    ranked = sorted(found, key=lambda item: item.precedence, reverse=True)
+    ranked = sorted(found, key=lambda assignment: assignment.precedence, reverse=True)
     best = ranked[0]
     reason = f"assignment {best.id} ({str(best.selector) or 'every device'})"
     if len(ranked) > 1:
-        others = ", ".join(str(item.id) for item in ranked[1:])
+        others = ", ".join(str(assignment.id) for assignment in ranked[1:])
         reason += f" has the highest precedence, {best.precedence}, before {others}"
     return Choice(
         release=best.release,

@@ -64,9 +64,11 @@ class Fleet:
 
     def _fallen_silent(self, now: float) -> set[str]:
         silent = {
-            item.id
-            for item in self._known.values()
-            if item.online and item.last_seen is not None and now - item.last_seen >= HEARD_SECONDS
+            device.id
+            for device in self._known.values()
+            if device.online
+            and device.last_seen is not None
+            and now - device.last_seen >= HEARD_SECONDS
         }
         for name in silent:
             self._known[name] = replace(self._known[name], online=False)

@@ -158,9 +158,11 @@ def renew(session: Session, pki: Pki, device: str, csr_pem: str, now: float) -> 
         .order_by(col(Certificate.issued).desc())
         .limit(RENEWALS_PER_DAY)
     ).all()
-    for item in held:
-        if item.key_fingerprint == request.key_fingerprint and _fresh(item, now):
-            return item.pem
+    for held_certificate in held:
+        if held_certificate.key_fingerprint == request.key_fingerprint and _fresh(
+            held_certificate, now
+        ):
+            return held_certificate.pem
     if held and _fresh(held[0], now):
         raise Conflict(f"the newest certificate of {device} is good for long: not renewed yet")
     if len(held) == RENEWALS_PER_DAY and held[-1].issued > now - DAY_SECONDS:

@@ -31,8 +31,8 @@ def proved_slots(
             "since": msgspec.to_builtins(run.since),
             "inferences": run.inferences,
         }
-        for slot, item in reported.slots.items()
-        if (run := item.running) is not None
+        for slot, slot_report in reported.slots.items()
+        if (run := slot_report.running) is not None
     }
 
 

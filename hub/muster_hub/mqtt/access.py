@@ -123,7 +123,9 @@ class BrokerFiles:
             return False
         ending = held.not_valid_after_utc.timestamp() - now < SERVER_RENEW_SECONDS
         return (
-            self.key.exists() and not ending and {str(item.value) for item in listed} == set(names)
+            self.key.exists()
+            and not ending
+            and {str(certificate.value) for certificate in listed} == set(names)
         )
 
 

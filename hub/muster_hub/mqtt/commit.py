@@ -66,11 +66,13 @@ class Committed:
 def commit(session: Session, batch: Sequence[Inbound], now: float) -> Committed:
     """Write a batch of messages; the caller commits, then sends the acknowledgements."""
     result = Committed()
-    names = {item.device for item in batch}
+    names = {inbound.device for inbound in batch}
     known = dict(session.exec(_ONLINE, params={"devices": list(names)}).all())
-    result.unknown_devices = sum(1 for item in batch if item.device not in known)
-    from_known = [item for item in batch if item.device in known]
-    _commit_rows(session, [item for item in from_known if isinstance(item, Rows)], now, result)
+    result.unknown_devices = sum(1 for inbound in batch if inbound.device not in known)
+    from_known = [inbound for inbound in batch if inbound.device in known]
+    _commit_rows(
+        session, [inbound for inbound in from_known if isinstance(inbound, Rows)], now, result
+    )
     _commit_state(session, from_known, known, now, result)
     return result
 
@@ -214,9 +216,9 @@ def _commit_state(
 ) -> None:
     """Write what devices are: seen now, their latest report, online or not."""
     changes: dict[str, dict[str, Any]] = {}
-    for item in batch:
-        changes.setdefault(item.device, {}).update(_change(session, item, now))
-        result.reports += isinstance(item, Reported)
+    for inbound in batch:
+        changes.setdefault(inbound.device, {}).update(_change(session, inbound, now))
+        result.reports += isinstance(inbound, Reported)
     alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for device, change in changes.items():
         if "online" in change and change["online"] != was_online[device]:

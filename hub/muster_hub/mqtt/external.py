@@ -90,11 +90,11 @@ class External:
                 f"the broker at {self.address.host}:{self.address.port}, for devices at "
                 f"{host}:{port}, can't be tried out: {error}"
             ) from None
-        unsafe = [item for item in found if item.unsafe]
+        unsafe = [finding for finding in found if finding.unsafe]
         if unsafe:
-            unsafe_in_words = "; ".join(f"{item.name}: {item.text}" for item in unsafe)
+            unsafe_in_words = "; ".join(f"{finding.name}: {finding.text}" for finding in unsafe)
             raise BrokerError(f"the broker at {host}:{port} is unsafe: {unsafe_in_words}")
-        self.warnings = {item.name: item.text for item in found}
+        self.warnings = {finding.name: finding.text for finding in found}
         for name, text in self.warnings.items():
             _log.warning("the broker at %s:%d: %s: %s", host, port, name, text)
 

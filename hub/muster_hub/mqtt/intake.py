@@ -98,8 +98,8 @@ class Intake:
             return None
         return Taken(
             acks,
-            [item for item in batch if isinstance(item, Wanted)],
-            [item for item in batch if isinstance(item, Renews)],
+            [inbound for inbound in batch if isinstance(inbound, Wanted)],
+            [inbound for inbound in batch if isinstance(inbound, Renews)],
         )
 
     def refuse(self, fault: Fault, now: float) -> None:
@@ -121,23 +121,23 @@ class Intake:
                 middle = len(batch) // 2
                 return self._commit(batch[:middle], now) + self._commit(batch[middle:], now)
             return self._alone(batch[0], error, now)
-        self._count(done, sum(isinstance(item, Malformed) for item in batch))
+        self._count(done, sum(isinstance(inbound, Malformed) for inbound in batch))
         self._count_faults(found, now)
         return done.acks
 
-    def _alone(self, item: Inbound, error: Exception, now: float) -> list[tuple[str, Ack]]:
+    def _alone(self, inbound: Inbound, error: Exception, now: float) -> list[tuple[str, Ack]]:
         """One message that can't be committed: of rows the others are, and all are acknowledged."""
-        if isinstance(item, Rows) and len(item.rows) > 1:
-            sequences = sorted(item.rows)
+        if isinstance(inbound, Rows) and len(inbound.rows) > 1:
+            sequences = sorted(inbound.rows)
             middle = len(sequences) // 2
             halves = (sequences[:middle], sequences[middle:])
-            parts = [replace(item, rows={n: item.rows[n] for n in half}) for half in halves]
+            parts = [replace(inbound, rows={n: inbound.rows[n] for n in half}) for half in halves]
             return [ack for part in parts for ack in self._commit([part], now)]
         why = described(error)
-        _log.warning("a message of %s is set aside: %s", item.device or "someone", why)
-        if isinstance(item, Rows) and not _is_unkept(item):
-            return self._commit([unkept(item, why)], now)
-        self._set_aside([Fault(item.device, type(item).__name__.lower()[:16], why)], now)
+        _log.warning("a message of %s is set aside: %s", inbound.device or "someone", why)
+        if isinstance(inbound, Rows) and not _is_unkept(inbound):
+            return self._commit([unkept(inbound, why)], now)
+        self._set_aside([Fault(inbound.device, type(inbound).__name__.lower()[:16], why)], now)
         return []
 
     def _set_aside(self, found: list[Fault], now: float) -> None:
@@ -178,21 +178,21 @@ class Intake:
         return done
 
     def _record_malformed(self, session: Session, batch: list[Inbound], now: float) -> None:
-        for item in batch:
-            if not isinstance(item, Malformed):
+        for inbound in batch:
+            if not isinstance(inbound, Malformed):
                 continue
-            if now - self._recorded.get(item.device, float("-inf")) < RECORD_SECONDS:
+            if now - self._recorded.get(inbound.device, float("-inf")) < RECORD_SECONDS:
                 continue
             if len(self._recorded) >= RECORDED_DEVICES_MAX:
                 self._recorded.clear()
-            self._recorded[item.device] = now
-            who = item.device or "someone"
+            self._recorded[inbound.device] = now
+            who = inbound.device or "someone"
             session.add(
                 EventRow(
                     kind="malformed",
                     received=now,
-                    detail=set_aside.clipped(f"{who} sent what can't be read: {item.fault}"),
-                    data={"device": item.device, "topic": set_aside.clipped(item.topic)},
+                    detail=set_aside.clipped(f"{who} sent what can't be read: {inbound.fault}"),
+                    data={"device": inbound.device, "topic": set_aside.clipped(inbound.topic)},
                 )
             )
 
@@ -216,13 +216,15 @@ class Intake:
 def _faults(batch: Sequence[Inbound]) -> list[Fault]:
     """What of a batch can't be taken, by sender: whole messages, and rows kept only as bytes."""
     found = []
-    for item in batch:
-        if isinstance(item, Malformed):
-            leaf = item.topic.rpartition("/")[2][:16]
-            found.append(Fault(item.device, leaf, item.fault, item.payload))
-        elif isinstance(item, Rows):
-            broken = (row for row in item.rows.values() if _why(row))
-            found += [Fault(item.device, item.stream, _why(row)) for row in islice(broken, 64)]
+    for inbound in batch:
+        if isinstance(inbound, Malformed):
+            leaf = inbound.topic.rpartition("/")[2][:16]
+            found.append(Fault(inbound.device, leaf, inbound.fault, inbound.payload))
+        elif isinstance(inbound, Rows):
+            broken = (row for row in inbound.rows.values() if _why(row))
+            found += [
+                Fault(inbound.device, inbound.stream, _why(row)) for row in islice(broken, 64)
+            ]
     return found
 
 
@@ -234,5 +236,5 @@ def _why(row: dict[str, object]) -> str:
     return "" if fault.endswith(NEWER) else fault
 
 
-def _is_unkept(item: Rows) -> bool:
-    return all(_why(row) for row in item.rows.values())
+def _is_unkept(inbound: Rows) -> bool:
+    return all(_why(row) for row in inbound.rows.values())

@@ -73,7 +73,7 @@ class _Probe:
                 self._take_over(first, second)
                 self._kick(second)
         except OSError:
-            if not any(item.unsafe for item in self._found):
+            if not any(finding.unsafe for finding in self._found):
                 raise
         finally:
             for path in (path for pair in self._pairs.values() for path in pair):

@@ -55,24 +55,24 @@ def pack(files: Mapping[str, Path], put: Put, **fields: Any) -> bytes:
     return encoded
 
 
-def chunks_of(entry: File, read: Callable[[str], bytes]) -> tuple[str, ...]:
+def chunks_of(listed: File, read: Callable[[str], bytes]) -> tuple[str, ...]:
     """The chunks of a file, in order; ``read`` fetches its index chunks."""
-    if not entry.index:
-        return (entry.sha256,)
-    digests = parse_index(b"".join(read(name) for name in entry.index), entry.size_bytes)
+    if not listed.index:
+        return (listed.sha256,)
+    digests = parse_index(b"".join(read(name) for name in listed.index), listed.size_bytes)
     return tuple(digests)
 
 
 class Pieces:
     """A packed file's bytes, read chunk by chunk."""
 
-    def __init__(self, entry: File, read: Callable[[str], bytes]) -> None:
+    def __init__(self, listed: File, read: Callable[[str], bytes]) -> None:
         """Raises ProtocolError when the file is not cut into whole chunks."""
-        self.entry = entry
+        self.entry = listed
         self._read = read
-        self.names = chunks_of(entry, read)
-        if len(self.names) != max(-(-entry.size_bytes // CHUNK_BYTES), 1):
-            raise ProtocolError(f"{entry.path} is not cut into chunks of {CHUNK_BYTES} bytes")
+        self.names = chunks_of(listed, read)
+        if len(self.names) != max(-(-listed.size_bytes // CHUNK_BYTES), 1):
+            raise ProtocolError(f"{listed.path} is not cut into chunks of {CHUNK_BYTES} bytes")
 
     def read(self, first: int, end: int) -> Iterator[bytes]:
         """The bytes from ``first`` up to, not including, ``end``."""
@@ -84,24 +84,24 @@ class Pieces:
 def names(manifest_bytes: bytes, read: Callable[[str], bytes]) -> Iterator[str]:
     """Every blob of a version in the order a device asks for them, the manifest first."""
     yield sha256_hex(manifest_bytes)
-    for entry in manifest.decode(manifest_bytes).files:
-        yield from entry.index
-        yield from chunks_of(entry, read)
+    for listed in manifest.decode(manifest_bytes).files:
+        yield from listed.index
+        yield from chunks_of(listed, read)
 
 
 def unpack(manifest_bytes: bytes, read: Callable[[str], bytes], directory: Path) -> Manifest:
     """Write a version's files and ``manifest.json`` to a directory, each file's hash checked."""
     parsed = manifest.decode(manifest_bytes)
     (directory / "manifest.json").write_bytes(manifest_bytes)
-    for entry in parsed.files:
+    for listed in parsed.files:
         whole = hashlib.sha256()
-        with (directory / entry.path).open("xb") as file:
-            for name in chunks_of(entry, read):
+        with (directory / listed.path).open("xb") as file:
+            for name in chunks_of(listed, read):
                 chunk = read(name)
                 whole.update(chunk)
                 file.write(chunk)
-        if whole.hexdigest() != entry.sha256:
+        if whole.hexdigest() != listed.sha256:
             raise ProtocolError(
-                f"{parsed.model} {parsed.version}: the chunks of {entry.path} don't add up to it"
+                f"{parsed.model} {parsed.version}: the chunks of {listed.path} don't add up to it"
             )
     return parsed

@@ -142,7 +142,7 @@ class Releases:
         parsed = manifest.decode(manifest_bytes)
         if parsed.model != model:
             raise Invalid(f"the manifest is of the model {parsed.model!r}, not {model!r}")
-        self._check_room(sum(entry.size_bytes for entry in parsed.files))
+        self._check_room(sum(file.size_bytes for file in parsed.files))
         self._keep(parsed, files)
         self._blobs.put(manifest_bytes)
         with self._store.write() as session:
@@ -273,7 +273,7 @@ class Releases:
 
     def _keep(self, parsed: Manifest, files: Mapping[str, BinaryIO]) -> None:
         """Cut the files into blobs; raises Invalid when they aren't those of the manifest."""
-        listed = {entry.path: entry for entry in parsed.files}
+        listed = {file.path: file for file in parsed.files}
         odd = sorted(listed.keys() ^ files.keys())
         if odd:
             what = "missing from the upload" if odd[0] in listed else "not in the manifest"
@@ -345,7 +345,7 @@ def _enter(
         manifest=manifest_bytes,
         status="uploaded",
         lineage=msgspec.to_builtins(parsed.lineage),
-        size_bytes=sum(entry.size_bytes for entry in parsed.files),
+        size_bytes=sum(file.size_bytes for file in parsed.files),
         created=now,
         created_by=actor,
     )
@@ -368,7 +368,7 @@ def _check_signature(
     """A ``model.sig`` must be of these files, and there must be one when keys are named."""
     path = directory / model_signature.FILE
     if path.exists():
-        hashes = {entry.path: entry.sha256 for entry in parsed.files}
+        hashes = {file.path: file.sha256 for file in parsed.files}
         model_signature.check(path.read_bytes(), hashes, trusted)
     elif trusted:
         raise Invalid(
@@ -381,13 +381,13 @@ def _check_baseline(parsed: Manifest, directory: Path) -> None:
     """The baseline must be readable and fit the tensors; raises ProtocolError."""
     if parsed.baseline is None:
         return
-    entry = parsed.file(parsed.baseline)
-    if entry.size_bytes > limits.BASELINE_BYTES_MAX:
+    file = parsed.file(parsed.baseline)
+    if file.size_bytes > limits.BASELINE_BYTES_MAX:
         raise ProtocolError(
-            f"{entry.path} is {entry.size_bytes} bytes, the limit for a baseline is "
+            f"{file.path} is {file.size_bytes} bytes, the limit for a baseline is "
             f"{limits.BASELINE_BYTES_MAX}"
         )
     try:
-        baseline.decode((directory / entry.path).read_bytes())
+        baseline.decode((directory / file.path).read_bytes())
     except ProtocolError as error:
-        raise ProtocolError(f"{entry.path}: {error}") from None
+        raise ProtocolError(f"{file.path}: {error}") from None

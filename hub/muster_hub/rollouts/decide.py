@@ -169,7 +169,7 @@ def _canary_lost(rollout: StagedRollout, members: list[Member]) -> bool:
         return False
     reached = [member.reached for member in members if member.reached]
     full = len(reached) >= first_size(rollout, members)
-    return bool(reached) and full and all(item.state == "failed" for item in reached)
+    return bool(reached) and full and all(member.state == "failed" for member in reached)
 
 
 def _stop(
@@ -291,8 +291,8 @@ def _busy(look: _Look) -> tuple[Why, str] | None:
     if busy:
         return "waiting", f"{look.tally}; waiting for {words.names(busy)}"
     unasked = left(look.rollout, look.members) if look.rollout.wave != CANARY else []
-    away = [item.device for item in unasked]
-    if away and any(item.online for item in unasked):
+    away = [member.device for member in unasked]
+    if away and any(member.online for member in unasked):
         return "waiting", f"{look.tally}; waiting for room to ask {words.names(away)}"
     return None
 

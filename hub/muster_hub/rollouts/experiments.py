@@ -103,12 +103,12 @@ def judge_experiment(gate: Gate, evidence: Evidence) -> Result:
     backward = judge(replace(gate, install_failure_rate=0.5), mirrored(evidence))
     if forward.action != "advance":
         return _result(forward, "not enough evidence", forward.reason)
-    better = [item.metric.name for item in _deciding(backward) if item.stop_average]
+    better = [finding.metric.name for finding in _deciding(backward) if finding.stop_average]
     if better:
         reason = f"B is better: {_effects_in_words(forward, better)}; no metric is worse."
         return _result(forward, "better", reason)
-    if all(item.not_worse for item in _deciding(backward)):
-        names = [item.metric.name for item in _deciding(forward)]
+    if all(finding.not_worse for finding in _deciding(backward)):
+        names = [finding.metric.name for finding in _deciding(forward)]
         reason = f"No difference larger than the margin: {_effects_in_words(forward, names)}."
         return _result(forward, "no difference", reason)
     return _result(
@@ -122,8 +122,8 @@ def judge_experiment(gate: Gate, evidence: Evidence) -> Result:
 def mirrored(evidence: Evidence) -> Evidence:
     """The same evidence with A as what is judged and B as what it is compared with."""
     data: dict[str, Reading] = {}
-    for name, item in evidence.data.items():
-        match item:
+    for name, finding in evidence.data.items():
+        match finding:
             case Rates(canary, control):
                 data[name] = Rates(control, canary)
             case Shifts(canary, control):
@@ -131,7 +131,7 @@ def mirrored(evidence: Evidence) -> Evidence:
             case Pairs():
                 pass  # compared with what runs on the same device: there is no other side
             case _:
-                assert_never(item)
+                assert_never(finding)
     return replace(evidence, data=data, installs=None)
 
 

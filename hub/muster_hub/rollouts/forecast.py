@@ -51,19 +51,20 @@ def forecast(rollout: StagedRollout, members: Sequence[Member], now: float) -> F
     standing = list(members)
     for number, stage in enumerate(stages(rollout.plan)):
         asked = _asked(replace(rollout, wave=number), standing)
-        names = {item.device for item in asked}
+        names = {member.device for member in asked}
         waves.append(
             WaveForecast(
                 name=stage.name,
                 devices=tuple(sorted(names)),
-                offline=sum(1 for item in asked if not item.online),
+                offline=sum(1 for member in asked if not member.online),
                 approve=stage.approve,
                 soak_seconds=stage.soak_seconds if asked else 0.0,
             )
         )
         reached = Reached(wave=number, state="committed", online_since=None, changed_at=now)
         standing = [
-            replace(item, reached=reached) if item.device in names else item for item in standing
+            replace(member, reached=reached) if member.device in names else member
+            for member in standing
         ]
     groups = tuple(_groups(rollout.plan.budgets, members))
     return Forecast(
@@ -84,7 +85,7 @@ def _asked(rollout: StagedRollout, members: list[Member]) -> list[Member]:
     wanted = left(rollout, members)
     if rollout.wave == CANARY:
         # Whoever is online goes first; the canary may need more than that.
-        wanted = sorted(wanted, key=lambda item: not item.online)
+        wanted = sorted(wanted, key=lambda member: not member.online)
         wanted = wanted[: 0 if rollout.plan.begins_with_all else first_size(rollout, members)]
     return wanted
 
@@ -93,8 +94,8 @@ def _groups(budgets: Iterable[Budget], members: Iterable[Member]) -> Iterable[Gr
     everyone = list(members)
     for budget in budgets:
         sizes: dict[tuple[str, ...], int] = {}
-        for item in everyone:
-            group = budget.group(item.labels)
+        for member in everyone:
+            group = budget.group(member.labels)
             sizes[group] = sizes.get(group, 0) + 1
         for group, size in sorted(sizes.items()):
             most = budget.most_down(size)

@@ -146,9 +146,9 @@ class _Desk:
         if number not in self._units:
             concerns = load.concerned(rollout)
             self._units[number] = [
-                BudgetUnit(entry.id, entry.labels, entry.online)
-                for entry in self._known.values()
-                if concerns(entry)
+                BudgetUnit(device_known.id, device_known.labels, device_known.online)
+                for device_known in self._known.values()
+                if concerns(device_known)
             ]
         units = self._units[number]
         if any(unit.device == device for unit in units):

@@ -39,7 +39,7 @@ def look(
         return False
     passed = int((now - shadow.since) // window_seconds)
     watched = _watched(session, row, shadow, known)
-    refused = any(item.state == "failed" for item in watched)
+    refused = any(challenger.state == "failed" for challenger in watched)
     if passed <= shadow.look and not refused:
         return False
     found = shadows.judge(

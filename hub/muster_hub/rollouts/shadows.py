@@ -112,11 +112,11 @@ def judge(
         return Judgement(action="stop", reason=harm)
     if labels.action == "stop":
         return labels
-    compared = sum(item.compared for item in watched)
+    compared = sum(challenger.compared for challenger in watched)
     waits = _waits(plan, watched, compared, elapsed_seconds)
     if waits:
         return Judgement(action="wait", reason=waits)
-    disagreed = sum(item.disagreed for item in watched)
+    disagreed = sum(challenger.disagreed for challenger in watched)
     found = f"{_share(disagreed, compared)} of {compared} answers differ"
     if disagreed > plan.disagreed_max * compared:
         reason = f"{found}, {plan.disagreed_max:.2%} allowed{_most(watched)}."
@@ -127,16 +127,18 @@ def judge(
 
 
 def _refused(watched: Sequence[Watched], failures_allowed: int) -> str:
-    refused = [item for item in watched if item.state == "failed"]
+    refused = [challenger for challenger in watched if challenger.state == "failed"]
     if len(refused) <= failures_allowed:
         return ""
-    named = "; ".join(f"{item.device} {item.detail}" for item in refused[:NAMED_MAX])
+    named = "; ".join(
+        f"{challenger.device} {challenger.detail}" for challenger in refused[:NAMED_MAX]
+    )
     return f"{len(refused)} of {len(watched)} devices refused it: {named}."
 
 
 def _unanswered(plan: ShadowPlan, watched: Sequence[Watched]) -> str:
-    compared = sum(item.compared for item in watched)
-    failed = sum(item.failed for item in watched)
+    compared = sum(challenger.compared for challenger in watched)
+    failed = sum(challenger.failed for challenger in watched)
     if compared < FAILED_COMPARED_MIN or failed <= plan.failed_max * compared:
         return ""
     return (
@@ -148,11 +150,20 @@ def _unanswered(plan: ShadowPlan, watched: Sequence[Watched]) -> str:
 def _waits(
     plan: ShadowPlan, watched: Sequence[Watched], compared: int, elapsed_seconds: float
 ) -> str:
-    comparing = sum(1 for item in watched if item.compared or item.state == "comparing")
+    comparing = sum(
+        1 for challenger in watched if challenger.compared or challenger.state == "comparing"
+    )
     standing = f"{comparing} of {len(watched)} devices compare"
     if compared < plan.compared_min:
-        idle = [item for item in watched if item.state != "comparing" and item.detail]
-        named = "".join(f"; {item.device} waits for {item.detail}" for item in idle[:NAMED_MAX])
+        idle = [
+            challenger
+            for challenger in watched
+            if challenger.state != "comparing" and challenger.detail
+        ]
+        named = "".join(
+            f"; {challenger.device} waits for {challenger.detail}"
+            for challenger in idle[:NAMED_MAX]
+        )
         return f"{standing}, {compared} of {plan.compared_min} inputs compared{named}."
     left = plan.min_seconds - elapsed_seconds
     return f"{standing}; watched for {left:.0f} s more." if left > 0 else ""
@@ -160,12 +171,17 @@ def _waits(
 
 def _labels(plan: ShadowPlan, watched: Sequence[Watched], look: int) -> Judgement:
     """Which of the two the labels favour, device by device on the same inputs."""
-    labelled = [item for item in watched if item.labelled >= LABELLED_MIN]
+    labelled = [challenger for challenger in watched if challenger.labelled >= LABELLED_MIN]
     if len(labelled) < DEVICES_EFFECTIVE_MIN:
         few = f"labels of {len(labelled)} devices, {DEVICES_EFFECTIVE_MIN:.0f} would tell"
         return Judgement(action="advance", reason=f"which is right was not judged ({few}).")
-    loss = np.array([(item.champion_right - item.right) / item.labelled for item in labelled])
-    noise = float(np.mean([_noise(item) for item in labelled]))
+    loss = np.array(
+        [
+            (challenger.champion_right - challenger.right) / challenger.labelled
+            for challenger in labelled
+        ]
+    )
+    noise = float(np.mean([_noise(challenger) for challenger in labelled]))
     data = {ACCURACY.name: Pairs(Changes(loss, np.zeros(len(loss), np.int64), noise))}
     evidence = Evidence(
         look=min(look, plan.looks), data=data, canaries=len(labelled), silent=0, device_hours=0.0,
@@ -173,10 +189,8 @@ def _labels(plan: ShadowPlan, watched: Sequence[Watched], look: int) -> Judgemen
     )  # fmt: skip
     finding = find(Gate(metrics=(ACCURACY,), looks=plan.looks), ACCURACY, evidence)
     points = -100 * float(loss.mean())
-    found = (
-        f"on {sum(item.labelled for item in labelled)} labelled inputs it is right {points:+.1f} "
-    )
-    found += "points more often"
+    inputs = sum(challenger.labelled for challenger in labelled)
+    found = f"on {inputs} labelled inputs it is right {points:+.1f} points more often"
     if finding.stop and finding.compared is not None:
         reason = stopped(ACCURACY.name, ACCURACY.unit, ACCURACY.false_stop, finding.compared)
         return Judgement(action="stop", reason=reason)
@@ -197,7 +211,11 @@ def _noise(watched: Watched) -> float:
 
 def _most(watched: Sequence[Watched]) -> str:
     """The device that differs most, where it is not alone."""
-    rates = [(item.disagreed / item.compared, item.device) for item in watched if item.compared]
+    rates = [
+        (challenger.disagreed / challenger.compared, challenger.device)
+        for challenger in watched
+        if challenger.compared
+    ]
     if len(rates) < 2:
         return ""
     rate, device = max(rates)

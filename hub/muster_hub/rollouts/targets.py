@@ -14,14 +14,14 @@ def targets(rollout: StagedRollout, members: list[Member]) -> tuple[str, ...]:
     """Devices to ask now in the rollout's present wave, by name."""
     wanted = left(rollout, members)
     if rollout.wave == CANARY or rollout.plan.in_flight_max:
-        wanted = [item for item in wanted if item.online]
+        wanted = [member for member in wanted if member.online]
     room = len(wanted)
     if rollout.wave == CANARY:
         reached = sum(1 for member in members if member.reached)
         room = first_size(rollout, members) - reached
     if rollout.plan.in_flight_max:
         room = min(room, rollout.plan.in_flight_max - sum(map(under_way, members)))
-    return tuple(sorted(item.device for item in wanted[: max(room, 0)]))
+    return tuple(sorted(member.device for member in wanted[: max(room, 0)]))
 
 
 def shadowed(rollout: StagedRollout, members: list[Member]) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def shadowed(rollout: StagedRollout, members: list[Member]) -> tuple[str, ...]:
     have = rollout.shadow.devices if rollout.shadow is not None else ()
     matching = [member for member in members if member.matches]
     room = wanted(plan, len(matching)) - len(have)
-    free = [item for item in matching if item.online and item.device not in have]
+    free = [member for member in matching if member.online and member.device not in have]
     return (*have, *draw(rollout, free)[: max(room, 0)])
 
 
@@ -54,9 +54,9 @@ def left(rollout: StagedRollout, members: list[Member]) -> list[Member]:
     concerned = [
         member for member in members if member.matches and stage.selector.matches(member.labels)
     ]
-    reached = sum(1 for item in concerned if item.reached)
+    reached = sum(1 for member in concerned if member.reached)
     wanted = math.ceil(stage.share * len(concerned) - 1e-9) - reached
-    return [item for item in order if stage.selector.matches(item.labels)][: max(wanted, 0)]
+    return [member for member in order if stage.selector.matches(member.labels)][: max(wanted, 0)]
 
 
 def arms_of(rollout: StagedRollout, members: Iterable[Member]) -> Arms:

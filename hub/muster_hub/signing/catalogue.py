@@ -124,7 +124,7 @@ class Catalogue:
         The new key signs once the root or targets that name it are signed; the old one is deleted
         then.
         """
-        online = next((item for item in ONLINE if item == role), None)
+        online = next((metadata for metadata in ONLINE if metadata == role), None)
         if online is None:
             raise CatalogueError(f"{role} is not an online role: {', '.join(ONLINE)} are")
         if hardware is not None:
@@ -152,7 +152,7 @@ class Catalogue:
 
     def expiries(self) -> dict[str, float]:
         """Until when each published role is good, in seconds since 1970."""
-        return {role: item.expires for role, item in self.standing().items()}
+        return {role: metadata.expires for role, metadata in self.standing().items()}
 
     def waiting(self) -> dict[str, list[Signatures]]:
         """Who has signed each waiting role, and who may; a new root waits for two groups."""
@@ -296,7 +296,7 @@ class Catalogue:
         """Whose keys must sign a draft of the role: of a root both the one in force and itself."""
         if role == "root":
             both = [self._files.current("root", Root), self._files.draft("root", Root)]
-            return [item.signed for item in both if item is not None]
+            return [metadata.signed for metadata in both if metadata is not None]
         delegator: Root | Targets | None = (
             self._basis("root", Root) if role in ceremonies.TOP else self._basis("targets", Targets)
         )
@@ -404,7 +404,9 @@ class Catalogue:
                 if role == "director"
                 else [self._files.current("root", Root), self._files.draft("root", Root)]
             )
-            ids = {key for item in both if item for key in roles.keyids(item.signed, role)}
+            ids = {
+                key for metadata in both if metadata for key in roles.keyids(metadata.signed, role)
+            }
             if ids:
                 self._keyring.drop_online(role, ids)
 

@@ -136,14 +136,14 @@ class Keyring:
 
     def group(self, role: Role) -> KeyGroup:
         """What the hub proposes for a role: of ``release``, for each new model."""
-        entry = self._load()[role]
-        return KeyGroup(tuple(_public(key) for key in entry["keys"]), entry["threshold"])
+        key_group = self._load()[role]
+        return KeyGroup(tuple(_public(key) for key in key_group["keys"]), key_group["threshold"])
 
     def signers(self, keyids: Collection[str]) -> list[Signer]:
         """A signer for each of these keys whose private half is at hand."""
         found: dict[str, Signer] = {}
-        for entry in self._load().values():
-            for key in entry["keys"]:
+        for key_group in self._load().values():
+            for key in key_group["keys"]:
                 if key["keyid"] in keyids and key["uri"] is not None:
                     found.setdefault(key["keyid"], self._open(key))
         return list(found.values())
@@ -162,7 +162,9 @@ class Keyring:
     def put_group(self, role: Role, keys: KeyGroup) -> None:
         """Have the hub propose these keys from now on; private halves at hand stay known."""
         entries = dict(self._load())
-        held = {key["keyid"]: key["uri"] for entry in entries.values() for key in entry["keys"]}
+        held = {
+            key["keyid"]: key["uri"] for key_group in entries.values() for key in key_group["keys"]
+        }
         entries[role] = _entry(keys, {keyid: held.get(keyid) for keyid in keys.ids})
         self._save(entries)
 
@@ -288,10 +290,10 @@ def _entry(keys: KeyGroup, uris: Mapping[str, str | None]) -> dict[str, Any]:
     }
 
 
-def _public(entry: Mapping[str, Any]) -> SSlibKey:
-    key = SSlibKey.from_dict(entry["keyid"], json.loads(json.dumps(entry["key"])))
+def _public(key_group: Mapping[str, Any]) -> SSlibKey:
+    key = SSlibKey.from_dict(key_group["keyid"], json.loads(json.dumps(key_group["key"])))
     if not isinstance(key, SSlibKey):
-        raise ConfigError(f"{FILE}: {entry['keyid'][:12]} is a key of an unknown type")
+        raise ConfigError(f"{FILE}: {key_group['keyid'][:12]} is a key of an unknown type")
     return key
 
 

@@ -72,9 +72,9 @@ class Tally:
     def errors_by_kind(self) -> dict[str, int]:
         prefix = "errors_"
         return {
-            entry.name.removeprefix(prefix): getattr(self, entry.name)
-            for entry in fields(self)
-            if entry.name.startswith(prefix)
+            tally_field.name.removeprefix(prefix): getattr(self, tally_field.name)
+            for tally_field in fields(self)
+            if tally_field.name.startswith(prefix)
         }
 
     def named(self) -> dict[str, int]:
@@ -90,7 +90,7 @@ class Tally:
         return values
 
 
-TALLY_NAMES = tuple(entry.name for entry in fields(Tally))
+TALLY_NAMES = tuple(tally_field.name for tally_field in fields(Tally))
 _tally_values = attrgetter(*TALLY_NAMES)
 
 

@@ -198,9 +198,9 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def file(self, path: str) -> File:
         """The file entry with this path; raises ProtocolError if the manifest has none."""
-        for entry in self.files:
-            if entry.path == path:
-                return entry
+        for file in self.files:
+            if file.path == path:
+                return file
         raise ProtocolError(f"{self.model} {self.version}: the manifest lists no file {path!r}")
 
     def build_for(self, runtimes: tuple[str, ...]) -> Build | None:
@@ -212,13 +212,13 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
         A name that this version doesn't declare is another version's: the first one answers.
         """
-        named = (entry for entry in self.fallbacks if entry.name == name)
+        named = (file for file in self.fallbacks if file.name == name)
         return next(named, self.fallbacks[0] if self.fallbacks else None)
 
     def files_for(self, build: Build) -> tuple[File, ...]:
         """The files a device running ``build`` needs: all but the other builds' models."""
         others = {other.file for other in self.builds} - {build.file}
-        return tuple(entry for entry in self.files if entry.path not in others)
+        return tuple(file for file in self.files if file.path not in others)
 
 
 def target_path(model: str, version: str) -> str:
@@ -268,7 +268,7 @@ def check(manifest: Manifest) -> None:
     check_name(manifest.model, "model")
     check_name(manifest.version, "version")
     where = f"{manifest.model} {manifest.version}"
-    paths = [entry.path for entry in manifest.files]
+    paths = [file.path for file in manifest.files]
     _unique(paths, f"{where}: file")
     _unique([build.runtime for build in manifest.builds], f"{where}: build for runtime")
     _unique([tensor.name for tensor in manifest.inputs], f"{where}: input")
@@ -280,20 +280,20 @@ def check(manifest: Manifest) -> None:
         manifest.file(path)
     if manifest.baseline is not None:
         manifest.file(manifest.baseline)
-    for entry in manifest.files:
-        check_sha256(entry.sha256)
-        _check_index(entry, where)
-    total = sum(entry.size_bytes for entry in manifest.files)
+    for file in manifest.files:
+        check_sha256(file.sha256)
+        _check_index(file, where)
+    total = sum(file.size_bytes for file in manifest.files)
     if total > limits.BUNDLE_BYTES_MAX:
         raise LimitError(f"{where}: {total} bytes in all, the limit is {limits.BUNDLE_BYTES_MAX}")
     _check_outputs(manifest, where)
 
 
-def _check_index(entry: File, where: str) -> None:
-    if bool(entry.index) != (entry.size_bytes > limits.CHUNK_BYTES):
+def _check_index(file: File, where: str) -> None:
+    if bool(file.index) != (file.size_bytes > limits.CHUNK_BYTES):
         raise ProtocolError(
-            f"{where}: {entry.path} of {entry.size_bytes} bytes "
-            f"{'needs' if not entry.index else 'must not have'} a chunk index"
+            f"{where}: {file.path} of {file.size_bytes} bytes "
+            f"{'needs' if not file.index else 'must not have'} a chunk index"
         )
 
 

@@ -21,8 +21,8 @@ def statement(device: str, report: Report) -> bytes:
     """The bytes to be signed; the same on both sides for the same report."""
     running = [
         [slot, run.model, run.version, run.manifest, run.since, run.inferences, run.errors]
-        for slot, item in sorted(report.slots.items())
-        if (run := item.running) is not None
+        for slot, slot_report in sorted(report.slots.items())
+        if (run := slot_report.running) is not None
     ]
     said = [device, report.at, report.epoch, report.generation, running]
     return _PURPOSE + msgspec.msgpack.encode(said)

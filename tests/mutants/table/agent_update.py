@@ -282,8 +282,8 @@ MUTATIONS = (
         name="a file's hash not compared",
         breaks="Chunks that are as signed, put together wrongly, become a bundle.",
         where=STORAGE,
-        old="if size != entry.size_bytes or whole.hexdigest() != entry.sha256:",
-        new="if size != entry.size_bytes:",
+        old="if size != listed.size_bytes or whole.hexdigest() != listed.sha256:",
+        new="if size != listed.size_bytes:",
         tests=(
             "tests/agent/storage/test_store.py::test_chunks_as_signed_that_make_another_file_are_refused",
         ),

@@ -88,8 +88,8 @@ MUTATIONS = (
         name="a bundle over its limit",
         breaks="Files that fit one by one fill a device's disk together.",
         where=WIRE,
-        old="total = sum(entry.size_bytes for entry in manifest.files)",
-        new="total = max(entry.size_bytes for entry in manifest.files)",
+        old="total = sum(file.size_bytes for file in manifest.files)",
+        new="total = max(file.size_bytes for file in manifest.files)",
         tests=(
             "tests/protocol/wire/test_manifest.py::test_files_that_fit_one_by_one_but_not_together_are_refused",
         ),

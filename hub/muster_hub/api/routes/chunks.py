@@ -97,9 +97,9 @@ def _pieces(hub: Hub, device: str, sha256: str) -> Pieces:
         slots = ()
     goals = [goal for slot in slots for goal in (slot.champion, slot.challenger) if goal]
     for goal in goals:
-        for entry in manifest.decode(hub.blobs.read(goal.manifest)).files:
-            if entry.sha256 == sha256:
-                return Pieces(entry, hub.blobs.read)
+        for listed in manifest.decode(hub.blobs.read(goal.manifest)).files:
+            if listed.sha256 == sha256:
+                return Pieces(listed, hub.blobs.read)
     raise NotFound(f"the directive of {device} names no bundle with a file {sha256[:64]}")
 
 
