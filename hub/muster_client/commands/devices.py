@@ -59,6 +59,7 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
                 ("agent", about.get("agent_version")),
                 ("machine", about.get("machine")),
                 ("runtimes", about.get("runtimes")),
+                ("isolation", about.get("isolation")),
                 ("refused", refusal(report)),
                 ("inferences", counts.get("inferences")),
                 ("errors", counts.get("errors")),
