@@ -7,7 +7,7 @@ make another one with more rights than it has itself would be no limit at all.
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from sqlmodel import Session, col, select
 
@@ -22,7 +22,6 @@ from muster_protocol.wire.topics import check_name
 
 TOKEN_PREFIX = "mst_"  # noqa: S105 - marks our tokens for scanners, no secret
 SCOPE_MODELS_MAX = 64
-ROLES: tuple[Role, ...] = get_args(Role)
 
 EVERY_DEVICE = Selector()
 
@@ -139,13 +138,6 @@ def read_scope(models: Sequence[str], selector: str, role: str) -> Scope:
     if role == "admin" and not scope.everything:
         raise Invalid("an admin can't be limited to models or devices: use another role")
     return scope
-
-
-def read_role(role: str) -> Role:
-    found = next((asked_part for asked_part in ROLES if asked_part == role), None)
-    if found is None:
-        raise Invalid(f"role {role!r}: use one of {', '.join(ROLES)}")
-    return found
 
 
 def make_token(

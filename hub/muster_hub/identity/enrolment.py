@@ -241,15 +241,15 @@ def revoke_certificates(session: Session, device: str, now: float) -> None:
         row.revoked = now
 
 
-def revoked_certificates(session: Session, now: float) -> list[tuple[str, float]]:
-    """(Serial, when) of every certificate that the revocation list must name."""
+def revoked_certificates(session: Session, now: float) -> list[tuple[str, float, str]]:
+    """(Serial, when, device) of every certificate that the revocation list must name."""
     rows = session.exec(
-        select(Certificate.serial, Certificate.revoked)
+        select(Certificate.serial, Certificate.revoked, Certificate.device)
         .where(col(Certificate.revoked).is_not(None))
         .where(Certificate.expires > now)
         .order_by(Certificate.serial)
     ).all()
-    return [(serial, when) for serial, when in rows if when is not None]
+    return [(serial, when, device) for serial, when, device in rows if when is not None]
 
 
 def check_labels(labels: dict[str, str]) -> None:

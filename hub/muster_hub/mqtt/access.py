@@ -12,13 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
-from sqlmodel import col, select
 
 from muster_hub.heartbeats import Heartbeats
+from muster_hub.identity import enrolment
 from muster_hub.identity.pki import SERVER_RENEW_SECONDS, Pki
 from muster_hub.mqtt.client import BrokerAddress, HubClient
 from muster_hub.storage.files import write_durably
-from muster_hub.storage.models import Certificate
 from muster_hub.storage.store import Store
 
 CRL_RENEW_SECONDS = 86_400.0
@@ -95,16 +94,12 @@ class BrokerFiles:
     def refresh_crl(self, now: float) -> frozenset[str] | None:
         """Write the list when it changed or grows old; devices newly on it, None if unwritten."""
         with self._store.read() as session:
-            rows = session.exec(
-                select(Certificate.serial, Certificate.revoked, Certificate.device).where(
-                    col(Certificate.revoked).is_not(None), col(Certificate.expires) > now
-                )
-            ).all()
+            rows = enrolment.revoked_certificates(session, now)
         serials = frozenset(serial for serial, _, _ in rows)
         fresh = 0 <= now - self._written < CRL_RENEW_SECONDS
         if serials == self._listed and fresh:
             return None
-        revoked = [(serial, when) for serial, when, _ in rows if when is not None]
+        revoked = [(serial, when) for serial, when, _ in rows]
         revoked += [self._canary] if self._canary is not None else []
         pem = self._pki.crl(revoked, now)
         x509.load_pem_x509_crl(pem)

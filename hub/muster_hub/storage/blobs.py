@@ -1,6 +1,5 @@
 """Chunks and manifests in a folder, each under its SHA-256. Written durably, checked when read."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from muster_hub.errors import HubError, NotFound
@@ -50,12 +49,6 @@ class Blobs:
             return self._path(name).stat().st_size
         except FileNotFoundError:
             raise NotFound(f"there is no blob {name}") from None
-
-    def put_all(self, blobs: Mapping[str, bytes]) -> None:
-        """Keep blobs whose names are known; raises HubError when one doesn't match its name."""
-        for name, data in blobs.items():
-            if self.put(data) != name:
-                raise HubError(f"the bytes given for {name} are not its own")
 
     def _path(self, name: str) -> Path:
         check_sha256(name)

@@ -119,7 +119,7 @@ def test_a_known_device_gets_a_new_key_from_a_token_made_for_it(kit):
     assert second.status_code == 200
     with kit.hub.store.read() as session:
         revoked = enrolment.revoked_certificates(session, kit.clock())
-    assert [int(number, 16) for number, _ in revoked] == [serial(first)]
+    assert [int(number, 16) for number, _, _ in revoked] == [serial(first)]
     with kit.hub.store.read() as session:
         actions = session.exec(select(Audit.action).where(Audit.subject == "cam-1")).all()
     assert list(actions) == ["device.enrol", "device.enrol-again"]
