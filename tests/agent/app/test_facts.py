@@ -6,6 +6,7 @@ import pytest
 
 from muster_agent.app import doctor, facts
 from muster_agent.base.config import Config
+from muster_agent.base.settings import Broker, Settings
 from muster_agent.isolation.cage import Rung, available
 from muster_protocol.wire import messages
 
@@ -50,6 +51,7 @@ def test_each_rung_can_be_reported():
     ],
 )  # fmt: skip
 def test_doctor_says_what_the_kernel_lacks(tmp_path, rung, policy, grade):
-    finding = doctor._isolation(Config(tmp_path, {"isolation": policy}), rung)
+    settings = Settings(device="cam-1", broker=Broker(host="hub.test"), isolation=policy)
+    finding = doctor._isolation(Config(tmp_path, settings), rung)
     assert finding.grade == grade
     assert ("seccomp" in finding.line) == (rung is Rung.NONE)

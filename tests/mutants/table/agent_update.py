@@ -264,8 +264,8 @@ MUTATIONS = (
         name="answers that moved are committed",
         breaks="A version that answers otherwise than its training promised is committed.",
         where=UPDATE,
-        old="self.fault(Refusal.PROBATION_OUTPUTS, evidence, now)",
-        new="pass",
+        old="return (Refusal.PROBATION_OUTPUTS, evidence) if evidence else None",
+        new="return None",
         tests=("tests/agent/update/test_probation_outputs.py",),
     ),
     Mutation(
