@@ -5,7 +5,7 @@ import shutil
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from muster_agent.app.ports import Settings, SupervisorPorts
+from muster_agent.app.ports import SupervisorPorts, SupervisorSettings
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import stamp
 from muster_agent.fetch.http_source import HttpAnswer
@@ -175,7 +175,7 @@ class Device:
                 self._lose(self.rings[name])
             del self.rings[name]
         self.supervisor = Supervisor(
-            Settings(self.name, **SETTINGS),
+            SupervisorSettings(self.name, **SETTINGS),
             SupervisorPorts(
                 clock=self.clock, link=self.link, http=self, state=self.state,
                 install=BundleInstall(store, ("onnx",), None, self.memory_free_bytes),

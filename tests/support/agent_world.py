@@ -10,7 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from muster_agent.app.ports import Settings, Shutdown, SupervisorPorts
+from muster_agent.app.ports import Shutdown, SupervisorPorts, SupervisorSettings
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import stamp
 from muster_agent.fetch.http_source import HttpAnswer
@@ -257,7 +257,7 @@ class Device:
         )  # fmt: skip
         self.crash_inputs = CrashInputs(self.directory / "crashes")
         self.supervisor = Supervisor(
-            Settings(DEVICE, **settings),
+            SupervisorSettings(DEVICE, **settings),
             SupervisorPorts(
                 clock=world.clock, link=self.link, http=self, state=self.state, install=install,
                 links=links, trust=TrustStore(self.directory / "trust"), launcher=self,

@@ -77,7 +77,7 @@ _UNBOUNDED = Allowance()
 
 
 @dataclass(frozen=True)
-class Settings:
+class SupervisorSettings:
     """Times in seconds."""
 
     device: str

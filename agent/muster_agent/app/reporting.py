@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from muster_agent.app.goals import Goals
-from muster_agent.app.ports import Settings, SupervisorPorts
+from muster_agent.app.ports import SupervisorPorts, SupervisorSettings
 from muster_agent.base.clock import stamp
 from muster_agent.observe.health import Health, Signs, judge
 from muster_agent.observe.signs import SlotSigns
@@ -39,7 +39,9 @@ class Standing:
     outbox_waiting_for: str
 
 
-def stand(settings: Settings, ports: SupervisorPorts, goals: Goals, trouble: str) -> Standing:
+def stand(
+    settings: SupervisorSettings, ports: SupervisorPorts, goals: Goals, trouble: str
+) -> Standing:
     """The device apart from its slots; ``trouble`` is told where no message was refused."""
     adopted = ports.state.adopted()
     trusted, refusal = goals.trusted, goals.refusal

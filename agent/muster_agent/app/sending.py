@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from muster_agent.app.ports import Settings, SupervisorPorts
+from muster_agent.app.ports import SupervisorPorts, SupervisorSettings
 from muster_protocol.wire import messages, topics
 from muster_protocol.wire.messages import Stamp
 
@@ -20,7 +20,7 @@ class Sending:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: SupervisorSettings,
         ports: SupervisorPorts,
         *,
         report: Callable[[], messages.Report],

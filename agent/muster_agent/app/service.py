@@ -12,7 +12,7 @@ from types import FrameType
 from muster_agent.app import facts
 from muster_agent.app.launch import ProcessLauncher
 from muster_agent.app.notify import Notifier
-from muster_agent.app.ports import Inbox, Settings, Shutdown, SupervisorPorts
+from muster_agent.app.ports import Inbox, Shutdown, SupervisorPorts, SupervisorSettings
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import Clock, local_time, stamp
 from muster_agent.base.config import Config, load
@@ -262,8 +262,8 @@ def run(directory: Path) -> int:
     return 0
 
 
-def settings(config: Config, certificate_expires: int) -> Settings:
-    return Settings(
+def settings(config: Config, certificate_expires: int) -> SupervisorSettings:
+    return SupervisorSettings(
         device=config.device,
         report_seconds=config.settings.timers.report_seconds,
         metadata_wait_seconds=config.settings.timers.metadata_wait_seconds,

@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from muster_agent.app import reporting
 from muster_agent.app.goals import Goals
-from muster_agent.app.ports import Inbox, Settings, Shutdown, SupervisorPorts
+from muster_agent.app.ports import Inbox, Shutdown, SupervisorPorts, SupervisorSettings
 from muster_agent.app.sending import Sending
 from muster_agent.app.worker_events import WorkerEvents
 from muster_agent.base.clock import stamp
@@ -50,7 +50,7 @@ _FETCHING = frozenset({Step.FETCHING, Step.VERIFYING})
 class Supervisor:
     """Times are monotonic seconds. Call ``start`` once, then ``handle`` and ``tick``."""
 
-    def __init__(self, settings: Settings, ports: SupervisorPorts, now: float) -> None:
+    def __init__(self, settings: SupervisorSettings, ports: SupervisorPorts, now: float) -> None:
         self.runners: dict[str, SlotRunner] = {}
         self.stopping = False
         self.trouble = ports.state.trouble

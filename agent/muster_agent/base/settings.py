@@ -105,7 +105,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 0
 
 
-class Challenger(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ChallengerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a challenger may take beside the model that serves."""
 
     cpu_share: Annotated[
@@ -235,7 +235,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     broker: Broker
     runtimes: Runtimes = Runtimes()
     limits: Limits = Limits()
-    challenger: Challenger = Challenger()
+    challenger: ChallengerSettings = ChallengerSettings()
     energy: Energy = Energy()
     timers: Timers = Timers()
     slots: dict[str, Slot] = {}

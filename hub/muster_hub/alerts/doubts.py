@@ -22,7 +22,7 @@ INFERENCES_PER_SECOND_MAX = 1e7
 
 
 @dataclass(frozen=True)
-class Issued:
+class GivenToDevice:
     """What the hub gave a device: its directive, and the certificates in force (PEM)."""
 
     epoch: int
@@ -30,7 +30,7 @@ class Issued:
     certificates: tuple[str, ...]
 
 
-def doubts(device: str, report: Mapping[str, Any], issued: Issued | None) -> dict[str, str]:
+def doubts(device: str, report: Mapping[str, Any], issued: GivenToDevice | None) -> dict[str, str]:
     """Kind of doubt → what the report says that can't be, in words. Pure."""
     found = {}
     keys = issued.certificates if issued is not None else ()
@@ -101,7 +101,7 @@ class Doubts:
         ]
 
 
-def _issued(session: Session, devices: Iterable[str]) -> dict[str, Issued]:
+def _issued(session: Session, devices: Iterable[str]) -> dict[str, GivenToDevice]:
     names = list(devices)
     row, held = models.DirectiveRow, models.Certificate
     given = {
@@ -118,5 +118,6 @@ def _issued(session: Session, devices: Iterable[str]) -> dict[str, Issued]:
     ):
         certificates.setdefault(device, []).append(pem)
     return {
-        name: Issued(*given.get(name, (0, 0)), tuple(certificates.get(name, ()))) for name in names
+        name: GivenToDevice(*given.get(name, (0, 0)), tuple(certificates.get(name, ())))
+        for name in names
     }

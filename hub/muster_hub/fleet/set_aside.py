@@ -36,7 +36,7 @@ _KNOWN = select(Device.id).where(col(Device.id).in_(bindparam("devices", expandi
 
 
 @dataclass(frozen=True)
-class Fault:
+class MessageFault:
     """Something of a device that the hub could not take, and why."""
 
     device: str
@@ -46,7 +46,7 @@ class Fault:
 
 
 @dataclass
-class Sender:
+class MessageSender:
     count: int = 0
     at: float = 0.0
     why: str = ""
@@ -56,17 +56,17 @@ class Sender:
 class Senders:
     """Who sent what was set aside since the start, the latest first; bounded."""
 
-    _known: dict[str, Sender] = field(default_factory=dict)
+    _known: dict[str, MessageSender] = field(default_factory=dict)
     _sampled: dict[tuple[str, str], float] = field(default_factory=dict)
 
-    def note(self, fault: Fault, now: float) -> None:
-        sender = self._known.pop(fault.device, None) or Sender()
+    def note(self, fault: MessageFault, now: float) -> None:
+        sender = self._known.pop(fault.device, None) or MessageSender()
         sender.count, sender.at, sender.why = sender.count + 1, now, fault.why
         self._known[fault.device] = sender
         while len(self._known) > SENDERS_MAX:
             del self._known[next(iter(self._known))]
 
-    def is_sample(self, fault: Fault, now: float) -> bool:
+    def is_sample(self, fault: MessageFault, now: float) -> bool:
         """Whether to keep this one: not more than one a minute of a device and leaf."""
         key = fault.device, fault.leaf
         if 0 <= now - self._sampled.get(key, float("-inf")) < SAMPLE_SECONDS:
@@ -82,13 +82,13 @@ class Senders:
         return {name: self._known[name].count for name in names}
 
 
-def record(session: Session, faults: Sequence[Fault], senders: Senders, now: float) -> None:
+def record(session: Session, faults: Sequence[MessageFault], senders: Senders, now: float) -> None:
     """Count faults of known devices under them and keep a few, within the caller's transaction."""
     if not faults:
         return
     names = {fault.device for fault in faults}
     known = set(session.exec(_KNOWN, params={"devices": list(names)}))
-    counted: dict[str, list[Fault]] = {}
+    counted: dict[str, list[MessageFault]] = {}
     for fault in faults:
         if fault.device in known:
             counted.setdefault(fault.device, []).append(fault)
@@ -132,7 +132,7 @@ def windows(session: Session, rows: Iterable[SummaryWindow], why: str, now: floa
         row.fault = clipped(why) or "could not be taken in"
         row.folded = row.rolled = True
         session.add(row)
-    faults = [Fault(row.device, "window", why, row.payload) for row in listed]
+    faults = [MessageFault(row.device, "window", why, row.payload) for row in listed]
     record(session, faults[:SENDERS_SHOWN], Senders(), now)
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from muster_hub.fleet.set_aside import Fault
+from muster_hub.fleet.set_aside import MessageFault
 from muster_hub.heartbeats import Heartbeats, described
 from muster_hub.mqtt.client import BrokerAddress, Delivery, HubClient
 from muster_hub.mqtt.inbound import Renews
@@ -160,5 +160,5 @@ class Ingest:
             self._on_renewal(asked.device, asked.csr_pem)
         except Exception as error:
             _log.exception("the renewal of %s failed", asked.device)
-            fault = Fault(asked.device, "csr", described(error), asked.csr_pem.encode())
+            fault = MessageFault(asked.device, "csr", described(error), asked.csr_pem.encode())
             self._intake.refuse(fault, self._now())

@@ -15,7 +15,7 @@ from typing import TypeVar
 from sqlmodel import Session
 
 from muster_hub.fleet import set_aside
-from muster_hub.fleet.set_aside import Fault, Senders
+from muster_hub.fleet.set_aside import MessageFault, Senders
 from muster_hub.heartbeats import Heartbeats, Part, described
 from muster_hub.mqtt.commit import Committed, commit
 from muster_hub.mqtt.inbound import (
@@ -102,7 +102,7 @@ class Intake:
             [inbound for inbound in batch if isinstance(inbound, Renews)],
         )
 
-    def refuse(self, fault: Fault, now: float) -> None:
+    def refuse(self, fault: MessageFault, now: float) -> None:
         """Set aside what a device asked for and the hub failed at; never raises."""
         try:
             self._set_aside([fault], now)
@@ -137,10 +137,12 @@ class Intake:
         _log.warning("a message of %s is set aside: %s", inbound.device or "someone", why)
         if isinstance(inbound, Rows) and not _is_unkept(inbound):
             return self._commit([unkept(inbound, why)], now)
-        self._set_aside([Fault(inbound.device, type(inbound).__name__.lower()[:16], why)], now)
+        self._set_aside(
+            [MessageFault(inbound.device, type(inbound).__name__.lower()[:16], why)], now
+        )
         return []
 
-    def _set_aside(self, found: list[Fault], now: float) -> None:
+    def _set_aside(self, found: list[MessageFault], now: float) -> None:
         self._count_faults(found, now)
         try:
             self._try(lambda session: set_aside.record(session, found, self.senders, now))
@@ -170,7 +172,7 @@ class Intake:
                 return done
 
     def _write(
-        self, session: Session, batch: list[Inbound], found: list[Fault], now: float
+        self, session: Session, batch: list[Inbound], found: list[MessageFault], now: float
     ) -> Committed:
         done = commit(session, batch, now)
         self._record_malformed(session, batch, now)
@@ -206,24 +208,25 @@ class Intake:
         counters.reports += done.reports
         counters.unknown_devices += done.unknown_devices
 
-    def _count_faults(self, found: list[Fault], now: float) -> None:
+    def _count_faults(self, found: list[MessageFault], now: float) -> None:
         self.counters.set_aside += len(found)
         for fault in found:
             if fault.device:
                 self.senders.note(fault, now)
 
 
-def _faults(batch: Sequence[Inbound]) -> list[Fault]:
+def _faults(batch: Sequence[Inbound]) -> list[MessageFault]:
     """What of a batch can't be taken, by sender: whole messages, and rows kept only as bytes."""
     found = []
     for inbound in batch:
         if isinstance(inbound, Malformed):
             leaf = inbound.topic.rpartition("/")[2][:16]
-            found.append(Fault(inbound.device, leaf, inbound.fault, inbound.payload))
+            found.append(MessageFault(inbound.device, leaf, inbound.fault, inbound.payload))
         elif isinstance(inbound, Rows):
             broken = (row for row in inbound.rows.values() if _why(row))
             found += [
-                Fault(inbound.device, inbound.stream, _why(row)) for row in islice(broken, 64)
+                MessageFault(inbound.device, inbound.stream, _why(row))
+                for row in islice(broken, 64)
             ]
     return found
 

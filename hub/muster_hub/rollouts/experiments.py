@@ -122,8 +122,8 @@ def judge_experiment(gate: Gate, evidence: Evidence) -> Result:
 def mirrored(evidence: Evidence) -> Evidence:
     """The same evidence with A as what is judged and B as what it is compared with."""
     data: dict[str, Reading] = {}
-    for name, finding in evidence.data.items():
-        match finding:
+    for name, reading in evidence.data.items():
+        match reading:
             case Rates(canary, control):
                 data[name] = Rates(control, canary)
             case Shifts(canary, control):
@@ -131,7 +131,7 @@ def mirrored(evidence: Evidence) -> Evidence:
             case Pairs():
                 pass  # compared with what runs on the same device: there is no other side
             case _:
-                assert_never(finding)
+                assert_never(reading)
     return replace(evidence, data=data, installs=None)
 
 
