@@ -35,8 +35,8 @@ MUTATIONS = (
         name="a runtime that follows names",
         breaks="A device with an old ONNX Runtime lets models read its files.",
         where=RUNTIMES,
-        old='OLDEST = {"onnxruntime": (1, 24)}',
-        new='OLDEST = {"onnxruntime": (1, 0)}',
+        old="oldest=(1, 24)",
+        new="oldest=(1, 0)",
         tests=(f"{ONNX_FILE}::test_a_runtime_that_follows_names_out_of_the_bundle_is_not_used",),
     ),
     Mutation(

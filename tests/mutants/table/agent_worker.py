@@ -22,7 +22,9 @@ MUTATIONS = (
         where=WORKER,
         old="<= rule.atol + rule.rtol * np.abs(right)",
         new="<= 10 * (rule.atol + rule.rtol * np.abs(right))",
-        tests=("tests/agent/worker/test_golden.py::test_one_value_outside_fails_and_none_of_the_models_numbers_is_told",),
+        tests=(
+            "tests/agent/worker/test_golden.py::test_one_value_outside_fails_and_none_of_the_models_numbers_is_told",
+        ),
     ),
     Mutation(
         name="anything passes for infinity",
@@ -30,7 +32,9 @@ MUTATIONS = (
         where=WORKER,
         old="(near & np.isfinite(right))",
         new="near",
-        tests=("tests/agent/worker/test_golden.py::test_where_an_infinite_value_is_expected_only_the_same_passes",),
+        tests=(
+            "tests/agent/worker/test_golden.py::test_where_an_infinite_value_is_expected_only_the_same_passes",
+        ),
     ),
     Mutation(
         name="an output of any size is good",
@@ -48,7 +52,9 @@ MUTATIONS = (
         where=WORKER,
         old="0 <= now - self._last_seconds <= self._ttl_seconds:",
         new="0 <= now - self._last_seconds:",
-        tests=("tests/agent/worker/test_fallback_contract.py::test_the_last_good_answer_is_repeated_until_it_is_too_old",),
+        tests=(
+            "tests/agent/worker/test_fallback_contract.py::test_the_last_good_answer_is_repeated_until_it_is_too_old",
+        ),
     ),
     Mutation(
         name="a fallback counts as good",
@@ -174,7 +180,9 @@ MUTATIONS = (
         where=OBSERVE,
         old="opened.fold.restore(held)",
         new="opened.fold.committed()",
-        tests=("tests/agent/observe/test_telemetry.py::test_a_window_that_a_full_disk_does_not_take_is_counted_in_the_next",),
+        tests=(
+            "tests/agent/observe/test_telemetry.py::test_a_window_that_a_full_disk_does_not_take_is_counted_in_the_next",
+        ),
     ),
     Mutation(
         name="cursor and window saved apart",
