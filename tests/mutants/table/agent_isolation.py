@@ -261,4 +261,54 @@ MUTATIONS = (
         new="if False:",
         tests=(f"{RUDE}::test_a_batch_that_needs_more_memory_than_there_is_is_the_clients_fault",),
     ),
+    Mutation(
+        name="a call that no rule names",
+        breaks="A model makes any system call that nobody has thought of.",
+        where="agent/muster_agent/isolation",
+        old="made.append(Instruction(RETURN, 0, 0, ERRNO | EPERM))\n    if len(made)",
+        new="made.append(Instruction(RETURN, 0, 0, ALLOW))\n    if len(made)",
+        tests=(
+            "tests/agent/isolation/test_filters.py::test_a_call_that_no_rule_names_ends_with_an_error",
+        ),
+    ),
+    Mutation(
+        name="calls of another architecture",
+        breaks="A model leaves its cage by 32-bit calls, whose numbers mean others.",
+        where="agent/muster_agent/isolation",
+        old="Instruction(JUMP_EQUAL, 1, 0, architecture.audit),",
+        new="Instruction(JUMP_EQUAL, 1, 1, architecture.audit),",
+        tests=(
+            "tests/agent/isolation/test_filters.py::test_a_call_of_another_architecture_ends_the_process",
+        ),
+    ),
+    Mutation(
+        name="one check of several is enough",
+        breaks="A call passes its filter when one of its arguments does.",
+        where="agent/muster_agent/isolation",
+        old="rest = 3 * (len(halves) - place - 1) + 1",
+        new="rest = 0",
+        tests=(
+            "tests/agent/isolation/test_filters.py::test_nothing_is_sent_but_over_connections_that_there_are",
+        ),
+    ),
+    Mutation(
+        name="a model signals others",
+        breaks="A model ends the agent's other workers.",
+        where="agent/muster_agent/isolation",
+        old='"tgkill": _any_of(0, pid),',
+        new='"tgkill": _ANY,',
+        tests=(
+            "tests/agent/isolation/test_filters.py::test_only_the_process_itself_is_signalled_renamed_or_slowed",
+        ),
+    ),
+    Mutation(
+        name="serving keeps what loading may",
+        breaks="A served model raises its own limits, as it did while it was loaded.",
+        where="agent/muster_agent/isolation",
+        old='return _common(pid) | {"prctl": _any_of(0, _PR_SET_NAME)}',
+        new="return loading(pid, opens_files=False)",
+        tests=(
+            "tests/agent/isolation/test_filters.py::test_limits_and_filters_may_be_narrowed_only_before_it_serves",
+        ),
+    ),
 )

@@ -250,7 +250,9 @@ MUTATIONS = (
         where=UPDATE,
         old="if self.candidate is None or not self.candidate.accepting:",
         new="if self.champion.ready:",
-        tests=("tests/agent/update/test_one_model_answers.py",),
+        tests=(
+            "tests/agent/update/test_one_model_answers.py::test_a_champion_that_dies_and_comes_back_during_a_probation_answers_nobody",
+        ),
     ),
     Mutation(
         name="moved inputs are the candidate's fault",
@@ -258,7 +260,9 @@ MUTATIONS = (
         where="agent/muster_agent/observe",
         old="limit = max(EFFECT, FACTOR * max(before))",
         new="limit = EFFECT",
-        tests=("tests/agent/update/test_probation_outputs.py",),
+        tests=(
+            "tests/agent/update/test_probation_outputs.py::test_a_version_that_answers_as_the_one_before_is_committed",
+        ),
     ),
     Mutation(
         name="answers that moved are committed",
@@ -266,7 +270,9 @@ MUTATIONS = (
         where=UPDATE,
         old="return (Refusal.PROBATION_OUTPUTS, evidence) if evidence else None",
         new="return None",
-        tests=("tests/agent/update/test_probation_outputs.py",),
+        tests=(
+            "tests/agent/update/test_probation_outputs.py::test_a_version_whose_answers_moved_is_rolled_back_with_the_evidence",
+        ),
     ),
     Mutation(
         name="a swap before the disk is asked",
@@ -304,7 +310,9 @@ MUTATIONS = (
         where=STORAGE,
         old="os.fsync(self._descriptor)",
         new="pass",
-        tests=("tests/agent/storage/test_files.py",),
+        tests=(
+            "tests/agent/storage/test_files.py::test_a_file_is_synced_before_it_takes_its_name_and_the_name_after",
+        ),
     ),
     Mutation(
         name="a name is not synced",
@@ -312,7 +320,9 @@ MUTATIONS = (
         where=STORAGE,
         old="self._committed = True\n        sync_directory(self._path.parent)",
         new="self._committed = True",
-        tests=("tests/agent/storage/test_files.py",),
+        tests=(
+            "tests/agent/storage/test_files.py::test_a_file_is_synced_before_it_takes_its_name_and_the_name_after",
+        ),
     ),
     Mutation(
         name="transactions are not synced",
