@@ -32,9 +32,12 @@ class FixedCatalogue:
     def __init__(self) -> None:
         self.reported: dict[str, int] = {}
 
-    def continue_from(self, reported: Mapping[str, int], now: float) -> bool:
+    def ahead(self, reported: Mapping[str, int]) -> dict[str, int]:
         self.reported = dict(reported)
-        return False
+        return {}
+
+    def caught_up(self) -> None:
+        return None
 
     def refresh(self, now: float) -> bool:
         return False
