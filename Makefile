@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo test test-doors test-long sim mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-trust bench-api lint format setup constraints clean
+.PHONY: demo test test-doors test-long sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-trust bench-api lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -29,6 +29,12 @@ test-long: setup
 crash-matrix: setup
 	@deploy/need strace
 	MUSTER_CRASH_ALL=1 $(BIN)/pytest -n 2 tests/crash $(ARGS)
+
+# 20,000 hostile messages through a hub on each database. SEED=n chooses them, MESSAGES=n how many.
+fuzz: setup
+	@deploy/need postgresql
+	cd tests && PYTHONPATH=. ../$(BIN)/python -m fuzz.run $(if $(SEED),--seed $(SEED)) \
+	  $(if $(MESSAGES),--messages $(MESSAGES)) $(ARGS)
 
 # SEED=n replays one seed with its timeline; SEEDS=a..b lives those; neither: 1,000 and the planted bugs.
 sim: setup

@@ -141,6 +141,7 @@ PROVED = messages.Report(
 """
 PRESENCE = messages.Presence(online=True)
 WANT = messages.Want([SHA_A, SHA_B])
+SHOWN = messages.Shown(b'{"signed":{"version":9}}', b'{"signed":{"version":7}}')
 GRANT_REQUEST = messages.GrantRequest(
     nonce=bytes(range(12)), slot="vision", manifest=SHA_A, generation=42
 )
@@ -153,6 +154,7 @@ MESSAGES = {
     "report": REPORT,
     "presence": PRESENCE,
     "want": WANT,
+    "shown": SHOWN,
     "grant_request": GRANT_REQUEST,
     "grant": GRANT,
 }

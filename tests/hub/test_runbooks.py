@@ -226,9 +226,11 @@ def test_after_a_lost_hub_devices_go_on_without_a_visit_and_the_thief_has_nothin
     assert plant.follow().verify_directive(stolen)
     shutil.rmtree(plant.data)
     plant.carry_out("lost-hub.md")
-    # The engine's first minute: it hears the versions that devices trust.
-    reported = {role: n for role, n in plant.device.versions().items() if role != "root"}
-    assert plant.catalogue.continue_from(reported, time.time())
+    # The engine's first minute: it hears the versions that devices trust, and asks to see them.
+    assert plant.catalogue.ahead(plant.device.versions())
+    held = plant.device.files()
+    shown = held["timestamp.json"], held["snapshot.json"]
+    assert plant.catalogue.catch_up("cam-1", *shown, time.time())
     assert list(plant.catalogue.pending()) == ["model-digits"], "signed since the backup"
     plant.sign("tess", "rick")
     trusted = plant.follow()

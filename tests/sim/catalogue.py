@@ -8,6 +8,7 @@ remembered by their bytes.
 
 import atexit
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -160,8 +161,23 @@ class Published:
     def refresh(self, now: float) -> bool:
         return False
 
-    def continue_from(self, reported: Mapping[str, int], now: float) -> bool:
-        return False
+    def ahead(self, reported: Mapping[str, int]) -> dict[str, int]:
+        current = self._versions()
+        return {
+            role: current[role]
+            for role, version in reported.items()
+            if role in current and version > current[role]
+        }
+
+    def caught_up(self) -> None:
+        return None
+
+    def _versions(self) -> dict[str, int]:
+        found = {}
+        for name, data in self.files_to_publish().items():
+            role = name.removesuffix(".json").rpartition(".")[2]
+            found[role] = max(found.get(role, 0), int(json.loads(data)["signed"]["version"]))
+        return found
 
     def signed(self) -> frozenset[str]:
         return _signed(self.count)
@@ -339,6 +355,9 @@ class Trust:
 
     def now(self, reading: ClockReading) -> Instant:
         return self.node.store.now(reading)
+
+    def files(self) -> dict[str, bytes]:
+        return self.node.store.files()
 
     def truncate(self) -> None:
         self.node = trust_memory().truncated(self.node, self.before)

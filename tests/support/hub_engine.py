@@ -32,9 +32,12 @@ class FixedCatalogue:
     def __init__(self) -> None:
         self.reported: dict[str, int] = {}
 
-    def continue_from(self, reported: Mapping[str, int], now: float) -> bool:
+    def ahead(self, reported: Mapping[str, int]) -> dict[str, int]:
         self.reported = dict(reported)
-        return False
+        return {}
+
+    def caught_up(self) -> None:
+        return None
 
     def refresh(self, now: float) -> bool:
         return False
@@ -80,9 +83,10 @@ class Plant:
         self.engine.changed()
         self.engine.step()
 
-    def publish(self, version: str, status: str = "published") -> str:
-        """Register a version; the hash of its manifest."""
-        data = manifest.encode(msgspec.structs.replace(MANIFEST, model="digits", version=version))
+    def publish(self, version: str, status: str = "published", **changes: Any) -> str:
+        """Register a version, its manifest changed so; the manifest's hash."""
+        made = msgspec.structs.replace(MANIFEST, model="digits", version=version, **changes)
+        data = manifest.encode(made)
         with self.store.write() as session:
             if session.get(models.Model, "digits") is None:
                 session.add(models.Model(name="digits", created=self.now))

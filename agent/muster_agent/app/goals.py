@@ -19,12 +19,17 @@ from muster_agent.trust.mirror import TIMESTAMP, TrustMirror
 from muster_agent.trust.time import ClockReading, Instant
 from muster_agent.trust.trusted import Trusted, TrustRefused
 from muster_protocol.wire import directive as d
-from muster_protocol.wire import topics
+from muster_protocol.wire import messages, topics
 from muster_protocol.wire.directive import Directive, DirectiveRefused, Goal
 from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.limits import SHOWN_SNAPSHOT_BYTES_MAX
 
 _MAY_CLEAR = frozenset({Refusal.BAD_SIGNATURE, Refusal.STALE_EPOCH})
 """Refusals of a directive that newer metadata may lift: they may arrive after it."""
+
+
+SHOW_SECONDS = 30.0
+"""Between two times that metadata are shown to a hub that asks."""
 
 
 class TrustSource(Protocol):
@@ -35,6 +40,7 @@ class TrustSource(Protocol):
     ) -> Trusted: ...
     def trusted(self) -> Trusted | None: ...
     def versions(self) -> dict[str, int]: ...
+    def files(self) -> dict[str, bytes]: ...
     def now(self, reading: ClockReading) -> Instant: ...
 
 
@@ -81,6 +87,7 @@ class Goals:
         self._mirror = TrustMirror(trust.versions(), now=now)
         self._followed: frozenset[str] = frozenset()
         self._pending: _Pending | None = None
+        self._shown_at = float("-inf")
         self._load()
 
     def _load(self) -> None:
@@ -114,8 +121,22 @@ class Goals:
 
     def connected(self, now: float) -> None:
         self._mirror.link_up(now)
-        self._link.subscribe(topics.down(self._device, "directive"))
+        self._link.subscribe(
+            topics.down(self._device, "directive"), topics.down(self._device, "show")
+        )
         self._follow()
+
+    def show(self, now: float) -> None:
+        """Show the hub the metadata trusted here; not to anyone who asks all the time."""
+        if now - self._shown_at < SHOW_SECONDS:
+            return
+        self._shown_at = now
+        files = self._trust.files()
+        timestamp, snapshot = files.get("timestamp.json", b""), files.get("snapshot.json", b"")
+        if not (timestamp and snapshot and len(snapshot) <= SHOWN_SNAPSHOT_BYTES_MAX):
+            return
+        shown = messages.encode(messages.Shown(timestamp, snapshot))
+        self._link.publish(topics.up(self._device, "shown"), shown)
 
     def ask_again(self) -> None:
         """A subscription that stands already has the retained timestamp sent once more."""

@@ -234,6 +234,8 @@ class Supervisor:
                 self._metadata(file, event.payload, now)
             elif event.topic == topics.down(self._settings.device, "directive"):
                 self._directive(event.payload, now)
+            elif event.topic == topics.down(self._settings.device, "show"):
+                self.goals.show(now)
             elif event.topic == topics.down(self._settings.device, "ack"):
                 self._ports.outbox.acknowledge(messages.decode(event.payload, messages.Ack))
                 self._sending.send(now)

@@ -188,6 +188,33 @@ def doubted(device: str, kind: str, why: str) -> Condition:
     )
 
 
+def ahead(devices: Iterable[str], count: int, role: str, version: int, own: int) -> Condition:
+    """Devices that claim metadata which this hub has never signed."""
+    named = list(devices)
+    more = f" and {count - len(named)} more" if count > len(named) else ""
+    return Condition(
+        key="ahead",
+        kind="metadata",
+        severity="warning",
+        device=named[0] if count == 1 else None,
+        title=f"{', '.join(named)}{more}: the {role} metadata claimed are version {version}, this "
+        f"hub's latest are {own}; the hub follows only what they can show to be signed",
+        detail={"devices": count, "role": role, "version": version, "own": own},
+    )
+
+
+def caught_up(device: str, versions: Mapping[str, int]) -> Condition:
+    """The hub went on from metadata that a device showed."""
+    return Condition(
+        key="caught_up",
+        kind="metadata",
+        severity="warning",
+        title=f"this hub went on from newer metadata of its own that {device} showed: it was set "
+        "back, by a backup or a snapshot; or its keys are in other hands",
+        detail={"device": device, "versions": dict(versions)},
+    )
+
+
 def hub_part(part: str, state: str, why: str) -> Condition:
     """A part of the hub itself that doesn't work as it should."""
     return Condition(

@@ -29,6 +29,7 @@ from muster_hub.mqtt.external import External
 from muster_hub.mqtt.ingest import Ingest
 from muster_hub.mqtt.publisher import Publisher
 from muster_hub.mqtt.renewals import Renewals
+from muster_hub.mqtt.showing import Showing
 from muster_hub.reconcile.directives import DirectiveTerms
 from muster_hub.reconcile.engine import Engine
 from muster_hub.registry.published import Bundles
@@ -89,6 +90,7 @@ class FleetServices:
             address,
             on_want=self.publisher.want,
             on_change=self.engine.wake,
+            on_shown=Showing(hub.catalogue, self.publisher.wake, now),
             on_renewal=Renewals(hub.store, hub.pki, self.publisher.wake, now),
             now=now,
             heartbeats=beats,

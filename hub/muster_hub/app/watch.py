@@ -64,6 +64,7 @@ class Watch:
 
     def look(self) -> int:
         """Bring the alerts about the hub in line with how it stands; how many changed."""
+        self._part.alive()
         standings = self._heartbeats.standings()
         present = conditions(standings, self._room())
         now = self._now()

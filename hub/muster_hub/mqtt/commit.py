@@ -248,7 +248,7 @@ def _change(session: Session, inbound: Inbound, now: float) -> dict[str, Any]:
             return {"last_seen": now}
         case Rows() | Wanted():
             return {"last_seen": now}
-        case Renews() | Malformed():
+        case Renews() | Shows() | Malformed():
             return {}
         case _:
             assert_never(inbound)

@@ -22,6 +22,7 @@ from muster_protocol.wire.messages import (
     GrantRequest,
     Presence,
     Report,
+    Shown,
     Stamp,
     Stream,
     Want,
@@ -92,6 +93,14 @@ class Renews:
 
 
 @dataclass(frozen=True)
+class Shows:
+    """A device shows the metadata that it trusts."""
+
+    device: str
+    shown: Shown
+
+
+@dataclass(frozen=True)
 class Malformed:
     """A message that can't be read; it is recorded and dropped."""
 
@@ -101,7 +110,7 @@ class Malformed:
     payload: bytes = field(default=b"", compare=False)
 
 
-Inbound = Rows | Reported | Seen | Wanted | Asked | Renews | Malformed
+Inbound = Rows | Reported | Seen | Wanted | Asked | Renews | Shows | Malformed
 
 
 def read(topic: str, payload: bytes, received: float) -> Inbound:
@@ -145,6 +154,8 @@ def _state(device: str, leaf: topics.UpLeaf, payload: bytes) -> Inbound:
             topics.check_name(request.slot, "slot")
             topics.check_sha256(request.manifest)
             return Asked(device, request)
+        case "shown":
+            return Shows(device, messages.decode(payload, Shown))
         case "csr":
             if len(payload) > PEM_BYTES_MAX or not (payload.isascii() and payload.startswith(PEM)):
                 raise ProtocolError("not a certificate request in PEM")

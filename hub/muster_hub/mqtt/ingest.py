@@ -11,15 +11,16 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from muster_hub.fleet.set_aside import MessageFault
 from muster_hub.heartbeats import Heartbeats, described
 from muster_hub.mqtt.client import BrokerAddress, Delivery, HubClient
-from muster_hub.mqtt.inbound import Renews
 from muster_hub.mqtt.intake import Counters, Intake
 from muster_hub.storage.store import Store
 from muster_protocol.wire import messages, topics
+from muster_protocol.wire.messages import Shown
 
 _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
@@ -50,12 +51,14 @@ class Ingest:
         on_want: Callable[[str, tuple[str, ...]], None],
         on_change: Callable[[], None],
         on_renewal: Callable[[str, str], None] = lambda _device, _request: None,
+        on_shown: Callable[[str, Shown], None] = lambda _device, _shown: None,
         now: Callable[[], float] = time.time,
         heartbeats: Heartbeats | None = None,
     ) -> None:
         self._on_want = on_want
         self._on_change = on_change
         self._on_renewal = on_renewal
+        self._on_shown = on_shown
         self._monotonic = time.monotonic
         self._now = now
         self._queue: queue.Queue[Delivery] = queue.Queue(QUEUE_MESSAGES_MAX)
@@ -151,14 +154,17 @@ class Ingest:
         for wanted in taken.wants:
             self._on_want(wanted.device, wanted.chunks)
         for asked in taken.renewals:
-            self._renew(asked)
+            self._answer(
+                asked.device, "csr", partial(self._on_renewal, asked.device, asked.csr_pem)
+            )
+        for item in taken.shown:
+            self._answer(item.device, "shown", partial(self._on_shown, item.device, item.shown))
         self._on_change()
 
-    def _renew(self, asked: Renews) -> None:
-        """What fails in one device's renewal is told under it, and it asks again later."""
+    def _answer(self, device: str, leaf: topics.UpLeaf, answer: Callable[[], None]) -> None:
+        """What fails in what one device asks for is recorded under it; it asks again later."""
         try:
-            self._on_renewal(asked.device, asked.csr_pem)
+            answer()
         except Exception as error:
-            _log.exception("the renewal of %s failed", asked.device)
-            fault = MessageFault(asked.device, "csr", described(error), asked.csr_pem.encode())
-            self._intake.refuse(fault, self._now())
+            _log.warning("%s of %s failed", leaf, device, exc_info=error)
+            self._intake.refuse(MessageFault(device, leaf, described(error)), self._now())

@@ -25,6 +25,7 @@ from muster_hub.mqtt.inbound import (
     Malformed,
     Renews,
     Rows,
+    Shows,
     Wanted,
     read,
     unkept,
@@ -69,6 +70,7 @@ class Taken:
     acks: list[tuple[str, Ack]]
     wants: list[Wanted]
     renewals: list[Renews]
+    shown: list[Shows]
 
 
 class _GaveUp(Exception):
@@ -100,6 +102,7 @@ class Intake:
             acks,
             [inbound for inbound in batch if isinstance(inbound, Wanted)],
             [inbound for inbound in batch if isinstance(inbound, Renews)],
+            [inbound for inbound in batch if isinstance(inbound, Shows)],
         )
 
     def refuse(self, fault: MessageFault, now: float) -> None:

@@ -27,6 +27,9 @@ from muster_protocol.wire.directive import Directive, Goal, Sampling, Slot, Sour
 RENEW_SHARE = 0.5
 """A directive is signed anew when this much of its validity has passed."""
 
+LEAP_MAX = 10_000
+"""How far above its own a hub follows a generation that a device claims to hold."""
+
 _REACHED = models.RolloutDevice
 _ASKED = (col(_REACHED.generation) == 0, col(_REACHED.state) == "targeted")
 _UNNOTED = select(_REACHED.device).where(*_ASKED)
@@ -188,8 +191,8 @@ def _generation(
     own = row.generation if row is not None and row.epoch == epoch else 0
     report = device.report or {}
     reported = int(report.get("generation", 0)) if report.get("epoch") == epoch else 0
-    if reported >= wire.SERIAL_MAX:
-        reported = 0  # Nothing could be above it.
+    if reported > own + LEAP_MAX:
+        reported = 0  # A claim, and no hub has given so many: it is shown as a doubt, not followed.
     same = row is not None and row.content_sha256 == _digest(content)
     return own if own and same and own >= reported else max(own, reported) + 1
 

@@ -12,6 +12,7 @@ from sqlmodel import Session, col, delete
 
 from muster_hub.alerts import open_step
 from muster_hub.alerts import step as telling_step
+from muster_hub.alerts.claims import Claims
 from muster_hub.alerts.doubts import Doubts
 from muster_hub.alerts.rules import Condition
 from muster_hub.fleet import set_aside
@@ -27,6 +28,7 @@ from muster_hub.rollouts import step as rollout_step
 from muster_hub.rollouts.gates import readings
 from muster_hub.settings.alerts import Alerts
 from muster_hub.settings.retention import Telemetry
+from muster_hub.signing.catching_up import CaughtUp
 from muster_hub.storage import faults, models
 from muster_hub.storage.care import Care
 from muster_hub.storage.store import Store
@@ -44,7 +46,7 @@ CAREFUL_SECONDS = 60.0
 """For so long after something failed its part takes every row by itself."""
 PARTS = (
     "fleet", "rollouts", "grants", "directives", "drift", "alerts", "notices", "rollup",
-    "catalogue", "housekeeping",
+    "catalogue", "claims", "housekeeping",
 )  # fmt: skip
 Done = TypeVar("Done")
 PUBLISHED_KEPT_SECONDS = 3600.0
@@ -59,7 +61,9 @@ class Catalogue(Protocol):
 
     def refresh(self, now: float) -> bool: ...
 
-    def continue_from(self, reported: Mapping[str, int], now: float) -> bool: ...
+    def ahead(self, reported: Mapping[str, int]) -> dict[str, int]: ...
+
+    def caught_up(self) -> CaughtUp | None: ...
 
 
 class _Standby(Exception):
@@ -115,6 +119,7 @@ class Engine:
         self._careful: dict[str, float] = {}
         self._changed: set[str] = set()
         self._doubts = Doubts()
+        self._claims = Claims()
         run = self._part.watching(self._run)
         self._thread = threading.Thread(target=run, name="engine", daemon=True)
 
@@ -208,7 +213,7 @@ class Engine:
         """What devices claim and don't prove; looked at anew where something changed."""
         self._doubts.look(session, known, self._changed)
         self._changed = set()
-        return self._doubts.conditions()
+        return self._doubts.conditions() + self._claims.conditions(self._now())
 
     def _do(self, name: str, work: Callable[[Session, Care], Done]) -> Done | None:
         """One part of a step in a transaction, again with care when its data make it fail.
@@ -257,16 +262,18 @@ class Engine:
             return
         self._kept_house = now
         try:
-            ahead = self._catalogue.continue_from(_trusted_versions(known), now)
-            if self._catalogue.refresh(now) or ahead:
+            if self._catalogue.refresh(now):
                 self._on_published()
             self._roles = self._expiries()
+            self._claims.look(known, self._catalogue, now)
         except Exception as error:
             _log.exception("the catalogue could not be kept fresh")
             self._parts["catalogue"].retrying(error)
         else:
             self._parts["catalogue"].beat()
         with contextlib.suppress(_Standby):
+            if self._do("claims", lambda session, _: self._claims.ask(session, now)):
+                self._on_published()
             self._do("housekeeping", lambda session, _: self._forget(session, now))
 
     def _forget(self, session: Session, now: float) -> None:
@@ -292,13 +299,3 @@ class Engine:
             self._stopping.wait(STEP_SECONDS_MIN)
             self._wake.wait(TICK_SECONDS * _random.uniform(0.8, 1.2))
             self._wake.clear()
-
-
-def _trusted_versions(known: Mapping[str, Known]) -> dict[str, int]:
-    """Role → the highest version of its metadata that any device trusts."""
-    highest: dict[str, int] = {}
-    for device in known.values():
-        trust = (device.report or {}).get("trust") or {}
-        for role, version in (trust.get("versions") or {}).items():
-            highest[role] = max(version, highest.get(role, 0))
-    return highest

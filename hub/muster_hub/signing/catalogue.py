@@ -13,8 +13,9 @@ from securesystemslib.signer import Signer, SSlibKey
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from muster_hub.errors import CatalogueError
-from muster_hub.signing import ceremonies, roles
+from muster_hub.signing import catching_up, ceremonies, roles
 from muster_hub.signing.catalogue_files import CatalogueFiles, signing_order
+from muster_hub.signing.catching_up import CaughtUp
 from muster_hub.signing.ceremonies import Basis, Changes
 from muster_hub.signing.keys import ONLINE, KeyGroup, Keyring
 from muster_hub.signing.roles import AnyMetadata, Kind, RoleStanding, Signatures
@@ -211,7 +212,7 @@ class Catalogue:
         """Go on from the versions that devices hold, where those are ahead of ours.
 
         A hub restored from a backup would otherwise publish versions that devices refuse as a
-        rollback. ``reported`` maps role names to the highest version any device trusts.
+        rollback. ``reported`` maps role names to versions; the caller answers for them.
         """
         with self._files.writing():
             ahead = {
@@ -226,6 +227,34 @@ class Catalogue:
             if not self._propose(changes, now):
                 self._seal({}, now)
         return True
+
+    def ahead(self, reported: Mapping[str, int]) -> dict[str, int]:
+        """Of reported versions those that this hub has never given out: role → its own latest."""
+        latest = {role: self._files.next_version(role) - 1 for role in reported if role != "root"}
+        return {role: own for role, own in latest.items() if 0 < own < reported[role]}
+
+    def catch_up(self, device: str, timestamp: bytes, snapshot: bytes, now: float) -> bool:
+        """Go on from the metadata that a device shows, where they are ahead of ours; whether so.
+
+        Raises CatalogueError for what this hub's keys did not sign, and beyond the cap.
+        """
+        roots = self._files.roots()
+        versions = catching_up.shown_versions(roots, timestamp, snapshot)
+        ahead = self.ahead(versions)
+        if not ahead:
+            return False
+        leaps = {role: versions[role] - own for role, own in ahead.items()}
+        record = catching_up.Record(self._files.directory)
+        record.allow(leaps)
+        followed = {role: versions[role] for role in ahead}
+        if not self.continue_from(followed, now):
+            return False
+        record.add(leaps, CaughtUp(now, device, followed))
+        return True
+
+    def caught_up(self) -> CaughtUp | None:
+        """The latest time that this hub went on from what a device showed."""
+        return catching_up.Record(self._files.directory).latest()
 
     def pending(self) -> dict[str, bytes]:
         """Drafts that wait for signatures made elsewhere, by role, in signing order."""

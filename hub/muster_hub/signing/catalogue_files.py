@@ -74,6 +74,12 @@ class CatalogueFiles:
         signed: Signed = roles.parse_any(self.must(name), name).signed
         return signed
 
+    def roots(self) -> list[Root]:
+        """Every root there was, the newest first."""
+        versions = range(self._root_version(), 0, -1)
+        names = [f"{version}.root.json" for version in versions]
+        return [roles.parse(Root, self.must(name), name).signed for name in names]
+
     def leaves(self) -> dict[str, Targets]:
         """The published targets and model roles by name."""
         snapshot = self.current("snapshot", Snapshot)

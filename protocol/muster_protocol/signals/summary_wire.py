@@ -357,7 +357,8 @@ def _planes(moments: Doubles) -> bytes:
 def _unplanes(data: bytes) -> Doubles:
     bytes_ = np.zeros((len(data) // PLANES, 4), np.uint8)
     bytes_[:, :PLANES] = np.frombuffer(data, np.uint8).reshape(PLANES, -1).T
-    return bytes_.view(">f4").astype(np.float64).reshape(-1)
+    with np.errstate(invalid="ignore"):  # bytes may say anything; the caller refuses a NaN
+        return bytes_.view(">f4").astype(np.float64).reshape(-1)
 
 
 def _unpack(packed: _Features, bins: bytes, moments: bytes, baseline: Baseline) -> FeatureCounts:

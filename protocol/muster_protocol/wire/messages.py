@@ -224,6 +224,16 @@ class Want(Struct, frozen=True):
     chunks: Annotated[list[Name], Meta(min_length=1, max_length=limits.WANT_CHUNKS_MAX)]
 
 
+class Shown(Struct, frozen=True):
+    """The metadata a device trusts, as they were signed: its answer to ``down/<device>/show``.
+
+    A hub that was set back goes on from them, where its own keys signed them.
+    """
+
+    timestamp: Annotated[bytes, Meta(max_length=limits.SHOWN_TIMESTAMP_BYTES_MAX)]
+    snapshot: Annotated[bytes, Meta(max_length=limits.SHOWN_SNAPSHOT_BYTES_MAX)]
+
+
 class GrantRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A staged device asks for a permit to swap one slot now. Not retained; asked anew until told.
 
@@ -257,9 +267,9 @@ class Grant(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why not, in words for the report."""
 
 
-Message = Batch | Ack | Event | Report | Presence | Want | GrantRequest | Grant
+Message = Batch | Ack | Event | Report | Presence | Want | Shown | GrantRequest | Grant
 T = TypeVar("T")
-M = TypeVar("M", Batch, Ack, Event, Report, Presence, Want, GrantRequest, Grant)
+M = TypeVar("M", Batch, Ack, Event, Report, Presence, Want, Shown, GrantRequest, Grant)
 
 _LIMIT_BYTES: dict[type[Any], int] = {
     Batch: limits.TELEMETRY_BYTES_MAX,
@@ -268,6 +278,7 @@ _LIMIT_BYTES: dict[type[Any], int] = {
     Event: 8 * limits.KIB,
     Presence: 64,
     Want: 8 * limits.KIB,
+    Shown: limits.SHOWN_TIMESTAMP_BYTES_MAX + limits.SHOWN_SNAPSHOT_BYTES_MAX + limits.KIB,
     GrantRequest: 512,
     Grant: 2 * limits.KIB,
 }

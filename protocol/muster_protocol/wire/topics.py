@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple
 from muster_protocol.wire.errors import ProtocolError
 
 ROOT = "muster/v1"
-UpLeaf = Literal["report", "presence", "telemetry", "event", "want", "csr", "grant"]
-DownLeaf = Literal["directive", "ack", "cert", "grant"]
+UpLeaf = Literal["report", "presence", "telemetry", "event", "want", "csr", "grant", "shown"]
+DownLeaf = Literal["directive", "ack", "cert", "grant", "show"]
 UP_LEAVES: tuple[UpLeaf, ...] = (
-    "report", "presence", "telemetry", "event", "want", "csr", "grant",
+    "report", "presence", "telemetry", "event", "want", "csr", "grant", "shown",
 )  # fmt: skip
-DOWN_LEAVES: tuple[DownLeaf, ...] = ("directive", "ack", "cert", "grant")
+DOWN_LEAVES: tuple[DownLeaf, ...] = ("directive", "ack", "cert", "grant", "show")
 
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

@@ -1,84 +1,22 @@
 """``muster-hub serve`` as a process: it starts whole, ends clean, and survives its own murder."""
 
-import json
-import os
 import re
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import uvicorn
 
-from muster_hub.app import initialise, service
-from muster_hub.settings.config import BrokerSettings, Http
+from muster_hub.app import service
 from support.hub_kit import open_kit
-from support.ports import HOST, free_port
+from support.ports import HOST
+from support.served import Served, finish
 
 pytestmark = pytest.mark.system
-
-
-class Served:
-    """A hub's directory and the processes run on it."""
-
-    def __init__(self, data: Path) -> None:
-        self.data = data
-        self.http, self.broker = free_port(), free_port()
-        initialise.initialise(
-            data,
-            initialise.NewHub(
-                names=("localhost", HOST),
-                http=Http(host=HOST, port=self.http),
-                broker=BrokerSettings(host=HOST, port=self.broker),
-                database="",
-                offline_public=None,
-            ),
-        )
-        self.processes: list[subprocess.Popen[str]] = []
-
-    def start(self) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [Path(sys.executable).parent / "muster-hub", "serve", "--data", self.data],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        self.processes.append(process)
-        return process
-
-    def ready(self) -> subprocess.Popen[str]:
-        process = self.start()
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("hub ready: "), line + process.stdout.read()
-        return process
-
-    def health(self) -> dict[str, object]:
-        context = ssl.create_default_context(cafile=self.data / "keys" / "ca" / "ca.pem")
-        url = f"https://localhost:{self.http}/api/v1/health"
-        with urllib.request.urlopen(url, context=context, timeout=10) as answer:
-            return json.loads(answer.read())
-
-    def brokers(self) -> list[int]:
-        config = str(self.data / "broker" / "mosquitto.conf")
-        return [
-            process.pid
-            for process in psutil.process_iter(["cmdline"])
-            if config in (process.info["cmdline"] or [])
-        ]
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=30)
-    return process.returncode, output
 
 
 @pytest.fixture

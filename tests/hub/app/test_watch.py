@@ -9,7 +9,7 @@ from sqlmodel import select
 from muster_hub.app.watch import Watch, conditions
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.settings.alerts import Alerts, Receiver
-from muster_hub.storage.alerting import Delivery
+from muster_hub.storage.alerting import WebhookDelivery
 from muster_hub.storage.disk import Room, room_of
 from muster_hub.storage.models import Alert
 from muster_protocol.wire.limits import MIB
@@ -119,7 +119,7 @@ def test_with_the_engine_dead_its_alert_opens_is_sent_and_resolves(tmp_path: Pat
     watch.look()
     with store.read() as session:
         alert = session.exec(select(Alert)).one()
-        queued = session.exec(select(Delivery)).all()
+        queued = session.exec(select(WebhookDelivery)).all()
     assert (alert.key, alert.kind, alert.state) == ("hub/engine", "hub", "open")
     assert len(queued) == 1
     part.beat()

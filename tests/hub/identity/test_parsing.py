@@ -6,10 +6,10 @@ import random
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from support.mutants import mutated
 
 from muster_hub.errors import Invalid
 from muster_hub.identity import parsing, pki
+from support.damaged_models import mutated
 from support.hub_kit import csr, new_key
 
 MUTANTS = 6_000

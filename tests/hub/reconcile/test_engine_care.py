@@ -110,7 +110,7 @@ class Broken(Bundles):
     def baseline(self, manifest: str):
         if manifest == self._broken:
             raise ZeroDivisionError("a baseline no code foresaw")
-        return super().baseline(manifest)
+        return
 
 
 def test_a_window_that_fails_is_set_aside_and_the_others_are_taken_in(plant: Plant):

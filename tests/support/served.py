@@ -1,0 +1,88 @@
+"""``muster-hub serve`` as a process on free ports, and what its API says."""
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+import tomllib
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from muster_hub.app import initialise
+from muster_hub.settings.config import BrokerSettings, Http
+from support.ports import HOST, free_port
+
+
+class Served:
+    """A hub's directory and the processes run on it."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.http, self.broker = free_port(), free_port()
+        initialise.initialise(
+            data,
+            initialise.NewHub(
+                names=("localhost", HOST),
+                http=Http(host=HOST, port=self.http),
+                broker=BrokerSettings(host=HOST, port=self.broker),
+                database="",
+                offline_public=None,
+            ),
+        )
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def start(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [Path(sys.executable).parent / "muster-hub", "serve", "--data", self.data],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        self.processes.append(process)
+        return process
+
+    def ready(self) -> subprocess.Popen[str]:
+        process = self.start()
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("hub ready: "), line + process.stdout.read()
+        return process
+
+    @property
+    def ca(self) -> Path:
+        return self.data / "keys" / "ca" / "ca.pem"
+
+    def health(self) -> dict[str, Any]:
+        return self.ask("/health")
+
+    def ask(self, path: str, body: Any = None) -> Any:
+        """GET a path of the API, or POST a body to it, as the first administrator."""
+        profile = tomllib.loads((self.data / "operator.toml").read_text())
+        request = urllib.request.Request(
+            f"https://localhost:{self.http}/api/v1{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "Authorization": f"Bearer {profile['token']}", "Content-Type": "application/json",
+            },
+        )  # fmt: skip
+        context = ssl.create_default_context(cafile=self.ca)
+        with urllib.request.urlopen(request, context=context, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    def brokers(self) -> list[int]:
+        config = str(self.data / "broker" / "mosquitto.conf")
+        return [
+            process.pid
+            for process in psutil.process_iter(["cmdline"])
+            if config in (process.info["cmdline"] or [])
+        ]
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=30)
+    return process.returncode, output
