@@ -319,6 +319,7 @@ class ApiToken(Scoped):
     name: str
     created: float
     created_by: str
+    owner: str
     expires: float | None
     revoked: float | None
 

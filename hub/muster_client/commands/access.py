@@ -33,10 +33,13 @@ def make(
         str, typer.Option("--selector", "-s", help="Only devices with these labels.")
     ] = "",
     days: Annotated[int, typer.Option(min=1, max=3650, help="How long it is good.")] = 90,
+    owner: Annotated[str, typer.Option(help="The person who holds it; you, when not given.")] = "",
     as_json: Json = False,
 ) -> None:
     """Make a token. It is shown once."""
-    made = hub(context).tokens.make(name, role, models=model or (), selector=selector, days=days)
+    made = hub(context).tokens.make(
+        name, role, models=model or (), selector=selector, days=days, owner=owner
+    )
     if as_json:
         output.show_json(made)
     else:
@@ -50,12 +53,13 @@ def list_tokens(context: typer.Context, *, as_json: Json = False) -> None:
     if as_json:
         output.show_json(items)
         return
-    headings = ("ID", "NAME", "ROLE", "MODELS", "DEVICES", "MADE", "BY", "REVOKED")
+    headings = ("ID", "NAME", "ROLE", "MODELS", "DEVICES", "MADE", "BY", "OWNER", "REVOKED")
     rows = (
         (
             row["id"], row["name"], row["role"], row["models"] or "all",
             row["selector"] or "all",
-            output.ago(row["created"]), row["created_by"], row["revoked"] is not None,
+            output.ago(row["created"]), row["created_by"], row["owner"],
+            row["revoked"] is not None,
         )
         for row in items
     )  # fmt: skip
@@ -81,7 +85,7 @@ def _ended(tokens: Iterable[ApiToken], token: str) -> str:
     found = next((row for row in tokens if row["id"] == token), None)
     if found is None:
         raise WrongUsage(f"there is no API token {token!r}: `muster token list` shows them")
-    whose = f"{found['role']}, of {found['created_by']}, made {output.ago(found['created'])}"
+    whose = f"{found['role']}, of {found['owner']}, made {output.ago(found['created'])}"
     return f"{found['name']} ({whose}) ends for good: whoever uses it is refused from now on"
 
 

@@ -24,11 +24,15 @@ class ApiTokens(Resource):
         models: Iterable[str] = (),
         selector: str = "",
         days: float = 90,
+        owner: str = "",
     ) -> ApiTokenMade:
-        """A token, whose text comes this once; ``models`` and ``selector`` limit it."""
+        """A token, whose text comes this once; ``models`` and ``selector`` limit it.
+
+        ``owner``: the person who holds it; empty: you.
+        """
         body = {
             "name": name, "role": role, "models": list(models), "selector": selector,
-            "expires_seconds": days * DAY_SECONDS,
+            "expires_seconds": days * DAY_SECONDS, "owner": owner,
         }  # fmt: skip
         made: ApiTokenMade = self._api.post("/tokens", body)
         return made

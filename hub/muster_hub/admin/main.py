@@ -138,6 +138,9 @@ def token(
     expires_days: Annotated[
         int | None, typer.Option(min=1, max=EXPIRES_DAYS_MAX, help="Never, when not given.")
     ] = None,
+    owner: Annotated[
+        str, typer.Option(help="The person who holds it, as they log in; NAME when not given.")
+    ] = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Make an API token and print it; it is kept nowhere."""
@@ -149,9 +152,15 @@ def token(
     now = time.time()
     expires = None if expires_days is None else now + expires_days * roles.DAY_SECONDS
     with hub.store.write() as session:
-        text = make_token(session, name, chosen, now, expires)
+        text = make_token(session, name, chosen, now, expires, owner=owner)
         log.append(
-            session, actor="hub", action="api-token.make", subject=name, now=now, role=chosen
+            session,
+            actor="hub",
+            action="api-token.make",
+            subject=name,
+            now=now,
+            role=chosen,
+            owner=owner or name,
         )
     print(text)
 

@@ -158,7 +158,7 @@ def _persist(
                 detail=dict(condition.detail),
             )
         )
-        _log_event(session, "alert", condition.device, condition.title, now)
+        _log_event(session, "alert", condition.device, condition, now)
     for number, condition in changes.refreshed.items():
         row = rows[number]
         row.severity, row.title = condition.severity, condition.title
@@ -171,12 +171,17 @@ def _persist(
         row = rows[number]
         row.state, row.updated = "resolved", now
         session.add(row)
-        _log_event(session, "alert_resolved", row.device, row.title, now)
+        _log_event(session, "alert_resolved", row.device, row, now)
     session.flush()
     return (
         len(changes.opened) + len(changes.refreshed) + len(changes.clearing) + len(changes.resolved)
     )
 
 
-def _log_event(session: Session, kind: str, device: str | None, title: str, now: float) -> None:
-    session.add(models.EventRow(kind=kind, device=device, received=now, detail=title))
+def _log_event(
+    session: Session, kind: str, device: str | None, about: Condition | models.Alert, now: float
+) -> None:
+    model = str(about.detail.get("model", ""))
+    session.add(
+        models.EventRow(kind=kind, device=device, received=now, detail=about.title, model=model)
+    )

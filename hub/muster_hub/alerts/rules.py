@@ -122,7 +122,12 @@ def refused(device: str, slot: str, update: Mapping[str, Any]) -> Condition | No
         severity="warning",
         device=device,
         title=f"{device} refused {name} in {slot}: {refusal}",
-        detail={"slot": slot, "refusal": refusal, "detail": update.get("detail", "")},
+        detail={
+            "slot": slot,
+            "model": update.get("model", ""),
+            "refusal": refusal,
+            "detail": update.get("detail", ""),
+        },
     )
 
 
@@ -255,9 +260,11 @@ def metadata_ending(role: str, seconds_left: float) -> Condition | None:
     cure = "the hub should have signed it: see its log" if role in METADATA_WARN_DAYS else (
         "it waits for keys kept elsewhere: muster-hub signing-request"
     )  # fmt: skip
+    model = role.removeprefix("model-")
     return Condition(
         key=f"metadata/{role}",
         kind="metadata",
+        detail={"role": role} | ({"model": model} if model != role else {}),
         severity="critical" if days <= warn / 4 else "warning",
         title=f"the {role} metadata "
         + (f"expires in {days:.0f} days" if days > 0 else "has expired: no device installs")

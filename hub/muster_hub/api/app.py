@@ -15,6 +15,7 @@ from muster_hub.access.oidc import Issuer
 from muster_hub.api import auth, problems
 from muster_hub.api.bodies import BodyLimit
 from muster_hub.api.hub import Hub
+from muster_hub.api.once import OnceRoute
 from muster_hub.api.pace import Pace
 from muster_hub.api.routes import (
     access,
@@ -35,6 +36,7 @@ from muster_hub.api.routes import (
     webhooks,
 )
 from muster_hub.api.text import CleanText
+from muster_hub.audit.refusals import Refusals
 from muster_hub.metrics.exposition import families
 from muster_hub.metrics.reading import read
 from muster_hub.metrics.scrape import Scrape, Timed
@@ -86,12 +88,14 @@ def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> Fas
     )
     app.state.hub = hub
     app.state.streams = 0
+    app.state.refusals = Refusals(hub.store, hub.clock)
     oidc = hub.config.oidc
     app.state.issuer = Issuer(oidc, httpx.Client(), hub.clock) if oidc.issuer else None
     for room in ROOMS:
         app.include_router(room.router, prefix=PREFIX, responses=problems.answers(400, 422, 429))
     app.include_router(scrape.router)
     app.state.scrape = Scrape(lambda: _metrics(hub), monotonic)
+    auth.check_declared(app, OnceRoute)
     app.add_middleware(BodyLimit, upload_bytes_max=hub.config.http.upload_bytes_max, room=hub.room)
     app.add_middleware(CleanText)
     app.add_middleware(

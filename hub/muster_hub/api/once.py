@@ -1,5 +1,8 @@
 """Requests that may be repeated: the same ``Idempotency-Key`` gets the same answer, acted on once.
 
+Every request passes here: what was refused to somebody known leaves a row in the audit log, and a
+route that answered without having asked whether it may is an error.
+
 Only hashes of who asks and of their key are stored, and the answer is encrypted under both: an
 answer may hold a secret, and what it opens must not lie in the database.
 """
@@ -7,7 +10,7 @@ answer may hold a secret, and what it opens must not lie in the database.
 import hashlib
 import secrets
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fastapi import Request, Response
@@ -15,12 +18,16 @@ from fastapi.routing import APIRoute
 from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
 
-from muster_hub.api.auth import identify
+from muster_hub.api.auth import Turned, identify
 from muster_hub.api.hub import Hub
 from muster_hub.api.pages import KEY_CHARS_MAX
-from muster_hub.errors import Conflict, Invalid
+from muster_hub.errors import Conflict, HubError, Invalid
 from muster_hub.storage.governance import KeptAnswer
 from muster_protocol.wire.chunks import sha256_hex
+
+if TYPE_CHECKING:
+    from muster_hub.access.leave import Leave
+    from muster_hub.audit.refusals import Refusals
 
 KEEP_SECONDS = 86_400.0
 STALE_SECONDS = 120.0
@@ -40,6 +47,10 @@ class KeyUnderWay(Conflict):
     code = "idempotency_key_under_way"
 
 
+class Unasked(RuntimeError):
+    """A route that declares an act did it on nothing that was asked about."""
+
+
 class OnceRoute(APIRoute):
     """A route that refuses a query with two meanings, and whose changes honour ``Idempotency-Key``.
 
@@ -54,12 +65,39 @@ class OnceRoute(APIRoute):
             key = request.headers.get("idempotency-key")
             content = request.headers.get("content-type", "")
             if key is None or request.method == "GET" or content.startswith("multipart/"):
-                return await inner(request)
+                return await _asked(request, inner)
             if not 0 < len(key) <= KEY_CHARS_MAX:
                 raise Invalid(f"Idempotency-Key: 1 to {KEY_CHARS_MAX} characters")
             return await _once(request, key, inner)
 
         return handle
+
+
+async def _asked(request: Request, inner: Handler) -> Response:
+    """The answer of a route that has asked whether it may; a refusal is recorded."""
+    try:
+        response = await inner(request)
+    except Turned as error:
+        await _record(request, error.label, error.detail)
+        raise
+    except HubError as error:
+        if error.status == 403 and (actor := getattr(request.state, "actor", None)) is not None:
+            await _record(request, actor.label, str(error))
+        raise
+    leave: Leave | None = getattr(request.state, "leave", None)
+    if leave is not None and not leave.asked:
+        raise Unasked(f"{request.url.path} answered without asking about what {leave.act} is on")
+    return response
+
+
+async def _record(request: Request, actor: str, why: str) -> None:
+    refusals: Refusals = request.app.state.refusals
+    act: str = getattr(request.state, "act", "access")
+    leave: Leave | None = getattr(request.state, "leave", None)
+    what = f"{request.method} {request.url.path}"
+    if leave is not None and leave.on_what:
+        what += f" ({leave.on_what})"
+    await run_in_threadpool(refusals.record, actor, act, what, why)
 
 
 def _check_query(request: Request) -> None:
@@ -82,7 +120,7 @@ async def _once(request: Request, key: str, inner: Handler) -> Response:
     if answered is not None:
         return answered
     try:
-        response = await inner(request)
+        response = await _asked(request, inner)
     except BaseException:
         await run_in_threadpool(kept.forget)
         raise

@@ -3,7 +3,7 @@
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from muster_hub.errors import Conflict, NotFound
+from muster_hub.errors import Conflict, NotFound, Refused
 from muster_hub.storage.models import Assignment, Version
 from muster_protocol.wire import selectors
 from muster_protocol.wire.topics import check_name
@@ -55,6 +55,30 @@ def put(
     session.add(row)
     session.flush()
     return row
+
+
+def must_not_release(
+    before: Assignment | None, model: str, version: str, precedence: int | None
+) -> None:
+    """Raise Refused for a change that brings any device another version: that is a rollout's, which
+    somebody else approves."""
+    same = before is not None and (before.model, before.version) == (model, version)
+    if same and before is not None and precedence in (None, before.precedence):
+        return
+    raise Refused(
+        "two people are asked for here: only a rollout, which somebody else approves, brings "
+        "devices another version (muster rollout start)"
+    )
+
+
+def must_leave_alone(session: Session, row: Assignment) -> None:
+    """Raise Refused when, without this assignment, devices would follow another one."""
+    others = select(Assignment).where(Assignment.slot == row.slot, Assignment.id != row.id)
+    if session.exec(others).first() is not None:
+        raise Refused(
+            f"two people are asked for here, and without assignment {row.id} its devices may "
+            "follow another one: bring them that version by a rollout first"
+        )
 
 
 def get(session: Session, number: int) -> Assignment:

@@ -5,22 +5,24 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import select as columns_of
-from sqlmodel import Session, col, select
+from sqlmodel import Session, and_, col, or_, select
 
 from muster_hub.access import scoped
-from muster_hub.access.governance import Scope
+from muster_hub.access.scope import Scope
 from muster_hub.fleet.known import is_online
 from muster_hub.identity import proof
 from muster_hub.storage import models, selecting
 from muster_protocol.wire import selectors
 
 Plain = dict[str, Any]
+ABOUT_DEVICES = ("enrolled", "approved", "revoked")
+"""Kinds of events that are about no model."""
 
 
 def devices(
-    session: Session, *, selector: str | None, after: str, limit: int, now: float
+    session: Session, scope: Scope, *, selector: str | None, after: str, limit: int, now: float
 ) -> list[Plain]:
-    """Devices by id, those after ``after``; raises SelectorError."""
+    """Devices by id, those after ``after``, with their slots of models in scope; SelectorError."""
     found = session.exec(
         select(models.Device, models.DirectiveRow)
         .join(
@@ -35,14 +37,19 @@ def devices(
     )
     rows = [(row, directive) for row, directive in found]
     held = _certificates(session, [row.id for row, _ in rows])
-    return [_device(row, directive, held.get(row.id, []), now) for row, directive in rows]
+    return [
+        scoped.device(scope, _device(row, directive, held.get(row.id, []), now))
+        for row, directive in rows
+    ]
 
 
-def device(session: Session, device: str, now: float) -> Plain | None:
+def device(session: Session, scope: Scope, device: str, now: float) -> Plain | None:
     row = session.get(models.Device, device)
     directive = session.get(models.DirectiveRow, device)
     held = _certificates(session, [device])
-    return None if row is None else _device(row, directive, held.get(device, []), now)
+    if row is None:
+        return None
+    return scoped.device(scope, _device(row, directive, held.get(device, []), now))
 
 
 def assignments(
@@ -59,9 +66,22 @@ def assignments(
     return session.exec(select(row).where(col(row.id).in_(seen)).order_by(col(row.id))).all()
 
 
-def events(session: Session, *, after: int, limit: int, selector: str | None = None) -> list[Plain]:
-    """What happened since event ``after``, the oldest first; with a selector on devices of it."""
-    query = select(models.EventRow).where(col(models.EventRow.id) > after)
+def events(
+    session: Session, scope: Scope, *, after: int, limit: int, selector: str | None = None
+) -> list[Plain]:
+    """What happened since event ``after``, the oldest first; with a selector on devices of it.
+
+    Who is limited to models sees what says it is about one of them, and who came and went.
+    """
+    row = models.EventRow
+    query = select(row).where(col(row.id) > after)
+    if scope.models:
+        query = query.where(
+            or_(
+                selecting.of_models(col(row.model), scope.models),
+                and_(col(row.model) == "", col(row.kind).in_(ABOUT_DEVICES)),
+            )
+        )
     if selector:
         chosen = selectors.parse(selector)
         query = query.where(col(models.EventRow.device).in_(selecting.devices(chosen)))

@@ -17,6 +17,7 @@ from muster_hub.errors import Conflict, HubError, Invalid, NotFound
 from muster_hub.identity.parsing import Request, read_request
 from muster_hub.identity.pki import Pki
 from muster_hub.storage.models import Certificate, Device, EnrolBinding, EnrolToken, EventRow
+from muster_protocol.wire import selectors
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.renewal import proof_of
 from muster_protocol.wire.topics import check_device_id
@@ -62,8 +63,13 @@ def make_token(
     device: str | None,
     now: float,
     approval: bool = False,
+    selector: str = "",
 ) -> str:
-    """Store a token's hash and return its text, which is shown once and kept nowhere."""
+    """Store a token's hash and return its text, which is shown once and kept nowhere.
+
+    ``selector`` is what its maker is limited to: a device that is known when the token is used
+    comes back with it only from within.
+    """
     check_labels(labels)
     if device is not None:
         check_device_id(device)
@@ -77,6 +83,7 @@ def make_token(
             labels=labels,
             device=device,
             approval=approval,
+            selector=selector,
             uses_left=uses,
             created=now,
             expires=now + expires_seconds,
@@ -317,4 +324,9 @@ def _may_return(token: EnrolToken, device: Device) -> None:
         raise Conflict(
             f"{device.id} is enrolled already: to let it have a new key, "
             f"ask for a token made for it (muster device enroll-token --device {device.id})"
+        )
+    if not selectors.parse(token.selector).matches(device.labels):
+        raise Conflict(
+            f"{device.id} is enrolled already, and is none of the devices ({token.selector}) that "
+            "whoever made this token may act on"
         )

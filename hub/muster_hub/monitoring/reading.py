@@ -6,7 +6,8 @@ import numpy as np
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from muster_hub.storage import models
+from muster_hub.access.scope import Scope
+from muster_hub.storage import models, selecting
 from muster_hub.storage.sums import total, whole
 from muster_protocol.signals import summary_wire
 from muster_protocol.wire.errors import MusterError
@@ -17,8 +18,9 @@ HISTORICAL_SECONDS = 3600.0
 Plain = dict[str, Any]
 
 
-def counts(session: Session, device: str) -> Plain:
-    """What the hub has counted of a device, each window once, those no longer kept included."""
+def counts(session: Session, scope: Scope, device: str) -> Plain:
+    """What the hub has counted of a device, each window once, those no longer kept included; of
+    models in scope."""
     window, day = models.SummaryWindow, models.Rollup
     by_version: dict[str, list[int]] = {}
     for table, among, rows in (
@@ -36,6 +38,7 @@ def counts(session: Session, device: str) -> Plain:
                 total(table.labels_wrong),
             )
             .where(col(table.device) == device, *among)
+            .where(selecting.of_models(col(table.model), scope.models))
             .group_by(table.model, table.version)
         )
         for model, version, *numbers in found:
@@ -55,17 +58,27 @@ def counts(session: Session, device: str) -> Plain:
             for name, (_, _, _, right, wrong) in by_version.items()
         },
         "unreadable_windows": session.exec(
-            select(func.count()).where(col(window.device) == device, col(window.fault) != "")
+            select(func.count())
+            .where(col(window.device) == device, col(window.fault) != "")
+            .where(selecting.of_models(col(window.model), scope.models))
         ).one(),
     }
 
 
 def windows(
-    session: Session, device: str, *, model: str | None, before: int | None, limit: int
+    session: Session,
+    scope: Scope,
+    device: str,
+    *,
+    model: str | None,
+    before: int | None,
+    limit: int,
 ) -> list[Plain]:
-    """Committed windows, the newest first, without their features."""
+    """Committed windows of models in scope, the newest first, without their features."""
     window = models.SummaryWindow
-    query = select(window).where(col(window.device) == device)
+    query = select(window).where(
+        col(window.device) == device, selecting.of_models(col(window.model), scope.models)
+    )
     if model is not None:
         query = query.where(col(window.model) == model)
     if before is not None:

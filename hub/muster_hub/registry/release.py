@@ -15,7 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlmodel import Session, col, select
 
-from muster_hub.access import governance
+from muster_hub.access import people
 from muster_hub.audit import log
 from muster_hub.errors import Conflict, HubError, Invalid, NoSpace, NotFound
 from muster_hub.heartbeats import Heartbeats
@@ -197,8 +197,8 @@ class Releases:
             row = find(session, model, version)
             if row.status != "awaiting_approval":
                 raise Conflict(f"{model} {version} is {row.status}: it waits for no approval")
-            first, second = governance.name_of(row.created_by), governance.name_of(actor)
-            governance.must_be_another(session, first, second, f"pushed {model} {version}")
+            did = f"pushed {model} {version}"
+            people.must_be_another(session, row.created_by, actor, did)
             row.status = "checked"
             self._record(session, row, actor, "version.approve")
         self._sign(row)

@@ -265,6 +265,7 @@ def _set_alert(session: Session, row: models.Alert, state: str, by: str, now: fl
         models.EventRow(
             kind="alert",
             device=row.device,
+            model=str(row.detail.get("model", "")),
             received=now,
             detail=f"alert {row.id} {state} by {by}: {row.title}",
             data={"alert": row.id, "state": state},

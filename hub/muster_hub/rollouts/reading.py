@@ -7,7 +7,7 @@ from sqlalchemy import select as columns_of
 from sqlmodel import Session, col, or_, select
 
 from muster_hub.access import scoped
-from muster_hub.access.governance import Scope
+from muster_hub.access.scope import Scope
 from muster_hub.fleet.known import is_online
 from muster_hub.rollouts import comparisons, kept
 from muster_hub.rollouts.members import Judged

@@ -25,6 +25,10 @@ VERSION_LEAP_MAX = 1_000_000
 """How far ahead a reported version is believed: no device may use up the range of versions."""
 
 FIRST_EPOCH = 1
+_NOTHING_WAITS = (
+    "nothing that waits for signatures has this content: "
+    "fetch the signing request again and sign that"
+)
 SigningPlan = dict[str, str]
 """What is to be signed, in words, by role."""
 
@@ -260,6 +264,15 @@ class Catalogue:
         """Drafts that wait for signatures made elsewhere, by role, in signing order."""
         return self._files.drafts()
 
+    def role_of(self, data: bytes) -> str:
+        """The role whose draft has this content; raises CatalogueError when none that waits has."""
+        offered = roles.parse_any(data, "the signed metadata")
+        for role, draft in self._files.drafts().items():
+            parsed = roles.parse_any(draft, f"drafts/{role}.json")
+            if parsed.signed_bytes == offered.signed_bytes:
+                return role
+        raise CatalogueError(_NOTHING_WAITS)
+
     def add_signatures(self, data: bytes, now: float) -> list[str]:
         """Take in a draft signed elsewhere; returns the roles still waiting.
 
@@ -274,10 +287,7 @@ class Catalogue:
                     self._files.save_draft(role, draft)
                     break
             else:
-                raise CatalogueError(
-                    "nothing that waits for signatures has this content: "
-                    "fetch the signing request again and sign that"
-                )
+                raise CatalogueError(_NOTHING_WAITS)
             self._settle(now)
         return list(self.pending())
 

@@ -1,8 +1,9 @@
 """Selectors as conditions of the database, so that a page of ten thousand devices is one query."""
 
+from collections.abc import Sequence
 from typing import Any, assert_never
 
-from sqlalchemy import ColumnElement, and_, or_, true
+from sqlalchemy import ColumnElement, SQLColumnExpression, and_, or_, true
 from sqlmodel import col, select
 
 from muster_hub.storage.models import Device
@@ -17,6 +18,21 @@ def matching(selector: Selector) -> ColumnElement[bool]:
 def devices(selector: Selector) -> Any:
     """The query for the ids of devices that match, to be used with ``in_``."""
     return select(Device.id).where(matching(selector))
+
+
+def of_models(column: SQLColumnExpression[Any], patterns: Sequence[str]) -> ColumnElement[bool]:
+    """Holds where a column names one of these models, ``*`` at an end standing for any rest; for no
+    patterns at all, everywhere."""
+    if not patterns:
+        return true()
+    return or_(
+        *(
+            column.startswith(pattern[:-1], autoescape=True)
+            if pattern.endswith("*")
+            else column == pattern
+            for pattern in patterns
+        )
+    )
 
 
 def _part(part: Part) -> ColumnElement[bool]:

@@ -6,8 +6,10 @@ from fastapi import APIRouter, Path, Response
 from sqlmodel import col, select
 
 from muster_hub.access import governance
+from muster_hub.access.leave import Leave
+from muster_hub.access.scope import read_scope
 from muster_hub.api import etags
-from muster_hub.api.auth import Admin, HubDep, Reader
+from muster_hub.api.auth import HubDep, asks, open_to
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Page, page
@@ -31,7 +33,7 @@ TokenId = Annotated[str, Path(max_length=16, examples=["9f86d081884c7d65"])]
 PersonName = Annotated[str, Path(min_length=1, max_length=255, examples=["ada@example.com"])]
 
 
-@router.get("/login")
+@router.get("/login", dependencies=[open_to("anybody")])
 def login(hub: HubDep) -> LoginView:
     """Where people log in. Needs no token."""
     oidc = hub.config.oidc
@@ -41,19 +43,25 @@ def login(hub: HubDep) -> LoginView:
 
 
 @router.get("/whoami", responses=answers(401))
-def whoami(actor: Reader) -> WhoView:
+def whoami(leave: Annotated[Leave, asks("whoami.read")]) -> WhoView:
     """Who the hub takes you for, and what you are limited to."""
+    actor = leave.actor
     return WhoView(
         name=actor.name,
         kind=actor.kind,
+        owner=actor.owner,
         role=actor.role,
         models=list(actor.scope.models),
         selector=str(actor.scope.selector),
     )
 
 
-@router.get("/tokens", responses=answers(401, 403))
-def tokens(hub: HubDep, _: Admin, limit: Limit = 100, cursor: Cursor = None) -> Page[ApiTokenView]:
+@router.get("/tokens", responses=answers(401, 403), dependencies=[asks("token.read")])
+def tokens(
+    hub: HubDep,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[ApiTokenView]:
     """API tokens by id, those revoked or expired included; never their text."""
     with hub.store.read() as session:
         rows = session.exec(
@@ -67,7 +75,9 @@ def tokens(hub: HubDep, _: Admin, limit: Limit = 100, cursor: Cursor = None) -> 
 
 
 @router.post("/tokens", status_code=201, responses=answers(401, 403))
-def make_token(hub: HubDep, actor: Admin, ask: ApiTokenAsk) -> ApiTokenMade:
+def make_token(
+    hub: HubDep, leave: Annotated[Leave, asks("token.make")], ask: ApiTokenAsk
+) -> ApiTokenMade:
     """Make an API token. Its text is shown once; the hub keeps a hash."""
     now = hub.clock()
     with hub.store.write() as session:
@@ -79,11 +89,12 @@ def make_token(hub: HubDep, actor: Admin, ask: ApiTokenAsk) -> ApiTokenMade:
             now + ask.expires_seconds,
             models=ask.models,
             selector=ask.selector,
-            by=actor.label,
+            by=leave.actor.label,
+            owner=ask.owner,
         )
         log.append(
             session,
-            actor=actor.label,
+            actor=leave.actor.label,
             action="api-token.make",
             subject=row.name,
             now=now,
@@ -94,14 +105,16 @@ def make_token(hub: HubDep, actor: Admin, ask: ApiTokenAsk) -> ApiTokenMade:
 
 
 @router.post("/tokens/{token}/revoke", responses=answers(401, 403, 404))
-def revoke_token(hub: HubDep, actor: Admin, token: TokenId) -> ApiTokenView:
+def revoke_token(
+    hub: HubDep, leave: Annotated[Leave, asks("token.revoke")], token: TokenId
+) -> ApiTokenView:
     """End a token at once and for good."""
     now = hub.clock()
     with hub.store.write() as session:
         row = governance.revoke_token(session, token, now)
         log.append(
             session,
-            actor=actor.label,
+            actor=leave.actor.label,
             action="api-token.revoke",
             subject=row.name,
             now=now,
@@ -110,8 +123,12 @@ def revoke_token(hub: HubDep, actor: Admin, token: TokenId) -> ApiTokenView:
     return ApiTokenView(**row.model_dump(exclude={"hash"}))
 
 
-@router.get("/users", responses=answers(401, 403))
-def users(hub: HubDep, _: Admin, limit: Limit = 100, cursor: Cursor = None) -> Page[PersonView]:
+@router.get("/users", responses=answers(401, 403), dependencies=[asks("user.read")])
+def users(
+    hub: HubDep,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[PersonView]:
     """People by name, with the role each has here. Members of groups need no entry."""
     with hub.store.read() as session:
         rows = session.exec(
@@ -127,7 +144,7 @@ def users(hub: HubDep, _: Admin, limit: Limit = 100, cursor: Cursor = None) -> P
 @router.put("/users/{name}", responses=answers(401, 403, 412))
 def put_user(
     hub: HubDep,
-    actor: Admin,
+    leave: Annotated[Leave, asks("user.put")],
     name: PersonName,
     ask: ScopeAsk,
     response: Response,
@@ -135,7 +152,7 @@ def put_user(
 ) -> PersonView:
     """Give somebody whom the identity provider knows by this name a role here."""
     now = hub.clock()
-    scope = governance.read_scope(ask.models, ask.selector, ask.role)
+    scope = read_scope(ask.models, ask.selector, ask.role)
     with hub.store.write() as session:
         row = session.get(Person, name)
         if row is not None:
@@ -147,12 +164,12 @@ def put_user(
                 models=ask.models,
                 selector=str(scope.selector),
                 created=now if row is None else row.created,
-                created_by=actor.label,
+                created_by=leave.actor.label,
             )
         )
         log.append(
             session,
-            actor=actor.label,
+            actor=leave.actor.label,
             action="user.put",
             subject=name,
             now=now,
@@ -163,7 +180,12 @@ def put_user(
 
 
 @router.delete("/users/{name}", status_code=204, responses=answers(401, 403, 404, 412))
-def delete_user(hub: HubDep, actor: Admin, name: PersonName, if_match: IfMatch = None) -> None:
+def delete_user(
+    hub: HubDep,
+    leave: Annotated[Leave, asks("user.delete")],
+    name: PersonName,
+    if_match: IfMatch = None,
+) -> None:
     """Take somebody's role away; a group of theirs may still give one."""
     with hub.store.write() as session:
         row = session.get(Person, name)
@@ -171,7 +193,9 @@ def delete_user(hub: HubDep, actor: Admin, name: PersonName, if_match: IfMatch =
             raise NotFound(f"{name!r} has no role here")
         etags.check(if_match, _tag(row))
         session.delete(row)
-        log.append(session, actor=actor.label, action="user.delete", subject=name, now=hub.clock())
+        log.append(
+            session, actor=leave.actor.label, action="user.delete", subject=name, now=hub.clock()
+        )
 
 
 def _tag(row: Person) -> str:

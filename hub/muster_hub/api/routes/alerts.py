@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 from sqlmodel import Session
 
+from muster_hub.access.leave import Leave
 from muster_hub.alerts import reading
 from muster_hub.api import etags
-from muster_hub.api.auth import Actor, HubDep, Operator, Reader
+from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Number, Page, SelectorText, number, page, sent
@@ -16,9 +17,8 @@ from muster_hub.api.problems import answers
 from muster_hub.api.schemas.alerts import AlertView
 from muster_hub.api.schemas.base import View
 from muster_hub.audit import log
-from muster_hub.errors import NotFound, Refused
 from muster_hub.rollouts import commands
-from muster_hub.storage.models import Alert, AlertState, Device
+from muster_hub.storage.models import AlertState
 
 router = APIRouter(tags=["alerts"], route_class=OnceRoute)
 Action = Literal["acknowledge", "resolve"]
@@ -31,26 +31,33 @@ _ACTIONS: dict[Action, Callable[..., None]] = {
 @router.get("/alerts", response_model=Page[AlertView], responses=answers(401, 422))
 def alerts(
     hub: HubDep,
-    actor: Reader,
+    leave: Annotated[Leave, asks("alert.list")],
     state: Annotated[AlertState | None, Query()] = None,
     selector: SelectorText = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
     """Alerts, the newest first."""
-    chosen = actor.scope.narrow(selector)
+    chosen = leave.narrow(selector)
     with hub.store.read() as session:
         items = reading.alerts(
-            session, state=state, before=number(cursor), limit=limit + 1, selector=chosen
+            session,
+            leave.actor.scope,
+            state=state,
+            before=number(cursor),
+            limit=limit + 1,
+            selector=chosen,
         )
     return sent(page(items, limit, lambda item: item["id"]))
 
 
 @router.get("/alerts/{alert}", response_model=AlertView, responses=answers(401, 403, 404))
-def alert(hub: HubDep, actor: Reader, alert: Number, response: Response) -> View:
+def alert(
+    hub: HubDep, leave: Annotated[Leave, asks("alert.read")], alert: Number, response: Response
+) -> View:
     """One alert."""
     with hub.store.read() as session:
-        return _view(session, actor, alert, response)
+        return _view(session, leave, alert, response)
 
 
 @router.post(
@@ -60,7 +67,7 @@ def alert(hub: HubDep, actor: Reader, alert: Number, response: Response) -> View
 )
 def act(
     hub: HubDep,
-    actor: Operator,
+    leave: Annotated[Leave, asks("alert.acknowledge")],
     alert: Number,
     action: Action,
     response: Response,
@@ -69,31 +76,23 @@ def act(
     """Acknowledge an alert (somebody looks at it) or resolve it."""
     now = hub.clock()
     with hub.store.write() as session:
-        etags.check(if_match, _tag(_view(session, actor, alert, response)))
-        _ACTIONS[action](session, alert, by=actor.name, now=now)
+        row = leave.alert(session, alert, change=True)
+        etags.check(if_match, _tag(row.model_dump()))
+        _ACTIONS[action](session, alert, by=leave.actor.name, now=now)
         log.append(
             session,
-            actor=actor.label,
+            actor=leave.actor.label,
             action=f"alert.{action}",
             subject=f"alert/{alert}",
             now=now,
         )
     hub.changed()
     with hub.store.read() as session:
-        return _view(session, actor, alert, response)
+        return _view(session, leave, alert, response)
 
 
-def _view(session: Session, actor: Actor, alert: int, response: Response) -> View:
-    """An alert within the actor's scope; one of the whole fleet only without a scope."""
-    row = session.get(Alert, alert)
-    if row is None:
-        raise NotFound(f"there is no alert {alert}")
-    device = session.get(Device, row.device) if row.device else None
-    if device is not None:
-        actor.must_have_device(device.id, device.labels)
-    elif actor.scope.selector.parts:
-        raise Refused(f"alert {alert} is about more than the devices {actor.name} may see")
-    found = reading.alert(row)
+def _view(session: Session, leave: Leave, alert: int, response: Response) -> View:
+    found: View = reading.alert(leave.alert(session, alert))
     response.headers["ETag"] = _tag(found)
     return found
 

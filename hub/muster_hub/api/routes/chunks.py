@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, HTTPException, Response
 from fastapi.responses import StreamingResponse
 
 from muster_hub.access import capability
-from muster_hub.api.auth import CHALLENGE, Credentials, HubDep
+from muster_hub.api.auth import CHALLENGE, Credentials, HubDep, open_to
 from muster_hub.api.hub import Hub
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.problems import answers
@@ -31,6 +31,7 @@ _CACHED = {"Cache-Control": f"private, max-age={CHUNK_AGE_SECONDS}, immutable"}
     "/chunks/{sha256}",
     tags=["chunks"],
     response_class=Response,
+    dependencies=[open_to("a device with its chunk token")],
     responses={200: _OCTETS, **answers(401, 403, 404, 422)},
 )
 def chunk(hub: HubDep, credentials: Credentials, sha256: str) -> Response:
@@ -43,6 +44,7 @@ def chunk(hub: HubDep, credentials: Credentials, sha256: str) -> Response:
     "/chunks/files/{sha256}",
     tags=["chunks"],
     response_class=Response,
+    dependencies=[open_to("a device with its chunk token")],
     responses={
         200: _OCTETS,
         206: {"description": "The bytes asked for", **_OCTETS},

@@ -4,10 +4,10 @@ from base64 import b64encode
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from sqlmodel import Session
 
+from muster_hub.access.leave import Leave
 from muster_hub.api import etags
-from muster_hub.api.auth import Actor, HubDep, Operator, Reader
+from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import PAGE_MAX, Cursor, Limit, Page, SelectorText, number, page, sent
@@ -22,7 +22,6 @@ from muster_hub.api.schemas.devices import (
 )
 from muster_hub.api.schemas.drift import DriftView, Rebaseline, RebaselineView
 from muster_hub.audit import log
-from muster_hub.errors import NotFound
 from muster_hub.fleet import reading as fleet_reading
 from muster_hub.fleet import set_aside
 from muster_hub.identity import enrolment
@@ -30,7 +29,6 @@ from muster_hub.monitoring import drift_reading, drift_step
 from muster_hub.monitoring import reading as monitoring_reading
 from muster_hub.registry.published import read_baseline
 from muster_hub.storage import quarantine
-from muster_hub.storage.models import Device
 
 router = APIRouter(tags=["devices"], route_class=OnceRoute)
 
@@ -41,24 +39,31 @@ ModelName = Annotated[str | None, Query(max_length=64, examples=["digits"])]
 @router.get("/devices", response_model=Page[DeviceView], responses=answers(401, 422))
 def devices(
     hub: HubDep,
-    actor: Reader,
+    leave: Annotated[Leave, asks("device.list")],
     selector: SelectorText = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
     """Devices by id, each with its latest report."""
-    chosen = actor.scope.narrow(selector)
+    chosen = leave.narrow(selector)
     with hub.store.read() as session:
         items = fleet_reading.devices(
-            session, selector=chosen, after=cursor or "", limit=limit + 1, now=hub.clock()
+            session,
+            leave.actor.scope,
+            selector=chosen,
+            after=cursor or "",
+            limit=limit + 1,
+            now=hub.clock(),
         )
     return sent(page(items, limit, lambda item: item["id"]))
 
 
 @router.get("/devices/{device}", response_model=DeviceView, responses=answers(401, 403, 404))
-def device(hub: HubDep, actor: Reader, device: str, response: Response) -> View:
+def device(
+    hub: HubDep, leave: Annotated[Leave, asks("device.read")], device: str, response: Response
+) -> View:
     """One device with its latest report."""
-    return _view(hub, actor, device, response)
+    return _view(hub, leave, device, response)
 
 
 @router.patch(
@@ -66,7 +71,7 @@ def device(hub: HubDep, actor: Reader, device: str, response: Response) -> View:
 )
 def relabel(
     hub: HubDep,
-    actor: Operator,
+    leave: Annotated[Leave, asks("device.relabel")],
     device: str,
     patch: LabelsPatch,
     response: Response,
@@ -76,13 +81,13 @@ def relabel(
     enrolment.check_labels(patch.labels)
     now = hub.clock()
     with hub.store.write() as session:
-        row = _row(session, actor, device)
-        actor.must_have_device(f"{device} with the new labels", patch.labels)
+        row = leave.device(session, device, whole=True)
+        leave.labels(f"device {device} with the new labels", patch.labels)
         etags.check(if_match, _tag(row.labels, revoked=row.revoked))
         before, row.labels = row.labels, patch.labels
         log.append(
             session,
-            actor=actor.label,
+            actor=leave.actor.label,
             action="device.relabel",
             subject=device,
             now=now,
@@ -90,66 +95,77 @@ def relabel(
             after=patch.labels,
         )
     hub.changed()
-    return _view(hub, actor, device, response)
+    return _view(hub, leave, device, response)
 
 
 @router.post(
     "/devices/{device}/approve", response_model=DeviceView, responses=answers(401, 403, 404, 409)
 )
-def approve(hub: HubDep, actor: Operator, device: str, response: Response) -> View:
+def approve(
+    hub: HubDep, leave: Annotated[Leave, asks("device.approve")], device: str, response: Response
+) -> View:
     """Let a device have something to run that enrolled with a token for approval."""
     now = hub.clock()
     with hub.store.write() as session:
-        _row(session, actor, device)
+        leave.device(session, device, whole=True)
         enrolment.approve(session, device, now)
-        log.append(session, actor=actor.label, action="device.approve", subject=device, now=now)
+        log.append(
+            session, actor=leave.actor.label, action="device.approve", subject=device, now=now
+        )
     hub.changed()
-    return _view(hub, actor, device, response)
+    return _view(hub, leave, device, response)
 
 
 @router.post(
     "/devices/{device}/revoke", response_model=DeviceView, responses=answers(401, 403, 404, 412)
 )
 def revoke(
-    hub: HubDep, actor: Operator, device: str, response: Response, if_match: IfMatch = None
+    hub: HubDep,
+    leave: Annotated[Leave, asks("device.revoke")],
+    device: str,
+    response: Response,
+    if_match: IfMatch = None,
 ) -> View:
     """Withdraw a device's identity for good: its certificates, then its directive."""
     now = hub.clock()
     with hub.store.write() as session:
-        row = _row(session, actor, device)
+        row = leave.device(session, device, whole=True)
         etags.check(if_match, _tag(row.labels, revoked=row.revoked))
         enrolment.revoke(session, device, now)
-        log.append(session, actor=actor.label, action="device.revoke", subject=device, now=now)
+        log.append(
+            session, actor=leave.actor.label, action="device.revoke", subject=device, now=now
+        )
     hub.changed()
-    return _view(hub, actor, device, response)
+    return _view(hub, leave, device, response)
 
 
 @router.get("/devices/{device}/drift", responses=answers(401, 403, 404))
 def device_drift(
-    hub: HubDep, actor: Reader, device: str, model: ModelName = None
+    hub: HubDep, leave: Annotated[Leave, asks("device.read")], device: str, model: ModelName = None
 ) -> Page[DriftView]:
     """Each feature's distribution now beside the baseline, and whether it has drifted."""
     with hub.store.read() as session:
-        _row(session, actor, device)
+        leave.device(session, device)
         items = drift_reading.device_drift(session, hub.blobs.read, device, model=model)
-    return Page(items=_of_scope(actor, items))
+    return Page(items=_of_scope(leave, items))
 
 
 @router.post("/devices/{device}/rebaseline", responses=answers(401, 403, 404, 422))
-def rebaseline(hub: HubDep, actor: Operator, device: str, ask: Rebaseline) -> RebaselineView:
+def rebaseline(
+    hub: HubDep, leave: Annotated[Leave, asks("device.rebaseline")], device: str, ask: Rebaseline
+) -> RebaselineView:
     """Take what a model sees on a device now as normal there, so that its drift alert resolves.
 
     The hub then compares with the device's last windows, until it has calibrated anew.
     """
-    actor.must_have_model(ask.model)
     with hub.store.write() as session:
-        _row(session, actor, device)
+        leave.device_and_model(session, device, ask.model)
         done = drift_step.rebaseline(
             session,
             lambda manifest: read_baseline(manifest, hub.blobs.read),
             device=device,
             model=ask.model,
-            by=actor.label,
+            by=leave.actor.label,
             now=hub.clock(),
         )
     hub.changed()
@@ -159,7 +175,7 @@ def rebaseline(hub: HubDep, actor: Operator, device: str, ask: Rebaseline) -> Re
 @router.get("/drift", tags=["drift"], responses=answers(401, 422))
 def drift(
     hub: HubDep,
-    actor: Reader,
+    leave: Annotated[Leave, asks("drift.list")],
     selector: SelectorText = None,
     model: ModelName = None,
     limit: Devices = 100,
@@ -169,14 +185,14 @@ def drift(
 
     A device has an item for each model that sent windows, and none before that.
     """
-    chosen = actor.scope.narrow(selector)
+    chosen = leave.narrow(selector)
     with hub.store.read() as session:
         names = drift_reading.devices_of_page(
             session, selector=chosen, after=cursor or "", limit=limit + 1
         )
         items = drift_reading.drift(session, hub.blobs.read, names[:limit], model=model)
     following = names[limit - 1] if len(names) > limit else None
-    return Page(items=_of_scope(actor, items), next=following)
+    return Page(items=_of_scope(leave, items), next=following)
 
 
 @router.get(
@@ -184,7 +200,7 @@ def drift(
 )
 def windows(
     hub: HubDep,
-    actor: Reader,
+    leave: Annotated[Leave, asks("device.read")],
     device: str,
     model: ModelName = None,
     limit: Limit = 100,
@@ -192,26 +208,33 @@ def windows(
 ) -> Response:
     """Telemetry windows received from a device, the newest first."""
     with hub.store.read() as session:
-        _row(session, actor, device)
+        leave.device(session, device)
         items = monitoring_reading.windows(
-            session, device, model=model, before=number(cursor), limit=limit + 1
+            session,
+            leave.actor.scope,
+            device,
+            model=model,
+            before=number(cursor),
+            limit=limit + 1,
         )
     return sent(page(items, limit, lambda item: item["id"]))
 
 
 @router.get("/devices/{device}/counts", responses=answers(401, 403, 404))
-def counts(hub: HubDep, actor: Reader, device: str) -> CountsView:
+def counts(hub: HubDep, leave: Annotated[Leave, asks("device.read")], device: str) -> CountsView:
     """Inferences, errors and label accuracy counted from a device's windows."""
     with hub.store.read() as session:
-        _row(session, actor, device)
-        return CountsView(**monitoring_reading.counts(session, device))
+        leave.device(session, device)
+        return CountsView(**monitoring_reading.counts(session, leave.actor.scope, device))
 
 
 @router.get("/devices/{device}/set-aside", responses=answers(401, 403, 404))
-def set_aside_messages(hub: HubDep, actor: Reader, device: str) -> Page[SetAsideView]:
+def set_aside_messages(
+    hub: HubDep, leave: Annotated[Leave, asks("device.set-aside")], device: str
+) -> Page[SetAsideView]:
     """A few of the messages of a device that could not be read or kept, the newest first."""
     with hub.store.read() as session:
-        _row(session, actor, device)
+        leave.device(session, device, whole=True)
         rows = set_aside.kept(session, device, quarantine.ROWS_PER_DEVICE_MAX)
     items = [
         SetAsideView(
@@ -227,26 +250,17 @@ def set_aside_messages(hub: HubDep, actor: Reader, device: str) -> Page[SetAside
     return Page(items=items)
 
 
-def _row(session: Session, actor: Actor, device: str) -> Device:
-    """A device within the actor's scope."""
-    row = session.get(Device, device)
-    if row is None:
-        raise NotFound(f"there is no device {device!r}")
-    actor.must_have_device(device, row.labels)
-    return row
-
-
-def _view(hub: HubDep, actor: Actor, device: str, response: Response) -> View:
+def _view(hub: HubDep, leave: Leave, device: str, response: Response) -> View:
     with hub.store.read() as session:
-        _row(session, actor, device)
-        found = fleet_reading.device(session, device, hub.clock())
+        leave.device(session, device)
+        found = fleet_reading.device(session, leave.actor.scope, device, hub.clock())
     assert found is not None
     response.headers["ETag"] = _tag(found["labels"], revoked=found["revoked"])
     return found
 
 
-def _of_scope(actor: Actor, items: list[View]) -> list[DriftView]:
-    return [DriftView(**item) for item in items if actor.scope.has_model(item["model"])]
+def _of_scope(leave: Leave, items: list[View]) -> list[DriftView]:
+    return [DriftView(**item) for item in items if leave.actor.scope.has_model(item["model"])]
 
 
 def _tag(labels: dict[str, str], *, revoked: bool) -> str:

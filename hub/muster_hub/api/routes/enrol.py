@@ -1,8 +1,11 @@
 """The first contact of a device: the CA, the factory root, tokens and enrolment."""
 
+from typing import Annotated
+
 from fastapi import APIRouter, Response
 
-from muster_hub.api.auth import HubDep, Operator
+from muster_hub.access.leave import Leave
+from muster_hub.api.auth import HubDep, asks, open_to
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas.enrol import (
@@ -15,24 +18,36 @@ from muster_hub.api.schemas.enrol import (
 )
 from muster_hub.audit import log
 from muster_hub.identity import enrolment
+from muster_hub.storage.models import Device
 
 router = APIRouter(tags=["enrolment"], route_class=OnceRoute)
 PEM = "application/x-pem-file"
 
 
-@router.get("/ca", response_class=Response, responses={200: {"content": {PEM: {}}}})
+@router.get(
+    "/ca",
+    response_class=Response,
+    responses={200: {"content": {PEM: {}}}},
+    dependencies=[open_to("anybody")],
+)
 def ca(hub: HubDep) -> Response:
     """The hub's CA certificate. A device checks it by the fingerprint in its token."""
     return Response(hub.pki.ca_pem, media_type=PEM)
 
 
-@router.get("/root", response_class=Response, responses=answers(409))
+@router.get(
+    "/root", response_class=Response, responses=answers(409), dependencies=[open_to("anybody")]
+)
 def root(hub: HubDep) -> Response:
     """The catalogue's first root. A device believes it only by a hash it has from elsewhere."""
     return Response(hub.catalogue.factory_root(), media_type="application/json")
 
 
-@router.post("/enroll", responses=answers(403, 409, 413, 422))
+@router.post(
+    "/enroll",
+    responses=answers(403, 409, 413, 422),
+    dependencies=[open_to("who has an enrolment token")],
+)
 def enroll(hub: HubDep, ask: EnrolAsk) -> EnrolAnswer:
     """Exchange a token and a certificate request for a certificate.
 
@@ -50,7 +65,11 @@ def enroll(hub: HubDep, ask: EnrolAsk) -> EnrolAnswer:
     )
 
 
-@router.post("/renew", responses=answers(403, 404, 409, 413, 422))
+@router.post(
+    "/renew",
+    responses=answers(403, 404, 409, 413, 422),
+    dependencies=[open_to("who has the key of a certificate")],
+)
 def renew(hub: HubDep, ask: RenewAsk) -> EnrolAnswer:
     """Exchange a certificate of this hub, even an expired one, for a new one.
 
@@ -72,11 +91,15 @@ def renew(hub: HubDep, ask: RenewAsk) -> EnrolAnswer:
 
 
 @router.post("/enroll-tokens", status_code=201, responses=answers(401, 403, 422))
-def make_token(hub: HubDep, actor: Operator, ask: TokenAsk) -> TokenAnswer:
+def make_token(
+    hub: HubDep, leave: Annotated[Leave, asks("enrol-token.make")], ask: TokenAsk
+) -> TokenAnswer:
     """Make an enrolment token. Its text carries the CA's fingerprint and is shown once."""
-    actor.must_have_device("a device with these labels", ask.labels)
+    leave.labels("a device with these labels", ask.labels)
     now = hub.clock()
     with hub.store.write() as session:
+        if ask.device is not None and session.get(Device, ask.device) is not None:
+            leave.device(session, ask.device, whole=True)
         token = enrolment.make_token(
             session,
             hub.pki.ca_fingerprint,
@@ -85,11 +108,12 @@ def make_token(hub: HubDep, actor: Operator, ask: TokenAsk) -> TokenAnswer:
             expires_seconds=ask.expires_seconds,
             device=ask.device,
             approval=ask.approval,
+            selector=str(leave.actor.scope.selector),
             now=now,
         )
         log.append(
             session,
-            actor=actor.label,
+            actor=leave.actor.label,
             action="enrol-token.make",
             subject=token.partition(".")[0],
             now=now,

@@ -4,15 +4,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from muster_hub.api.auth import HubDep, Reader
+from muster_hub.access.leave import Leave
+from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Page, SelectorText
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas.drift import HistoryView
-from muster_hub.errors import Invalid, NotFound
+from muster_hub.errors import Invalid
 from muster_hub.monitoring import history
 from muster_hub.monitoring.rollup_step import DAY_SECONDS
-from muster_hub.storage.models import Device, RollupLevel
+from muster_hub.storage.models import RollupLevel
 
 router = APIRouter(tags=["drift"], route_class=OnceRoute)
 
@@ -24,7 +25,7 @@ DeviceName = Annotated[str | None, Query(max_length=64, examples=["cam-1"])]
 @router.get("/models/{model}/history", responses=answers(401, 403, 404, 422))
 def model_history(
     hub: HubDep,
-    actor: Reader,
+    leave: Annotated[Leave, asks("history.read")],
     model: str,
     level: RollupLevel = "day",
     days: Days = 30.0,
@@ -36,19 +37,16 @@ def model_history(
 
     Of one ``device``, of the devices that a ``selector`` matches now, or of the whole fleet.
     """
-    actor.must_have_model(model)
+    leave.model(model)
     if device is not None and selector is not None:
         raise Invalid("ask for a device or for a selector, not for both")
     end = hub.clock() if until is None else until
     with hub.store.read() as session:
         if device is not None:
-            row = session.get(Device, device)
-            if row is None:
-                raise NotFound(f"there is no device {device!r}")
-            actor.must_have_device(device, row.labels)
+            leave.device(session, device)
             chosen = None
         else:
-            chosen = actor.scope.narrow(selector)
+            chosen = leave.narrow(selector)
         found = history.read(
             session, hub.blobs.read, model=model, level=level, since=end - days * DAY_SECONDS,
             until=end, device=device, selector=chosen,

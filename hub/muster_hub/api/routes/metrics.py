@@ -1,9 +1,12 @@
 """Values of a rollout's custom metrics, posted by the operator's own systems."""
 
+from typing import Annotated
+
 from fastapi import APIRouter
 from sqlmodel import Session, col, select
 
-from muster_hub.api.auth import Actor, HubDep, Operator
+from muster_hub.access.leave import Leave
+from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Number
 from muster_hub.api.problems import answers
@@ -22,7 +25,9 @@ router = APIRouter(tags=["rollouts"], route_class=OnceRoute)
 
 
 @router.post("/rollouts/{rollout}/metrics", status_code=201, responses=answers(401, 403, 404, 409))
-def post_metrics(hub: HubDep, actor: Operator, rollout: Number, ask: MetricsAsk) -> MetricsView:
+def post_metrics(
+    hub: HubDep, leave: Annotated[Leave, asks("rollout.metrics")], rollout: Number, ask: MetricsAsk
+) -> MetricsView:
     """Tell values of a custom metric that the rollout's plan names, from before it began, too.
 
     A value of the same device, metric and time replaces the one before: what is repeated counts
@@ -33,10 +38,10 @@ def post_metrics(hub: HubDep, actor: Operator, rollout: Number, ask: MetricsAsk)
         row = session.get(Rollout, rollout)
         if row is None:
             raise NotFound(f"there is no rollout {rollout}")
-        actor.must_have_model(row.model)
+        leave.model(row.model)
         if row.state not in ("running", "paused"):
             raise Conflict(f"rollout {rollout} is {row.state}: its gate looks no more")
-        _check(session, actor, row, load.plan(row), ask, now)
+        _check(session, leave, row, load.plan(row), ask, now)
         taken = sum(_keep(session, rollout, ask.metric, value, now) for value in ask.values)
         session.flush()
         kept = readings.values_of(session, rollout)
@@ -47,7 +52,7 @@ def post_metrics(hub: HubDep, actor: Operator, rollout: Number, ask: MetricsAsk)
             )
         log.append(
             session,
-            actor=actor.label,
+            actor=leave.actor.label,
             action="rollout.metrics",
             subject=f"rollout/{rollout}",
             now=now,
@@ -58,7 +63,7 @@ def post_metrics(hub: HubDep, actor: Operator, rollout: Number, ask: MetricsAsk)
 
 
 def _check(
-    session: Session, actor: Actor, row: Rollout, plan: Plan, ask: MetricsAsk, now: float
+    session: Session, leave: Leave, row: Rollout, plan: Plan, ask: MetricsAsk, now: float
 ) -> None:
     """Raise Invalid for what the plan or the fleet doesn't know, and Refused beyond the scope."""
     custom = plan.gate.custom if plan.gate is not None else ()
@@ -72,7 +77,7 @@ def _check(
     for name in wanted:
         if name not in labels:
             raise Invalid(f"there is no device {name!r}: nothing was taken")
-        actor.must_have_device(name, labels[name])
+        leave.labels(name, labels[name], whole=False)
     assert plan.gate is not None
     earliest = row.created - plan.gate.past_seconds
     for value in ask.values:

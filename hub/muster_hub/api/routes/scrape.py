@@ -6,17 +6,24 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from muster_hub.api.auth import Credentials, HubDep, IssuerDep, authenticate
+from muster_hub.access.leave import Leave
+from muster_hub.api.auth import Credentials, HubDep, IssuerDep, authenticate, declare
+from muster_hub.api.once import OnceRoute
 from muster_hub.api.problems import answers
 
-router = APIRouter(tags=["system"])
+router = APIRouter(tags=["system"], route_class=OnceRoute)
 
 
 def may_scrape(request: Request, hub: HubDep, issuer: IssuerDep, credentials: Credentials) -> None:
-    """A token of any role, or an address within ``[http] metrics_networks``; else 401."""
+    """A token of any role that is limited to nothing, or an address within ``[http]
+    metrics_networks``; else 401 or 403: the numbers are the whole fleet's."""
     client = request.client.host if request.client is not None else ""
     if not _within(client, hub.config.http.metrics_networks):
-        authenticate(hub, issuer, credentials)
+        request.state.actor = authenticate(hub, issuer, credentials)
+        Leave(request.state.actor, "metrics.read").on_hub()
+
+
+declare(may_scrape, "metrics.read")
 
 
 def _within(address: str, networks: tuple[str, ...]) -> bool:

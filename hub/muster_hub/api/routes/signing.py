@@ -4,8 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from muster_hub.access.leave import Leave
 from muster_hub.alerts import expiry
-from muster_hub.api.auth import HubDep, Reader
+from muster_hub.api.auth import HubDep, asks
+from muster_hub.api.once import OnceRoute
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas.signing import (
     Endings,
@@ -16,13 +18,13 @@ from muster_hub.api.schemas.signing import (
     WaitingView,
 )
 
-router = APIRouter(tags=["signing"])
+router = APIRouter(tags=["signing"], route_class=OnceRoute)
 
 
 @router.get("/expiries", responses=answers(401))
 def expiries(
     hub: HubDep,
-    actor: Reader,
+    leave: Annotated[Leave, asks("expiry.list")],
     days: Annotated[float, Query(ge=0, le=3650)] = 90.0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> Endings:
@@ -32,10 +34,11 @@ def expiries(
             session,
             roles=hub.catalogue.expiries(),
             authority=hub.pki.expires,
-            selector=actor.scope.narrow(None),
+            selector=leave.narrow(None),
             now=hub.clock(),
             within_seconds=days * 86_400,
         )
+    found = [item for item in found if leave.sees_role(item.role or item.name)]
     return Endings(
         items=[
             EndingView(kind=item.kind, name=item.name, role=item.role, expires=item.expires)
@@ -46,8 +49,9 @@ def expiries(
 
 
 @router.get("/signatures", responses=answers(401))
-def signatures(hub: HubDep, _: Reader) -> Signing:
+def signatures(hub: HubDep, leave: Annotated[Leave, asks("signing.read")]) -> Signing:
     """Who may sign each role, until when it is good, and who has signed what waits."""
+    leave.on_list()
     names = hub.keyring.names()
 
     def called(ids: tuple[str, ...]) -> list[KeyView]:
@@ -62,6 +66,7 @@ def signatures(hub: HubDep, _: Reader) -> Signing:
                 keys=called(item.keyids),
             )
             for role, item in hub.catalogue.standing().items()
+            if leave.sees_role(role)
         },
         waiting={
             role: [
@@ -74,5 +79,6 @@ def signatures(hub: HubDep, _: Reader) -> Signing:
                 for group in groups
             ]
             for role, groups in hub.catalogue.waiting().items()
+            if leave.sees_role(role)
         },
     )

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from fastapi import APIRouter
 from sqlmodel import col, select
 
-from muster_hub.api.auth import Admin, HubDep
+from muster_hub.api.auth import HubDep, asks, open_to
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Page, number, page
 from muster_hub.api.problems import answers
@@ -16,7 +16,7 @@ from muster_hub.storage.models import Audit
 router = APIRouter(route_class=OnceRoute)
 
 
-@router.get("/health", tags=["system"])
+@router.get("/health", tags=["system"], dependencies=[open_to("anybody")])
 def health(hub: HubDep) -> Health:
     """Whether the hub and its parts work. Needs no token and tells nothing secret."""
     parts = hub.health()
@@ -24,8 +24,14 @@ def health(hub: HubDep) -> Health:
     return Health(status="ok" if ok else "degraded", version=version("muster-edge"), parts=parts)
 
 
-@router.get("/audit", tags=["system"], responses=answers(401, 403))
-def audit_log(hub: HubDep, _: Admin, limit: Limit = 100, cursor: Cursor = None) -> Page[AuditView]:
+@router.get(
+    "/audit", tags=["system"], responses=answers(401, 403), dependencies=[asks("audit.read")]
+)
+def audit_log(
+    hub: HubDep,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[AuditView]:
     """Who did what, the oldest first; each row's hash seals it to the one before."""
     with hub.store.read() as session:
         rows = session.exec(
@@ -38,8 +44,10 @@ def audit_log(hub: HubDep, _: Admin, limit: Limit = 100, cursor: Cursor = None) 
     return Page(**page(items, limit, lambda item: item.id))
 
 
-@router.get("/audit/verify", tags=["system"], responses=answers(401, 403))
-def audit_verify(hub: HubDep, _: Admin) -> AuditState:
+@router.get(
+    "/audit/verify", tags=["system"], responses=answers(401, 403), dependencies=[asks("audit.read")]
+)
+def audit_verify(hub: HubDep) -> AuditState:
     """Check every row's seal, from the first that is here to the last: finds any edit and any gap.
 
     Where earlier rows were archived it begins at their anchor; the archives are checked by

@@ -6,9 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from sqlmodel import Session, col, select
 
+from muster_hub.access.acts import Actor
+from muster_hub.access.leave import Leave
 from muster_hub.alerts import webhooks
 from muster_hub.api import etags
-from muster_hub.api.auth import Actor, Admin, HubDep
+from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Page, page
@@ -28,9 +30,11 @@ router = APIRouter(tags=["alerts"], route_class=OnceRoute)
 Name = Annotated[str, Path(pattern=NAME_PATTERN, examples=["pager"])]
 
 
-@router.get("/webhooks", responses=answers(401, 403))
+@router.get("/webhooks", responses=answers(401, 403), dependencies=[asks("webhook.read")])
 def list_webhooks(
-    hub: HubDep, _: Admin, limit: Limit = 100, cursor: Cursor = None
+    hub: HubDep,
+    limit: Limit = 100,
+    cursor: Cursor = None,
 ) -> Page[WebhookView]:
     """Webhooks by name, never their secrets. Receivers in `hub.toml` are not among them."""
     with hub.store.read() as session:
@@ -44,21 +48,25 @@ def list_webhooks(
 
 
 @router.post("/webhooks", status_code=201, responses=answers(401, 403, 409))
-def make_webhook(hub: HubDep, actor: Admin, ask: WebhookAsk, response: Response) -> WebhookMade:
+def make_webhook(
+    hub: HubDep, leave: Annotated[Leave, asks("webhook.make")], ask: WebhookAsk, response: Response
+) -> WebhookMade:
     """Have somebody told of alerts. The secret that signs what they get is shown once."""
     now = hub.clock()
     with hub.store.write() as session:
-        _record(session, actor, "webhook.make", ask.name, now, ask)
+        _record(session, leave.actor, "webhook.make", ask.name, now, ask)
         row, secret = webhooks.create(
             session, hub.sealing, name=ask.name, url=ask.url, notices=ask.on, causes=ask.causes,
-            now=now, by=actor.label,
+            now=now, by=leave.actor.label,
         )  # fmt: skip
     response.headers["ETag"] = _tag(row)
     return WebhookMade(secret=secret, **WebhookView.of(row).model_dump())
 
 
-@router.get("/webhooks/{name}", responses=answers(401, 403, 404))
-def get_webhook(hub: HubDep, _: Admin, name: Name, response: Response) -> WebhookView:
+@router.get(
+    "/webhooks/{name}", responses=answers(401, 403, 404), dependencies=[asks("webhook.read")]
+)
+def get_webhook(hub: HubDep, name: Name, response: Response) -> WebhookView:
     """One webhook, and how its latest delivery went."""
     with hub.store.read() as session:
         row = webhooks.find(session, name)
@@ -69,7 +77,7 @@ def get_webhook(hub: HubDep, _: Admin, name: Name, response: Response) -> Webhoo
 @router.put("/webhooks/{name}", responses=answers(401, 403, 404, 412))
 def put_webhook(
     hub: HubDep,
-    actor: Admin,
+    leave: Annotated[Leave, asks("webhook.put")],
     name: Name,
     ask: WebhookPut,
     response: Response,
@@ -81,14 +89,18 @@ def put_webhook(
         etags.check(if_match, _tag(row))
         row.url, row.notices, row.causes = webhooks.check_url(ask.url), list(ask.on), ask.causes
         session.add(row)
-        _record(session, actor, "webhook.put", name, hub.clock(), ask)
+        _record(session, leave.actor, "webhook.put", name, hub.clock(), ask)
     response.headers["ETag"] = _tag(row)
     return WebhookView.of(row)
 
 
 @router.post("/webhooks/{name}/secret", responses=answers(401, 403, 404, 412))
 def renew_secret(
-    hub: HubDep, actor: Admin, name: Name, response: Response, if_match: IfMatch = None
+    hub: HubDep,
+    leave: Annotated[Leave, asks("webhook.secret")],
+    name: Name,
+    response: Response,
+    if_match: IfMatch = None,
 ) -> WebhookMade:
     """Make a new secret, shown once. From now on deliveries are signed with it alone."""
     now = hub.clock()
@@ -97,33 +109,42 @@ def renew_secret(
         etags.check(if_match, _tag(row))
         secret = webhooks.renew_secret(row, hub.sealing, now)
         session.add(row)
-        _record(session, actor, "webhook.secret", name, now)
+        _record(session, leave.actor, "webhook.secret", name, now)
     response.headers["ETag"] = _tag(row)
     return WebhookMade(secret=secret, **WebhookView.of(row).model_dump())
 
 
 @router.post("/webhooks/{name}/test", responses=answers(401, 403, 404))
-def test_webhook(hub: HubDep, actor: Admin, name: Name) -> WebhookTested:
+def test_webhook(
+    hub: HubDep, leave: Annotated[Leave, asks("webhook.test")], name: Name
+) -> WebhookTested:
     """Deliver a body of the type `test`, signed like any other, once and at once."""
     now = hub.clock()
     with hub.store.write() as session:
         row = webhooks.find(session, name)
-        _record(session, actor, "webhook.test", name, now)
+        _record(session, leave.actor, "webhook.test", name, now)
     delivery = secrets.token_hex(16)
-    fault = webhooks.send(row, hub.sealing, delivery, webhooks.test_body(actor.label, now), now)
+    fault = webhooks.send(
+        row, hub.sealing, delivery, webhooks.test_body(leave.actor.label, now), now
+    )
     with hub.store.write() as session:
         webhooks.note(webhooks.find(session, name), fault, now)
     return WebhookTested(delivery=delivery, taken=not fault, fault=fault)
 
 
 @router.delete("/webhooks/{name}", status_code=204, responses=answers(401, 403, 404, 412))
-def delete_webhook(hub: HubDep, actor: Admin, name: Name, if_match: IfMatch = None) -> None:
+def delete_webhook(
+    hub: HubDep,
+    leave: Annotated[Leave, asks("webhook.delete")],
+    name: Name,
+    if_match: IfMatch = None,
+) -> None:
     """Tell it nothing more; what waits for it is dropped."""
     with hub.store.write() as session:
         row = webhooks.find(session, name)
         etags.check(if_match, _tag(row))
         webhooks.remove(session, row)
-        _record(session, actor, "webhook.delete", name, hub.clock())
+        _record(session, leave.actor, "webhook.delete", name, hub.clock())
 
 
 def _record(

@@ -29,6 +29,11 @@ class ScopeAsk(Body):
 
 class ApiTokenAsk(ScopeAsk):
     name: str = Field(min_length=1, max_length=64, examples=["ci"])
+    owner: str = Field(
+        default="", max_length=255, examples=["ada@example.com"],
+        description="The person who holds it; empty: you. Whoever makes a token for another counts "
+        "as one person with them where two are asked for.",
+    )  # fmt: skip
     expires_seconds: float = Field(default=90 * DAY_SECONDS, ge=60, le=3650 * DAY_SECONDS)
 
 
@@ -37,6 +42,7 @@ class ApiTokenView(Scoped):
     name: str = Field(examples=["ci"])
     created: float = Field(examples=[AT])
     created_by: str = Field(examples=["token:first-admin"])
+    owner: str = Field(examples=["ada@example.com"], description="The person who holds it.")
     expires: float | None
     revoked: float | None
 
@@ -54,6 +60,7 @@ class PersonView(Scoped):
 class WhoView(Scoped):
     name: str = Field(examples=["ci"])
     kind: str = Field(examples=["token"])
+    owner: str = Field(examples=["ada@example.com"], description="The person you are taken for.")
 
 
 class LoginView(BaseModel):
