@@ -164,11 +164,7 @@ def _isolation(config: Config, rung: Rung) -> Finding:
             required = config.settings.isolation == "required"
             grade: Grade = "fail" if required else "warn"
             line = "this kernel isolates no model's process: a hostile one could read the key here"
-            wants = (
-                "; isolation = required, so none runs"
-                if config.settings.isolation == "required"
-                else ""
-            )
+            wants = "; isolation = required, so none runs" if required else ""
             return Finding("isolation", grade, f"{line}{wants}: use one with seccomp")
         case _ as unreachable:
             assert_never(unreachable)

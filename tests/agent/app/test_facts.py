@@ -5,8 +5,7 @@ import typing
 import pytest
 
 from muster_agent.app import doctor, facts
-from muster_agent.base.config import Config
-from muster_agent.base.settings import Broker, Settings
+from muster_agent.base.config import FILE, load
 from muster_agent.isolation.cage import Rung, available
 from muster_protocol.wire import messages
 
@@ -51,7 +50,9 @@ def test_each_rung_can_be_reported():
     ],
 )  # fmt: skip
 def test_doctor_says_what_the_kernel_lacks(tmp_path, rung, policy, grade):
-    settings = Settings(device="cam-1", broker=Broker(host="hub.test"), isolation=policy)
-    finding = doctor._isolation(Config(tmp_path, settings), rung)
+    (tmp_path / FILE).write_text(
+        f'device = "press-7"\nisolation = "{policy}"\n[broker]\nhost = "hub.example"\n'
+    )
+    finding = doctor._isolation(load(tmp_path), rung)
     assert finding.grade == grade
     assert ("seccomp" in finding.line) == (rung is Rung.NONE)
