@@ -36,17 +36,13 @@ class Scope:
     def covers(self, selector: str) -> bool:
         """Whether ``selector`` can only match devices within the scope, going by its parts."""
         asked = selectors.parse(selector).parts
-        return all(
-            any(_implies(asked_part, part) for asked_part in asked) for part in self.selector.parts
-        )
+        return all(any(_implies(own, part) for own in asked) for part in self.selector.parts)
 
     def narrow(self, selector: str | None) -> str:
         """``selector`` with the scope's own parts added where it doesn't imply them already."""
         asked = selectors.parse(selector or "").parts
         missing = tuple(
-            part
-            for part in self.selector.parts
-            if not any(_implies(asked_part, part) for asked_part in asked)
+            part for part in self.selector.parts if not any(_implies(own, part) for own in asked)
         )
         return str(Selector((*asked, *missing)))
 
