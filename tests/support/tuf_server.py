@@ -74,7 +74,7 @@ class TufServer:
 
 
 class TufClient:
-    """``python -m muster_agent.trust_cli`` in this process."""
+    """``python -m muster_agent.trust.cli`` in this process."""
 
     def __init__(self, directory: Path, server: TufServer) -> None:
         self.metadata = directory / "metadata"

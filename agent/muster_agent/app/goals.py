@@ -33,7 +33,7 @@ SHOW_SECONDS = 30.0
 
 
 class TrustSource(Protocol):
-    """The device's trust store (``trust_store.TrustStore``)."""
+    """The device's trust store (``store.TrustStore``)."""
 
     def refresh(
         self, files: Mapping[str, bytes], models: frozenset[str], reading: ClockReading

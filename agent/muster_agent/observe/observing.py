@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Monitors(Protocol):
-    """Where drift monitors outlive the agent; ``state.State`` is one."""
+    """Where drift monitors outlive the agent; ``state.StateDatabase`` is one."""
 
     def monitor(self, slot: str, manifest: str) -> tuple[int, bytes] | None: ...
     def put_monitor(self, slot: str, manifest: str, rebaselines: int, monitor: bytes) -> None: ...

@@ -1,8 +1,8 @@
 """The device's trust store as a command line, in the shape that TUF's conformance suite drives.
 
-    python -m muster_agent.trust_cli --metadata-dir DIR init ROOT
-    python -m muster_agent.trust_cli --metadata-dir DIR --metadata-url URL refresh
-    python -m muster_agent.trust_cli --metadata-dir DIR --metadata-url URL --target-name PATH
+    python -m muster_agent.trust.cli --metadata-dir DIR init ROOT
+    python -m muster_agent.trust.cli --metadata-dir DIR --metadata-url URL refresh
+    python -m muster_agent.trust.cli --metadata-dir DIR --metadata-url URL --target-name PATH
         --target-base-url URL --target-dir DIR download
 
 ``DIR/store`` is a trust store as on a device; what it trusts is shown beside it under plain names

@@ -67,7 +67,7 @@ class RolloutStep(Table, table=True):
     state: str = Field(max_length=16)
     wave: int
     why: str = Field(max_length=16)
-    """The kind of reason, as in ``domain.rollouts.Why``, or what an operator did."""
+    """The kind of reason, as in ``decide.Why``, or what an operator did."""
     reason: str
     devices: list[str] = json_field(list)
     """Newly asked."""
