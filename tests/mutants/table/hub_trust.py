@@ -43,8 +43,8 @@ MUTATIONS = (
         name="an absurd generation is counted from",
         breaks="One device's report uses up its generations, and it can never be told anything.",
         where="hub/muster_hub/reconcile",
-        old="if reported >= wire.SERIAL_MAX:",
-        new="if reported > wire.SERIAL_MAX:",
+        old="if reported > own + LEAP_MAX:",
+        new="if reported < own:",
         tests=(
             "tests/hub/reconcile/test_engine.py::test_an_absurd_generation_that_a_device_reports_is_not_counted_from",
         ),
@@ -235,8 +235,8 @@ MUTATIONS = (
         name="a token of one's own making is a second person",
         breaks="One person approves their own rollout.",
         where=ACCESS,
-        old="if maker in _makers(session, token):",
-        new="if maker == token:",
+        old="both = people_behind(session, first) & people_behind(session, second)",
+        new="both = {first} & {second}",
         tests=(
             "tests/hub/api/test_api_access.py::test_a_token_of_ones_own_making_is_no_second_person",
         ),
@@ -245,8 +245,8 @@ MUTATIONS = (
         name="a scope of any of its parts",
         breaks="An operator limited to one site and line acts on every line of the site.",
         where=ACCESS,
-        old="return all(any(_implies(own, part) for own in asked) for part in self.selector.parts)",
-        new="return any(any(_implies(own, part) for own in asked) for part in self.selector.parts)",
+        old="return all(\n            any(_implies(",
+        new="return any(\n            any(_implies(",
         tests=("tests/hub/api/test_api_access.py::test_a_scope_covers_what_its_parts_imply",),
     ),
     Mutation(
