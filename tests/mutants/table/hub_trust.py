@@ -242,11 +242,11 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        name="a scope of any of its parts",
-        breaks="An operator limited to one site and line acts on every line of the site.",
+        name="a scope reaches what it touches",
+        breaks="An operator limited to one site acts on every site that a selector names beside it.",
         where=ACCESS,
-        old="return all(\n            any(_implies(",
-        new="return any(\n            any(_implies(",
+        old="return have <= want",
+        new="return bool(have & want)",
         tests=("tests/hub/api/test_api_access.py::test_a_scope_covers_what_its_parts_imply",),
     ),
     Mutation(
