@@ -1,10 +1,13 @@
 """One mutation: a line of the product changed on purpose, and the tests that must notice."""
 
 import ast
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+PACKAGES = ("protocol/muster_protocol", "agent/muster_agent", "hub/muster_hub")
 
 
 class Stale(Exception):
@@ -40,7 +43,23 @@ class Mutation:
                 f"{self.name}: {sum(counts.values())} places in {names} read {self.old!r}: "
                 "make it longer"
             )
-        raise Stale(f"{self.name}: nothing in {self.where} reads {self.old!r}")
+        raise Stale(
+            f"{self.name}: nothing in {self.where} reads {self.old!r}{self._hint(files, root)}"
+        )
+
+    def _hint(self, files: list[Path], root: Path) -> str:
+        """Where the line may have gone, or what it may have become."""
+        moved = [
+            path.relative_to(root).as_posix()
+            for package in PACKAGES
+            for path in sorted((root / package).rglob("*.py"))
+            if self.old in _text(path)
+        ]
+        if moved:
+            return f": it stands in {', '.join(moved)}"
+        lines = {line.strip() for path in files for line in _text(path).splitlines()}
+        like = difflib.get_close_matches(self.old.splitlines()[0].strip(), lines, 1)
+        return f": the line most like it is {like[0]!r}" if like else ""
 
     def mutated(self, text: str) -> str:
         return text.replace(self.old, self.new, 1)

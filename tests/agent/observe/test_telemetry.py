@@ -19,7 +19,7 @@ from muster_agent.worker.rows import ErrorKind, Quality, RowKind
 from muster_protocol.signals import baseline, features, summary_wire
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.messages import Ack
-from support.agent_faults import FullDisk, Fuse, FusedState, PowerCut, WorldClock
+from support.agent_faults import Fuse, FusedState, PowerCut, WorldClock
 from support.models import write_bundle
 
 WORKER = "main-1-1"
@@ -51,6 +51,7 @@ class Recorder:
         self.windows = 0
         self.accepting = set()
         self.cpu, self.energy = [], []
+        self.full = False
 
     def boot(self, fuse=None):
         opened = open_state(self.directory, {})
@@ -60,11 +61,17 @@ class Recorder:
         self.folds = Folds(Store(self.directory / "store"), monitors=self.state)
         self.telemetry = Telemetry(
             self.directory / "rings", state=self.state, folds=self.folds,
-            put=self.outbox.put_summary,
+            put=self.put,
             stamp=lambda: stamp(self.clock), rng=random.Random(1), window_seconds=10.0,
             now=self.clock.seconds, joules_per_cpu_second=lambda: 3.0,
         )  # fmt: skip
         self.faults = self.telemetry.recover(self.clock.seconds)
+
+    def put(self, summary):
+        """Into the outbox, unless the disk takes no more in the middle of the transaction."""
+        if self.full:
+            raise sqlite3.OperationalError("database or disk is full")
+        self.outbox.put_summary(summary)
 
     def begin(self):
         layout = RingLayout.of(self.listing, self.goal.manifest)
@@ -117,15 +124,14 @@ def test_what_is_recorded_arrives_window_by_window(tmp_path):
 
 def test_a_window_that_a_full_disk_does_not_take_is_counted_in_the_next(tmp_path):
     recorder = Recorder(tmp_path)
-    disk = FullDisk(at=1, steps=0)
-    recorder.boot(disk)
+    recorder.boot()
     recorder.begin()
     recorder.record(100)
     recorder.run(2)
-    disk.until = 1_000_000
+    recorder.full = True
     with pytest.raises(sqlite3.OperationalError):
         recorder.run(12)
-    disk.until = 0
+    recorder.full = False
     recorder.record(50)
     recorder.run(12)
     recorder.telemetry.end(WORKER)

@@ -248,9 +248,7 @@ MUTATIONS = (
         where="protocol/muster_protocol/wire",
         old="return _FORBIDDEN.sub(REPLACEMENT, text)",
         new="return text",
-        tests=(
-            "tests/protocol/wire/test_bounds.py::test_what_steers_a_terminal_or_deceives_a_reader_comes_cleaned",
-        ),
+        tests=("tests/protocol/wire/test_bounds.py::test_a_device_sends_its_texts_clean",),
     ),
     Mutation(
         name="values within values without end",
