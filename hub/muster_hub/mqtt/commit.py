@@ -14,7 +14,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select, update
 
 from muster_hub.alerts import expiry
-from muster_hub.mqtt.inbound import Asked, Inbound, Malformed, Renews, Reported, Rows, Seen, Wanted
+from muster_hub.mqtt.inbound import (
+    Asked,
+    Inbound,
+    Malformed,
+    Renews,
+    Reported,
+    Rows,
+    Seen,
+    Shows,
+    Wanted,
+)
 from muster_hub.storage.models import Device, EventRow, SummaryWindow, SwapGrant
 from muster_hub.storage.models import Stream as StreamRow
 from muster_hub.storage.tables import target
@@ -248,7 +258,7 @@ def _change(session: Session, inbound: Inbound, now: float) -> dict[str, Any]:
             return {"last_seen": now}
         case Rows() | Wanted():
             return {"last_seen": now}
-        case Renews() | Malformed():
+        case Renews() | Shows() | Malformed():
             return {}
         case _:
             assert_never(inbound)
