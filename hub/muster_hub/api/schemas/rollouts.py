@@ -17,7 +17,7 @@ class RolloutAsk(Body):
         description="Which devices; empty is all.",
     )  # fmt: skip
     canary: float | int = Field(
-        default=0.25, ge=0, examples=[0.25],
+        default=0.25, ge=0, le=1_000_000, examples=[0.25],
         description="The first wave: a share below 1, or a whole number of devices.",
     )  # fmt: skip
     min_soak_seconds: float = Field(default=60, ge=0, le=30 * DAY_SECONDS)
@@ -64,6 +64,11 @@ class RolloutAsk(Body):
     )  # fmt: skip
     approve_start: bool = Field(default=False, description="Wait for an approval at the start.")
     static: bool = Field(default=False, description="Only devices enrolled when it starts.")
+    require_proof: bool | None = Field(
+        default=None,
+        description="Count a device only when its identity key proves what it runs; null: of "
+        "devices whose key is in hardware.",
+    )
 
 
 class RolloutSummary(Grows):
