@@ -184,6 +184,27 @@ def test_the_agents_page_lists_exactly_the_settings_there_are_and_means_the_same
     assert {key for key, text in meanings.items() if text not in page} == set()
 
 
+def test_sums_are_made_where_they_can_not_overflow():
+    """``storage.sums.total`` is the only sum in the database: SQLite's own fails beyond 2^63."""
+    bare = [
+        str(path.relative_to(ROOT))
+        for path in sources("hub/muster_hub")
+        if "func.sum(" in path.read_text(encoding="utf-8") and path.name != "sums.py"
+    ]
+    assert bare == []
+
+
+def test_certificates_from_outside_are_parsed_in_one_place():
+    """Elsewhere X.509 is only read from the hub's own files."""
+    parsers = re.compile(r"load_(pem|der)_x509_csr")
+    found = [
+        str(path.relative_to(ROOT))
+        for path in sources("hub/muster_hub")
+        if parsers.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == ["hub/muster_hub/identity/parsing.py"]
+
+
 NAMED_ATTACKS_MIN = 40
 CONFORMANCE = ("test_trust_cli.py", "test_trust_cli_delegations.py")
 """Cases of TUF's conformance suite, one client and many repositories."""

@@ -10,11 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from muster_protocol.signals import summary_wire
 from muster_protocol.wire import messages, topics
 from support.damaged_models import mutated
-from support.hub_kit import csr, new_key
 from support.schema import Sampler, encoded
 from support.summaries import window
 
@@ -33,6 +35,14 @@ LEAVES: tuple[topics.UpLeaf, ...] = (
 )  # fmt: skip
 
 
+def _request() -> bytes:
+    """A certificate request that is the same at every run."""
+    key = ec.derive_private_key(14, ec.SECP256R1())
+    asked = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    made = asked.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
+    return made.public_bytes(serialization.Encoding.PEM)
+
+
 class Corpus:
     """``manifests``: hashes that the hub knows, with model and version."""
 
@@ -40,7 +50,7 @@ class Corpus:
         self._rng = random.Random(seed)
         self._manifests = manifests
         self._sampler = Sampler(self._rng, HOSTILE)
-        self._request = csr(new_key(), "").encode()
+        self._request = _request()
 
     def messages(self) -> Iterator[tuple[topics.UpLeaf, bytes]]:
         while True:

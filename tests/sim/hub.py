@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col
 
 from muster_hub.errors import HubError
+from muster_hub.heartbeats import Heartbeats
 from muster_hub.mqtt.intake import Intake
 from muster_hub.mqtt.publisher import Publisher
 from muster_hub.reconcile.directives import DirectiveTerms
@@ -114,6 +115,7 @@ class Hub:
         self._ingesting = False
         self._rollouts: tuple[int, list[Any]] = (-1, [])
         self.life = 0
+        self.heartbeats = Heartbeats(lambda: self.world.clock.now)
         world.broker.on_session = self.ingest_soon
 
     def now(self) -> float:
@@ -125,6 +127,10 @@ class Hub:
                 session.add(models.Device(id=name, labels=labels, created=self.now()))
             for model in sorted({release.model for release in catalogue().releases}):
                 session.add(models.Model(name=model, created=self.now()))
+
+    def enrol_unapproved(self, name: str) -> None:
+        with self.store.write() as session:
+            session.add(models.Device(id=name, created=self.now(), approved=False))
 
     def start(self) -> None:
         world = self.world
@@ -155,6 +161,8 @@ class Hub:
             ),
             on_published=self.publish_soon,
             now=self.now,
+            heartbeats=self.heartbeats,
+            monotonic=lambda: self.world.clock.now,
         )
         world.broker.hub_connects()
         self.step_soon(1.0)

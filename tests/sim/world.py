@@ -20,6 +20,7 @@ from sim import faults as f
 from sim.catalogue import DOOMED, FINAL, PROBATION_SECONDS, WATCHED, catalogue, scratch
 from sim.device import Device
 from sim.doubles import HONEST, Doubles
+from sim.hostile import Hostile
 from sim.hub import Hub
 from sim.network import Broker
 from sim.operator import AT_ONCE, LOOK_SECONDS, Operator
@@ -111,6 +112,7 @@ class World:
         self.watch = Watch(self)
         self.hub = Hub(self)
         self.operator = Operator(self)
+        self.hostile = Hostile(self)
         self.devices = {
             name: Device(self, name, {"site": "north" if number % 2 else "south"})
             for number, name in enumerate(names)
@@ -192,6 +194,7 @@ class World:
         for device in self.devices.values():
             device.directory.mkdir(parents=True)
             self.clock.after(self.rng.uniform(0.0, 5.0), device.boot)
+        self.hostile.begin()
         self.operator.roll_out("digits", "1.0.0", **AT_ONCE)
         self.operator.waiting = [
             ("digits", "3.0.0"), ("sounds", "1.0.0"), ("digits", "2.0.0"), ("sounds", "2.0.0"),

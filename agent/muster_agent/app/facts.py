@@ -5,6 +5,7 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 from muster_agent import runtimes
 from muster_agent.isolation.cage import available
@@ -66,6 +67,9 @@ def cpu_features(cpuinfo: str, machine: str) -> frozenset[str]:
     return frozenset({machine, *set.intersection(*cores)}) if cores else frozenset()
 
 
+KeyPlace = Literal["file", "hardware", ""]
+
+
 def cpu() -> frozenset[str]:
     try:
         return cpu_features(CPUINFO.read_text(errors="replace"), platform.machine())
@@ -73,7 +77,12 @@ def cpu() -> frozenset[str]:
         return frozenset()
 
 
-def read(directory: Path, allow: tuple[str, ...] = (), energy: EnergySource = "") -> Facts:
+def read(
+    directory: Path,
+    allow: tuple[str, ...] = (),
+    energy: EnergySource = "",
+    key: KeyPlace = "",
+) -> Facts:
     return Facts(
         agent_version=agent_version(),
         machine=platform.machine(),
@@ -85,4 +94,5 @@ def read(directory: Path, allow: tuple[str, ...] = (), energy: EnergySource = ""
         disk_free_bytes=disk_free_bytes(directory),
         energy=energy,
         isolation=available().value,
+        key=key,
     )

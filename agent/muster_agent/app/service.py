@@ -111,6 +111,7 @@ class Service:
         energy = EnergyPrice(read_rapl, config.settings.energy.watts_per_core)
         trust = TrustStore(directory / "trust")
         allow = config.settings.runtimes.allow
+        key: facts.KeyPlace = "hardware" if who.key.name == identity.KEY_URI else "file"
         runtimes = facts.usable_runtimes(allow)
         if available() is Rung.NONE:
             log.warning("this kernel isolates no model's process: see muster-agent doctor")
@@ -187,7 +188,7 @@ class Service:
                 launcher=launcher,
                 telemetry=telemetry,
                 outbox=outbox,
-                facts=lambda: facts.read(directory, allow, energy.source),
+                facts=lambda: facts.read(directory, allow, energy.source, key),
                 rng=rng,
                 signs=folds.signs,
                 rebaseline=folds.rebaseline,

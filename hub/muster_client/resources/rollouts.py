@@ -34,6 +34,7 @@ class Plan(TypedDict, total=False):
     gate: Mapping[str, Any] | None
     approve_start: bool
     static: bool
+    require_proof: bool | None
 
 
 class Rollouts(Resource):

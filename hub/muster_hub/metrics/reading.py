@@ -11,6 +11,7 @@ from sqlmodel import Session, col, func, or_, select
 
 from muster_hub.fleet.known import HEARD_SECONDS
 from muster_hub.storage import models
+from muster_hub.storage.sums import total, whole
 
 DeviceState = Literal["online", "offline", "awaiting_approval", "revoked"]
 ROLLOUTS_MAX = 200
@@ -97,9 +98,7 @@ def _inferences(session: Session, found: Reading) -> None:
         (rollup, (col(rollup.level) == "day", col(rollup.device) != "")),
     ):
         rows = session.connection().execute(
-            sa.select(
-                col(table.model), col(table.version), func.sum(table.n), func.sum(table.errors)
-            )
+            sa.select(col(table.model), col(table.version), total(table.n), total(table.errors))
             .where(*among)
             .group_by(col(table.model), col(table.version))
         )
@@ -107,8 +106,8 @@ def _inferences(session: Session, found: Reading) -> None:
             if not model:
                 continue
             key = (model, version)
-            found.inferences[key] = found.inferences.get(key, 0) + int(inferences)
-            found.errors[key] = found.errors.get(key, 0) + int(errors)
+            found.inferences[key] = found.inferences.get(key, 0) + whole(inferences)
+            found.errors[key] = found.errors.get(key, 0) + whole(errors)
 
 
 def _alerts(session: Session, found: Reading) -> None:

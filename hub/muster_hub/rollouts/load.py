@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 
 from muster_hub.fleet.assignments import AssignedRelease, Challenge, Override, Release
 from muster_hub.fleet.known import Known
+from muster_hub.identity import proof
 from muster_hub.rollouts import experiment_step, kept
 from muster_hub.rollouts.evidence import FAILING_EVENTS, DeviceEvent, DeviceEvidence
 from muster_hub.rollouts.evidence import read as read_evidence
@@ -175,12 +176,17 @@ def members(
     """Every device the rollout concerns, with the evidence about it."""
     events = _events(session, row)
     concerns = concerned(row)
+    required = plan(row).require_proof
     found = []
     for device in known.values():
         matches = concerns(device)
         mine = reached.get(device.id)
         if not matches and mine is None:
             continue
+        evidence = _evidence(row, mine, device, events.get(device.id, ()))
+        news = evidence.stage == "committed" and mine is not None and mine.state != "committed"
+        if news and _must_prove(device, required) and not _proves(session, row, device):
+            evidence = UNPROVED
         found.append(
             Member(
                 device=device.id,
@@ -188,10 +194,30 @@ def members(
                 online=device.online and device.active,
                 matches=matches,
                 reached=_reached(mine),
-                evidence=_evidence(row, mine, device, events.get(device.id, ())),
+                evidence=evidence,
             )
         )
     return found
+
+
+UNPROVED = DeviceEvidence(
+    stage="in_progress", detail="says that it runs it, without proof by its identity key"
+)
+
+
+def _must_prove(device: Known, required: bool | None) -> bool:  # noqa: FBT001 (as a plan says it)
+    facts = (device.report or {}).get("facts") or {}
+    return facts.get("key") == "hardware" if required is None else required
+
+
+def _proves(session: Session, row: models.Rollout, device: Known) -> bool:
+    """Whether a device's latest report proves that the rollout's version runs in its slot."""
+    held = models.Certificate
+    certificates = session.exec(
+        select(held.pem).where(col(held.device) == device.id, col(held.revoked).is_(None))
+    ).all()
+    slots = proof.proved_slots(device.id, device.report, certificates)
+    return slots.get(row.slot, {}).get("manifest") == row.manifest
 
 
 def concerned(row: models.Rollout) -> Callable[[Known], bool]:

@@ -65,6 +65,10 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     static: bool = False
     """Only devices that were enrolled when it started; others get the release on completion."""
 
+    require_proof: bool | None = None
+    """Count a device only when its identity key proves what it runs; not said: of devices whose
+    key is in hardware."""
+
     @property
     def asks_permit(self) -> bool:
         """Whether devices must ask before they swap."""

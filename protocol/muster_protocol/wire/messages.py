@@ -179,6 +179,8 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where the estimate of energy in summaries comes from; empty: there is none."""
     isolation: Literal["full", "no_landlock", "one_thread", "none", ""] = ""
     """How well the kernel isolates a model's process; empty: an agent that does not say."""
+    key: Literal["file", "hardware", ""] = ""
+    """Where the identity key lies; empty: an agent that does not say."""
 
 
 class TrustReport(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field
 from muster_hub.api.schemas.base import AT, DAY_SECONDS, Body, Grows, View
 from muster_protocol.wire import limits
 
+DEVICES_MAX = 1_000_000
+
 
 class RolloutAsk(Body):
     model: str = Field(max_length=limits.NAME_CHARS_MAX, examples=["digits"])
@@ -16,8 +18,10 @@ class RolloutAsk(Body):
         default="", max_length=1024, examples=["site=berlin,line in (1,2)"],
         description="Which devices; empty is all.",
     )  # fmt: skip
-    canary: float | int = Field(
-        default=0.25, ge=0, examples=[0.25],
+    canary: Annotated[float, Field(ge=0, le=DEVICES_MAX)] | Annotated[
+        int, Field(ge=0, le=DEVICES_MAX)
+    ] = Field(
+        default=0.25, examples=[0.25],
         description="The first wave: a share below 1, or a whole number of devices.",
     )  # fmt: skip
     min_soak_seconds: float = Field(default=60, ge=0, le=30 * DAY_SECONDS)
@@ -64,6 +68,11 @@ class RolloutAsk(Body):
     )  # fmt: skip
     approve_start: bool = Field(default=False, description="Wait for an approval at the start.")
     static: bool = Field(default=False, description="Only devices enrolled when it starts.")
+    require_proof: bool | None = Field(
+        default=None,
+        description="Count a device only when its identity key proves what it runs; null: of "
+        "devices whose key is in hardware.",
+    )
 
 
 class RolloutSummary(Grows):
