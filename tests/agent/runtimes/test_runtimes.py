@@ -116,7 +116,7 @@ def test_a_missing_file_is_refused(runtime: str, tmp_path: Path) -> None:
 
 def test_inputs_that_do_not_fit_raise_and_leave_the_model_usable(model: Model) -> None:
     for bad in (np.zeros((1, 9), np.float32), np.zeros((1, 4, 1), np.float32)):
-        with pytest.raises(ModelError, match="the model failed"):
+        with pytest.raises(ModelError, match=r"the model failed|can't have shape"):
             model.run({"x": bad})
     x = rows(2)
     np.testing.assert_allclose(model.run({"x": x})["probabilities"], softmax(x, W, B), atol=1e-6)
@@ -160,5 +160,5 @@ def test_text_travels_through_an_onnx_model(tmp_path: Path) -> None:
     given = np.array([[b"caf\xc3\xa9", b""], [b"two words", b"z"]], object)
     answer = model.run({"text": given})["same"]
     assert answer.tolist() == given.tolist()
-    with pytest.raises(ModelError, match="decode byte"):
+    with pytest.raises(ModelError, match="must be text in UTF-8"):
         model.run({"text": np.array([[b"\xff", b"no text"]], object)})
