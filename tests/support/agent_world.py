@@ -29,6 +29,7 @@ from muster_agent.update.bundle import BundleInstall
 from muster_agent.update.preflight import Hardware
 from muster_agent.update.processes import LaunchRefused, Running
 from muster_agent.worker import events as w
+from muster_agent.worker.watch import FROM_OUTSIDE
 from muster_protocol.wire import chunks, manifest, messages, topics
 from muster_protocol.wire import directive as d
 from muster_protocol.wire.directive import Goal, Slot, Source
@@ -103,7 +104,8 @@ class ScriptedWorker:
 
     def die(self, returncode: int = -11) -> None:
         self.alive = self.accepting = False
-        self.device.inbox.append(w.Exited(self.id, returncode))
+        from_outside = -returncode in FROM_OUTSIDE
+        self.device.inbox.append(w.Exited(self.id, returncode, from_outside=from_outside))
 
     def beat(self) -> None:
         if self.ready_at > self.device.world.clock.seconds:

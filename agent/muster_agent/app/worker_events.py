@@ -61,11 +61,15 @@ class WorkerEvents:
             case worker.Heartbeat(worker_id, counters):
                 workers.on_counts(worker_id, _counts(counters))
                 runner.judge(now)
-            case worker.Failed(worker_id, refusal, detail):
-                runner.take(workers.on_end(worker_id, refusal, detail, now), now)
-            case worker.Exited(worker_id, returncode, detail):
+            case worker.Failed(worker_id, refusal, detail, outside):
+                notes = workers.on_end(worker_id, refusal, detail, now, from_outside=outside)
+                runner.take(notes, now)
+            case worker.Exited(worker_id, returncode, detail, outside):
                 reason = detail or worker.ending(returncode)
-                runner.take(workers.on_end(worker_id, Refusal.WORKER_DIED, reason, now), now)
+                notes = workers.on_end(
+                    worker_id, Refusal.WORKER_DIED, reason, now, from_outside=outside
+                )
+                runner.take(notes, now)
             case worker.Drained():
                 pass
             case _:

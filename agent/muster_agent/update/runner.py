@@ -16,6 +16,7 @@ from muster_agent.storage.content import ChunksMissing, StoreRefused
 from muster_agent.storage.rows import JournalRow, Pointer
 from muster_agent.update import previous
 from muster_agent.update import workers as w
+from muster_agent.update.ended import Ended
 from muster_agent.update.hold import Hold
 from muster_agent.update.journal import died, event_kind, next_row, resumed, retry_pause, short
 from muster_agent.update.ports import SlotPorts, event
@@ -63,6 +64,7 @@ class SlotRunner:
         self._preparing = Preparing(slot, ports)
         self._proving = Proving(slot, ports)
         self._stopped = False
+        self._ended = Ended()
         self._late = previous.Late(ports)
         self._starting = Starting(workers, ports.install, self._hold, self._note)
         self._unresumed = False
@@ -89,6 +91,8 @@ class SlotRunner:
             return _NEVER
         if self._undone is not None or self._unresumed:
             return 0.0
+        if self._ended.waits:
+            return min(self._ended.until, self.workers.deadline())
         rooms = (self._preparing.deadline(), self._proving.deadline(), self.workers.deadline())
         timers = (self._retry_at, self._mark_at, self._hold.look_at, self._starting.gap.until)
         return min(*rooms, *timers)
@@ -207,6 +211,7 @@ class SlotRunner:
             self._go_on(now)
         if self._undone is not None:
             self._do(self._undone, now)
+        self.take(self._ended.due(now), now)
         if now >= self._retry_at:
             self.retry(now)
         if self._preparing.overdue(now):
@@ -226,6 +231,10 @@ class SlotRunner:
             match note:
                 case w.CandidateReady():
                     self._candidate_ready(now)
+                case w.CandidateFailed(from_outside=True) | w.Crashed(from_outside=True):
+                    self._ended.hold(note, now)
+                    self._mark_at = _NEVER
+                    self.take(self.workers.restore(now), now)  # It answers meanwhile.
                 case w.CandidateFailed(refusal, detail):
                     self.fault(refusal, detail, now)
                 case w.Crashed(detail):
@@ -310,6 +319,7 @@ class SlotRunner:
     def _leave(self, now: float) -> None:
         """Whatever the old state had going stops; the new state's act starts its own."""
         self._proving.clear()
+        self._ended.clear()
         self._starting.waits = False
         if self.state is not State.PROBATION:
             self._starting.gap.unbounded()
@@ -361,6 +371,7 @@ class SlotRunner:
                 self._advance(Cause.READY, now)
 
     def _start(self, now: float) -> None:
+        self._ended.clear()
         verdict = self._verdict() if self.state is State.STARTING else None
         if verdict is not None:
             self.fault(*verdict, now)

@@ -44,6 +44,8 @@ class CandidateFailed:
 
     refusal: Refusal
     detail: str
+    from_outside: bool = False
+    """A signal that others send ended it: perhaps the agent is about to be stopped too."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Crashed:
     """The candidate died after it was ready."""
 
     detail: str
+    from_outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -282,13 +285,17 @@ class SlotWorkers:
             if running is not None and running.id == worker_id:
                 running.counts = counts
 
-    def on_end(self, worker_id: str, refusal: Refusal, detail: str, now: float) -> list[Note]:
+    def on_end(
+        self, worker_id: str, refusal: Refusal, detail: str, now: float, *, from_outside: bool
+    ) -> list[Note]:
         """A worker failed to start, or exited."""
         if self._leaving.pop(worker_id, None) is not None:
             return self._start_next()
         if self.candidate is not None and self.candidate.id == worker_id:
             was_ready, self.candidate = self.candidate.ready, None
-            return [Crashed(detail) if was_ready else CandidateFailed(refusal, detail)]
+            if was_ready:
+                return [Crashed(detail, from_outside)]
+            return [CandidateFailed(refusal, detail, from_outside)]
         if self.champion is not None and self.champion.id == worker_id:
             goal, lived = self.champion.goal, now - self.champion.ready_at
             self.champion = None

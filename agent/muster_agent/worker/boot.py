@@ -15,6 +15,7 @@ that it ends at all.
 import contextlib
 import importlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -24,6 +25,11 @@ NICENESS = 5
 """About a third of a serving worker's share of a core when both want it."""
 FIRST, PATH = "--first", "--path"
 T = TypeVar("T")
+
+
+STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+"""By which a service or a machine is stopped. They are for the agent: it tells its workers to end,
+each after its last request, and the kernel ends them with the agent."""
 
 
 def step_back(*, first: bool) -> None:
@@ -57,6 +63,8 @@ def gently(task: Callable[[], T], *, first: bool = False) -> T:
 
 
 if __name__ == "__main__":
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
     place = sys.argv.index(PATH)
     sys.path[:] = sys.argv[place + 1].split(os.pathsep)
     del sys.argv[place : place + 2]

@@ -67,6 +67,8 @@ class Failed:
     worker_id: str
     refusal: Refusal
     detail: str
+    from_outside: bool = False
+    """A signal that others send ended it, as when a whole machine or service is stopped."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Exited:
     returncode: int
     """Negative for the signal that killed it."""
     detail: str = field(default="")
+    from_outside: bool = False
+    """A signal that others send ended it, as when a whole machine or service is stopped."""
 
 
 def ending(returncode: int) -> str:

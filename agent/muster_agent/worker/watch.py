@@ -21,6 +21,10 @@ LAST_WORDS_SECONDS = 5.0
 REPLIES_PER_SECOND_MAX = 50
 """It beats once a second, and answers what it is told."""
 DETAIL_CHARS_MAX = 500
+FROM_OUTSIDE = frozenset(
+    {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL}
+)
+"""Signals by which a service or a machine is stopped; a fault of the model itself brings others."""
 _NEVER = float("inf")
 
 
@@ -172,14 +176,15 @@ class Watch:
         if self._refused is not None:
             return self._refused
         words = describe_end(returncode, self._tail)
+        from_outside = -returncode in FROM_OUTSIDE and not self._killed
         if self._ready or self._stopped:
             detail = f"{self._killed}: {words}" if self._killed else words
-            return Exited(self._id, returncode, detail)
+            return Exited(self._id, returncode, detail, from_outside)
         if self._killed:
             return Failed(self._id, Refusal.START_TIMEOUT, f"{self._killed}: killed")
         if returncode == -signal.SIGXCPU:
             return Failed(self._id, Refusal.START_TIMEOUT, "it used up its processor time")
-        return Failed(self._id, Refusal.WORKER_DIED, words)
+        return Failed(self._id, Refusal.WORKER_DIED, words, from_outside)
 
 
 def _one_line(words: str) -> str:

@@ -219,6 +219,7 @@ class Broker:
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             text=True, errors="replace", cwd="/",
+            start_new_session=True,  # A Ctrl-C is the hub's, which ends the broker last.
         )  # fmt: skip
         self._process = process
         (self.config.directory / "pid").write_text(f"{process.pid}\n")

@@ -118,6 +118,10 @@ class Hub:
             and slot.update.state == "committed"
         )  # fmt: skip
 
+    def step(self) -> str:
+        slots = self.reports[-1].slots if self.reports else {}
+        return slots["main"].update.state if "main" in slots else ""
+
     def inferences(self) -> int:
         windows = [summary_wire.decode(p, None) for p in self.rows.payloads("summary")]
         return sum(window.counts.inferences for window in windows)
@@ -255,6 +259,27 @@ def test_a_worker_that_is_killed_comes_back_and_is_told_of(field):
     os.kill(int(children.split()[0]), signal.SIGKILL)
     hub.until(lambda: bool(hub.events("worker_died")), "the event")
     _until_served(agent)
+
+
+def test_a_stop_of_agent_and_workers_in_probation_is_no_crash_and_the_next_start_goes_on(field):
+    hub, agent = field
+    hub.direct(hub.release("1"))
+    agent.start()
+    hub.until(lambda: hub.committed("1"), "version 1")
+    hub.direct(hub.release("2", probation=manifest.Probation(seconds=6.0)))
+    hub.until(lambda: hub.step() == "probation", "the probation")
+    for worker in _children(agent):  # As whatever stops all processes of a service or a machine.
+        os.kill(worker, signal.SIGTERM)
+    assert agent.end() == 0
+    agent.start()
+    hub.until(lambda: hub.committed("2"), "version 2")
+    assert hub.events("rolled_back") == hub.events("worker_died") == hub.events("refused") == []
+
+
+def _children(agent: Agent) -> list[int]:
+    assert agent.process is not None
+    threads = Path(f"/proc/{agent.process.pid}/task").iterdir()
+    return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
 
 
 def _until_served(agent: Agent) -> None:
