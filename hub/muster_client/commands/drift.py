@@ -126,14 +126,15 @@ def explained(item: dict[str, Any]) -> Iterator[Any]:
         yield Text(f"  {name}: {_finding(finding)}")
         yield Text(f"    {_company(finding.get('company', {}))}: {finding.get('cause')}")
     yield Text.assemble("cause: ", (cause, "bold"))
-    yield Text(peers.ADVICE[cause])
+    yield Text(detail.get("advice") or peers.ADVICE[cause])
 
 
 def _finding(finding: dict[str, Any]) -> str:
+    fault = f"{finding['fault']}: " if finding.get("fault") else ""
     own = finding.get("status") == "calibrated"
     against = "the device's own past" if own else "the training data (still calibrating)"
     return (
-        f"{finding.get('statistic', '')} {finding.get('direction', '')} "
+        f"{fault}{finding.get('statistic', '')} {finding.get('direction', '')} "
         f"by {abs(finding.get('value', 0.0)):.2g} (limit {finding.get('limit', 0.0):.2g}) against "
         f"{against}, effect (corrected PSI) {finding.get('effect', 0.0):.2g}, "
         f"since {output.ago(finding.get('since'))}"

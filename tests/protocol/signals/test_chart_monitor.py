@@ -225,7 +225,7 @@ def test_a_state_of_another_baseline_is_refused() -> None:
     st.lists(st.sampled_from(["calm", "shift", "stuck", "silent", "wild", "empty"]), max_size=60)
 )
 def test_whatever_comes_findings_open_hold_and_end_in_order(story: list[str]) -> None:
-    """Only what stands holds or ends, only what doesn't stand opens (or is findings anew by name)."""
+    """Only what stands holds or ends, only what doesn't stand opens (or is named anew)."""
     machine = device(Rule(settle_seconds=30 * 300.0))
     wild = np.random.default_rng(3)
 
