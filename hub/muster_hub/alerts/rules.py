@@ -128,24 +128,49 @@ def drifted(
     device: str,
     model: str,
     version: str,
-    features: Iterable[str],
+    feature: str,
+    *,
+    title: str,
+    since: float = 0.0,
     detail: Mapping[str, Any] | None = None,
-) -> Condition | None:
-    """A model on a device whose inputs or outputs have left the baseline.
+) -> Condition:
+    """A feature of a model on a device that has left what is normal.
 
-    ``told``: what else the alert's detail says, such as each feature's finding and the cause.
+    ``since`` is part of the key: a finding that is told anew is another alert.
     """
+    return Condition(
+        key=f"drift/{device}/{model}/{feature}/{since:.0f}",
+        kind="drift",
+        severity="warning",
+        device=device,
+        title=title,
+        detail={"model": model, "version": version, "features": [feature]} | dict(detail or {}),
+    )
+
+
+def drifted_widely(device: str, model: str, version: str, features: Iterable[str]) -> Condition:
+    """Further features of a model that drift on a device, beside those with their own alerts."""
     names = sorted(features)
-    if not names:
-        return None
     return Condition(
         key=f"drift/{device}/{model}",
         kind="drift",
         severity="warning",
         device=device,
-        title=f"{device}: {model} {version} drifts in {', '.join(names[:3])}"
-        + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
-        detail={"model": model, "version": version, "features": names} | dict(detail or {}),
+        title=f"{device}: {model} {version} drifts in {len(names)} more features",
+        detail={"model": model, "version": version, "features": names, "findings": {}},
+    )
+
+
+def inputs_refused(device: str, view: Mapping[str, Any], share: float) -> Condition:
+    """Requests to a model that are refused because of their input, more than is usual."""
+    return Condition(
+        key=f"inputs/{device}/{view['model']}",
+        kind="inputs",
+        severity="warning",
+        device=device,
+        title=f"{device}: {share:.0%} of the latest requests to {view['model']} {view['version']} "
+        "are refused because of their input; check what sends them (missing values, shape, type)",
+        detail={"model": view["model"], "version": view["version"], "share": round(share, 3)},
     )
 
 
