@@ -58,7 +58,7 @@ def window(
 def live(run: Run, *, in_time: bool = True) -> Lived:
     trained = fitted(run, in_time=in_time)
     device = SlotSigns()
-    device.watch(trained, Rule, run.window_seconds)
+    device.watch(trained, Rule(window_seconds=run.window_seconds))
     hub = monitors.begin(trained, Rule(window_seconds=run.window_seconds))
     count = len(run.windows)
     opened, standing = np.zeros(count, np.bool_), np.zeros(count, np.bool_)

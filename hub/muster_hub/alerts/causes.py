@@ -6,7 +6,7 @@ from typing import Any
 from muster_hub.alerts import finding_words, rules
 from muster_hub.alerts.notices import LABEL_SITE
 from muster_hub.alerts.rules import Condition
-from muster_hub.monitoring import inputs, peers
+from muster_hub.monitoring import accuracy, inputs, peers
 from muster_hub.monitoring.peers import Moved
 from muster_hub.storage.models import DriftState
 
@@ -39,9 +39,7 @@ def drift_conditions(
 def _of_device(state: DriftState, moved: Moved, fleet: list[Moved]) -> list[Condition]:
     """One for each finding, so that a standing one hides no other; the worst many are one."""
     view = state.view
-    found = [rules.inputs_refused(state.device, view, inputs.share(view["inputs"]))] if (
-        view.get("inputs", {}).get("since")
-    ) else []  # fmt: skip
+    found = _of_requests(state)
     names = sorted(moved.features, key=lambda name: (_since(view, name), name))
     for name in names[:FINDINGS_MAX]:
         finding = dict(view.get("findings", {}).get(name, {}))
@@ -63,6 +61,19 @@ def _of_device(state: DriftState, moved: Moved, fleet: list[Moved]) -> list[Cond
     if len(names) > FINDINGS_MAX:
         found.append(
             rules.drifted_widely(state.device, view["model"], view["version"], names[FINDINGS_MAX:])
+        )
+    return found
+
+
+def _of_requests(state: DriftState) -> list[Condition]:
+    """What requests and labels show, whatever is seen of features."""
+    view, found = state.view, []
+    if view.get("inputs", {}).get("since") is not None:
+        found.append(rules.inputs_refused(state.device, view, inputs.share(view["inputs"])))
+    if view.get("labels", {}).get("since") is not None:
+        labels = view["labels"]
+        found.append(
+            rules.mistakes_risen(state.device, view, labels["usual"], accuracy.error_rate(labels))
         )
     return found
 

@@ -174,6 +174,22 @@ def inputs_refused(device: str, view: Mapping[str, Any], share: float) -> Condit
     )
 
 
+def mistakes_risen(device: str, view: Mapping[str, Any], usual: float, lately: float) -> Condition:
+    """A model that labels show to be wrong more often than it was on this device."""
+    return Condition(
+        key=f"accuracy/{device}/{view['model']}",
+        kind="accuracy",
+        severity="warning",
+        device=device,
+        title=f"{device}: {view['model']} {view['version']} is wrong more often: {usual:.0%} → "
+        f"{lately:.0%} of its labelled answers; the world has changed, or the labels have",
+        detail={
+            "model": view["model"], "version": view["version"],
+            "usual": round(usual, 4), "lately": round(lately, 4),
+        },
+    )  # fmt: skip
+
+
 def metadata_warn_days(role: str) -> float:
     """With less than this left a role should have been signed anew by now."""
     return METADATA_WARN_DAYS.get(role, OFFLINE_WARN_DAYS)

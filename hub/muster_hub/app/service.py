@@ -67,6 +67,7 @@ class Fleet:
                 chunks_url=f"{config.url}/api/v1/chunks",
                 token=hub.chunk_token,
                 keep_crash_input=config.directives.keep_crash_input,
+                drift=config.drift.of,
             ),
             holder=f"{socket.gethostname()}:{config.data.resolve()}",
             on_published=self.publisher.wake,

@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from muster_hub.audit import log
 from muster_hub.errors import NotFound
-from muster_hub.monitoring import inputs
+from muster_hub.monitoring import accuracy, inputs
 from muster_hub.registry.published import Bundles
 from muster_hub.storage import models
 from muster_protocol.signals import monitors, summary_wire
@@ -87,18 +87,20 @@ def _feed(
             else monitors.resume(baseline, rule, kept.state)
         )
     findings: list[tuple[float, DriftFinding]] = []
-    refused = dict(view.get("inputs", {}))
+    refused, labels = dict(view.get("inputs", {})), dict(view.get("labels", {}))
     for row in windows:
         summary = summary_wire.decode(row.payload, baseline)
         if isinstance(summary, summary_wire.Unknown):
             continue
-        refused = inputs.follow(refused, summary.counts, row.start)
+        counts = summary.counts
+        refused = inputs.follow(refused, counts, row.start)
+        labels = accuracy.follow(labels, counts.labels_right, counts.labels_wrong, row.start)
         if monitor is not None:
             findings += [(row.start, finding) for finding in monitor.feed(summary)]
     for _, finding in findings:
         if finding.direction == "settled":
             _settled(session, device, windows[-1], finding, now)
-    view = _view(monitor, findings, windows[-1], view) | {"inputs": refused}
+    view = _view(monitor, findings, windows[-1], view) | {"inputs": refused, "labels": labels}
     state = kept or models.DriftState(device=device, manifest=manifest, state=b"", updated=now)
     state.state = b"" if monitor is None else monitor.encode()
     state.view, state.updated = view, now

@@ -5,7 +5,7 @@ from hypothesis import given
 
 from muster_client.commands.drift import explained
 from muster_hub.alerts.causes import FINDINGS_MAX, drift_conditions
-from muster_hub.monitoring import inputs
+from muster_hub.monitoring import accuracy, inputs
 from muster_hub.storage.models import DriftState
 from muster_protocol.signals.summary import Tally
 
@@ -122,3 +122,27 @@ def test_a_share_of_refusals_that_never_changes_much_raises_nothing(windows):
     for asked, _ in windows:
         known = inputs.follow(known, Tally(inferences=asked, errors_input=asked // 50), 1.0)
         assert known["since"] is None
+
+
+def labelled(known: dict[str, object], windows: int, wrong: int) -> dict[str, object]:
+    for window in range(windows):
+        known = accuracy.follow(known, 50 - wrong, wrong, window * 300.0)
+    return known
+
+
+def test_mistakes_that_become_more_frequent_are_an_alert_until_they_are_as_before():
+    known = labelled({}, 60, wrong=2)
+    assert known["since"] is None
+    known = labelled(known, 30, wrong=10)
+    assert known["since"] is not None
+    here = with_findings()
+    here.view = here.view | {"labels": known}
+    (condition,) = drift_conditions([here], {})
+    assert condition.kind == "accuracy"
+    assert "→ 20% of its labelled answers" in condition.title
+    assert labelled(known, 60, wrong=2)["since"] is None
+
+
+def test_windows_without_labels_say_nothing_of_accuracy():
+    known = labelled({}, 10, wrong=2)
+    assert accuracy.follow(known, 0, 0, 9e9) == known
