@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo test test-doors test-long sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-trust bench-api lint format setup constraints clean
+.PHONY: demo test test-doors test-long sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -61,6 +61,10 @@ bench-gates: setup
 
 bench-signals: setup
 	$(BIN)/python -m bench signals $(ARGS)
+
+# DIR: a folder with index.json and a CSV a run; docs/drift.md says how.
+bench-real: setup
+	$(BIN)/python -m bench real $(DIR) $(ARGS)
 
 bench-trust: setup
 	@deploy/need mosquitto

@@ -7,6 +7,8 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Protocol
 
+from msgspec import UnsetType
+
 from muster_agent.app.goals import TrustSource
 from muster_agent.base.clock import Clock
 from muster_agent.challenger.challenger import Launch, no_launch
@@ -23,7 +25,7 @@ from muster_agent.update.permit import NoConditions, SwapConditions
 from muster_agent.update.workers import Launcher
 from muster_agent.worker.events import WorkerEvent
 from muster_protocol.wire import limits
-from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.directive import Drift, Goal
 from muster_protocol.wire.messages import Ack, Batch, Event, Facts, Report, Stamp, Stream
 
 
@@ -117,6 +119,8 @@ class SupervisorPorts:
     signs: Callable[[str, Goal], SlotSigns] = lambda _slot, _goal: SlotSigns()
     """What the closed windows of a goal's model in a slot say of its health."""
     rebaseline: Callable[[str, Goal, int], None] = lambda _slot, _goal, _times: None
+    judge_drift: Callable[[str, Goal, Drift | UnsetType], None] = lambda _slot, _goal, _drift: None
+    """How a directive has drift of what runs in a slot judged."""
     """Told at each directive how often what a slot's champion sees was called normal."""
     prove: Callable[[Report], bytes] = lambda _report: b""
     """Sign a report with the device's identity key."""

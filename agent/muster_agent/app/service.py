@@ -192,6 +192,7 @@ class Service:
                 rng=rng,
                 signs=folds.signs,
                 rebaseline=folds.rebaseline,
+                judge_drift=folds.judge_by,
                 prove=prover(config.device, directory / "identity"),
                 inputs=DeviceConditions(directory, config.interlocks),
                 crash_inputs=crash_inputs,

@@ -291,6 +291,7 @@ class Supervisor:
         for name, slot in directive.slots.items():
             windows = slot.maintenance if slot.maintenance is not UNSET else ()
             self.permits.rule(name, Policy(slot.swap, windows))
+            self._ports.judge_drift(name, slot.champion, slot.drift)
             if slot.rebaselines is not UNSET:
                 self._ports.rebaseline(name, slot.champion, slot.rebaselines)
 

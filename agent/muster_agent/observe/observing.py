@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from msgspec import UNSET, UnsetType
+
 from muster_agent.observe.fold import Fold
 from muster_agent.observe.labels import LabelMemory
 from muster_agent.observe.pair_fold import PairFold
@@ -21,7 +23,7 @@ from muster_protocol.signals import baseline
 from muster_protocol.signals.baseline import Baseline
 from muster_protocol.signals.rule import DriftFinding, Rule
 from muster_protocol.wire import chunks
-from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.directive import Drift, Goal
 from muster_protocol.wire.errors import ProtocolError, Refusal
 from muster_protocol.wire.manifest import Manifest
 from muster_protocol.wire.messages import Event, Stamp
@@ -64,6 +66,8 @@ class Folds:
         self._monitors = monitors
         self._rebaselines: dict[str, int] = {}
         """What directives ask for, by slot and manifest."""
+        self._drift: dict[str, Drift | UnsetType] = {}
+        """How they have drift judged, by slot and manifest."""
 
     def ring(self, path: Path) -> Ring:
         return self._open_ring(path)
@@ -95,7 +99,7 @@ class Folds:
             outputs = {tensor.name for tensor in listing.outputs}
             usable = trained if not fold.trouble else None
             fresh = not signs.watched
-            signs.watch(usable, Rule, self._window_seconds(), outputs)
+            signs.watch(usable, self._rule(f"{slot}/{goal.manifest}"), outputs)
             if fresh:
                 self._resume(slot, goal, signs)
         except (ProtocolError, StoreRefused, OSError):
@@ -137,6 +141,17 @@ class Folds:
         signs = self.signs(slot, goal)
         if signs.rebaseline(rebaselines):
             self._keep(slot, goal, signs)
+
+    def judge_by(self, slot: str, goal: Goal, drift: Drift | UnsetType) -> None:
+        """A directive says how drift of the goal's model is judged in this slot."""
+        key = f"{slot}/{goal.manifest}"
+        self._drift = {
+            known: how for known, how in self._drift.items() if not known.startswith(f"{slot}/")
+        } | {key: drift}
+        self.signs(slot, goal).judge_by(self._rule(key))
+
+    def _rule(self, key: str) -> Rule:
+        return Rule.of(self._window_seconds(), self._drift.get(key, UNSET))
 
     def _resume(self, slot: str, goal: Goal, signs: SlotSigns) -> None:
         try:

@@ -94,8 +94,7 @@ class SlotSigns:
     def watch(
         self,
         baseline: Baseline | None,
-        rule: type[Rule],
-        window_seconds: float,
+        rule: Rule,
         outputs: AbstractSet[str] = frozenset(),
     ) -> None:
         """Begin to judge drift, unless a monitor with this baseline is at it already.
@@ -110,7 +109,7 @@ class SlotSigns:
         if baseline is None:
             self._monitor = None
         elif self._monitor is None or self._monitor.baseline.digest != baseline.digest:
-            self._monitor = monitors.begin(baseline, rule(window_seconds=window_seconds))
+            self._monitor = monitors.begin(baseline, rule)
 
     def resume(self, monitor: bytes, rebaselines: int) -> None:
         """Go on where a monitor of this baseline was saved; one of another is left alone."""
@@ -118,6 +117,12 @@ class SlotSigns:
             with contextlib.suppress(ProtocolError):
                 self._monitor = monitors.resume(self._monitor.baseline, self._monitor.rule, monitor)
                 self.rebaselines = rebaselines
+
+    def judge_by(self, rule: Rule) -> None:
+        """Go on by another rule; what was learnt stays."""
+        monitor = self._monitor
+        if monitor is not None and monitor.rule != rule:
+            self._monitor = monitors.resume(monitor.baseline, rule, monitor.encode())
 
     def rebaseline(self, rebaselines: int) -> bool:
         """Take the last windows as normal unless that was done as often; True when it was now."""

@@ -6,6 +6,7 @@ it, little-endian. Source: https://github.com/kserve/open-inference-protocol and
 description in Triton's protocol documents. Pure.
 """
 
+import json
 import struct
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -167,11 +168,29 @@ def decode_response(body: bytes, header_bytes: int | None = None) -> dict[str, A
 def _parse(head: memoryview) -> _Request:
     try:
         request = _decoder.decode(head)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
+        request = _parse_with_nan(bytes(head), error)
+    except (UnicodeDecodeError, RecursionError) as error:
         raise OipError(f"not an inference request: {error}") from None
     if not request.inputs or len(request.inputs) > TENSORS_MAX:
         raise OipError(f"{len(request.inputs)} inputs; allowed are 1 to {TENSORS_MAX}")
     return request
+
+
+def _parse_with_nan(head: bytes, error: msgspec.DecodeError) -> _Request:
+    """JSON knows no NaN, but some writers do (Python's, for one): a missing value, as null is."""
+    refused = OipError(f"not an inference request: {error}")
+    if b"NaN" not in head:
+        raise refused
+
+    def constant(name: str) -> None:
+        if name != "NaN":
+            raise refused
+
+    try:
+        return msgspec.convert(json.loads(head, parse_constant=constant), _Request)
+    except (ValueError, RecursionError, msgspec.ValidationError):
+        raise refused from None
 
 
 def _elements(entry: _Input) -> int:
@@ -259,20 +278,25 @@ def _floats(entry: _Input, data: list[Any]) -> Array:
         raise OipError(f"input {entry.name!r}: rows of the data differ in length") from None
     if array.size == 0:
         return array.astype(NUMPY_TYPES[entry.datatype])
+    missing = False
     if array.dtype.kind == "O":
-        # Integers beyond 64 bits, or nulls.
+        # Integers beyond 64 bits, or nulls, which are missing values.
         flat, shape = _flat(entry, data)
+        missing = None in flat
         array = np.array([_float(entry, item) for item in flat]).reshape(shape)
     if array.dtype.kind not in "fiu":
         raise OipError(f"input {entry.name!r}: the data must be numbers for {entry.datatype}")
     with np.errstate(over="ignore"):
         made = array.astype(NUMPY_TYPES[entry.datatype])
-    if entry.datatype != "FP64" and not np.isfinite(made).all():
+    finite = np.isfinite(made) | (np.isnan(array) if missing else False)
+    if entry.datatype != "FP64" and not finite.all():
         raise OipError(f"input {entry.name!r}: a number is out of range for {entry.datatype}")
     return made
 
 
 def _float(entry: _Input, item: object) -> float:
+    if item is None:
+        return float("nan")
     if type(item) not in {int, float}:
         raise OipError(f"input {entry.name!r}: the data must be numbers for {entry.datatype}")
     try:

@@ -127,10 +127,11 @@ def explained(view: Alert) -> Iterator[Any]:
 
 
 def _finding(finding: dict[str, Any]) -> str:
+    fault = f"{finding['fault']}: " if finding.get("fault") else ""
     own = finding.get("status") == "calibrated"
     against = "the device's own past" if own else "the training data (still calibrating)"
     return (
-        f"{finding.get('statistic', '')} {finding.get('direction', '')} "
+        f"{fault}{finding.get('statistic', '')} {finding.get('direction', '')} "
         f"by {abs(finding.get('value', 0.0)):.2g} (limit {finding.get('limit', 0.0):.2g}) against "
         f"{against}, effect (corrected PSI) {finding.get('effect', 0.0):.2g}, "
         f"since {output.ago(finding.get('since'))}"

@@ -2,7 +2,8 @@
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,44 +27,83 @@ class TrainingData:
     tensors: dict[str, NDArray[Any]]
     columns: dict[str, list[tuple[str, Kind]]] = field(default_factory=dict)
     """Name and kind of each element, for tensors whose elements have some."""
+    times: NDArray[np.float64] | None = None
+    """Seconds since 1970 of each row, rising; None when no column says."""
 
 
-def read(data: Path, tensor: str) -> TrainingData:
+def read(data: Path, tensor: str, time: str = "") -> TrainingData:
     """Read a file by its suffix; columns of a table are the elements of ``tensor``, in order.
 
-    Raises WrongUsage naming the file and what is wrong with it.
+    The column ``time`` puts the rows in their order and is no feature. Raises WrongUsage naming
+    the file and what is wrong with it.
     """
     reader = _READERS.get(data.suffix)
     if reader is None:
         raise WrongUsage(f"{data}: give a .csv, .parquet or .npz file")
     try:
-        return reader(data, tensor)
+        training = reader(data, tensor, time)
+        return _in_order(training, time) if time else training
     except OSError as error:
         raise WrongUsage(f"{data}: {error.strerror or error}") from None
     except ValueError as error:
         raise WrongUsage(f"{data}: {error}") from None
 
 
-def _read_npz(data: Path, _tensor: str) -> TrainingData:
+def _in_order(training: TrainingData, time: str) -> TrainingData:
+    """Rows by their time. Raises ValueError when a time is missing or there is no such column."""
+    times = training.times
+    if times is None:
+        raise ValueError(f"no column {time!r} to take the rows' times from")
+    if not np.isfinite(times).all():
+        raise ValueError(f"row {int(np.flatnonzero(~np.isfinite(times))[0]) + 1} has no {time!r}")
+    order = np.argsort(times, kind="stable")
+    tensors = {name: array[order] for name, array in training.tensors.items()}
+    return replace(training, tensors=tensors, times=times[order])
+
+
+def _seconds(text: str) -> float:
+    """A time as seconds since 1970: such a number, or ISO 8601 (UTC where it names no zone)."""
+    if not text.strip():
+        return float("nan")
+    try:
+        return float(text)
+    except ValueError:
+        when = datetime.fromisoformat(text.strip())
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def _read_npz(data: Path, _tensor: str, time: str) -> TrainingData:
     with np.load(data) as archive:
-        return TrainingData({name: np.asarray(archive[name]) for name in archive.files})
+        arrays = {name: np.asarray(archive[name]) for name in archive.files}
+    times = arrays.pop(time, None) if time else None
+    return TrainingData(arrays, times=None if times is None else times.astype(np.float64).ravel())
 
 
-def _read_csv(data: Path, tensor: str) -> TrainingData:
+def _read_csv(data: Path, tensor: str, time: str) -> TrainingData:
     with data.open(newline="") as file:
         lines = csv.reader(file)
         header = next(lines, [])
-        rows = []
+        if time and time not in header:
+            raise ValueError(f"no column {time!r} to take the rows' times from")
+        clock = header.index(time) if time else None
+        rows: list[list[float]] = []
+        times: list[float] = []
         for row in lines:
             if len(row) != len(header):
                 raise ValueError(
                     f"line {lines.line_num} has {len(row)} values, the header names {len(header)}"
                 )
+            if clock is not None:
+                times.append(_seconds(row.pop(clock)))
             rows.append([_number(text, lines.line_num) for text in row])
     if not rows:
         raise ValueError("no row of data below the header")
-    table = np.array(rows, dtype=np.float32)
-    return TrainingData({tensor: table}, {tensor: [(name, "numeric") for name in header]})
+    names = [name for place, name in enumerate(header) if place != clock]
+    return TrainingData(
+        {tensor: np.array(rows, dtype=np.float32)},
+        {tensor: [(name, "numeric") for name in names]},
+        None if clock is None else np.array(times),
+    )
 
 
 def _number(text: str, line: int) -> float:
@@ -76,7 +116,7 @@ def _number(text: str, line: int) -> float:
         raise ValueError(f"line {line}: {text!r} is not a number") from None
 
 
-def _read_parquet(data: Path, tensor: str) -> TrainingData:
+def _read_parquet(data: Path, tensor: str, time: str) -> TrainingData:
     """Numbers and booleans are elements of ``tensor``; texts and lists are tensors of their own."""
     try:
         import pyarrow.parquet as pq  # noqa: PLC0415 - an extra: few operators need it
@@ -86,31 +126,55 @@ def _read_parquet(data: Path, tensor: str) -> TrainingData:
         rows, schema = file.metadata.num_rows, file.schema_arrow
         if not rows:
             raise ValueError("no row of data")
-        kinds = {column.name: _kind(column) for column in schema}
+        kinds = {column.name: _kind(column) for column in schema if column.name != time}
         if tensor in (name for name, kind in kinds.items() if kind in ("text", "list")):
             raise ValueError(f"column {tensor!r} would be a tensor by the name of --tensor")
         scalars = [name for name, kind in kinds.items() if kind in ("numeric", "boolean")]
         table = np.empty((rows, len(scalars)), np.float32)
         own: dict[str, list[NDArray[Any]]] = {name: [] for name in kinds if name not in scalars}
         begin = 0
+        times = np.empty(rows) if time in schema.names else None
         for batch in file.iter_batches(BATCH_ROWS):
             block = slice(begin, begin + len(batch))
+            if times is not None:
+                times[block] = _times(batch.column(time))
             for place, name in enumerate(scalars):
                 table[block, place] = _floats(batch.column(name))
             for name, parts in own.items():
                 parts.append(_TENSORS[kinds[name]](name, batch.column(name)))
             begin += len(batch)
+    training = _named(
+        tensor, table, {name: _joined(name, parts) for name, parts in own.items()}, kinds
+    )
+    return replace(training, times=times)
+
+
+def _named(
+    tensor: str, table: NDArray[Any], own: dict[str, NDArray[Any]], kinds: dict[str, str]
+) -> TrainingData:
+    scalars = [name for name, kind in kinds.items() if kind in ("numeric", "boolean")]
     tensors = {tensor: table} if scalars else {}
     columns: dict[str, list[tuple[str, Kind]]] = {}
     if scalars:
         columns[tensor] = [
             (name, "boolean" if kinds[name] == "boolean" else "numeric") for name in scalars
         ]
-    for name, parts in own.items():
-        tensors[name] = _joined(name, parts)
+    for name, values in own.items():
+        tensors[name] = values
         if kinds[name] == "text":
             columns[name] = [(name, "categorical")]
     return TrainingData(tensors, columns)
+
+
+def _times(column: "pa.Array") -> NDArray[np.float64]:
+    import pyarrow.types as t  # noqa: PLC0415 - an extra, dear to import
+
+    if t.is_timestamp(column.type):
+        micros = column.cast("timestamp[us]").cast("int64").cast("float64")
+        return np.asarray(micros.to_numpy(zero_copy_only=False), np.float64) / 1e6
+    if t.is_string(column.type) or t.is_large_string(column.type):
+        return np.array([_seconds(text or "") for text in column.to_pylist()])
+    return np.asarray(column.cast("float64").to_numpy(zero_copy_only=False), np.float64)
 
 
 def _kind(column: "pa.Field") -> str:
@@ -156,7 +220,7 @@ def _joined(name: str, parts: list[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
-_READERS: dict[str, Callable[[Path, str], TrainingData]] = {
+_READERS: dict[str, Callable[[Path, str, str], TrainingData]] = {
     ".csv": _read_csv,
     ".npz": _read_npz,
     ".parquet": _read_parquet,

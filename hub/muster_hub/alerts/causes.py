@@ -3,18 +3,21 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from muster_hub.alerts import rules
+from muster_hub.alerts import finding_words, rules
 from muster_hub.alerts.notices import LABEL_SITE
 from muster_hub.alerts.rules import Condition
-from muster_hub.monitoring import peers
+from muster_hub.monitoring import accuracy, inputs, peers
 from muster_hub.monitoring.peers import Moved
 from muster_hub.storage.models import DriftState
+
+FINDINGS_MAX = 20
+"""Of one device and model that are alerts of their own; further ones are one alert together."""
 
 
 def drift_conditions(
     states: Iterable[DriftState], labels: Mapping[str, Mapping[str, str]]
 ) -> list[Condition]:
-    """An alert's condition for each drifting state; the others are the peers it is held beside."""
+    """A condition for each finding of each state; the others are the peers it is held beside."""
     fleets: dict[str, list[tuple[DriftState, Moved]]] = {}
     for state in states:
         group = labels.get(state.device, {}).get(LABEL_SITE, "")
@@ -29,24 +32,51 @@ def drift_conditions(
     for members in fleets.values():
         fleet = [moved for _, moved in members]
         for state, moved in members:
-            if moved.features:
-                view = state.view
-                condition = rules.drifted(
-                    state.device, view["model"], view["version"], moved.features,
-                    _alert_detail(view, moved, fleet),
-                )  # fmt: skip
-                found += [] if condition is None else [condition]
+            found += _of_device(state, moved, fleet)
     return found
 
 
-def _alert_detail(view: Mapping[str, Any], moved: Moved, fleet: list[Moved]) -> dict[str, Any]:
-    company = {name: peers.company(moved, name, fleet) for name in sorted(moved.features)}
-    return {
-        "cause": peers.verdict(company.values()),
-        "site": moved.group,
-        "findings": {
-            name: dict(view.get("findings", {}).get(name, {}))
-            | {"cause": feature.cause, "company": vars(feature)}
-            for name, feature in company.items()
-        },
-    }
+def _of_device(state: DriftState, moved: Moved, fleet: list[Moved]) -> list[Condition]:
+    """One for each finding, so that a standing one hides no other; the worst many are one."""
+    view = state.view
+    found = _of_requests(state)
+    names = sorted(moved.features, key=lambda name: (_since(view, name), name))
+    for name in names[:FINDINGS_MAX]:
+        finding = dict(view.get("findings", {}).get(name, {}))
+        company = peers.company(moved, name, fleet)
+        cause = finding_words.cause(finding, company)
+        found.append(
+            rules.drifted(
+                state.device, view["model"], view["version"], name,
+                title=finding_words.title(state.device, name, finding, company),
+                since=_since(view, name),
+                detail={
+                    "cause": cause,
+                    "site": moved.group,
+                    "advice": finding_words.advice(finding, peers.ADVICE[cause]),
+                    "findings": {name: finding | {"cause": cause, "company": vars(company)}},
+                },
+            )
+        )  # fmt: skip
+    if len(names) > FINDINGS_MAX:
+        found.append(
+            rules.drifted_widely(state.device, view["model"], view["version"], names[FINDINGS_MAX:])
+        )
+    return found
+
+
+def _of_requests(state: DriftState) -> list[Condition]:
+    """What requests and labels show, whatever is seen of features."""
+    view, found = state.view, []
+    if view.get("inputs", {}).get("since") is not None:
+        found.append(rules.inputs_refused(state.device, view, inputs.share(view["inputs"])))
+    if view.get("labels", {}).get("since") is not None:
+        labels = view["labels"]
+        found.append(
+            rules.mistakes_risen(state.device, view, labels["usual"], accuracy.error_rate(labels))
+        )
+    return found
+
+
+def _since(view: Mapping[str, Any], name: str) -> float:
+    return float(view.get("findings", {}).get(name, {}).get("since") or 0.0)

@@ -135,24 +135,36 @@ def drifted(
     device: str,
     model: str,
     version: str,
-    features: Iterable[str],
+    feature: str,
+    *,
+    title: str,
+    since: float = 0.0,
     detail: Mapping[str, Any] | None = None,
-) -> Condition | None:
-    """A model on a device whose inputs or outputs have left the baseline.
+) -> Condition:
+    """A feature of a model on a device that has left what is normal.
 
-    ``told``: what else the alert's detail says, such as each feature's finding and the cause.
+    ``since`` is part of the key: a finding that is told anew is another alert.
     """
+    return Condition(
+        key=f"drift/{device}/{model}/{feature}/{since:.0f}",
+        kind="drift",
+        severity="warning",
+        device=device,
+        title=title,
+        detail={"model": model, "version": version, "features": [feature]} | dict(detail or {}),
+    )
+
+
+def drifted_widely(device: str, model: str, version: str, features: Iterable[str]) -> Condition:
+    """Further features of a model that drift on a device, beside those with their own alerts."""
     names = sorted(features)
-    if not names:
-        return None
     return Condition(
         key=f"drift/{device}/{model}",
         kind="drift",
         severity="warning",
         device=device,
-        title=f"{device}: {model} {version} drifts in {', '.join(names[:3])}"
-        + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
-        detail={"model": model, "version": version, "features": names} | dict(detail or {}),
+        title=f"{device}: {model} {version} drifts in {len(names)} more features",
+        detail={"model": model, "version": version, "features": names, "findings": {}},
     )
 
 
@@ -229,6 +241,35 @@ def hub_part(part: str, state: str, why: str) -> Condition:
         title=f"the hub: {part} is {state}" + (f": {why}" if why else ""),
         detail={"part": part, "state": state, "why": why},
     )
+
+
+def inputs_refused(device: str, view: Mapping[str, Any], share: float) -> Condition:
+    """Requests to a model that are refused because of their input, more than is usual."""
+    return Condition(
+        key=f"inputs/{device}/{view['model']}",
+        kind="inputs",
+        severity="warning",
+        device=device,
+        title=f"{device}: {share:.0%} of the latest requests to {view['model']} {view['version']} "
+        "are refused because of their input; check what sends them (missing values, shape, type)",
+        detail={"model": view["model"], "version": view["version"], "share": round(share, 3)},
+    )
+
+
+def mistakes_risen(device: str, view: Mapping[str, Any], usual: float, lately: float) -> Condition:
+    """A model that labels show to be wrong more often than it was on this device."""
+    return Condition(
+        key=f"accuracy/{device}/{view['model']}",
+        kind="accuracy",
+        severity="warning",
+        device=device,
+        title=f"{device}: {view['model']} {view['version']} is wrong more often: {usual:.0%} → "
+        f"{lately:.0%} of its labelled answers; the world has changed, or the labels have",
+        detail={
+            "model": view["model"], "version": view["version"],
+            "usual": round(usual, 4), "lately": round(lately, 4),
+        },
+    )  # fmt: skip
 
 
 def metadata_warn_days(role: str) -> float:

@@ -72,6 +72,7 @@ class FleetServices:
                 chunks_url=f"{config.url}/api/v1/chunks",
                 token=hub.chunk_token,
                 keep_crash_input=config.directives.keep_crash_input,
+                drift=config.drift.of,
             ),
             holder=holder,
             on_published=self.publisher.wake,

@@ -4,12 +4,14 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from msgspec import UNSET
 from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from muster_hub.audit import log
 from muster_hub.errors import NotFound
 from muster_hub.fleet import set_aside
+from muster_hub.monitoring import accuracy, inputs
 from muster_hub.registry.published import Bundles
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
@@ -94,28 +96,49 @@ def _feed(
     now: float,
 ) -> None:
     baseline = bundles.baseline(manifest)
-    if baseline is None:
-        return
     kept = session.get(models.DriftState, (device, manifest))
-    rule = Rule(window_seconds=_window_seconds(session, device))
-    monitor = (
-        monitors.begin(baseline, rule)
-        if kept is None
-        else monitors.resume(baseline, rule, kept.state)
-    )
-    findings: list[DriftFinding] = []
+    view = {} if kept is None else kept.view
+    monitor = None
+    if baseline is not None:
+        rule = _rule(session, device, manifest)
+        monitor = (
+            monitors.begin(baseline, rule)
+            if kept is None or not kept.state
+            else monitors.resume(baseline, rule, kept.state)
+        )
+    findings: list[tuple[float, DriftFinding]] = []
+    refused, labels = dict(view.get("inputs", {})), dict(view.get("labels", {}))
     for row in windows:
         try:
             summary = summary_wire.decode(row.payload, baseline)
         except MusterError as error:  # this one alone: the others of the device are taken in
             row.fault = set_aside.clipped(str(error))
             continue
-        if not isinstance(summary, summary_wire.Unknown):
-            findings += monitor.feed(summary)
-    view = _view(monitor, findings, windows[-1], kept.view if kept is not None else {})
+        if isinstance(summary, summary_wire.Unknown):
+            continue
+        counts = summary.counts
+        refused = inputs.follow(refused, counts, row.start)
+        labels = accuracy.follow(labels, counts.labels_right, counts.labels_wrong, row.start)
+        if monitor is not None:
+            findings += [(row.start, finding) for finding in monitor.feed(summary)]
+    for _, finding in findings:
+        if finding.direction == "settled":
+            _settled(session, device, windows[-1], finding, now)
+    view = _view(monitor, findings, windows[-1], view) | {"inputs": refused, "labels": labels}
     state = kept or models.DriftState(device=device, manifest=manifest, state=b"", updated=now)
-    state.state, state.view, state.updated = monitor.encode(), view, now
+    state.state = b"" if monitor is None else monitor.encode()
+    state.view, state.updated = view, now
     session.add(state)
+
+
+def _settled(
+    session: Session, device: str, window: models.SummaryWindow, finding: DriftFinding, now: float
+) -> None:
+    detail = (
+        f"{window.model} {window.version}: {finding.feature} has stayed as it became, and counts "
+        "as normal on this device from now on"
+    )
+    session.add(models.EventRow(kind="drift_settled", device=device, received=now, detail=detail))
 
 
 def rebaseline(
@@ -142,7 +165,7 @@ def rebaseline(
     baseline = None if state is None else baseline_of(state.manifest)
     if state is None or baseline is None:
         raise NotFound(f"the hub has no windows of {model!r} on {device!r} to take as its normal")
-    rule = Rule(window_seconds=_window_seconds(session, device))
+    rule = _rule(session, device, state.manifest)
     monitor = monitors.resume(baseline, rule, state.state)
     forgotten = sorted(monitor.drifting())
     monitor.rebaseline()
@@ -160,25 +183,32 @@ def rebaseline(
     return {"device": device} | subject
 
 
-def _window_seconds(session: Session, device: str) -> float:
-    """How long the device's windows are asked to be; the alert budget is counted in them."""
+def _rule(session: Session, device: str, manifest: str) -> Rule:
+    """What the device's directive says of windows and drift: both sides judge by the same."""
     row = session.get(models.DirectiveRow, device)
-    return Rule.window_seconds if row is None else wire.decode(row.payload).window_seconds
+    if row is None:
+        return Rule()
+    wanted = wire.decode(row.payload)
+    slots = [slot for slot in wanted.slots.values() if slot.champion.manifest == manifest]
+    return Rule.of(wanted.window_seconds, slots[0].drift if slots else UNSET)
 
 
 def _view(
-    monitor: Monitor,
-    findings: Iterable[DriftFinding],
+    monitor: Monitor | None,
+    findings: Iterable[tuple[float, DriftFinding]],
     window: models.SummaryWindow,
     before: dict[str, Any],
 ) -> dict[str, Any]:
-    """What alerts and the API show: features drifting now, and the latest finding of each."""
-    drifting = monitor.drifting()
-    found = {
-        name: finding for name, finding in before.get("findings", {}).items() if name in drifting
-    }
-    for finding in findings:
-        if finding.feature in drifting:
+    """What alerts and the API show: features drifting now, and the latest finding of each.
+
+    ``findings`` come with the start of the window that each was found in.
+    """
+    drifting = frozenset[str]() if monitor is None else monitor.drifting()
+    found = {name: known for name, known in before.get("findings", {}).items() if name in drifting}
+    for start, finding in findings:
+        if finding.feature in drifting and finding.state != "cleared":
+            known = found.get(finding.feature, {})
+            since = start if finding.state == "opened" else known.get("since", start)
             found[finding.feature] = {
                 "statistic": finding.statistic,
                 "value": float(finding.value),
@@ -187,13 +217,18 @@ def _view(
                 "n": int(finding.n),
                 "direction": finding.direction,
                 "status": finding.status,
-                "since": found.get(finding.feature, {}).get("since", window.start),
+                "fault": finding.fault,
+                "detail": finding.detail,
+                "before": finding.before,
+                "now": finding.now,
+                "since": since,
             }
     return {
         "model": window.model,
         "version": window.version,
         "drifting": sorted(drifting),
-        "calibration": monitor.status(),
+        "calibration": {} if monitor is None else monitor.status(),
+        "note": "" if monitor is None else monitors.note(monitor.baseline),
         "findings": found,
         "latest": window.start,
     }

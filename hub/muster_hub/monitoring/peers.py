@@ -9,7 +9,7 @@ own monitor says that the same feature moved in the same direction. Then
 - most go along everywhere: *model*, it no longer fits what the fleet sees;
 - too few peers to compare with: *unknown*.
 
-"Most" is at least half, so one wrong device in three neither makes nor breaks a verdict.
+"Most" is more than half, and of fewer than three peers nothing is said.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Cause = Literal["sensor", "process", "model", "unknown"]
-MOST = 0.5
 GROUP_PEERS_MIN = 1
-PEERS_MIN = 2
+PEERS_MIN = 3
 """Below this many peers in all, nothing can be said."""
 
 ADVICE: Mapping[Cause, str] = {
@@ -95,4 +94,4 @@ def verdict(companies: Iterable[Company]) -> Cause:
 
 
 def _most(along: int, peers: int) -> bool:
-    return peers > 0 and along >= MOST * peers
+    return 2 * along > peers

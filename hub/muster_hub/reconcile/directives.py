@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from sqlalchemy import bindparam
 from sqlmodel import Session, col, select, update
 
@@ -22,7 +22,7 @@ from muster_hub.storage.care import Care
 from muster_hub.storage.tables import target
 from muster_protocol.wire import directive as wire
 from muster_protocol.wire import topics
-from muster_protocol.wire.directive import Directive, Goal, Sampling, Slot, Source
+from muster_protocol.wire.directive import Directive, Drift, Goal, Sampling, Slot, Source
 
 RENEW_SHARE = 0.5
 """A directive is signed anew when this much of its validity has passed."""
@@ -58,6 +58,8 @@ class DirectiveTerms:
     token: Callable[[str, int], str]
     """A device's capability to fetch chunks by HTTP until a time in seconds since 1970."""
     keep_crash_input: bool = False
+    drift: Callable[[str, Mapping[str, str]], Drift | UnsetType] = lambda _model, _labels: UNSET
+    """How drift of a model is judged on a device with such labels."""
 
 
 def step(
@@ -95,7 +97,7 @@ def step(
         )
         if row is None and not choices:
             return
-        content = _content(device.id, choices, settings, rebaselines)
+        content = _content(device, choices, settings, rebaselines)
         generation = _generation(row, content, device, epoch)
         same = (
             row is not None
@@ -133,7 +135,7 @@ def _signed_by(envelope: bytes) -> str:
 
 
 def _content(
-    device: str,
+    device: Known,
     choices: Mapping[str, Choice],
     settings: DirectiveTerms,
     rebaselines: Mapping[tuple[str, str], int],
@@ -143,13 +145,17 @@ def _content(
         choice.window_seconds for choice in choices.values() if choice.window_seconds is not None
     ]
     return Directive(
-        device=device,
+        device=device.id,
         epoch=1,
         generation=1,
         issued=0,
         expires=0,
         slots={
-            slot: _slot(choice, rebaselines.get((device, choice.release.manifest)))
+            slot: _slot(
+                choice,
+                rebaselines.get((device.id, choice.release.manifest)),
+                settings.drift(choice.release.model, device.labels),
+            )
             for slot, choice in sorted(choices.items())
         },
         window_seconds=min(windows, default=settings.window_seconds),
@@ -158,11 +164,12 @@ def _content(
     )
 
 
-def _slot(choice: Choice, rebaselines: int | None) -> Slot:
+def _slot(choice: Choice, rebaselines: int | None, drift: Drift | UnsetType) -> Slot:
     return Slot(
         champion=_goal(choice.release),
         challenger=_goal(choice.challenger) if choice.challenger is not None else None,
         swap="grant" if choice.asks_permit else "free",
+        drift=drift,
         rebaselines=rebaselines or UNSET,
     )
 

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from muster_hub.errors import ConfigError
 from muster_hub.settings.alerts import Alerts
 from muster_hub.settings.database import sqlite_url
+from muster_hub.settings.drift import DriftSettings
 from muster_hub.settings.retention import Telemetry
 from muster_hub.settings.roles import Role
 from muster_protocol.wire import limits
@@ -111,6 +112,7 @@ class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     governance: Governance = Governance()
     oidc: Oidc = Oidc()
     alerts: Alerts = Alerts()
+    drift: DriftSettings = DriftSettings()
     telemetry: Telemetry = Telemetry()
 
     @property

@@ -4,6 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
+from muster_protocol.wire.directive import Drift
+
 MONTH_SECONDS = 30 * 86_400
 DAY_SECONDS = 86_400.0
 WINDOWS_MIN = 24
@@ -46,6 +50,19 @@ class Rule:
     """Windows without a finding after which a feature has recovered."""
     clear_windows_in_time: int = 3
     """The same where the baseline knows training in time: its findings don't flicker."""
+
+    @classmethod
+    def of(cls, window_seconds: float, drift: Drift | UnsetType = UNSET) -> "Rule":
+        """What a directive says."""
+        if drift is UNSET:
+            return cls(window_seconds=window_seconds)
+        return cls(
+            budget_per_month=drift.budget_per_month,
+            window_seconds=window_seconds,
+            calibration_seconds=drift.calibration_seconds,
+            calibration_seconds_max=max(drift.calibration_seconds, cls.calibration_seconds_max),
+            settle_seconds=drift.settle_seconds,
+        )
 
     @property
     def calibration_windows(self) -> int:

@@ -33,6 +33,18 @@ class Goal(Struct, frozen=True, forbid_unknown_fields=True):
     manifest_bytes: Annotated[int, Meta(ge=2, le=limits.MANIFEST_BYTES_MAX)]
 
 
+class Drift(Struct, frozen=True, forbid_unknown_fields=True):
+    """How drift of what the champion sees is judged, on the device and at the hub alike."""
+
+    budget_per_month: Annotated[float, Meta(gt=0, le=1000)] = 0.5
+    """False alerts that are acceptable, per device and month."""
+    calibration_seconds: Annotated[float, Meta(gt=0, le=limits.DRIFT_SECONDS_MAX)] = 86_400.0
+    """How long a device is watched before its own windows say what is normal, where the baseline
+    does not know training in time."""
+    settle_seconds: Annotated[float, Meta(ge=0, le=limits.DRIFT_SECONDS_MAX)] = 86_400.0
+    """A change that has stood so long, and is no sensor's fault, is the new normal; 0: never."""
+
+
 class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     champion: Goal
     challenger: Goal | None = None
@@ -42,6 +54,8 @@ class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     """``grant``: ask the hub for a permit at the moment of swapping; ``free``: swap when staged."""
     maintenance: Annotated[tuple[MaintenanceWindow, ...], Meta(max_length=16)] | UnsetType = UNSET
     """Times at which the device may swap, by its own wall clock; absent or empty: at any time."""
+    drift: Drift | UnsetType = UNSET
+    """Absent: the usual settings."""
     rebaselines: Annotated[int, Meta(ge=1, le=2**31)] | UnsetType = UNSET
     """How often an operator has called what the champion sees on this device its normal: a device
     that has done so less often takes its last windows as normal and calibrates anew. Absent: never.

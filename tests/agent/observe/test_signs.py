@@ -25,7 +25,7 @@ def window(shift=0.0, rows=2000, **counts):
 
 def test_inputs_that_move_are_named_on_the_device_itself_and_forgotten_when_they_recover():
     signs = SlotSigns()
-    signs.watch(TRAINED, Rule, 300.0)
+    signs.watch(TRAINED, Rule())
     news = [finding for _ in range(8) for finding in signs.feed(window())]
     assert (news, signs.drifting) == ([], frozenset())
     news = [finding for _ in range(3) for finding in signs.feed(window(shift=2.0))]
@@ -38,17 +38,17 @@ def test_inputs_that_move_are_named_on_the_device_itself_and_forgotten_when_they
 
 def test_a_second_worker_of_the_same_model_goes_on_where_the_first_stopped():
     signs = SlotSigns()
-    signs.watch(TRAINED, Rule, 300.0)
+    signs.watch(TRAINED, Rule())
     for shift in (*[0.0] * 8, 2.0):
         signs.feed(window(shift=shift))
-    signs.watch(TRAINED, Rule, 300.0)
+    signs.watch(TRAINED, Rule())
     assert signs.drifting == {"a"}
 
 
 def test_a_rebaseline_is_done_once_however_often_it_is_asked_for():
     signs = SlotSigns()
     assert not signs.rebaseline(1)
-    signs.watch(TRAINED, Rule, 300.0)
+    signs.watch(TRAINED, Rule())
     for shift in (*[0.0] * 8, *[2.0] * 12):
         signs.feed(window(shift=shift))
     assert signs.drifting == {"a"}
@@ -66,11 +66,11 @@ def test_a_rebaseline_is_done_once_however_often_it_is_asked_for():
 
 def test_a_monitor_goes_on_after_a_restart_where_it_was_saved():
     before, after = SlotSigns(), SlotSigns()
-    before.watch(TRAINED, Rule, 300.0)
+    before.watch(TRAINED, Rule())
     for shift in (*[0.0] * 8, *[2.0] * 12):
         before.feed(window(shift=shift))
     before.rebaseline(3)
-    after.watch(TRAINED, Rule, 300.0)
+    after.watch(TRAINED, Rule())
     after.resume(before.saved(), before.rebaselines)
     assert after.rebaselines == 3
     assert not after.rebaseline(3)
@@ -82,8 +82,8 @@ def test_a_monitor_goes_on_after_a_restart_where_it_was_saved():
 def test_a_monitor_of_another_baseline_is_not_taken_up():
     other = baseline.fit({"x": np.arange(200, dtype=np.float32)}, [*features.elements("x", ["c"])])
     signs, strange = SlotSigns(), SlotSigns()
-    signs.watch(TRAINED, Rule, 300.0)
-    strange.watch(other, Rule, 300.0)
+    signs.watch(TRAINED, Rule())
+    strange.watch(other, Rule())
     signs.resume(strange.saved(), 5)
     assert signs.rebaselines == 0
     assert signs.feed(window()) == []
@@ -137,7 +137,7 @@ class OneWindow:
 
 def test_a_window_that_could_not_be_committed_is_judged_as_if_for_the_first_time():
     signs, fold, events = SlotSigns(), OneWindow(), []
-    signs.watch(TRAINED, Rule, 300.0)
+    signs.watch(TRAINED, Rule())
     watched = Watched(fold, signs, lambda finding, _at: events.append(finding.state))
     for shift in (*[0.0] * 8, 2.0):
         fold.holds = window(shift=shift, labels_right=3)
@@ -184,7 +184,7 @@ def test_whatever_counting_raises_costs_counts_and_is_told_as_trouble():
 
 def answered(signs, shift, rows=1000):
     """Let the model answer: ``a`` and ``b`` stand for outputs here."""
-    signs.watch(TRAINED, Rule, 300.0, {"x"})
+    signs.watch(TRAINED, Rule(), {"x"})
     signs.feed(window(shift=shift, rows=rows))
     return signs.answers()
 
@@ -212,6 +212,6 @@ def test_equal_models_are_never_told_apart_by_chance():
 
 def test_inputs_are_not_answers():
     signs = SlotSigns()
-    signs.watch(TRAINED, Rule, 300.0, {"probabilities"})
+    signs.watch(TRAINED, Rule(), {"probabilities"})
     signs.feed(window(shift=2.0))
     assert signs.answers() is None

@@ -34,7 +34,7 @@ def device(world, tmp_path):
 def answers(device, goal, shift):
     """The model's last window, as its fold would have counted it."""
     signs = device.folds.signs(SLOT, goal)
-    signs.watch(TRAINED, Rule, 10.0, {"p"})
+    signs.watch(TRAINED, Rule(window_seconds=10.0), {"p"})
     values = RNG.normal(size=(1000, 1)).astype(np.float32) + np.float32(shift)
     counts = binning.count(TRAINED, {"p": values})
     tally = Tally(inferences=1000)

@@ -223,3 +223,27 @@ def test_json_has_no_nan_so_it_becomes_null() -> None:
         "id": "a",
         "outputs": [{"name": "y", "shape": [3], "datatype": "FP32", "data": [1.5, None, None]}],
     }
+
+
+@pytest.mark.parametrize("word", ["null", "NaN"])
+@pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+def test_a_missing_value_is_data_in_tensors_of_floats(word: str, datatype: str) -> None:
+    body = (
+        f'{{"inputs": [{{"name": "x", "shape": [1, 3], "datatype": "{datatype}", '
+        f'"data": [[1.5, {word}, 2]]}}]}}'
+    )
+    (x,) = oip.decode_request(body.encode()).inputs.values()
+    np.testing.assert_array_equal(x, [[1.5, np.nan, 2.0]])
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [("INT32", "[1, null]"), ("BOOL", "[true, null]"), ("FP32", "[1, Infinity]"),
+     ("FP32", "[1, NaN, Infinity]"), ("INT32", "[NaN, 1]"), ("FP32", '[1, "NaN"]')],
+)  # fmt: skip
+def test_a_missing_value_is_refused_where_there_is_none(datatype: str, data: str) -> None:
+    body = (
+        f'{{"inputs": [{{"name": "x", "shape": [2], "datatype": "{datatype}", "data": {data}}}]}}'
+    )
+    with pytest.raises(oip.OipError):
+        oip.decode_request(body.encode())

@@ -72,11 +72,10 @@ def test_a_refused_update_names_model_and_reason():
     assert rules.refused("d", "s", {"state": "committed"}) is None
 
 
-def test_drift_names_the_features():
-    assert rules.drifted("d", "m", "1", []) is None
-    found = rules.drifted("d", "m", "1", ["b", "a", "c", "x"])
-    assert found is not None
-    assert found.title == "d: m 1 drifts in a, b, c and 1 more"
+def test_drift_names_the_feature_and_when_it_was_found():
+    first, later = (rules.drifted("d", "m", "1", "flow", title="t", since=at) for at in (5.0, 9.0))
+    assert first.detail == {"model": "m", "version": "1", "features": ["flow"]}
+    assert first.key != later.key
 
 
 @given(st.lists(st.booleans(), max_size=40), st.integers(1, 100))

@@ -23,7 +23,7 @@ def site(name: str, count: int, moved: int = 0, features: dict[str, str] = BRIGH
 def test_alone_it_is_the_sensor():
     fleet = site("berlin", 4, moved=1) + site("rome", 4)
     assert cause(fleet[0], fleet) == "sensor"
-    assert cause(fleet[0], site("berlin", 3, moved=1)) == "sensor"
+    assert cause(fleet[0], site("berlin", 4, moved=1)) == "sensor"
 
 
 def test_with_its_site_it_is_the_process():
