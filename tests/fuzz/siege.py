@@ -12,6 +12,7 @@ import msgspec
 from sqlmodel import select
 
 from fuzz.corpus import Corpus
+from muster_hub.access.scope import EVERYTHING
 from muster_hub.alerts import reading as alerts_reading
 from muster_hub.errors import HubError
 from muster_hub.fleet import reading as fleet_reading
@@ -143,7 +144,7 @@ class Siege:
             ]
             for name in HOSTILE:
                 shown += [
-                    monitoring_reading.counts(session, name),
+                    monitoring_reading.counts(session, EVERYTHING, name),
                     monitoring_reading.windows(session, name, model=None, before=None, limit=200),
                     [row.fault for row in set_aside.kept(session, name, 20)],
                     drift_reading.drift(session, plant.blobs.read, [name], model=None),

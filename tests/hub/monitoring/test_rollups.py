@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from sqlmodel import Session, col, func, select
 
+from muster_hub.access.scope import EVERYTHING
 from muster_hub.errors import Invalid
 from muster_hub.monitoring import history, reading, rollup_step
 from muster_hub.registry.published import Bundles
@@ -152,12 +153,12 @@ def test_old_windows_go_and_nothing_counted_is_lost(hub: Hub):
     hub.send("cam-1", BEGIN + 20 * DAY)
     hub.step(BEGIN + DAY)
     with hub.store.read() as session:
-        before = reading.counts(session, "cam-1")
+        before = reading.counts(session, EVERYTHING, "cam-1")
     assert hub.forget(BEGIN + 13 * DAY) == 0
     assert hub.forget(BEGIN + 15 * DAY) == 4
     with hub.store.read() as session:
         assert len(session.exec(select(SummaryWindow)).all()) == 1
-        assert reading.counts(session, "cam-1") == before
+        assert reading.counts(session, EVERYTHING, "cam-1") == before
         assert before["inferences"] == 200
     assert hub.forget(BEGIN + 100 * DAY) == 2
     assert [point["n"] for point in hub.history()] == [160]

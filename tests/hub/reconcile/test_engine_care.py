@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col, select
 
+from muster_hub.access.scope import EVERYTHING
 from muster_hub.heartbeats import Heartbeats, Standing
 from muster_hub.monitoring import reading
 from muster_hub.mqtt.intake import Intake
@@ -79,7 +80,7 @@ def test_counts_as_large_as_they_can_be_stop_no_sum(plant: Plant):
     with plant.store.read() as session:
         rollups = session.exec(select(Rollup)).all()
         assert {row.n for row in rollups} == {limits.INTEGER_MAX}
-        counted = reading.counts(session, "d1")
+        counted = reading.counts(session, EVERYTHING, "d1")
     assert counted["inferences"] == limits.INTEGER_MAX
     assert plant.versions() == dict.fromkeys(DEVICES, "1")
 
