@@ -13,7 +13,7 @@ PACKAGES = (
 OPEN = {
     "protocol/muster_protocol/wire/bounds.py": "value",
     "agent/muster_agent/link/connection.py": "error",
-    "hub/muster_hub/access/governance.py": "(asked.operator, wanted.operator)",
+    "hub/muster_hub/access/scope.py": "(asked.operator, wanted.operator)",
     "hub/muster_hub/admin/document.py": "schema.get('type')",
     "hub/muster_client/failures.py": "status",
     "hub/muster_client/terminal/output.py": "value",
