@@ -138,14 +138,18 @@ class Siege:
         now, plant = self.plant.now, self.plant
         with plant.store.read() as session:
             shown: list[Any] = [
-                fleet_reading.devices(session, selector=None, after="", limit=100, now=now),
-                alerts_reading.alerts(session, state=None, before=None, limit=500),
-                fleet_reading.events(session, after=0, limit=500),
+                fleet_reading.devices(
+                    session, EVERYTHING, selector=None, after="", limit=100, now=now
+                ),
+                alerts_reading.alerts(session, EVERYTHING, state=None, before=None, limit=500),
+                fleet_reading.events(session, EVERYTHING, after=0, limit=500),
             ]
             for name in HOSTILE:
                 shown += [
                     monitoring_reading.counts(session, EVERYTHING, name),
-                    monitoring_reading.windows(session, name, model=None, before=None, limit=200),
+                    monitoring_reading.windows(
+                        session, EVERYTHING, name, model=None, before=None, limit=200
+                    ),
                     [row.fault for row in set_aside.kept(session, name, 20)],
                     drift_reading.drift(session, plant.blobs.read, [name], model=None),
                 ]
