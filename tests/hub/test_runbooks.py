@@ -177,7 +177,7 @@ def test_after_a_stolen_root_key_the_others_replace_it_and_every_key_that_root_n
     plant = Plant(tmp_path, run)
     assert plant.may_install("1")
     stolen = [plant.signer(name) for name in ("bob", "tess")]
-    said = plant.carry_out("root-key-in-other-hands.md")
+    said = plant.carry_out("stolen-root-key.md")
     assert said.count("Nothing was changed. This would have to be signed:") == 2
     assert said.rstrip().endswith("Everything is signed.")
     assert re.search(r"root: 2 of ann \(\w+\), cy \(\w+\), dora \(", said)

@@ -39,33 +39,36 @@ class _Described(StrEnum):
 
 
 class Cause(_Described):
-    GOAL = "goal", "the directive names something else than what is in hand"
-    SATISFIED = "satisfied", "the directive names what is committed already"
+    GOAL = "goal", "the directive names another version than the one in progress"
+    SATISFIED = "satisfied", "the directive names the version that is already committed"
     WITHDRAWN = "withdrawn", "the directive no longer names the slot"
     FETCHED = "fetched", "every chunk is in the store"
-    DAMAGED = "damaged", "a chunk, or the champion to go back to, is gone or has rotted"
-    VERIFIED = "verified", "the bundle is put together and hashed"
-    PERMITTED = "permitted", "nothing is waited for any more"
+    DAMAGED = "damaged", "a chunk, or the champion to go back to, is missing or damaged"
+    VERIFIED = "verified", "the bundle is assembled and hashed"
+    PERMITTED = "permitted", "the swap has nothing left to wait for"
     READY = "ready", "the candidate has passed its golden vectors and is warm"
-    PASSED = "passed", "it has served long and well enough"
+    PASSED = "passed", "the candidate has served long enough and without trouble"
     FAULT = (
         "fault",
-        "refused: the journal says why; once committed, only with a version before",
+        "refused, the journal says why; after a commit only if there is a version before",
     )
     RESTORED = "restored", "the champion serves again"
-    RETRY = "retry", "the reason was a passing one, its pause is over"
+    RETRY = "retry", "the reason was temporary and the pause is over"
 
 
 class Act(_Described):
     REST = "rest", "nothing to do"
-    FETCH = "fetch", "get what the store lacks; only what release keys signed"
-    ASSEMBLE = "assemble", "put the files together, hashing each"
-    WAIT = "wait", "until nothing holds the swap back"
-    START = "start", "start the candidate beside the champion, or after that has made room for it"
+    FETCH = "fetch", "get what the store lacks, and only what release keys signed"
+    ASSEMBLE = "assemble", "assemble the files and hash each"
+    WAIT = "wait", "wait until nothing forbids the swap"
+    START = "start", "start the candidate beside the champion, or after the champion has made room"
     SWAP = "swap", "the candidate serves, the champion stays loaded"
     COMMIT = "commit", "the candidate is the champion; pointer and state are one transaction"
-    RESTORE = "restore", "the champion serves, the candidate goes; late, the one before is champion"
-    CLEAN = "clean", "the candidate goes; the champion never noticed"
+    RESTORE = (
+        "restore",
+        "the champion serves, the candidate goes; after a commit the version before is champion",
+    )
+    CLEAN = "clean", "the candidate is removed; the champion is not affected"
 
 
 S, C, A = State, Cause, Act
@@ -102,15 +105,15 @@ _ACTS = {
     S.FAILED:       (A.CLEAN,          A.REST,            False),
 }  # fmt: skip
 HOLDS = MappingProxyType({
-    S.IDLE:         "Nothing is in hand; what was committed, if anything, serves.",
+    S.IDLE:         "No update is in progress. The committed model, if any, serves.",
     S.FETCHING:     "The committed model serves. A verified chunk is never fetched again.",
-    S.VERIFYING:    "The committed model serves. What is put together can't be run yet.",
+    S.VERIFYING:    "The committed model serves. What is being assembled can't be run yet.",
     S.STAGED:       "The committed model serves. The bundle is complete, hashed and durable.",
-    S.STARTING:     "The committed model serves, or has made room; the candidate answers nobody.",
-    S.PROBATION:    "The candidate serves, and may fall back at any instant.",
-    S.COMMITTED:    "What the pointer names serves, and is what boots from now on.",
-    S.ROLLING_BACK: "The committed model takes over; the candidate never boots.",
-    S.FAILED:       "The committed model serves; the refusal is kept until another goal comes.",
+    S.STARTING:     "The committed model serves, or has made room. The candidate answers nothing.",
+    S.PROBATION:    "The candidate serves, and can be rolled back at any moment.",
+    S.COMMITTED:    "The version that the pointer names serves, and starts at every boot.",
+    S.ROLLING_BACK: "The committed model takes over. The candidate is never started at a boot.",
+    S.FAILED:       "The committed model serves. The refusal is kept until there is another goal.",
 })  # fmt: skip
 """What is promised while a state lasts; pages quote it."""
 ON_ENTRY = MappingProxyType({state: acts[0] for state, acts in _ACTS.items()})
