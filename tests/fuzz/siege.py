@@ -47,8 +47,8 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name} {count:,}" for name, count in sorted(self.counts.items()))
-        return f"{self.messages:,} messages in {self.seconds:.0f} s: {told}"
+        counted = ", ".join(f"{name} {count:,}" for name, count in sorted(self.counts.items()))
+        return f"{self.messages:,} messages in {self.seconds:.0f} s: {counted}"
 
 
 class Siege:
@@ -100,21 +100,21 @@ class Siege:
     def _send(self, made: list[tuple[topics.UpLeaf, bytes]]) -> None:
         """A batch with a message of each honest device among it: those are acknowledged at once."""
         self.sequence += 1
-        told = [
+        hostile = [
             (topics.up(HOSTILE[number % len(HOSTILE)], leaf), payload)
             for number, (leaf, payload) in enumerate(made)
         ]
         honest = [
             (topics.up(name, "telemetry"), batch({self.sequence: summary(5)})) for name in HONEST
         ]
-        middle = len(told) // 2
-        taken = self.intake.take([*told[:middle], *honest, *told[middle:]], self.plant.now)
+        middle = len(hostile) // 2
+        taken = self.intake.take([*hostile[:middle], *honest, *hostile[middle:]], self.plant.now)
         assert taken is not None, "intake took what it was sent for a busy database"
         acks = {device: ack.sequence for device, ack in taken.acks if device in HONEST}
         assert acks == dict.fromkeys(HONEST, self.sequence), "others were not acknowledged"
         for renewal in taken.renewals:
             self._read_request(renewal.csr_pem)
-        self.outcome.messages += len(told)
+        self.outcome.messages += len(hostile)
         self.outcome.counts["batches"] += 1
 
     def _read_request(self, csr_pem: str) -> None:

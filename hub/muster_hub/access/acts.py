@@ -133,17 +133,17 @@ class Forbidden(Refused):
 
 
 @dataclass(frozen=True)
-class Decision:
+class AccessDecision:
     """``refusal`` is empty when the act is allowed; ``by_role`` says what refused it."""
 
     refusal: str = ""
     by_role: bool = field(default=False, kw_only=True)
 
 
-ALLOWED = Decision()
+ALLOWED = AccessDecision()
 
 
-def may(actor: Actor, act: str, thing: Object | None = None) -> Decision:
+def may(actor: Actor, act: str, thing: Object | None = None) -> AccessDecision:
     """Whether ``actor`` may do ``act`` on ``thing``; without one, whether their role may at all.
 
     Raises KeyError for an act that isn't one, ValueError for an object the act is never on.
@@ -151,12 +151,14 @@ def may(actor: Actor, act: str, thing: Object | None = None) -> Decision:
     found = ACTS[act]
     if actor.role not in found.roles:
         roles = " or ".join(sorted(found.roles))
-        return Decision(f"this needs the role {roles}; {actor.name} is {actor.role}", by_role=True)
+        return AccessDecision(
+            f"this needs the role {roles}; {actor.name} is {actor.role}", by_role=True
+        )
     if thing is None:
         return ALLOWED
     if thing.kind not in found.on:
         raise ValueError(f"{act} is never on a {thing.kind}")
-    return Decision(_outside(actor, act, thing))
+    return AccessDecision(_outside(actor, act, thing))
 
 
 def _outside(actor: Actor, act: str, thing: Object) -> str:

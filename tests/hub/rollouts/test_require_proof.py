@@ -59,8 +59,8 @@ def committed(plant: Plant, key_place: str, sign=None) -> None:
     if sign is not None:
         signature = sign(proof.statement(DEVICE, report))
         report = msgspec.structs.replace(report, proof=signature)
-    told = msgspec.to_builtins(messages.decode(messages.encode(report), Report))
-    plant.change(DEVICE, report=told, reported=plant.now, last_seen=plant.now)
+    plain = msgspec.to_builtins(messages.decode(messages.encode(report), Report))
+    plant.change(DEVICE, report=plain, reported=plant.now, last_seen=plant.now)
 
 
 def state(plant: Plant, number: int) -> str:
