@@ -1,6 +1,6 @@
 """Drift on real signals: Muster's own device code over a folder of runs, beside its peers.
 
-    python -m bench real DIR [--parts runs,faults] [--peers all|none|NAME,…] [--seed N]
+    python -m bench real DIR [--parts runs,faults,simulated] [--peers all|none|NAME,…] [--seed N]
 
 DIR holds ``index.json`` and a CSV a run (``bench/real_data.py`` says how; so does docs/drift.md).
 Writes ``bench/results/real.json``, the tables in ``docs/drift.md`` and ``bench/README.md`` and two
@@ -19,16 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import real_data, real_faults, real_muster, real_report, real_rules
+from bench import real_data, real_faults, real_muster, real_report, real_rules, real_simulated
 from bench.real_data import Run
 from bench.real_score import Score, findings, scored
-from bench.signals_peers import interpreter
 from bench.signals_peers import run as run_peer
 
 RESULTS = Path(__file__).parent / "results" / "real.json"
 MUSTER, MUSTER_OLD, EVIDENTLY = "Muster", "Muster, baseline out of order", "Evidently, default"
 PEERS = (*real_rules.PEERS, EVIDENTLY)
-PARTS = ("runs", "faults")
+PARTS = ("runs", "faults", "simulated")
 SEED = 20_240_601
 
 
@@ -39,8 +38,8 @@ def lived(run: Run, peers: tuple[str, ...]) -> dict[str, Any]:
     old = real_muster.live(run, in_time=False)
     scores[MUSTER_OLD] = scored(old.opened, old.standing, run.events)
     for name in peers:
-        verdict = _evidently(run) if name == EVIDENTLY else real_rules.PEERS[name](run)
-        scores[name] = scored(*verdict, run.events)
+        if name != EVIDENTLY:
+            scores[name] = scored(*real_rules.PEERS[name](run), run.events)
     print(f"{run.set} {run.name}: {scores[MUSTER].row()}", flush=True)
     return {
         "set": run.set,
@@ -61,13 +60,17 @@ def lived(run: Run, peers: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _evidently(run: Run) -> real_rules.Verdict:
-    categories = np.array([feature.kind != "numeric" for feature in run.features])
+def evidently(runs: list[Run]) -> list[list[bool]]:
+    """Flags of each run's windows, all from one process: it takes long to begin."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "run.npz"
-        np.savez(path, training=run.training, windows=run.windows, categories=categories)
-        flags = run_peer("evidently", "evident_real.py", path)["flags"]
-    return findings(np.array(flags, np.bool_)[:, None])
+        for number, run in enumerate(runs):
+            categories = np.array([feature.kind != "numeric" for feature in run.features])
+            np.savez(
+                Path(folder) / f"{number:05}.npz", training=run.training, windows=run.windows,
+                categories=categories,
+            )  # fmt: skip
+        flags = run_peer("evidently", "evident_real.py", Path(folder))
+    return [flags[f"{number:05}"] for number in range(len(runs))]
 
 
 def rows_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -103,6 +106,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--peers", default="all", help="all, none, or names divided by commas")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--devices", type=int, default=6, help="simulated, of each kind")
+    parser.add_argument("--days", type=int, default=30, help="that each of them lives")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     peers = {"all": PEERS, "none": ()}.get(options.peers, tuple(options.peers.split(",")))
@@ -118,14 +123,20 @@ def main(arguments: list[str] | None = None) -> None:
         "python": platform.python_version(), "numpy": np.__version__,
     }  # fmt: skip
     if "runs" in options.parts.split(","):
-        if EVIDENTLY in peers:
-            interpreter("evidently")
         with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
             results["runs"] = list(pool.imap(partial(lived, peers=peers), runs))
+        if EVIDENTLY in peers:
+            for run, row, flags in zip(runs, results["runs"], evidently(runs), strict=True):
+                verdict = findings(np.array(flags, np.bool_)[:, None])
+                row["scores"][EVIDENTLY] = vars(scored(*verdict, run.events))
         results["rows"] = rows_of(results["runs"])
     if "faults" in options.parts.split(","):
         results["seed"] = options.seed
         results["faults"] = injected(runs, options.seed)
+    if "simulated" in options.parts.split(","):
+        every = real_simulated.cases(options.devices, options.days, options.seed)
+        with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+            results["simulated"] = list(pool.imap(real_simulated.measured, every))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     for line in real_report.table(results):

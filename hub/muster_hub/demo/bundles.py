@@ -16,7 +16,7 @@ from muster_hub.demo import export
 from muster_hub.demo.digits import CLASSES, SIDE, Classifier, Digits
 from muster_hub.registry import bundle
 from muster_hub.signing import model_signature
-from muster_protocol.signals import baseline, features
+from muster_protocol.signals import baseline, features, learning
 from muster_protocol.wire import chunks, limits, manifest
 
 MODEL = "digits"
@@ -26,6 +26,8 @@ ONNX_FILE = "digits.onnx"
 TFLITE_FILE = "digits.tflite"
 GOLDEN_FILE = "golden.npz"
 BASELINE_FILE = "baseline.bin"
+BASELINE_WINDOWS, BASELINE_WINDOW_ROWS = 150, 80
+"""About as many rows as a window of the demo has."""
 
 
 @dataclass(frozen=True)
@@ -147,5 +149,10 @@ def fit_baseline(classifier: Classifier, digits: Digits) -> bytes:
         *features.image(export.INPUT, height=SIDE, width=SIDE),
         *features.classifier(export.OUTPUT),
     ]
-    tensors = {export.INPUT: digits.train_images, export.OUTPUT: classifier.unseen}
-    return baseline.encode(baseline.fit(tensors, watched))
+    # A camera sees digits at random, again and again: so does training.
+    seen = np.random.default_rng(classifier.seed).integers(
+        len(digits.train_images), size=BASELINE_WINDOWS * BASELINE_WINDOW_ROWS
+    )
+    tensors = {export.INPUT: digits.train_images[seen], export.OUTPUT: classifier.unseen[seen]}
+    in_time = learning.InTime(rows=BASELINE_WINDOW_ROWS)
+    return baseline.encode(learning.fit(tensors, watched, in_time))

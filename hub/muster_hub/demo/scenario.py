@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from muster_hub.demo import bundles
 from muster_hub.demo.bad_releases import BadRelease
 from muster_hub.demo.bundles import Bundle
-from muster_hub.demo.camera import DEGRADED
+from muster_hub.demo.camera import DEGRADED, FROZEN
 from muster_hub.demo.digits import CLASSES, SIDE
 from muster_hub.demo.outsider import Outsider
 from muster_hub.demo.promises import BrokenPromise, Summary, promise
@@ -45,6 +45,7 @@ class Scenario:
         self.roll_out_first()
         self.healthy_cameras()
         self.camera_fails()
+        self.camera_freezes()
         self.roll_out_second()
         self.refuse_bad_releases()
         self.cut_link()
@@ -103,6 +104,18 @@ class Scenario:
             f"drift alert of {FAILING_CAMERA} after {windows} window(s), the others stay quiet; "
             f"version 1 is right on {self.summary.accuracy_before:.1%} there"
         )
+
+    def camera_freezes(self) -> None:
+        """A second fault of that camera is raised although its first one stands, and named."""
+        stage, screen = self.stage, self.stage.screen
+        screen.step(f"the camera of {FAILING_CAMERA} freezes while its first alert stands")
+        standing = len(self._alerts())
+        feeder = stage.feeders[FAILING_CAMERA]
+        feeder.camera = FROZEN
+        alert = stage.wait(f"an alert of {FAILING_CAMERA} that names the fault", self._frozen)
+        feeder.camera = DEGRADED
+        self._only_the_failing_camera_drifts()
+        screen.kept(f"beside {standing} standing alert(s) a new one: {alert['title']}")
 
     def roll_out_second(self) -> None:
         """Bring version 2 out under load; after the canary one of its chunks is altered."""
@@ -261,9 +274,19 @@ class Scenario:
         self.summary.refused_releases[version] = bad.refusal.value
         stage.screen.kept(f"{bad.title}: refused by every device ({bad.refusal.value})")
 
-    def _alert(self) -> dict[str, Any] | None:
+    def _alerts(self) -> list[dict[str, Any]]:
         alerts = self.stage.view.drift_alerts()
-        return next((alert for alert in alerts if alert["device"] == FAILING_CAMERA), None)
+        return [alert for alert in alerts if alert["device"] == FAILING_CAMERA]
+
+    def _alert(self) -> dict[str, Any] | None:
+        return next(iter(self._alerts()), None)
+
+    def _frozen(self) -> dict[str, Any] | None:
+        for alert in self._alerts():
+            findings = alert["detail"].get("findings", {}).values()
+            if any(finding.get("fault") == "stuck" for finding in findings):
+                return alert
+        return None
 
     def _quiet(self, name: str) -> bool:
         """Whether enough windows have come that are at least half full."""

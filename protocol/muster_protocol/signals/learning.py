@@ -30,6 +30,13 @@ PROFILE_TRUST_WINDOWS = 2.0
 """An hour's mean counts as much as n/(n + this): a few windows show more of chance than of it."""
 REGIME_WINDOWS_MIN = 16
 EIGENVALUE_MIN = 1e-6
+STILL_ROWS_MIN = 10
+STILL_SHARE_MAX = 0.02
+"""Of rows that repeat the one before them: more is no chance."""
+STILL_FACTOR_RESTLESS, STILL_FACTOR = 5, 10
+"""Times the longest rest in training: of signals that repeat by chance, and by nature."""
+STILL_WINDOWS_MIN = 24
+"""Windows that a signal must rest for that rests by nature."""
 ROWS_OF_CORRELATION_MAX = 1 << 18
 FLOOR = 0.1
 """No number of a window is taken for steadier than so much of independent rows' sampling error."""
@@ -143,7 +150,7 @@ def _bare(
         charts=(),
         spreads=packed(np.ones((len(SCALES), numbers))),
         carry=packed(np.zeros(numbers)),
-        still=packed(np.array([_longest_run(row) for row in matrix], np.float64)),
+        still=packed(np.array([_stuck_rows(row, in_time.rows) for row in matrix], np.float64)),
         capped=packed(np.zeros((2, numeric))),
         missing=packed(np.zeros(len(layout.baseline))),
         context=context,
@@ -168,10 +175,18 @@ def _projections(layout: Layout, matrix: NDArray[np.float32]) -> list[Doubles]:
     return [directions[:, i] / np.sqrt(values[i]) for i in chosen]
 
 
-def _longest_run(row: NDArray[Any]) -> int:
-    """Most values in a row that are the same."""
+def _stuck_rows(row: NDArray[Any], rows: int) -> int:
+    """Rows in a row with the same value, from which on a sensor is stuck.
+
+    A signal that hardly ever repeats a value does so by chance only; one that often does rests by
+    nature, and must rest for much longer than it ever did.
+    """
     changes = np.flatnonzero(row[1:] != row[:-1])
-    return int(np.diff(np.concatenate([[-1], changes, [len(row) - 1]])).max(initial=0))
+    longest = int(np.diff(np.concatenate([[-1], changes, [len(row) - 1]])).max(initial=0))
+    repeats = 1 - len(changes) / max(len(row) - 1, 1)
+    if repeats <= STILL_SHARE_MAX:
+        return max(STILL_ROWS_MIN, STILL_FACTOR_RESTLESS * longest)
+    return max(STILL_FACTOR * longest, STILL_WINDOWS_MIN * rows)
 
 
 def _capped(layout: Layout, counted: list[FeatureCounts]) -> Doubles:

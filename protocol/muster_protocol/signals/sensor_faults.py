@@ -21,11 +21,6 @@ from muster_protocol.signals.vectors import Layout
 
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-STILL_FACTOR = 10
-"""Rows without a change, over the most that training ever had, in signals that rest by nature."""
-STILL_WINDOWS_MIN = 24
-"""Windows that such a signal must rest for at least."""
-STILL_ROWS_MIN = 10
 CAPPED_FACTOR = 2
 CAPPED_WINDOWS_MIN = 4
 CAPPED_ROWS_EXPECTED = 14.0
@@ -121,11 +116,8 @@ class Habits:
 
 
 def stuck(habits: Habits, normal: Normal) -> Flags:
-    """[numeric]: values stand still, in signals that never repeat one at once, and in others for
-    much longer than they did in training."""
-    rests = np.maximum(STILL_FACTOR * normal.still, STILL_WINDOWS_MIN * normal.file.rows)
-    most = np.where(normal.still > 1, np.maximum(rests, STILL_ROWS_MIN), STILL_ROWS_MIN)
-    return np.asarray(habits.still >= most)
+    """[numeric]: values stand still for longer than training lets one expect."""
+    return np.asarray(habits.still >= normal.still)
 
 
 def clipped(habits: Habits, normal: Normal, layout: Layout) -> Flags:

@@ -87,7 +87,7 @@ class Timeline(Struct, frozen=True, array_like=True):
     carry: bytes
     """float32 [numbers]: correlation of each window with the one before it."""
     still: bytes
-    """float32 [numeric features]: most rows in a row with the same value."""
+    """float32 [numeric features]: rows in a row with the same value, from which on it is stuck."""
     capped: bytes
     """float32 [2, numeric features]: most windows in a row with the same maximum, minimum."""
     missing: bytes

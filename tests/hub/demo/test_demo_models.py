@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from muster_hub.demo import bundles, digits, export, traps
-from muster_hub.demo.camera import CLEAN, DEGRADED, Camera
+from muster_hub.demo.camera import CLEAN, DEGRADED, FROZEN, Camera
 from muster_protocol.signals import baseline
 from muster_protocol.wire import chunks, manifest
 
@@ -39,6 +39,12 @@ def test_no_held_out_image_is_a_training_image(data: digits.Digits) -> None:
 
 def test_a_clean_camera_changes_nothing(data: digits.Digits) -> None:
     assert np.array_equal(CLEAN.see(data.held_out_images), data.held_out_images)
+
+
+def test_a_frozen_camera_shows_one_picture_whatever_is_before_it(data: digits.Digits) -> None:
+    seen = FROZEN.see(data.held_out_images[:20])
+    assert (seen == seen[0]).all()
+    assert seen[0].std() > 0
 
 
 def test_a_camera_never_leaves_the_range_of_ink(data: digits.Digits) -> None:
