@@ -275,7 +275,8 @@ class Supervisor:
         for name, slot in directive.slots.items():
             runner = self._runner(name)
             runner.workers.fallback = slot.fallback
-            runner.want(slot.champion, directive.generation, now)
+            attempt = slot.attempt if slot.attempt is not UNSET else ""
+            runner.want(slot.champion, directive.generation, now, attempt)
         if directive.slots:  # An empty directive changes nothing that runs.
             for name in self.runners.keys() - directive.slots.keys():
                 self.runners[name].want(None, directive.generation, now)

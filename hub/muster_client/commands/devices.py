@@ -131,6 +131,22 @@ def approve(context: typer.Context, device: str, *, as_json: Json = False) -> No
     output.show(f"{device} is approved.")
 
 
+@app.command("retry")
+def retry(
+    context: typer.Context,
+    device: str,
+    slot: Annotated[str | None, typer.Argument(help="Only this one; else all it has.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Have a device try anew what it refused or rolled back, when the reason is gone."""
+    answer = hub(context).devices.retry(device, slot)
+    if as_json:
+        output.show_json(answer)
+        return
+    output.show(f"{device} tries anew what it refused in {', '.join(answer['slots'])}.")
+
+
 @app.command("revoke")
 def revoke(context: typer.Context, device: str, *, yes: Yes = False, as_json: Json = False) -> None:
     """Withdraw a device's identity for good: a stolen one, or one that is scrapped."""
@@ -197,7 +213,9 @@ def _slot_row(name: str, view: Device) -> tuple[Any, ...]:
     slot = slots(view).get(name) or {}
     wanted = asked(view).get(name)
     update = slot.get("update") or {}
-    details = [update.get("refusal"), update.get("detail"), update.get("waiting_for")]
+    details = [
+        slot.get("reason"), update.get("refusal"), update.get("detail"), update.get("waiting_for"),
+    ]  # fmt: skip
     return (
         name,
         f"{wanted['model']} {wanted['version']}" if wanted else "",
