@@ -1,8 +1,10 @@
 """``muster-agent doctor``: one line for each thing an update or an inference depends on."""
 
+import contextlib
 import os
 import socket
 import sqlite3
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from muster_protocol.wire import limits
 from muster_protocol.wire.errors import MusterError
 
 BROKER_SECONDS = 5.0
+REFUSAL_SECONDS = 2.0
+"""How long a broker may take to refuse a certificate after the handshake."""
 EXPIRES_SOON_DAYS = 14
 Grade = Literal["ok", "warn", "fail"]
 
@@ -181,6 +185,14 @@ def _broker(config: Config, now: Instant) -> Finding:
             context.wrap_socket(plain, server_hostname=host) as secured,
         ):
             tls.check_peer(secured, context, now, where)
+            # TLS 1.3 lets the client finish before the server has looked at its certificate.
+            secured.settimeout(REFUSAL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                if not secured.recv(1):
+                    line = "hung up on this device's certificate: is it revoked or expired?"
+                    return Finding("broker", "fail", f"{where} {line}")
+    except ssl.SSLError as error:
+        return Finding("broker", "fail", tls.explain(error, where))
     except OSError as error:
         return Finding("broker", "fail", f"{where}: {error}: check the address and the network")
     return Finding("broker", "ok", f"{where} answers with a certificate of our hub's CA")

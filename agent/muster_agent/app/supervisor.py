@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from muster_agent.app import reporting
 from muster_agent.app.goals import Goals
+from muster_agent.app.outages import Outages
 from muster_agent.app.ports import Inbox, Shutdown, SupervisorPorts, SupervisorSettings
 from muster_agent.app.sending import Sending
 from muster_agent.app.worker_events import WorkerEvents
@@ -58,6 +59,7 @@ class Supervisor:
         self._settings = settings
         self._ports = ports
         self._sending = Sending(settings, ports, report=self.report, stamp=self._stamp, now=now)
+        self._outages = Outages(ports.clock, ports.show_offline, ports.outbox.put_event)
         self._sweep_at = now + SWEEP_SECONDS
         self._quiet_until = now
         self._settled = False
@@ -198,7 +200,8 @@ class Supervisor:
                 self._message(event, now)
             case Connected():
                 self._link_up(now)
-            case Disconnected():
+            case Disconnected(reason):
+                self._outages.lost(reason, now)
                 self._sending.link_down()
                 self.delivery.disconnected()
             case HttpAnswer():
@@ -217,6 +220,7 @@ class Supervisor:
                 assert_never(event)
 
     def _link_up(self, now: float) -> None:
+        self._outages.over(now)
         self._sending.link_up(now)
         self.goals.connected(now)
         self.permits.link_up(now)

@@ -72,7 +72,7 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
         "",
         output.table(
             ("SLOT", "ASKED", "RUNS", "PROVED", "RUNTIME", "HEALTH", "UPDATE", "DETAIL"),
-            (_slot_row(name, view) for name in sorted({*slots(view), *asked(view)})),
+            (slot_row(name, view) for name in sorted({*slots(view), *asked(view)})),
             empty="No slot has been asked to run anything.",
         ),
     )
@@ -209,7 +209,7 @@ def asked(view: Device) -> dict[str, Release]:
     return view["desired"] or {}
 
 
-def _slot_row(name: str, view: Device) -> tuple[Any, ...]:
+def slot_row(name: str, view: Device) -> tuple[Any, ...]:
     slot = slots(view).get(name) or {}
     wanted = asked(view).get(name)
     update = slot.get("update") or {}
