@@ -22,6 +22,7 @@ from muster_agent.storage.state import read_state
 from muster_agent.trust.store import TrustStore
 from muster_agent.trust.time import DAY_SECONDS, ClockReading, Instant, trusted_now
 from muster_protocol.wire import limits
+from muster_protocol.wire.addresses import joined
 from muster_protocol.wire.errors import MusterError
 
 BROKER_SECONDS = 5.0
@@ -176,7 +177,7 @@ def _isolation(config: Config, rung: Rung) -> Finding:
 
 def _broker(config: Config, now: Instant) -> Finding:
     host, port = config.settings.broker.host, config.settings.broker.port
-    where = f"{host}:{port}"
+    where = joined(host, port)
     who = identity.load(config.directory / "identity")
     context = tls.context(who.ca, key=who.key, cert=who.cert)
     try:

@@ -21,6 +21,7 @@ from muster_agent.app.ports import Inbox, Shutdown, SupervisorPorts, SupervisorS
 from muster_agent.app.sending import Sending
 from muster_agent.app.worker_events import WorkerEvents
 from muster_agent.base.clock import stamp
+from muster_agent.base.news import News
 from muster_agent.challenger import challenger
 from muster_agent.challenger.challengers import Challengers
 from muster_agent.fetch.dropping import Dropping
@@ -60,6 +61,7 @@ class Supervisor:
         self._ports = ports
         self._sending = Sending(settings, ports, report=self.report, stamp=self._stamp, now=now)
         self._outages = Outages(ports.clock, ports.show_offline, ports.outbox.put_event)
+        self._news = News()
         self._sweep_at = now + SWEEP_SECONDS
         self._quiet_until = now
         self._settled = False
@@ -405,7 +407,9 @@ class Supervisor:
         except (sqlite3.Error, OSError, MusterError) as error:
             # The journal says what was not done; a later tick or the next start does it.
             self.trouble = f"{type(error).__name__}: {error}"
-            log.exception("could not act on an event")
+            news = self._news.is_news(self.trouble, self._ports.clock.monotonic())
+            level = logging.ERROR if news else logging.DEBUG
+            log.log(level, "could not act, tried again later: %s", self.trouble)
             return False
         self.trouble = self._ports.state.trouble
         return True
