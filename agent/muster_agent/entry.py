@@ -2,11 +2,14 @@
 
 import sys
 
+from muster_protocol.streams import never_fail
+
 _EXTRA_OF = {"paho": "agent", "cryptography": "agent", "numpy": "agent", "tuf": "agent",
              "securesystemslib": "agent"}  # fmt: skip
 
 
 def agent() -> None:
+    never_fail((sys.stdout, sys.stderr))
     try:
         from muster_agent.app.cli import main  # noqa: PLC0415 - its imports are what may be missing
     except ModuleNotFoundError as error:

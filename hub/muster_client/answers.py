@@ -253,6 +253,11 @@ class Drift(TypedDict):
     features: list[Feature]
 
 
+class Retried(TypedDict):
+    device: str
+    slots: list[str]
+
+
 class Rebaseline(TypedDict):
     device: str
     model: str

@@ -1,15 +1,18 @@
 """The command ``muster``; it names the extra when its libraries are not installed.
 
-Only the standard library is imported here.
+Besides its own packages only the standard library is imported here.
 """
 
 import sys
+
+from muster_protocol.streams import never_fail
 
 _OWN = ("muster_client", "muster_protocol")
 
 
 def main() -> None:
     """Run ``muster``; exits with 2 when a library it needs isn't installed."""
+    never_fail((sys.stdout, sys.stderr))
     try:
         from muster_client.app import main as run  # noqa: PLC0415 - may lack its libraries
     except ModuleNotFoundError as error:

@@ -1,15 +1,18 @@
 """The command ``muster-hub``; it names the extra when its libraries are not installed.
 
-Only the standard library is imported here.
+Besides its own packages only the standard library is imported here.
 """
 
 import sys
+
+from muster_protocol.streams import never_fail
 
 _OWN = ("muster_hub", "muster_protocol")
 
 
 def hub() -> None:
     """Run ``muster-hub``; exits with 2 when a library it needs isn't installed."""
+    never_fail((sys.stdout, sys.stderr))
     try:
         from muster_hub.admin.main import main  # noqa: PLC0415 - may lack its libraries
     except ModuleNotFoundError as error:

@@ -25,7 +25,7 @@ OPERATOR = {
     "device revoke": True, "token revoke": True, "webhook remove": True, "webhook renew": True,
     "rollout abort": True, "rollout rollback": True, "rollout advance": True,
     "drift rebaseline": True, "apply": True,
-    "device list": False, "device show": False, "device approve": False,
+    "device list": False, "device show": False, "device approve": False, "device retry": False,
     "device enroll-token": False, "model push": False, "model list": False, "model show": False,
     "baseline fit": False, "rollout plan": False, "rollout start": False, "rollout list": False,
     "rollout status": False, "rollout explain": False, "rollout pause": False,

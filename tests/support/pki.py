@@ -84,6 +84,26 @@ class Authority:
         pair.cert.write_bytes(self._sign(builder).public_bytes(serialization.Encoding.PEM))
         return pair
 
+    def revoke(self, pair: Pair) -> Path:
+        """A list of revoked certificates that holds this one alone."""
+        revoked = (
+            x509.RevokedCertificateBuilder()
+            .serial_number(x509.load_pem_x509_certificate(pair.cert.read_bytes()).serial_number)
+            .revocation_date(self.start)
+            .build()
+        )
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.name)
+            .last_update(self.start)
+            .next_update(self.end)
+            .add_revoked_certificate(revoked)
+        )
+        path = self.directory / "revoked.pem"
+        made = builder.sign(self._key, hashes.SHA256())
+        path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        return path
+
     def sign_csr(self, csr_pem: str, common_name: str) -> str:
         csr = x509.load_pem_x509_csr(csr_pem.encode())
         assert csr.is_signature_valid

@@ -15,6 +15,7 @@ from muster_agent.fetch import drop
 from muster_agent.identity import enroll
 from muster_agent.trust.time import ClockReading
 from muster_agent.update import interlocks
+from muster_protocol.wire.addresses import joined
 from muster_protocol.wire.errors import MusterError
 
 DIRECTORY = Path("/var/lib/muster")
@@ -107,7 +108,7 @@ def _enroll(options: argparse.Namespace) -> int:
         ),
         ClockReading(clock.wall(), clock.quality()),
     )
-    print(f"{done.device} is enrolled; broker {done.broker_host}:{done.broker_port}")
+    print(f"{done.device} is enrolled; broker {joined(done.broker_host, done.broker_port)}")
     return 0
 
 

@@ -1,8 +1,10 @@
 """``muster-agent doctor``: one line for each thing an update or an inference depends on."""
 
+import contextlib
 import os
 import socket
 import sqlite3
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +22,12 @@ from muster_agent.storage.state import read_state
 from muster_agent.trust.store import TrustStore
 from muster_agent.trust.time import DAY_SECONDS, ClockReading, Instant, trusted_now
 from muster_protocol.wire import limits
+from muster_protocol.wire.addresses import joined
 from muster_protocol.wire.errors import MusterError
 
 BROKER_SECONDS = 5.0
+REFUSAL_SECONDS = 2.0
+"""How long a broker may take to refuse a certificate after the handshake."""
 EXPIRES_SOON_DAYS = 14
 Grade = Literal["ok", "warn", "fail"]
 
@@ -172,7 +177,7 @@ def _isolation(config: Config, rung: Rung) -> Finding:
 
 def _broker(config: Config, now: Instant) -> Finding:
     host, port = config.settings.broker.host, config.settings.broker.port
-    where = f"{host}:{port}"
+    where = joined(host, port)
     who = identity.load(config.directory / "identity")
     context = tls.context(who.ca, key=who.key, cert=who.cert)
     try:
@@ -181,6 +186,14 @@ def _broker(config: Config, now: Instant) -> Finding:
             context.wrap_socket(plain, server_hostname=host) as secured,
         ):
             tls.check_peer(secured, context, now, where)
+            # TLS 1.3 lets the client finish before the server has looked at its certificate.
+            secured.settimeout(REFUSAL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                if not secured.recv(1):
+                    line = "hung up on this device's certificate: is it revoked or expired?"
+                    return Finding("broker", "fail", f"{where} {line}")
+    except ssl.SSLError as error:
+        return Finding("broker", "fail", tls.explain(error, where))
     except OSError as error:
         return Finding("broker", "fail", f"{where}: {error}: check the address and the network")
     return Finding("broker", "ok", f"{where} answers with a certificate of our hub's CA")

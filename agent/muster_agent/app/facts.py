@@ -16,6 +16,7 @@ from muster_protocol.wire.messages import Facts
 DISTRIBUTION = "muster-edge"
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
+UNDERSTANDS = ("attempt",)
 OWN_CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -95,4 +96,5 @@ def read(
         energy=energy,
         isolation=available().value,
         key=key,
+        understands=UNDERSTANDS,
     )

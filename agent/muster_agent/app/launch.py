@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from muster_agent.base.config import Config
+from muster_agent.base.system_error import as_refusal
 from muster_agent.observe.telemetry import Telemetry
 from muster_agent.storage.content import ChunksMissing, StoreRefused
 from muster_agent.storage.files import make_directory
@@ -68,7 +69,9 @@ class ProcessLauncher:
         try:
             sockets = self._slot_sockets(slot)
         except MusterError as error:
-            raise LaunchRefused(Refusal.WORKER_DIED, str(error)) from None
+            raise LaunchRefused(Refusal.DEVICE_FAULT, str(error)) from None
+        except OSError as error:
+            raise LaunchRefused(*as_refusal(error, Refusal.DEVICE_FAULT)) from None
         spec = WorkerSpec(
             worker_id=worker_id,
             bundle=bundle,
@@ -162,10 +165,12 @@ class ProcessLauncher:
 
     def _ring(self, worker_id: str, layout: RingLayout) -> Path:
         path = self._telemetry.ring_path(worker_id)
-        make_directory(path.parent)
         rows = layout.capacity_for(self._config.settings.limits.ring_bytes)
         try:
+            make_directory(path.parent)
             Ring.create(path, layout, rows).close()
         except RingError as error:
             raise LaunchRefused(Refusal.NO_SPACE, str(error)) from None
+        except OSError as error:
+            raise LaunchRefused(*as_refusal(error, Refusal.DEVICE_FAULT)) from None
         return path

@@ -10,6 +10,7 @@ from typing import Protocol
 from msgspec import UnsetType
 
 from muster_agent.app.goals import TrustSource
+from muster_agent.app.outages import Offline
 from muster_agent.base.clock import Clock
 from muster_agent.challenger.challenger import Launch, no_launch
 from muster_agent.fetch.http_source import HttpAnswer
@@ -129,5 +130,7 @@ class SupervisorPorts:
     crash_inputs: CrashInputs = _NO_CRASH_INPUTS
     challenge: Launch = no_launch
     """Makes workers of challengers."""
+    show_offline: Callable[[Offline | None], None] = lambda _offline: None
+    """Show whoever stands before the device why it is offline, or that it no longer is."""
     directory: Path | None = None
     """The agent's, where imported folders come; None: none do."""

@@ -12,6 +12,7 @@ from types import FrameType
 from muster_agent.app import facts
 from muster_agent.app.launch import ProcessLauncher
 from muster_agent.app.notify import Notifier
+from muster_agent.app.outages import shown_in
 from muster_agent.app.ports import Inbox, Shutdown, SupervisorPorts, SupervisorSettings
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import Clock, local_time, stamp
@@ -170,6 +171,8 @@ class Service:
             now=trusted_now,
             renewal=Renewal(directory / "identity", config.settings.hub.url, trusted_now, rng),
         )
+        show_offline = shown_in(directory)
+        show_offline(None)  # Whatever an agent before this one said.
         for fault in telemetry.recover(now):
             log.warning("%s", fault)
         self.clock = clock
@@ -197,6 +200,7 @@ class Service:
                 inputs=DeviceConditions(directory, config.interlocks),
                 crash_inputs=crash_inputs,
                 challenge=launcher.challenge,
+                show_offline=show_offline,
                 directory=directory,
             ),
             now,

@@ -3,9 +3,11 @@
 import http.client
 import socket
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from muster_agent.app import outages
 from muster_agent.base.config import Config
 from muster_agent.storage.lock import holder
 from muster_agent.storage.rows import JournalRow, Pointer
@@ -31,10 +33,13 @@ def read(config: Config) -> dict[str, Any]:
         raise StatusError(
             f"{config.directory}: no readable database ({error}): has muster-agent run here?"
         ) from None
+    pid = holder(config.directory)
+    offline = outages.read(config.directory) if pid is not None else None
     names = sorted({*pointers, *journal})
     return {
         "device": config.device,
-        "pid": holder(config.directory),
+        "pid": pid,
+        "offline": {"since": offline.since, "reason": offline.reason} if offline else None,
         "epoch": adopted.epoch if adopted else 0,
         "generation": adopted.generation if adopted else 0,
         "outbox_rows": waiting,
@@ -83,6 +88,9 @@ def render(status: dict[str, Any]) -> str:
     directive = f"directive {status['epoch']}.{status['generation']}"
     waiting = f"{status['outbox_rows']} rows wait for the hub"
     lines = [f"{status['device']}: {running}; {directive}; {waiting}"]
+    if offline := status["offline"]:
+        since = datetime.fromtimestamp(offline["since"], UTC)
+        lines.append(f"  offline since {since:%Y-%m-%d %H:%M:%S} UTC: {offline['reason']}")
     if not status["slots"]:
         lines.append("  no slot has a model yet")
     for name, slot in status["slots"].items():

@@ -16,10 +16,12 @@ from msgspec import UNSET
 
 from muster_agent.app import reporting
 from muster_agent.app.goals import Goals
+from muster_agent.app.outages import Outages
 from muster_agent.app.ports import Inbox, Shutdown, SupervisorPorts, SupervisorSettings
 from muster_agent.app.sending import Sending
 from muster_agent.app.worker_events import WorkerEvents
 from muster_agent.base.clock import stamp
+from muster_agent.base.news import News
 from muster_agent.challenger import challenger
 from muster_agent.challenger.challengers import Challengers
 from muster_agent.fetch.dropping import Dropping
@@ -58,6 +60,8 @@ class Supervisor:
         self._settings = settings
         self._ports = ports
         self._sending = Sending(settings, ports, report=self.report, stamp=self._stamp, now=now)
+        self._outages = Outages(ports.clock, ports.show_offline, ports.outbox.put_event)
+        self._news = News()
         self._sweep_at = now + SWEEP_SECONDS
         self._quiet_until = now
         self._settled = False
@@ -198,7 +202,8 @@ class Supervisor:
                 self._message(event, now)
             case Connected():
                 self._link_up(now)
-            case Disconnected():
+            case Disconnected(reason):
+                self._outages.lost(reason, now)
                 self._sending.link_down()
                 self.delivery.disconnected()
             case HttpAnswer():
@@ -217,6 +222,7 @@ class Supervisor:
                 assert_never(event)
 
     def _link_up(self, now: float) -> None:
+        self._outages.over(now)
         self._sending.link_up(now)
         self.goals.connected(now)
         self.permits.link_up(now)
@@ -275,7 +281,8 @@ class Supervisor:
         for name, slot in directive.slots.items():
             runner = self._runner(name)
             runner.workers.fallback = slot.fallback
-            runner.want(slot.champion, directive.generation, now)
+            attempt = slot.attempt if slot.attempt is not UNSET else ""
+            runner.want(slot.champion, directive.generation, now, attempt)
         if directive.slots:  # An empty directive changes nothing that runs.
             for name in self.runners.keys() - directive.slots.keys():
                 self.runners[name].want(None, directive.generation, now)
@@ -400,7 +407,9 @@ class Supervisor:
         except (sqlite3.Error, OSError, MusterError) as error:
             # The journal says what was not done; a later tick or the next start does it.
             self.trouble = f"{type(error).__name__}: {error}"
-            log.exception("could not act on an event")
+            news = self._news.is_news(self.trouble, self._ports.clock.monotonic())
+            level = logging.ERROR if news else logging.DEBUG
+            log.log(level, "could not act, tried again later: %s", self.trouble)
             return False
         self.trouble = self._ports.state.trouble
         return True

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from muster_agent.base.system_error import as_refusal
 from muster_agent.storage.content import StoreRefused
 from muster_agent.update.bundle import Bundle, BundleInstall
 from muster_agent.update.memory import StopStart
@@ -246,7 +247,8 @@ class Challenger:
             return
         except OSError as error:
             self.running = None
-            self._fault(Refusal.WORKER_DIED, f"the worker could not be started: {error}", now)
+            refusal, words = as_refusal(error, Refusal.WORKER_DIED)
+            self._fault(refusal, f"the worker could not be started: {words}", now)
             return
         self._look_at = _NEVER
         self._ports.changed()

@@ -22,6 +22,7 @@ from muster_protocol.wire.errors import MusterError
 from muster_protocol.wire.limits import MANIFEST_BYTES_MAX
 
 REQUESTS_MAX = 32
+_PORTS = {"http": 80, "https": 443}
 TIMEOUT_SECONDS = 20.0
 """For one read; a whole answer is bounded by its least rate."""
 _CLOSE = None
@@ -176,14 +177,16 @@ class HttpSource:
         parts = urlsplit(source.url)
         connection = self._connections.get(source.url)
         if connection is None:
-            connection = self._connect(parts.scheme, parts.hostname or "", parts.port)
+            # Without a port http.client would take the end of an IPv6 address for one.
+            port = parts.port or _PORTS[parts.scheme]
+            connection = self._connect(parts.scheme, parts.hostname or "", port)
             self._connections[source.url] = connection
         if source.token:
             headers = headers | {"Authorization": f"Bearer {source.token}"}
         connection.request("GET", f"{parts.path.rstrip('/')}/{name}", headers=headers)
         return connection.getresponse()
 
-    def _connect(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+    def _connect(self, scheme: str, host: str, port: int) -> http.client.HTTPConnection:
         if scheme != "https":
             return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
         context = tls.context(self._ca_file)

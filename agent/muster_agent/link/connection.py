@@ -28,6 +28,7 @@ from muster_agent.identity import tls
 from muster_agent.link.link import LinkEvent, Message
 from muster_agent.trust.time import Instant
 from muster_protocol.wire import limits
+from muster_protocol.wire.addresses import joined
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class MqttSettings:
 
     @property
     def address(self) -> str:
-        return f"{self.host}:{self.port}"
+        return joined(self.host, self.port)
 
 
 class ConnectionLost(Exception):

@@ -19,6 +19,8 @@ class JournalRow(Struct, frozen=True, omit_defaults=True):
     """``mark`` as it was at the last resume."""
     attempts: int = 0
     """Tries at this goal that failed for a passing reason."""
+    attempt: str = ""
+    """The directive's name for the try in hand."""
     refusal: str | None = None
     detail: str = ""
     probation_seconds: float = 0.0

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from muster_agent.base.system_error import as_refusal
 from muster_agent.fetch.window import Place
 from muster_agent.storage.content import ChunksMissing, Store, StoreRefused, decode_manifest
 from muster_agent.update.memory import Plan, plan
@@ -190,5 +191,6 @@ class Bundle:
         except StoreRefused as refused:
             return refused.refusal, str(refused)
         except OSError as error:
-            return Refusal.NO_SPACE, f"the bundle could not be written: {error}"
+            refusal, words = as_refusal(error, Refusal.DEVICE_FAULT)
+            return refusal, f"the bundle could not be written: {words}"
         return Cause.VERIFIED

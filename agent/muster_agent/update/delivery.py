@@ -3,11 +3,11 @@
 Slots queue; what the second needs of the first's chunks is there already when its turn comes.
 """
 
-import errno
 import random
 from collections.abc import Callable
 from typing import Protocol, assert_never
 
+from muster_agent.base.system_error import as_refusal
 from muster_agent.fetch import window as f
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import FetchPause, Meter
@@ -277,10 +277,9 @@ class BundleDelivery:
         try:
             self._install.store.put(kept.digest, kept.data)
         except OSError as error:
-            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-            reason = "the disk is full" if full else str(error)
-            detail = f"a chunk could not be stored: {reason}"
-            self._finish(next(iter(self._queue)), (Refusal.NO_SPACE, detail), now)
+            refusal, words = as_refusal(error, Refusal.DEVICE_FAULT)
+            detail = f"a chunk could not be stored: {words}"
+            self._finish(next(iter(self._queue)), (refusal, detail), now)
             return False
         done, total = self._sizes
         self._sizes = (min(done + len(kept.data), total), total)

@@ -38,6 +38,22 @@ def resumed(row: JournalRow, state: State, resumes: int) -> JournalRow:
     return msgspec.structs.replace(row, **changes)
 
 
+def in_hand(row: JournalRow, state: State, goal: Goal, attempt: str) -> bool:
+    """Whether nothing is to be begun for ``goal``; one that was refused is, by a fresh try."""
+    fresh = state is State.FAILED and attempt not in ("", row.attempt)
+    return row.goal is not None and row.goal.manifest == goal.manifest and not fresh
+
+
+def renumbered(row: JournalRow, state: State, generation: int, attempt: str) -> JournalRow:
+    """``row`` under a directive that names the goal in hand.
+
+    What is rolled back already is of the try before: the fresh one comes once it has failed.
+    """
+    if state is State.ROLLING_BACK or not attempt:
+        attempt = row.attempt
+    return msgspec.structs.replace(row, generation=generation, attempt=attempt)
+
+
 def event_kind(
     before: State, target: State, old: JournalRow, new: JournalRow
 ) -> Literal["update", "refused", "rolled_back"] | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from muster_agent.base.system_error import as_refusal
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import Refusal
 
@@ -69,7 +70,6 @@ def start(
     try:
         worker.start()
     except OSError as error:
-        raise LaunchRefused(
-            Refusal.WORKER_DIED, f"the worker could not be started: {error}"
-        ) from None
+        refusal, words = as_refusal(error, Refusal.WORKER_DIED)
+        raise LaunchRefused(refusal, f"the worker could not be started: {words}") from None
     return Running(worker_id, goal, worker)

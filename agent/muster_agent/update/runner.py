@@ -14,11 +14,10 @@ import msgspec
 
 from muster_agent.storage.content import ChunksMissing, StoreRefused
 from muster_agent.storage.rows import JournalRow, Pointer
-from muster_agent.update import previous
+from muster_agent.update import journal, previous
 from muster_agent.update import workers as w
 from muster_agent.update.ended import Ended
 from muster_agent.update.hold import Hold
-from muster_agent.update.journal import died, event_kind, next_row, resumed, retry_pause, short
 from muster_agent.update.ports import SlotPorts, event
 from muster_agent.update.preparing import Preparing
 from muster_agent.update.proving import Proving
@@ -118,24 +117,26 @@ class SlotRunner:
             detail = f"restarted {row.resumes} times while {row.state} without getting further"
             self.fault(Refusal.RESUME_LIMIT, detail, now)
             return
-        self._persist(resumed(row, self.state, count))
+        self._persist(journal.resumed(row, self.state, count))
         self._unresumed = False
         if self.state is State.FAILED:
             self._schedule_retry(now)
         self._do(ON_RESUME[self.state], now)
 
-    def want(self, goal: Goal | None, generation: int, now: float) -> None:
+    def want(self, goal: Goal | None, generation: int, now: float, attempt: str = "") -> None:
         """The directive's goal for this slot; None when it doesn't name the slot any more."""
+        asked = {"generation": generation, "attempt": attempt}
         if goal is None:
             self._advance(Cause.WITHDRAWN, now, generation=generation)
-        elif self.row.goal is not None and self.row.goal.manifest == goal.manifest:
-            # In hand, committed or refused: only the number of the directive is new.
-            if self.row.generation != generation:
-                self._persist(msgspec.structs.replace(self.row, generation=generation))
+        elif journal.in_hand(self.row, self.state, goal, attempt):
+            # Under way, committed or refused: only the number of the directive is new.
+            row = journal.renumbered(self.row, self.state, generation, attempt)
+            if row != self.row:
+                self._persist(row)
         elif self.has_committed(goal):
-            self._advance(Cause.SATISFIED, now, goal=goal, generation=generation)
+            self._advance(Cause.SATISFIED, now, goal=goal, **asked)
         else:
-            self._advance(Cause.GOAL, now, goal=goal, generation=generation)
+            self._advance(Cause.GOAL, now, goal=goal, **asked)
 
     def has_committed(self, goal: Goal) -> bool:
         return self.pointer is not None and self.pointer.goal.manifest == goal.manifest
@@ -187,7 +188,7 @@ class SlotRunner:
         """The goal in hand is refused, or rolled back, for this reason; what is committed stays."""
         if self.state is State.COMMITTED:
             return
-        self._advance(Cause.FAULT, now, refusal=refusal, detail=short(detail))
+        self._advance(Cause.FAULT, now, refusal=refusal, detail=journal.short(detail))
 
     def metadata_came(self, now: float) -> None:
         """The catalogue may sign now what it did not."""
@@ -268,9 +269,9 @@ class SlotRunner:
         before, target = self.state, following(self.state, cause)
         if target is None:
             return
-        row = next_row(self.row, target, cause, changes)
+        row = journal.next_row(self.row, target, cause, changes)
         pointer = previous.next_pointer(self.pointer, before, cause, row.goal, self._ports.stamp())
-        kind = event_kind(before, target, self.row, row)
+        kind = journal.event_kind(before, target, self.row, row)
         with self._taken_up_again(now), self._ports.database.transaction():
             if pointer is not None and pointer is not self.pointer:
                 self._ports.database.put_pointer(self.slot, pointer)
@@ -385,7 +386,7 @@ class SlotRunner:
             self._persist(msgspec.structs.replace(self.row, gap_seconds=total))
 
     def _note(self, detail: str, **values: float) -> None:
-        row = msgspec.structs.replace(self.row, detail=short(detail))
+        row = msgspec.structs.replace(self.row, detail=journal.short(detail))
         self._ports.report(event("note", self.slot, row, self._ports.stamp(), **values))
         self._ports.changed()
 
@@ -459,7 +460,7 @@ class SlotRunner:
 
     def _champion_died(self, note: w.ChampionDied, now: float) -> None:
         if note.failures.bit_count() == 1:  # The 1st, 2nd, 4th, … in a row are told.
-            row = died(self.row, note.goal, note.refusal, short(note.detail))
+            row = journal.died(self.row, note.goal, note.refusal, journal.short(note.detail))
             self._ports.report(event("worker_died", self.slot, row, self._ports.stamp()))
         self._ports.changed()
         if self.state is State.COMMITTED:
@@ -476,7 +477,7 @@ class SlotRunner:
 
     def _demote(self, evidence: tuple[Refusal, str] | None, now: float) -> None:
         if evidence is not None:
-            self._advance(Cause.FAULT, now, refusal=evidence[0], detail=short(evidence[1]))
+            self._advance(Cause.FAULT, now, refusal=evidence[0], detail=journal.short(evidence[1]))
 
     def _verdict(self) -> tuple[Refusal, str] | None:
         """Why the goal in hand may not be installed; what is committed may be repaired."""
@@ -486,5 +487,5 @@ class SlotRunner:
     def _schedule_retry(self, now: float) -> None:
         if self.row.refusal not in PASSING:
             return
-        pause = retry_pause(self.row, *self._ports.retry_seconds)
+        pause = journal.retry_pause(self.row, *self._ports.retry_seconds)
         self._retry_at = now + pause * self._ports.rng.uniform(0.75, 1.25)

@@ -39,7 +39,7 @@ class _Described(StrEnum):
 
 
 class Cause(_Described):
-    GOAL = "goal", "the directive names another version than the one in progress"
+    GOAL = "goal", "the directive names another version than the one in progress, or a fresh try"
     SATISFIED = "satisfied", "the directive names the version that is already committed"
     WITHDRAWN = "withdrawn", "the directive no longer names the slot"
     FETCHED = "fetched", "every chunk is in the store"
@@ -113,7 +113,7 @@ HOLDS = MappingProxyType({
     S.PROBATION:    "The candidate serves, and can be rolled back at any moment.",
     S.COMMITTED:    "The version that the pointer names serves, and starts at every boot.",
     S.ROLLING_BACK: "The committed model takes over. The candidate is never started at a boot.",
-    S.FAILED:       "The committed model serves. The refusal is kept until there is another goal.",
+    S.FAILED:       "The committed model serves. The refusal stays until another goal or try.",
 })  # fmt: skip
 """What is promised while a state lasts; pages quote it."""
 ON_ENTRY = MappingProxyType({state: acts[0] for state, acts in _ACTS.items()})
@@ -126,7 +126,7 @@ OF_METADATA = frozenset(
 """Reasons that newer metadata may lift."""
 PASSING = OF_METADATA | {
     Refusal.CHUNK_MISSING, Refusal.CHUNK_ALTERED, Refusal.NO_SPACE, Refusal.NO_MEMORY,
-    Refusal.SUPERSEDED,
+    Refusal.DEVICE_FAULT, Refusal.SUPERSEDED,
 }  # fmt: skip
 """Reasons that lie in the surroundings, not in the bundle: worth another try after a pause."""
 

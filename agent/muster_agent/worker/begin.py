@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from muster_agent import runtimes
+from muster_agent.base.system_error import as_refusal
 from muster_agent.isolation.cage import Cage, Rung, available
 from muster_agent.isolation.kernel import IsolationError
 from muster_agent.runtimes import Model
@@ -49,7 +50,10 @@ def open_all(start: Start) -> Opened:
         raise StartRefused(Refusal.NO_SPACE, "a challenger needs a ring of its own")
     try:
         last_input = LastInput(Path(start.last_input)) if start.last_input is not None else None
-    except (OSError, LastInputError) as error:
+    except OSError as error:
+        refusal, words = as_refusal(error, Refusal.NO_SPACE)
+        raise StartRefused(refusal, f"a last input can't be noted: {words}") from None
+    except LastInputError as error:
         raise StartRefused(Refusal.NO_SPACE, f"a last input can't be noted: {error}") from None
     return Opened(
         manifest,

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from muster_agent.base.system_error import as_refusal
 from muster_protocol.wire import manifest as manifests
 from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
 from muster_protocol.wire.limits import GOLDEN_BYTES_MAX, MANIFEST_BYTES_MAX, MIB
@@ -31,7 +32,7 @@ def read_manifest(bundle: Path, sha256: str | None = None) -> tuple[Manifest, st
         with path.open("rb") as file:
             data = file.read(MANIFEST_BYTES_MAX + 1)
     except OSError as error:
-        raise StartRefused(Refusal.FILE_MISMATCH, f"{path}: {error.strerror}") from None
+        raise StartRefused(*as_refusal(error, Refusal.FILE_MISMATCH)) from None
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256:
         raise StartRefused(
@@ -112,7 +113,7 @@ def _open_checked(path: Path, entry: File) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
-        raise StartRefused(Refusal.FILE_MISMATCH, f"{path}: {error.strerror}") from None
+        raise StartRefused(*as_refusal(error, Refusal.FILE_MISMATCH)) from None
     try:
         found, size = _hash(descriptor)
     except OSError as error:

@@ -5,7 +5,6 @@ It also keeps the two deadlines that a worker can't be trusted with: its start a
 """
 
 import contextlib
-import errno
 import os
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muster_agent import runtimes
+from muster_agent.base.system_error import as_refusal
 from muster_agent.isolation.cage import Policy, Rung
 from muster_agent.worker import boot, control
 from muster_agent.worker.events import Failed, WorkerEvent
@@ -102,8 +102,8 @@ class WorkerProcess:
             )
         except OSError as error:
             self._close()
-            refusal = Refusal.NO_MEMORY if error.errno == errno.ENOMEM else Refusal.WORKER_DIED
-            detail = f"the worker process can't be started: {error.strerror}"
+            refusal, words = as_refusal(error, Refusal.WORKER_DIED)
+            detail = f"the worker process can't be started: {words}"
             self._deliver(Failed(self.spec.worker_id, refusal, detail))
             return
         self._theirs.close()

@@ -72,7 +72,7 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
         "",
         output.table(
             ("SLOT", "ASKED", "RUNS", "PROVED", "RUNTIME", "HEALTH", "UPDATE", "DETAIL"),
-            (_slot_row(name, view) for name in sorted({*slots(view), *asked(view)})),
+            (slot_row(name, view) for name in sorted({*slots(view), *asked(view)})),
             empty="No slot has been asked to run anything.",
         ),
     )
@@ -129,6 +129,22 @@ def approve(context: typer.Context, device: str, *, as_json: Json = False) -> No
         output.show_json(view)
         return
     output.show(f"{device} is approved.")
+
+
+@app.command("retry")
+def retry(
+    context: typer.Context,
+    device: str,
+    slot: Annotated[str | None, typer.Argument(help="Only this one; else all it has.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Have a device try anew what it refused or rolled back, when the reason is gone."""
+    answer = hub(context).devices.retry(device, slot)
+    if as_json:
+        output.show_json(answer)
+        return
+    output.show(f"{device} tries anew what it refused in {', '.join(answer['slots'])}.")
 
 
 @app.command("revoke")
@@ -193,11 +209,13 @@ def asked(view: Device) -> dict[str, Release]:
     return view["desired"] or {}
 
 
-def _slot_row(name: str, view: Device) -> tuple[Any, ...]:
+def slot_row(name: str, view: Device) -> tuple[Any, ...]:
     slot = slots(view).get(name) or {}
     wanted = asked(view).get(name)
     update = slot.get("update") or {}
-    details = [update.get("refusal"), update.get("detail"), update.get("waiting_for")]
+    details = [
+        slot.get("reason"), update.get("refusal"), update.get("detail"), update.get("waiting_for"),
+    ]  # fmt: skip
     return (
         name,
         f"{wanted['model']} {wanted['version']}" if wanted else "",

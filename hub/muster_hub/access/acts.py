@@ -56,6 +56,7 @@ ACTS: Final[Mapping[str, Act]] = {
     "device.relabel": _act(OPERATORS, "device"),
     "device.approve": _act(OPERATORS, "device"),
     "device.revoke": _act(OPERATORS, "device"),
+    "device.retry": _act(OPERATORS, "device"),
     "device.rebaseline": _act(OPERATORS, "device", "model"),
     "enrol-token.make": _act(OPERATORS, "device"),
     "drift.list": _act(ANY, "listing"),

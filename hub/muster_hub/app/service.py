@@ -34,6 +34,7 @@ from muster_hub.reconcile.directives import DirectiveTerms
 from muster_hub.reconcile.engine import Engine
 from muster_hub.registry.published import Bundles
 from muster_hub.settings.config import HubConfig
+from muster_protocol.wire.addresses import joined
 
 SHUTDOWN_SECONDS = 2
 PORT_WAIT_SECONDS = 3.0
@@ -231,7 +232,7 @@ def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
                 freeze_started()
                 fleet.at_each_check(lambda: _renew_certificate(hub, server.config))
                 host, port = config.broker_public
-                broker = config.broker.url or f"mqtts://{host}:{port}"
+                broker = config.broker.url or f"mqtts://{joined(host, port)}"
                 announce(f"hub ready: {config.url} broker {broker}")
                 signals.serving = True
                 server.run(sockets=[listener])
@@ -315,7 +316,7 @@ def _listen(config: HubConfig) -> Iterator[socket.socket]:
                 time.sleep(0.1)
                 continue
             raise HubError(
-                f"the API can't listen on {host}:{port}: {error.strerror}; "
+                f"the API can't listen on {joined(host, port)}: {error.strerror}; "
                 "stop what uses the port or change [http] port in hub.toml"
             ) from None
         with listener:

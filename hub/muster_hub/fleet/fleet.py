@@ -33,7 +33,7 @@ class Fleet:
         device = models.Device
         query = select(  # type: ignore[call-overload]  # SQLModel types up to four columns
             device.id, device.labels, device.online, device.last_seen, device.reported,
-            device.report, device.approved, device.revoked, device.created,
+            device.report, device.approved, device.revoked, device.created, device.retries,
         )  # fmt: skip
         if everything or now < self._until - OVERLAP_SECONDS:
             self._known, self._connected = {}, {}
@@ -55,6 +55,7 @@ class Fleet:
                 last_seen=row.last_seen,
                 active=row.approved and not row.revoked,
                 created=row.created,
+                retries=row.retries,
             )
             if self._known.get(row.id) != fresh:
                 self._known[row.id] = fresh

@@ -1,7 +1,7 @@
 """A device as decisions know it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from muster_hub.storage import models
@@ -23,6 +23,14 @@ class Known:
     active: bool
     """Approved and not revoked."""
     created: float
+    retries: Mapping[str, int] = field(default_factory=dict)
+    """Slot → fresh tries that an operator has asked for."""
+
+    @property
+    def understands(self) -> Collection[str]:
+        """Fields of a directive that its agent knows beyond those of the format's first day."""
+        found: Collection[str] = ((self.report or {}).get("facts") or {}).get("understands") or ()
+        return found
 
 
 def is_online(device: models.Device, now: float) -> bool:

@@ -27,6 +27,7 @@ from muster_hub.mqtt.broker_config import (
     password_text,
 )
 from muster_hub.mqtt.client import BrokerAddress, admin_text, connect_unix
+from muster_protocol.wire.addresses import joined
 from muster_protocol.wire.errors import MusterError
 
 READY_SECONDS = 10.0
@@ -180,7 +181,7 @@ class Broker:
                     time.sleep(0.1)
                     continue
                 raise BrokerError(
-                    f"the broker can't listen on {host}:{port}: {error.strerror}; "
+                    f"the broker can't listen on {joined(host, port)}: {error.strerror}; "
                     "stop what uses the port or choose another with --mqtt-port"
                 ) from None
             return

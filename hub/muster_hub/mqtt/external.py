@@ -19,6 +19,7 @@ from muster_hub.mqtt.client import parse_url
 from muster_hub.settings.config import HubConfig
 from muster_hub.storage.files import make_private_directory, write_durably
 from muster_hub.storage.store import Store
+from muster_protocol.wire.addresses import joined
 
 RELOAD_SECONDS = 30.0
 
@@ -87,13 +88,13 @@ class External:
             )
         except OSError as error:
             raise BrokerError(
-                f"the broker at {self.address.host}:{self.address.port}, for devices at "
-                f"{host}:{port}, can't be tried out: {error}"
+                f"the broker at {joined(self.address.host, self.address.port)}, for devices at "
+                f"{joined(host, port)}, can't be tried out: {error}"
             ) from None
         unsafe = [finding for finding in found if finding.unsafe]
         if unsafe:
             unsafe_in_words = "; ".join(f"{finding.name}: {finding.text}" for finding in unsafe)
-            raise BrokerError(f"the broker at {host}:{port} is unsafe: {unsafe_in_words}")
+            raise BrokerError(f"the broker at {joined(host, port)} is unsafe: {unsafe_in_words}")
         self.warnings = {finding.name: finding.text for finding in found}
         for name, text in self.warnings.items():
             _log.warning("the broker at %s:%d: %s: %s", host, port, name, text)

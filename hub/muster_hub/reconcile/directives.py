@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import bindparam
 from sqlmodel import Session, col, select, update
 
+from muster_hub.fleet import retrying
 from muster_hub.fleet.assignments import Choice, Release, choose
 from muster_hub.fleet.known import Known
 from muster_hub.monitoring import drift_step
@@ -79,6 +80,7 @@ def step(
     overrides, challenges = rolling.overrides, rolling.challenges
     rows = {row.device: row for row in session.exec(select(models.DirectiveRow)).all()}
     rebaselines = drift_step.rebaselines(session)
+    first_tries = load.first_tries(session)
     unnoted = set(session.exec(_UNNOTED))
     noted = []
     issued = 0
@@ -97,7 +99,8 @@ def step(
         )
         if row is None and not choices:
             return
-        content = _content(device, choices, settings, rebaselines)
+        attempts = attempts_of(device, choices, first_tries)
+        content = _content(device, choices, settings, rebaselines, attempts)
         generation = _generation(row, content, device, epoch)
         same = (
             row is not None
@@ -139,6 +142,7 @@ def _content(
     choices: Mapping[str, Choice],
     settings: DirectiveTerms,
     rebaselines: Mapping[tuple[str, str], int],
+    attempts: Mapping[str, str],
 ) -> Directive:
     """The directive without what changes by itself: generation, times and tokens."""
     windows = [
@@ -155,6 +159,7 @@ def _content(
                 choice,
                 rebaselines.get((device.id, choice.release.manifest)),
                 settings.drift(choice.release.model, device.labels),
+                attempts.get(slot),
             )
             for slot, choice in sorted(choices.items())
         },
@@ -164,13 +169,36 @@ def _content(
     )
 
 
-def _slot(choice: Choice, rebaselines: int | None, drift: Drift | UnsetType) -> Slot:
+def attempts_of(
+    device: Known, choices: Mapping[str, Choice], first_tries: Mapping[tuple[str, str], int]
+) -> dict[str, str]:
+    """Slot → name of the try at what it should hold, where there has been another one.
+
+    A rollout of a version that an earlier one brought is a fresh try, and so is what an operator
+    asks for. An agent that doesn't know the field would refuse the whole directive: it isn't told.
+    """
+    if retrying.FIELD not in device.understands:
+        return {}
+    attempts = {}
+    for slot, choice in choices.items():
+        retries = device.retries.get(slot, 0)
+        first = first_tries.get((slot, choice.release.manifest))
+        rollout = choice.rollout if choice.rollout != first else None
+        if rollout or retries:
+            attempts[slot] = f"{rollout or 0}.{retries}"
+    return attempts
+
+
+def _slot(
+    choice: Choice, rebaselines: int | None, drift: Drift | UnsetType, attempt: str | None
+) -> Slot:
     return Slot(
         champion=_goal(choice.release),
         challenger=_goal(choice.challenger) if choice.challenger is not None else None,
         swap="grant" if choice.asks_permit else "free",
         drift=drift,
         rebaselines=rebaselines or UNSET,
+        attempt=attempt or UNSET,
     )
 
 

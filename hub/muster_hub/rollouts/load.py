@@ -136,6 +136,16 @@ def rolling(session: Session) -> Rolling:
     return Rolling(overrides, challenges)
 
 
+_FIRST_TRIES = sqlalchemy.select(
+    col(models.Rollout.slot), col(models.Rollout.manifest), func.min(models.Rollout.id)
+).group_by(col(models.Rollout.slot), col(models.Rollout.manifest))
+
+
+def first_tries(session: Session) -> dict[tuple[str, str], int]:
+    """(slot, manifest) → the first rollout that brought it there."""
+    return {(slot, manifest): first for slot, manifest, first in _rows(session, _FIRST_TRIES)}
+
+
 def plan(row: models.Rollout) -> Plan:
     return read_plan(row.plan)
 

@@ -16,6 +16,7 @@ from muster_hub.settings.drift import DriftSettings
 from muster_hub.settings.retention import Telemetry
 from muster_hub.settings.roles import Role
 from muster_protocol.wire import limits
+from muster_protocol.wire.addresses import joined
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 FILE = "hub.toml"
@@ -121,7 +122,7 @@ class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def url(self) -> str:
-        return self.http.url.rstrip("/") or f"https://{self.names[0]}:{self.http.port}"
+        return self.http.url.rstrip("/") or f"https://{joined(self.names[0], self.http.port)}"
 
     @property
     def broker_public(self) -> tuple[str, int]:

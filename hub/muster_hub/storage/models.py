@@ -112,6 +112,8 @@ class Device(Table, table=True):
     set_aside_at: float | None = Field(default=None, index=True)
     """When the latest of them came."""
     set_aside_fault: str = ""
+    retries: dict[str, int] = json_field(dict)
+    """Slot → how often an operator has asked for a fresh try at what it should hold."""
 
 
 class Certificate(Table, table=True):

@@ -60,6 +60,10 @@ class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     """How often an operator has called what the champion sees on this device its normal: a device
     that has done so less often takes its last windows as normal and calibrates anew. Absent: never.
     """
+    attempt: Name | UnsetType = UNSET
+    """Names a fresh try at the champion: a device that has refused it under another attempt, or
+    under none, forgets that and begins anew. Told only to agents whose facts say ``understands``.
+    """
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True):

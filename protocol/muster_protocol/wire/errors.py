@@ -38,6 +38,7 @@ class Refusal(StrEnum):
     NO_ISOLATION = "no_isolation"
     NO_SPACE = "no_space"
     NO_MEMORY = "no_memory"
+    DEVICE_FAULT = "device_fault"
     LOAD_FAILED = "load_failed"
     TOO_SLOW = "too_slow"
     GOLDEN_MISMATCH = "golden_mismatch"

@@ -159,6 +159,7 @@ class SlotReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 RUNTIMES_MAX = 16
+UNDERSTANDS_MAX = 32
 RoleName = Annotated[str, Meta(max_length=80, pattern=bounds.LINE_PATTERN)]
 """Of trust metadata: ``timestamp``, ``model-<name>``, …"""
 
@@ -181,6 +182,8 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How well the kernel isolates a model's process; empty: an agent that does not say."""
     key: Literal["file", "hardware", ""] = ""
     """Where the identity key lies; empty: an agent that does not say."""
+    understands: Annotated[tuple[Name, ...], Meta(max_length=UNDERSTANDS_MAX)] = ()
+    """Fields of a directive that came after its format 1, which an agent without them refuses."""
 
 
 class TrustReport(Struct, frozen=True, kw_only=True, omit_defaults=True):

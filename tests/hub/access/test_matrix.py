@@ -118,6 +118,7 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         "PATCH /devices/{device}": Case(OPERATORS, "dD", device, labels),
         "POST /devices/{device}/approve": Case(OPERATORS, "dD", f"{device}/approve"),
         "POST /devices/{device}/revoke": Case(OPERATORS, "dD", f"{device}/revoke"),
+        "POST /devices/{device}/retry": Case(OPERATORS, "dD", f"{device}/retry", {}),
         "POST /devices/{device}/rebaseline": Case(
             OPERATORS, "dm", f"{device}/rebaseline", {"model": target.model}
         ),

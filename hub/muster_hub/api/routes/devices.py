@@ -17,13 +17,15 @@ from muster_hub.api.schemas.devices import (
     CountsView,
     DeviceView,
     LabelsPatch,
+    Retry,
+    RetryView,
     SetAsideView,
     WindowView,
 )
 from muster_hub.api.schemas.drift import DriftView, Rebaseline, RebaselineView
 from muster_hub.audit import log
 from muster_hub.fleet import reading as fleet_reading
-from muster_hub.fleet import set_aside
+from muster_hub.fleet import retrying, set_aside
 from muster_hub.identity import enrolment
 from muster_hub.monitoring import drift_reading, drift_step
 from muster_hub.monitoring import reading as monitoring_reading
@@ -137,6 +139,21 @@ def revoke(
         )
     hub.changed()
     return _view(hub, leave, device, response)
+
+
+@router.post("/devices/{device}/retry", responses=answers(401, 403, 404, 409, 422))
+def retry(
+    hub: HubDep, leave: Annotated[Leave, asks("device.retry")], device: str, ask: Retry
+) -> RetryView:
+    """Have a device try anew what it refused or rolled back; its agent must know how to.
+
+    A slot where nothing was refused goes on as it is.
+    """
+    with hub.store.write() as session:
+        row = leave.device(session, device, whole=True)
+        slots = retrying.retry(session, row, slot=ask.slot, by=leave.actor.label, now=hub.clock())
+    hub.changed()
+    return RetryView(device=device, slots=slots)
 
 
 @router.get("/devices/{device}/drift", responses=answers(401, 403, 404))

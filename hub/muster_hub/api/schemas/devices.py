@@ -67,6 +67,17 @@ class LabelsPatch(Body):
     )
 
 
+class Retry(Body):
+    slot: str | None = Field(
+        default=None, max_length=64, examples=["main"], description="None: each that it has."
+    )
+
+
+class RetryView(Grows):
+    device: str = Field(examples=["cam-1"])
+    slots: list[str] = Field(examples=[["main"]], description="Which are tried anew.")
+
+
 class CountsView(Grows):
     device: str = Field(examples=["cam-1"])
     inferences: int
