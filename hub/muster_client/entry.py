@@ -15,12 +15,13 @@ def main() -> None:
     never_fail((sys.stdout, sys.stderr))
     try:
         from muster_client.app import main as run  # noqa: PLC0415 - may lack its libraries
+
+        run()  # commands import what they need when they are called
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in _OWN:
             raise
         sys.exit(_lacks(missing))
-    run()
 
 
 def _lacks(missing: str) -> int:
