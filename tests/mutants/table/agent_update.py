@@ -158,8 +158,8 @@ MUTATIONS = (
         name="a restart is not written down",
         breaks="The bound on restarts never bites, for each one is forgotten with its power.",
         where=UPDATE,
-        old="self._persist(resumed(row, self.state, count))",
-        new="self.row = resumed(row, self.state, count)",
+        old="self._persist(journal.resumed(row, self.state, count))",
+        new="self.row = journal.resumed(row, self.state, count)",
         tests=(
             "tests/agent/update/test_update_crash.py::test_a_candidate_that_takes_the_whole_device_down_is_given_up",
         ),
