@@ -170,6 +170,7 @@ def _shut_out(view: Device) -> str:
 
 
 def link(view: Device) -> Text:
+    """Online, offline or revoked, in colour."""
     if view.get("revoked"):
         return output.state("revoked")
     return output.state("online" if view.get("online") else "offline")
@@ -182,11 +183,13 @@ def slots(view: Device) -> dict[str, Any]:
 
 
 def refusal(report: dict[str, Any]) -> str:
+    """What a device refused last and why; empty when nothing."""
     name = report.get("refusal")
     return f"{name}: {report.get('refusal_detail', '')}".rstrip(": ") if name else ""
 
 
 def running(slot: dict[str, Any]) -> str:
+    """Model and version in a slot; empty when none runs."""
     now = slot.get("running") or {}
     return f"{now['model']} {now['version']}" if now else ""
 

@@ -15,6 +15,7 @@ SEED = 1
 
 
 def add_to(app: typer.Typer) -> None:
+    """Add the command to ``muster-hub``."""
     app.command("placebo")(placebo)
 
 
