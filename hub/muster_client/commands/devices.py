@@ -213,6 +213,7 @@ def asked(view: Device) -> dict[str, Release]:
 
 
 def slot_row(name: str, view: Device) -> tuple[Any, ...]:
+    """A slot as one line of ``muster device show``."""
     slot = slots(view).get(name) or {}
     wanted = asked(view).get(name)
     update = slot.get("update") or {}
