@@ -76,3 +76,33 @@ def test_a_class_name_given_twice_is_found_and_a_port_may_be_named_like_what_imp
     port, real = "class Store(Protocol): ...", "class Store: ..."
     assert twins({"a.py": real, "b.py": real}) == ["Store: a.py and b.py"]
     assert twins({"a.py": port, "b.py": real}) == []
+
+
+RIDDLES = (
+    "gone on with", "next to nothing", "no news any more", "what one asks", "leave to swap",
+    "nobody's leave", "in other hands", "as of every", "is told of", "are told of", "told apart by",
+)  # fmt: skip
+"""Turns of phrase that readers had to read twice; say it in common words."""
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "bench" / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+    ]
+)
+
+
+def riddles(text: str) -> set[str]:
+    flat = " ".join(text.split()).lower()
+    return {phrase for phrase in RIDDLES if phrase in flat}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_is_in_plain_words(page):
+    assert riddles(page.read_text(encoding="utf-8")) == set()
+
+
+def test_a_riddle_is_found_across_lines():
+    assert riddles("The update was never gone\non with.") == {"gone on with"}

@@ -9,6 +9,7 @@ _EXTRA_OF = {"paho": "agent", "cryptography": "agent", "numpy": "agent", "tuf": 
 
 
 def agent() -> None:
+    """The ``muster-agent`` command; names the extra to install when an import is missing."""
     never_fail((sys.stdout, sys.stderr))
     try:
         from muster_agent.app.cli import main  # noqa: PLC0415 - its imports are what may be missing

@@ -41,12 +41,14 @@ class Entry:
 COMMANDS = {
     "device": Entry("devices", "app", "Devices and enrolment."),
     "model": Entry("models", "app", "Models and their versions."),
-    "baseline": Entry("baselines", "app", "Training distributions to compare with.", "baseline"),
+    "baseline": Entry(
+        "baselines", "app", "What training data looked like, to compare with.", "baseline"
+    ),
     "rollout": Entry("rollouts", "app", "Bring a version to devices, in waves."),
     "drift": Entry("drift", "app", "Drift of inputs and outputs, feature by feature."),
     "alert": Entry("alerts", "app", "Alerts: list, acknowledge, resolve, silence."),
     "token": Entry("access", "tokens", "API tokens: make, show, revoke."),
-    "audit": Entry("access", "audit", "What was done, by whom, and whether the log is whole."),
+    "audit": Entry("access", "audit", "Who did what, and whether the log is complete."),
     "webhook": Entry("webhooks", "app", "Webhooks: list, add, test, remove."),
     "trust": Entry("trust", "app", "Signatures and expiry, of the hub and the fleet."),
     "apply": Entry(
@@ -141,7 +143,7 @@ def settings(
         Path | None, typer.Option(help="File with hub, token and ca, e.g. the hub's operator.toml.")
     ] = None,
 ) -> None:
-    """Remember where the hub is; nothing is asked of it yet."""
+    """Note which hub to use; no connection is made yet."""
     given = context.obj if isinstance(context.obj, Session) else Session()
     given.flags = {"hub": hub, "token": token, "ca": ca}
     given.profile = profile

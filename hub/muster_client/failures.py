@@ -14,9 +14,11 @@ class Exit(IntEnum):
     """Exit codes of `muster`, named in its help."""
 
     DONE = 0
+    """What was asked for is done."""
     REFUSED = 1
     """The hub refused, or what was waited for failed."""
     USAGE = 2
+    """The command makes no sense as it was given."""
     UNREACHABLE = 3
     """No hub answered: nothing is known about what it did."""
 

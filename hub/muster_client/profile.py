@@ -22,6 +22,7 @@ class Profile:
 
 
 def default_path() -> Path:
+    """Where a profile is looked for when none is named."""
     return platformdirs.user_config_path("muster") / "config.toml"
 
 

@@ -42,21 +42,27 @@ class Api:
 
     @property
     def url(self) -> str:
+        """Address of the hub, without a slash at its end."""
         return str(self._http.base_url).rstrip("/")
 
     def get(self, path: str, **parameters: Any) -> Any:
+        """The answer to GET; parameters that are None are left out. Raises OperatorError."""
         return self._json("GET", path, params=_given(parameters))
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer to POST. Raises OperatorError."""
         return self._json("POST", path, json=body)
 
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The answer to PUT. Raises OperatorError."""
         return self._json("PUT", path, json=body)
 
     def delete(self, path: str) -> None:
+        """DELETE, which answers nothing. Raises OperatorError."""
         self._json("DELETE", path)
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The answer to PATCH. Raises OperatorError."""
         return self._json("PATCH", path, json=body)
 
     def upload(
@@ -128,6 +134,8 @@ class Api:
 
 @dataclass(frozen=True)
 class ServerEvent:
+    """One event of a server-sent stream."""
+
     id: str
     kind: str
     data: str

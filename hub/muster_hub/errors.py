@@ -13,6 +13,8 @@ class HubError(MusterError):
 
 
 class NotFound(HubError):
+    """There is no such thing, or none that the asker may see."""
+
     code = "not_found"
     status = 404
 
@@ -39,6 +41,8 @@ class Refused(HubError):
 
 
 class ConfigError(HubError):
+    """Settings, keys or files of the hub that don't fit; the text says what to do."""
+
     code = "config"
 
 

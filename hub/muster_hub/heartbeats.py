@@ -29,6 +29,7 @@ class Standing:
 
     @property
     def ok(self) -> bool:
+        """The part works, or is still starting."""
         return self.state in WELL
 
 
@@ -74,6 +75,7 @@ class Part:
         return target
 
     def standing(self) -> Standing:
+        """How the part is now; silence for too long counts as dead."""
         state, detail, since = self._standing
         now = self._monotonic()
         unheard = now - self._heard
@@ -103,6 +105,7 @@ class Heartbeats:
         return part
 
     def standings(self) -> dict[str, Standing]:
+        """How each part is now, by name."""
         with self._lock:
             parts = list(self._parts.items())
         return {name: part.standing() for name, part in parts}

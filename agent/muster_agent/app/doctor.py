@@ -41,6 +41,7 @@ class Finding:
     line: str
 
     def as_dict(self) -> dict[str, Any]:
+        """As ``doctor --json`` prints it."""
         return asdict(self)
 
 

@@ -22,6 +22,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def agent_version() -> str:
+    """Version of the installed distribution."""
     try:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:
@@ -34,6 +35,7 @@ def usable_runtimes(allow: tuple[str, ...]) -> dict[str, str]:
 
 
 def memory_bytes() -> int:
+    """Physical memory of the machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -72,6 +74,7 @@ KeyPlace = Literal["file", "hardware", ""]
 
 
 def cpu() -> frozenset[str]:
+    """Architecture and processor features by Linux's names; a manifest's ``cpu`` asks for them."""
     try:
         return cpu_features(CPUINFO.read_text(errors="replace"), platform.machine())
     except OSError:
@@ -84,6 +87,7 @@ def read(
     energy: EnergySource = "",
     key: KeyPlace = "",
 ) -> Facts:
+    """What the report says of machine and agent."""
     return Facts(
         agent_version=agent_version(),
         machine=platform.machine(),

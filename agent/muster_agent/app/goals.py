@@ -37,11 +37,26 @@ class TrustSource(Protocol):
 
     def refresh(
         self, files: Mapping[str, bytes], models: frozenset[str], reading: ClockReading
-    ) -> Trusted: ...
-    def trusted(self) -> Trusted | None: ...
-    def versions(self) -> dict[str, int]: ...
-    def files(self) -> dict[str, bytes]: ...
-    def now(self, reading: ClockReading) -> Instant: ...
+    ) -> Trusted:
+        """Verify metadata files and take over what they prove; raises nothing that expiry
+        explains."""
+        ...
+
+    def trusted(self) -> Trusted | None:
+        """What was verified last; None before the first time."""
+        ...
+
+    def versions(self) -> dict[str, int]:
+        """Version of each role that is trusted, for the report."""
+        ...
+
+    def files(self) -> dict[str, bytes]:
+        """Metadata that are trusted now, by name."""
+        ...
+
+    def now(self, reading: ClockReading) -> Instant:
+        """Trusted time, given what the system's clock says."""
+        ...
 
 
 class _Payload(msgspec.Struct):
@@ -107,6 +122,7 @@ class Goals:
         return self._directive_refusal or self._metadata_refusal
 
     def reading(self) -> ClockReading:
+        """The system's clock and how far to believe it."""
         return ClockReading(self._clock.wall(), self._clock.quality())
 
     def instant(self) -> Instant:
@@ -120,6 +136,7 @@ class Goals:
         return min(mirror, self._pending.until if self._pending else float("inf"))
 
     def connected(self, now: float) -> None:
+        """Subscribe to metadata and to this device's directive."""
         self._mirror.link_up(now)
         self._link.subscribe(
             topics.down(self._device, "directive"), topics.down(self._device, "show")

@@ -152,6 +152,7 @@ class ProcessLauncher:
         return f"{slot}-{self._boot}-{self._count}"
 
     def close(self) -> None:
+        """Close every slot's listening socket."""
         for sockets in self._sockets.values():
             sockets.close()
         self._sockets.clear()

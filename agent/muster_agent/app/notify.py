@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 
 class Notifier:
+    """A connection to systemd's notification socket, if there is one."""
+
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
         usec = environment.get("WATCHDOG_USEC", "")

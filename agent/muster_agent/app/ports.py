@@ -41,8 +41,14 @@ Inbox = Connected | Disconnected | Message | HttpAnswer | WorkerEvent | Shutdown
 class CrashInputs(Protocol):
     """``crash_inputs.CrashInputs``, as far as the supervisor uses it."""
 
-    def allow(self, allowed: bool) -> None: ...  # noqa: FBT001 - it is all it says
-    def end(self, worker_id: str, *, crashed: bool) -> str: ...
+    def allow(self, allowed: bool) -> None:  # noqa: FBT001 - it is all it says
+        """The directive's policy; without it nothing is kept."""
+        ...
+
+    def end(self, worker_id: str, *, crashed: bool) -> str:
+        """A worker ended: keep or drop its last input; a note for the hub, empty when there is
+        none."""
+        ...
 
 
 class NoCrashInputs:
@@ -56,24 +62,54 @@ class NoCrashInputs:
 
 
 class OutboxStats(Protocol):
+    """How full the outbox is, as reports say it."""
+
     @property
-    def rows(self) -> int: ...
+    def rows(self) -> int:
+        """Rows that the hub has not acknowledged."""
+        ...
+
     @property
-    def bytes(self) -> int: ...
+    def bytes(self) -> int:
+        """Bytes of these rows."""
+        ...
+
     @property
-    def waiting_for(self) -> str: ...
+    def waiting_for(self) -> str:
+        """Why rows wait although the link is up; empty when they don't."""
+        ...
 
 
 class Outbox(Protocol):
     """``observe.outbox.Outbox``, as far as the supervisor uses it."""
 
-    def put_event(self, event: Event) -> None: ...
-    def next(self, now: float, sent: Stamp) -> tuple[Stream, Batch] | None: ...
-    def acknowledge(self, ack: Ack) -> int: ...
-    def not_sent(self, stream: Stream, batch: Batch) -> None: ...
-    def due(self, now: float) -> float | None: ...
-    def reconnected(self) -> None: ...
-    def stats(self) -> OutboxStats: ...
+    def put_event(self, event: Event) -> None:
+        """Queue an event for the hub; raises sqlite3.Error."""
+        ...
+
+    def next(self, now: float, sent: Stamp) -> tuple[Stream, Batch] | None:
+        """The next batch that is due, and its stream; None when nothing is."""
+        ...
+
+    def acknowledge(self, ack: Ack) -> int:
+        """Drop rows that the hub has committed; how many."""
+        ...
+
+    def not_sent(self, stream: Stream, batch: Batch) -> None:
+        """The link refused a batch: send its rows again."""
+        ...
+
+    def due(self, now: float) -> float | None:
+        """When something will have to be sent; None while nothing waits."""
+        ...
+
+    def reconnected(self) -> None:
+        """Whatever was in flight may be lost: send it again."""
+        ...
+
+    def stats(self) -> OutboxStats:
+        """How full it is now."""
+        ...
 
 
 _UNBOUNDED = Allowance()

@@ -178,6 +178,7 @@ def healed(slot: str, goal: Goal, count: int, at: Stamp) -> messages.Event:
 
 
 def note(slot: str, detail: str, at: Stamp) -> messages.Event:
+    """An event that only tells the hub something, as text."""
     return messages.Event(kind="note", at=at, slot=slot, detail=detail[:EVENT_DETAIL_CHARS_MAX])
 
 

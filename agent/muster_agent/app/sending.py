@@ -36,6 +36,7 @@ class Sending:
         self._send_at = now
 
     def link_up(self, now: float) -> None:
+        """Announce the device as online; a report is due."""
         self.connected = True
         presence = messages.encode(messages.Presence(online=True))
         self._ports.link.publish(self._topic("presence"), presence, retain=True)
@@ -43,6 +44,7 @@ class Sending:
         self._send_at = now
 
     def link_down(self) -> None:
+        """Send nothing until the link is back."""
         self.connected = False
 
     def deadline(self, now: float) -> float:

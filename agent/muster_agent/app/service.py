@@ -67,12 +67,15 @@ class Mailbox:
         self._queue: queue.Queue[Inbox] = queue.Queue(INBOX_EVENTS_MAX)
 
     def put(self, event: Inbox) -> None:
+        """Hand an event to the supervisor's thread; a full mailbox drops it after a while and says
+        so."""
         try:
             self._queue.put(event, timeout=DELIVER_SECONDS)
         except queue.Full:
             log.critical("the inbox is full: dropped a %s", type(event).__name__)
 
     def get(self, timeout: float) -> Inbox | None:
+        """The next event, or None when none came within ``timeout`` seconds."""
         try:
             return self._queue.get(timeout=timeout) if timeout > 0 else self._queue.get_nowait()
         except queue.Empty:
@@ -269,6 +272,7 @@ def run(directory: Path) -> int:
 
 
 def settings(config: Config, certificate_expires: int) -> SupervisorSettings:
+    """The supervisor's part of the agent's settings."""
     return SupervisorSettings(
         device=config.device,
         report_seconds=config.settings.timers.report_seconds,

@@ -186,6 +186,7 @@ class Supervisor:
 
     @property
     def connected(self) -> bool:
+        """Whether the link to the broker is up."""
         return self._sending.connected
 
     @property

@@ -11,6 +11,8 @@ from muster_protocol.wire.messages import ClockQuality, Stamp
 
 
 class Clock(Protocol):
+    """Time as the agent's decisions see it; tests and the simulator bring their own."""
+
     def monotonic(self) -> float:
         """Seconds that only move forward, comparable within one boot."""
         ...
@@ -23,7 +25,9 @@ class Clock(Protocol):
         """16 bytes, new at each boot."""
         ...
 
-    def quality(self) -> ClockQuality: ...
+    def quality(self) -> ClockQuality:
+        """How far the wall clock can be believed."""
+        ...
 
 
 def stamp(clock: Clock) -> Stamp:

@@ -47,10 +47,12 @@ class Config:
 
     @property
     def device(self) -> str:
+        """Name of this device, the common name of its certificate."""
         return self.settings.device
 
     @property
     def run_dir(self) -> Path:
+        """Where the slots' sockets are."""
         return self.directory / self.settings.run_dir
 
     @property

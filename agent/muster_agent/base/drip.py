@@ -16,7 +16,11 @@ PIECE_BYTES = 64 * limits.KIB
 
 
 class Readable(Protocol):
-    def read1(self, size: int, /) -> bytes: ...
+    """An HTTP answer's body, as ``http.client`` offers it."""
+
+    def read1(self, size: int, /) -> bytes:
+        """At most ``size`` bytes, from one read of the socket; empty at the end."""
+        ...
 
 
 class TooSlow(ValueError):

@@ -27,12 +27,15 @@ class SystemClock:
             self._boot_id = os.urandom(16)
 
     def monotonic(self) -> float:
+        """Seconds since some moment before this boot's first process; never goes back."""
         return time.monotonic()
 
     def wall(self) -> float:
+        """Seconds since 1970 by the system's clock, right or wrong."""
         return time.time()
 
     def boot_id(self) -> bytes:
+        """The kernel's random name for this boot."""
         return self._boot_id
 
     def quality(self) -> ClockQuality:

@@ -33,17 +33,22 @@ _NEVER = float("inf")
 
 
 class Launch(Protocol):
+    """Makes the worker of a challenger beside a running champion."""
+
     def __call__(self, slot: str, goal: Goal, champion: Running) -> tuple[str, Worker]:
         """A new, not yet started worker and its id. Raises LaunchRefused."""
         ...
 
 
 def no_launch(slot: str, goal: Goal, champion: Running) -> tuple[str, Worker]:  # noqa: ARG001 - the port's names
+    """For agents that run no challengers: always raises LaunchRefused."""
     raise LaunchRefused(Refusal.NO_RUNTIME, "this agent runs no challengers")
 
 
 @dataclass(frozen=True)
 class ChallengerPorts:
+    """What challengers act on."""
+
     delivery: Delivery
     install: BundleInstall
     launch: Launch
@@ -109,9 +114,11 @@ class Challenger:
         self._end()
 
     def idle(self) -> bool:
+        """No process of it is left."""
         return self.running is None and not self._leaving
 
     def knows(self, worker_id: str) -> bool:
+        """Whether a worker is this challenger's, running or ending."""
         current = self.running is not None and self.running.id == worker_id
         return current or worker_id in self._leaving
 
@@ -142,6 +149,7 @@ class Challenger:
             self._look_at = now
 
     def on_ready(self, runtime: str, now: float) -> None:
+        """Its worker has passed the golden vectors and compares from now on."""
         if self.running is not None:
             self.running.ready, self.running.runtime = True, runtime
             self.running.ready_at = now
@@ -150,6 +158,7 @@ class Challenger:
             self._ports.changed()
 
     def on_counts(self, worker_id: str, inferences: int, errors: int) -> None:
+        """Its worker says how much it has done."""
         if self.running is not None and self.running.id == worker_id:
             self.running.counts = type(self.running.counts)(inferences, errors)
 
@@ -171,6 +180,7 @@ class Challenger:
         self._ports.changed()
 
     def report(self) -> messages.Challenger | None:
+        """What it is and does, for the slot's report; None when there is none."""
         goal, running = self.goal, self.running
         if goal is None:
             return None

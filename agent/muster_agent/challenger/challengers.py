@@ -22,6 +22,8 @@ def _needs_room(runner: SlotRunner) -> bool:
 
 
 class Challengers:
+    """The challengers of all slots."""
+
     def __init__(self, ports: ChallengerPorts) -> None:
         self._ports = ports
         self._known: dict[str, Challenger] = {}
@@ -35,6 +37,7 @@ class Challengers:
             self._of(slot).want(named.get(slot), now)
 
     def tick(self, runners: Mapping[str, SlotRunner], now: float) -> None:
+        """Give each slot's challenger its turn; those of slots that fetch wait."""
         fetching = [name for name, runner in runners.items() if runner.state in _FETCHING]
         for slot, challenger in self._known.items():
             runner = runners.get(slot)
@@ -47,9 +50,11 @@ class Challengers:
             challenger.tick(champion, way, now)
 
     def deadline(self) -> float:
+        """When ``tick`` is next worth calling, in monotonic seconds."""
         return min((item.deadline() for item in self._known.values()), default=float("inf"))
 
     def handle(self, event: worker.WorkerEvent, now: float) -> None:
+        """Pass a worker's event to the challenger that it belongs to, if any."""
         known = self._known.values()
         challenger = next((item for item in known if item.knows(event.worker_id)), None)
         if challenger is None:
@@ -70,6 +75,7 @@ class Challengers:
                 assert_never(event)
 
     def metadata_came(self, now: float) -> None:
+        """What was refused as unsigned may be signed now."""
         for item in self._known.values():
             item.metadata_came(now)
 
@@ -91,6 +97,7 @@ class Challengers:
         return keep, fetching
 
     def stop(self) -> None:
+        """End every challenger's worker."""
         for item in self._known.values():
             item.stop()
 
@@ -99,6 +106,7 @@ class Challengers:
         return all(item.idle() for item in self._known.values())
 
     def report(self, slot: str) -> messages.Challenger | None:
+        """The challenger's part of a slot's report; None without one."""
         return self._known[slot].report() if slot in self._known else None
 
     def _of(self, slot: str) -> Challenger:

@@ -59,6 +59,8 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class SignedReceipt(msgspec.Struct, frozen=True):
+    """A receipt with the device's signature and certificate, for whoever brought the folder."""
+
     receipt: str
     """JSON of a ``Receipt``, base64."""
     signature: str
@@ -69,6 +71,8 @@ class SignedReceipt(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Imported:
+    """What an import took over, and where its receipt lies."""
+
     receipt: Path
     chunks: int
     bytes: int
@@ -112,6 +116,7 @@ def take(source: Path, directory: Path, clock: Clock, free_bytes_min: int) -> Im
 
 
 def sign(receipt: Receipt, who: identity.Identity) -> SignedReceipt:
+    """Sign a receipt with the device's key; raises IdentityError."""
     data = msgspec.json.encode(receipt, order="deterministic")
     key = identity.read_key(who.key)
     signature = key.sign(RECEIPT_PREFIX + data)

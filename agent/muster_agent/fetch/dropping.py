@@ -47,9 +47,11 @@ class Dropping:
         self._until = now
 
     def deadline(self) -> float:
+        """When ``tick`` is next worth calling, in monotonic seconds."""
         return self._look_at
 
     def tick(self, now: float) -> None:
+        """Take up a folder that ``muster-agent import`` has put in place."""
         if now < self._look_at or self._directory is None:
             return
         self._look_at = now + LOOK_SECONDS

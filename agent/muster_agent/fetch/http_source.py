@@ -77,9 +77,11 @@ class HttpSource:
         self._connections: dict[str, http.client.HTTPConnection] = {}
 
     def start(self) -> None:
+        """Begin to answer requests, on a thread of its own."""
         self._thread.start()
 
     def stop(self) -> None:
+        """End the thread; what was not answered is dropped."""
         try:
             self._queue.put_nowait(_CLOSE)
         except queue.Full:

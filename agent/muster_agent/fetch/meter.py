@@ -33,6 +33,8 @@ class Allowance:
 
 @dataclass(frozen=True)
 class FetchPause:
+    """Why nothing may be fetched now, and until when."""
+
     until: float
     """Monotonic; look again then."""
     reason: str

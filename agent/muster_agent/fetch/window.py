@@ -51,16 +51,21 @@ class ChunkRun:
 
     @property
     def size_bytes(self) -> int:
+        """Bytes of all its chunks."""
         return sum(self.sizes)
 
 
 @dataclass(frozen=True)
 class Subscribe:
+    """Ask the broker for these chunks."""
+
     digests: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Unsubscribe:
+    """These chunks have come, or are not wanted any more."""
+
     digests: tuple[str, ...]
 
 
@@ -73,12 +78,16 @@ class AskHub:
 
 @dataclass(frozen=True)
 class HttpGet:
+    """Get one chunk by its name from a source, which is named by its place in the directive."""
+
     source: int
     digest: str
 
 
 @dataclass(frozen=True)
 class HttpRange:
+    """Get neighbouring chunks of a file in one request."""
+
     source: int
     run: ChunkRun
 
@@ -94,6 +103,8 @@ class Keep:
 
 @dataclass(frozen=True)
 class GiveUp:
+    """Nothing was left to try: the update ends with this refusal."""
+
     refusal: Refusal
     detail: str
 

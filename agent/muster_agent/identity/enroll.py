@@ -55,6 +55,8 @@ class EnrolmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
+    """What a device has once the hub has let it in."""
+
     device: str
     broker_host: str
     broker_port: int

@@ -80,6 +80,7 @@ class HardwareKey:
         self._public = self._read_public()
 
     def public_key(self) -> ec.EllipticCurvePublicKey:
+        """The half of the token's key that certificates hold."""
         return self._public
 
     def sign(self, data: bytes) -> bytes:

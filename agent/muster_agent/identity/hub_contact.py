@@ -42,6 +42,8 @@ class _Broker(msgspec.Struct):
 
 
 class HubReply(msgspec.Struct):
+    """The hub's answer to an enrolment or a renewal."""
+
     device: str
     certificate_pem: str
     ca_pem: str
@@ -99,6 +101,7 @@ class HubContact:
         return checked_root(root, f"the root of {self.url}")
 
     def enroll(self, ca_pem: str, token: str, csr_pem: str, facts: dict[str, Any]) -> HubReply:
+        """Exchange a token and a request for a certificate; raises EnrolError, NotTaken."""
         body = {"token": token, "csr_pem": csr_pem, "facts": facts}
         data = self._ask("POST", "/enroll", tls.context(ca_pem), msgspec.json.encode(body))
         try:
@@ -171,6 +174,7 @@ class HubContact:
 
 
 def checked_root(root: bytes, what: str) -> bytes:
+    """A factory root that is well formed and signed by itself; raises EnrolError."""
     try:
         if len(root) > limits.TUF_METADATA_BYTES_MAX:
             raise EnrolError(f"{what} is longer than a TUF root may be")
@@ -186,6 +190,7 @@ def _fingerprint(certificate: x509.Certificate) -> str:
 
 
 def has_fingerprint(certificate: x509.Certificate, fingerprint: str) -> bool:
+    """Whether a certificate is the one that a token names, compared in constant time."""
     return hmac.compare_digest(_fingerprint(certificate), fingerprint)
 
 

@@ -30,15 +30,23 @@ NEXT_CERT = "cert.pem.new"
 class Key(Protocol):
     """Signs with ECDSA over P-256 and SHA-256; the signature is DER."""
 
-    def public_key(self) -> ec.EllipticCurvePublicKey: ...
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """The half that certificates hold."""
+        ...
 
-    def sign(self, data: bytes) -> bytes: ...
+    def sign(self, data: bytes) -> bytes:
+        """ECDSA with SHA-256 over ``data``, in DER; raises IdentityError."""
+        ...
 
-    def request(self, device: str | None) -> bytes: ...
+    def request(self, device: str | None) -> bytes:
+        """A certificate request in PEM, with ``device`` as its name; None lets the hub choose."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class FileKey:
+    """A private key that was read from a file."""
+
     private: ec.EllipticCurvePrivateKey
 
     def public_key(self) -> ec.EllipticCurvePublicKey:
@@ -125,6 +133,7 @@ def key_path(directory: Path) -> Path:
 
 
 def in_hardware(directory: Path) -> bool:
+    """Whether the identity's key lies on a token, not in a file."""
     return (directory / KEY_URI).is_file()
 
 
@@ -183,6 +192,7 @@ def request(key: Key, device: str | None) -> str:
 
 
 def read_certificate(pem: bytes, what: str) -> x509.Certificate:
+    """A certificate from PEM; raises IdentityError that names what it is."""
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
@@ -201,4 +211,5 @@ def common_name(certificate: x509.Certificate, what: str) -> str:
 
 
 def certifies(certificate: x509.Certificate, key: Key) -> bool:
+    """Whether a certificate is about this key."""
     return certificate.public_key() == key.public_key()

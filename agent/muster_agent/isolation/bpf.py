@@ -42,6 +42,8 @@ class Rule(NamedTuple):
 
 
 class Instruction(NamedTuple):
+    """One instruction of a classic BPF program; jumps count from the next one."""
+
     code: int
     if_true: int
     if_false: int

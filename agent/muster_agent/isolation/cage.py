@@ -37,6 +37,7 @@ class Rung(StrEnum):
 
     @property
     def threads_max(self) -> int | None:
+        """How many threads a model may run on; None: as many as it likes."""
         return 1 if self is Rung.ONE_THREAD else None
 
 

@@ -47,6 +47,8 @@ BACKOFF_SECONDS_MAX = 60.0
 
 @dataclass(frozen=True, slots=True)
 class MqttSettings:
+    """Where the broker is, and who this device is to it."""
+
     host: str
     port: int
     device: str
@@ -59,6 +61,7 @@ class MqttSettings:
 
     @property
     def address(self) -> str:
+        """Host and port, for messages to people."""
         return joined(self.host, self.port)
 
 
@@ -151,6 +154,7 @@ class BrokerConnection:
             self._poll()
 
     def close(self) -> None:
+        """Close the socket at once, without a word to the broker."""
         opened = self._client.socket()
         if opened is not None:
             opened.close()
@@ -159,9 +163,11 @@ class BrokerConnection:
 
     @property
     def never_connected(self) -> bool:
+        """The broker never accepted this connection."""
         return self._connected_at is None
 
     def lasted_seconds(self) -> float:
+        """How long the connection has been up; 0 when it never was."""
         return 0.0 if self._connected_at is None else time.monotonic() - self._connected_at
 
     def submit(self, topic: str, payload: bytes, *, retain: bool) -> bool:
@@ -190,6 +196,7 @@ class BrokerConnection:
         self.wake()
 
     def wake(self) -> None:
+        """Have the link's thread look at its queue now; may be called from any thread."""
         # A full pipe, or one closed with its connection, needs no further waking.
         with contextlib.suppress(OSError):
             self._waker.send(b"\0")
@@ -250,6 +257,7 @@ class BrokerConnection:
             self._client.publish(topic, payload, qos=1, retain=retain)
 
     def subscribe(self, topics: Iterable[str]) -> None:
+        """Subscribe at QoS 1, in packets that a broker accepts."""
         for part in _parts(topics):
             self._client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in part])
 

@@ -22,6 +22,8 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """A message that the broker delivered."""
+
     topic: str
     payload: bytes
     retained: bool
@@ -32,7 +34,12 @@ LinkEvent = Connected | Disconnected | Message
 
 
 class Link(Protocol):
-    def start(self) -> None: ...
+    """The connection to the broker, as the supervisor uses it; events come back through a
+    callback."""
+
+    def start(self) -> None:
+        """Connect, and keep connecting until ``stop``."""
+        ...
 
     def stop(self) -> None:
         """Leave for good; the broker publishes the will, so presence turns offline at once."""
@@ -50,4 +57,6 @@ class Link(Protocol):
         """Follow topics, now and after every reconnect. Asking again brings retained ones again."""
         ...
 
-    def unsubscribe(self, *topics: str) -> None: ...
+    def unsubscribe(self, *topics: str) -> None:
+        """Receive nothing more on these topics, now and after a reconnection."""
+        ...

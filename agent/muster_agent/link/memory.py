@@ -45,10 +45,12 @@ def matches(pattern: str, topic: str) -> bool:
 
 
 def may_write(device: str, topic: str) -> bool:
+    """Whether a broker's access rules would let the device publish there."""
     return topic.startswith(f"{topics.ROOT}/up/{device}/")
 
 
 def may_read(device: str, topic: str) -> bool:
+    """Whether a broker's access rules would let the device receive from there."""
     mine = f"{topics.ROOT}/down/{device}/"
     return topic.startswith((mine, f"{topics.ROOT}/tuf/", f"{topics.ROOT}/chunk/"))
 
@@ -96,6 +98,7 @@ class MemoryBroker:
             link.deliver(Disconnected(reason))
 
     def restore(self, device: str) -> None:
+        """Let a device that was cut off connect again."""
         self._cut.discard(device)
         link = self._links.get(device)
         if link is not None:
@@ -111,6 +114,7 @@ class MemoryBroker:
         self.send_retained(link, link.filters)
 
     def detach(self, link: "MemoryLink") -> None:
+        """A link leaves; its will is published when it did not say goodbye."""
         if self._links.get(link.device) is link:
             if link.connected:
                 self._drop(link)
@@ -122,12 +126,14 @@ class MemoryBroker:
         self.receive(link.device, *link.will, retain=True)
 
     def receive(self, device: str, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Take a device's message, unless the rules forbid it."""
         if not may_write(device, topic):
             return
         self.published.append(Published(device, topic, payload, retain))
         self.publish(topic, payload, retain=retain)
 
     def send_retained(self, link: "MemoryLink", filters: dict[str, None]) -> None:
+        """Deliver what is retained under the filters to one link."""
         for pattern in filters:
             for topic, payload in self.retained.items():
                 if matches(pattern, topic) and may_read(link.device, topic):
@@ -177,4 +183,5 @@ class MemoryLink:
             self.filters.pop(name, None)
 
     def follows(self, topic: str) -> bool:
+        """Whether one of its filters matches the topic."""
         return any(matches(pattern, topic) for pattern in self.filters)

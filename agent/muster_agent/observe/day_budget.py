@@ -33,6 +33,7 @@ class DayBudget:
         return self.bytes_per_day * share - self.spent(self.day(), 0)
 
     def spend(self, size: int) -> None:
+        """Count bytes that were sent today."""
         if self.bytes_per_day:
             self.spent(self.day(), size)
 

@@ -57,6 +57,7 @@ class EnergyPrice:
 
     @property
     def source(self) -> EnergySource:
+        """Where the latest estimate comes from; empty when there is none."""
         if self._before is not None:
             return "rapl"
         return "configured" if self._watts else ""

@@ -31,6 +31,8 @@ class Signs:
 
 @dataclass(frozen=True)
 class Health:
+    """A NAMUR NE 107 state and its reason in words."""
+
     state: Ne107
     reason: str
 

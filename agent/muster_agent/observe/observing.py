@@ -34,8 +34,13 @@ log = logging.getLogger(__name__)
 class Monitors(Protocol):
     """Where drift monitors outlive the agent; ``state.StateDatabase`` is one."""
 
-    def monitor(self, slot: str, manifest: str) -> tuple[int, bytes] | None: ...
-    def put_monitor(self, slot: str, manifest: str, rebaselines: int, monitor: bytes) -> None: ...
+    def monitor(self, slot: str, manifest: str) -> tuple[int, bytes] | None:
+        """Rebaselines so far and the saved state; None when none is kept."""
+        ...
+
+    def put_monitor(self, slot: str, manifest: str, rebaselines: int, monitor: bytes) -> None:
+        """Keep a monitor's state; raises sqlite3.Error."""
+        ...
 
 
 class Folds:

@@ -39,6 +39,8 @@ _DOUBLINGS_MAX = 8
 
 @dataclass(frozen=True)
 class OutboxStats:
+    """How full the outbox is, and what its bound has cost so far."""
+
     rows: int
     bytes: int
     in_flight: int

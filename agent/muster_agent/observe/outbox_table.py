@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS outbox_baseline (manifest TEXT PRIMARY KEY, file BLOB
 
 @dataclass(frozen=True)
 class StreamTotals:
+    """One stream's numbers, kept beside its rows so that nobody has to count."""
+
     epoch: bytes
     assigned: int
     """Last sequence given to a row of this epoch."""
@@ -62,10 +64,12 @@ class OutboxTable:
 
     @property
     def in_transaction(self) -> bool:
+        """Whether changes wait for their commit."""
         return self._connection.in_transaction
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
+        """Join the transaction that is open, or make one for this block."""
         if self._connection.in_transaction:
             yield
             return
@@ -100,6 +104,7 @@ class OutboxTable:
         return found
 
     def totals(self, stream: Stream) -> StreamTotals:
+        """Numbers of one stream without reading its rows."""
         return self._look("totals", stream, self._totals)
 
     def _totals(self, stream: Stream) -> StreamTotals:
@@ -118,6 +123,7 @@ class OutboxTable:
         return int(files) + sum(self.totals(stream).bytes for stream in STREAMS)
 
     def insert(self, stream: Stream, manifest: str, windows: int, payload: bytes) -> None:
+        """Add a row at the stream's end; its sequence is given when it is first sent."""
         with self.transaction():
             self._change(
                 "INSERT INTO outbox_row (stream, manifest, windows, payload) VALUES (?, ?, ?, ?)",
@@ -220,6 +226,7 @@ class OutboxTable:
         ]
 
     def payload(self, row: Mergeable) -> bytes:
+        """The bytes of a row."""
         (payload,) = self._connection.execute(
             "SELECT payload FROM outbox_row WHERE id = ?", (row.id,)
         ).fetchone()
@@ -241,12 +248,14 @@ class OutboxTable:
             self._change("UPDATE outbox_stream SET merged = merged + 1 WHERE stream = 'summary'")
 
     def baseline(self, manifest: str) -> bytes | None:
+        """The baseline file that summaries of a manifest are encoded against."""
         row = self._connection.execute(
             "SELECT file FROM outbox_baseline WHERE manifest = ?", (manifest,)
         ).fetchone()
         return row[0] if row else None
 
     def has_baseline(self, manifest: str) -> bool:
+        """Whether that file is kept already."""
         return bool(
             self._connection.execute(
                 "SELECT 1 FROM outbox_baseline WHERE manifest = ?", (manifest,)

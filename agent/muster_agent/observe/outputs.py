@@ -30,6 +30,7 @@ class Answers:
     """Names of those that are of outputs."""
 
     def measured(self) -> list[FeatureStatistics]:
+        """Statistics of the outputs that have rows to judge."""
         statistics = divergence.statistics(self.counts)
         return [
             statistic

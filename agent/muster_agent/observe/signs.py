@@ -49,10 +49,12 @@ class LabelWatch:
 
     @property
     def overdue(self) -> bool:
+        """No label came for much longer than ever before."""
         patience = max(OVERDUE_FACTOR * self._longest, OVERDUE_WINDOWS_MIN)
         return self._windows_labelled >= LABELLED_WINDOWS_MIN and self._since > patience
 
     def feed(self, labels: int, inferences: int) -> None:
+        """Count one closed window's labels."""
         if labels:
             if self._windows_labelled and not self.overdue:
                 self._longest = max(self._longest, self._since)
@@ -149,6 +151,7 @@ class SlotSigns:
 
     @property
     def drifting(self) -> frozenset[str]:
+        """Features that drift now."""
         return self._monitor.drifting() if self._monitor is not None else frozenset()
 
     def answers(self) -> Answers | None:
@@ -201,17 +204,43 @@ class Counting(Protocol):
     """An open window that counts a ring's rows (``observe.fold.Fold``)."""
 
     @property
-    def trouble(self) -> str: ...
+    def trouble(self) -> str:
+        """Why features aren't counted; empty when all is well."""
+        ...
+
     @property
-    def empty(self) -> bool: ...
+    def empty(self) -> bool:
+        """Nothing was counted in this window yet."""
+        ...
+
     @property
-    def features(self) -> "FeatureCounts | None": ...
-    def feed(self, rows: Any, overrun: int = 0) -> None: ...
-    def recall(self, rows: Any) -> None: ...
-    def add_cpu(self, seconds: float, joules: float) -> None: ...
-    def close(self, stamp: Stamp) -> list[Any]: ...
-    def save(self) -> bytes: ...
-    def restore(self, saved: bytes) -> None: ...
+    def features(self) -> "FeatureCounts | None":
+        """Counts over the baseline's bins so far; None without a baseline."""
+        ...
+
+    def feed(self, rows: Any, overrun: int = 0) -> None:
+        """Count rows of the ring; ``overrun`` rows before them were lost."""
+        ...
+
+    def recall(self, rows: Any) -> None:
+        """Remember rows of an earlier window whose labels may still come."""
+        ...
+
+    def add_cpu(self, seconds: float, joules: float) -> None:
+        """Add processor time and its energy."""
+        ...
+
+    def close(self, stamp: Stamp) -> list[Any]:
+        """End the window: its summaries, and begin the next."""
+        ...
+
+    def save(self) -> bytes:
+        """The open window as bytes, for the transaction that moves the cursor."""
+        ...
+
+    def restore(self, saved: bytes) -> None:
+        """Go on with a window that ``save`` gave."""
+        ...
 
 
 class Watched:

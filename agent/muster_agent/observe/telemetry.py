@@ -35,41 +35,89 @@ _JITTER = 0.1
 
 
 class ReadResult(Protocol):
+    """Rows that were read from a ring, and where to read on."""
+
     @property
-    def rows(self) -> Any: ...  # a numpy structured array; numpy is not needed here
+    def rows(self) -> Any:  # a numpy structured array; numpy is not needed here
+        """The rows, in order."""
+        ...
+
     @property
-    def cursor(self) -> int: ...
+    def cursor(self) -> int:
+        """Where to read on."""
+        ...
+
     @property
-    def overrun(self) -> int: ...
+    def overrun(self) -> int:
+        """Rows that the worker overwrote before they were read."""
+        ...
 
 
 class Ring(Protocol):
+    """A worker's ring file, as the supervisor reads it."""
+
     capacity_rows: int
 
-    def read(self, cursor: int = 0, rows_max: int = READ_ROWS) -> ReadResult: ...
-    def close(self) -> None: ...
+    def read(self, cursor: int = 0, rows_max: int = READ_ROWS) -> ReadResult:
+        """Published rows from ``cursor`` on, at most ``rows_max``."""
+        ...
+
+    def close(self) -> None:
+        """Let the file go; it stays on the disk."""
+        ...
 
 
 class Fold(Protocol):
     """An open window (``observe.fold.Fold``)."""
 
     @property
-    def empty(self) -> bool: ...
-    def feed(self, rows: Any, overrun: int = 0) -> None: ...
-    def recall(self, rows: Any) -> None: ...
-    def add_cpu(self, seconds: float, joules: float) -> None: ...
-    def close(self, stamp: Stamp) -> list[Any]: ...
-    def committed(self) -> None: ...
-    def save(self) -> bytes: ...
-    def restore(self, saved: bytes) -> None: ...
+    def empty(self) -> bool:
+        """Nothing was counted in this window yet."""
+        ...
+
+    def feed(self, rows: Any, overrun: int = 0) -> None:
+        """Count rows of the ring; ``overrun`` rows before them were lost."""
+        ...
+
+    def recall(self, rows: Any) -> None:
+        """Remember rows of an earlier window whose labels may still come."""
+        ...
+
+    def add_cpu(self, seconds: float, joules: float) -> None:
+        """Add processor time and its energy."""
+        ...
+
+    def close(self, stamp: Stamp) -> list[Any]:
+        """End the window: its summaries, and begin the next."""
+        ...
+
+    def committed(self) -> None:
+        """What ``close`` gave is durable: side effects may follow."""
+        ...
+
+    def save(self) -> bytes:
+        """The open window as bytes, for the transaction that moves the cursor."""
+        ...
+
+    def restore(self, saved: bytes) -> None:
+        """Go on with a window that ``save`` gave."""
+        ...
 
 
 class Folds(Protocol):
     """Opens rings and makes folds for them; ``observing.Folds`` is the real one."""
 
-    def ring(self, path: Path) -> Ring: ...
-    def fold(self, slot: str, goal: Goal, opened: Stamp) -> Fold: ...
-    def pairs(self, champion: Goal, challenger: Goal, opened: Stamp) -> Fold: ...
+    def ring(self, path: Path) -> Ring:
+        """Open a ring file; raises OSError and RingError."""
+        ...
+
+    def fold(self, slot: str, goal: Goal, opened: Stamp) -> Fold:
+        """Begin a window of a slot's champion."""
+        ...
+
+    def pairs(self, champion: Goal, challenger: Goal, opened: Stamp) -> Fold:
+        """Begin a window of comparisons between champion and challenger."""
+        ...
 
 
 class Recording(Struct, frozen=True):
@@ -135,6 +183,7 @@ class Telemetry:
         self._close_at = now + window_seconds * rng.uniform(0.5, 1.0)
 
     def deadline(self) -> float:
+        """When ``tick`` is next worth calling, in monotonic seconds."""
         return min(self._fold_at, self._close_at) if self._open else float("inf")
 
     def set_window(self, seconds: float, now: float) -> None:
@@ -144,6 +193,7 @@ class Telemetry:
             self._close_at = min(self._close_at, now + seconds * self._rng.uniform(0.5, 1.0))
 
     def ring_path(self, worker_id: str) -> Path:
+        """Where a worker's ring file lies."""
         return self._rings / f"{worker_id}.ring"
 
     def previous_ring(self, slot: str) -> Path | None:

@@ -23,6 +23,7 @@ class ModelIdentity:
 
     @classmethod
     def of(cls, manifest: Manifest, digest: str) -> "ModelIdentity":
+        """The identity of a manifest and its hash."""
         return cls(manifest.model, manifest.version, digest)
 
 
@@ -65,12 +66,15 @@ class OpenWindow:
 
     @property
     def empty(self) -> bool:
+        """Nothing was counted yet."""
         return self.counts == Tally()
 
     def add(self, counts: Tally) -> None:
+        """Add counts of inferences."""
         self.counts += counts
 
     def add_features(self, features: FeatureCounts) -> None:
+        """Add counts over the baseline's bins."""
         self.features = features if self.features is None else self.features + features
 
     def add_class_label(self, label: int, predicted: int) -> None:
@@ -85,6 +89,7 @@ class OpenWindow:
         self.label_errors += LabelErrors(1, abs(error), error * error)
 
     def summary(self, closed: Stamp) -> Summary:
+        """What it holds, as if it were closed at that moment."""
         return Summary(
             self.identity.model,
             self.identity.version,

@@ -67,10 +67,14 @@ class Model(Protocol):
     """A loaded model. ``run`` may be called from several threads."""
 
     @property
-    def inputs(self) -> tuple[Tensor, ...]: ...
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The tensors that it takes, in its own order."""
+        ...
 
     @property
-    def outputs(self) -> tuple[Tensor, ...]: ...
+    def outputs(self) -> tuple[Tensor, ...]:
+        """The tensors that it gives, in its own order."""
+        ...
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name for inputs by name; arrays are C-contiguous and of the declared type.

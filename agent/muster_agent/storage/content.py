@@ -50,6 +50,7 @@ class ChunksMissing(MusterError):
 
 
 def disk_free_bytes(path: Path) -> int:
+    """Bytes that a program without root's rights may still use there."""
     status = os.statvfs(path)
     return status.f_bavail * status.f_frsize
 
@@ -85,6 +86,7 @@ class Store:
             part.unlink()
 
     def free_bytes(self) -> int:
+        """Free space of the disk that the store is on."""
         return self._free_bytes(self.directory)
 
     def preflight(self, need_bytes: int) -> None:
@@ -100,6 +102,7 @@ class Store:
     # Chunks
 
     def has(self, digest: str) -> bool:
+        """Whether a chunk is here, as a file or inside an installed bundle."""
         return self._chunk_path(digest).is_file() or digest in self._reuse()
 
     def put(self, digest: str, data: bytes | memoryview) -> None:

@@ -15,6 +15,8 @@ from muster_protocol.wire.errors import ProtocolError
 
 
 class CurrentLinks:
+    """The links ``current/<slot>`` to what runs, for other programs."""
+
     def __init__(self, directory: Path, store: Store) -> None:
         self._directory = directory
         self._store = store

@@ -31,11 +31,13 @@ class DurableWriter:
         self._committed = False
 
     def write(self, data: bytes | memoryview) -> None:
+        """Append all of ``data``; raises OSError."""
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]
 
     def commit(self) -> None:
+        """Sync the file and give it its name; it exists whole from then on, or not at all."""
         os.fsync(self._descriptor)
         self._part.replace(self._path)
         self._committed = True
@@ -128,6 +130,7 @@ def make_directory(path: Path, *, mode: int = 0o755) -> None:
 
 
 def sync_directory(path: Path) -> None:
+    """Make names in a directory durable; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

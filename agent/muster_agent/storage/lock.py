@@ -36,6 +36,7 @@ class Lock:
         self._descriptor = descriptor
 
     def release(self) -> None:
+        """Let another process have the directory."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -52,6 +52,7 @@ class StateDatabase:
 
     @property
     def durable(self) -> bool:
+        """Whether what is written survives; False for the copy in memory that stands in."""
         return not self.trouble
 
     @contextmanager
@@ -77,12 +78,15 @@ class StateDatabase:
         self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
+        """Close the connection; an open transaction is rolled back."""
         self.connection.close()
 
     def journal(self) -> dict[str, JournalRow]:
+        """How far each slot's update has come."""
         return self._rows("journal", "slot", JournalRow)
 
     def put_journal(self, slot: str, row: JournalRow) -> None:
+        """Write a slot's row; joins an open transaction. Raises sqlite3.Error."""
         with self.transaction():
             self.connection.execute(
                 "INSERT INTO journal (slot, state, row) VALUES (?, ?, ?) ON CONFLICT (slot) "
@@ -91,9 +95,11 @@ class StateDatabase:
             )
 
     def pointers(self) -> dict[str, Pointer]:
+        """The committed version of each slot."""
         return self._rows("pointer", "slot", Pointer)
 
     def put_pointer(self, slot: str, pointer: Pointer) -> None:
+        """Name a slot's committed version; joins an open transaction. Raises sqlite3.Error."""
         with self.transaction():
             self.connection.execute(
                 "INSERT OR REPLACE INTO pointer (slot, row) VALUES (?, ?)",
@@ -101,12 +107,14 @@ class StateDatabase:
             )
 
     def adopted(self) -> Adopted | None:
+        """The directive in force; None before the first."""
         row = self.connection.execute(
             "SELECT epoch, generation, envelope FROM directive"
         ).fetchone()
         return Adopted(*row) if row else None
 
     def put_adopted(self, adopted: Adopted) -> None:
+        """Put a directive in force; joins an open transaction. Raises sqlite3.Error."""
         with self.transaction():
             self.connection.execute(
                 "INSERT OR REPLACE INTO directive (one, epoch, generation, envelope) "
@@ -176,12 +184,14 @@ class StateDatabase:
         return dict(self.connection.execute("SELECT ring, row FROM recording").fetchall())
 
     def put_recording(self, ring: str, row: bytes) -> None:
+        """Save how far a ring was folded, with its open window. Raises sqlite3.Error."""
         with self.transaction():
             self.connection.execute(
                 "INSERT OR REPLACE INTO recording (ring, row) VALUES (?, ?)", (ring, row)
             )
 
     def drop_recording(self, ring: str) -> None:
+        """Forget a ring that was folded to its end. Raises sqlite3.Error."""
         with self.transaction():
             self.connection.execute("DELETE FROM recording WHERE ring = ?", (ring,))
 

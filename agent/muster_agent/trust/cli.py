@@ -34,6 +34,7 @@ TARGET_BYTES_MAX = limits.BUNDLE_BYTES_MAX
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command that conformance suites drive; 0 when the repository was verified."""
     arguments = _parser().parse_args(argv)
     reading = ClockReading(time.time(), "synchronised")
     try:

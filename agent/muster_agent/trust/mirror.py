@@ -61,10 +61,12 @@ class TrustMirror:
 
     @property
     def files(self) -> Mapping[str, bytes]:
+        """Metadata files that the broker holds, by name."""
         return self._files
 
     @property
     def models(self) -> frozenset[str]:
+        """Models whose roles are followed."""
         return self._models
 
     def wanted(self) -> frozenset[str]:

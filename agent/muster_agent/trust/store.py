@@ -90,6 +90,8 @@ class _MirrorFetcher(FetcherInterface):
 
 
 class TrustStore:
+    """Verified metadata on the disk, and the client that verifies more of them."""
+
     def __init__(self, directory: Path) -> None:
         """``directory`` holds ``root.json``; raises TrustStoreError when that can't be used."""
         self._directory = directory
@@ -120,6 +122,7 @@ class TrustStore:
 
     @property
     def factory_root(self) -> bytes:
+        """The root that the installer brought; everything is verified from it."""
         return self._factory_root
 
     def versions(self) -> dict[str, int]:

@@ -42,6 +42,7 @@ class Trusted:
 
     @property
     def versions(self) -> dict[str, int]:
+        """Version of each role that is trusted."""
         return {stem: signed.version for stem, signed in self.roles.items()}
 
     @property
@@ -216,4 +217,5 @@ def _whole(signed: Signed, name: str) -> int:
 
 
 def as_datetime(seconds: int) -> dt.datetime:
+    """UTC time; what lies beyond the year 9999 counts as its end."""
     return dt.datetime.fromtimestamp(min(seconds, 253_402_300_799), dt.UTC)

@@ -71,6 +71,7 @@ class BundleInstall:
         return (fitting or usable)[0]
 
     def installed(self, goal: Goal) -> bool:
+        """Whether a goal's bundle is in its place with all its files."""
         try:
             listing = self.manifest(goal)
             return self.store.holds(goal.manifest, listing.files_for(self.build(listing)))
@@ -161,6 +162,7 @@ class BundleInstall:
         self.store.preflight(coming + total_bytes)
 
     def begin(self, goal: Goal) -> "Bundle":
+        """A goal's bundle, to be assembled."""
         return Bundle(self, goal)
 
 

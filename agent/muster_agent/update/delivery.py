@@ -21,6 +21,8 @@ from muster_protocol.wire.limits import CHUNK_BYTES
 
 
 class HttpGetter(Protocol):
+    """Fetches over HTTP on a thread of its own; answers come back as events."""
+
     def get(self, number: int, source: Source, digest: str) -> None:
         """Ask; the answer comes as an ``HttpAnswer``."""
         ...
@@ -115,12 +117,14 @@ class BundleDelivery:
         return f"the download for slot {first}" if slot in self._queue and first != slot else ""
 
     def deadline(self) -> float:
+        """When ``tick`` is next worth calling, in monotonic seconds."""
         if self._fetch is None:
             return float("inf")
         paused = self._pause.until if self._pause is not None else float("inf")
         return min(self._fetch.deadline(), paused)
 
     def tick(self, now: float) -> None:
+        """Look for silence, budgets and the next bundle in the queue."""
         if self._fetch is not None:
             self._do(self._fetch.tick(now), now)
         if self._pause is not None and now >= self._pause.until:
@@ -141,11 +145,13 @@ class BundleDelivery:
             self._fetch.pause()
 
     def connected(self, now: float) -> None:
+        """The broker can be asked again: subscribe to what is outstanding."""
         self._link_up = True
         if self._fetch is not None:
             self._do(self._fetch.link_up(now), now)
 
     def disconnected(self) -> None:
+        """Nothing comes from the broker until the link is back."""
         self._link_up = False
         if self._fetch is not None:
             self._fetch.link_down()

@@ -35,6 +35,7 @@ class Errors:
         self._bad: list[str] = []
 
     def due(self, counts: Counts) -> bool:
+        """Whether enough inferences passed since the last look, or the counts began anew."""
         return not 0 <= counts.inferences - self._from.inferences < WINDOW_INFERENCES
 
     def look(self, listing: Manifest, counts: Counts) -> tuple[Refusal, str] | None:

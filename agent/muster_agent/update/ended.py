@@ -23,9 +23,11 @@ class Ended:
 
     @property
     def waits(self) -> bool:
+        """A candidate's end waits to be judged."""
         return self._note is not None
 
     def hold(self, note: CandidateFailed | Crashed, now: float) -> None:
+        """Judge the end later: the machine may be going down, which is no fault of the model."""
         self._note, self.until = replace(note, from_outside=False), now + GRACE_SECONDS
 
     def due(self, now: float) -> list[CandidateFailed | Crashed]:
@@ -37,4 +39,5 @@ class Ended:
         return [note]
 
     def clear(self) -> None:
+        """There is nothing to judge any more."""
         self._note, self.until = None, _NEVER

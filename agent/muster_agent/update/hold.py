@@ -24,6 +24,7 @@ class Hold:
         self._changed = changed
 
     def may_start(self, goal: Goal, generation: int, now: float) -> bool:
+        """Whether a candidate may start now; asks the hub for a permit when one is due."""
         return self._open(self._permits.waits_for(self._slot, goal, generation, now), now)
 
     def may_serve(self, now: float) -> bool:
@@ -36,6 +37,7 @@ class Hold:
         self.look_at = min(self.look_at, soon) if self.reason else _NEVER
 
     def clear(self) -> None:
+        """Nothing is waited for: the swap is under way, or there is none."""
         self.reason, self.look_at = "", _NEVER
 
     def _open(self, reason: str, now: float) -> bool:

@@ -55,9 +55,11 @@ class Gap:
 
     @property
     def open(self) -> bool:
+        """No model answers in the slot just now."""
         return self._began < NEVER
 
     def begin(self, now: float, seconds_max: float) -> None:
+        """The champion stops: a model must answer again within ``seconds_max``."""
         self._began = min(self._began, now)
         self.until = now + seconds_max
 

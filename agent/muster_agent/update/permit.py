@@ -34,8 +34,13 @@ HUBS_PERMIT = "the hub's permit to swap"
 class SwapConditions(Protocol):
     """What on the device itself may forbid a swap; each says why, or nothing."""
 
-    def hold(self, slot: str, /) -> str: ...
-    def interlock(self, slot: str, /) -> str: ...
+    def hold(self, slot: str, /) -> str:
+        """The operator's reason against a swap in this slot; empty: none."""
+        ...
+
+    def interlock(self, slot: str, /) -> str:
+        """The machine's reason against a swap in this slot; empty: none."""
+        ...
 
 
 class NoConditions:

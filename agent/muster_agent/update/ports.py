@@ -34,9 +34,13 @@ class Permits(Protocol):
 class Delivery(Protocol):
     """Fetches bundles into the store; the outcome reaches the slot as ``fetched`` or ``fault``."""
 
-    def begin(self, slot: str, goal: Goal, now: float) -> None: ...
+    def begin(self, slot: str, goal: Goal, now: float) -> None:
+        """Fetch what a goal's bundle lacks, after those that were asked for before."""
+        ...
 
-    def cancel(self, slot: str, now: float) -> None: ...
+    def cancel(self, slot: str, now: float) -> None:
+        """Fetch nothing more for this slot."""
+        ...
 
     def progress(self, slot: str) -> tuple[int, int]:
         """Bytes done and in all, as far as known."""
@@ -45,6 +49,8 @@ class Delivery(Protocol):
 
 @dataclass(frozen=True)
 class SlotPorts:
+    """What a slot's runner acts on."""
+
     database: Database
     delivery: Delivery
     install: BundleInstall

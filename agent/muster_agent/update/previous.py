@@ -62,12 +62,14 @@ class Late:
         self._errors = Errors()
 
     def died(self, pointer: Pointer | None, note: ChampionDied) -> Evidence:
+        """The champion died: the evidence when that was once too often, else None."""
         listing = self._may_go(pointer)
         if listing is None:
             return None
         return crash_loop(listing, note.refusal, note.detail, note.failures)
 
     def look(self, pointer: Pointer | None, champion: Running | None) -> Evidence:
+        """The champion's errors: the evidence when they are too many, else None."""
         if champion is None or not champion.ready or not self._errors.due(champion.counts):
             return None
         listing = self._may_go(pointer)

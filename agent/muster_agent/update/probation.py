@@ -22,6 +22,8 @@ device was doing, not of the model."""
 
 @dataclass(frozen=True)
 class Tally:
+    """What a candidate has done while it was on probation."""
+
     seconds: float
     inferences: int
     errors: int
@@ -73,6 +75,7 @@ class Trial:
         return float("inf")
 
     def tally(self, now: float) -> Tally:
+        """Its time, inferences and errors so far."""
         before, counts = self._before, self._counts
         return Tally(
             before.seconds + now - self._since,

@@ -25,6 +25,7 @@ class Proving:
 
     @property
     def running(self) -> bool:
+        """A candidate is on probation."""
         return self._trial is not None
 
     def deadline(self) -> float:

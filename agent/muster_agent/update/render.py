@@ -40,12 +40,14 @@ def states() -> str:
 
 
 def terms(heading: str, kind: type[Cause] | type[Act]) -> str:
+    """A table of the members of an enumeration and what they mean."""
     lines = [f"| {heading} | |", "|---|---|"]
     lines += [f"| {member} | {member.meaning} |" for member in kind]
     return "\n".join(lines)
 
 
 def block() -> str:
+    """Everything that the page quotes from the code."""
     return "\n\n".join([diagram(), states(), terms("Cause", Cause), terms("Act", Act)])
 
 
@@ -57,6 +59,7 @@ def renewed(page: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Rewrite the page; 1 when it has no place for the table."""
     parser = argparse.ArgumentParser(description="Render the update's table into a page.")
     parser.add_argument("page", type=Path)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when stale")

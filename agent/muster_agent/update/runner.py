@@ -82,6 +82,7 @@ class SlotRunner:
 
     @property
     def state(self) -> State:
+        """Where the update stands; what this version doesn't know counts as rolling back."""
         return parse(self.row.state)
 
     def deadline(self) -> float:
@@ -139,6 +140,7 @@ class SlotRunner:
             self._advance(Cause.GOAL, now, goal=goal, **asked)
 
     def has_committed(self, goal: Goal) -> bool:
+        """Whether the slot's pointer names this goal already."""
         return self.pointer is not None and self.pointer.goal.manifest == goal.manifest
 
     @property
@@ -164,6 +166,7 @@ class SlotRunner:
         return {goal.manifest for goal in goals}
 
     def link_up(self, now: float) -> None:
+        """The hub can be asked again for a permit."""
         self._hold.link_up(now)
 
     def look(self, now: float) -> None:
@@ -182,6 +185,7 @@ class SlotRunner:
         self.workers.stop()
 
     def fetched(self, now: float) -> None:
+        """Every chunk of the goal's bundle is in the store."""
         self._advance(Cause.FETCHED, now)
 
     def fault(self, refusal: Refusal, detail: str, now: float) -> None:

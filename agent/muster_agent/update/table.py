@@ -39,6 +39,8 @@ class _Described(StrEnum):
 
 
 class Cause(_Described):
+    """What moves an update from one state to the next."""
+
     GOAL = "goal", "the directive names another version than the one in progress, or a fresh try"
     SATISFIED = "satisfied", "the directive names the version that is already committed"
     WITHDRAWN = "withdrawn", "the directive no longer names the slot"
@@ -57,6 +59,8 @@ class Cause(_Described):
 
 
 class Act(_Described):
+    """What is done when a state is entered, or taken up again after a restart."""
+
     REST = "rest", "nothing to do"
     FETCH = "fetch", "get what the store lacks, and only what release keys signed"
     ASSEMBLE = "assemble", "assemble the files and hash each"

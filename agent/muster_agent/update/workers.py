@@ -124,10 +124,12 @@ class SlotWorkers:
         return self.stand_in is not None and self.stand_in.accepting
 
     def all(self) -> list[Running]:
+        """Every process of the slot, those that are ending included."""
         known = [self.champion, self.candidate, self.stand_in, *self._leaving.values()]
         return [running for running in known if running is not None]
 
     def deadline(self) -> float:
+        """When ``tick`` is next worth calling, in monotonic seconds."""
         return float("inf") if self._crowded else self._restart_at
 
     @property
@@ -239,6 +241,7 @@ class SlotWorkers:
         return self.serve(goal, now)
 
     def drop_candidate(self) -> None:
+        """End the candidate; nothing changes for the champion."""
         self._leave(self.candidate)
         self.candidate = self._next = None
 
@@ -256,11 +259,13 @@ class SlotWorkers:
         return not self.all()
 
     def knows(self, worker_id: str) -> bool:
+        """Whether a worker is one of this slot's, running or ending."""
         return any(running.id == worker_id for running in self.all())
 
     # Events of the processes
 
     def on_ready(self, worker_id: str, runtime: str, now: float) -> list[Note]:
+        """A worker has loaded and passed; what that means for the slot."""
         if self.candidate is not None and self.candidate.id == worker_id:
             self.candidate.ready, self.candidate.runtime = True, runtime
             self.candidate.ready_at = now
@@ -281,6 +286,7 @@ class SlotWorkers:
         return []
 
     def on_counts(self, worker_id: str, counts: Counts) -> None:
+        """A worker says how much it has done since it started."""
         for running in (self.champion, self.candidate):
             if running is not None and running.id == worker_id:
                 running.counts = counts

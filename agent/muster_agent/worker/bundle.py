@@ -93,6 +93,7 @@ class OpenBundle:
         return open(self._descriptors[name], "rb", closefd=False)  # no path
 
     def close(self) -> None:
+        """Close the files; what was loaded from them stays loaded."""
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()

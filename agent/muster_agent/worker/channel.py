@@ -15,9 +15,11 @@ class Channel:
         self._lines: list[bytes] = []
 
     def fileno(self) -> int:
+        """The descriptor to wait on."""
         return self._end.fileno()
 
     def send(self, message: control.Reply) -> None:
+        """Send a reply; a supervisor that is gone is no trouble of the worker's."""
         try:
             self._end.sendall(control.encode(message))
         except OSError:

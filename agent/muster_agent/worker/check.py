@@ -27,6 +27,8 @@ MARGIN_SECONDS = 30.0
 
 
 class BuildVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one build of a bundle that was tried."""
+
     runtime: str
     ok: bool
     refusal: Refusal | None = None
@@ -102,6 +104,7 @@ def check_build(
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Try every build that this machine has a runtime for; prints JSON."""
     parser = argparse.ArgumentParser(
         prog="python -m muster_agent.worker.check",
         description="Check a bundle as a device would before serving it.",

@@ -61,6 +61,7 @@ class Connection:
 
     @property
     def idle(self) -> bool:
+        """Nothing was asked that has not been answered whole."""
         return not (self.busy or self.out or self.parser.pending_bytes)
 
     @property
@@ -76,11 +77,13 @@ class Connection:
         )
 
     def received(self, data: bytes, now: float) -> None:
+        """Give bytes from the client to the parser."""
         if not self.parser.pending_bytes and not self.busy:
             self.since = now
         self.parser.feed(data)
 
     def wrote(self, now: float) -> None:
+        """Some of the answer went out: the client is not stuck."""
         self.since = now
 
     def settle(self, now: float) -> None:

@@ -52,14 +52,16 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
 
 
 class Accept(Struct, frozen=True, tag="accept"):
-    pass
+    """Accept requests on the slot's socket."""
 
 
 class Pause(Struct, frozen=True, tag="pause"):
-    pass
+    """Accept no further connections, and stay loaded."""
 
 
 class Stop(Struct, frozen=True, tag="stop"):
+    """Finish the requests under way, then end."""
+
     grace_seconds: float
 
 
@@ -67,26 +69,33 @@ Command = Start | Accept | Pause | Stop
 
 
 class IsReady(Struct, frozen=True, tag="ready"):
+    """The model is loaded, proved and warm."""
+
     facts: Facts
 
 
 class Refused(Struct, frozen=True, tag="refused"):
+    """The model can't be served, and why."""
+
     refusal: Refusal
     detail: str
 
 
 class Beat(Struct, frozen=True, tag="beat"):
+    """The worker lives; how much it has done."""
+
     counters: Counters
 
 
 class IsDrained(Struct, frozen=True, tag="drained"):
-    pass
+    """A paused worker has no request left."""
 
 
 Reply = IsReady | Refused | Beat | IsDrained
 
 
 def encode(message: Command | Reply) -> bytes:
+    """One line of JSON."""
     return msgspec.json.encode(message) + b"\n"
 
 
@@ -109,6 +118,7 @@ _replies = msgspec.json.Decoder(Reply)
 
 
 def decode_command(line: bytes) -> Command:
+    """A line from the supervisor; raises msgspec.DecodeError."""
     command: Command = _commands.decode(line)
     return command
 

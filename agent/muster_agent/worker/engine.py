@@ -28,6 +28,8 @@ from muster_protocol.wire.manifest import Manifest
 
 
 class Answer(NamedTuple):
+    """Outputs by name, and whether a model or the fallback made them."""
+
     outputs: dict[str, Array]
     quality: Quality
 
@@ -143,6 +145,7 @@ class Engine:
         return Answer(outputs, quality)
 
     def close(self) -> None:
+        """Let the ring file go."""
         if self.recorder.ring is not None:
             self.recorder.ring.close()
         if self._last_input is not None:

@@ -30,6 +30,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     """The rung of ``isolation.cage.Rung`` that it runs on."""
 
     def on(self, rung: str) -> "Facts":
+        """The same facts, with how far the kernel isolates the process."""
         return structs.replace(self, isolation=rung)
 
 
@@ -73,6 +74,8 @@ class Failed:
 
 @dataclass(frozen=True)
 class Heartbeat:
+    """A worker lives, and how much it has done."""
+
     worker_id: str
     counters: Counters
 

@@ -14,13 +14,19 @@ _WITH_BYTES = b"\1"
 
 
 class Outcome(Enum):
+    """What became of a connection that was passed on."""
+
     SENT = "sent"
+    """The other worker has it."""
     FULL = "full"
     """Try again when the pair can be written."""
     IMPOSSIBLE = "impossible"
+    """It can't be passed on: this worker has to end it."""
 
 
 class Taken(NamedTuple):
+    """A client's connection, and bytes of it that were read already."""
+
     client: socket.socket
     pending: bytes
 

@@ -42,6 +42,8 @@ class HttpError(Exception):
 
 
 class Request(NamedTuple):
+    """One HTTP request, whole."""
+
     method: str
     path: str
     """Without the query."""
@@ -52,6 +54,8 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
+    """One HTTP answer before it is serialised."""
+
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
@@ -81,6 +85,7 @@ class Parser:
         """Whether the client of the pending request was told to continue."""
 
     def feed(self, data: bytes) -> None:
+        """Add bytes from the connection; ``next`` takes whole requests out."""
         self._buffer += data
 
     @property
@@ -100,6 +105,7 @@ class Parser:
 
     @property
     def pending_bytes(self) -> int:
+        """Bytes of a request that has not come whole."""
         return len(self._buffer)
 
     def wants_continue(self) -> bool:

@@ -57,6 +57,7 @@ class LastInput:
             os.close(descriptor)
 
     def begin(self, inputs: Mapping[str, Array]) -> None:
+        """Note a request's inputs before the model sees them."""
         data = msgspec.msgpack.encode(
             [
                 (name, array.dtype.str, array.shape, array.tobytes())
@@ -71,6 +72,7 @@ class LastInput:
         self._map[_STATE_AT : _HEAD.size] = struct.pack("<II", state, min(len(data), 2**32 - 1))
 
     def end(self) -> None:
+        """The model survived them: there is nothing to keep."""
         self._map[_STATE_AT : _STATE_AT + 4] = bytes(4)
 
     def around(self, run: Run) -> Run:
@@ -86,6 +88,7 @@ class LastInput:
         return kept
 
     def close(self) -> None:
+        """Let the file go; it stays on the disk."""
         self._map.close()
 
     def __enter__(self) -> Self:

@@ -70,6 +70,7 @@ def confine_cpu(seconds: float) -> None:
 
 
 def lift_cpu() -> None:
+    """End the limit of processor time, which is for starting up only."""
     resource.setrlimit(resource.RLIMIT_CPU, (_UNLIMITED, _UNLIMITED))
 
 
@@ -79,14 +80,17 @@ def rearm(seconds: float) -> None:
 
 
 def address_space_bytes() -> int:
+    """Address space that this process uses."""
     return _status("VmSize:")
 
 
 def address_space_peak_bytes() -> int:
+    """The most that it has ever used."""
     return _status("VmPeak:")
 
 
 def resident_bytes() -> int:
+    """Memory of this process that is in use."""
     return _status("VmRSS:")
 
 

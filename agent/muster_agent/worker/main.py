@@ -53,6 +53,7 @@ class Worker:
         )
 
     def run(self) -> None:
+        """Serve until the supervisor says stop or is gone."""
         self._server.watch(self._channel.fileno(), self._on_command)
         self._server.run()
 
@@ -142,6 +143,7 @@ def _made(channel: Channel, start: Start, *, first: bool) -> tuple[Worker | Shad
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """The worker's process; its exit status says how it ended."""
     parser = argparse.ArgumentParser(description="A Muster worker; started by the supervisor.")
     parser.add_argument("--control", type=int, required=True, metavar="FD")
     parser.add_argument(FIRST, action="store_true", help="nobody serves the slot yet")

@@ -63,6 +63,7 @@ class InferRequest(msgspec.Struct, frozen=True):
     """Whether outputs that aren't named come as binary data."""
 
     def is_binary(self, name: str) -> bool:
+        """Whether the client wants this output in the binary extension."""
         return name in self.binary_outputs or (self.outputs is None and self.binary_default)
 
 

@@ -75,6 +75,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int | None:
+        """Process id; None before the start."""
         return None if self._process is None else self._process.pid
 
     def alive(self) -> bool:

@@ -40,6 +40,8 @@ class RingError(MusterError):
 
 
 class ReadResult(NamedTuple):
+    """Rows that were read, where to read on, and how many were lost before them."""
+
     rows: Rows
     cursor: int
     overrun: int
@@ -146,6 +148,7 @@ class RingReader:
         target[:] = data
 
     def close(self) -> None:
+        """Let the file go; it stays on the disk."""
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:
@@ -207,6 +210,7 @@ class Ring(RingReader):
 
     @property
     def published(self) -> int:
+        """Rows that were ever published."""
         return self._counts[_COUNT_INDEX]
 
     def append(
@@ -241,6 +245,7 @@ class Ring(RingReader):
         target[:] = self._view[at : at + len(target)]
 
     def close(self) -> None:
+        """Let the file go; it stays on the disk."""
         super().close()
         self._counts.release()
         self._view.release()

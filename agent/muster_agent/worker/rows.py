@@ -22,28 +22,42 @@ Rows = NDArray[np.void]
 
 
 class RowKind(IntEnum):
+    """What a row of the ring holds."""
+
     INFERENCE = 0
+    """One inference: inputs, outputs, time, quality."""
     LABEL = 1
+    """The label of an earlier inference."""
 
 
 class ErrorKind(IntEnum):
     """What went wrong with one inference, as counted at home."""
 
     NONE = 0
+    """None: the inference was answered."""
     INVALID_INPUT = 1
+    """The client's input does not fit the model."""
     RUN_FAILED = 2
+    """The runtime failed."""
     BAD_OUTPUT = 3
+    """The model gave something that its manifest does not declare."""
     NO_MODEL = 4
+    """No model could answer."""
 
 
 class Quality(IntEnum):
     """Where an answer came from."""
 
     GOOD = 0
+    """The model's own answer."""
     CONSTANT = 1
+    """The manifest's constant, as no model could answer."""
     LAST_GOOD = 2
+    """The last good answer again, as no model could answer."""
     NO_DECISION = 3
+    """No answer on purpose, as no model could give one."""
     UNANSWERED = 4
+    """The client got an error."""
 
 
 HEAD = np.dtype(
@@ -91,10 +105,12 @@ class RingLayout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def input_bytes(self) -> int:
+        """Bytes of one row's inputs."""
         return sum(element_bytes(tensor) for tensor in self.inputs)
 
     @property
     def output_bytes(self) -> int:
+        """Bytes of one row's outputs."""
         return sum(element_bytes(tensor) for tensor in self.outputs)
 
     @property

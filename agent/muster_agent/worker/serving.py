@@ -89,9 +89,11 @@ class Server:
 
     @property
     def connections(self) -> int:
+        """Clients that are connected now."""
         return len(self._connections)
 
     def watch(self, descriptor: int, call: Callable[[], None]) -> None:
+        """Have the loop call back when a descriptor can be read."""
         self._watched[descriptor] = call
         self._epoll.register(descriptor, select.EPOLLIN)
 
@@ -112,6 +114,7 @@ class Server:
         self._drain()
 
     def stop(self) -> None:
+        """End the loop after the event in hand."""
         self._running = False
 
     def run(self) -> None:

@@ -145,6 +145,7 @@ class ShadowWorker:
         self._beat_at = 0.0
 
     def run(self) -> None:
+        """Replay what the champion records until the supervisor says stop or is gone."""
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
         poll = select.poll()
         poll.register(self._channel.fileno(), select.POLLIN)

@@ -130,6 +130,7 @@ class BoundModel:
         return renamed or self._singly or more or bool(self._stricter)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model after checking what the manifest asks beyond the model itself."""
         for name, shape in self._stricter.items():
             if not shape_fits(shape, inputs[name].shape):
                 raise UnfitInputError(

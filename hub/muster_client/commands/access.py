@@ -16,7 +16,7 @@ from muster_client.terminal.output import Json
 from muster_protocol.wire.audit import checked_in_words
 
 tokens = typer.Typer(help="API tokens: make, show, revoke.", no_args_is_help=True)
-audit = typer.Typer(help="What was done, by whom, and whether the log is whole.",
+audit = typer.Typer(help="Who did what, and whether the log is complete.",
                     no_args_is_help=True)  # fmt: skip
 
 
@@ -32,8 +32,8 @@ def make(
     selector: Annotated[
         str, typer.Option("--selector", "-s", help="Only devices with these labels.")
     ] = "",
-    days: Annotated[int, typer.Option(min=1, max=3650, help="How long it is good.")] = 90,
-    owner: Annotated[str, typer.Option(help="The person who holds it; you, when not given.")] = "",
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How long the token is valid.")] = 90,
+    owner: Annotated[str, typer.Option(help="The person who will hold it; by default you.")] = "",
     as_json: Json = False,
 ) -> None:
     """Make a token. It is shown once."""
@@ -48,7 +48,7 @@ def make(
 
 @tokens.command("list")
 def list_tokens(context: typer.Context, *, as_json: Json = False) -> None:
-    """Show tokens, those that ended included; never their text."""
+    """Show tokens, including ended ones. The secret itself is never shown."""
     items = list(hub(context).tokens.list())
     if as_json:
         output.show_json(items)
@@ -110,11 +110,11 @@ def verify(
     *,
     archive: Annotated[
         list[Path] | None,
-        typer.Option(help="A file of `muster-hub audit-archive`; repeat for all of them."),
+        typer.Option(help="A file made by `muster-hub audit-archive`; repeat for each one."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check every row's seal: finds any edit and any gap."""
+    """Check the seal of every row. Finds any edited or missing row."""
     found = hub(context).audit.verify(archive or ())
     if as_json:
         output.show_json(found)

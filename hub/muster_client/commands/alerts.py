@@ -20,12 +20,13 @@ def list_alerts(
     context: typer.Context,
     *,
     state: Annotated[
-        Literal["open", "acknowledged", "resolved"] | None, typer.Option(help="Only these.")
+        Literal["open", "acknowledged", "resolved"] | None,
+        typer.Option(help="Only alerts in this state."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1)] = 200,
     as_json: Json = False,
 ) -> None:
-    """Show alerts, resolved ones too unless --state says otherwise."""
+    """Show alerts, including resolved ones unless --state is given."""
     items = list(hub(context).alerts.list(state, limit))
     if as_json:
         output.show_json(items)
@@ -36,13 +37,13 @@ def list_alerts(
 
 @app.command("ack")
 def acknowledge(context: typer.Context, alert: AlertId, *, as_json: Json = False) -> None:
-    """Say that somebody is looking at it. It stays until it clears."""
+    """Note that somebody is looking into it. It stays open until its cause is gone."""
     _show_done(hub(context).alerts.ack(alert), "acknowledged", as_json=as_json)
 
 
 @app.command("resolve")
 def resolve(context: typer.Context, alert: AlertId, *, as_json: Json = False) -> None:
-    """Close it. It opens anew when its cause returns."""
+    """Close an alert. It opens again if its cause returns."""
     _show_done(hub(context).alerts.resolve(alert), "resolved", as_json=as_json)
 
 
@@ -51,11 +52,11 @@ def silence(
     context: typer.Context,
     selector: Annotated[str, typer.Argument(help='Devices, as "site=berlin"; "" for all.')],
     *,
-    hours: Annotated[float, typer.Option(min=0.01, help="How long.")],
-    reason: Annotated[str, typer.Option(help="Why, for whoever wonders.")] = "",
+    hours: Annotated[float, typer.Option(min=0.01, help="For how many hours.")],
+    reason: Annotated[str, typer.Option(help="The reason, shown to others.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Tell nobody of these devices' alerts for a while. They are still listed."""
+    """Send no alerts of these devices for a while. They are still listed."""
     view = hub(context).alerts.silence(selector, hours=hours, reason=reason)
     if as_json:
         output.show_json(view)
@@ -65,7 +66,7 @@ def silence(
 
 @app.command("silences")
 def silences(context: typer.Context, *, as_json: Json = False) -> None:
-    """Show the silences that hold."""
+    """Show the silences that are in force."""
     items = list(hub(context).alerts.silences())
     if as_json:
         output.show_json(items)
@@ -79,7 +80,7 @@ def unsilence(
     context: typer.Context,
     silence: Annotated[int, typer.Argument(metavar="ID", help="The silence's number.")],
 ) -> None:
-    """End a silence now. What still stands is told."""
+    """End a silence now. Alerts that are still open are sent."""
     hub(context).alerts.unsilence(silence)
     output.show(f"silence {silence}: ended")
 

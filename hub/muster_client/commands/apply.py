@@ -22,13 +22,14 @@ def apply(
     context: typer.Context,
     *,
     file: Annotated[Path, typer.Option("--file", "-f", help="YAML: assignments and rollouts.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference.")] = False,
     prune: Annotated[
         bool,
-        typer.Option(help="Also withdraw what was assigned by hand in a slot the file names."),
+        typer.Option(help="Also remove assignments made by hand in slots that the file names."),
     ] = False,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="With --dry-run: fail when something is to do.")
+        bool,
+        typer.Option("--exit-code", help="With --dry-run: exit with 1 when there is a difference."),
     ] = False,
     yes: Yes = False,
     as_json: Json = False,

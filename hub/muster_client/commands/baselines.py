@@ -11,7 +11,7 @@ from muster_client.training.fitting import WINDOW_SECONDS, fit_file
 from muster_protocol.signals import foresight
 from muster_protocol.signals.baseline import Baseline
 
-app = typer.Typer(help="Training distributions to compare with.", no_args_is_help=True)
+app = typer.Typer(help="What training data looked like, to compare with.", no_args_is_help=True)
 
 
 @app.command("fit")

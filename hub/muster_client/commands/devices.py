@@ -28,7 +28,7 @@ def list_devices(
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 1000,
     as_json: Json = False,
 ) -> None:
-    """Show devices: what they run, as they report it, and how it goes."""
+    """Show devices: what they report to run, and their state."""
     items = list(hub(context).devices.list(selector, limit))
     if as_json:
         output.show_json(items)
@@ -93,8 +93,10 @@ def enroll_token(
     label: Annotated[
         list[str] | None, typer.Option("--label", "-l", help="key=value; repeat for more.")
     ] = None,
-    uses: Annotated[int, typer.Option(min=1, help="How many devices it lets in.")] = 1,
-    expires_seconds: Annotated[int, typer.Option(min=1, help="How long it is good.")] = 3600,
+    uses: Annotated[int, typer.Option(min=1, help="How many devices may enrol with it.")] = 1,
+    expires_seconds: Annotated[
+        int, typer.Option(min=1, help="How long the token is valid.")
+    ] = 3600,
     device: Annotated[str | None, typer.Option(help="Only for a device with this id.")] = None,
     approval: Annotated[
         bool, typer.Option("--approval", help="Approve each device before it runs anything.")
@@ -123,7 +125,7 @@ def enroll_token(
 
 @app.command("approve")
 def approve(context: typer.Context, device: str, *, as_json: Json = False) -> None:
-    """Let a device have something to run that enrolled with a token made with --approval."""
+    """Approve a device that enrolled with a token made with --approval."""
     view = hub(context).devices.approve(device)
     if as_json:
         output.show_json(view)
@@ -135,11 +137,13 @@ def approve(context: typer.Context, device: str, *, as_json: Json = False) -> No
 def retry(
     context: typer.Context,
     device: str,
-    slot: Annotated[str | None, typer.Argument(help="Only this one; else all it has.")] = None,
+    slot: Annotated[
+        str | None, typer.Argument(help="Only this slot; by default all of the device's slots.")
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Have a device try anew what it refused or rolled back, when the reason is gone."""
+    """Let a device try again what it refused or rolled back, once the reason is gone."""
     answer = hub(context).devices.retry(device, slot)
     if as_json:
         output.show_json(answer)
@@ -149,7 +153,7 @@ def retry(
 
 @app.command("revoke")
 def revoke(context: typer.Context, device: str, *, yes: Yes = False, as_json: Json = False) -> None:
-    """Withdraw a device's identity for good: a stolen one, or one that is scrapped."""
+    """Withdraw the identity of a stolen or scrapped device. This can't be undone."""
     if not yes:
         asking.confirm(_shut_out(hub(context).devices.show(device)), yes=yes)
     view = hub(context).devices.revoke(device)
@@ -170,6 +174,7 @@ def _shut_out(view: Device) -> str:
 
 
 def link(view: Device) -> Text:
+    """Online, offline or revoked, in colour."""
     if view.get("revoked"):
         return output.state("revoked")
     return output.state("online" if view.get("online") else "offline")
@@ -182,11 +187,13 @@ def slots(view: Device) -> dict[str, Any]:
 
 
 def refusal(report: dict[str, Any]) -> str:
+    """What a device refused last and why; empty when nothing."""
     name = report.get("refusal")
     return f"{name}: {report.get('refusal_detail', '')}".rstrip(": ") if name else ""
 
 
 def running(slot: dict[str, Any]) -> str:
+    """Model and version in a slot; empty when none runs."""
     now = slot.get("running") or {}
     return f"{now['model']} {now['version']}" if now else ""
 
@@ -210,6 +217,7 @@ def asked(view: Device) -> dict[str, Release]:
 
 
 def slot_row(name: str, view: Device) -> tuple[Any, ...]:
+    """A slot as one line of ``muster device show``."""
     slot = slots(view).get(name) or {}
     wanted = asked(view).get(name)
     update = slot.get("update") or {}

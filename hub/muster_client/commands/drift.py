@@ -29,9 +29,9 @@ def show(
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw each feature's distribution, baseline above now, and say whether it has drifted.
+    """Draw each feature's distribution, with the baseline above, and say whether it has drifted.
 
-    Of one DEVICE, how far each feature was off over its latest windows is drawn, too.
+    For one DEVICE, also draw how far each feature was off in its latest windows.
     """
     views = list(hub(context).drift.show(device, selector=selector, model=model))
     if as_json:
@@ -101,7 +101,7 @@ def rebaseline(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Take what a model sees on DEVICE now as normal there: its drift alert resolves."""
+    """Accept what a model sees on DEVICE now as normal there. Its drift alert resolves."""
     asking.confirm(
         f"what {model} sees on {device} now is normal from here on, be it right or wrong: what was "
         "calibrated there is forgotten, and its drift alert resolves",

@@ -26,8 +26,10 @@ def push(
         Path, typer.Argument(help="Folder with manifest.json and the files it lists.")
     ],
     *,
-    wait: Annotated[bool, typer.Option(help="Wait for the hub's check.")] = True,
-    wait_seconds: Annotated[float, typer.Option(min=1, help="How long at most.")] = WAIT_SECONDS,
+    wait: Annotated[bool, typer.Option(help="Wait until the hub has checked the version.")] = True,
+    wait_seconds: Annotated[
+        float, typer.Option(min=1, help="How long to wait at most.")
+    ] = WAIT_SECONDS,
     as_json: Json = False,
 ) -> None:
     """Upload a version. The hub loads it and runs its golden vectors before it can be signed."""
@@ -46,13 +48,11 @@ def push(
 @app.command("list")
 def list_models(
     context: typer.Context,
-    model: Annotated[
-        str | None, typer.Argument(help="Only this model, version by version.")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(help="Show the versions of this model.")] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Show models, or the versions of one."""
+    """Show models, or the versions of one model."""
     if model is not None:
         view = hub(context).models.versions(model)
         if as_json:

@@ -31,30 +31,34 @@ Canary = Annotated[
     str, typer.Option(help="First wave: a share (0.25), a percentage (25%) or a count (3).")
 ]
 Soak = Annotated[
-    float, typer.Option(min=0, help="How long the canary must hold before the rest follow.")
+    float,
+    typer.Option(
+        min=0, help="How long the canary must run without trouble before the rest follow."
+    ),
 ]
 Timeout = Annotated[float, typer.Option(min=1, help="How long a device may take while online.")]
 Shadow = Annotated[
     str,
     typer.Option(
-        help="Watch it first beside what runs, on a share (0.1), a percentage or a count (3)."
+        help="First run it as a challenger, on a share (0.1), a percentage or a count (3)."
     ),
 ]
 Experiment = Annotated[
     str,
     typer.Option(
-        help="In place of a canary: try it on a share (0.5) or a percentage of matched devices, "
-        "as many keep what they run to compare with. At most 50%."
+        help="Instead of a canary: try it on a share (0.5) or a percentage of matched devices, "
+        "and compare with as many that keep what they run. At most 50%."
     ),
 ]
 Window = Annotated[
-    float | None, typer.Option(min=1, help="Telemetry window; the hub's own when not given.")
+    float | None,
+    typer.Option(min=1, help="Length of a telemetry window; by default the hub's setting."),
 ]
 PlanFile = Annotated[
     Path | None,
     typer.Option(
         "--plan",
-        help="JSON of the API's plan: waves, budgets, windows, gate. Comes before the options.",
+        help="JSON file with the plan as the API takes it: waves, budgets, windows, gate.",
     ),
 ]
 
@@ -115,7 +119,7 @@ def plan_rollout(
 
 @app.command("explain")
 def explain(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
-    """Tell each step it took and why, and who waits for a permit to swap."""
+    """Show each step and its reason, and which devices wait for a swap permit."""
     view = hub(context).rollouts.explain(rollout)
     if as_json:
         shown = ("state", "reason", "warnings", "history", "permits")
@@ -158,13 +162,13 @@ def status(
 
 @app.command("pause")
 def pause(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
-    """Ask no further device. Those under way finish."""
+    """Ask no further devices. Devices that have begun finish."""
     _show_result(context, hub(context).rollouts.pause(rollout), as_json=as_json)
 
 
 @app.command("resume")
 def resume(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
-    """Go on with a paused rollout."""
+    """Continue a paused rollout."""
     _show_result(context, hub(context).rollouts.resume(rollout), as_json=as_json)
 
 
@@ -172,7 +176,7 @@ def resume(context: typer.Context, rollout: RolloutId, *, as_json: Json = False)
 def abort(
     context: typer.Context, rollout: RolloutId, *, yes: Yes = False, as_json: Json = False
 ) -> None:
-    """End it and bring the devices it reached back to what they ran before."""
+    """End a rollout and bring the devices that it reached back to what they ran before."""
     if not yes:
         asking.confirm(_going_back(hub(context).rollouts.status(rollout)), yes=yes)
     _show_result(context, hub(context).rollouts.abort(rollout), as_json=as_json)
@@ -180,7 +184,7 @@ def abort(
 
 @app.command("approve")
 def approve(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
-    """Let it begin, or let the wave begin that waits for it. May have to be another person."""
+    """Approve the start, or the wave that waits for approval. A second person may be required."""
     _show_result(context, hub(context).rollouts.approve(rollout), as_json=as_json)
 
 
@@ -188,7 +192,7 @@ def approve(context: typer.Context, rollout: RolloutId, *, as_json: Json = False
 def advance(
     context: typer.Context, rollout: RolloutId, *, yes: Yes = False, as_json: Json = False
 ) -> None:
-    """Pass the present wave by hand, whatever its gate still waits for."""
+    """End the current wave by hand, without waiting for its gate."""
     if not yes:
         asking.confirm(_passed_by_hand(hub(context).rollouts.status(rollout)), yes=yes)
     _show_result(context, hub(context).rollouts.advance(rollout), as_json=as_json)
@@ -210,7 +214,7 @@ def rollback(
 
 @app.command("watch")
 def watch_rollout(context: typer.Context, rollout: RolloutId, *, as_json: Json = False) -> None:
-    """Follow it until it ends; succeeds only when it completes."""
+    """Follow a rollout until it ends. Exit code 0 only if it completed."""
     view = hub(context).rollouts.status(rollout)
     _show_result(context, view, watch=True, as_json=as_json)
 

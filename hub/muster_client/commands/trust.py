@@ -20,7 +20,7 @@ _KINDS = {"device_metadata": "metadata on a device", "authority": "certificate"}
 
 @app.command("show")
 def show(context: typer.Context, *, as_json: Json = False) -> None:
-    """Show who may sign each role and until when it is good, and who has signed what waits."""
+    """Show who may sign each role, when it expires, and who has signed what is waiting."""
     found = hub(context).trust.show()
     if as_json:
         output.show_json(found)
@@ -51,7 +51,7 @@ def expiring(
     days: Annotated[float, typer.Option(min=0, help="Within this many days.")] = 90.0,
     as_json: Json = False,
 ) -> None:
-    """Show certificates and metadata that end soon or have ended, the soonest first."""
+    """Show certificates and metadata that expire soon or have expired, the soonest first."""
     found = hub(context).trust.expiring(days)
     if as_json:
         output.show_json(found)

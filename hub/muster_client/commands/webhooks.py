@@ -51,7 +51,7 @@ def add(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Have somebody told of alerts. The secret that signs what they get is shown once."""
+    """Send alerts to an address. The secret that signs deliveries is shown once."""
     made = hub(context).webhooks.add(name, url, on=on or (), causes=cause or ())
     if as_json:
         output.show_json(made)
@@ -61,7 +61,7 @@ def add(
 
 @app.command("test")
 def try_out(context: typer.Context, name: Name, *, as_json: Json = False) -> None:
-    """Deliver something now; exit code 1 when it is not taken."""
+    """Send a test delivery now; exit code 1 when it fails."""
     answer = hub(context).webhooks.test(name)
     if as_json:
         output.show_json(answer)
@@ -73,7 +73,7 @@ def try_out(context: typer.Context, name: Name, *, as_json: Json = False) -> Non
 
 @app.command("renew")
 def renew(context: typer.Context, name: Name, *, yes: Yes = False, as_json: Json = False) -> None:
-    """Make a new secret, shown once; the old one signs nothing more."""
+    """Make a new secret, which is shown once. The old one is no longer used."""
     if not yes:
         webhook = hub(context).webhooks.show(name)
         asking.confirm(
@@ -90,7 +90,7 @@ def renew(context: typer.Context, name: Name, *, yes: Yes = False, as_json: Json
 
 @app.command("remove")
 def remove(context: typer.Context, name: Name, *, yes: Yes = False, as_json: Json = False) -> None:
-    """Tell it nothing more; what waits for it is dropped."""
+    """Remove a webhook. Deliveries that wait for it are dropped."""
     if not yes:
         webhook = hub(context).webhooks.show(name)
         asking.confirm(

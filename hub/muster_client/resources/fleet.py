@@ -17,6 +17,8 @@ GOING = frozenset({"running", "paused", "completed"})
 
 
 class Assigned(Struct, frozen=True, forbid_unknown_fields=True):
+    """An assignment as a fleet file writes it."""
+
     model: Name
     version: Name
     slot: Name = "main"
@@ -103,10 +105,12 @@ def _start(asked: Item, newest: Item | None) -> Change:
 
 
 def key_of(assigned: Assigned) -> tuple[str, str]:
+    """What makes two assignments the same: slot and selector."""
     return assigned.slot, assigned.selector
 
 
 def rollout_key_of(item: Item) -> tuple[str, ...]:
+    """What makes two rollouts the same: version, slot and selector."""
     return item["model"], item["version"], item["slot"], item["selector"]
 
 

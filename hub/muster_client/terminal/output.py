@@ -64,6 +64,7 @@ class CleanConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
+        """Rich's hook: text from devices is cleaned before it reaches the terminal."""
         for segment in super().render(renderable, options):
             if segment.control or bounds.is_clean(segment.text):
                 yield segment
@@ -80,6 +81,7 @@ def console() -> Console:
 
 
 def show(*parts: RenderableType) -> None:
+    """Print tables and texts, one below the other."""
     screen = console()
     for part in parts:
         screen.print(part)
@@ -91,6 +93,7 @@ def show_json(value: Any) -> None:
 
 
 def show_json_line(value: Any) -> None:
+    """Print one line of JSON at once, for streams."""
     sys.stdout.write(_json(value) + "\n")
     sys.stdout.flush()
 
@@ -127,6 +130,7 @@ def facts(pairs: Iterable[tuple[str, Any]]) -> RenderableType:
 
 
 def cell(value: Any) -> RenderableType:
+    """A value as it stands in a table."""
     match value:
         case Text() | Table():
             return value
@@ -146,11 +150,13 @@ def cell(value: Any) -> RenderableType:
 
 
 def state(word: Any) -> Text:
+    """A state in the colour that all commands give it."""
     text = str(word or "–")
     return Text(text.replace("_", " "), style=STYLES.get(text, ""))
 
 
 def labels(pairs: dict[str, Any]) -> str:
+    """``name=value`` for each label, sorted."""
     return " ".join(f"{name}={value}" for name, value in sorted(pairs.items()))
 
 

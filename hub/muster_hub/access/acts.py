@@ -26,6 +26,8 @@ ADMINS: Final[frozenset[Role]] = frozenset({"admin"})
 
 @dataclass(frozen=True)
 class Act:
+    """Who may do something, and on what kind of thing."""
+
     roles: frozenset[Role]
     on: frozenset[Kind]
 
@@ -104,6 +106,7 @@ class Actor:
 
     @property
     def label(self) -> str:
+        """As the audit log names it: ``token:ci``."""
         return f"{self.kind}:{self.name}"
 
 

@@ -101,11 +101,13 @@ def token_refusal(row: ApiToken | None, now: float) -> str | None:
 
 
 def actor_of_token(row: ApiToken) -> Actor:
+    """Whoever holds an API token, with its role and scope."""
     scope = Scope(tuple(row.models), selectors.parse(row.selector))
     return Actor(row.name, _role(row.role), scope, "token", row.owner)
 
 
 def actor_of_person(row: Person) -> Actor:
+    """Somebody who has signed in, with the role that an admin gave."""
     scope = Scope(tuple(row.models), selectors.parse(row.selector))
     return Actor(row.name, _role(row.role), scope, "person", row.name)
 

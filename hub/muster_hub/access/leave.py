@@ -39,11 +39,13 @@ class Leave:
             raise Refused(found.refusal)
 
     def on_hub(self) -> None:
+        """Raise Refused unless the actor may do it on the hub as a whole."""
         self.on(HUB)
 
     # Lists: what the scope leaves of them
 
     def on_list(self) -> None:
+        """The answer is a list: the scope decides what is in it."""
         self.on(LISTING)
 
     @property
@@ -81,6 +83,7 @@ class Leave:
         self.on(Object("device", words, labels=labels, every_model=whole))
 
     def model(self, name: str) -> None:
+        """Raise Refused unless the actor may do it on this model."""
         self.on(Object("model", f"model {name}", model=name))
 
     def release(self, model: str, selector: str, words: str) -> None:
@@ -88,6 +91,7 @@ class Leave:
         self.on(Object("release", words, model=model, selector=selector))
 
     def rollout(self, session: Session, number: int) -> Rollout:
+        """A rollout that the actor may do it on; raises NotFound and Refused."""
         row = session.get(Rollout, number)
         if row is None:
             raise NotFound(f"there is no rollout {number}")
@@ -95,6 +99,7 @@ class Leave:
         return row
 
     def assignment(self, session: Session, number: int) -> Assignment:
+        """An assignment that the actor may do it on; raises NotFound and Refused."""
         row = session.get(Assignment, number)
         if row is None:
             raise NotFound(f"there is no assignment {number}")
@@ -106,6 +111,7 @@ class Leave:
         self.on(Object("devices", words, selector=selector, every_model=True))
 
     def silence(self, session: Session, number: int) -> Silence:
+        """A silence that the actor may do it on; raises NotFound and Refused."""
         row = session.get(Silence, number)
         if row is None:
             raise NotFound(f"there is no silence {number}")

@@ -34,6 +34,8 @@ class TokenRefused(HubError):
 
 
 class IssuerUnreachable(HubError):
+    """The issuer of sign-ins does not answer: nobody can sign in just now."""
+
     code = "issuer_unreachable"
     status = 503
 

@@ -25,12 +25,15 @@ class Scope:
 
     @property
     def everything(self) -> bool:
+        """It limits nothing."""
         return not self.models and not self.selector.parts
 
     def has_model(self, name: str) -> bool:
+        """Whether a model is within it."""
         return not self.models or any(_matches(pattern, name) for pattern in self.models)
 
     def has_device(self, labels: Mapping[str, str]) -> bool:
+        """Whether a device with these labels is within it."""
         return self.selector.matches(labels)
 
     def covers(self, selector: str) -> bool:

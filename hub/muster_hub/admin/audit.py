@@ -18,7 +18,7 @@ from muster_protocol.wire.audit import checked_in_words
 
 Archives = Annotated[
     list[Path] | None,
-    typer.Option("--archive", help="A file of audit-archive; repeat for all of them."),
+    typer.Option("--archive", help="A file made by audit-archive; repeat for each one."),
 ]
 
 
@@ -47,10 +47,10 @@ def archive(
     *,
     before: Annotated[
         datetime,
-        typer.Option(formats=["%Y-%m-%d"], help="Rows before this day (UTC) go; it must be over "
-                     "six months ago."),
+        typer.Option(formats=["%Y-%m-%d"], help="Move rows before this day (UTC), which must be "
+                     "over six months ago."),
     ],
-    out: Annotated[Path, typer.Option(help="The file they go to; it must not exist.")],
+    out: Annotated[Path, typer.Option(help="The file to write; it must not exist.")],
     yes: Yes = False,
     data: Data = DEFAULT_DATA,
 ) -> None:  # fmt: skip

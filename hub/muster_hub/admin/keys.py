@@ -32,17 +32,19 @@ PasswordFile = Annotated[
     typer.Option(help="File with the key's password; else MUSTER_KEY_PASSWORD, else it asks."),
 ]
 PublicOfUri = Annotated[
-    Path | None, typer.Option("--public", help="The URI's public half; a PKCS#11 token tells it.")
+    Path | None,
+    typer.Option("--public", help="The URI's public half; not needed for a PKCS#11 token."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would have to be signed.")]
 Public = Annotated[
-    list[Path], typer.Option("--public", help="A .pub file; repeat for all keys it shall have.")
+    list[Path],
+    typer.Option("--public", help="A .pub file; repeat for every key that the role should have."),
 ]
 DEFAULT_DATA = Path("muster-hub")
 PASSWORD_BYTES_MAX = 1024
 
 keys_app = typer.Typer(
-    help="Who may sign: show it, change it, withdraw it.",
+    help="Who may sign what: show and change keys.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -60,7 +62,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def keygen(
-    file: Annotated[Path, typer.Argument(help="Where the private key goes.")],
+    file: Annotated[Path, typer.Argument(help="File for the private key.")],
     *,
     model: Annotated[
         bool, typer.Option("--model", help="A P-256 key for model.sig instead.")
@@ -84,7 +86,7 @@ def keygen(
 
 def export_public(
     uri: Annotated[str, typer.Argument(help="hsm:ID?label=TOKEN; PYKCS11LIB names its module.")],
-    file: Annotated[Path, typer.Argument(help="Where the public half goes, such as ann.pub.")],
+    file: Annotated[Path, typer.Argument(help="File for the public half, such as ann.pub.")],
     *,
     password_file: PasswordFile = None,
 ) -> None:
@@ -156,7 +158,7 @@ def add_signatures(
 def retire(
     model: Annotated[str, typer.Argument()],
     version: Annotated[
-        str | None, typer.Argument(help="All of the model's, when not given.")
+        str | None, typer.Argument(help="One version; by default all of the model's.")
     ] = None,
     *,
     dry_run: DryRun = False,
@@ -174,7 +176,7 @@ def retire(
 
 @keys_app.command("show")
 def show(*, data: Data = DEFAULT_DATA) -> None:
-    """Who may sign each role by what is published, until when, and what waits for whom."""
+    """Show who may sign each role, when it expires, and what waits for whose signature."""
     hub = _open(data)
     names = hub.keyring.names()
     for role, standing in hub.catalogue.standing().items():
@@ -200,7 +202,7 @@ def set_keys(
     yes: Yes = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Give a role these keys and no others. A key left out is withdrawn once the rest is signed."""
+    """Give a role exactly these keys. A key left out is withdrawn once the others have signed."""
     if role in keys.ONLINE:
         raise ConfigError(f"the {role} key is the hub's own: `muster-hub keys rotate {role}`")
     hub = _open(data)
@@ -255,7 +257,7 @@ def rotate(
 
 @keys_app.command("new-epoch")
 def new_epoch(*, dry_run: DryRun = False, yes: Yes = False, data: Data = DEFAULT_DATA) -> None:
-    """Void every directive signed so far: after a restore, or when a thief signed the highest."""
+    """Make devices ignore every directive signed so far: after a restore or an attack."""
     hub = _open(data)
     if not dry_run:
         with hub.store.read() as session:
@@ -270,7 +272,7 @@ def new_epoch(*, dry_run: DryRun = False, yes: Yes = False, data: Data = DEFAULT
 
 @keys_app.command("refresh")
 def refresh(*, data: Data = DEFAULT_DATA) -> None:
-    """Sign anew what nears its end, as a running hub does by itself; draft what it can't sign."""
+    """Sign what expires soon, as a running hub does, and draft what the hub can't sign."""
     hub = _open(data)
     while hub.catalogue.refresh(time.time()):
         pass

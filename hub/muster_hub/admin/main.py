@@ -26,7 +26,7 @@ from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import MusterError
 
 app = typer.Typer(
-    help="The Muster hub: signs models, publishes them, hears the fleet.",
+    help="The Muster hub: publishes signed models to devices and collects their reports.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -77,9 +77,11 @@ def init(
     database: Annotated[str, typer.Option(help="postgresql://… instead of a file.")] = "",
     ca_certificate: Annotated[
         Path | None,
-        typer.Option(help="An authority of yours instead of a new one: its chain up to the root."),
+        typer.Option(
+            help="Use this certificate authority instead of a new one: its chain up to the root."
+        ),
     ] = None,
-    ca_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    ca_key: Annotated[Path | None, typer.Option(help="The authority's private key, PEM.")] = None,
 ) -> None:
     """Make a new hub: keys, certificate authority, catalogue, database, the first API token."""
     public = _offline_keys(
@@ -136,14 +138,14 @@ def token(
     *,
     role: Annotated[str, typer.Option(help=" | ".join(get_args(Role)))] = "viewer",
     expires_days: Annotated[
-        int | None, typer.Option(min=1, max=EXPIRES_DAYS_MAX, help="Never, when not given.")
+        int | None, typer.Option(min=1, max=EXPIRES_DAYS_MAX, help="By default it never expires.")
     ] = None,
     owner: Annotated[
         str, typer.Option(help="The person who holds it, as they log in; NAME when not given.")
     ] = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Make an API token and print it; it is kept nowhere."""
+    """Make an API token and print it. It is not stored."""
     allowed: tuple[Role, ...] = get_args(Role)
     chosen = next((item for item in allowed if item == role), None)
     if chosen is None:

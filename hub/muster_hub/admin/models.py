@@ -68,7 +68,9 @@ def sign_model(
 def verify_model(
     folder: Folder,
     *,
-    public: Annotated[list[Path], typer.Option(help="A .pub file; repeat when any will do.")],
+    public: Annotated[
+        list[Path], typer.Option(help="A .pub file; repeat to accept any of several keys.")
+    ],
 ) -> None:
     """Check that model.sig is by one of these keys and that the files are those it lists."""
     trusted = [model_signature.read_public(_read(path), str(path)) for path in public]

@@ -15,6 +15,7 @@ SEED = 1
 
 
 def add_to(app: typer.Typer) -> None:
+    """Add the command to ``muster-hub``."""
     app.command("placebo")(placebo)
 
 
@@ -25,7 +26,10 @@ def placebo(
     selector: Annotated[str, typer.Option(help="Which devices; empty is all.")] = "",
     canaries: Annotated[int, typer.Option(min=1, help="Devices drawn each time.")] = 20,
     hours: Annotated[
-        float, typer.Option(min=1, help="How much history; its end is judged by its beginning.")
+        float,
+        typer.Option(
+            min=1, help="How many hours of history; the later part is judged against the earlier."
+        ),
     ] = 48.0,
     draws: Annotated[
         int, typer.Option(min=1, max=10_000, help="How often canaries are drawn.")
@@ -34,7 +38,10 @@ def placebo(
         float | None, typer.Option(min=1, help="Telemetry window; the hub's own when not given.")
     ] = None,
     stratum: Annotated[
-        list[str] | None, typer.Option(help="A label in whose groups canaries are drawn; repeat.")
+        list[str] | None,
+        typer.Option(
+            help="A label: canaries are drawn from each group alike in it. Repeat for more."
+        ),
     ] = None,
 ) -> None:
     """Try a rollout's gate on the fleet's own past, where nothing was released."""

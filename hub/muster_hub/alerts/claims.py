@@ -24,13 +24,21 @@ NAMED_MAX = 5
 
 
 class Catalogue(Protocol):
-    def ahead(self, reported: Mapping[str, int]) -> dict[str, int]: ...
+    """What is published, as far as claims of devices about it matter."""
 
-    def caught_up(self) -> CaughtUp | None: ...
+    def ahead(self, reported: Mapping[str, int]) -> dict[str, int]:
+        """Roles of which a device reports a version above the hub's, and by how much."""
+        ...
+
+    def caught_up(self) -> CaughtUp | None:
+        """When the hub last took over such versions; None: never."""
+        ...
 
 
 @dataclass(frozen=True)
 class Claim:
+    """A device says that it trusts a version which this hub never made."""
+
     device: str
     role: str
     version: int
@@ -46,6 +54,7 @@ class Claims:
         self._turn = 0
 
     def look(self, known: Mapping[str, Known], catalogue: Catalogue, now: float) -> None:
+        """Compare what devices report with what is published."""
         del now
         claimed = {
             device.id: versions
@@ -82,6 +91,7 @@ class Claims:
         return len(asked)
 
     def conditions(self, now: float) -> list[Condition]:
+        """Alerts that should stand now."""
         found = []
         if self._found:
             first = self._found[0]

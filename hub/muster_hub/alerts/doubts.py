@@ -71,6 +71,7 @@ class Doubts:
         self._looked: dict[str, tuple[float | None, bool]] = {}
 
     def look(self, session: Session, known: Mapping[str, Known], changed: Collection[str]) -> None:
+        """Judge the reports that changed; forget devices that are gone."""
         for gone in self._looked.keys() - known.keys():
             del self._looked[gone]
             self._found.pop(gone, None)
@@ -94,6 +95,7 @@ class Doubts:
                     self._found[name] = found
 
     def conditions(self) -> list[Condition]:
+        """Alerts that should stand now."""
         return [
             rules.doubted(device, kind, why)
             for device, found in sorted(self._found.items())

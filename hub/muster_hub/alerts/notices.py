@@ -43,6 +43,7 @@ class ActiveSilence:
     until: float
 
     def covers(self, fact: Fact, now: float) -> bool:
+        """Whether an alert is silenced at ``now``."""
         if now >= self.until:
             return False
         if fact.device is None:

@@ -65,9 +65,11 @@ class WebhookSender:
         self._thread = threading.Thread(target=run, name="alerts", daemon=True)
 
     def start(self) -> None:
+        """Begin to send what waits, on a thread of its own."""
         self._thread.start()
 
     def stop(self) -> None:
+        """End the thread after the delivery in hand."""
         self._stopping.set()
         self._thread.join()
 

@@ -25,6 +25,7 @@ SECRET_BYTES = 32
 
 
 def find(session: Session, name: str) -> Webhook:
+    """A webhook by its name; raises NotFound."""
     row = session.get(Webhook, name)
     if row is None:
         raise NotFound(f"there is no webhook {name!r}")
@@ -109,4 +110,5 @@ def note(row: Webhook, fault: str, now: float) -> None:
 
 
 def test_body(by: str, now: float) -> bytes:
+    """The body that ``muster webhook test`` delivers."""
     return messages.test(f"test delivery, asked for by {by}", now)

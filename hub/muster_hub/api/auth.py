@@ -46,11 +46,13 @@ class Turned(HTTPException):
 
 
 def the_hub(request: Request) -> Hub:
+    """The hub that this application serves."""
     hub: Hub = request.app.state.hub
     return hub
 
 
 def the_issuer(request: Request) -> Issuer | None:
+    """Where sign-ins come from; None when nobody can sign in."""
     issuer: Issuer | None = request.app.state.issuer
     return issuer
 

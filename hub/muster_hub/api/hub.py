@@ -111,6 +111,7 @@ class Hub:
         self._listeners.append(listener)
 
     def changed(self) -> None:
+        """Wake whoever waits for changes: engine and event streams."""
         _call(self._listeners)
 
     def add_health(self, name: str, probe: Callable[[], dict[str, Any]]) -> None:
@@ -159,6 +160,7 @@ def _model_key(path: Path) -> EllipticCurvePublicKey:
 
 
 def create_capability_key(keys: Path) -> None:
+    """Make the key that signs devices' capabilities to fetch chunks."""
     write_durably(keys / CAPABILITY_KEY, secrets.token_bytes(CAPABILITY_KEY_BYTES), mode=0o600)
 
 

@@ -40,10 +40,14 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class KeyReused(Invalid):
+    """The idempotency key was used for another request."""
+
     code = "idempotency_key_reused"
 
 
 class KeyUnderWay(Conflict):
+    """The first request with this idempotency key has not been answered yet."""
+
     code = "idempotency_key_under_way"
 
 
@@ -58,6 +62,7 @@ class OnceRoute(APIRoute):
     """
 
     def get_route_handler(self) -> Handler:
+        """FastAPI's hook: the route's handler behind the memory of idempotency keys."""
         inner = super().get_route_handler()
 
         async def handle(request: Request) -> Response:

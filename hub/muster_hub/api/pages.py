@@ -33,6 +33,8 @@ Number = Annotated[int, Path(ge=1, le=NUMBER_MAX)]
 
 
 class Page(BaseModel, Generic[Item]):
+    """One page of a list, and the cursor of the next."""
+
     items: list[Item]
     next: str | None = Field(
         default=None, description="The cursor of the next page; null on the last."

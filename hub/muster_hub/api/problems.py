@@ -63,6 +63,7 @@ class Problem(BaseModel):
 def problem(
     status: int, code: str, detail: str, *, errors: list[Fault] | None = None, **headers: str
 ) -> JSONResponse:
+    """An error answer as RFC 9457 has it; ``code`` is for programs, ``detail`` for people."""
     body = Problem(
         title=_TITLES.get(status, "The request failed"),
         status=status,

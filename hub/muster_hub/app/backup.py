@@ -64,6 +64,8 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Restored:
+    """A hub that was put back, and what must be signed before devices follow it."""
+
     config: HubConfig
     contents: Contents
     to_sign: SigningPlan

@@ -56,9 +56,11 @@ class Watch:
         self._thread = threading.Thread(target=run, name="watch", daemon=True)
 
     def start(self) -> None:
+        """Begin to watch the hub's parts, on a thread of its own."""
         self._thread.start()
 
     def stop(self) -> None:
+        """End the thread."""
         self._stopping.set()
         self._thread.join()
 

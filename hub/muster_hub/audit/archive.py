@@ -30,6 +30,8 @@ BATCH_ROWS = 1000
 
 @dataclass(frozen=True)
 class Archived:
+    """How many rows were moved, and what their file can be known by."""
+
     rows: int
     """In this archive."""
     latest: str

@@ -116,6 +116,7 @@ def anchor(session: Session) -> AuditAnchor | None:
 
 
 def anchor_seal(row: AuditAnchor, sealing: Sealing) -> bytes:
+    """A seal over an anchor, by a key that is not in the database."""
     return sealing.seal(ANCHOR, _sealed(row))
 
 

@@ -42,6 +42,7 @@ class Bundle:
 
     @property
     def manifest(self) -> manifest.Manifest:
+        """Its manifest, parsed."""
         return manifest.decode(self.encoded)
 
 
@@ -138,6 +139,7 @@ def golden(classifier: Classifier, digits: Digits) -> bytes:
 
 
 def npz(arrays: dict[str, NDArray[Any]]) -> bytes:
+    """Arrays by name as a NumPy archive."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # keys are names of arrays here
     return buffer.getvalue()

@@ -71,6 +71,7 @@ class Classifier:
         return np.asarray(self.network.predict_proba(_rows(images)), dtype=np.float32)
 
     def accuracy(self, images: Floats, labels: Labels) -> float:
+        """Share of the images whose digit it names rightly."""
         return float(np.mean(self.probabilities(images).argmax(axis=1) == labels))
 
     def layers(self) -> list[tuple[Floats, Floats]]:
@@ -84,6 +85,7 @@ class Classifier:
 
 
 def load(seed: int = 7) -> Digits:
+    """scikit-learn's digits, split into training and test by ``seed``."""
     bunch = load_digits()
     images = bunch.images.astype(np.float32)
     labels = bunch.target.astype(np.int64)

@@ -77,9 +77,11 @@ class TfliteModel:
         self.model.subgraphs = []
 
     def graph(self) -> "TfliteGraph":
+        """Another graph of the file."""
         return TfliteGraph(self)
 
     def encode(self) -> bytes:
+        """The file's bytes, with TFLite's identifier."""
         builder = flatbuffers.Builder(1024)
         builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
@@ -126,6 +128,7 @@ class TfliteGraph:
         self._graph.operators.append(operator)
 
     def finish(self, source: int, result: int) -> None:
+        """Name the graph's input and output."""
         self._graph.inputs = [source]
         self._graph.outputs = [result]
 

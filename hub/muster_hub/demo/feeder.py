@@ -34,6 +34,7 @@ class UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
+        """Connect to the slot's Unix socket, however long its path is."""
         # A socket address holds 107 bytes; a path through an open directory is always shorter.
         directory = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
         try:
@@ -75,6 +76,7 @@ class Tally:
         return list(dict.fromkeys(version for version, _ in tuple(self.seen)))
 
     def fail(self, what: str) -> None:
+        """Count a failed request and keep the first few reasons."""
         self.failed += 1
         if len(self.failures) < FAILURES_KEPT:
             self.failures.append(what)
@@ -111,6 +113,7 @@ class Feeder(threading.Thread):
         self._ending = threading.Event()
 
     def run(self) -> None:
+        """Ask at a fixed rate until ``finish``; the body of the thread."""
         due = time.monotonic() + self._random.uniform(0, 1 / self._rate)
         while not self._ending.wait(max(due - time.monotonic(), 0.0)):
             # A machine that stalled is not made up for by a burst: the rate is a ceiling.

@@ -47,16 +47,20 @@ class DemoHub:
 
     @property
     def command(self) -> list[str]:
+        """The command that serves it."""
         return [program("muster-hub"), "serve", "--data", str(self.data)]
 
     @contextmanager
     def api(self) -> Iterator[Api]:
+        """A connection to its API with the operator's token."""
         with connect(resolve({}, {}, self.profile)) as http:
             yield Api(http)
 
 
 @dataclass(frozen=True)
 class DeviceSpec:
+    """A device of the demo before it is enrolled."""
+
     name: str
     labels: Mapping[str, str]
     runtimes: tuple[str, ...] = ()
@@ -74,9 +78,11 @@ class DemoDevice:
 
     @property
     def name(self) -> str:
+        """Its device id."""
         return self.spec.name
 
     def socket(self, slot: str) -> Path:
+        """Where a slot's inference API listens."""
         return self.directory / "run" / f"{slot}.sock"
 
     def enrol(self, token: str, timers: Mapping[str, Any]) -> None:
@@ -99,6 +105,7 @@ class DemoDevice:
 
     @property
     def command(self) -> list[str]:
+        """The command that runs its agent."""
         return [program("muster-agent"), "run", "--dir", str(self.directory)]
 
 

@@ -67,6 +67,7 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """Process id."""
         return self._process.pid
 
     def check(self) -> None:
@@ -76,6 +77,7 @@ class Child:
             raise ProcessError(f"{self.name} ended with code {code}: {self.last_words()}")
 
     def last_words(self) -> str:
+        """The end of its log, for an error message."""
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         return "\n".join(["", *lines, f"(all of it: {self.log})"])
 

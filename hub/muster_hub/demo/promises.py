@@ -44,6 +44,7 @@ class Summary(Struct, kw_only=True):
     seconds: float = 0.0
 
     def encode(self) -> bytes:
+        """As the file that a demo leaves behind."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
 

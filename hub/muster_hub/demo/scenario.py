@@ -41,6 +41,7 @@ class Scenario:
         self._degraded_at = 0.0
 
     def run(self) -> None:
+        """The whole story, act by act; raises as soon as a promise is broken."""
         self.prepare()
         self.roll_out_first()
         self.healthy_cameras()
@@ -62,6 +63,7 @@ class Scenario:
         screen.kept(f"{len(FLEET)} agents enrolled and online")
 
     def roll_out_first(self) -> None:
+        """Version 1 reaches every device, and each reports the runtime that it should."""
         stage, screen = self.stage, self.stage.screen
         screen.step("version 1: trained on digits, then the hub runs its golden vectors")
         first = self._trained(self.training.first)

@@ -52,6 +52,7 @@ class Screen:
 
     @property
     def seconds(self) -> float:
+        """Since the demo began."""
         return time.monotonic() - self._began
 
     def step(self, text: str) -> None:

@@ -79,9 +79,11 @@ class DemoStage:
 
     @property
     def names(self) -> list[str]:
+        """Ids of all devices."""
         return [spec.name for spec in FLEET]
 
     def device(self, name: str) -> DemoDevice:
+        """One device by its id."""
         return next(device for device in self.devices if device.name == name)
 
     def wait(self, what: str, look: Callable[[], T | None], seconds: float = ENOUGH_SECONDS) -> T:
@@ -159,6 +161,7 @@ class DemoStage:
         self.wait(f"rollout {rollout} is completed", completed, 2 * ENOUGH_SECONDS)
 
     def no_failed_request(self, when: str) -> None:
+        """Raise when any client of any device saw a failed request."""
         for name, feeder in self.feeders.items():
             tally = feeder.tally
             promise(

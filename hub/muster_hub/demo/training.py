@@ -30,6 +30,7 @@ class Training:
         self.second: Future[Second] = self._pool.submit(self._train_second)
 
     def close(self) -> None:
+        """End the processes that train."""
         self._pool.shutdown(cancel_futures=True)
 
     def _train_first(self) -> Bundle:

@@ -28,9 +28,11 @@ class Wire:
 
     @property
     def is_cut(self) -> bool:
+        """Whether the cable is pulled."""
         return self._cut
 
     def cut(self) -> None:
+        """Pull the cable: connections end and none is let through."""
         with self._lock:
             self._cut = True
             for connection in self._connections:
@@ -38,10 +40,12 @@ class Wire:
                     connection.shutdown(socket.SHUT_RDWR)
 
     def restore(self) -> None:
+        """Plug it in again."""
         with self._lock:
             self._cut = False
 
     def close(self) -> None:
+        """End the thread and every connection."""
         self.cut()
         # Closing alone would leave the accepting thread waiting in the kernel.
         with contextlib.suppress(OSError):

@@ -90,6 +90,7 @@ def get(session: Session, number: int) -> Assignment:
 
 
 def get_by_key(session: Session, slot: str, selector: str) -> Assignment | None:
+    """The assignment of a slot and selector, if there is one."""
     return session.exec(
         select(Assignment).where(col(Assignment.slot) == slot, col(Assignment.selector) == selector)
     ).first()

@@ -20,6 +20,8 @@ class Release:
 
 @dataclass(frozen=True, kw_only=True)
 class AssignedRelease:
+    """An assignment with its selector parsed: which devices should run what in a slot."""
+
     id: int
     slot: str
     selector: Selector

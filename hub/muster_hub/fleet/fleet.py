@@ -26,6 +26,7 @@ class Fleet:
 
     @property
     def known(self) -> Mapping[str, Known]:
+        """Every device as decisions see it, by id."""
         return self._known
 
     def follow(self, session: Session, now: float, *, everything: bool) -> set[str]:

@@ -44,6 +44,7 @@ def devices(
 
 
 def device(session: Session, scope: Scope, device: str, now: float) -> Plain | None:
+    """One device for the API, or None when it isn't within the scope."""
     row = session.get(models.Device, device)
     directive = session.get(models.DirectiveRow, device)
     held = _certificates(session, [device])

@@ -47,6 +47,8 @@ class MessageFault:
 
 @dataclass
 class MessageSender:
+    """How often a device sent something that the hub could not take, and the latest."""
+
     count: int = 0
     at: float = 0.0
     why: str = ""
@@ -60,6 +62,7 @@ class Senders:
     _sampled: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def note(self, fault: MessageFault, now: float) -> None:
+        """Count one fault of a device."""
         sender = self._known.pop(fault.device, None) or MessageSender()
         sender.count, sender.at, sender.why = sender.count + 1, now, fault.why
         self._known[fault.device] = sender
@@ -137,6 +140,7 @@ def windows(session: Session, rows: Iterable[SummaryWindow], why: str, now: floa
 
 
 def clipped(why: str) -> str:
+    """A reason that is clean and short enough to be kept."""
     return bounds.clean(why)[:FAULT_CHARS_MAX]
 
 

@@ -49,6 +49,8 @@ class RenewalRefused(HubError):
 
 @dataclass(frozen=True)
 class Enrolled:
+    """A device that was let in, and the certificate it got."""
+
     device: str
     certificate_pem: str
 

@@ -42,6 +42,7 @@ class Issued:
     public_key: ec.EllipticCurvePublicKey
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
+        """Whether its key made the signature: ECDSA with SHA-256."""
         return verifies(self.public_key, signature, data)
 
 

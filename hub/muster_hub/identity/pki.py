@@ -42,6 +42,8 @@ class IssuedCertificate:
 
 @dataclass(frozen=True)
 class KeyPair:
+    """A certificate and its private key, in PEM."""
+
     certificate_pem: bytes
     key_pem: bytes
 

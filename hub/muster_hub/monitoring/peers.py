@@ -55,6 +55,7 @@ class Company:
 
     @property
     def cause(self) -> Cause:
+        """Sensor, process or model, by who else drifts."""
         peers = self.group_peers + self.others_peers
         if peers < PEERS_MIN:
             return "unknown"

@@ -149,9 +149,11 @@ class Gatekeeper:
         self._thread = threading.Thread(target=run, name="gatekeeper", daemon=True)
 
     def start(self) -> None:
+        """Begin to put revoked devices out, on a thread of its own."""
         self._thread.start()
 
     def stop(self) -> None:
+        """End the thread."""
         self._stopping.set()
         self._wake.set()
         self._thread.join()

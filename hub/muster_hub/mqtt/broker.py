@@ -109,6 +109,7 @@ class Broker:
 
     @property
     def pid(self) -> int | None:
+        """Process id of Mosquitto; None while it does not run."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 

@@ -49,6 +49,7 @@ class BrokerConfig:
 
     @property
     def admin_socket(self) -> Path:
+        """Where the hub itself reaches the broker, past the devices' listener."""
         return self.directory / "admin.sock"
 
 

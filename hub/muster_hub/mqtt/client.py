@@ -177,9 +177,11 @@ class HubClient:
 
     @property
     def connected(self) -> bool:
+        """Whether the broker has accepted the connection."""
         return self._connected.is_set()
 
     def wait_connected(self, timeout_seconds: float) -> bool:
+        """Wait for that; False when it took too long."""
         return self._connected.wait(timeout_seconds)
 
     def start(self) -> None:
@@ -199,6 +201,7 @@ class HubClient:
         self._paho.loop_start()
 
     def stop(self) -> None:
+        """Say goodbye and end paho's thread."""
         self._paho.disconnect()
         self._paho.loop_stop()
         self._connected.clear()
@@ -210,6 +213,7 @@ class HubClient:
             self._paho.subscribe([(name, 1) for name in filters])
 
     def unsubscribe(self, *filters: str) -> None:
+        """Receive nothing more under these filters, now and after a reconnection."""
         for name in filters:
             self._filters.pop(name, None)
         if self.connected:

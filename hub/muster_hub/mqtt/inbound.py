@@ -58,6 +58,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Reported:
+    """A device's report."""
+
     device: str
     report: dict[str, Any]
 
@@ -72,6 +74,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Wanted:
+    """Chunks that a device waited for in vain."""
+
     device: str
     chunks: tuple[str, ...]
 

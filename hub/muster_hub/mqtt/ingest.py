@@ -75,6 +75,7 @@ class Ingest:
 
     @property
     def counters(self) -> Counters:
+        """What came in and what became of it."""
         return self._intake.counters
 
     def health(self) -> dict[str, Any]:
@@ -89,6 +90,7 @@ class Ingest:
         }
 
     def start(self) -> None:
+        """Begin to write, then to receive."""
         self._writer.start()
         self.client.subscribe(*(topics.up_all(leaf) for leaf in topics.UP_LEAVES))
         self.client.start()

@@ -82,6 +82,7 @@ class Peer:
         self.close()
 
     def close(self) -> None:
+        """Disconnect and end paho's thread."""
         self._paho.disconnect()
         self._paho.loop_stop()
 

@@ -51,7 +51,11 @@ _TAKEN = update(target(OutboxMessage)).where(col(OutboxMessage.id) == bindparam(
 
 
 class Catalogue(Protocol):
-    def files_to_publish(self) -> Mapping[str, bytes]: ...
+    """What is published of the catalogue."""
+
+    def files_to_publish(self) -> Mapping[str, bytes]:
+        """Metadata files by name, in the order in which they are published."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,11 @@ class Publisher:
 
     @property
     def connected(self) -> bool:
+        """Whether the broker can be reached."""
         return self._sender.connected
 
     def start(self) -> None:
+        """Connect, and begin to publish what waits."""
         self._sender.start()
         self._thread.start()
 

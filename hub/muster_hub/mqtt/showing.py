@@ -13,7 +13,11 @@ _log = logging.getLogger(__name__)
 
 
 class Catalogue(Protocol):
-    def catch_up(self, device: str, timestamp: bytes, snapshot: bytes, now: float) -> bool: ...
+    """The catalogue, as far as metadata that a device shows matter to it."""
+
+    def catch_up(self, device: str, timestamp: bytes, snapshot: bytes, now: float) -> bool:
+        """Take over newer versions that carry this hub's own signatures; False when they don't."""
+        ...
 
 
 class Showing:

@@ -14,6 +14,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
+    """Run a command that ends when its parent does."""
     parent, command = int(sys.argv[1]), sys.argv[2:]
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
         sys.exit(f"tether: prctl failed: {os.strerror(ctypes.get_errno())}")

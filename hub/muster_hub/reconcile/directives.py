@@ -43,10 +43,16 @@ _NOTE = (
 
 
 class SignsDirectives(Protocol):
-    @property
-    def keyid(self) -> str: ...
+    """The director's key, wherever it lies."""
 
-    def sign(self, wanted: Directive) -> bytes: ...
+    @property
+    def keyid(self) -> str:
+        """Of the key that signs now."""
+        ...
+
+    def sign(self, wanted: Directive) -> bytes:
+        """The envelope as JSON; raises LimitError when a device would refuse its size."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,14 +56,24 @@ _random = random.SystemRandom()
 
 
 class Catalogue(Protocol):
+    """The catalogue, as far as the engine keeps it going."""
+
     @property
-    def director_epoch(self) -> int: ...
+    def director_epoch(self) -> int:
+        """Devices ignore directives of any other epoch."""
+        ...
 
-    def refresh(self, now: float) -> bool: ...
+    def refresh(self, now: float) -> bool:
+        """Sign what is due; True when something was."""
+        ...
 
-    def ahead(self, reported: Mapping[str, int]) -> dict[str, int]: ...
+    def ahead(self, reported: Mapping[str, int]) -> dict[str, int]:
+        """Roles of which devices report a version above the hub's, and by how much."""
+        ...
 
-    def caught_up(self) -> CaughtUp | None: ...
+    def caught_up(self) -> CaughtUp | None:
+        """When the hub last took over such versions; None: never."""
+        ...
 
 
 class _Standby(Exception):
@@ -124,9 +134,11 @@ class Engine:
         self._thread = threading.Thread(target=run, name="engine", daemon=True)
 
     def start(self) -> None:
+        """Begin to act while it holds the lease, on a thread of its own."""
         self._thread.start()
 
     def stop(self) -> None:
+        """End the thread and give the lease back."""
         self._stopping.set()
         self._wake.set()
         self._thread.join()

@@ -34,6 +34,8 @@ class CheckResult(msgspec.Struct, frozen=True):
 
 
 class Checker(Protocol):
+    """Tries a pushed bundle's builds, in a process of its own."""
+
     def __call__(self, bundle: Path, manifest: Manifest) -> CheckResult: ...
 
 

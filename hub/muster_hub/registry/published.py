@@ -37,7 +37,11 @@ _ASSIGNED = (
 
 
 class Blobs(Protocol):
-    def read(self, sha256: str) -> bytes: ...
+    """Where manifests and chunks lie."""
+
+    def read(self, sha256: str) -> bytes:
+        """The bytes of that name; raises NotFound."""
+        ...
 
 
 class Bundles:
@@ -62,6 +66,7 @@ class Bundles:
         return live
 
     def of_directive(self, device: str) -> Collection[str]:
+        """Chunks that a device's live directive may need."""
         with self._store.read() as session:
             row = session.get(models.DirectiveRow, device)
         if row is None:

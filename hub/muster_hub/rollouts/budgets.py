@@ -20,6 +20,8 @@ NAMED_MAX = 3
 
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many devices of each group may be down at once."""
+
     group_by: Annotated[tuple[str, ...], Meta(max_length=4)] = ()
     """Labels whose values make a group; none is one group of all."""
     max_unavailable: Amount | None = None
@@ -34,6 +36,7 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True):
                 raise ProtocolError(f"a budget of {amount}: use at most 100%")
 
     def group(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """The group of a device with these labels."""
         return tuple(labels.get(key, "") for key in self.group_by)
 
     def most_down(self, size: int) -> int:
@@ -49,11 +52,13 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True):
         return max(most, 0)
 
     def at_least(self, size: int) -> int:
+        """How many of a group of ``size`` must stay available."""
         if isinstance(self.min_available, str):
             return math.ceil(size * int(self.min_available[:-1]) / 100)
         return self.min_available or 0
 
     def name(self, group: tuple[str, ...]) -> str:
+        """A group in words, for reasons."""
         if not self.group_by:
             return "all devices"
         return ", ".join(

@@ -77,6 +77,7 @@ def pause_rollout(session: Session, rollout: int, *, by: str, now: float) -> Non
 
 
 def resume_rollout(session: Session, rollout: int, *, by: str, now: float) -> None:
+    """Let a paused rollout continue; raises Conflict in any other state."""
     _move(session, rollout, ("paused",), "running", f"Resumed by {by}.", now)
 
 
@@ -144,6 +145,7 @@ def _take_back(session: Session, row: models.Rollout) -> None:
 
 
 def acknowledge_alert(session: Session, alert: int, *, by: str, now: float) -> None:
+    """Note who looks after an alert; raises NotFound, and Conflict once it is resolved."""
     row = _alert(session, alert)
     if row.state == "resolved":
         raise Conflict(f"alert {alert} is resolved already")

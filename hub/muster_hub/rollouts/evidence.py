@@ -16,6 +16,8 @@ Progress = Literal["unseen", "in_progress", "committed", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceEvidence:
+    """How far a device has come with a release, by its report and events."""
+
     stage: Progress
     detail: str = ""
     """In words: the state and progress, or the refusal."""

@@ -81,6 +81,8 @@ class Experiment:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
+    """What an experiment has shown so far."""
+
     action: Action
     """Stop for harm; otherwise wait, for more windows or for an operator."""
     outcome: Outcome
@@ -151,6 +153,7 @@ def interval(compared: Comparison, scale: float) -> tuple[float, float]:
 
 
 def effect(metric: Metric, compared: Comparison) -> Effect:
+    """One metric's effect and its interval, in the unit that people read."""
     values: tuple[float, ...] = (compared.harm, *interval(compared, metric.scale))
     if metric.unit == "ratio":
         values = tuple(math.exp(min(max(value, -20.0), 20.0)) for value in values)

@@ -13,6 +13,8 @@ from muster_hub.rollouts.targets import first_size, left, shadowed
 
 @dataclass(frozen=True, kw_only=True)
 class WaveForecast:
+    """Whom a wave would ask."""
+
     name: str
     devices: tuple[str, ...]
     offline: int
@@ -33,6 +35,8 @@ class GroupForecast:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
+    """What a plan would do, without doing it."""
+
     waves: tuple[WaveForecast, ...]
     budgets: tuple[GroupForecast, ...]
     binding: str

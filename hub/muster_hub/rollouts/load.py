@@ -60,6 +60,7 @@ _ASSIGNED = (
 
 
 def assignments(session: Session) -> list[AssignedRelease]:
+    """Every assignment, with its selector parsed."""
     return [
         AssignedRelease(
             id=row.id,
@@ -114,6 +115,7 @@ class Rolling:
 
 
 def rolling(session: Session) -> Rolling:
+    """What rollouts in progress ask of single devices: releases and challengers."""
     overrides: dict[str, list[Override]] = {}
     challenges: dict[str, list[Challenge]] = {}
     asks: dict[int, Override] = {}
@@ -147,10 +149,12 @@ def first_tries(session: Session) -> dict[tuple[str, str], int]:
 
 
 def plan(row: models.Rollout) -> Plan:
+    """A rollout's plan, parsed."""
     return read_plan(row.plan)
 
 
 def rollout(row: models.Rollout) -> StagedRollout:
+    """A rollout's row as decisions see it."""
     judged = kept.judged(row)
     return StagedRollout(
         id=row.id or 0,
@@ -173,6 +177,7 @@ _REACHED = select(models.RolloutDevice).where(
 
 
 def reached_rows(session: Session, rollout_id: int) -> dict[str, models.RolloutDevice]:
+    """How far the rollout has come with each device that it has asked."""
     found = session.exec(_REACHED, params={"rollout": rollout_id})
     return {row.device: row for row in found}
 

@@ -22,6 +22,8 @@ _CLOCK = re.compile(r"\A([01][0-9]|2[0-3]):([0-5][0-9])\Z")
 
 
 class MaintenanceWindow(Struct, frozen=True, forbid_unknown_fields=True):
+    """A span of local time in which devices may swap, as a plan writes it."""
+
     start: str
     """Local time such as ``22:00``."""
     end: str
@@ -32,6 +34,7 @@ class MaintenanceWindow(Struct, frozen=True, forbid_unknown_fields=True):
     """For devices without a ``timezone`` label."""
 
     def check(self) -> None:
+        """Raise ProtocolError for an impossible time or zone."""
         for text in (self.start, self.end):
             if not _CLOCK.match(text):
                 raise ProtocolError(f"window time {text[:20]!r}: use HH:MM, 00:00 to 23:59")
@@ -39,6 +42,7 @@ class MaintenanceWindow(Struct, frozen=True, forbid_unknown_fields=True):
             raise ProtocolError(f"time zone {self.time_zone[:40]!r} is not known here")
 
     def zone_of(self, labels: Mapping[str, str]) -> dt.tzinfo | None:
+        """The zone of a device with these labels; None when nobody knows it."""
         return _zone(labels.get(LABEL, self.time_zone))
 
     def spans(self, day: dt.date, zone: dt.tzinfo) -> tuple[float, float] | None:

@@ -33,6 +33,8 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class StagedRollout:
+    """A rollout as decisions see it."""
+
     id: int
     state: State
     wave: int
@@ -79,11 +81,13 @@ class Member:
 
 
 def under_way(member: Member) -> bool:
+    """Whether a device was asked, is online, and has not finished."""
     reached = member.reached
     return reached is not None and member.online and reached.state in ("targeted", "in_progress")
 
 
 def count(members: list[Member], state: DeviceState, wave: int | None = None) -> int:
+    """Devices in a state, of one wave or of all."""
     return sum(
         1
         for member in members

@@ -31,6 +31,8 @@ class Permit:
 
 @dataclass(frozen=True, kw_only=True)
 class PermitRequest:
+    """What a device asks when it is ready to swap."""
+
     device: str
     slot: str
     manifest: str
@@ -51,6 +53,8 @@ class Goal:
 
 @dataclass(frozen=True)
 class Answer:
+    """A permit, or why there is none yet."""
+
     given: bool
     reason: str = ""
 

@@ -75,6 +75,8 @@ class Shadow:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
+    """What a look at a shadow decided, and why."""
+
     action: Action
     reason: str
 

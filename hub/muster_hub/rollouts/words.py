@@ -27,6 +27,7 @@ def tally(members: Iterable[Member], wave: int, asking: int = 0) -> str:
 
 
 def completed(members: Iterable[Member]) -> str:
+    """How a finished rollout ended, for people."""
     members = list(members)
     done = sum(1 for member in members if member.reached and member.reached.state == "committed")
     away = [
@@ -45,6 +46,7 @@ def completed(members: Iterable[Member]) -> str:
 
 
 def failed(rollout: StagedRollout, failures: list[Member], reached: int) -> str:
+    """Which devices failed and why, for people."""
     failures_in_words = "; ".join(
         f"{failure.device} {failure.reached.detail}"
         for failure in failures[:NAMED_MAX]
@@ -57,6 +59,7 @@ def failed(rollout: StagedRollout, failures: list[Member], reached: int) -> str:
 
 
 def nobody(members: Iterable[Member]) -> str:
+    """Why no device can be asked, for people."""
     matching = sum(1 for member in members if member.matches)
     if not matching:
         return "no device matches the selector"
@@ -72,11 +75,13 @@ def unpaired(plan: Plan, members: Iterable[Member]) -> str:
 
 
 def names(devices: Iterable[str]) -> str:
+    """A few devices by name, and how many more."""
     devices = list(devices)
     more = len(devices) - NAMED_MAX
     return ", ".join(devices[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def wave(plan: Plan, number: int) -> str:
+    """A wave by number and name, for people."""
     found = stages(plan)
     return f"{number + 1} of {len(found)} ({found[number].name})"

@@ -57,6 +57,8 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DirectiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What every directive says besides its slots."""
+
     window_seconds: Annotated[
         float, Meta(ge=limits.WINDOW_SECONDS_MIN, le=limits.WINDOW_SECONDS_MAX)
     ] = 300.0
@@ -77,6 +79,8 @@ class CheckSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Governance(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many people a change needs."""
+
     two_people: bool = False
     """What one asks for another approves: signing a version, starting a rollout, its waves."""
 
@@ -97,6 +101,8 @@ class Oidc(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``hub.toml`` with its defaults, and where the hub's files lie."""
+
     data: Path = Path()
     """Set by ``load``; not a key of the file."""
     names: Annotated[tuple[str, ...], Meta(min_length=1, max_length=32)] = (
@@ -118,10 +124,12 @@ class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def database_url(self) -> str:
+        """SQLAlchemy's URL of the database."""
         return self.database or sqlite_url(self.data / "hub.db")
 
     @property
     def url(self) -> str:
+        """Where devices and operators reach the API."""
         return self.http.url.rstrip("/") or f"https://{joined(self.names[0], self.http.port)}"
 
     @property
@@ -133,22 +141,27 @@ class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def tuf(self) -> Path:
+        """The published catalogue."""
         return self.data / "tuf"
 
     @property
     def keys(self) -> Path:
+        """The online keys."""
         return self.data / "keys"
 
     @property
     def ca(self) -> Path:
+        """The certificate authority."""
         return self.data / "keys" / "ca"
 
     @property
     def blobs(self) -> Path:
+        """Manifests and chunks, by hash."""
         return self.data / "blobs"
 
     @property
     def broker_directory(self) -> Path:
+        """What the managed broker reads and writes."""
         return self.data / "broker"
 
 

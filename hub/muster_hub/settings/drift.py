@@ -30,6 +30,7 @@ class DriftRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             selectors.parse(self.selector)
 
     def covers(self, model: str, labels: Mapping[str, str]) -> bool:
+        """Whether the rule is about this model on a device with these labels."""
         if self.model and self.model != model:
             return False
         return not self.selector or selectors.parse(self.selector).matches(labels)

@@ -57,6 +57,7 @@ class Catalogue:
 
     @property
     def director_epoch(self) -> int:
+        """Devices ignore directives of any other epoch."""
         targets = self._files.current("targets", Targets)
         return FIRST_EPOCH if targets is None else roles.director_epoch(targets.signed)
 

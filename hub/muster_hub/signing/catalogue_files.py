@@ -19,6 +19,8 @@ from muster_hub.storage.files import write_durably
 
 
 class CatalogueFiles:
+    """The catalogue's metadata on the disk: published versions and drafts."""
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._drafts = directory / "drafts"
@@ -108,6 +110,7 @@ class CatalogueFiles:
         return 0 if meta is None else meta.version
 
     def next_version(self, role: str) -> int:
+        """The version that a role's next signature makes; never one that devices know already."""
         return max(self.version(role), self._floors().get(role, 0)) + 1
 
     def raise_floors(self, versions: Mapping[str, int]) -> None:
@@ -140,13 +143,16 @@ class CatalogueFiles:
         return dict(sorted(found.items(), key=lambda item: signing_order(item[0])))
 
     def draft(self, role: str, kind: type[Kind]) -> Metadata[Kind] | None:
+        """A role's draft that waits for signatures; None when there is none."""
         data = self._bytes(f"drafts/{role}.json")
         return None if data is None else roles.parse(kind, data, f"drafts/{role}.json")
 
     def save_draft(self, role: str, draft: AnyMetadata) -> None:
+        """Keep a draft durably, with the signatures it has."""
         write_durably(self._drafts / f"{role}.json", roles.serialise(role, draft))
 
     def drop_draft(self, role: str) -> None:
+        """A draft is not wanted any more."""
         (self._drafts / f"{role}.json").unlink(missing_ok=True)
 
     def _root_version(self) -> int:

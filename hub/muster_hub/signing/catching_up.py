@@ -78,6 +78,7 @@ class Record:
                 )
 
     def add(self, leaps: Mapping[str, int], done: CaughtUp) -> None:
+        """Note versions that were taken over from what a device showed."""
         totals = self._read().get("totals", {})
         for role, leap in leaps.items():
             totals[role] = int(totals.get(role, 0)) + leap
@@ -86,6 +87,7 @@ class Record:
         write_durably(self._path, text.encode())
 
     def latest(self) -> CaughtUp | None:
+        """The latest of these; None: there was none."""
         latest = self._read().get("latest")
         return None if latest is None else CaughtUp(**latest)
 

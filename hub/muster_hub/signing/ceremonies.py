@@ -92,5 +92,6 @@ def retire(basis: Basis, model: str, version: str | None) -> Changes:
 
 
 def check_complete(changes: Mapping[str, object]) -> None:
+    """Raise CatalogueError when a change would change nothing."""
     if not changes:
         raise CatalogueError("nothing would change: no model has been released yet")

@@ -12,6 +12,8 @@ from muster_protocol.wire.errors import LimitError
 
 
 class DirectiveSigner:
+    """Signs directives with the director's key, for the engine."""
+
     def __init__(self, signer: Signer | Callable[[], Signer]) -> None:
         """With a callable the key is asked for each time: it may have been rotated."""
         self._signer = signer

@@ -27,6 +27,7 @@ Made = TypeVar("Made")
 
 
 def is_uri(text: str) -> bool:
+    """Whether a key is named by a URI, not by a file."""
     return _SCHEME.match(text) is not None
 
 
@@ -41,14 +42,17 @@ class UriSigner(Signer):
     def from_priv_key_uri(
         cls, priv_key_uri: str, public_key: Key, secrets_handler: SecretsHandler | None = None
     ) -> "UriSigner":
+        """securesystemslib's constructor for the key of a URI."""
         inner = Signer.from_priv_key_uri(priv_key_uri, public_key, secrets_handler)
         return cls(priv_key_uri, inner)
 
     @property
     def public_key(self) -> Key:
+        """The half that metadata name."""
         return self._inner.public_key
 
     def sign(self, payload: bytes) -> Signature:
+        """Sign on the token, one signature at a time; raises ConfigError."""
         with _one_at_a_time:
             return _explained(self._uri, lambda: self._inner.sign(payload))
 

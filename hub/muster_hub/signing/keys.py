@@ -53,6 +53,7 @@ class KeyGroup:
 
     @property
     def ids(self) -> list[str]:
+        """TUF's ids of its keys."""
         return [key.keyid for key in self.keys]
 
 
@@ -219,6 +220,7 @@ class Keyring:
         return {str(key): str(value) for key, value in found.items()}
 
     def put_names(self, names: Mapping[str, str]) -> None:
+        """Remember what people call their keys."""
         write_durably(
             self._directory / NAMES, json.dumps(self.names() | dict(names), indent=2).encode()
         )
@@ -326,6 +328,7 @@ def _signer(path: Path, public: SSlibKey, password: bytes | None) -> Signer:
 
 
 def public_pem(key: PublicKey) -> bytes:
+    """The public key in PEM."""
     return key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )

@@ -41,9 +41,11 @@ class Lifetime:
     renew_days: int
 
     def expires(self, now: float) -> dt.datetime:
+        """When metadata signed at ``now`` expire."""
         return _time(now) + dt.timedelta(days=self.days)
 
     def due(self, signed: Signed, now: float) -> bool:
+        """Whether they should be signed again by ``now``."""
         return _time(now) + dt.timedelta(days=self.renew_days) >= signed.expires
 
 
@@ -57,6 +59,7 @@ LIFETIMES: Final = {
 
 
 def lifetime(role: str) -> Lifetime:
+    """How long a role's signatures are good."""
     return LIFETIMES.get(role, OFFLINE_LIFETIME)
 
 
@@ -130,6 +133,7 @@ def describe(data: bytes) -> str:
 
 
 def describe_signed(signed: Signed) -> str:
+    """What metadata say, for whoever is about to sign them."""
     what = f"{signed.type} version {signed.version}, good until {signed.expires:%Y-%m-%d}"
     if isinstance(signed, Root):
         named = [
@@ -181,6 +185,7 @@ class Signatures:
 
     @property
     def complete(self) -> bool:
+        """As many keys have signed as must."""
         return len(self.signed) >= self.threshold
 
 
@@ -212,6 +217,7 @@ def threshold(delegator: Root | Targets, role: str) -> int:
 
 
 def signatures(delegator: Root | Targets, role: str, metadata: AnyMetadata) -> Signatures:
+    """Who of a role's keys has signed, and how many must."""
     result = delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
     return Signatures(
         metadata.signed.version,
@@ -231,6 +237,7 @@ def keyids(delegator: Root | Targets, role: str) -> list[str]:
 
 
 def new_root(keyring: Keyring) -> Root:
+    """An unsigned root that names the keyring's keys."""
     root = Root(consistent_snapshot=True)
     for role in ("root", "targets", "snapshot", "timestamp"):
         keys = keyring.group(key_role(role))
@@ -269,16 +276,19 @@ def delegate_model(targets: Targets, model: str, keys: KeyGroup) -> None:
 
 
 def delegates(targets: Targets, role: str) -> bool:
+    """Whether targets delegate to a role."""
     return role in (delegations_of(targets).roles or {})
 
 
 def delegations_of(targets: Targets) -> Delegations:
+    """The delegations of targets; raises CatalogueError when there are none."""
     if targets.delegations is None:
         raise CatalogueError("targets.json delegates nothing: it isn't this hub's")
     return targets.delegations
 
 
 def director_epoch(targets: Targets) -> int:
+    """The epoch that targets name; raises CatalogueError."""
     epoch = targets.unrecognized_fields.get(DIRECTOR_EPOCH_FIELD)
     if not isinstance(epoch, int) or epoch < 1:
         raise CatalogueError(f"targets.json names no {DIRECTOR_EPOCH_FIELD}")
@@ -293,6 +303,7 @@ def next_snapshot(current: Snapshot | None, changed: dict[str, int]) -> Snapshot
 
 
 def next_timestamp(snapshot_version: int) -> Timestamp:
+    """An unsigned timestamp for a version of snapshot."""
     return Timestamp(snapshot_meta=MetaFile(snapshot_version))
 
 

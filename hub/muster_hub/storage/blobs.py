@@ -41,6 +41,7 @@ class Blobs:
         return data
 
     def has(self, name: str) -> bool:
+        """Whether bytes of that name are here."""
         return self._path(name).exists()
 
     def size_bytes(self, name: str) -> int:

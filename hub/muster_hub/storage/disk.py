@@ -14,6 +14,8 @@ WARN_BYTES = (256 * MIB, 1024 * MIB)
 
 @dataclass(frozen=True)
 class Room:
+    """How full the disk is."""
+
     free_bytes: int
     total_bytes: int
 

@@ -22,6 +22,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def flush_directory(directory: Path) -> None:
+    """Make names in a directory durable; raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -160,6 +160,8 @@ class EnrolBinding(Table, table=True):
 
 
 class Model(Table, table=True):
+    """A model that has versions."""
+
     name: str = Field(primary_key=True, max_length=NAME)
     created: float
 

@@ -38,6 +38,7 @@ class Sealing:
         self._mac_key = hmac.digest(key, b"muster: codes of authenticity", hashlib.sha256)
 
     def seal(self, name: str, secret: bytes) -> bytes:
+        """Encrypt a secret so that it opens under this name only."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         return nonce + self._cipher.encrypt(nonce, secret, name.encode())
 

@@ -24,6 +24,8 @@ RolloutDeviceState = Literal["targeted", "in_progress", "committed", "failed", "
 
 
 class Rollout(Table, table=True):
+    """A rollout: its plan, how far it is, and what its gate said last."""
+
     __table_args__ = (one_of("state", get_args(RolloutState)), version_exists())
 
     id: int | None = Field(default=None, primary_key=True)
@@ -74,6 +76,8 @@ class RolloutStep(Table, table=True):
 
 
 class RolloutDevice(Table, table=True):
+    """How far a rollout has come with one device."""
+
     __tablename__ = "rollout_device"
     __table_args__ = (one_of("state", get_args(RolloutDeviceState)),)
 

@@ -35,11 +35,14 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
+        """A session that changes nothing; on SQLite it never waits for a writer."""
         with Session(self.engine, autoflush=False, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
+        """A session in one transaction: committed at the end of the block, rolled back when it
+        raises."""
         with (
             Session(self._writing, expire_on_commit=False, info=self._info) as session,
             session.begin(),
@@ -47,6 +50,7 @@ class Store:
             yield session
 
     def close(self) -> None:
+        """Close all connections."""
         self.engine.dispose()
 
 

@@ -38,6 +38,8 @@ HEX = 64
 
 
 class Table(SQLModel):
+    """The base of every table, so that all share one set of metadata."""
+
     metadata = METADATA
 
 

@@ -96,6 +96,7 @@ class Baseline:
 
     @cached_property
     def extractor(self) -> Extractor:
+        """Computes the baseline's features from a batch of inputs and outputs."""
         return Extractor(self.features)
 
     @cached_property
@@ -105,6 +106,7 @@ class Baseline:
 
     @property
     def width(self) -> int:
+        """Bins of the feature that has most: the second dimension of every count array."""
         return int(self.sizes.max(initial=0))
 
     @cached_property
@@ -128,6 +130,7 @@ class Baseline:
 
     @cached_property
     def mean(self) -> NDArray[np.float64]:
+        """Training mean of each feature, [features]."""
         return np.array([bins.mean for bins in self.bins], np.float64)
 
     @property
@@ -137,6 +140,7 @@ class Baseline:
 
     @cached_property
     def numeric_mean(self) -> Floats:
+        """Training mean of each numeric feature, [numeric features]."""
         return np.array([self.bins[i].mean for i in self.extractor.numeric], np.float32)
 
     @cached_property

@@ -82,6 +82,7 @@ def transformed(x: Doubles, dispersion: NDArray[np.intp]) -> Doubles:
 
 
 def standardised(location: Doubles, center: Doubles, scale: Doubles) -> Doubles:
+    """Distance from the centre in scales; 0 where the scale is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(scale > 0, (location - center) / scale, 0.0)
     return np.asarray(z)

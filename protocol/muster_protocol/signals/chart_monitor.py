@@ -62,6 +62,7 @@ class ChartMonitor:
         return cls(baseline, rule, chart_state.decode(data, baseline))
 
     def encode(self) -> bytes:
+        """The monitor's state as compressed bytes, for ``decode`` with the same baseline."""
         return chart_state.encode(self._state, self.baseline)
 
     def drifting(self) -> frozenset[str]:

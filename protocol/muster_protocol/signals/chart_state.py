@@ -49,19 +49,23 @@ class Moments:
 
     @classmethod
     def none(cls, numbers: int) -> "Moments":
+        """Sums before the first window, for that many numbers."""
         return cls(0, np.zeros(numbers), np.zeros(numbers))
 
     def add(self, x: Doubles) -> None:
+        """Count one window's numbers."""
         self.windows += 1
         self.total += x
         self.squares += np.square(x)
 
     @property
     def mean(self) -> Doubles:
+        """Mean of each number over the windows; 0 before the first."""
         return np.asarray(self.total / max(self.windows, 1))
 
     @property
     def std(self) -> Doubles:
+        """Sample standard deviation of each number."""
         freedom = max(self.windows - 1, 1)
         within = (self.squares - np.square(self.total) / max(self.windows, 1)) / freedom
         return np.sqrt(np.maximum(within, 0.0))
@@ -78,6 +82,7 @@ class Own:
 
     @classmethod
     def trained(cls, numbers: int) -> "Own":
+        """A device whose normal is training's own."""
         return cls(np.zeros(numbers), np.ones(numbers), np.inf)
 
 
@@ -102,6 +107,7 @@ class ChartState:
 
     @classmethod
     def fresh(cls, baseline: Baseline, normal: Normal) -> "ChartState":
+        """State of a monitor that has seen no window."""
         sizes = normal.numbers, len(normal.projections)
         return cls(
             tracks=[Track.fresh(chart) for chart in normal.charts],
@@ -121,6 +127,7 @@ class _File:
 
 
 def encode(state: ChartState, baseline: Baseline) -> bytes:
+    """Compressed bytes that ``decode`` accepts for the same baseline only."""
     file = _File(FORMAT, baseline.digest, state)
     return zlib.compress(msgspec.msgpack.encode(file, enc_hook=packed_array), 1)
 

@@ -66,6 +66,7 @@ class Track:
 
     @classmethod
     def fresh(cls, chart: Chart) -> "Track":
+        """A chart's averages before the first window: no deviation."""
         return cls(np.zeros(len(chart.mean)))
 
 

@@ -73,6 +73,7 @@ class DriftMonitor:
         return cls(baseline, rule, monitor_state.decode(data, baseline, scores))
 
     def encode(self) -> bytes:
+        """The monitor's state as compressed bytes, for ``decode`` with the same baseline."""
         return monitor_state.encode(self._state, self.baseline, len(self._scores))
 
     def feed(self, summary: Summary) -> list[DriftFinding]:

@@ -77,6 +77,8 @@ Source = Element | Image | Norm | Projection | Predicted | Confidence
 
 
 class Feature(Struct, frozen=True, forbid_unknown_fields=True):
+    """One monitored number or category, and where in the tensors it is read from."""
+
     name: Annotated[
         str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX, pattern=bounds.LINE_PATTERN)
     ]

@@ -35,6 +35,7 @@ def latency_edges() -> NDArray[np.int64]:
 
 
 def count_latency(microseconds: NDArray[Any]) -> Counts:
+    """How many latencies fall into each bin, [LATENCY_BINS]."""
     return np.bincount(latency_bins(microseconds), minlength=LATENCY_BINS)
 
 

@@ -24,6 +24,7 @@ class Trial:
 
     @property
     def exceeded(self) -> NDArray[np.bool_]:
+        """Which tests lie outside their limit."""
         return np.asarray(np.abs(self.deviation) > self.limit)
 
 

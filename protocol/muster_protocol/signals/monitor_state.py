@@ -29,7 +29,9 @@ class Status(IntEnum):
     """How a feature is judged."""
 
     CALIBRATING = 0
+    """Compared with training until enough of the device's own windows are known."""
     CALIBRATED = 1
+    """Compared with what is normal on this device."""
     REFUSED = 2
     """Calibration found the feature beyond the effect gate: still judged by the reference."""
 
@@ -44,10 +46,12 @@ class Reference:
 
     @classmethod
     def none(cls, baseline: Baseline) -> "Reference":
+        """A reference without rows: nothing to compare with yet."""
         return cls(np.zeros((len(baseline), baseline.width)), np.zeros(len(baseline)))
 
     @property
     def rows(self) -> Doubles:
+        """Rows behind each feature's counts."""
         return np.asarray(self.counts.sum(axis=1))
 
     def add(self, window: "Window", chosen: NDArray[np.bool_]) -> None:
@@ -66,6 +70,7 @@ class Window:
 
     @classmethod
     def merged(cls, windows: Sequence["Window"]) -> "Window":
+        """One window with the counts of all of them."""
         if len(windows) == 1:
             return windows[0]
         return cls(
@@ -86,9 +91,11 @@ class Independence:
 
     @classmethod
     def none(cls, scores: int) -> "Independence":
+        """Nothing measured yet about how much windows resemble their neighbours."""
         return cls(*(np.zeros(scores) for _ in range(4)))
 
     def add(self, x: Doubles, n: Doubles, chosen: NDArray[np.bool_]) -> None:
+        """Count one window's scores, where they were chosen and the window has rows."""
         chosen = chosen & (n > 0)
         self.windows[chosen] += 1
         self.rows[chosen] += n[chosen]
@@ -202,6 +209,7 @@ class _File:
 
 
 def encode(state: State, baseline: Baseline, scores: int) -> bytes:
+    """Compressed bytes that ``decode`` accepts for the same baseline only."""
     file = _File(FORMAT, len(baseline), baseline.width, scores, state)
     return zlib.compress(msgspec.msgpack.encode(file, enc_hook=packed_array), 1)
 
@@ -224,10 +232,12 @@ def decode(data: bytes, baseline: Baseline, scores: int) -> State:
 
 
 def packed_array(array: Any) -> tuple[list[int], bytes]:
+    """Shape and little-endian bytes, the same on every platform."""
     return list(array.shape), array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
 def unpacked_array(kind: Any, packed: tuple[list[int], bytes]) -> NDArray[Any]:
+    """The array that ``packed_array`` packed, with the data type that its annotation names."""
     shape, data = packed
     dtype = np.dtype(kind.__args__[1].__args__[0])
     return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)

@@ -66,10 +66,12 @@ class Rule:
 
     @property
     def calibration_windows(self) -> int:
+        """Windows after which a feature is calibrated at the earliest."""
         return self._windows(self.calibration_seconds)
 
     @property
     def calibration_windows_max(self) -> int:
+        """Windows after which a wandering feature is calibrated at the latest."""
         return max(self._windows(self.calibration_seconds_max), self.calibration_windows)
 
     @property

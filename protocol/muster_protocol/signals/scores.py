@@ -24,10 +24,16 @@ SMOOTHING = 0.5
 
 
 class Statistic(IntEnum):
+    """What a score measures of a feature."""
+
     LOCATION = 0
+    """Where a window's rows lie: the mean of their scores."""
     DISPERSION = 1
+    """How far they are spread."""
     SHARE = 2
+    """How often one category occurs."""
     MISSING = 3
+    """How often there is no value."""
 
 
 class Scores:

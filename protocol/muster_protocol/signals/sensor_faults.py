@@ -90,6 +90,7 @@ class Habits:
 
     @classmethod
     def none(cls, baseline: Baseline) -> "Habits":
+        """Nothing was seen of the device yet."""
         numeric = len(baseline.extractor.numeric)
         return cls(
             np.zeros((len(baseline), baseline.width)), np.zeros(len(baseline)),
@@ -98,6 +99,7 @@ class Habits:
         )  # fmt: skip
 
     def add(self, counts: FeatureCounts) -> None:
+        """Take in one window."""
         numeric = counts.baseline.extractor.numeric
         values = counts.values[numeric].astype(np.float64)
         self.lately = (1 - SMOOTHING) * self.lately + counts.bins

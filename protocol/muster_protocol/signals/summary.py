@@ -67,9 +67,11 @@ class Tally:
 
     @property
     def errors(self) -> int:
+        """Failed inferences of every kind."""
         return sum(self.errors_by_kind().values())
 
     def errors_by_kind(self) -> dict[str, int]:
+        """Failed inferences by what went wrong."""
         prefix = "errors_"
         return {
             tally_field.name.removeprefix(prefix): getattr(self, tally_field.name)

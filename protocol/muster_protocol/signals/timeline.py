@@ -113,6 +113,7 @@ class Chart:
 
     @property
     def innovations(self) -> bool:
+        """Whether the chart looks at what a window brings beyond the one before it, unsmoothed."""
         return self.file.smoothing == 1.0
 
 
@@ -132,30 +133,37 @@ class Normal:
 
     @cached_property
     def charts(self) -> tuple[Chart, ...]:
+        """Charts that a window is held against, ready for use."""
         return tuple(_chart(chart) for chart in self.file.charts)
 
     @cached_property
     def spreads(self) -> Doubles:
+        """Standard deviation of the mean of 1, 3 and 12 windows, [scales, numbers]."""
         return unpacked(self.file.spreads).reshape(len(SCALES), self.numbers)
 
     @cached_property
     def carry(self) -> Doubles:
+        """Correlation of each window with the one before it, [numbers]."""
         return unpacked(self.file.carry)
 
     @cached_property
     def still(self) -> Doubles:
+        """Rows in a row with one value from which on a sensor is stuck, [numeric features]."""
         return unpacked(self.file.still)
 
     @cached_property
     def capped(self) -> Doubles:
+        """Most windows in a row with the same maximum, and minimum, [2, numeric features]."""
         return unpacked(self.file.capped).reshape(2, self.numeric)
 
     @cached_property
     def missing(self) -> Doubles:
+        """Largest share of missing values in training, smoothed over windows, [features]."""
         return unpacked(self.file.missing)
 
     @cached_property
     def profile(self) -> Doubles | None:
+        """What is normal at each hour of the week, [168, numbers]; None when not known."""
         return (
             unpacked(self.file.profile).reshape(HOURS, self.numbers) if self.file.profile else None
         )
@@ -178,10 +186,12 @@ class Normal:
 
 
 def packed(array: NDArray[Any]) -> bytes:
+    """Little-endian float32, as files hold numbers."""
     return array.astype("<f4").tobytes()
 
 
 def unpacked(data: bytes) -> Doubles:
+    """The numbers that ``packed`` packed, as float64."""
     return np.frombuffer(data, "<f4").astype(np.float64)
 
 

@@ -37,9 +37,14 @@ UNIT_SHARE = 1e-3
 
 
 class Kind(IntEnum):
+    """What a number of a window's vector measures."""
+
     LEVEL = 0
+    """Where a numeric feature's rows lie."""
     SPREAD = 1
+    """How far they are spread."""
     SHARE = 2
+    """How often one category occurs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +55,7 @@ class Layout:
 
     @cached_property
     def numeric(self) -> Places:
+        """Places of the numeric features in the baseline."""
         return self.baseline.extractor.numeric
 
     @cached_property
@@ -84,6 +90,7 @@ class Layout:
 
     @cached_property
     def kind(self) -> NDArray[np.intp]:
+        """Kind of each number of the vector, [numbers]."""
         n = len(self.numeric)
         sizes = {Kind.LEVEL: n, Kind.SPREAD: n, Kind.SHARE: len(self.shares[0])}
         return np.concatenate([np.full(size, kind, np.intp) for kind, size in sizes.items()])

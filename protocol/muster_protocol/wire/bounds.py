@@ -60,6 +60,7 @@ def clean(text: str, *, line: bool = False) -> str:
 
 
 def is_clean(text: str) -> bool:
+    """Whether a text holds no control character, line break or other forbidden character."""
     return _FORBIDDEN.search(text) is None
 
 

@@ -13,6 +13,7 @@ from muster_protocol.wire.limits import BUNDLE_BYTES_MAX, CHUNK_BYTES, CHUNK_DIG
 
 
 def sha256_hex(data: bytes | memoryview) -> str:
+    """SHA-256 in hexadecimal: the name of a chunk, a file or a manifest."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -46,6 +46,8 @@ class Drift(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Slot(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one slot should run and watch, and when it may swap."""
+
     champion: Goal
     challenger: Goal | None = None
     fallback: Name | None = None
@@ -84,6 +86,8 @@ class Sampling(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Directive(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The hub's desired state for one device; signed, and adopted whole or not at all."""
+
     format: Format = FORMAT
     device: Name
     epoch: Serial

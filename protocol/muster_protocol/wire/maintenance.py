@@ -16,6 +16,8 @@ ClockTime = Annotated[str, Meta(max_length=5, pattern=r"^([01][0-9]|2[0-3]):[0-5
 
 
 class MaintenanceWindow(Struct, frozen=True, forbid_unknown_fields=True):
+    """A span of local time, on some days of the week, in which a device may swap."""
+
     start: ClockTime
     """``HH:MM``, local to the device."""
     end: ClockTime

@@ -174,6 +174,8 @@ FALLBACKS_MAX = 256
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a bundle is: its files by hash, its tensors, and what a device may expect of it."""
+
     format: Format = FORMAT
     model: Name
     version: Name

@@ -55,6 +55,8 @@ Epoch = Annotated[bytes, Meta(min_length=8, max_length=16)]
 
 
 class Row(Struct, frozen=True, array_like=True):
+    """An entry of the outbox on its way to the hub; its number never changes once sent."""
+
     sequence: Serial
     payload: Annotated[bytes, Meta(max_length=limits.TELEMETRY_BYTES_MAX)]
 
@@ -142,6 +144,8 @@ class Challenger(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SlotReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One slot: its health, what runs in it, and how far an update has come."""
+
     health: Ne107
     reason: Text = ""
     """Why the health is not ok, in one line."""

@@ -39,11 +39,14 @@ class SelectorError(ProtocolError):
 
 @dataclass(frozen=True)
 class Part:
+    """One condition on one label, such as ``line in (1,2)``."""
+
     key: str
     operator: Operator
     values: tuple[str, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether labels fulfil it; a missing label fulfils only ``!=``, ``notin`` and ``!key``."""
         match self.operator:
             case "in":
                 return labels.get(self.key) in self.values
@@ -79,6 +82,7 @@ class Selector:
     parts: tuple[Part, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether labels fulfil every condition; the empty selector matches all."""
         return all(part.matches(labels) for part in self.parts)
 
     def __str__(self) -> str:

@@ -58,10 +58,12 @@ def check_sha256(digest: str) -> str:
 
 
 def up(device: str, leaf: UpLeaf) -> str:
+    """Topic of a device's message to the hub; raises ProtocolError for an impossible device."""
     return f"{ROOT}/up/{check_device_id(device)}/{leaf}"
 
 
 def down(device: str, leaf: DownLeaf) -> str:
+    """Topic of the hub's message to one device; raises ProtocolError for an impossible device."""
     return f"{ROOT}/down/{check_device_id(device)}/{leaf}"
 
 
@@ -71,10 +73,12 @@ def up_all(leaf: UpLeaf) -> str:
 
 
 def chunk(sha256: str) -> str:
+    """Topic of a chunk by its hash; raises ProtocolError when that is no SHA-256."""
     return f"{ROOT}/chunk/{check_sha256(sha256)}"
 
 
 def tuf(file: str) -> str:
+    """Topic of a metadata file by its name; raises ProtocolError for any other name."""
     if not _TUF_FILE.fullmatch(file):
         raise ProtocolError(f"{file[:80]!r} is not the name of a TUF metadata file")
     return f"{ROOT}/tuf/{file}"

@@ -79,11 +79,14 @@ class Finding:
 
     @property
     def stop(self) -> bool:
+        """Whether this metric alone would stop the rollout."""
         return self.stop_average or self.stop_outliers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
+    """What a look decided, with the finding of every metric."""
+
     action: Action
     reason: str
     findings: tuple[Finding, ...] = ()

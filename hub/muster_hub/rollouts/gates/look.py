@@ -62,6 +62,7 @@ class Sums:
 
     @property
     def latency(self) -> float:
+        """Mean of the windows' log p95; NaN without windows."""
         return self.log_p95 / self.windows if self.windows else float("nan")
 
     @property
@@ -86,6 +87,7 @@ class Moments:
 
     @property
     def mean(self) -> float:
+        """Mean of the posted values."""
         return self.total / self.count
 
     @property
@@ -116,10 +118,14 @@ class Compared(Protocol):
     """A device of either side."""
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """Its id."""
+        ...
 
     @property
-    def labels(self) -> Mapping[str, str]: ...
+    def labels(self) -> Mapping[str, str]:
+        """By which it falls into a stratum."""
+        ...
 
 
 Row = tuple[float, float, float, float]

@@ -35,13 +35,19 @@ class Tolerances(Protocol):
     """What a plan's gate says of its metrics."""
 
     @property
-    def false_stop(self) -> float: ...
+    def false_stop(self) -> float:
+        """Chance of a false stop that the operator accepts for each metric."""
+        ...
 
     @property
-    def negligible_errors(self) -> float: ...
+    def negligible_errors(self) -> float:
+        """An error rate below this needs no ratio."""
+        ...
 
     @property
-    def disagreement_max(self) -> float: ...
+    def disagreement_max(self) -> float:
+        """Share of answers that may differ without a warning."""
+        ...
 
 
 class GateMetric(Protocol):

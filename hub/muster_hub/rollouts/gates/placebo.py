@@ -52,6 +52,7 @@ class Placebo:
 
     @property
     def words(self) -> str:
+        """The finding as ``muster-hub placebo`` prints it."""
         text = (
             f"On this fleet's own past {self.metric.name} stopped {self.false_stops} of "
             f"{self.draws} canaries that nothing was done to; {self.metric.false_stop:.2g} of them "

@@ -30,6 +30,7 @@ class CustomMetric(Struct, frozen=True, forbid_unknown_fields=True):
     """Told to the operator, never stopping."""
 
     def metric(self, false_stop: float) -> Metric:
+        """Its rule, with the plan's chance of a false stop."""
         margin = math.log(self.margin) if self.unit == "ratio" else self.margin
         return Metric(
             name=self.name,
@@ -41,6 +42,7 @@ class CustomMetric(Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def check(self) -> None:
+        """Raise ProtocolError for a margin that tolerates nothing."""
         if self.unit == "ratio" and self.margin <= 1:
             raise ProtocolError(
                 f"custom metric {self.name!r}: a margin of {self.margin:g}× tolerates nothing: "

@@ -26,6 +26,7 @@ class Rare:
 
     @property
     def rate(self) -> float:
+        """Events for each unit of exposure."""
         return self.events / self.exposure
 
 

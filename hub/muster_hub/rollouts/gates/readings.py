@@ -36,6 +36,7 @@ class Received:
     controls: Collection[str]
 
     def drifting(self) -> Mapping[str, tuple[int, int]]:
+        """Drifting features and watched ones, by device."""
         session, model, since = self.session, self.model, self.since
         have = drifting(session, self.begun, model=model, since=since, manifest=self.manifest)
         return have | drifting(
@@ -43,9 +44,11 @@ class Received:
         )
 
     def disagreement(self) -> Sequence[tuple[float, int]]:
+        """Share of differing answers and compared inputs, for each challenger."""
         return disagreement(self.session, manifest=self.manifest, since=self.created)
 
     def posted(self, metric: str) -> Mapping[str, tuple[Moments, Moments]]:
+        """Values that operators posted of a metric, since the release and before, by device."""
         return posted(
             self.session,
             self.rollout,

@@ -194,6 +194,7 @@ def not_worse(compared: Comparison, margin: float) -> float:
 
 
 def t_quantile(degrees: float, chance: float) -> float:
+    """Student's t: the value below which ``chance`` lies."""
     return float(special.stdtrit(degrees, chance))
 
 

@@ -19,6 +19,7 @@ TOLERATED_STEPS = (1.2, 1.5, 2.0, 3.0, 5.0)
 
 
 def stopped(name: str, unit: Unit, chance: float, compared: Comparison) -> str:
+    """Why a metric stops the rollout."""
     return (
         f"Stopped: {name} {_size(compared.harm, unit)}; "
         f"chance of a false stop about {_percent(chance)}{_outliers(compared)}."
@@ -26,6 +27,7 @@ def stopped(name: str, unit: Unit, chance: float, compared: Comparison) -> str:
 
 
 def warned(name: str, unit: Unit, chance: float, compared: Comparison) -> str:
+    """What a metric warns of."""
     return (
         f"{name} {_size(compared.harm, unit)} against devices without the release; "
         f"chance of a false warning about {_percent(chance)}{_outliers(compared)}."
@@ -33,6 +35,7 @@ def warned(name: str, unit: Unit, chance: float, compared: Comparison) -> str:
 
 
 def above(name: str, limit: float, chance: float, compared: Comparison) -> str:
+    """What a metric with a fixed limit warns of."""
     return (
         f"{name} {_percent(compared.harm + limit)} on {compared.devices} devices, above the "
         f"{_percent(limit)} that the plan tolerates; chance of a false warning about "
@@ -48,22 +51,27 @@ def _outliers(compared: Comparison) -> str:
 
 
 def advanced(names: Sequence[str]) -> str:
+    """Why the wave may end."""
     return f"Advance: {_and(names)} shown to be no worse than the margins allow."
 
 
 def blind(silent: int, canaries: int) -> str:
+    """Too many canaries are silent for anything to be shown."""
     return f"Blind: {silent} of {canaries} devices silent; can't advance."
 
 
 def nothing_yet(names: Sequence[str]) -> str:
+    """No data came yet for some metrics."""
     return f"Not enough evidence: nothing received yet about {_and(names)}."
 
 
 def soaking() -> str:
+    """Evidence is enough, the wave has not lasted long enough."""
     return "Evidence is enough; waiting until the wave has lasted as long as the plan asks."
 
 
 def too_few(canaries: int, wanted: int, sees_doubling: int) -> str:
+    """Fewer canaries than evidence needs, and what would settle it."""
     seen = "; that few can't show a doubling" if canaries < sees_doubling else ""
     devices = "1 device" if canaries == 1 else f"{canaries} devices"
     return (

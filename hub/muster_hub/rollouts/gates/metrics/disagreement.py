@@ -8,6 +8,8 @@ from muster_hub.rollouts.gates.statistics import Changes
 
 
 class Disagreement:
+    """How often a challenger answers differently from the champion."""
+
     counts = ()
 
     def rule(self, plan: Tolerances) -> Metric:

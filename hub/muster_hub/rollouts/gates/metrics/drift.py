@@ -11,6 +11,8 @@ RULE = Metric(name="drifting features", scale=1.0, margin=math.log(2.0), part="s
 
 
 class Drift:
+    """How many of the watched features drift."""
+
     counts = ()
 
     def rule(self, plan: Tolerances) -> Metric:

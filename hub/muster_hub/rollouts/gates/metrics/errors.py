@@ -12,6 +12,8 @@ RULE = Metric(name="errors", scale=0.5, margin=math.log(1.5), negligible=NEGLIGI
 
 
 class Errors:
+    """Failed inferences out of all."""
+
     counts = ("errors", "inferences")
 
     def rule(self, plan: Tolerances) -> Metric:

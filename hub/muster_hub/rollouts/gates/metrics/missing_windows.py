@@ -13,6 +13,8 @@ RULE = Metric(name="missing windows", scale=0.5, margin=math.log(1.5), negligibl
 
 
 class MissingWindows:
+    """Windows that should have come and did not."""
+
     counts = ()
 
     def rule(self, plan: Tolerances) -> Metric:

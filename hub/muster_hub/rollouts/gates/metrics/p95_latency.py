@@ -13,6 +13,8 @@ RULE = Metric(name="p95 latency", scale=0.2, margin=math.log(1.1))
 
 
 class P95Latency:
+    """Change of each device's 95th percentile of latency."""
+
     counts = ()
 
     def rule(self, plan: Tolerances) -> Metric:

@@ -10,6 +10,8 @@ RULE = Metric(name="wrong labels", scale=0.5, margin=math.log(1.5), negligible=0
 
 
 class WrongLabels:
+    """Wrong answers out of those whose label came."""
+
     counts = ("labels_right", "labels_wrong")
 
     def rule(self, plan: Tolerances) -> Metric:
