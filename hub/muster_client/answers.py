@@ -225,6 +225,7 @@ class RolloutPlan(TypedDict):
     waiting: dict[str, int]
     least_seconds: float
     shadow: list[str]
+    warnings: list[str]
     bytes_each: int
     bytes_published: int
     bytes_delivered: int

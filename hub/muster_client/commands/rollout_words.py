@@ -30,6 +30,7 @@ def planned(plan: RolloutPlan) -> RenderableType:
             ("watch it in shadow", _names(plan["shadow"], len(plan["shadow"])) or "nobody"),
             ("shadow and soaking take", f"{plan['least_seconds']:.0f} s at least"),
             ("pace limited by", plan["binding"]),
+            ("beware", Text("\n".join(plan["warnings"]), style="yellow") or None),
         )
     )
     waves = output.table(

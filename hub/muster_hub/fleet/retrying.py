@@ -1,12 +1,12 @@
 """An operator's fresh try at what a device has refused: its next directive says so."""
 
+import msgspec
 from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from muster_hub.audit import log
 from muster_hub.errors import Conflict, NotFound
 from muster_hub.storage import models
-from muster_protocol.wire import directive as wire
 
 FIELD = "attempt"
 _FAILED = (
@@ -30,7 +30,7 @@ def retry(
     Conflict when its agent can't be told.
     """
     row = session.get(models.DirectiveRow, device.id)
-    asked = set(wire.decode(row.payload).slots) if row is not None else set()
+    asked = set(msgspec.json.decode(row.payload)["slots"]) if row is not None else set()
     failed = session.exec(_FAILED, params={"device": device.id}).all()
     asked |= {slot_of for _, slot_of in failed}
     slots = [name for name in sorted(asked) if slot in (None, name)]

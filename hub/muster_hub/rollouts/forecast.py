@@ -1,6 +1,7 @@
 """What a rollout would do if everything went well: whom each wave asks, and what binds. Pure."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -47,6 +48,8 @@ class Forecast:
     """Soaking and the shadow alone; downloads, probation, approvals and gates come on top."""
     shadow: tuple[str, ...] = ()
     """Devices that would watch the release before the first wave."""
+    warnings: tuple[str, ...] = ()
+    """What the plan doesn't say and somebody should know, with how many devices it concerns."""
 
 
 def forecast(rollout: StagedRollout, members: Sequence[Member], now: float) -> Forecast:
@@ -78,6 +81,7 @@ def forecast(rollout: StagedRollout, members: Sequence[Member], now: float) -> F
         waiting=_waiting(rollout.plan, members, now),
         least_seconds=sum(wave.soak_seconds for wave in waves[:-1]) + _shadow_seconds(rollout),
         shadow=shadowed(rollout, list(members)) if rollout.plan.shadow is not None else (),
+        warnings=_warnings(rollout.plan, members, now),
     )
 
 
@@ -127,3 +131,13 @@ def _waiting(plan: Plan, members: Iterable[Member], now: float) -> dict[str, int
         if reason is not None:
             found[reason] = found.get(reason, 0) + 1
     return found
+
+
+def _warnings(plan: Plan, members: Iterable[Member], now: float) -> tuple[str, ...]:
+    zones = Counter(member.labels.get(maintenance.LABEL) for member in members)
+    found: Counter[str] = Counter()
+    for zone, count in zones.items():
+        labels = {} if zone is None else {maintenance.LABEL: zone}
+        for words in maintenance.skipped(plan.windows, labels, now):
+            found[words] += count
+    return tuple(f"{words} ({count} devices)" for words, count in sorted(found.items()))

@@ -18,6 +18,8 @@ from muster_protocol.wire.errors import ProtocolError
 LABEL = "timezone"
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+AHEAD_DAYS = 370
+"""How far ahead changes of the clocks are looked for: each zone's next ones are within a year."""
 _CLOCK = re.compile(r"\A([01][0-9]|2[0-3]):([0-5][0-9])\Z")
 
 
@@ -77,6 +79,33 @@ def refusal(
     assert nearest is not None  # a window has a day, and a week was looked through
     opens = dt.datetime.fromtimestamp(nearest[0], tz=nearest[1])
     return f"its maintenance window opens {opens:%a %d %b %H:%M} ({nearest[1]})"
+
+
+def skipped(
+    windows: Iterable[MaintenanceWindow], labels: Mapping[str, str], now: float
+) -> list[str]:
+    """Windows that begin in an hour which the next change of the clocks skips, in words."""
+    found = []
+    for window in windows:
+        zone = window.zone_of(labels)
+        if zone is None:
+            continue
+        today = dt.datetime.fromtimestamp(now, zone).date()
+        for offset in range(AHEAD_DAYS):
+            day = today + dt.timedelta(days=offset)
+            spans = window.spans(day, zone)
+            if spans is None:
+                continue
+            opens = f"{dt.datetime.fromtimestamp(spans[0], zone):%H:%M}"
+            if opens == window.start:
+                continue
+            happens = "does not open" if spans[1] <= spans[0] else f"opens at {opens}"
+            found.append(
+                f"the window {window.start}-{window.end} of {day:%a %d %b %Y} {happens} in {zone}: "
+                "the clocks go forward over its start"
+            )
+            break
+    return found
 
 
 def _zone(name: str) -> dt.tzinfo | None:

@@ -55,6 +55,7 @@ def _view(session: Session, blobs: Blobs, row: Rollout, now: float) -> Plain:
         "waiting": dict(found.waiting),
         "least_seconds": found.least_seconds,
         "shadow": list(found.shadow),
+        "warnings": list(found.warnings),
         "bytes_each": size,
         "bytes_published": size,
         "bytes_delivered": size * count,

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from muster_hub.rollouts.maintenance import MaintenanceWindow, refusal
+from muster_hub.rollouts.maintenance import MaintenanceWindow, refusal, skipped
 from muster_hub.rollouts.plan import read_plan
 from muster_protocol.wire.errors import ProtocolError
 
@@ -63,3 +63,28 @@ def test_a_device_whose_zone_nobody_knows_waits_and_says_so():
 def test_a_window_that_can_not_be_read_is_refused(values):
     with pytest.raises(ProtocolError, match="rollout plan"):
         read_plan({"windows": [values]})
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "happens"),
+    [
+        ("02:00", "03:00", "does not open"),
+        ("02:15", "02:45", "opens at 03:15"),
+        ("02:30", "06:00", "opens at 03:30"),
+    ],
+)
+def test_a_window_that_begins_in_a_skipped_hour_is_warned_of_before_it_comes(start, end, happens):
+    window = MaintenanceWindow(start=start, end=end)
+    (words,) = skipped([window], BERLIN, at("2026-01-10T12:00", "Europe/Berlin"))
+    assert words == (
+        f"the window {start}-{end} of Sun 29 Mar 2026 {happens} in Europe/Berlin: "
+        "the clocks go forward over its start"
+    )
+    assert skipped([window], {"timezone": "Asia/Tokyo"}, at("2026-01-10T12:00", "UTC")) == []
+
+
+def test_a_window_that_begins_before_it_or_on_another_day_is_not_warned_of():
+    longer = MaintenanceWindow(start="01:30", end="03:00")
+    on_mondays = MaintenanceWindow(start="02:00", end="03:00", days=("mon",))
+    now = at("2026-01-10T12:00", "Europe/Berlin")
+    assert skipped([longer, on_mondays, NIGHT], BERLIN, now) == []

@@ -221,6 +221,10 @@ class RolloutPlanView(BaseModel):
     shadow: list[str] = Field(
         description="Devices that would watch it beside what they run, before the first wave."
     )
+    warnings: list[str] = Field(
+        description="What may surprise, such as maintenance windows that begin in an hour "
+        "which a change of the clocks skips."
+    )
     bytes_each: int = Field(description="At most: chunks a device already has aren't sent again.")
     bytes_published: int = Field(description="What the hub sends, once, however many devices.")
     bytes_delivered: int = Field(description="At most, over all devices.")
