@@ -16,7 +16,7 @@ from muster_protocol.signals.binning import FeatureCounts
 from muster_protocol.signals.chart_state import ChartState, Moments, Own, Standing
 from muster_protocol.signals.charts import Track
 from muster_protocol.signals.naming import BY_CHARTS, Accuser
-from muster_protocol.signals.rule import WINDOWS_MIN, DriftFinding, Fault, Rule
+from muster_protocol.signals.rule import DriftFinding, Fault, Rule
 from muster_protocol.signals.summary import Summary
 from muster_protocol.signals.timeline import Chart
 from muster_protocol.signals.usual import Seen, Usual
@@ -73,7 +73,7 @@ class ChartMonitor:
         """Each feature's calibration.
 
         ``calibrated`` once the device's own windows were as the baseline (or a settled change)
-        says for ``WINDOWS_MIN`` windows in a row; ``refused`` while a sensor's fault stands.
+        says for ``Rule.confirm_windows`` in a row; ``refused`` while a sensor's fault stands.
         """
         return {
             self._name(feature): self._feature_status(feature)
@@ -306,7 +306,11 @@ class ChartMonitor:
         entry = self._state.standing.get(feature)
         if entry is not None and entry.fault:
             return "refused"
-        return "calibrated" if self._state.good[feature] >= WINDOWS_MIN else "calibrating"
+        return (
+            "calibrated"
+            if self._state.good[feature] >= self.rule.confirm_windows
+            else "calibrating"
+        )
 
     def _name(self, feature: int) -> str:
         return self.baseline.features[feature].name

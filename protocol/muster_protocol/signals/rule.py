@@ -12,6 +12,8 @@ MONTH_SECONDS = 30 * 86_400
 DAY_SECONDS = 86_400.0
 WINDOWS_MIN = 24
 """No time is so short that fewer windows than this count for it."""
+CONFIRM_SECONDS_MAX, CONFIRM_WINDOWS_MIN = 2 * DAY_SECONDS, 8
+"""A feature is calibrated after two days at the latest, but not on fewer windows than this."""
 BUDGET_USUAL = 0.5
 CHART_CHANCE = 1e-3
 """That any of a window's charts exceeds its limit, at the usual budget and windows of five minutes
@@ -73,6 +75,12 @@ class Rule:
     def calibration_windows_max(self) -> int:
         """Windows after which a wandering feature is calibrated at the latest."""
         return max(self._windows(self.calibration_seconds_max), self.calibration_windows)
+
+    @property
+    def confirm_windows(self) -> int:
+        """Windows in a row that must be as the baseline says before a feature is calibrated."""
+        in_time = math.ceil(CONFIRM_SECONDS_MAX / self.window_seconds)
+        return min(WINDOWS_MIN, max(CONFIRM_WINDOWS_MIN, in_time))
 
     @property
     def settle_windows(self) -> int:
