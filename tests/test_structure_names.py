@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from test_rooms import ROOMS
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {
     "muster_protocol": "protocol",
@@ -139,3 +141,9 @@ def test_a_name_that_leads_nowhere_is_found():
     assert lost_files("see `agent/muster_agent/fetch.py`") == {"agent/muster_agent/fetch.py"}
     assert lost_parts("implements ``leave.Inputs``") == {"leave.Inputs"}
     assert not lost_names("`muster_agent.update.hold.Hold.clear`")
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_the_architecture_page_says_what_each_room_holds(package):
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert [room for room in ROOMS[package] if f"| `{room}` |" not in page] == []

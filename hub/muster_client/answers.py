@@ -254,7 +254,7 @@ class Drift(TypedDict):
     features: list[Feature]
 
 
-class Retried(TypedDict):
+class Retry(TypedDict):
     device: str
     slots: list[str]
 

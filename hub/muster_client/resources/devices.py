@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from muster_client.answers import Counts, Device, Retried, TokenAnswer
+from muster_client.answers import Counts, Device, Retry, TokenAnswer
 from muster_client.resources.base import Resource
 from muster_client.transport import part
 
@@ -55,9 +55,9 @@ class Devices(Resource):
         found: Device = self._api.post(f"/devices/{part(device)}/approve", {})
         return found
 
-    def retry(self, device: str, slot: str | None = None) -> Retried:
+    def retry(self, device: str, slot: str | None = None) -> Retry:
         """Have a device try anew what one slot, or any of its slots, has refused."""
-        found: Retried = self._api.post(f"/devices/{part(device)}/retry", {"slot": slot})
+        found: Retry = self._api.post(f"/devices/{part(device)}/retry", {"slot": slot})
         return found
 
     def revoke(self, device: str) -> Device:
