@@ -166,6 +166,7 @@ paths = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}", fullmatch=True).filter
     lambda path: path != "manifest.json"
 )
 finite = st.floats(-limits.NUMBER_MAX, limits.NUMBER_MAX)
+tolerances = st.floats(0, limits.GOLDEN_RTOL_MAX)
 moments = st.floats(-limits.SECONDS_MAX, limits.SECONDS_MAX)
 text = st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"]), max_size=40)
 
@@ -213,7 +214,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
             for runtime, path in zip(runtimes, some_paths, strict=False)
         ),
         files=tuple(draw(files(path)) for path in some_paths),
-        golden=Golden(some_paths[2], draw(st.floats(0, 1)), draw(st.floats(0, 1e6))),
+        golden=Golden(some_paths[2], draw(tolerances), draw(tolerances)),
         baseline=draw(st.sampled_from([None, some_paths[3]])),
         classifier=draw(st.sampled_from([None, Classifier(outputs[0], ("low", "high"))])),
         fallbacks=tuple(draw(fallbacks(name, outputs)) for name in fallback_names),

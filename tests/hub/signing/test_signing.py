@@ -20,6 +20,7 @@ from muster_hub.signing.directives import DirectiveSigner
 from muster_protocol.wire import directive, limits
 from muster_protocol.wire.directive import Directive, Goal, Slot
 from muster_protocol.wire.errors import LimitError
+from muster_protocol.wire.maintenance import MaintenanceWindow
 from muster_protocol.wire.metadata import DIRECTOR_EPOCH_FIELD, ISSUED_FIELD
 
 NOW = 4_000_000_000.0
@@ -327,7 +328,7 @@ def test_a_directive_is_verified_through_the_targets_delegation(keyring, catalog
 def test_a_directive_too_large_for_a_device_is_not_signed(keyring):
     crowded = wanted(limits.SLOTS_MAX)
     slots = {
-        name: Slot(champion=slot.champion, fallback="f" * 600)
+        name: Slot(champion=slot.champion, maintenance=(MaintenanceWindow("22:00", "04:00"),) * 8)
         for name, slot in crowded.slots.items()
     }
     with pytest.raises(LimitError, match="fewer slots"):

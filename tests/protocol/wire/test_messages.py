@@ -37,7 +37,7 @@ def test_arbitrary_bytes_are_a_message_or_one_clear_error(data, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_message_over_its_limit_is_refused_before_it_is_parsed(kind):
     with pytest.raises(LimitError, match=kind.__name__):
-        messages.decode(bytes(limits.TELEMETRY_BYTES_MAX + 1), kind)
+        messages.decode(bytes(messages._LIMIT_BYTES[kind] + 1), kind)
 
 
 def test_a_batch_too_long_for_the_broker_is_never_sent():
