@@ -142,7 +142,7 @@ def input_tensor(datatype: str, shape: list[int], data: object, **fields: Any) -
             "input 'x': rows of the data differ in length",
         ),
         (input_tensor("FP32", [1], ["1"]), "input 'x': the data must be numbers for FP32"),
-        (input_tensor("FP32", [1], [None]), "input 'x': the data must be numbers for FP32"),
+        (input_tensor("FP32", [1], [{}]), "input 'x': the data must be numbers for FP32"),
         (input_tensor("FP32", [1], [True]), "input 'x': the data must be numbers for FP32"),
         (input_tensor("FP32", [1], [1e300]), "input 'x': a number is out of range for FP32"),
         (input_tensor("FP64", [1], [10**400]), "out of range"),
