@@ -29,7 +29,8 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> None:
 
 def fault_of(error: Exception) -> str:
     """What went wrong, short enough to be kept."""
-    return f"{type(error).__name__}: {error}"[:FAULT_CHARS_MAX]
+    words = str(error) if isinstance(error, DeliveryRefused) else f"{type(error).__name__}: {error}"
+    return words[:FAULT_CHARS_MAX]
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

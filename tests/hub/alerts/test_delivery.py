@@ -158,7 +158,7 @@ def test_a_delivery_that_nobody_ever_takes_is_given_up_with_the_reason(tmp_path,
         hub.step(3601)
     (kept,) = hub.deliveries()
     assert kept.ended is not None
-    assert (kept.attempts, kept.fault) == (ATTEMPTS_MAX, f"Refused: {web.url} answered 503")
+    assert (kept.attempts, kept.fault) == (ATTEMPTS_MAX, f"{web.url} answered 503")
     hub.store.close()
 
 

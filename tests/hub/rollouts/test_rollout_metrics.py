@@ -4,6 +4,7 @@ import pytest
 from sqlmodel import select
 
 from muster_hub.api.routes import metrics
+from muster_hub.api.schemas.metrics import VALUES_MAX
 from muster_hub.storage.models import Audit, Device, MetricValue, Model, Rollout, Version
 from support.hub_kit import API, is_problem, open_kit
 
@@ -89,7 +90,7 @@ def test_what_no_gate_would_look_at_is_refused_whole(kit, post):
     plain = start(kit, gate=None, slot="other")
     assert "but none" in is_problem(post(plain, good), 422, "invalid")
     is_problem(post(number), 422, "invalid")
-    is_problem(post(number, *[good] * (metrics.VALUES_MAX + 1)), 422, "invalid")
+    is_problem(post(number, *[good] * (VALUES_MAX + 1)), 422, "invalid")
     raw = '{"metric": "scrap rate", "values": [{"device": "cam-1", "value": NaN}]}'
     headers = kit.as_("operator") | {"Content-Type": "application/json"}
     path = f"{API}/rollouts/{number}/metrics"
