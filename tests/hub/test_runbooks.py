@@ -30,6 +30,7 @@ from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.storage.models import Audit, Device, Model
 from muster_protocol.wire.directive import Directive, DirectiveRefused, Goal, Slot
 from muster_protocol.wire.errors import Refusal
+from support.command_tree import commands
 from support.hub_kit import Kit, csr, new_key, open_kit
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
@@ -128,10 +129,10 @@ class Plant:
 
 def asks(words: list[str], app: typer.Typer) -> bool:
     """Whether a command asks before it acts."""
-    found = typer.main.get_command(app)
-    for word in words:
-        found = getattr(found, "commands", {}).get(word, found)
-    return any("--yes" in parameter.opts for parameter in found.params)
+    known = commands(app)
+    named = (" ".join(words[:length]) for length in range(len(words), 0, -1))
+    command = next(known[name] for name in named if name in known)
+    return any("--yes" in parameter.opts for parameter in command.params)
 
 
 @pytest.fixture
