@@ -3,7 +3,6 @@
 import atexit
 import functools
 import shutil
-import socket
 import tempfile
 import threading
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from muster_hub.access.governance import make_token
 from muster_hub.api.app import create_app, server_config
 from muster_hub.api.hub import Hub
+from muster_hub.api.listening import listen
 from muster_hub.app.initialise import NewHub, initialise
 from muster_hub.settings.config import BrokerSettings, Http, load
 
@@ -101,7 +101,7 @@ def open_kit(directory: Path, *, settings: dict | None = None, **wanted) -> Kit:
 
 def serve(hub: Hub) -> tuple[uvicorn.Server, threading.Thread, str]:
     """The hub's API on a free port, without TLS, in a thread of its own; its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(
         server_config(create_app(hub), log_level="critical", timeout_graceful_shutdown=2)
     )

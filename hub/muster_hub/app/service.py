@@ -19,6 +19,7 @@ import uvicorn
 from muster_hub.alerts.sender import WebhookSender
 from muster_hub.api.app import create_app, server_config
 from muster_hub.api.hub import Hub
+from muster_hub.api.listening import listen
 from muster_hub.app.watch import Watch
 from muster_hub.errors import Conflict, HubError
 from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
@@ -39,7 +40,6 @@ from muster_protocol.wire.addresses import joined
 SHUTDOWN_SECONDS = 2
 PORT_WAIT_SECONDS = 3.0
 """A hub that was just killed needs a moment before its port is free."""
-BACKLOG = 2048
 
 
 class FleetServices:
@@ -309,8 +309,7 @@ def _listen(config: HubConfig) -> Iterator[socket.socket]:
     until = time.monotonic() + PORT_WAIT_SECONDS
     while True:
         try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+            listener = listen(host, port)
         except OSError as error:
             if time.monotonic() < until:
                 time.sleep(0.1)
