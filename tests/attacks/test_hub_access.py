@@ -71,7 +71,7 @@ class Site:
     def token(self, role: str, by: str = "hub", **more: Any) -> Headers:
         with self.kit.hub.store.write() as session:
             name = more.pop("name", f"a-{role}")
-            text = make_token(session, name, role, self.kit.clock(), by=by, **more)  # type: ignore[arg-type]
+            text = make_token(session, name, role, self.kit.clock(), by=by, **more)  # type: ignore[arg-type]  # any text may be tried
         return {"Authorization": f"Bearer {text}"}
 
     def ask(self, method: str, path: str, headers: Headers, **body: Any) -> httpx.Response:

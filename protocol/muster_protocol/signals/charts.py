@@ -155,7 +155,7 @@ def _fitted(plan: Plan, x: Doubles, floor: Doubles) -> Chart:
     return Chart(rough, mean, carry, spread, axes, weights)
 
 
-_EMPTY = ChartFile(False, 1.0, False, b"", b"", b"", b"", b"", 0.0, 0.0, 1.0, 0.0)  # noqa: FBT003
+_EMPTY = ChartFile(False, 1.0, False, b"", b"", b"", b"", b"", 0.0, 0.0, 1.0, 0.0)  # noqa: FBT003 - fields in their order on the wire
 
 
 def _filed(
