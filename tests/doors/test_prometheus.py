@@ -74,7 +74,7 @@ def prometheus(kit, tmp_path):
     )  # fmt: skip
     yield f"http://127.0.0.1:{port}"
     running.terminate()
-    running.wait(30)
+    running.wait(60)
 
 
 def until(ask, seconds: float = WAIT_SECONDS):

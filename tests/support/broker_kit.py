@@ -150,12 +150,12 @@ class DeviceClient:
         self._paho.on_subscribe = lambda *_: self.acked.put("subscribed")
         self._paho.connect(HOST, port)
         self._paho.loop_start()
-        assert self.connected.wait(5)
+        assert self.connected.wait(60)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> str:
         """Publish and return the broker's reason code in words."""
         self._paho.publish(topic, payload, qos=1, retain=retain)
-        return self.acked.get(timeout=5)
+        return self.acked.get(timeout=60)
 
     def send(self, topic: str, payload: bytes) -> None:
         """Publish without waiting for the broker."""
@@ -163,7 +163,7 @@ class DeviceClient:
 
     def subscribe(self, topic: str) -> None:
         self._paho.subscribe(topic, qos=1)
-        assert self.acked.get(timeout=5) == "subscribed"
+        assert self.acked.get(timeout=60) == "subscribed"
 
     def next(self, timeout: float = 5) -> tuple[str, bytes]:
         return self.received.get(timeout=timeout)

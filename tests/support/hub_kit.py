@@ -94,7 +94,7 @@ def open_kit(directory: Path, *, settings: dict | None = None, **wanted) -> Kit:
     clock = Clock()
     hub = Hub.open(config, clock)
     server, thread, url = serve(hub)
-    kit = Kit(hub, clock, httpx.Client(base_url=url), server, thread)
+    kit = Kit(hub, clock, httpx.Client(base_url=url, timeout=60), server, thread)
     hub.on_change(lambda: kit.wakes.append(clock()))
     return kit
 

@@ -13,7 +13,7 @@ from support.pki import Authority, Pair
 from support.ports import free_port
 
 BINARY = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 class Mosquitto:
@@ -60,7 +60,7 @@ class Mosquitto:
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=60)
             self._process = None
 
     def __enter__(self) -> Self:

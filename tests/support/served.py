@@ -71,7 +71,7 @@ class Served:
             },
         )  # fmt: skip
         context = ssl.create_default_context(cafile=self.ca)
-        with urllib.request.urlopen(request, context=context, timeout=10) as answer:
+        with urllib.request.urlopen(request, context=context, timeout=60) as answer:
             return json.loads(answer.read())
 
     def brokers(self) -> list[int]:
@@ -84,5 +84,5 @@ class Served:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=60)
     return process.returncode, output

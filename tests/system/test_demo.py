@@ -82,7 +82,7 @@ def _below(pids: set[int]) -> set[int]:
 
 def all_gone(identities: list[Identity]) -> bool:
     """Whether every process has ended, given a moment to."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while any(Identity.of(identity.pid) == identity for identity in identities):
         if time.monotonic() > deadline:
             return False

@@ -56,7 +56,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     yield served
     for process in served.processes:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
 
 
 @pytest.fixture

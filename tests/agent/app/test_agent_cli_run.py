@@ -52,7 +52,7 @@ class Hub:
         )  # fmt: skip
         self._link.subscribe(*(topics.up_all(leaf) for leaf in ("report", "event", "telemetry")))
         self._link.start()
-        assert isinstance(self._inbox.get(timeout=20), Connected)
+        assert isinstance(self._inbox.get(timeout=60), Connected)
 
     def close(self) -> None:
         self._link.stop()
@@ -147,7 +147,7 @@ class Agent:
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=60)
         self.process = None
         return code
 

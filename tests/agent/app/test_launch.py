@@ -81,7 +81,7 @@ class Bench:
         for worker in self.workers:
             if worker.alive():
                 os.kill(worker.pid, signal.SIGKILL)
-                worker.wait(30)
+                worker.wait(60)
         self.launcher.close()
         self.telemetry.close()
         self.state.close()

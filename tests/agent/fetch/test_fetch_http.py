@@ -95,7 +95,7 @@ def source(server):
 
 def ask(source, url, name, token="secret"):
     source.get(0, Source(url, token), name)
-    return source.answers.get(timeout=20)
+    return source.answers.get(timeout=60)
 
 
 def test_a_chunk_comes_with_the_devices_token_and_again_over_the_kept_connection(server, source):
@@ -121,7 +121,7 @@ def test_a_server_of_another_ca_gets_no_token(server, tmp_path):
     stranger = HttpSource(Authority(other).cert, answers.put, lambda: Instant(NOW, "synchronised"))
     stranger.start()
     stranger.get(0, Source(server[1], "secret"), "a")
-    answer = answers.get(timeout=20)
+    answer = answers.get(timeout=60)
     stranger.stop()
     assert answer.data is None
     assert "certificate" in answer.detail.lower()
@@ -142,7 +142,7 @@ def test_too_many_requests_are_refused_at_once_not_queued(tmp_path):
 
 def ask_range(source, url, file):
     source.get_range(0, Source(url, "secret"), replace(RUN, file=file))
-    return [source.answers.get(timeout=20) for _ in RUN.digests]
+    return [source.answers.get(timeout=60) for _ in RUN.digests]
 
 
 def test_the_chunks_of_a_range_come_one_by_one_over_one_request(server, source):
@@ -179,6 +179,6 @@ def test_what_is_cancelled_is_not_asked_for(server, source):
     idle.cancel()
     idle.get(0, Source(server[1], "secret"), "a")
     idle.start()
-    assert answers.get(timeout=20).digest == "a"
+    assert answers.get(timeout=60).digest == "a"
     idle.stop()
     assert len(server[2]) == 1

@@ -88,7 +88,7 @@ def test_it_connects_to_a_real_broker_over_mutual_tls(
         link = MqttLink(settings, (topics.up("dev-1", "presence"), b""), inbox.put, lambda: now)
         link.start()
         try:
-            assert inbox.get(timeout=20) == Connected()
+            assert inbox.get(timeout=60) == Connected()
         finally:
             link.stop()
 

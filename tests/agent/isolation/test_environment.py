@@ -70,7 +70,7 @@ def test_an_agent_that_stands_back_far_already_still_starts_workers(tmp_path: Pa
         "    manifest_sha256=sha256, build=manifest.builds[0], first=True), events.put)\n"
         "worker.start()\n"
         "print(type(events.get(timeout=60)).__name__)\n"
-        "worker.stop(0.0); worker.wait(30)\n"
+        "worker.stop(0.0); worker.wait(60)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "b")],

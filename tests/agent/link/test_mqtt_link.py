@@ -25,7 +25,7 @@ from support.pki import Authority, Pair
 from support.ports import free_port
 
 pytestmark = pytest.mark.system
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 def today() -> Instant:

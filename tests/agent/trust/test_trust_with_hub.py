@@ -25,7 +25,7 @@ pytestmark = pytest.mark.system
 NOW = BUILD_TIME + DAY_SECONDS
 READING = ClockReading(float(NOW), "synchronised")
 MANIFEST = b'{"format":1}'
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 ABSENT_SECONDS = 0.3
 
 

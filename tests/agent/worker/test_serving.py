@@ -272,7 +272,7 @@ def test_where_nothing_can_be_handed_over_the_next_answer_says_close(tmp_path: P
         client.send("GET", "/")
         status, headers, _ = client.receive()
         assert (status, headers["connection"]) == (200, "close")
-    assert serving.drained.wait(20)
+    assert serving.drained.wait(60)
     serving.close()
 
 

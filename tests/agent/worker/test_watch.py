@@ -16,7 +16,7 @@ from muster_agent.worker.events import Exited, Failed, Heartbeat, Ready, WorkerE
 from muster_agent.worker.watch import DETAIL_CHARS_MAX, REPLIES_PER_SECOND_MAX, Watch
 from muster_protocol.wire.errors import Refusal
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 READY = '{"type":"ready","facts":{}}\n'
 SPEAK = """
 import json, socket, sys, time

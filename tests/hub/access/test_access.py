@@ -115,7 +115,7 @@ def test_a_revoked_device_is_put_out_and_stays_out(gate: Gate):
     thief, good = connect(gate, "dev-1"), connect(gate, "dev-2")
     try:
         gate.revoke("dev-1")
-        assert thief.disconnected.wait(10)
+        assert thief.disconnected.wait(60)
         with pytest.raises((OSError, AssertionError)):
             connect(gate, "dev-1")
         again = connect(gate, "dev-2")
@@ -130,7 +130,7 @@ def shown(gate: Gate) -> bytes:
     context = ssl.create_default_context(cafile=gate.ca)
     context.load_cert_chain(*gate.issue("dev-2"))
     with (
-        socket.create_connection((HOST, gate.broker.config.port), timeout=10) as plain,
+        socket.create_connection((HOST, gate.broker.config.port), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname=HOST) as secured,
     ):
         return secured.getpeercert(binary_form=True) or b""
@@ -146,7 +146,7 @@ def test_a_broker_that_runs_for_long_is_given_a_new_certificate_and_keeps_its_co
         gate.files.certificate.write_bytes(almost_over.certificate_pem)
         gate.files.key.write_bytes(almost_over.key_pem)
         gate.keeper.wake()
-        until = time.monotonic() + 15
+        until = time.monotonic() + 60
         while shown(gate) == first and time.monotonic() < until:
             time.sleep(0.1)
         fresh = x509.load_der_x509_certificate(shown(gate))
@@ -162,7 +162,7 @@ def test_chores_are_done_at_every_check(gate: Gate):
     done = threading.Event()
     gate.keeper.chores.append(done.set)
     gate.keeper.wake()
-    assert done.wait(10)
+    assert done.wait(60)
 
 
 def test_the_list_is_rewritten_only_when_it_changed_or_grows_old(gate: Gate):

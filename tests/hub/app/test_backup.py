@@ -137,7 +137,7 @@ class Served:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=60)
 
     def ask(self, method, path, **more):
         answer = self.http.request(method, API + path, **more)

@@ -187,7 +187,7 @@ def test_a_wire_carries_and_counts_until_it_is_cut() -> None:
     listener, thread = echo_server()
     wire = Wire("cam-1", listener.getsockname())
     try:
-        with socket.create_connection(("127.0.0.1", wire.port), timeout=5) as line:
+        with socket.create_connection(("127.0.0.1", wire.port), timeout=60) as line:
             line.sendall(b"x" * 1000)
             got = b""
             while len(got) < 1000:
@@ -195,10 +195,10 @@ def test_a_wire_carries_and_counts_until_it_is_cut() -> None:
             assert wire.bytes_up == wire.bytes_down == 1000
             wire.cut()
             assert line.recv(1) == b""
-        with socket.create_connection(("127.0.0.1", wire.port), timeout=5) as line:
+        with socket.create_connection(("127.0.0.1", wire.port), timeout=60) as line:
             assert line.recv(1) == b""
         wire.restore()
-        with socket.create_connection(("127.0.0.1", wire.port), timeout=5) as line:
+        with socket.create_connection(("127.0.0.1", wire.port), timeout=60) as line:
             line.sendall(b"back")
             assert line.recv(4) == b"back"
     finally:
@@ -246,7 +246,7 @@ def test_leftovers_of_a_killed_run_are_ended_and_strangers_are_not(tmp_path: Pat
         (tmp_path / "cam-2.pid").write_text(json.dumps(reused))
         (tmp_path / "cam-3.pid").write_text("not a pid file")
         assert processes.end_leftovers(tmp_path) == ["cam-1"]
-        assert ours.wait(10) != 0
+        assert ours.wait(60) != 0
         assert stranger.poll() is None
         assert not list(tmp_path.glob("*.pid"))
     finally:

@@ -110,7 +110,7 @@ def lets_in(broker: Broker, who: identity.Identity, ca: Path) -> bool:
     link = MqttLink(settings, (topics.up(who.device, "presence"), b""), inbox.put, lambda: now)
     link.start()
     try:
-        return inbox.get(timeout=20) == Connected()
+        return inbox.get(timeout=60) == Connected()
     finally:
         link.stop()
 

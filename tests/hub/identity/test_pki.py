@@ -132,7 +132,7 @@ def handshake(authority, tmp_path, name, *, client_pair=None) -> str:
         thread = threading.Thread(target=serve)
         thread.start()
         with (
-            socket.create_connection(listener.getsockname(), timeout=10) as raw,
+            socket.create_connection(listener.getsockname(), timeout=60) as raw,
             client.wrap_socket(raw, server_hostname=name) as connection,
         ):
             assert connection.recv(1) == b"!"

@@ -172,7 +172,7 @@ def shut_out(cam: Peer) -> bool:
 
 
 def eventually(fact) -> bool:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         if fact():
             return True

@@ -113,7 +113,7 @@ def device(hub: Hub, authority: Authority) -> Iterator[DeviceClient]:
     client.close()
 
 
-def eventually(fact: Callable[[], bool], seconds: float = 15) -> bool:
+def eventually(fact: Callable[[], bool], seconds: float = 60) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if fact():
