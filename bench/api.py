@@ -105,7 +105,7 @@ def main() -> int:
         thread.start()
         try:
             while not server.started:
-                time.sleep(0.01)
+                time.sleep(0.01)  # uvicorn starts in its thread
             port = server.servers[0].sockets[0].getsockname()[1]
             base = f"http://127.0.0.1:{port}"
             lists = measure(base, tokens["admin"], LISTS, asked.runs)

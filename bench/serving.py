@@ -97,7 +97,7 @@ def wait_answering(port: int, asked: bytes, service: "subprocess.Popen[bytes]") 
             if ask(str(port), asked, clients=1, seconds=0.1)["wrong"] == 0:
                 return
         except (subprocess.CalledProcessError, json.JSONDecodeError):
-            time.sleep(0.2)
+            time.sleep(0.2)  # the service is starting
     raise TimeoutError(f"the service on port {port} did not start")
 
 

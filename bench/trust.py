@@ -164,7 +164,7 @@ class Device(Party):
 def publish(hub: Party, files: dict[str, bytes]) -> None:
     for file, data in files.items():
         while not hub.link.publish(topics.tuf(file), data, retain=True):
-            time.sleep(0.005)
+            time.sleep(0.005)  # the link is connecting
 
 
 def measure(rounds: int, directory: Path) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def measure(rounds: int, directory: Path) -> dict[str, Any]:
         proxy = Proxy(broker.port)
         hub, device = Party("hub", authority, broker.port), Device("dev-1", authority, proxy.port)
         publish(hub, files)
-        time.sleep(1.0)
+        time.sleep(1.0)  # the broker keeps what was published
         for number in range(rounds):
             store = fresh_store(directory / f"device-{number}", catalogue)
             before, begun = proxy.bytes, time.perf_counter()
@@ -196,10 +196,10 @@ def measure(rounds: int, directory: Path) -> dict[str, Any]:
             device.take()
             device.verify()
             samples["no_change_ms"].append((time.perf_counter() - begun) * 1000)
-            time.sleep(0.05)
+            time.sleep(0.05)  # the acknowledgements go by before the bytes are read
             samples["no_change_bytes"].append(proxy.bytes - before)
             device.link.unsubscribe(*map(topics.tuf, device.followed))
-            time.sleep(0.02)
+            time.sleep(0.02)  # what was sent before the unsubscribe still comes
         for party in (hub, device):
             party.link.stop()
         proxy.close()

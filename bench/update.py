@@ -97,9 +97,9 @@ def swaps(runtime: Any, megabytes: int, count: int, rate: float) -> dict[str, An
         slot.wait(old, Ready)
         old.accept()
         load = Load(str(slot.sockets.path), rate)
-        time.sleep(1.0)
+        time.sleep(1.0)  # the load begins
         begun = time.monotonic()
-        time.sleep(STEADY_SECONDS)
+        time.sleep(STEADY_SECONDS)  # the load runs steadily before the first swap
         spans, ready_seconds, ours, theirs = [], [], [], []
         for swap in range(count):
             start = time.monotonic()
@@ -113,7 +113,7 @@ def swaps(runtime: Any, megabytes: int, count: int, rate: float) -> dict[str, An
             slot.wait(old, Exited)
             spans.append((start, time.monotonic()))
             old = new
-            time.sleep(REST_SECONDS)
+            time.sleep(REST_SECONDS)  # an idle second between swaps shows what memory stays
             ours.append(us.memory_info().rss)
             theirs.append(psutil.Process(new.pid).memory_info().rss)
             for file in directory.glob("*.ring"):

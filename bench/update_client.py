@@ -51,7 +51,7 @@ def connect(address: str):  # type: ignore[no-untyped-def]
                 client = socket.socket(socket.AF_UNIX)
                 client.connect(address)
         except OSError:
-            time.sleep(0.005)
+            time.sleep(0.005)  # the service is starting
             continue
         return client, client.makefile("rb")
 

@@ -186,7 +186,7 @@ def fetch(megabytes: int) -> dict[str, Any]:
             directory = Path(name)
             ground.publish(2)
             while ground.relay.sent < megabytes << 20:
-                time.sleep(0.05)
+                time.sleep(0.05)  # the relay counts what passes
             time.sleep(1.0)  # the broker takes in what the relay has passed on
             ways = {
                 "muster": lambda at=directory, on=ground: muster(on, at / "store"),

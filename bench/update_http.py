@@ -94,7 +94,7 @@ def main() -> None:
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
-        time.sleep(0.01)
+        time.sleep(0.01)  # uvicorn starts in its thread
     print(json.dumps({
         "port": server.servers[0].sockets[0].getsockname()[1], "ca": str(ca), "file": entry.sha256,
         "token": hub.chunk_token(DEVICE, int(time.time()) + 3600),

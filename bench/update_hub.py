@@ -64,7 +64,7 @@ def main() -> None:
     publisher = Publisher(store, address, NoFiles(), chunks, save=lambda: None)
     publisher.start()
     while not publisher.connected:
-        time.sleep(0.01)
+        time.sleep(0.01)  # the publisher connects in its thread
     print(json.dumps({"chunks": list(cut), "threads": threading.active_count()}), flush=True)
     before = os.times()
     for line in sys.stdin:

@@ -39,7 +39,7 @@ def wait_answering(port: int) -> None:
                 if update_client.answered(stream):
                     return
         except OSError:
-            time.sleep(0.05)
+            time.sleep(0.05)  # the service is starting
     raise TimeoutError(f"the service on port {port} did not start")
 
 
@@ -60,13 +60,13 @@ def restart(name: str, models: list[Path], load: Any, rate: float) -> dict[str, 
     client = load(str(port), rate)
     times = []
     for number in range(1, RESTARTS + 1):
-        time.sleep(WARM_SECONDS)
+        time.sleep(WARM_SECONDS)  # the load runs steadily before each restart
         times.append(time.monotonic())
         service.terminate()
         service.wait(START_SECONDS_MAX)
         service = serve(number)
         wait_answering(port)
-    time.sleep(WARM_SECONDS)
+    time.sleep(WARM_SECONDS)  # and after the last
     times.append(time.monotonic())
     samples: Samples = client.end()
     service.terminate()

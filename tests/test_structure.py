@@ -223,3 +223,30 @@ def test_every_attack_ends_with_a_device_that_updates():
     attacks = {name for name in ends_well if name.split("::")[0] not in CONFORMANCE}
     assert len(attacks) >= NAMED_ATTACKS_MIN
     assert [name for name in sorted(attacks) if not ends_well[name]] == []
+
+
+def unexplained_sleeps(text: str) -> list[int]:
+    """Lines that call ``sleep`` with no comment on them or on the line above."""
+    lines = text.splitlines()
+    calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+    return [
+        call.lineno
+        for call in calls
+        if ast.unparse(call.func) in {"sleep", "time.sleep", "asyncio.sleep"}
+        and not any("#" in line for line in lines[call.lineno - 2 : call.end_lineno])
+    ]
+
+
+@pytest.mark.parametrize("folder", ["protocol", "agent", "hub", "tests", "bench"])
+def test_what_waits_by_the_clock_says_what_for(folder):
+    found = {
+        str(path.relative_to(ROOT)): lines
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if (lines := unexplained_sleeps(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+def test_a_sleep_without_its_reason_is_found():
+    assert unexplained_sleeps("x = 1\ntime.sleep(1)\n") == [2]
+    assert unexplained_sleeps("# The port is closing.\ntime.sleep(1)\n") == []

@@ -162,7 +162,7 @@ class Ground:
         """Kill -9 at random for a while: hub, broker, an agent alone, a device's every process."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            time.sleep(self.chance.uniform(0.2, 1.6))
+            time.sleep(self.chance.uniform(0.2, 1.6))  # chance chooses the moment
             device = self.chance.choice(self.devices)
             match self.chance.choice(("hub", "broker", "agent", "device")):
                 case "hub":
@@ -208,7 +208,7 @@ class Ground:
                     f"{service.name}: {service.last_words()}" for service in self.services.values()
                 ]
                 raise AssertionError("\n".join([f"{what}: never came", *words]))
-            time.sleep(0.2)
+            time.sleep(0.2)  # looked for from outside
 
     def _serve(self, hub: DemoHub | DemoDevice) -> None:
         self.services[hub.name] = service = Service(hub, self._logs, self.chance)

@@ -52,7 +52,7 @@ class Mosquitto:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
             except OSError:
-                time.sleep(0.02)
+                time.sleep(0.02)  # it is starting
             else:
                 return
         raise AssertionError(f"mosquitto did not start: {self._log.read_text()}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from muster_hub.demo.processes import Identity
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
 DEMO = [sys.executable, "-u", "-c", "from muster_client.app import main; main()"]
@@ -48,7 +49,7 @@ class Demo:
                 return said
             if ended or time.monotonic() > deadline:
                 pytest.fail(f"the demo never said {pattern!r}:\n{said}")
-            time.sleep(0.1)
+            time.sleep(0.1)  # the demo writes as it goes
 
     def said(self) -> str:
         return self.output.read_text()
@@ -82,12 +83,9 @@ def _below(pids: set[int]) -> set[int]:
 
 def all_gone(identities: list[Identity]) -> bool:
     """Whether every process has ended, given a moment to."""
-    deadline = time.monotonic() + 60
-    while any(Identity.of(identity.pid) == identity for identity in identities):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
+    return eventually(
+        lambda: not any(Identity.of(identity.pid) == identity for identity in identities)
+    )
 
 
 @pytest.fixture

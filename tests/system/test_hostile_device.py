@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from support.hub_kit import csr, new_key
 from support.hub_store import batch, stamp, summary
 from support.schema import encoded
 from support.served import Served
+from support.waiting import eventually
 
 pytestmark = pytest.mark.system
 HOSTILE, HONEST = "cam-1", ("cam-2", "cam-3")
@@ -98,13 +99,6 @@ def hostile_messages() -> list[tuple[topics.UpLeaf, bytes]]:
     ]
 
 
-def eventually(fact: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not fact():
-        assert time.monotonic() < until, f"{what} within {PATIENCE_SECONDS:.0f} s"
-        time.sleep(0.1)
-
-
 def served_within(client: DeviceClient, device: str, sequence: int) -> float:
     """Seconds until a device's row is acknowledged from the database."""
     began = time.monotonic()
@@ -133,7 +127,7 @@ def test_one_devices_worst_messages_cost_the_others_nothing_and_are_told_under_i
     record_property("tried", f"{len(attack) * len(waits) // 2} hostile messages; others were "
                     f"acknowledged within {median * 1000:.0f} ms (median)")  # fmt: skip
     assert median < SERVED_SECONDS
-    eventually(lambda: hostile_alerts(served) == [HOSTILE], "an alert is open")
+    assert eventually(lambda: hostile_alerts(served) == [HOSTILE]), "an alert is open"
     health = served.health()
     assert health["parts"]["ingest"]["senders"].keys() == {HOSTILE}
     assert health["parts"]["ingest"]["ok"], health

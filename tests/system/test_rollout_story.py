@@ -21,6 +21,7 @@ from muster_protocol.wire import manifest
 from support.hub_kit import serve
 from support.light_agents import SLOT, Fleet
 from support.ports import HOST, free_port
+from support.waiting import until
 from wire_samples import MANIFEST
 
 pytestmark = pytest.mark.system
@@ -104,11 +105,7 @@ class Factory:
         return " ".join(ended.stdout.split())
 
     def until(self, number: int, fact: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        ends = time.monotonic() + 60
-        while not fact(view := self.view(number)):
-            assert time.monotonic() < ends, view
-            time.sleep(0.1)
-        return view
+        return until(lambda: self.view(number), fact)
 
 
 @pytest.fixture

@@ -100,4 +100,4 @@ def _wait_until_alone() -> None:
     while (count := sum(1 for _ in Path("/proc/self/task").iterdir())) > 1:
         if time.monotonic() > until:
             raise IsolationError(f"{count} threads run already, so not all can be restricted")
-        time.sleep(0.0005)
+        time.sleep(0.0005)  # the kernel tells nobody that a thread ended

@@ -69,7 +69,7 @@ class Models(Resource):
                 )
             if progress is not None:
                 progress.checking(found["status"])
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)  # the hub checks in a process of its own
             found = self.show(parsed.model, parsed.version)
         if found["status"] == "rejected":
             words = f"{parsed.model} {parsed.version} was rejected: {reason(found)}"

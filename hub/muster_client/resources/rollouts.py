@@ -71,7 +71,7 @@ class Rollouts(Resource):
             yield found
             if found["ended"]:
                 return
-            time.sleep(poll_seconds)
+            time.sleep(poll_seconds)  # a rollout changes with its devices' reports
 
     def pause(self, rollout: int) -> Rollout:
         """Ask no further device. Those under way finish."""

@@ -312,7 +312,7 @@ def _listen(config: HubConfig) -> Iterator[socket.socket]:
             listener = listen(host, port)
         except OSError as error:
             if time.monotonic() < until:
-                time.sleep(0.1)
+                time.sleep(0.1)  # the port's last owner may still be ending
                 continue
             raise HubError(
                 f"the API can't listen on {joined(host, port)}: {error.strerror}; "

@@ -136,7 +136,7 @@ def _end(identity: Identity) -> None:
         os.kill(identity.pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_SECONDS
     while Identity.of(identity.pid) == identity and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.05)  # not our child: only its pid can be asked
     if Identity.of(identity.pid) == identity:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(identity.pid, signal.SIGKILL)

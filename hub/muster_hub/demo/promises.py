@@ -66,4 +66,4 @@ def wait_for(
             return found
         if time.monotonic() >= deadline:
             raise BrokenPromise(f"{what}: not within {seconds:g} s")
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)  # looked for as an operator would: by asking the hub

@@ -94,7 +94,7 @@ class DemoStage:
         """Let time pass until a monotonic moment, while every process lives."""
         while time.monotonic() < moment:
             self.check()
-            time.sleep(0.2)
+            time.sleep(0.2)  # each process is looked at meanwhile
 
     def feed(self, digits: Digits, *, first_seed: int = 0) -> None:
         """Start feeding held-out digits to every device, each in an order of its own."""

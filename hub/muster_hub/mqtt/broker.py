@@ -179,7 +179,7 @@ class Broker:
                     probe.bind((host, port))
             except OSError as error:
                 if time.monotonic() < until:
-                    time.sleep(0.1)
+                    time.sleep(0.1)  # the port's last owner may still be ending
                     continue
                 raise BrokerError(
                     f"the broker can't listen on {joined(host, port)}: {error.strerror}; "
@@ -297,7 +297,7 @@ def _end(pid: int, number: signal.Signals) -> bool:
     try:
         os.kill(pid, number)
         while time.monotonic() < until:
-            time.sleep(0.05)
+            time.sleep(0.05)  # not our child: only its pid can be asked
             os.kill(pid, 0)
     except ProcessLookupError:
         return True

@@ -61,7 +61,7 @@ class Hub:
         deadline = time.monotonic() + WAIT_SECONDS
         while not self._link.publish(topic, data, retain=retain):
             assert time.monotonic() < deadline
-            time.sleep(0.01)
+            time.sleep(0.01)  # the link is connecting
 
     def release(self, version: str, **fields: Any) -> Goal:
         bundle = self._directory / f"bundle-{version}"
@@ -292,7 +292,7 @@ def _until_served(agent: Agent) -> None:
         except OSError:
             pass
         assert time.monotonic() < deadline, (agent.directory / "log").read_text()
-        time.sleep(0.05)
+        time.sleep(0.05)  # its worker is starting
 
 
 def _wrong_golden() -> dict[str, Any]:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from muster_protocol.wire.limits import MIB
 from muster_protocol.wire.manifest import Start
 from support.hostile_models import bomb_onnx, crash_onnx, endless_onnx
 from support.models import dense_onnx, dense_tflite, weights, write_bundle
+from support.waiting import eventually
 from support.workers import WAIT_SECONDS, Workers, end_load, start_load
 
 MUTANTS = 200
@@ -43,14 +43,6 @@ def test_damaged_models_are_refused_by_name_or_die_alone(
     # What starts all the same gives the golden answers: those bits did not matter to them.
     assert outcomes.get("ready", 0) < MUTANTS / 10
     record_property("tried", f"{MUTANTS} damaged {runtime} models: {outcomes}")
-
-
-def settles(fact: Callable[[], bool]) -> bool:
-    """A worker's reader thread lets go of its pipes a moment after the process is reaped."""
-    until = time.monotonic() + WAIT_SECONDS
-    while not fact() and time.monotonic() < until:
-        time.sleep(0.05)
-    return fact()
 
 
 HOSTILE: list[tuple[str, bytes, dict[str, Any], Refusal]] = [
@@ -83,7 +75,9 @@ def test_the_model_that_serves_does_not_notice_hostile_candidates(tmp_path: Path
             assert isinstance(event, Failed), (number, event)
             assert event.refusal == refusal, (number, event)
             assert candidate.wait(WAIT_SECONDS)
-        assert settles(lambda: us.num_fds() <= before[0] and threading.active_count() <= before[1])
+        assert eventually(
+            lambda: us.num_fds() <= before[0] and threading.active_count() <= before[1]
+        )
         counted = end_load(load)
         assert counted["failures"] == []
         assert counted["answers"] > 0

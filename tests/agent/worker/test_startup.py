@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from muster_protocol.wire.limits import MIB
 from muster_protocol.wire.manifest import Start
 from support.hostile_models import bomb_onnx, crash_onnx, endless_onnx
 from support.models import dense_onnx, softmax, weights, write_bundle
+from support.waiting import eventually
 from support.workers import WAIT_SECONDS, Workers
 
 RUNTIMES = ["onnx", "tflite"]
@@ -209,17 +209,13 @@ def test_a_candidate_starts_at_low_priority_and_serves_at_the_agents(tmp_path: P
         stuck = slot.start(tmp_path / "b", manifest, sha256)
         ready = slot.start(tmp_path / "good", good, digest)
         slot.wait(ready, Ready)
-        assert ready.pid is not None
+        assert (pid := ready.pid) is not None
         own = {os.getpriority(os.PRIO_PROCESS, 0)}
-        until = time.monotonic() + 60
-        while priorities(ready.pid) != own and time.monotonic() < until:
-            time.sleep(0.01)  # The thread that said "ready" is ending.
-        assert priorities(ready.pid) == own
-        assert stuck.pid is not None
-        until = time.monotonic() + 60
-        while not any_makes_way(stuck.pid) and time.monotonic() < until:
-            time.sleep(0.01)  # The other one may be ready before this one has begun to load.
-        assert any_makes_way(stuck.pid)
+        # The thread that said "ready" ends a moment later.
+        assert eventually(lambda: priorities(pid) == own)
+        assert (slow := stuck.pid) is not None
+        # The other one may be ready before this one has begun to load.
+        assert eventually(lambda: any_makes_way(slow))
 
 
 def any_makes_way(pid: int) -> bool:

@@ -1,7 +1,6 @@
 """Backup and restore: whole or refused; and devices carry on with the restored hub."""
 
 import io
-import json
 import ssl
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from muster_hub.storage.store import Store
 from muster_protocol.wire.manifest import Probation
 from support.models import write_bundle
 from support.ports import HOST, free_port
+from support.waiting import until
 
 API = "/api/v1"
 BIN = Path(sys.executable).parent
@@ -145,11 +145,7 @@ class Served:
         return answer.json() if answer.content else None
 
     def until(self, path, fact, seconds=60):
-        ends = time.monotonic() + seconds
-        while not fact(view := self.ask("GET", path)):
-            assert time.monotonic() < ends, json.dumps(view)[:3000]
-            time.sleep(0.2)
-        return view
+        return until(lambda: self.ask("GET", path), fact, seconds)
 
     def assign(self, folder: Path, version: str) -> None:
         """Push a version, wait until it is published, give it to every device."""

@@ -103,7 +103,7 @@ def feed(server: Any, directory: Path, count: int) -> Feeder:
     )  # fmt: skip
     feeder.start()
     while feeder.tally.sent < count:
-        time.sleep(0.01)
+        time.sleep(0.01)  # the feeder sends in its thread
     feeder.finish()
     return feeder
 

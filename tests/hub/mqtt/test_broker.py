@@ -7,7 +7,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from muster_protocol.wire.errors import LimitError
 from muster_protocol.wire.limits import CHUNK_BYTES, MIB
 from support.broker_kit import Authority, DeviceClient, Glutton, broker_config
 from support.ports import HOST, free_port
+from support.waiting import eventually
 
 CHUNK = topics.chunk("ab" * 32)
 
@@ -79,15 +79,6 @@ def hub(broker: Broker) -> Iterator[Hub]:
     hub = Hub(broker)
     yield hub
     hub.client.stop()
-
-
-def eventually(fact: Callable[[], bool], seconds: float = 60) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if fact():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_a_device_reaches_the_hub_and_the_hub_answers(

@@ -19,6 +19,7 @@ from muster_protocol.wire import messages, topics
 from support.hub_kit import Kit, csr, new_key, open_kit
 from support.mosquitto import Mosquitto
 from support.ports import HOST, free_port
+from support.waiting import eventually
 
 DEPLOY = Path(__file__).parents[3] / "deploy" / "mosquitto"
 
@@ -169,12 +170,3 @@ def shut_out(cam: Peer) -> bool:
             return False
     except OSError:
         return True
-
-
-def eventually(fact) -> bool:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        if fact():
-            return True
-        time.sleep(0.1)
-    return False

@@ -1,8 +1,7 @@
 """What devices say is committed exactly once, and acknowledged only then."""
 
 import queue
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ from support.hub_store import (
     stamp,
     summary,
 )
+from support.waiting import eventually
 
 TELEMETRY = topics.up("dev-1", "telemetry")
 NOW = 1_000_000.0
@@ -253,15 +253,6 @@ def device(broker: Broker, authority: Authority) -> Iterator[DeviceClient]:
     client.subscribe(topics.down("dev-1", "ack"))
     yield client
     client.close()
-
-
-def eventually(fact: Callable[[], bool], seconds: float = 60) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if fact():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def ack(device: DeviceClient) -> Ack:

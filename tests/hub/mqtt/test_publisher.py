@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from muster_hub.storage.store import Store
 from muster_protocol.wire import topics
 from support.broker_kit import Authority, DeviceClient, broker_config
 from support.hub_store import open_store
+from support.waiting import eventually
 
 
 class Files:
@@ -111,15 +112,6 @@ def device(hub: Hub, authority: Authority) -> Iterator[DeviceClient]:
     client = DeviceClient(authority, hub.broker.config.port, "dev-1")
     yield client
     client.close()
-
-
-def eventually(fact: Callable[[], bool], seconds: float = 60) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if fact():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_decided_messages_are_published_in_order_and_marked(hub: Hub, device: DeviceClient):

@@ -105,7 +105,7 @@ async def _follow(
                 asked += POLL_SECONDS
                 continue
             pause = POLL_SECONDS * _random.uniform(0.8, 1.2)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause)  # jittered: followers don't ask together
             silent += pause
             asked += pause
             if silent >= KEEPALIVE_SECONDS:
