@@ -35,7 +35,8 @@ from muster_hub.storage.store import Store
 from muster_protocol.signals import baseline, binning, summary, summary_wire
 from muster_protocol.signals.summary import Summary
 from muster_protocol.wire import manifest as manifest_wire
-from muster_protocol.wire.manifest import Build, File, Golden, Manifest, Tensor
+from muster_protocol.wire.manifest import Build, File, Golden, Manifest
+from muster_protocol.wire.tensors import Tensor
 
 RESULTS = Path(__file__).parent / "results" / "history.json"
 README = Path(__file__).parent / "README.md"

@@ -11,7 +11,8 @@ from bench import update_models
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from muster_protocol.wire.manifest import Manifest, Tensor
+from muster_protocol.wire.manifest import Manifest
+from muster_protocol.wire.tensors import Tensor
 from support.models import graph_onnx, write_bundle
 
 CLASSES = 3

@@ -13,8 +13,8 @@ from muster_agent.worker.ring import Ring
 from muster_agent.worker.rows import RingLayout
 from muster_protocol.signals import baseline, binning, features, histogram, summary, summary_wire
 from muster_protocol.signals.summary import Summary, Tally
-from muster_protocol.wire.manifest import Tensor
 from muster_protocol.wire.messages import Stamp
+from muster_protocol.wire.tensors import Tensor
 
 ROWS, FEATURES = 3000, 50
 

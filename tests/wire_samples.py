@@ -1,6 +1,8 @@
 """Sample wire values and hypothesis strategies for them, shared by tests of either side."""
 
+import msgspec
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from muster_protocol.wire import limits, messages
 from muster_protocol.wire.directive import Directive, Goal, Sampling, Slot, Source
@@ -14,8 +16,8 @@ from muster_protocol.wire.manifest import (
     Manifest,
     Probation,
     Start,
-    Tensor,
 )
+from muster_protocol.wire.tensors import ModelState, Quantisation, Tensor
 
 SHA_A, SHA_B, SHA_C, SHA_D = ("a1" * 32, "b2" * 32, "c3" * 32, "d4" * 32)
 STAMP = messages.Stamp(bytes(range(16)), 1234.5, 1_800_000_000.25, "synchronised")
@@ -47,6 +49,35 @@ MANIFEST = Manifest(
     start=Start(wall_seconds=20.0, cpu_seconds=10.0, warmup_runs=5, latency_ms_max=12.5),
     probation=Probation(seconds=5.0, inferences=20, error_rate_max=0.1, latency_ratio_max=2.0),
     lineage=Lineage("git.example/digits", "0f" * 20, "digits-2026-11", "2026-11-01", {"acc": 0.97}),
+)
+
+MANIFEST_2 = Manifest(
+    format=2,
+    model="tracker",
+    version="1.2.0+17",
+    created=1_800_000_000,
+    inputs=(
+        Tensor(
+            "image",
+            "UINT8",
+            (3, -1, -1, -1),
+            batch_axis=1,
+            shape_min=(3, 1, 32, 32),
+            shape_max=(3, 8, 640, 640),
+            quantisation=Quantisation(0.0039, 128),
+        ),
+        Tensor("depth", "FP32", (-1, 4), missing=True),
+        Tensor("threshold", "FP32", ()),
+        Tensor("memory", "BF16", (2, 16), batch_axis=None),
+    ),
+    outputs=(
+        Tensor("boxes", "FP32", (-1, 6), batch_axis=None),
+        Tensor("remembered", "BF16", (2, 16), batch_axis=None),
+    ),
+    builds=(Build("onnx", "model.onnx", 64 * limits.MIB),),
+    files=(File("model.onnx", 20_000, SHA_A), File("golden.npz", 4_000, SHA_C)),
+    golden=Golden("golden.npz"),
+    state=ModelState("explicit", {"memory": "remembered"}),
 )
 
 DIRECTIVE = Directive(
@@ -177,6 +208,26 @@ def tensors(name: str) -> st.SearchStrategy[Tensor]:
 
 
 @st.composite
+def any_tensors(draw: st.DrawFn, name: str) -> Tensor:
+    """A tensor of format 2: any batch axis, any bounds that go with its shape."""
+    shape = tuple(draw(st.lists(st.integers(-1, 64).filter(bool), max_size=limits.RANK_MAX)))
+    least = tuple(draw(st.integers(1, 9)) if size == -1 else size for size in shape)
+    most = tuple(size + draw(st.integers(0, 9)) if was == -1 else size
+                 for was, size in zip(shape, least, strict=True))  # fmt: skip
+    datatype = draw(st.sampled_from(["FP32", "BF16", "INT8"]))
+    return Tensor(
+        name,
+        datatype,
+        shape,
+        batch_axis=draw(st.sampled_from([None, UNSET, *range(len(shape))])),
+        missing=draw(st.sampled_from([UNSET, False, datatype != "INT8"])),
+        shape_min=draw(st.sampled_from([UNSET, least])),
+        shape_max=draw(st.sampled_from([UNSET, most])),
+        quantisation=Quantisation(0.5, -3) if datatype == "INT8" else UNSET,
+    )
+
+
+@st.composite
 def files(draw: st.DrawFn, path: str) -> File:
     """A file whose index is there exactly when it needs one."""
     size_bytes = draw(st.integers(0, 64 * limits.MIB))
@@ -219,6 +270,25 @@ def manifests(draw: st.DrawFn) -> Manifest:
         classifier=draw(st.sampled_from([None, Classifier(outputs[0], ("low", "high"))])),
         fallbacks=tuple(draw(fallbacks(name, outputs)) for name in fallback_names),
         lineage=Lineage(draw(text), metrics=draw(st.dictionaries(text, finite, max_size=3))),
+    )
+
+
+@st.composite
+def manifests_2(draw: st.DrawFn) -> Manifest:
+    """Any manifest of format 2 that its own rules allow."""
+    ins = tuple(draw(any_tensors(name)) for name in ("a", "b"))
+    outs = tuple(draw(any_tensors(name)) for name in ("y", "z"))
+    if all(tensor.batch is None for tensor in ins):
+        outs = tuple(msgspec.structs.replace(tensor, batch_axis=None) for tensor in outs)
+    paired = ins[0].datatype == outs[0].datatype
+    states = [UNSET, ModelState(), ModelState("internal", sessions="single")]
+    states += [ModelState("explicit", {"a": "y"})] if paired else []
+    return msgspec.structs.replace(
+        MANIFEST_2,
+        version=draw(st.sampled_from(["1", "1.2.0+17", "2.0.0-rc.1+a-b.c"])),
+        inputs=ins,
+        outputs=outs,
+        state=draw(st.sampled_from(states)),
     )
 
 

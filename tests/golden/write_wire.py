@@ -12,11 +12,12 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "protocol")]
 
 from muster_protocol.wire import directive, manifest, messages, proof  # noqa: E402 the path comes first
-from wire_samples import DIRECTIVE, MANIFEST, MESSAGES, PROVED  # noqa: E402 the path comes first
+from wire_samples import DIRECTIVE, MANIFEST, MANIFEST_2, MESSAGES, PROVED  # noqa: E402 the path comes first
 
 
 def main() -> None:
     (HERE / "manifest_v1.json").write_bytes(manifest.encode(MANIFEST))
+    (HERE / "manifest_v2.json").write_bytes(manifest.encode(MANIFEST_2))
     (HERE / "directive_v1.json").write_bytes(directive.encode(DIRECTIVE))
     (HERE / "proof_v1.bin").write_bytes(proof.statement("press-7", PROVED))
     as_hex = {name: messages.encode(message).hex() for name, message in MESSAGES.items()}

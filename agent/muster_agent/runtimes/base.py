@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_protocol.wire.errors import MusterError
-from muster_protocol.wire.manifest import Tensor
+from muster_protocol.wire.tensors import Tensor
 
 Array = NDArray[Any]
 

@@ -21,7 +21,7 @@ from muster_agent.runtimes.base import (
     shorten,
 )
 from muster_agent.runtimes.onnx_file import OnnxFileError, external_files
-from muster_protocol.wire.manifest import Tensor
+from muster_protocol.wire.tensors import Tensor
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",

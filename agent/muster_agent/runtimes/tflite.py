@@ -19,7 +19,7 @@ from muster_agent.runtimes.base import (
     shape_fits,
     shorten,
 )
-from muster_protocol.wire.manifest import Tensor
+from muster_protocol.wire.tensors import Tensor
 
 _DATATYPES = {dtype.type: name for name, dtype in NUMPY_TYPES.items()} | {
     np.bytes_: "BYTES",

@@ -9,7 +9,8 @@ import numpy as np
 from muster_agent.runtimes.base import NUMPY_TYPES, Array, shape_fits
 from muster_agent.worker.bundle import StartRefused
 from muster_protocol.wire.errors import Refusal
-from muster_protocol.wire.manifest import Golden, Manifest, Tensor
+from muster_protocol.wire.manifest import Golden, Manifest
+from muster_protocol.wire.tensors import Tensor
 
 CASES_MAX = 10_000
 

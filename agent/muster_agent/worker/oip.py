@@ -18,7 +18,7 @@ import numpy as np
 from muster_agent.runtimes.base import NUMPY_TYPES, Array
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.limits import RANK_MAX, TENSORS_MAX
-from muster_protocol.wire.manifest import Datatype
+from muster_protocol.wire.tensors import Datatype
 
 _LENGTH = struct.Struct("<I")
 ELEMENTS_MAX = 1 << 24

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_agent.runtimes.base import NUMPY_TYPES
-from muster_protocol.wire.manifest import Manifest, Tensor
+from muster_protocol.wire.manifest import Manifest
+from muster_protocol.wire.tensors import Tensor
 
 ID_BYTES_MAX = 48
 LABEL_BYTES_MAX = 64

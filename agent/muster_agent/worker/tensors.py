@@ -16,7 +16,7 @@ from muster_agent.runtimes.base import (
     shape_fits,
 )
 from muster_protocol.wire.errors import ProtocolError
-from muster_protocol.wire.manifest import Tensor
+from muster_protocol.wire.tensors import Tensor
 
 
 class InvalidInput(ProtocolError):

@@ -18,6 +18,7 @@ from muster_hub.registry import bundle
 from muster_hub.signing import model_signature
 from muster_protocol.signals import baseline, features, learning
 from muster_protocol.wire import chunks, limits, manifest
+from muster_protocol.wire.tensors import Tensor
 
 MODEL = "digits"
 GOLDEN_CASES = 16
@@ -66,15 +67,14 @@ def pack(
     def put(data: bytes | memoryview) -> None:
         blobs[chunks.sha256_hex(data)] = bytes(data)
 
-    tensor = manifest.Tensor
     encoded = bundle.pack(
         {name: directory / name for name in files},
         put,
         model=MODEL,
         version=version,
         created=int(time.time()),
-        inputs=(tensor(export.INPUT, "FP32", (-1, SIDE, SIDE)),),
-        outputs=(tensor(export.OUTPUT, "FP32", (-1, len(CLASSES))),),
+        inputs=(Tensor(export.INPUT, "FP32", (-1, SIDE, SIDE)),),
+        outputs=(Tensor(export.OUTPUT, "FP32", (-1, len(CLASSES))),),
         builds=(
             manifest.Build("onnx", ONNX_FILE, MEMORY_BYTES, opset=export.OPSET),
             manifest.Build("tflite", TFLITE_FILE, MEMORY_BYTES),

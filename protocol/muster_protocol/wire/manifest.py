@@ -12,35 +12,25 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from muster_protocol.wire import bounds, limits
 from muster_protocol.wire.bounds import Amount, Count, Finite, Format, Integer, Line, Name, Text
 from muster_protocol.wire.errors import LimitError, ProtocolError
-from muster_protocol.wire.topics import check_name, check_sha256
+from muster_protocol.wire.tensors import (
+    Label,
+    ModelState,
+    Tensor,
+    check_state,
+    check_tensor,
+    format_of,
+)
+from muster_protocol.wire.topics import check_name, check_sha256, check_version
 
-FORMAT = 1
-Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
-    "FP16", "FP32", "FP64", "BYTES",
-]  # fmt: skip
-"""Tensor types as the Open Inference Protocol V2 names them."""
+FORMATS = (1, 2)
+UNDERSTANDS = "manifest-2"
+"""What an agent that reads format 2 names among its facts; the hub gives it to no other."""
 
 Runtime = Literal["onnx", "tflite"]
 Sha256 = Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]{64}\Z")]
 """``$`` would let a newline through."""
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
-
-
-Label = Annotated[
-    str, Meta(min_length=1, max_length=limits.LINE_CHARS_MAX, pattern=bounds.LINE_PATTERN)
-]
-"""Of a tensor or a class, in the model's own words."""
-Dimension = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Path = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")]
-
-
-class Tensor(Struct, frozen=True, forbid_unknown_fields=True):
-    """A named input or output; -1 in ``shape`` is a variable dimension, the first is the batch."""
-
-    name: Label
-    datatype: Datatype
-    shape: Annotated[tuple[Dimension, ...], Meta(max_length=limits.RANK_MAX)]
 
 
 class File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,8 +64,10 @@ class Build(Struct, frozen=True, forbid_unknown_fields=True):
 class Golden(Struct, frozen=True, forbid_unknown_fields=True):
     """Inputs and expected outputs a candidate must reproduce on the device before it serves.
 
-    ``file`` is an ``.npz`` with arrays ``input:<tensor>`` and ``output:<tensor>``, cases first.
-    A case passes where ``|got - want| <= atol + rtol * |want|`` for every element.
+    ``file`` is an ``.npz``. In format 1 its arrays are ``input:<tensor>`` and ``output:<tensor>``,
+    cases first. In format 2 they are ``<case>/input:<tensor>`` and ``<case>/output:<tensor>``, each
+    as a request and its answer have it, with the cases numbered from 0. A case passes where
+    ``|got - want| <= atol + rtol * |want|`` for every element, or both are NaN.
     """
 
     file: Path
@@ -176,9 +168,11 @@ FALLBACKS_MAX = 256
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a bundle is: its files by hash, its tensors, and what a device may expect of it."""
 
-    format: Format = FORMAT
+    format: Format = 1
+    """``least_format`` says which one a manifest needs."""
     model: Name
     version: Name
+    """In format 2 it may have build metadata after a ``+``, as semantic versions do."""
     created: Integer
     """Seconds since 1970 by the packer's clock; information only."""
     inputs: Annotated[tuple[Tensor, ...], Meta(min_length=1, max_length=limits.TENSORS_MAX)]
@@ -196,7 +190,18 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     probation: Probation = Probation()
     swap: Swap | UnsetType = UNSET
     demotion: Demotion | UnsetType = UNSET
+    state: ModelState | UnsetType = UNSET
+    """Absent: none. Since format 2."""
     lineage: Lineage = Lineage()
+
+    @property
+    def kind_of_state(self) -> Literal["none", "explicit", "internal"]:
+        """What the model remembers from one request to the next."""
+        return "none" if self.state is UNSET else self.state.kind
+
+    def takes_missing(self, tensor: Tensor) -> bool:
+        """Whether NaN may stand for a missing value of an input."""
+        return self.format == 1 if tensor.missing is UNSET else tensor.missing
 
     def file(self, path: str) -> File:
         """The file entry with this path; raises ProtocolError if the manifest has none."""
@@ -225,7 +230,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 def target_path(model: str, version: str) -> str:
     """The TUF target path of a version's manifest."""
-    return f"{check_name(model, 'model')}/{check_name(version, 'version')}/manifest.json"
+    return f"{check_name(model, 'model')}/{check_version(version)}/manifest.json"
 
 
 def role_name(model: str) -> str:
@@ -252,8 +257,9 @@ def decode(data: bytes) -> Manifest:
         raise LimitError(f"a manifest of {len(data)} bytes is over the limit")
     try:
         head = msgspec.json.decode(data, type=_Head)
-        if head.format != FORMAT:
-            raise ProtocolError(f"manifest format {head.format} is not known here (know {FORMAT})")
+        if head.format not in FORMATS:
+            known = " and ".join(map(str, FORMATS))
+            raise ProtocolError(f"manifest format {head.format} is not known here (know {known})")
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a valid manifest: {error}") from None
@@ -268,8 +274,9 @@ class _Head(Struct):
 def check(manifest: Manifest) -> None:
     """Check what types can't say: names, references between fields, sizes in total."""
     check_name(manifest.model, "model")
-    check_name(manifest.version, "version")
+    check_version(manifest.version)
     where = f"{manifest.model} {manifest.version}"
+    _check_format(manifest, where)
     paths = [file.path for file in manifest.files]
     _unique(paths, f"{where}: file")
     _unique([build.runtime for build in manifest.builds], f"{where}: build for runtime")
@@ -288,7 +295,39 @@ def check(manifest: Manifest) -> None:
     total = sum(file.size_bytes for file in manifest.files)
     if total > limits.BUNDLE_BYTES_MAX:
         raise LimitError(f"{where}: {total} bytes in all, the limit is {limits.BUNDLE_BYTES_MAX}")
+    _check_tensors(manifest, where)
     _check_outputs(manifest, where)
+
+
+def least_format(manifest: Manifest) -> int:
+    """The oldest format that can say what a manifest says; older agents read no newer one."""
+    tensors = (*manifest.inputs, *manifest.outputs)
+    many = max(len(manifest.inputs), len(manifest.outputs)) > limits.TENSORS_MAX_FORMAT_ONE
+    newer = many or manifest.state is not UNSET or "+" in manifest.version
+    return 2 if newer else max(map(format_of, tensors), default=1)
+
+
+def _check_format(manifest: Manifest, where: str) -> None:
+    least = least_format(manifest)
+    if manifest.format not in FORMATS or manifest.format < least:
+        raise ProtocolError(f"{where}: format {manifest.format} can't say this, format {least} can")
+
+
+def _check_tensors(manifest: Manifest, where: str) -> None:
+    if manifest.format == 1:
+        return  # Those that were accepted once stay so.
+    for kind, tensors in (("input", manifest.inputs), ("output", manifest.outputs)):
+        for tensor in tensors:
+            check_tensor(tensor, f"{where}: {kind} {tensor.name!r}")
+    if all(tensor.batch is None for tensor in manifest.inputs):
+        for tensor in manifest.outputs:
+            if tensor.batch is not None:
+                raise ProtocolError(
+                    f"{where}: output {tensor.name!r} has a batch axis and no input has one: "
+                    "say batch_axis null"
+                )
+    if manifest.state is not UNSET:
+        check_state(manifest.state, manifest.inputs, manifest.outputs, where)
 
 
 def _check_index(file: File, where: str) -> None:

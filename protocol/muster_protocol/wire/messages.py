@@ -187,7 +187,8 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     key: Literal["file", "hardware", ""] = ""
     """Where the identity key lies; empty: an agent that does not say."""
     understands: Annotated[tuple[Name, ...], Meta(max_length=UNDERSTANDS_MAX)] = ()
-    """Fields of a directive that came after its format 1, which an agent without them refuses."""
+    """What came after the first formats, which an agent without it refuses: fields of a directive
+    by name, and ``manifest-2``."""
 
 
 class TrustReport(Struct, frozen=True, kw_only=True, omit_defaults=True):

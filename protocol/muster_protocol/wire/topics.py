@@ -8,6 +8,7 @@ import re
 from typing import Literal, NamedTuple
 
 from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.limits import NAME_CHARS_MAX
 
 ROOT = "muster/v1"
 UpLeaf = Literal["report", "presence", "telemetry", "event", "want", "csr", "grant", "shown"]
@@ -19,6 +20,7 @@ DOWN_LEAVES: tuple[DownLeaf, ...] = ("directive", "ack", "cert", "grant", "show"
 
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[a-z0-9][a-z0-9._-]*(?:\+[a-z0-9.-]+)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TUF_FILE = re.compile(r"(?:timestamp|[1-9][0-9]{0,8}\.[a-z0-9][a-z0-9._-]{0,79})\.json")
 
@@ -48,6 +50,16 @@ def check_name(name: str, what: str) -> str:
             "starting with a letter or digit"
         )
     return name
+
+
+def check_version(version: str) -> str:
+    """Return a version unchanged if it may stand in a path: a name, with build metadata or not."""
+    if len(version) > NAME_CHARS_MAX or not _VERSION.fullmatch(version):
+        raise ProtocolError(
+            f"version {version!r}: use 1 to {NAME_CHARS_MAX} lower-case letters, digits, '.', '_' "
+            "or '-', starting with a letter or digit, as 1.2.0 or, with a build's number, 1.2.0+17"
+        )
+    return version
 
 
 def check_sha256(digest: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from muster_protocol.wire import directive, manifest, messages, proof, topics
-from wire_samples import DIRECTIVE, MANIFEST, MESSAGES, PROVED, SHA_A
+from wire_samples import DIRECTIVE, MANIFEST, MANIFEST_2, MESSAGES, PROVED, SHA_A
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 FROZEN = {
@@ -19,10 +19,13 @@ FROZEN = {
 }
 
 
-def test_a_manifest_has_the_bytes_that_release_keys_signed():
-    frozen = (GOLDEN / "manifest_v1.json").read_bytes()
-    assert manifest.decode(frozen) == MANIFEST
-    assert manifest.encode(MANIFEST) == frozen
+@pytest.mark.parametrize(
+    ("name", "value"), [("manifest_v1.json", MANIFEST), ("manifest_v2.json", MANIFEST_2)]
+)
+def test_a_manifest_has_the_bytes_that_release_keys_signed(name, value):
+    frozen = (GOLDEN / name).read_bytes()
+    assert manifest.decode(frozen) == value
+    assert manifest.encode(value) == frozen
 
 
 def test_a_directive_has_the_bytes_that_deployed_devices_know():

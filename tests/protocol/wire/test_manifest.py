@@ -68,7 +68,7 @@ def changed(path: str, value: Any) -> bytes:
         ("lineage.metrics", {"acc": "good"}, "metrics"),
         ("model", "Digits", "model 'Digits'"),
         ("version", "..", "version"),
-        ("format", 2, "format 2"),
+        ("format", 3, "format 3"),
         ("note", "unknown", "note"),
     ],
 )
