@@ -5,13 +5,16 @@ classifier of other scores would count no class, a constant of another type woul
 What a baseline watches is ``signals.watching``'s part of the rule.
 """
 
-from math import prod
+from collections.abc import Sequence
+from math import isfinite, prod
 
 from msgspec import UNSET
 
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.manifest import Classifier, Fallback, Manifest, Tensor
 
+CLASSES_SHOWN = 8
+SHOWN_CHARS = 64
 WHOLE_NUMBERS = {
     **{f"UINT{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)},
     **{f"INT{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
@@ -44,6 +47,40 @@ def _check(manifest: Manifest) -> None:
 def is_recorded(tensor: Tensor) -> bool:
     """Whether a device records a tensor: its bytes per batch element are known beforehand."""
     return tensor.datatype != "BYTES" and -1 not in tensor.shape[1:]
+
+
+def class_index(label: str, classes: Sequence[str]) -> int | None:
+    """Which class a label means, by its name or else by its index; None: none of them."""
+    if label in classes:
+        return classes.index(label)
+    try:
+        number = float(label)  # a table's column of indexes may hold 1.0
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() and 0 <= number < len(classes) else None
+
+
+def check_label(label: str, manifest: Manifest) -> None:
+    """Raise ProtocolError for a label that no answer of this model could be held against."""
+    if manifest.classifier is not None:
+        classes = manifest.classifier.classes
+        if class_index(label, classes) is None:
+            shown = ", ".join(classes[:CLASSES_SHOWN]) + (", …" * (len(classes) > CLASSES_SHOWN))
+            raise ProtocolError(
+                f"label {label[:SHOWN_CHARS]!r} is no class of {manifest.model} "
+                f"{manifest.version}: give a name ({shown}) or an index from 0 to "
+                f"{len(classes) - 1}"
+            )
+        return
+    try:
+        usual = isfinite(float(label))
+    except ValueError:
+        usual = False
+    if not usual:
+        raise ProtocolError(
+            f"label {label[:SHOWN_CHARS]!r} is no number, and {manifest.model} "
+            f"{manifest.version} declares no classes: its answers are held against numbers"
+        )
 
 
 def elements(tensor: Tensor) -> int:
