@@ -21,6 +21,7 @@ from muster_protocol.signals.baseline import Baseline
 from muster_protocol.signals.binning import FeatureCounts
 from muster_protocol.signals.features import predicted
 from muster_protocol.signals.summary import Summary, Tally
+from muster_protocol.wire import usable
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.manifest import Manifest
 from muster_protocol.wire.messages import Stamp
@@ -224,9 +225,9 @@ class Fold:
         if np.isnan(answer):
             return False
         if author.classes:
-            if label not in author.classes:
+            truth = usable.class_index(label, author.classes)
+            if truth is None:
                 return False
-            truth = author.classes.index(label)
             self._window_of(author.identity).add_class_label(truth, int(answer))
             return True
         try:

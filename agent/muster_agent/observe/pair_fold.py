@@ -16,6 +16,7 @@ from muster_agent.worker.rows import ErrorKind, RingLayout, RowKind, Rows
 from muster_protocol.signals import summary_wire
 from muster_protocol.signals.features import predicted
 from muster_protocol.signals.summary import Summary, Tally
+from muster_protocol.wire import usable
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.manifest import Agreement, Manifest
 from muster_protocol.wire.messages import Stamp
@@ -143,16 +144,20 @@ class PairFold:
         champion, challenger = (memory.take(identifier) for memory in self._memories)
         if champion is None or challenger is None:
             return
+        pair = champion, challenger
         if champion.author.classes and challenger.author.classes:
+            truths = [usable.class_index(label, item.author.classes) for item in pair]
+            if truths == [None, None] or np.isnan([item.value for item in pair]).any():
+                return
             theirs, ours = (
-                item.author.classes[int(item.value)] == label for item in (champion, challenger)
+                truth == int(item.value) for truth, item in zip(truths, pair, strict=True)
             )
         else:
             try:
                 truth = float(label)
             except ValueError:
                 return
-            theirs_off, ours_off = (abs(item.value - truth) for item in (champion, challenger))
+            theirs_off, ours_off = (abs(item.value - truth) for item in pair)
             if not np.isfinite([theirs_off, ours_off]).all():
                 return
             theirs, ours = theirs_off <= ours_off, ours_off <= theirs_off

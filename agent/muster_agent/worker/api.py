@@ -12,7 +12,7 @@ from muster_agent.worker.engine import Engine, NoAnswer
 from muster_agent.worker.http1 import Request, Response
 from muster_agent.worker.rows import Quality
 from muster_agent.worker.tensors import InvalidInput
-from muster_protocol.wire.errors import LimitError
+from muster_protocol.wire.errors import ProtocolError
 
 HEADER_LENGTH = "inference-header-content-length"
 LABELS_MAX = 1000
@@ -153,7 +153,7 @@ class InferenceApi:
             for entry in given:
                 self._engine.label(entry.id, str(entry.label))
                 accepted += 1
-        except LimitError as error:
+        except ProtocolError as error:
             return _error(400, f"{error}; {accepted} labels before it were accepted")
         return _ok({"accepted": accepted})
 

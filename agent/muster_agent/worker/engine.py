@@ -24,6 +24,7 @@ from muster_agent.worker.recorder import Recorder
 from muster_agent.worker.ring import Ring, RingLayout
 from muster_agent.worker.rows import ErrorKind, Quality, element_bytes
 from muster_agent.worker.tensors import InputCheck, InvalidInput, TooLarge
+from muster_protocol.wire import usable
 from muster_protocol.wire.manifest import Manifest
 
 
@@ -113,7 +114,11 @@ class Engine:
         self.recorder.refused(identifier, now if begun is None else begun, now)
 
     def label(self, identifier: str, label: str) -> None:
-        """Record the true label of an earlier inference; raises LimitError when too long."""
+        """Record the true label of an earlier inference.
+
+        Raises ProtocolError when it is too long, or means nothing to this model.
+        """
+        usable.check_label(label, self.manifest)
         self.recorder.labelled(identifier, label, monotonic_ns=self._monotonic_ns())
 
     def _fall_back(

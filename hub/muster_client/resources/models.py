@@ -10,7 +10,7 @@ from muster_client.answers import Model, Version, VersionDetail
 from muster_client.failures import OperatorError, Rejected, WrongUsage
 from muster_client.resources.base import Resource
 from muster_client.transport import part
-from muster_protocol.wire import manifest
+from muster_protocol.wire import manifest, usable
 from muster_protocol.wire.errors import ProtocolError
 
 POLL_SECONDS = 0.3
@@ -98,6 +98,7 @@ def read_manifest(bundle: Path) -> tuple[manifest.Manifest, bytes]:
     try:
         data = path.read_bytes()
         parsed = manifest.decode(data)
+        usable.check(parsed)
     except OSError as error:
         raise WrongUsage(f"{path}: {error.strerror}") from None
     except ProtocolError as error:
@@ -111,7 +112,21 @@ def read_manifest(bundle: Path) -> tuple[manifest.Manifest, bytes]:
                 f"{file}: {file.stat().st_size} bytes, the manifest says {entry.size_bytes}: "
                 "pack the bundle again"
             )
+    if parsed.baseline is not None:
+        _check_baseline(parsed, bundle / parsed.baseline)
     return parsed, data
+
+
+def _check_baseline(parsed: manifest.Manifest, file: Path) -> None:
+    """As the hub will; without NumPy, which a baseline needs, that is left to the hub."""
+    try:
+        from muster_protocol.signals import baseline, watching  # noqa: PLC0415 - need NumPy
+    except ModuleNotFoundError:
+        return
+    try:
+        watching.check(parsed, baseline.decode(file.read_bytes()))
+    except ProtocolError as error:
+        raise WrongUsage(f"{file}: {error}") from None
 
 
 def reason(version: Version) -> str:

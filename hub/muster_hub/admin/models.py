@@ -33,6 +33,8 @@ def add_to(app: typer.Typer) -> None:
 def check(folder: Folder) -> None:
     """Check a bundle as a push would: load every build, run its golden vectors."""
     parsed = _manifest(folder)
+    _check_files(folder, {file.path: file.sha256 for file in parsed.files})
+    bundle.check_usable(parsed, folder)
     result = WorkerCheck(config.CheckSettings().wall_seconds)(folder.resolve(), parsed)
     for build in result.builds:
         print(f"{build['runtime']}: {'ok' if build['ok'] else build.get('detail')}")

@@ -1,11 +1,12 @@
-"""Packing files as a bundle, and finding every blob that a packed one needs."""
+"""Packing files as a bundle, finding every blob that a packed one needs, and what is of no use."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from muster_protocol.wire import manifest
+from muster_protocol.signals import baseline, watching
+from muster_protocol.wire import limits, manifest, usable
 from muster_protocol.wire.chunks import cut, index_of, parse_index, sha256_hex
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.limits import CHUNK_BYTES
@@ -105,3 +106,21 @@ def unpack(manifest_bytes: bytes, read: Callable[[str], bytes], directory: Path)
                 f"{parsed.model} {parsed.version}: the chunks of {listed.path} don't add up to it"
             )
     return parsed
+
+
+def check_usable(parsed: Manifest, directory: Path) -> None:
+    """Baseline, classifier and fallbacks must be of use on a device; raises ProtocolError."""
+    usable.check(parsed)
+    if parsed.baseline is None:
+        return
+    file = parsed.file(parsed.baseline)
+    if file.size_bytes > limits.BASELINE_BYTES_MAX:
+        raise ProtocolError(
+            f"{file.path} is {file.size_bytes} bytes, the limit for a baseline is "
+            f"{limits.BASELINE_BYTES_MAX}"
+        )
+    try:
+        found = baseline.decode((directory / file.path).read_bytes())
+    except ProtocolError as error:
+        raise ProtocolError(f"{file.path}: {error}") from None
+    watching.check(parsed, found)

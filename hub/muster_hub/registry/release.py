@@ -27,7 +27,6 @@ from muster_hub.storage.blobs import Blobs
 from muster_hub.storage.disk import Room
 from muster_hub.storage.models import Assignment, Model, Rollout, Version
 from muster_hub.storage.store import Store
-from muster_protocol.signals import baseline
 from muster_protocol.wire import limits, manifest
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import MusterError, ProtocolError
@@ -248,7 +247,7 @@ class Releases:
             try:
                 parsed = bundle.unpack(row.manifest, self._blobs.read, Path(directory))
                 _check_sizes(parsed)
-                _check_baseline(parsed, Path(directory))
+                bundle.check_usable(parsed, Path(directory))
                 _check_signature(parsed, Path(directory), self._model_keys)
                 return self._checker(Path(directory), parsed)
             except (MusterError, OSError) as error:
@@ -375,19 +374,3 @@ def _check_signature(
             f"there is no {model_signature.FILE}, which [check] model_public asks for: "
             "sign the bundle with `muster-hub sign-model`"
         )
-
-
-def _check_baseline(parsed: Manifest, directory: Path) -> None:
-    """The baseline must be readable and fit the tensors; raises ProtocolError."""
-    if parsed.baseline is None:
-        return
-    file = parsed.file(parsed.baseline)
-    if file.size_bytes > limits.BASELINE_BYTES_MAX:
-        raise ProtocolError(
-            f"{file.path} is {file.size_bytes} bytes, the limit for a baseline is "
-            f"{limits.BASELINE_BYTES_MAX}"
-        )
-    try:
-        baseline.decode((directory / file.path).read_bytes())
-    except ProtocolError as error:
-        raise ProtocolError(f"{file.path}: {error}") from None

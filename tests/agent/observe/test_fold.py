@@ -146,6 +146,16 @@ def test_labels_join_by_inference_id_once(slot: Slot) -> None:
     assert window.accuracy == 0.5
 
 
+def test_a_label_may_be_a_class_by_its_index(slot: Slot) -> None:
+    slot.answer(["a", "b", "c"], SURE_DOG * 3)
+    for identifier, label in [("a", "1"), ("b", "2.0"), ("c", "3")]:
+        slot.label(identifier, label)
+    slot.read()
+    (window,) = slot.fold.close(stamp(1))
+    assert window.confusion == {(1, 1): 1, (2, 1): 1}
+    assert window.counts.labels_unmatched == 1
+
+
 def test_a_label_after_a_swap_counts_for_the_version_that_answered(tmp_path: Path) -> None:
     memory = LabelMemory()
     old = Slot(tmp_path / "old.ring", manifest("1"), "aa" * 32, memory)

@@ -205,13 +205,31 @@ def test_only_a_fallback_of_the_signed_manifest_can_be_chosen(tmp_path: Path) ->
 
 
 def test_a_label_is_a_row_and_its_length_is_bounded(rig: Rig) -> None:
-    rig.engine.label("a", "7")
+    rig.engine.label("a", "2")
     rows = rig.rows()
     assert rows["kind"].tolist() == [RowKind.LABEL]
-    assert rig.ring.layout.labels(rows) == [(b"a", "7")]
+    assert rig.ring.layout.labels(rows) == [(b"a", "2")]
     for bad in ("x" * 65, "a\0b"):
         with pytest.raises(LimitError, match="the label of 'a'"):
-            rig.engine.label("a", bad)
+            rig.engine.recorder.labelled("a", bad, monotonic_ns=0)
+
+
+@pytest.mark.parametrize("label", ["7", "-1", "two", "", "nan"])
+def test_a_label_that_means_nothing_to_the_model_is_refused_and_not_recorded(rig: Rig, label):
+    with pytest.raises(ProtocolError, match="is no class of dense 1"):
+        rig.engine.label("a", label)
+    assert not len(rig.rows())
+
+
+@pytest.mark.parametrize("label", ["1.5", "-3", "1e3"])
+def test_a_model_without_classes_takes_numbers_as_labels(tmp_path: Path, label) -> None:
+    manifest, _ = write_bundle(tmp_path, classifier=None)
+    engine = Engine(manifest, None)
+    engine.label("a", label)
+    for bad in ("cat", "nan", "inf", ""):
+        with pytest.raises(ProtocolError, match="is no number"):
+            engine.label("a", bad)
+    assert engine.recorder.labels == 1
 
 
 def test_a_model_with_other_names_and_a_batch_of_one_answers_whole_batches(tmp_path: Path) -> None:

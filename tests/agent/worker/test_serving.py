@@ -143,13 +143,15 @@ def test_bad_requests_are_told_why_counted_once_and_leave_the_connection_open(
 
 def test_labels_come_later_and_are_bounded(client: Client, ring: Ring) -> None:
     path = "/v2/models/dense/labels"
-    labels = [{"id": "a", "label": "7"}, {"id": "b", "label": 3}]
+    labels = [{"id": "a", "label": "2"}, {"id": "b", "label": 1}]
     assert client.call("POST", path, {"labels": labels}) == (200, {"accepted": 2})
-    assert ring.layout.labels(ring.read().rows) == [(b"a", "7"), (b"b", "3")]
+    assert ring.layout.labels(ring.read().rows) == [(b"a", "2"), (b"b", "1")]
     for bad, said in [
         ({"labels": [{"id": "", "label": "7"}]}, "not labels"),
-        ({"labels": [{"id": "a", "label": "x" * 65}]}, "at most 64 bytes"),
-        ({"labels": [{"id": "a", "label": "x"}] * 1001}, "not labels"),
+        ({"labels": [{"id": "a", "label": "2\0"}]}, "is no class of dense 1"),
+        ({"labels": [{"id": "a", "label": "x"}]}, "give a name (0, 1, 2) or an index from 0 to 2"),
+        ({"labels": [{"id": "a", "label": 3}]}, "is no class of dense 1"),
+        ({"labels": [{"id": "a", "label": "1"}] * 1001}, "not labels"),
         ([], "not labels"),
     ]:
         status, answer = client.call("POST", path, bad)

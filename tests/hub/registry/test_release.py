@@ -24,6 +24,7 @@ from muster_hub.storage.blobs import BlobDamaged, Blobs
 from muster_hub.storage.models import Audit, Version
 from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
+from muster_protocol.signals import baseline, features
 from muster_protocol.wire import manifest
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import ProtocolError
@@ -188,6 +189,17 @@ def test_a_baseline_that_cannot_be_read_is_rejected(tmp_path, registry):
     row = registry.release(made)
     assert row.status == "rejected"
     assert row.check["reason"].startswith("baseline.bin:")
+
+
+def test_a_baseline_that_would_switch_drift_detection_off_is_rejected(tmp_path, registry):
+    made = tmp_path / "of-another-model"
+    made.mkdir()
+    rows = np.random.default_rng(1).normal(size=(200, 4)).astype(np.float32)
+    trained = baseline.fit({"pixels": rows}, features.elements("pixels", 4))
+    fixtures.write_bundle(made, trained=baseline.encode(trained))
+    row = registry.release(made)
+    assert row.status == "rejected"
+    assert "watches a tensor 'pixels'" in row.check["reason"]
 
 
 def test_without_the_release_key_a_checked_version_waits_for_signatures(tmp_path):
