@@ -10,11 +10,11 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from muster_agent.observe.outputs import Answers, shifted
-from muster_protocol.signals import monitors
+from muster_protocol.signals import monitors, summary_wire
 from muster_protocol.signals.baseline import Baseline
 from muster_protocol.signals.rule import DriftFinding, Rule
 from muster_protocol.signals.summary import Summary
@@ -187,8 +187,20 @@ class SlotSigns:
         if summary.features is not None and summary.features.rows:
             self._closed.append(summary.features)
         self.labels.feed(counts.labels_right + counts.labels_wrong, counts.inferences)
-        found = self._monitor.feed(summary) if self._monitor is not None else []
+        found = [] if self._monitor is None else self._monitor.feed(_as_read(summary))
         return [finding for finding in found if finding.state != "holding"]
+
+
+def _as_read(summary: Summary) -> Summary:
+    """The window as the hub will read it, so that both judge the same numbers.
+
+    What is so far off that the hub refuses it is judged here alone.
+    """
+    counts = summary.features
+    if counts is not None:
+        with contextlib.suppress(ProtocolError):
+            return replace(summary, features=summary_wire.as_read(counts))
+    return summary
 
 
 def moved(candidate: SlotSigns, champion: SlotSigns) -> str:

@@ -188,6 +188,16 @@ def decode(payload: bytes, baseline: Baseline | None, *, merged: bool = False) -
     return _summary(head, _unpack(packed, _inflate(parts.bins), _inflate(parts.moments), baseline))
 
 
+def as_read(counts: FeatureCounts) -> FeatureCounts:
+    """What the hub will read of these counts: moments as the wire rounds them.
+
+    A device judges these, so that both know the same. Raises ProtocolError for moments that no
+    window can have.
+    """
+    packed, bins = _pack_bins(counts)
+    return _unpack(packed, bins, _pack_moments(counts), counts.baseline)
+
+
 def _largest_count(summary: Summary) -> int:
     return max(
         summary.windows,

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from muster_protocol.signals import monitors, summary_wire
+from muster_protocol.signals import monitors
 from muster_protocol.signals.chart_monitor import ChartMonitor
 from muster_protocol.signals.rule import Rule
-from muster_protocol.signals.summary import Summary
 from muster_protocol.wire.errors import ProtocolError
 from support import in_time
 from support.in_time import MEAN, NAMES, ROWS, SCALE, Change, Machine, Rows, moved, opened
@@ -184,21 +183,6 @@ def test_a_larger_budget_finds_sooner() -> None:
     small, large = device(Rule(0.05)), device(Rule(5.0))
     assert all(a >= b for a, b in zip(small.monitor.limits, large.monitor.limits, strict=True))
     assert small.monitor.limits != large.monitor.limits
-
-
-def test_the_hub_finds_what_the_device_finds() -> None:
-    """The device judges exact moments, the hub those of the wire."""
-    trained = in_time.fitted()
-    here, there = device(), ChartMonitor(trained)
-    for number in range(120):
-        summary = here.draw(moved(0, 1.0) if 60 <= number < 90 else None)
-        sent = summary_wire.decode(summary_wire.encode(summary), trained)
-        assert isinstance(sent, Summary)
-        mine, theirs = here.monitor.feed(summary), there.feed(sent)
-        assert [(finding.feature, finding.state) for finding in mine] == [
-            (finding.feature, finding.state) for finding in theirs
-        ]
-        assert here.monitor.drifting() == there.drifting()
 
 
 def test_the_state_continues_where_it_was_encoded() -> None:
