@@ -183,7 +183,7 @@ class Publisher:
                 return
 
     def _mark_taken(self) -> None:
-        """Mark what the broker has; what can't be marked now is neither sent again nor forgotten."""
+        """Mark what the broker has; what can't be marked now isn't forgotten nor sent again."""
         self._taken += [name.id for name in self._sender.taken() if isinstance(name, _Row)]
         if not self._taken:
             return

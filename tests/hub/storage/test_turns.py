@@ -3,6 +3,8 @@
 import threading
 from pathlib import Path
 
+import pytest
+
 from muster_hub.storage import models
 from muster_hub.storage.turns import Turns
 from support.hub_store import open_store
@@ -33,12 +35,15 @@ def test_writers_have_their_turn_in_the_order_they_came() -> None:
 
 def test_a_writer_that_fails_lets_the_next_one_go(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    try:
+
+    def fail() -> None:
         with store.write() as session:
             session.add(models.Device(id="dev-1", created=0.0))
-            raise ZeroDivisionError
-    except ZeroDivisionError:
-        pass
+            session.flush()
+            assert 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     with store.write() as session:
         assert session.get(models.Device, "dev-1") is None
     store.close()
