@@ -300,9 +300,6 @@ class Sender:
             self._broker.directives.setdefault(device, []).append(payload)
         return True
 
-    def under_way(self) -> set[Hashable]:
-        return set()
-
     def taken(self) -> list[Hashable]:
         taken, self._taken = self._taken, []
         return taken

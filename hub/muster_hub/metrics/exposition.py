@@ -65,6 +65,15 @@ def families(
         "muster_messages_waiting", "Decided messages that the broker has not taken yet.",
         (), (((), reading.messages_waiting),),
     )  # fmt: skip
+    ingest = parts.get("ingest", {})
+    yield _gauge(
+        "muster_ingest_messages_waiting", "Messages of devices that are to be committed yet.",
+        (), (((), float(ingest.get("waiting", 0))),),
+    )  # fmt: skip
+    yield _gauge(
+        "muster_ingest_lag_seconds", "For how long the oldest of them has waited.",
+        (), (((), float(ingest.get("lag_seconds", 0.0))),),
+    )  # fmt: skip
     yield _gauge(
         "muster_hub_part_up", "1 while a part of the hub works.",
         ("part",), (((name,), float(bool(part.get("ok")))) for name, part in parts.items()),

@@ -1,12 +1,12 @@
-"""Take in what devices say: network thread → bounded queue → writer → commit → acknowledge.
+"""Take in what devices say: network thread → inbox → writer → commit → acknowledge.
 
 A message is acknowledged to the broker only after its rows are committed, and to the device with
-the highest sequence that is committed without a gap. Whatever is lost on the way, by a crash or a
-full queue, the device sends again.
+the highest sequence that is committed without a gap. What is lost on the way, by a crash, the
+device sends again. When more comes than is written the inbox fills and holds the broker back; only
+a report that a newer one of its device has replaced is let go.
 """
 
 import logging
-import queue
 import random
 import threading
 import time
@@ -17,6 +17,7 @@ from typing import Any
 from muster_hub.fleet.set_aside import MessageFault
 from muster_hub.heartbeats import Heartbeats, described
 from muster_hub.mqtt.client import BrokerAddress, Delivery, HubClient
+from muster_hub.mqtt.inbox import Inbox
 from muster_hub.mqtt.intake import Counters, Intake
 from muster_hub.storage.store import Store
 from muster_protocol.wire import messages, topics
@@ -26,13 +27,13 @@ _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 CLIENT_ID = "_hub-ingest"
 SESSION_SECONDS = 3600
-QUEUE_MESSAGES_MAX = 20_000
-BATCH_MESSAGES_MAX = 500
+BATCH_MESSAGES = (500, 2_000)
+"""In one transaction: usually at most, and when more waits."""
 BATCH_SECONDS = 0.005
+LAG_SECONDS = 5.0
+"""A message that waits longer than this means that more comes than is written."""
 SILENT_SECONDS = 30.0
 """A writer unheard of for so long hangs: it tells at every batch, every wait and every retry."""
-OVERFLOW_SECONDS = 60.0
-"""For so long an overflow is told of."""
 FAILED_SECONDS = 1.0
 
 
@@ -54,18 +55,17 @@ class Ingest:
         on_shown: Callable[[str, Shown], None] = lambda _device, _shown: None,
         now: Callable[[], float] = time.time,
         heartbeats: Heartbeats | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         self._on_want = on_want
         self._on_change = on_change
         self._on_renewal = on_renewal
         self._on_shown = on_shown
-        self._monotonic = time.monotonic
         self._now = now
-        self._queue: queue.Queue[Delivery] = queue.Queue(QUEUE_MESSAGES_MAX)
+        self.inbox = inbox or Inbox()
         self._stopping = threading.Event()
         self._part = (heartbeats or Heartbeats()).part("ingest", SILENT_SECONDS)
         self._intake = Intake(store, self._stopping.wait, self._part)
-        self._overflowed_at = float("-inf")
         self.client = HubClient(
             address, CLIENT_ID, session_seconds=SESSION_SECONDS, on_message=self._arrived
         )
@@ -80,14 +80,25 @@ class Ingest:
 
     def health(self) -> dict[str, Any]:
         """For ``GET /health``: counts since the start, and who sent what was set aside last."""
-        overflows = self._monotonic() - self._overflowed_at < OVERFLOW_SECONDS
         return {
-            "ok": not overflows,
-            "detail": "more comes than is written: devices send again" if overflows else "",
-            "waiting": self._queue.qsize(),
+            "ok": not self._lagging(),
+            "detail": self._lagging(),
+            "waiting": self.inbox.waiting,
+            "lag_seconds": round(self.inbox.lag_seconds, 1),
             "senders": self._intake.senders.latest(),
             **vars(self.counters),
         }
+
+    def _lagging(self) -> str:
+        """What there is to say of more that comes than is written; empty: nothing."""
+        lag = self.inbox.lag_seconds
+        if lag < LAG_SECONDS and not self.inbox.blocked:
+            return ""
+        held = "; the broker is held back" if self.inbox.blocked else ""
+        return (
+            f"more comes than is written: {self.inbox.waiting} messages wait, the oldest for "
+            f"{lag:.0f} s{held}"
+        )
 
     def start(self) -> None:
         """Begin to write, then to receive."""
@@ -98,26 +109,35 @@ class Ingest:
     def stop(self) -> None:
         """Commit what has come, acknowledge it, then disconnect."""
         self._stopping.set()
+        self.inbox.close()
         self._writer.join()
         self.client.stop()
 
     def _arrived(self, delivery: Delivery) -> None:
-        try:
-            self._queue.put_nowait(delivery)
-        except queue.Full:
-            self.counters.overflowed += 1
-            self._overflowed_at = self._monotonic()
-            self.client.acknowledge(delivery)
+        replaced = self.inbox.put(delivery)
+        if replaced is not None:
+            self.counters.replaced += 1
+            self.client.acknowledge(replaced)
 
     def _write(self) -> None:
         while True:
-            deliveries = self._collect()
+            usual, most = BATCH_MESSAGES
+            many = most if self.inbox.waiting > usual else usual
+            deliveries = self.inbox.take(many, 0.2, BATCH_SECONDS)
             if deliveries:
                 self._take(deliveries)
             elif self._stopping.is_set():
                 return
             else:
                 self._part.alive()
+            self._say()
+
+    def _say(self) -> None:
+        lagging = self._lagging()
+        if lagging:
+            self._part.lagging(lagging)
+        elif self._part.standing().state == "lagging":
+            self._part.beat()
 
     def _take(self, deliveries: list[Delivery]) -> None:
         """Process a batch; what fails in it is lost to the broker, and its senders send again."""
@@ -129,19 +149,6 @@ class Ingest:
             for delivery in deliveries:
                 self.client.acknowledge(delivery)
             self._stopping.wait(FAILED_SECONDS * _random.uniform(0.5, 1.0))
-
-    def _collect(self) -> list[Delivery]:
-        try:
-            found = [self._queue.get(timeout=0.2)]
-        except queue.Empty:
-            return []
-        until = time.monotonic() + BATCH_SECONDS
-        while len(found) < BATCH_MESSAGES_MAX:
-            try:
-                found.append(self._queue.get(timeout=max(until - time.monotonic(), 0)))
-            except queue.Empty:
-                break
-        return found
 
     def _process(self, deliveries: list[Delivery]) -> None:
         taken = self._intake.take(

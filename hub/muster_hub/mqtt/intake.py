@@ -58,7 +58,8 @@ class Counters:
     set_aside: int = 0
     """Messages and rows that could not be taken, those that could not be read among them."""
     unknown_devices: int = 0
-    overflowed: int = 0
+    replaced: int = 0
+    """Reports that waited when a newer one of their device came."""
     commits: int = 0
     retries: int = 0
 
@@ -171,8 +172,15 @@ class Intake:
                     raise _GaveUp from None
                 delay = min(delay * 2, most)
             else:
-                self._part.beat()
+                self._settle()
                 return done
+
+    def _settle(self) -> None:
+        """What kept it is over. That more comes than is written is for others to say."""
+        if self._part.standing().state == "lagging":
+            self._part.alive()
+        else:
+            self._part.beat()
 
     def _write(
         self, session: Session, batch: list[Inbound], found: list[MessageFault], now: float

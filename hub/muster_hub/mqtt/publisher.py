@@ -31,7 +31,7 @@ from muster_protocol.wire.chunks import sha256_hex
 
 TICK_SECONDS = 1.0
 SILENT_SECONDS = 300.0
-OUTBOX_ROWS_MAX = 200
+OUTBOX_ROWS_MAX = 1_000
 WANTS_MAX = 1_000
 RETIRED_SECONDS = 300.0
 """How long an outdated metadata file stays for devices that are reading it."""
@@ -42,7 +42,7 @@ _UNSENT = (
     select(OutboxMessage)
     .where(
         col(OutboxMessage.published_at).is_(None),
-        col(OutboxMessage.id).not_in(bindparam("under_way", expanding=True)),
+        col(OutboxMessage.id).not_in(bindparam("sent", expanding=True)),
     )
     .order_by(col(OutboxMessage.id))
     .limit(OUTBOX_ROWS_MAX)
@@ -94,6 +94,10 @@ class Publisher:
         self._files: dict[str, str] = {}
         self._retired: dict[str, float] = {}
         self._connection = 0
+        self._sent: set[int] = set()
+        """Rows published and not marked yet, whether the broker has them already or not."""
+        self._taken: list[int] = []
+        """Those it has: the database may be too busy to mark them."""
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._part = (heartbeats or Heartbeats()).part("publisher", SILENT_SECONDS)
@@ -159,13 +163,13 @@ class Publisher:
         self._mark_taken()
 
     def _publish_outbox(self) -> None:
-        under_way = {name.id for name in self._sender.under_way() if isinstance(name, _Row)}
         while True:
             self._mark_taken()
             with self._store.read() as session:
-                rows = session.exec(_UNSENT, params={"under_way": list(under_way)}).all()
+                rows = session.exec(_UNSENT, params={"sent": list(self._sent)}).all()
             for row in rows:
                 assert row.id is not None
+                self._sent.add(row.id)
                 if not self._sender.send(
                     _Row(row.id),
                     row.topic,
@@ -173,21 +177,23 @@ class Publisher:
                     retain=row.retain,
                     expiry_seconds=row.expiry_seconds,
                 ):
+                    self._sent.discard(row.id)
                     return
-                under_way.add(row.id)
             if len(rows) < OUTBOX_ROWS_MAX:
                 return
-            self._sender.drain(5.0)
 
     def _mark_taken(self) -> None:
-        ids = [name.id for name in self._sender.taken() if isinstance(name, _Row)]
-        if not ids:
+        """Mark what the broker has; what can't be marked now isn't forgotten nor sent again."""
+        self._taken += [name.id for name in self._sender.taken() if isinstance(name, _Row)]
+        if not self._taken:
             return
         with self._store.write() as session:
             now = self._now()
             session.connection().execute(
-                _TAKEN, [{"taken": number, "published_at": now} for number in ids]
+                _TAKEN, [{"taken": number, "published_at": now} for number in self._taken]
             )
+        self._sent.difference_update(self._taken)
+        self._taken = []
 
     def _publish_catalogue(self) -> None:
         now = self._now()

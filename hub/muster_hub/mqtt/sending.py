@@ -46,10 +46,6 @@ class Sending(Protocol):
         """Publish at QoS 1 under a name of the caller's; False when the queue is full."""
         ...
 
-    def under_way(self) -> set[Hashable]:
-        """Names of messages that the broker has not acknowledged."""
-        ...
-
     def taken(self) -> list[Hashable]:
         """Names of those it has acknowledged since the last call."""
         ...
@@ -135,10 +131,6 @@ class Sender:
             else:
                 self._flight.pending[mid] = name
         return True
-
-    def under_way(self) -> set[Hashable]:
-        with self._condition:
-            return set(self._flight.pending.values())
 
     def taken(self) -> list[Hashable]:
         """Names of messages the broker has acknowledged since the last call."""

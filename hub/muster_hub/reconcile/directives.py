@@ -88,6 +88,7 @@ def step(
     rebaselines = drift_step.rebaselines(session)
     first_tries = load.first_tries(session)
     unnoted = set(session.exec(_UNNOTED))
+    keyid = signing.keyid
     noted = []
     issued = 0
 
@@ -111,7 +112,7 @@ def step(
         same = (
             row is not None
             and (generation, epoch) == (row.generation, row.epoch)
-            and _signed_by(row.envelope) == signing.keyid
+            and _signed_by(row.envelope) == keyid
         )
         if not (
             same and row is not None and now < row.issued + RENEW_SHARE * settings.valid_seconds

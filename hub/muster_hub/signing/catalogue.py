@@ -18,6 +18,7 @@ from muster_hub.signing.catalogue_files import CatalogueFiles, signing_order
 from muster_hub.signing.catching_up import CaughtUp
 from muster_hub.signing.ceremonies import Basis, Changes
 from muster_hub.signing.keys import ONLINE, KeyGroup, Keyring
+from muster_hub.signing.remembered import Remembered
 from muster_hub.signing.roles import AnyMetadata, Kind, RoleStanding, Signatures
 from muster_protocol.wire import directive, manifest
 
@@ -39,6 +40,10 @@ class Catalogue:
     def __init__(self, directory: Path, keyring: Keyring) -> None:
         self._files = CatalogueFiles(directory)
         self._keyring = keyring
+        self._epoch = Remembered(self._files.stamp, self._read_epoch)
+        self._director = Remembered(
+            lambda: (self._files.stamp(), keyring.stamp()), self._open_director
+        )
 
     def create(self, now: float) -> None:
         """Make the first root and targets; as drafts when their keys are not here."""
@@ -58,6 +63,9 @@ class Catalogue:
     @property
     def director_epoch(self) -> int:
         """Devices ignore directives of any other epoch."""
+        return self._epoch()
+
+    def _read_epoch(self) -> int:
         targets = self._files.current("targets", Targets)
         return FIRST_EPOCH if targets is None else roles.director_epoch(targets.signed)
 
@@ -147,6 +155,9 @@ class Catalogue:
 
     def director(self) -> Signer:
         """The signer of directives: the key that published targets delegate to."""
+        return self._director()
+
+    def _open_director(self) -> Signer:
         targets = self._files.current("targets", Targets)
         ids = [] if targets is None else roles.keyids(targets.signed, directive.ROLE)
         found = self._keyring.signers(ids)

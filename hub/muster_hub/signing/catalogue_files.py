@@ -35,6 +35,14 @@ class CatalogueFiles:
 
     # Published
 
+    def stamp(self) -> tuple[int, ...]:
+        """Another one after every change of what is published: files are never changed in place."""
+        try:
+            found = (self.directory / "timestamp.json").stat()
+        except FileNotFoundError:
+            return ()
+        return found.st_mtime_ns, found.st_ino, self.directory.stat().st_mtime_ns
+
     def in_publication_order(self) -> dict[str, bytes]:
         """Every current file by name: leaves first, the timestamp last."""
         data = self._bytes("timestamp.json")

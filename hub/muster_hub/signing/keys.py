@@ -231,6 +231,11 @@ class Keyring:
             return _signer(self._directory / uri.removeprefix(_FILE_SCHEME), public, None)
         return hardware.open_signer(uri, public, _pin)
 
+    def stamp(self) -> tuple[int, int]:
+        """Another one after every change of the keys held here."""
+        self._load()
+        return self._stamp
+
     def _load(self) -> dict[str, dict[str, Any]]:
         try:
             status = self._path.stat()

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, create_engine
 
 from muster_hub.storage.sealing import Sealing
+from muster_hub.storage.turns import Turns
 
 BUSY_TIMEOUT_MS = 10_000
 POOL_CONNECTIONS = 8
@@ -23,7 +24,8 @@ class Store:
 
     ``read()`` sees one state of the database and never writes. ``write()`` is one transaction: it
     commits when the block ends and rolls back when it raises. On SQLite it takes the write lock at
-    once, so that two writers wait for each other instead of failing half-way.
+    once, so that two writers wait for each other instead of failing half-way, those of this process
+    in the order they came.
 
     ``sealing`` is what the audit log is keyed with; a store without it can't add to that log.
     """
@@ -32,6 +34,7 @@ class Store:
         self.engine = _engine(url)
         self._info = {SEALING: sealing}
         self._writing = self.engine.execution_options(muster_writing=True)
+        self._turns = Turns() if self.engine.dialect.name == "sqlite" else None
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -44,6 +47,7 @@ class Store:
         """A session in one transaction: committed at the end of the block, rolled back when it
         raises."""
         with (
+            self._turns.mine() if self._turns is not None else nullcontext(),
             Session(self._writing, expire_on_commit=False, info=self._info) as session,
             session.begin(),
         ):

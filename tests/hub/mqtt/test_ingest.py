@@ -3,16 +3,19 @@
 import queue
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlmodel import delete, select
 
+from muster_hub.heartbeats import Heartbeats
 from muster_hub.mqtt.broker import Broker
 from muster_hub.mqtt.client import HubClient
 from muster_hub.mqtt.commit import Committed, commit
 from muster_hub.mqtt.inbound import Malformed, Rows, anchor, read
+from muster_hub.mqtt.inbox import Inbox
 from muster_hub.mqtt.ingest import Ingest
 from muster_hub.storage import models
 from muster_hub.storage.store import Store
@@ -213,13 +216,14 @@ def test_any_order_and_repetition_commits_each_row_once(tmp_path_factory, batche
 class Running:
     """Ingest on a real broker."""
 
-    def __init__(self, store: Store, broker: Broker) -> None:
+    def __init__(self, store: Store, broker: Broker, **options: Any) -> None:
         self.wants: queue.Queue[tuple[str, tuple[str, ...]]] = queue.Queue()
         self.ingest = Ingest(
             store,
             broker.address,
             on_want=lambda device, chunks: self.wants.put((device, chunks)),
             on_change=lambda: None,
+            **options,
         )
         self.ingest.start()
         assert self.ingest.client.wait_connected(5)
@@ -334,7 +338,31 @@ def test_a_thousand_batches_are_committed_and_acknowledged(
         mark = ack(device).sequence
         assert mark >= last
         last = mark
-    assert running.ingest.counters.overflowed == 0
+    assert running.ingest.inbox.waiting == 0
+
+
+def test_when_more_comes_than_is_written_the_broker_is_held_back_and_every_row_is_kept(
+    store: Store, broker: Broker, device: DeviceClient
+):
+    heartbeats = Heartbeats()
+    running = Running(store, broker, inbox=Inbox(messages_max=8), heartbeats=heartbeats)
+    try:
+        with store.write() as session:  # nobody else can write meanwhile
+            row = session.get(models.Device, "dev-1", with_for_update=True)
+            assert row is not None
+            for number in range(1, 201):
+                device.send(TELEMETRY, batch({number: summary(1)}))
+            assert eventually(lambda: running.ingest.inbox.blocked)
+            said = running.ingest.health()
+            assert not said["ok"]
+            assert "more comes than is written" in said["detail"]
+            assert "the broker is held back" in said["detail"]
+        assert eventually(lambda: len(rows(store)) == 200)
+        assert eventually(lambda: running.ingest.health()["ok"])
+        assert eventually(lambda: heartbeats.standings()["ingest"].ok)
+    finally:
+        running.ingest.stop()
+    assert [row.sequence for row in rows(store)] == list(range(1, 201))
 
 
 def test_a_hub_client_that_stops_leaves_the_broker(broker: Broker):

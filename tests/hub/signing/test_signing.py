@@ -335,3 +335,16 @@ def test_a_directive_too_large_for_a_device_is_not_signed(keyring):
         DirectiveSigner(keyring.online_signer("director")).sign(
             msgspec.structs.replace(crowded, slots=slots)
         )
+
+
+def test_the_director_is_opened_once_and_anew_when_another_process_rotates_it(tmp_path, keyring):
+    here = Catalogue(tmp_path / "tuf", keyring)
+    here.create(NOW)
+    before, epoch = here.director(), here.director_epoch
+    assert here.director() is before
+    elsewhere = Catalogue(tmp_path / "tuf", keys.Keyring(tmp_path / "keys"))
+    elsewhere.rotate_online("director", NOW)
+    elsewhere.new_epoch(NOW)
+    assert here.director().public_key.keyid == elsewhere.director().public_key.keyid
+    assert here.director().public_key.keyid != before.public_key.keyid
+    assert here.director_epoch == epoch + 1
