@@ -11,7 +11,8 @@ from math import isfinite, prod
 from msgspec import UNSET
 
 from muster_protocol.wire.errors import ProtocolError
-from muster_protocol.wire.manifest import Classifier, Fallback, Manifest, Tensor
+from muster_protocol.wire.manifest import Classifier, Fallback, Manifest
+from muster_protocol.wire.tensors import Tensor
 
 CLASSES_SHOWN = 8
 SHOWN_CHARS = 64
