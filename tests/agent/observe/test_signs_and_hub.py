@@ -60,12 +60,12 @@ def live(trained: Baseline, story: list[tuple[str, int]], seed: int) -> None:
             summary = window(trained, acted(act, in_time.rows(rng, ROWS), number, rng))
             sent = summary_wire.decode(summary_wire.encode(summary), trained)
             assert isinstance(sent, Summary)
-            here, there = device.feed(summary), [*map(told, hub.feed(sent))]
-            assert [told(finding) for finding in here] == [some for some in there if some]
+            here, there = device.feed(summary), [*map(published, hub.feed(sent))]
+            assert [published(finding) for finding in here] == [some for some in there if some]
             assert device.drifting == hub.drifting()
 
 
-def told(finding: DriftFinding) -> DriftFinding | None:
+def published(finding: DriftFinding) -> DriftFinding | None:
     return None if finding.state == "holding" else finding
 
 
