@@ -94,7 +94,8 @@ def open_kit(directory: Path, *, settings: dict | None = None, **wanted) -> Kit:
     clock = Clock()
     hub = Hub.open(config, clock)
     server, thread, url = serve(hub)
-    kit = Kit(hub, clock, httpx.Client(base_url=url, timeout=60), server, thread)
+    http = httpx.Client(base_url=url, timeout=60, verify=False)
+    kit = Kit(hub, clock, http, server, thread)
     hub.on_change(lambda: kit.wakes.append(clock()))
     return kit
 
