@@ -27,6 +27,8 @@ UPDATE: dict[str, Any] = {
     "bytes_total": 0,
 }  # fmt: skip
 CHALLENGER: dict[str, Any] = {"state": "", "waiting_for": "", "detail": ""}
+UNREAD: dict[str, Any] = {"p95_seconds": None, "accuracy": None}
+"""Of a window that can't be read."""
 WINDOWS = 60
 WINDOWS_LISTED = 12
 EVENTS = 30
@@ -56,7 +58,7 @@ def device(
         report=REPORT | report,
         facts=FACTS | facts if (facts := report.get("facts")) else None,
         slots=[_slot(found, name) for name in _slot_names(found, report)],
-        windows=windows[:WINDOWS_LISTED],
+        windows=[UNREAD | row for row in windows[:WINDOWS_LISTED]],
         pace=[(row["start"], float(row["n"])) for row in reversed(windows)],
         latency=[
             (row["start"], row["p95_seconds"] * 1000)
