@@ -13,7 +13,7 @@ demo: setup
 	@$(BIN)/muster demo $(if $(KEEP),--keep)
 
 test: setup
-	@deploy/need mosquitto strace postgresql softhsm2 openssl-pkcs11
+	@deploy/need mosquitto strace postgresql softhsm2 openssl-pkcs11 chromium
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # Doors: counterparts nobody here wrote, such as Prometheus, speak with the product.

@@ -15,9 +15,9 @@ ROOMS = {
         "link", "identity", "trust", "base", "storage",
     ),
     "hub/muster_hub": (
-        "demo", "admin", "app", "mqtt", "reconcile", "api", "metrics", "alerts", "monitoring",
-        "rollouts", "fleet", "registry", "signing", "identity", "audit", "access", "storage",
-        "settings",
+        "demo", "admin", "app", "mqtt", "reconcile", "console", "api", "metrics", "alerts",
+        "monitoring", "rollouts", "fleet", "registry", "signing", "identity", "audit", "access",
+        "storage", "settings",
     ),
     "hub/muster_client": ("commands", "terminal", "resources", "training"),
 }  # fmt: skip

@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from muster_hub.access.governance import make_token
-from muster_hub.api.app import create_app, server_config
+from muster_hub.api.app import server_config
 from muster_hub.api.hub import Hub
 from muster_hub.api.listening import listen
 from muster_hub.app.initialise import NewHub, initialise
+from muster_hub.console.site import create_site
 from muster_hub.settings.config import BrokerSettings, Http, load
 
 API = "/api/v1"
@@ -104,7 +105,7 @@ def serve(hub: Hub) -> tuple[uvicorn.Server, threading.Thread, str]:
     """The hub's API on a free port, without TLS, in a thread of its own; its address."""
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(
-        server_config(create_app(hub), log_level="critical", timeout_graceful_shutdown=2)
+        server_config(create_site(hub), log_level="critical", timeout_graceful_shutdown=2)
     )
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

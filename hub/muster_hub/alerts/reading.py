@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sqlalchemy import ColumnElement, true
 from sqlmodel import Session, and_, col, not_, or_, select
 
 from muster_hub.access.leave import ABOUT_MODELS
@@ -29,15 +30,30 @@ def alerts(
         query = query.where(col(models.Alert.state) == state)
     if before is not None:
         query = query.where(col(models.Alert.id) < before)
-    if scope.models:
-        model = col(models.Alert.detail)["model"].as_string()
-        named = and_(model.is_not(None), model != "")
-        general = and_(not_(named), col(models.Alert.kind).not_in(ABOUT_MODELS))
-        query = query.where(or_(general, and_(named, selecting.of_models(model, scope.models))))
     if selector:
         chosen = selectors.parse(selector)
         query = query.where(col(models.Alert.device).in_(selecting.devices(chosen)))
-    return [alert(row) for row in session.exec(query)]
+    return [alert(row) for row in session.exec(query.where(_seen(scope)))]
+
+
+def of_device(session: Session, scope: Scope, device: str) -> list[Plain]:
+    """The alerts of a device that aren't resolved, the newest first."""
+    row = models.Alert
+    query = select(row).where(col(row.device) == device, col(row.state) != "resolved")
+    return [
+        alert(found)
+        for found in session.exec(query.where(_seen(scope)).order_by(col(row.id).desc()))
+    ]
+
+
+def _seen(scope: Scope) -> ColumnElement[bool]:
+    """Holds for alerts that a scope lets be seen, as far as models go."""
+    if not scope.models:
+        return true()
+    model = col(models.Alert.detail)["model"].as_string()
+    named = and_(model.is_not(None), model != "")
+    general = and_(not_(named), col(models.Alert.kind).not_in(ABOUT_MODELS))
+    return or_(general, and_(named, selecting.of_models(model, scope.models)))
 
 
 def alert(row: models.Alert) -> Plain:

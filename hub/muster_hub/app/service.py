@@ -17,10 +17,11 @@ from typing import Any
 import uvicorn
 
 from muster_hub.alerts.sender import WebhookSender
-from muster_hub.api.app import create_app, server_config
+from muster_hub.api.app import server_config
 from muster_hub.api.hub import Hub
 from muster_hub.api.listening import listen
 from muster_hub.app.watch import Watch
+from muster_hub.console.site import create_site
 from muster_hub.errors import Conflict, HubError
 from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
 from muster_hub.mqtt.broker import Broker, memory_bytes_max, own_user
@@ -220,7 +221,7 @@ def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
                 certificate, key = hub.server_certificate()
                 server = _Server(
                     server_config(
-                        create_app(hub),
+                        create_site(hub),
                         ssl_certfile=certificate,
                         ssl_keyfile=key,
                         log_level="warning",

@@ -105,7 +105,7 @@ def _explore(scenario: Scenario) -> None:
     muster = f"muster --profile {stage.hub.profile}"
     stage.screen.say(
         "DEMO OK",
-        f"\nStill running. API and documentation: {stage.hub.url}/docs",
+        f"\nStill running. The console: {stage.hub.url}/",
         f"Explore with: {muster} device list",
         f"              {muster} drift show {FAILING_CAMERA}",
         f"              {muster} tail",

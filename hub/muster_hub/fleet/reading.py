@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from sqlalchemy import ColumnElement, true
 from sqlalchemy import select as columns_of
 from sqlmodel import Session, and_, col, or_, select
 
@@ -75,19 +76,32 @@ def events(
     Who is limited to models sees what says it is about one of them, and who came and went.
     """
     row = models.EventRow
-    query = select(row).where(col(row.id) > after)
-    if scope.models:
-        query = query.where(
-            or_(
-                selecting.of_models(col(row.model), scope.models),
-                and_(col(row.model) == "", col(row.kind).in_(ABOUT_DEVICES)),
-            )
-        )
+    query = select(row).where(col(row.id) > after, _seen(scope))
     if selector:
         chosen = selectors.parse(selector)
         query = query.where(col(models.EventRow.device).in_(selecting.devices(chosen)))
     found = session.exec(query.order_by(col(models.EventRow.id)).limit(limit))
     return [row.model_dump() for row in found]
+
+
+def latest_events(session: Session, scope: Scope, device: str, limit: int) -> list[Plain]:
+    """What happened last on a device, the newest first, as far as the scope lets it be seen."""
+    row = models.EventRow
+    query = select(row).where(col(row.device) == device, _seen(scope))
+    return [
+        row.model_dump() for row in session.exec(query.order_by(col(row.id).desc()).limit(limit))
+    ]
+
+
+def _seen(scope: Scope) -> ColumnElement[bool]:
+    """Holds for events that a scope lets be seen, as far as models go."""
+    if not scope.models:
+        return true()
+    row = models.EventRow
+    return or_(
+        selecting.of_models(col(row.model), scope.models),
+        and_(col(row.model) == "", col(row.kind).in_(ABOUT_DEVICES)),
+    )
 
 
 def _certificates(session: Session, devices: list[str]) -> dict[str, list[str]]:

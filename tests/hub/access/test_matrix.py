@@ -15,13 +15,15 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from muster_hub.access.governance import make_token
 from muster_hub.access.leave import Leave
-from muster_hub.api.app import PREFIX, create_app
+from muster_hub.api.app import PREFIX
 from muster_hub.api.auth import asks, check_declared, declared, routes_of
 from muster_hub.api.once import OnceRoute
+from muster_hub.console.site import create_site
 from muster_hub.settings.config import Http
 from muster_hub.storage.alerting import Silence
 from muster_hub.storage.models import (
@@ -43,6 +45,7 @@ SCOPES: dict[str, dict[str, Any]] = {
     "nothing": {}, "site": {"selector": "site=berlin"}, "model": {"models": ["digits"]},
     "both": {"selector": "site=berlin", "models": ["dig*"]},
 }  # fmt: skip
+PAGE = "page:"
 ROLES = ("viewer", "operator", "releaser", "admin")
 
 
@@ -160,7 +163,27 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         ),
         "POST /silences/{silence}/end": Case(OPERATORS, "dD", f"/silences/{number}/end"),
     }  # fmt: skip
+    found |= pages(target)
     return {(name.split()[0], name.split()[1]): case for name, case in found.items()}
+
+
+def pages(target: Target) -> dict[str, Case]:
+    """Those of the console, their paths marked: they lie outside of the API's prefix."""
+    device = f"{PAGE}/devices/{target.device}"
+    return {
+        f"GET {PAGE}/": Case(ALL), f"GET {PAGE}/live": Case(ALL),
+        f"GET {PAGE}/devices/{{device}}": Case(ALL, "d", device),
+    }  # fmt: skip
+
+
+def where(route: APIRoute) -> str:
+    """A route's path as the table has it."""
+    marked = route.endpoint.__module__.startswith("muster_hub.console")
+    return f"{PAGE}{route.path}" if marked else route.path
+
+
+def address(path: str) -> str:
+    return path.removeprefix(PAGE) if path.startswith((PAGE, "/metrics")) else PREFIX + path
 
 
 def refused(case: Case, role: str, scope: str, target: Target) -> bool:
@@ -252,12 +275,13 @@ class Matrix:
 
     def ask(self, method: str, case: Case, route: str, headers: dict[str, str]) -> tuple[int, str]:
         path = case.path or route
-        url = path if path == "/metrics" else PREFIX + path
+        url = address(path)
         files = [("manifest", ("manifest.json", b"{}")), ("files", ("a", b""))]
         more = {"files": files} if case.form else {"json": case.body}
         if method == "GET":
             more = {}
-        with self.kit.http.stream(method, url, headers=headers, timeout=60, **more) as answer:
+        own_site = {"Sec-Fetch-Site": "same-origin"} | headers
+        with self.kit.http.stream(method, url, headers=own_site, timeout=60, **more) as answer:
             if "event-stream" in answer.headers.get("content-type", ""):
                 return answer.status_code, ""
             answer.read()
@@ -319,8 +343,8 @@ def answers(matrix: Matrix) -> list[Asked]:
 
 def test_every_route_that_needs_leave_is_in_the_table(matrix: Matrix) -> None:
     found = {
-        (method, route.path)
-        for route in routes_of(create_app(matrix.kit.hub))
+        (method, where(route))
+        for route in routes_of(create_site(matrix.kit.hub))
         for method in route.methods
         if not declared(route)[0].startswith("open to")
     }
@@ -356,7 +380,7 @@ def test_nothing_out_of_scope_is_shown(answers: list[Asked]) -> None:
 def test_a_route_that_does_not_say_what_it_is_for_keeps_the_hub_from_starting(
     matrix: Matrix,
 ) -> None:
-    app = create_app(matrix.kit.hub)
+    app = create_site(matrix.kit.hub)
     check_declared(app, OnceRoute)
     router = APIRouter(route_class=OnceRoute)
 
@@ -378,7 +402,7 @@ def test_a_route_that_answers_without_asking_about_its_object_fails(matrix: Matr
     def careless(leave: Annotated[Leave, asks("device.read")]) -> str:
         return f"{leave.actor.name} reads of any device"
 
-    app = create_app(matrix.kit.hub)
+    app = create_site(matrix.kit.hub)
     app.include_router(router)
     client = TestClient(app, raise_server_exceptions=False)
     answer = client.get("/careless", headers=matrix.tokens["viewer", "site"])

@@ -1,0 +1,1 @@
+"""Pages for people: what the API knows, with the acts that follow from it."""

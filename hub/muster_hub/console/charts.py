@@ -1,0 +1,104 @@
+"""Pictures as SVG, drawn here so that a page needs no script and no inline style. Pure.
+
+Colours come from the stylesheet by class, so that pictures are light and dark like the page.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from markupsafe import Markup
+
+Point = tuple[float, float]
+WIDTH, HEIGHT = 640.0, 160.0
+SERIES_MAX = 6
+"""More can't be told apart; the rest are summed up by the caller."""
+
+
+def bar(parts: Sequence[tuple[str, int]], title: str) -> Markup:
+    """Shares of a whole side by side; each part has a tone and a count."""
+    total = sum(count for _, count in parts)
+    if not total:
+        return Markup("")
+    pieces, left = [], 0.0
+    for tone, count in parts:
+        width = 100.0 * count / total
+        if count:
+            pieces.append(
+                Markup('<rect class="fill-{}" x="{:.2f}" y="0" width="{:.2f}" height="8"/>').format(
+                    tone, left, max(width - 0.4, 0.6)
+                )
+            )
+        left += width
+    return Markup(
+        '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" role="img" '
+        'aria-label="{}">{}</svg>'
+    ).format(title, Markup("").join(pieces))
+
+
+def stacked(times: Sequence[float], series: Mapping[str, Sequence[float]], title: str) -> Markup:
+    """Series over time, one on top of the other, the first at the bottom."""
+    if len(times) < 2 or not series:
+        return Markup("")
+    sums = [sum(values[place] for values in series.values()) for place in range(len(times))]
+    top = max(sums) or 1.0
+    x, y = _scale(times[0], times[-1], WIDTH), _scale(0.0, top, HEIGHT, upward=True)
+    below = [0.0] * len(times)
+    areas = []
+    for number, (name, values) in enumerate(list(series.items())[:SERIES_MAX]):
+        above = [low + value for low, value in zip(below, values, strict=True)]
+        edge = [(x(at), y(value)) for at, value in zip(times, above, strict=True)]
+        back = [(x(at), y(value)) for at, value in zip(times, below, strict=True)][::-1]
+        areas.append(
+            Markup('<polygon class="series-{}" points="{}"><title>{}</title></polygon>').format(
+                number, _points(edge + back), name
+            )
+        )
+        below = above
+    return _framed(Markup("").join(areas), title)
+
+
+def line(points: Sequence[Point], title: str, band: tuple[float, float] | None = None) -> Markup:
+    """One value over time, and the band it is expected in."""
+    if len(points) < 2:
+        return Markup("")
+    values = [value for _, value in points] + list(band or ())
+    low, high = min(values), max(values)
+    if high - low < 1e-12:
+        low, high = low - 0.5, high + 0.5
+    x = _scale(points[0][0], points[-1][0], WIDTH)
+    y = _scale(low, high, HEIGHT, upward=True)
+    inside = Markup("")
+    if band is not None:
+        inside = Markup('<rect class="band" x="0" y="{:.1f}" width="{}" height="{:.1f}"/>').format(
+            y(band[1]), WIDTH, y(band[0]) - y(band[1])
+        )
+    path = _points([(x(at), y(value)) for at, value in points])
+    inside += Markup('<polyline class="line" points="{}"/>').format(path)
+    return _framed(inside, title)
+
+
+def _framed(inside: Markup, title: str) -> Markup:
+    return Markup(
+        '<svg class="chart" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" '
+        'aria-label="{}">{}</svg>'
+    ).format(WIDTH, HEIGHT, title, inside)
+
+
+def _points(points: Sequence[Point]) -> str:
+    return " ".join(f"{across:.1f},{down:.1f}" for across, down in points)
+
+
+def _scale(
+    low: float, high: float, length: float, *, upward: bool = False
+) -> Callable[[float], float]:
+    span = high - low or 1.0
+
+    def place(value: float) -> float:
+        along = (value - low) / span * length
+        return length - along if upward else along
+
+    return place
+
+
+CHARTS: Final[Mapping[str, Callable[..., Any]]] = {"bar": bar, "stacked": stacked, "line": line}
+"""By the name that templates use."""

@@ -1,0 +1,189 @@
+"""Pages: as many statements for a thousand devices as for ten; small, escaped, relative links."""
+
+import re
+from html.parser import HTMLParser
+from urllib.parse import urljoin
+
+import pytest
+
+from muster_hub.settings.config import Http
+from muster_hub.storage import models
+from support.console_kit import add_devices, counted, report, signed_in
+from support.hub_kit import Kit, open_kit
+
+PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
+HOSTILE = "<script>alert(1)</script>'\"&\u202egpj\u202c" + "x" * 32
+BYTES_FIRST_MAX, BYTES_AFTER_MAX = 150_000, 20_000
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    made = open_kit(tmp_path_factory.mktemp("console"), settings={"http": PATIENT})
+    add_devices(made, [f"cam-{number:04}" for number in range(10)])
+    add_devices(made, ["waits"], running="1", wanted="2", report=report(
+        "1", now=made.clock(), state="staged", waiting_for="permit: budget of line=2"
+    ))  # fmt: skip
+    add_devices(made, ["away"], online=False)
+    add_devices(made, ["new"], approved=False, report=None)
+    yield made
+    made.close()
+
+
+class Links(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.inline: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("href", "src", "action"):
+                self.found.append(value or "")
+            if name == "style" or name.startswith("on"):
+                self.inline.append(f"{tag} {name}")
+        if tag == "style":
+            self.inline.append(tag)
+
+
+PAGES = ("/", "/devices/cam-0001")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_takes_as_many_statements_for_a_thousand_devices_as_for_ten(
+    path: str, tmp_path
+) -> None:
+    made = open_kit(tmp_path, settings={"http": PATIENT})
+    try:
+        client = signed_in(made)
+        taken = []
+        for first, count in ((0, 10), (10, 990)):
+            add_devices(made, [f"cam-{first + number:04}" for number in range(count)])
+            with counted(made.hub.store) as seen:
+                assert client.get(path).status_code == 200
+            taken.append(len(seen.texts))
+        assert taken[0] == taken[1] <= 20, seen.texts
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_is_small_over_the_wire_and_all_it_needs_is_small_too(kit: Kit, path: str) -> None:
+    client = signed_in(kit)
+    sizes = {}
+    for part in (path, "/static/console.css", "/static/console.js", "/static/favicon.svg"):
+        with client.stream("GET", part) as answer:
+            sizes[part] = len(b"".join(answer.iter_raw()))
+    assert sum(sizes.values()) <= BYTES_FIRST_MAX
+    assert sizes[path] <= BYTES_AFTER_MAX
+
+
+def test_a_file_of_the_console_is_not_sent_twice(kit: Kit) -> None:
+    client = signed_in(kit)
+    tag = client.get("/static/console.css").headers["etag"]
+    again = client.get("/static/console.css", headers={"If-None-Match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get("/static/none").status_code == 404
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/sign-in", "/none/at/all"])
+def test_links_are_relative_so_that_they_hold_under_a_proxy_s_prefix(kit: Kit, path: str) -> None:
+    links = Links(signed_in(kit).get(path).text)
+    outside = [
+        link
+        for link in links.found
+        if not urljoin(f"https://x/prefix{path}", link).startswith(
+            ("https://x/prefix/", "https://x/prefix?")
+        )
+    ]
+    assert outside == []
+    assert links.found
+    assert links.inline == []
+
+
+def test_the_fleet_s_counts_choose_and_add_up(kit: Kit) -> None:
+    client = signed_in(kit)
+    text = client.get("/").text
+    counts = dict(re.findall(r'state=(\w+)&amp;"[^>]*><b>(\d+)</b>', text))
+    assert counts == {"converged": "10", "waiting": "1", "offline": "1", "awaiting_approval": "1"}
+    chosen = client.get("/?state=waiting").text
+    assert "1 device waiting" in chosen
+    assert "permit: budget of line=2" in chosen
+    assert "cam-0001" not in chosen
+
+
+def test_what_waits_is_said_with_who_has_to_act(kit: Kit) -> None:
+    text = re.sub(r"<[^>]+>|\s+", " ", signed_in(kit).get("/").text)
+    assert re.search(r"devices +wait for +permit +1", text)
+    assert re.search(r"an operator +to approve new devices +1", text)
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [("cam-0003", {"cam-0003"}), ("site=oslo,line=1", {"cam-0001", "cam-0007"}), ("nobody", set())],
+)
+def test_search_is_by_a_part_of_a_name_or_by_selector(kit: Kit, search, expected) -> None:
+    text = signed_in(kit).get("/", params={"q": search}).text
+    assert set(re.findall(r"devices/([a-z0-9-]+)", text)) == expected
+
+
+def test_a_selector_that_can_not_be_read_is_said_and_the_page_still_stands(kit: Kit) -> None:
+    answer = signed_in(kit).get("/", params={"q": "site=(("})
+    assert answer.status_code == 200
+    assert "selector: expected" in answer.text
+
+
+def test_devices_come_page_by_page(tmp_path) -> None:
+    made = open_kit(tmp_path, settings={"http": PATIENT})
+    try:
+        add_devices(made, [f"cam-{number:03}" for number in range(120)])
+        client = signed_in(made)
+        seen, path = [], "/"
+        for _ in range(3):
+            text = client.get(path).text
+            seen += re.findall(r"devices/(cam-\d+)", text)
+            following = re.search(r'rel="next" href="\./([^"]+)"', text)
+            path = "/" + following[1].replace("&amp;", "&") if following else ""
+        assert seen == [f"cam-{number:03}" for number in range(120)]
+        assert path == ""
+    finally:
+        made.close()
+
+
+def test_a_hostile_name_is_shown_as_text_and_can_not_turn_what_follows_around(tmp_path) -> None:
+    made = open_kit(tmp_path, settings={"http": PATIENT})
+    try:
+        add_devices(made, [HOSTILE], labels={HOSTILE: HOSTILE}, set_aside=1, set_aside_at=1.0,
+                    set_aside_fault=HOSTILE)  # fmt: skip
+        with made.hub.store.write() as session:
+            session.add(models.EventRow(device=HOSTILE, kind="note", received=1.0, detail=HOSTILE))
+        client = signed_in(made)
+        for path in ("/", f"/devices/{HOSTILE.replace('/', '%2F')}"):
+            text = client.get(path).text
+            assert "<script>alert" not in text
+            assert "\u202e" not in text
+        assert "&lt;script&gt;alert(1)" in client.get("/").text
+    finally:
+        made.close()
+
+
+def test_a_device_shows_what_it_proves_against_what_it_should_run(kit: Kit) -> None:
+    text = re.sub(r"<[^>]+>|\s+", " ", signed_in(kit).get("/devices/waits").text)
+    assert re.search(r"Wanted +digits +2", text)
+    assert re.search(r"Proved +nothing +not yet", text)
+    assert re.search(r"Said +digits +1", text)
+    assert re.search(r"Waits for +permit: budget of line=2", text)
+
+
+def test_a_device_that_has_never_reported_has_a_page(kit: Kit) -> None:
+    text = signed_in(kit).get("/devices/new").text
+    assert "awaiting approval" in text
+    assert "none yet" in text
+
+
+def test_who_is_limited_to_a_site_sees_only_that(kit: Kit) -> None:
+    client = signed_in(kit, "viewer", selector="site=oslo")
+    text = client.get("/").text
+    assert "cam-0001" in text
+    assert "cam-0002" not in text
+    assert client.get("/devices/cam-0002").status_code == 403
