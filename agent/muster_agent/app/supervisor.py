@@ -27,7 +27,7 @@ from muster_agent.challenger.challengers import Challengers
 from muster_agent.fetch.dropping import Dropping
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import Meter
-from muster_agent.link.link import Connected, Disconnected, Message
+from muster_agent.link.link import Connected, Disconnected, Message, Subscribed
 from muster_agent.observe.signs import moved
 from muster_agent.update.delivery import BundleDelivery
 from muster_agent.update.permit import NONCE_BYTES, Policy, SwapPermits
@@ -206,7 +206,10 @@ class Supervisor:
             case Disconnected(reason):
                 self._outages.lost(reason, now)
                 self._sending.link_down()
-                self.delivery.disconnected()
+                self.delivery.disconnected(now)
+            case Subscribed():
+                chunks = [topics.parse_chunk(topic) for topic in event.topics]
+                self.delivery.subscribed(filter(None, chunks), now)
             case HttpAnswer():
                 self.delivery.answered(event, now)
             case Shutdown():

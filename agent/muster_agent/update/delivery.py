@@ -4,13 +4,16 @@ Slots queue; what the second needs of the first's chunks is there already when i
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, assert_never
 
 from muster_agent.base.system_error import as_refusal
+from muster_agent.fetch import actions as a
 from muster_agent.fetch import window as f
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import FetchPause, Meter
+from muster_agent.fetch.pace import Pace
+from muster_agent.fetch.silence import Heard
 from muster_agent.link.link import Link
 from muster_agent.storage.content import StoreRefused
 from muster_agent.update.bundle import BundleInstall
@@ -27,12 +30,16 @@ class HttpGetter(Protocol):
         """Ask; the answer comes as an ``HttpAnswer``."""
         ...
 
-    def get_range(self, number: int, source: Source, run: f.ChunkRun) -> None:
+    def get_range(self, number: int, source: Source, run: a.ChunkRun) -> None:
         """Ask for neighbouring chunks of a file; an ``HttpAnswer`` comes for each."""
         ...
 
     def cancel(self) -> None:
         """What has been asked for and hasn't come isn't wanted any more."""
+        ...
+
+    def received_bytes(self) -> int:
+        """Bytes of chunks that have come so far, whole or not."""
         ...
 
 
@@ -74,6 +81,7 @@ class BundleDelivery:
         self._healed = healed
         self._meter = meter
         self._make_room = make_room
+        self._pace = Pace()
         self._pause: FetchPause | None = None
         self._queue: dict[str, Goal] = {}
         """Slots in the order they came; the first is being served."""
@@ -125,8 +133,8 @@ class BundleDelivery:
 
     def tick(self, now: float) -> None:
         """Look for silence, budgets and the next bundle in the queue."""
-        if self._fetch is not None:
-            self._do(self._fetch.tick(now), now)
+        if (fetch := self._heard(now)) is not None:
+            self._do(fetch.tick(now), now)
         if self._pause is not None and now >= self._pause.until:
             self._look(now)
             self._go_on(now)
@@ -150,29 +158,42 @@ class BundleDelivery:
         if self._fetch is not None:
             self._do(self._fetch.link_up(now), now)
 
-    def disconnected(self) -> None:
+    def disconnected(self, now: float) -> None:
         """Nothing comes from the broker until the link is back."""
         self._link_up = False
         if self._fetch is not None:
-            self._fetch.link_down()
+            self._do(self._fetch.link_down(now), now)
+
+    def subscribed(self, digests: Iterable[str], now: float) -> None:
+        """The broker has taken subscriptions to chunk topics."""
+        if (fetch := self._heard(now)) is not None:
+            fetch.subscribed(digests, now)
 
     def arrived(self, digest: str, data: bytes, now: float) -> None:
         """A message on a chunk topic."""
-        if self._fetch is not None:
-            self._do(self._fetch.arrived(digest, data, now), now)
+        if (fetch := self._heard(now)) is not None:
+            self._do(fetch.arrived(digest, data, now), now)
 
     def answered(self, answer: HttpAnswer, now: float) -> None:
         """A chunk from an HTTP source, or why it doesn't come."""
-        if self._fetch is not None:
-            actions = self._fetch.answered(
+        if (fetch := self._heard(now)) is not None:
+            actions = fetch.answered(
                 answer.source,
                 answer.digest,
                 answer.data,
                 answer.detail,
                 now,
                 unserved=answer.unserved,
+                unreached=answer.unreached,
             )
             self._do(actions, now)
+
+    def _heard(self, now: float) -> f.Fetch | None:
+        """The fetch under way, told how many bytes have come."""
+        if self._fetch is not None:
+            heard = Heard(self._link.received_bytes(), self._http.received_bytes())
+            self._fetch.heard(heard, now)
+        return self._fetch
 
     def _next(self, now: float) -> None:
         """Begin with the first slot in the queue, unless one is being served."""
@@ -184,7 +205,9 @@ class BundleDelivery:
             silence_seconds=self._silence_seconds,
             http_sources=len(self._fetch_sources),
             rng=self._rng,
+            pace=self._pace,
         )
+        self._heard(now)
         self._altered = 0
         self._missing = 0
         if self._link_up:
@@ -247,36 +270,36 @@ class BundleDelivery:
         self._outcome(slot, refusal, now)
         self._next(now)
 
-    def _do(self, actions: list[f.Action], now: float) -> None:
+    def _do(self, actions: list[a.Action], now: float) -> None:
         for action in actions:
             match action:
-                case f.Subscribe(digests):
+                case a.Subscribe(digests):
                     self._link.subscribe(*map(topics.chunk, digests))
-                case f.Unsubscribe(digests):
+                case a.Unsubscribe(digests):
                     self._link.unsubscribe(*map(topics.chunk, digests))
-                case f.AskHub(digests):
+                case a.AskHub(digests):
                     want = messages.encode(messages.Want(list(digests)))
                     self._link.publish(topics.up(self._device, "want"), want)
-                case f.HttpGet() | f.HttpRange():
+                case a.HttpGet() | a.HttpRange():
                     self._get(action)
-                case f.Keep():
+                case a.Keep():
                     if not self._keep(action, now):
                         return
-                case f.GiveUp(refusal, detail):
+                case a.GiveUp(refusal, detail):
                     self._finish(next(iter(self._queue)), (refusal, detail), now)
                 case _:
                     assert_never(action)
         if self._fetch is not None and self._fetch.done and actions:
             self._stage(now)
 
-    def _get(self, asked: f.HttpGet | f.HttpRange) -> None:
+    def _get(self, asked: a.HttpGet | a.HttpRange) -> None:
         source = self._fetch_sources[asked.source]
-        if isinstance(asked, f.HttpGet):
+        if isinstance(asked, a.HttpGet):
             self._http.get(asked.source, source, asked.digest)
         else:
             self._http.get_range(asked.source, source, asked.run)
 
-    def _keep(self, kept: f.Keep, now: float) -> bool:
+    def _keep(self, kept: a.Keep, now: float) -> bool:
         """Store a verified chunk; False when the disk would not take it and the fetch is over."""
         self._meter.spend(len(kept.data), now)
         self._look(now)

@@ -7,12 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_agent.fetch.window import (
-    AT_ONCE_CHUNKS,
-    RUN_CHUNKS,
+from muster_agent.fetch.actions import (
     AskHub,
     ChunkRun,
-    Fetch,
     GiveUp,
     HttpGet,
     HttpRange,
@@ -21,6 +18,7 @@ from muster_agent.fetch.window import (
     Subscribe,
     Unsubscribe,
 )
+from muster_agent.fetch.window import AT_ONCE_CHUNKS, RUN_CHUNKS, Fetch
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import Refusal
 
@@ -29,8 +27,29 @@ NAMES = list(CHUNKS)
 PLACES = {name: Place("file", 10 * number, 10) for number, name in enumerate(NAMES)}
 
 
+class Confirmed(Fetch):
+    """At a broker that takes every subscription at once."""
+
+    def need(self, digests, now, places=None):
+        return self._taken(super().need(digests, now, places), now)
+
+    def tick(self, now):
+        return self._taken(super().tick(now), now)
+
+    def arrived(self, digest, data, now):
+        return self._taken(super().arrived(digest, data, now), now)
+
+    def answered(self, source, digest, data, detail, now, **how):
+        return self._taken(super().answered(source, digest, data, detail, now, **how), now)
+
+    def _taken(self, actions, now):
+        for action in of(Subscribe, actions):
+            self.subscribed(action.digests, now)
+        return actions
+
+
 def fetch(sources=0, window=4):
-    made = Fetch(window=window, silence_seconds=4.0, http_sources=sources, rng=random.Random(1))
+    made = Confirmed(window=window, silence_seconds=4.0, http_sources=sources, rng=random.Random(1))
     made.link_up(0.0)
     return made
 
@@ -80,10 +99,12 @@ def test_progress_on_one_chunk_keeps_the_watchdog_quiet():
 def test_what_has_come_is_not_lost_and_silence_means_nothing_while_the_link_is_down():
     item = fetch()
     item.need(NAMES[:4], 0.0)
-    item.link_down()
+    assert item.link_down(1.0) == []
     assert item.deadline() == float("inf")
     assert item.tick(1e6) == []
     item.link_up(1e6)
+    assert item.deadline() == float("inf")
+    item.subscribed(NAMES[:4], 1e6)
     assert item.deadline() < 1e6 + 6
 
 
@@ -135,8 +156,6 @@ def test_an_http_source_that_never_answers_is_given_up():
     item.need(NAMES[:1], 0.0)
     item.arrived(NAMES[0], b"altered", 0.1)
     actions = item.tick(item.deadline())
-    assert actions == []  # The broker's watchdog has nothing to watch.
-    actions = item.tick(item.deadline())
     assert of(AskHub, actions)
 
 
@@ -181,8 +200,9 @@ def test_a_run_ends_where_the_file_does_or_a_chunk_is_here_already():
     del split[NAMES[5]]
     _, actions = http_first(places=split)
     assert [action.run.digests for action in of(HttpRange, actions)] == [
-        tuple(NAMES[:3]), tuple(NAMES[3:5]),
+        tuple(NAMES[:3]), tuple(NAMES[3:5]), tuple(NAMES[6:14]),
     ]  # fmt: skip
+    assert of(HttpGet, actions) == [HttpGet(0, NAMES[5])]
 
 
 def test_a_budget_bounds_what_is_asked_for_at_once():
