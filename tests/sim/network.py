@@ -262,15 +262,15 @@ class Broker:
             self.clock.at(link.last_down + self._held(weather), arrive)
 
     def confirm(self, link: Link, filters: tuple[str, ...]) -> None:
-        """The broker has taken subscriptions to chunks; it says so after what it had of them."""
-        chunks = tuple(name for name in filters if topics.parse_chunk(name) is not None)
+        """The broker has taken subscriptions; it says so after what it had of them."""
+        shared = tuple(filter(topics.is_shared, filters))
         session = link.session
 
         def arrive() -> None:
             if link.connected and link.session == session:
-                link.deliver(Subscribed(chunks))
+                link.deliver(Subscribed(shared))
 
-        if chunks:
+        if shared:
             self.clock.at(max(link.last_down, self.clock.now), arrive)
 
     def received_bytes(self, link: Link) -> int:

@@ -135,6 +135,7 @@ class Supervisor:
             verdict=self.goals.verdict,
             metadata_wait_seconds=settings.metadata_wait_seconds,
             ask_metadata=self.goals.ask_again,
+            metadata_coming=self.goals.coming,
             changed=self._changed,
             settled=self._slot_settled,
             rng=ports.rng,
@@ -207,9 +208,11 @@ class Supervisor:
                 self._outages.lost(reason, now)
                 self._sending.link_down()
                 self.delivery.disconnected(now)
+                self.goals.disconnected()
             case Subscribed():
-                chunks = [topics.parse_chunk(topic) for topic in event.topics]
-                self.delivery.subscribed(filter(None, chunks), now)
+                chunks = filter(None, map(topics.parse_chunk, event.topics))
+                self.delivery.subscribed(chunks, now)
+                self.goals.subscribed(filter(None, map(topics.parse_tuf, event.topics)), now)
             case HttpAnswer():
                 self.delivery.answered(event, now)
             case Shutdown():

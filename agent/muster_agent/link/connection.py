@@ -88,7 +88,7 @@ class BrokerConnection:
         self._outgoing: deque[tuple[str, bytes, bool]] = deque()
         self._interest: dict[str, bool] = {}
         self._asking: dict[int, tuple[str, ...]] = {}
-        """Chunk topics by the packet that asks for them, until the broker confirms it."""
+        """Shared topics by the packet that asks for them, until the broker confirms it."""
         self._unacknowledged = 0
         self._packet_bytes_max = PACKET_BYTES_MAX
         self._reason = ""
@@ -269,9 +269,9 @@ class BrokerConnection:
         for part in _parts(names):
             options = [(name, SubscribeOptions(qos=1)) for name in part]
             _, packet = self._client.subscribe(options)
-            chunks = tuple(name for name in part if topics.parse_chunk(name) is not None)
-            if packet is not None and chunks:
-                self._asking[packet] = chunks
+            shared = tuple(filter(topics.is_shared, part))
+            if packet is not None and shared:
+                self._asking[packet] = shared
 
     def _on_connect(
         self,
@@ -334,9 +334,9 @@ class BrokerConnection:
         reasons: list[ReasonCode],
         _properties: Properties | None,
     ) -> None:
-        chunks = self._asking.pop(packet, ())
-        if chunks:
-            self._deliver(Subscribed(chunks))
+        shared = self._asking.pop(packet, ())
+        if shared:
+            self._deliver(Subscribed(shared))
         for reason in reasons:
             if reason.is_failure:
                 _log.warning("%s refused a subscription: %s", self._settings.address, reason)

@@ -33,7 +33,7 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Subscribed:
     """The broker has taken these subscriptions: what it has retained of them has come, or comes
-    next. Said of chunk topics; of others nobody waits for it.
+    next. Said of chunks and metadata; of others nobody waits for it.
     """
 
     topics: tuple[str, ...]

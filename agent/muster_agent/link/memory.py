@@ -185,10 +185,10 @@ class MemoryLink:
             self.confirm(names)
 
     def confirm(self, names: Iterable[str]) -> None:
-        """Say that the broker has taken subscriptions to chunks."""
-        chunks = tuple(name for name in names if topics.parse_chunk(name) is not None)
-        if chunks:
-            self.deliver(Subscribed(chunks))
+        """Say that the broker has taken subscriptions."""
+        shared = tuple(filter(topics.is_shared, names))
+        if shared:
+            self.deliver(Subscribed(shared))
 
     def received_bytes(self) -> int:
         return self.received if self.connected else 0

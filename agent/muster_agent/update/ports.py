@@ -65,6 +65,8 @@ class SlotPorts:
     """How long a goal may be ahead of the metadata that sign it."""
     ask_metadata: Callable[[], None]
     """Have the broker send again what it holds: the newest may have been overtaken or lost."""
+    metadata_coming: Callable[[], bool]
+    """Whether metadata may still be under way: on a slow link they take their time."""
     changed: Callable[[], None]
     """A step was made: a report is due, and the store may be swept."""
     settled: Callable[[], None]

@@ -41,12 +41,14 @@ class Inbox:
         return self._events.get(timeout=WAIT_SECONDS)
 
     def message(self) -> Message:
-        event = self.next()
+        while isinstance(event := self.next(), Subscribed):
+            pass
         assert isinstance(event, Message), event
         return event
 
     def reason(self) -> str:
-        event = self.next()
+        while isinstance(event := self.next(), Subscribed):
+            pass
         assert isinstance(event, Disconnected), event
         assert "\n" not in event.reason
         return event.reason
