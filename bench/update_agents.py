@@ -47,7 +47,7 @@ class LightAgent:
                     self.wants += 1
                     want = messages.encode(messages.Want(list(digests)))
                     self._link.publish(topics.up(self._name, "want"), want)
-                case f.Keep(digest, data, _):
+                case f.Keep(digest, data):
                     if self._store is not None:
                         self._store.put(digest, data)
                 case _:

@@ -190,7 +190,7 @@ def fetch(server: dict[str, Any], places: dict[str, f.Place], *, stored: bool = 
                         source.get(number, place, digest)
                     case f.HttpRange(number, run):
                         source.get_range(number, place, run)
-                    case f.Keep(digest, data, _) if store is not None:
+                    case f.Keep(digest, data) if store is not None:
                         store.put(digest, data)
                     case f.Keep() | f.Unsubscribe():
                         pass

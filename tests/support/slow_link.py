@@ -103,7 +103,7 @@ class World:
                     self._queue_http((digest,))
                 case HttpRange(_, run):
                     self._queue_http(run.digests)
-                case Keep(digest, data, _):
+                case Keep(digest, data):
                     assert digest not in self.kept
                     self.kept[digest] = data
                 case GiveUp():

@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from muster_protocol.wire.errors import Refusal
 
+BROKER = -1
+"""The broker among the sources of a chunk; HTTP sources count from 0."""
+
 
 class Place(NamedTuple):
     """Where a chunk lies: in the file with this SHA-256, from this byte on."""
@@ -68,11 +71,12 @@ class HttpRange:
 
 @dataclass(frozen=True)
 class Keep:
-    """A verified chunk; ``healed`` when an altered copy came before it."""
+    """A verified chunk from a source; ``healed`` when an altered copy came before it."""
 
     digest: str
     data: bytes
     healed: bool
+    source: int
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ it comes again.
 import random
 from dataclasses import dataclass, field
 
-BROKER = -1
-"""The broker among the sources of a chunk; HTTP sources count from 0."""
+from muster_agent.fetch.actions import BROKER
+
 REST_SECONDS_MIN = 2.0
 REST_SECONDS_MAX = 60.0
 """How long an HTTP source that can't be reached is left alone, doubling from try to try."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from muster_agent.fetch.actions import (
+    BROKER,
     Action,
     AskHub,
     ChunkRun,
@@ -28,7 +29,7 @@ from muster_agent.fetch.actions import (
 )
 from muster_agent.fetch.pace import Pace
 from muster_agent.fetch.silence import Heard, Silence
-from muster_agent.fetch.sources import BROKER, Sources, Tried
+from muster_agent.fetch.sources import Sources, Tried
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.limits import CHUNK_BYTES, WANT_CHUNKS_MAX
@@ -154,8 +155,8 @@ class Fetch:
             self._pace.rest()
         return [Unsubscribe(subscribed)] if subscribed else []
 
-    def heard(self, heard: Heard, now: float) -> None:
-        """How many bytes have come by now; call it before anything else that has happened."""
+    def heard(self, heard: Heard, now: float) -> bool:
+        """How many bytes have come by now, and whether any since; call it before anything else."""
         before, self._heard = self._heard, heard
         # A count that falls is a new connection's.
         broker = heard.broker_bytes - before.broker_bytes
@@ -171,6 +172,7 @@ class Fetch:
                     self._sources.reached(asked.source)
         if self._pace is not None and broker + http:
             self._pace.came(broker + http, now)
+        return broker + http > 0
 
     def subscribed(self, digests: Iterable[str], now: float) -> None:
         """The broker has taken these subscriptions: what it has of them comes now."""
@@ -186,7 +188,7 @@ class Fetch:
         if tried is None:
             return []
         if sha256_hex(data) == digest:
-            return self._keep(digest, data, now)
+            return self._keep(digest, data, BROKER, now)
         asked = self._asked.get(digest)
         if asked is None or asked.source != BROKER or tried.republished:
             return []  # Not asked for, or the retained copy before what the hub publishes anew.
@@ -217,7 +219,7 @@ class Fetch:
             for other in self._asked.values():
                 if other.source == source:
                     other.since = now
-            return self._keep(digest, data, now)
+            return self._keep(digest, data, source, now)
         asked = self._asked.get(digest)
         if asked is None or asked.source != source:
             return []
@@ -295,14 +297,14 @@ class Fetch:
 
     # Asking
 
-    def _keep(self, digest: str, data: bytes, now: float) -> list[Action]:
+    def _keep(self, digest: str, data: bytes, source: int, now: float) -> list[Action]:
         asked = self._asked.pop(digest, None)
         if asked is None:
             self._waiting.remove(digest)
         self._places.pop(digest, None)
         self._broker.progress(now)
         healed = bool(self._tried.pop(digest).altered)
-        actions: list[Action] = [Keep(digest, data, healed=healed)]
+        actions: list[Action] = [Keep(digest, data, healed, source)]
         if asked is not None and asked.source == BROKER:
             actions.append(Unsubscribe((digest,)))
         if self._pace is not None:

@@ -5,6 +5,7 @@ Slots queue; what the second needs of the first's chunks is there already when i
 
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from muster_agent.base.system_error import as_refusal
@@ -13,10 +14,11 @@ from muster_agent.fetch import window as f
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import FetchPause, Meter
 from muster_agent.fetch.pace import Pace
-from muster_agent.fetch.silence import Heard
+from muster_agent.fetch.silence import STALL_SECONDS, Heard
 from muster_agent.link.link import Link
 from muster_agent.storage.content import StoreRefused
 from muster_agent.update.bundle import BundleInstall
+from muster_agent.update.ports import Progress
 from muster_protocol.wire import messages, topics
 from muster_protocol.wire.directive import Goal, Source
 from muster_protocol.wire.errors import Refusal
@@ -47,6 +49,15 @@ OnDelivered = Callable[[str, tuple[Refusal, str] | None, float], None]
 """Called with the slot, a refusal or None (all is there), and now."""
 Healed = Callable[[str, Goal, int], None]
 """Called with the slot, the goal and the number of chunks that came altered at first."""
+
+
+@dataclass
+class _Spent:
+    """What a bundle's download has taken."""
+
+    manifest: str
+    seconds: float = 0.0
+    source: str = ""
 
 
 class BundleDelivery:
@@ -91,9 +102,14 @@ class BundleDelivery:
         self._altered = 0
         self._missing = 0
         self._sizes = (0, 0)
+        self._spent: dict[str, _Spent] = {}
+        """What a slot's present bundle has taken, kept until it is asked for another."""
+        self._moved_at = 0.0
 
     def begin(self, slot: str, goal: Goal, now: float) -> None:
         self._queue[slot] = goal
+        if self._spent.get(slot, _Spent("")).manifest != goal.manifest:
+            self._spent[slot] = _Spent(goal.manifest)
         self._next(now)
 
     def cancel(self, slot: str, now: float) -> None:
@@ -112,10 +128,12 @@ class BundleDelivery:
             self._pause = None
             self._next(now)
 
-    def progress(self, slot: str) -> tuple[int, int]:
-        if next(iter(self._queue), None) != slot:
-            return 0, self._queue[slot].manifest_bytes if slot in self._queue else 0
-        return self._sizes
+    def progress(self, slot: str) -> Progress:
+        spent = self._spent.get(slot, _Spent(""))
+        done, total = 0, self._queue[slot].manifest_bytes if slot in self._queue else 0
+        if next(iter(self._queue), None) == slot:
+            done, total = self._sizes
+        return Progress(done, total, spent.seconds, spent.source)
 
     def waiting(self, slot: str) -> str:
         """What a queued slot waits for, for the report."""
@@ -192,7 +210,10 @@ class BundleDelivery:
         """The fetch under way, told how many bytes have come."""
         if self._fetch is not None:
             heard = Heard(self._link.received_bytes(), self._http.received_bytes())
-            self._fetch.heard(heard, now)
+            if self._fetch.heard(heard, now):
+                spent = self._spent[next(iter(self._queue))]
+                spent.seconds += min(now - self._moved_at, STALL_SECONDS)
+                self._moved_at = now
         return self._fetch
 
     def _next(self, now: float) -> None:
@@ -207,6 +228,7 @@ class BundleDelivery:
             rng=self._rng,
             pace=self._pace,
         )
+        self._moved_at = now
         self._heard(now)
         self._altered = 0
         self._missing = 0
@@ -313,4 +335,7 @@ class BundleDelivery:
         done, total = self._sizes
         self._sizes = (min(done + len(kept.data), total), total)
         self._altered += kept.healed
+        spent = self._spent[next(iter(self._queue))]
+        from_broker = kept.source == a.BROKER
+        spent.source = "broker" if from_broker else self._fetch_sources[kept.source].url
         return True

@@ -75,4 +75,4 @@ class Preparing:
 
     def progress(self) -> int:
         """Bytes fetched so far."""
-        return self._ports.delivery.progress(self._slot)[0]
+        return self._ports.delivery.progress(self._slot).done_bytes

@@ -124,6 +124,11 @@ class Update(Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: Text = ""
     gap_seconds: Seconds = 0.0
     """In which no model answered because memory was too short for both."""
+    fetch_seconds: Seconds = 0.0
+    """In which bytes of this bundle came in, as long as the agent runs: a rollout's time-out is for
+    what a device does, not for what its link can't carry."""
+    fetched_from: Line = ""
+    """Where the last chunk came from: ``broker``, or the URL of an HTTP source."""
 
 
 ChallengerState = Literal["waiting", "fetching", "starting", "comparing", "failed"]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster_agent.fetch.actions import (
+    BROKER,
     AskHub,
     ChunkRun,
     GiveUp,
@@ -64,7 +65,7 @@ def test_no_more_than_the_window_is_asked_for_at_once():
     assert [action.digests[0] for action in asked] == NAMES[:4]
     actions = item.arrived(NAMES[0], CHUNKS[NAMES[0]], 0.1)
     assert actions == [
-        Keep(NAMES[0], CHUNKS[NAMES[0]], healed=False),
+        Keep(NAMES[0], CHUNKS[NAMES[0]], healed=False, source=BROKER),
         Unsubscribe((NAMES[0],)),
         Subscribe((NAMES[4],)),
     ]
@@ -115,7 +116,7 @@ def test_an_altered_chunk_heals_from_the_next_source():
     assert actions == [Unsubscribe((NAMES[0],)), HttpGet(0, NAMES[0])]
     assert item.answered(0, NAMES[0], b"altered too", "", 0.2) == [HttpGet(1, NAMES[0])]
     (kept,) = item.answered(1, NAMES[0], CHUNKS[NAMES[0]], "", 0.3)
-    assert kept == Keep(NAMES[0], CHUNKS[NAMES[0]], healed=True)
+    assert kept == Keep(NAMES[0], CHUNKS[NAMES[0]], healed=True, source=1)
     assert item.done
 
 
@@ -190,7 +191,7 @@ def test_neighbours_are_asked_for_in_one_range_and_the_next_one_waits_already():
     for name in NAMES[:RUN_CHUNKS]:
         actions = first.answered(0, name, CHUNKS[name], "", 21.0)
     assert actions == [
-        Keep(name, CHUNKS[name], healed=False),
+        Keep(name, CHUNKS[name], healed=False, source=0),
         HttpRange(0, ChunkRun("file", 160, tuple(NAMES[AT_ONCE_CHUNKS:]), (10,) * 4)),
     ]
 
@@ -232,7 +233,7 @@ def test_what_is_altered_in_a_range_heals_by_its_name_from_the_same_source():
     first, _ = http_first()
     assert first.answered(0, NAMES[0], b"altered", "", 21.0) == [HttpGet(0, NAMES[0])]
     (kept, *_) = first.answered(0, NAMES[0], CHUNKS[NAMES[0]], "", 21.0)
-    assert kept == Keep(NAMES[0], CHUNKS[NAMES[0]], healed=True)
+    assert kept == Keep(NAMES[0], CHUNKS[NAMES[0]], healed=True, source=0)
 
 
 def test_a_range_that_breaks_off_keeps_what_came_and_the_next_source_has_the_rest():
