@@ -18,7 +18,6 @@ import http.client
 import json
 import os
 import platform
-import shutil
 import socket
 import sqlite3
 import ssl
@@ -58,6 +57,9 @@ MODEL_BYTES = 640 * 1000
 SMALL_BYTES = 20_000
 WINDOW_SECONDS = 5.0
 PATIENCE_SECONDS = 120.0
+TIMEOUT_SECONDS = 90.0
+"""Of the rollout: shorter than what most of the links need for the model."""
+LOOK_SECONDS = 0.25
 MOST_TIMES = 4.0
 """A profile that takes so many times as long as its size needs has failed."""
 UNANSWERED = (OSError, http.client.HTTPException)
@@ -69,12 +71,13 @@ PROFILES = {
     "5 KB/s": Profile(5_000),
     "12 KB/s": Profile(12_000),
     "100 KB/s": Profile(100_000),
-    "12 KB/s, a minute up, a minute down": Profile(12_000, up_seconds=60.0),
+    "5 KB/s, a minute up, a minute down": Profile(5_000, up_seconds=60.0),
     "2 KB/s, broker only": Profile(2_000),
     "12 KB/s, broker only": Profile(12_000),
 }
 BROKER_ONLY = "broker only"
 
+_JOURNAL = "SELECT state FROM journal"
 _LOG = """
 CREATE TABLE bench_row (id INTEGER, at REAL);
 CREATE TABLE bench_sent (id INTEGER, stream TEXT, sequence INTEGER);
@@ -137,6 +140,10 @@ class CabledDevice:
         if self.name.endswith("broker-only"):
             ways[1] = (ways[1][0], ("127.0.0.1", free_port()))
         self.cable = Cable(self.profile, ways)
+
+    def fetching(self) -> bool:
+        """Whether its update has begun, by its own journal."""
+        return any(state == "fetching" for (state,) in _read(self._state, _JOURNAL))
 
     def ask(self) -> None:
         """One inference, as a program on the device would."""
@@ -265,7 +272,7 @@ class Ground:
     def roll_out(self, version: str, device: str = "") -> int:
         asked = {
             "model": MODEL, "version": version, "slot": SLOT, "min_soak_seconds": 0, "canary": 0,
-            "timeout_seconds": 120,
+            "timeout_seconds": TIMEOUT_SECONDS,
             "selector": f"device={device}" if device else "bench=links",
         }  # fmt: skip
         return int(self.api.post("/rollouts", asked)["id"])
@@ -284,29 +291,38 @@ def measure(ground: Ground, digest: str, name: str, device: CabledDevice) -> dic
     cable = device.cable
     assert cable is not None
     ideal = MODEL_BYTES / device.profile.bytes_per_second / device.profile.share_up
-    begun, since, before = time.monotonic(), time.time(), (cable.bytes_down, cable.bytes_up)
+    told, since = time.monotonic(), time.time()
+    while not device.fetching() and time.monotonic() - told < PATIENCE_SECONDS:
+        time.sleep(LOOK_SECONDS)
+    begun, before = time.monotonic(), (cable.bytes_down, cable.bytes_up)
     while not installed(device, digest):
         if time.monotonic() - begun > MOST_TIMES * ideal + 60:
             break
         device.ask()
-        time.sleep(1.0)  # looked at from outside
+        time.sleep(LOOK_SECONDS)
     seconds = time.monotonic() - begun
     down, up = cable.bytes_down - before[0], cable.bytes_up - before[1]
     time.sleep(35.0 + 8 * device.profile.delay_seconds)  # the last windows are on their way
     delays = sorted(device.delays(ground.hub.data / "hub.db", since))
-    log = device.child.log.read_text() if device.child is not None else ""
     return {
         "profile": name,
         "installed": installed(device, digest),
+        "seconds_until_it_fetches": round(begun - told, 1),
         "seconds": round(seconds, 1),
         "times_size_over_rate": round(seconds / ideal, 2),
         "bytes_down": down,
         "bytes_up": up,
         "times_bytes": round(down / MODEL_BYTES, 3),
-        "refusals": log.count("chunk_missing") + log.count("refused"),
+        "refusals": _refusals(ground, device.name),
         "windows": len(delays),
         "telemetry_delay_seconds_max": round(delays[-1], 1) if delays else None,
     }
+
+
+def _refusals(ground: Ground, device: str) -> int:
+    """Events of the device that say so."""
+    query = f"SELECT COUNT(*) FROM event WHERE device = '{device}' AND kind = 'refused'"
+    return int(_read(ground.hub.data / "hub.db", query)[0][0])
 
 
 def download(url: str, ca: Path, file: Path, token: str, profile: Profile) -> dict[str, Any]:
@@ -388,15 +404,10 @@ def run(profiles: dict[str, Profile]) -> list[dict[str, Any]]:
         for thread in threads:
             thread.join()
         outcome = ground.get(f"/rollouts/{second}", "state")
-        shutil.copytree(directory, "/tmp/links-last", dirs_exist_ok=True, ignore=_no_sockets)
         return [
             row | {"plain_http": beside.get(profile), "rollout": outcome}
             for profile, row in rows.items()
         ]
-
-
-def _no_sockets(folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if (Path(folder) / name).is_socket()}
 
 
 def _token(ground: Ground) -> str:

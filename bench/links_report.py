@@ -18,7 +18,7 @@ def write(results: dict[str, Any]) -> None:
         beside = (
             f"{plain['times_size_over_rate']}×, {plain['times_bytes']}×" if plain else "no HTTP"
         )
-        ended = "" if row["installed"] else "not installed"
+        ended = "" if row["installed"] and not row["refusals"] else "refused or not there"
         lines.append(
             f"| {row['profile']} | {row['seconds']} ({row['times_size_over_rate']}×) | {row['bytes_down'] / 1e3:.0f} KB ({row['times_bytes']}×) "
             f"| {row['telemetry_delay_seconds_max']} s of {row['windows']} windows | {beside} | {ended} |"

@@ -43,7 +43,7 @@ class LightAgent:
                     self._link.subscribe(*map(topics.chunk, digests))
                 case f.Unsubscribe(digests):
                     self._link.unsubscribe(*map(topics.chunk, digests))
-                case f.AskHub(digests):
+                case f.AskHub(digests, _):
                     self.wants += 1
                     want = messages.encode(messages.Want(list(digests)))
                     self._link.publish(topics.up(self._name, "want"), want)

@@ -48,9 +48,10 @@ class Unsubscribe:
 
 @dataclass(frozen=True)
 class AskHub:
-    """Publish ``up/want`` for these chunks."""
+    """Publish ``up/want`` for these chunks; ``last_resort``: no other source has them."""
 
     digests: tuple[str, ...]
+    last_resort: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,10 @@ class Tried:
     """Sources that sent something else under its name, in words."""
     republished: bool = False
     """The hub was asked to publish it anew because the broker's copy is altered."""
+    elsewhere: bool = False
+    """The hub says that the broker has no room for it."""
+    begged: bool = False
+    """The hub was asked to publish it for this once."""
     detail: str = "no source answered"
 
 
@@ -45,6 +49,8 @@ class Sources:
     def __init__(self, http_sources: int, rng: random.Random) -> None:
         self.all = (BROKER, *range(http_sources))
         self.link_up = False
+        self.begging = False
+        """Whether the broker is worth asking only together with the hub."""
         self._http_first = False
         self._rng = rng
         self._resting: dict[int, _Rest] = {}
@@ -52,6 +58,11 @@ class Sources:
     def broker_missed(self) -> None:
         """The broker was silent where it should have answered: from now on it is asked last."""
         self._http_first = len(self.all) > 1
+
+    def broker_has_no_room(self) -> None:
+        """Nor will it have the others of this bundle: what it is asked for, the hub must send."""
+        self.begging = True
+        self.broker_missed()
 
     def next(self, tried: Tried, now: float, *, slow: bool) -> int | None:
         """The source to ask for a chunk now; None when none can be asked at the moment.

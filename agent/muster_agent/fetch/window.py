@@ -189,10 +189,21 @@ class Fetch:
             return []
         if sha256_hex(data) == digest:
             return self._keep(digest, data, BROKER, now)
+        if not data:
+            return self._elsewhere(digest, now)
         asked = self._asked.get(digest)
         if asked is None or asked.source != BROKER or tried.republished:
             return []  # Not asked for, or the retained copy before what the hub publishes anew.
         tried.altered.append("the broker")
+        return [Unsubscribe((digest,)), *self._failed(digest, now)]
+
+    def _elsewhere(self, digest: str, now: float) -> list[Action]:
+        """The hub says that the broker has no room for it: the others are by HTTP too."""
+        asked, tried = self._asked.get(digest), self._tried[digest]
+        if asked is None or asked.source != BROKER or tried.begged:
+            return []
+        tried.elsewhere = True
+        self._sources.broker_has_no_room()
         return [Unsubscribe((digest,)), *self._failed(digest, now)]
 
     def answered(
@@ -276,7 +287,8 @@ class Fetch:
             self._asked[digest].confirmed = False
         again: list[Action] = [Unsubscribe(silent), Subscribe(silent)]
         if self._broker.times >= SILENCES_BEFORE_WANT:
-            again.append(AskHub(silent[:WANT_CHUNKS_MAX]))
+            wanted = silent[:WANT_CHUNKS_MAX]
+            again.append(AskHub(wanted, last_resort=self._sources.begging))
         return again
 
     def _republishing(self, silent: tuple[str, ...]) -> bool:
@@ -338,11 +350,13 @@ class Fetch:
             digest = self._waiting[0]
             tried = self._tried[digest]
             if self._sources.exhausted(tried):
-                if not tried.altered or tried.republished:
+                if tried.elsewhere and not tried.begged:
+                    tried.begged = True
+                elif tried.altered and not tried.republished:
+                    tried.republished = True
+                else:
                     return actions + self._give_up(digest)
-                tried.republished = True
                 tried.failed.discard(BROKER)
-                actions.append(AskHub((digest,)))
             source = self._sources.next(tried, now, slow=slow)
             if source is None:
                 blocked.append(self._waiting.popleft())
@@ -374,7 +388,12 @@ class Fetch:
             return []
         digest = self._waiting.popleft()
         self._asked[digest] = _Asked(source, now)
-        return self._ask(digest, now)
+        asked = self._ask(digest, now)
+        tried = self._tried[digest]
+        if source == BROKER and (self._sources.begging or tried.republished):
+            tried.begged = self._sources.begging
+            asked.append(AskHub((digest,), last_resort=tried.begged))
+        return asked
 
     def _run(self, source: int, least: int) -> ChunkRun | None:
         """The neighbours at the head of what waits, ``least`` or more, that the source may have."""

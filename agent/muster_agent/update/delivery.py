@@ -299,8 +299,8 @@ class BundleDelivery:
                     self._link.subscribe(*map(topics.chunk, digests))
                 case a.Unsubscribe(digests):
                     self._link.unsubscribe(*map(topics.chunk, digests))
-                case a.AskHub(digests):
-                    want = messages.encode(messages.Want(list(digests)))
+                case a.AskHub(digests, last_resort):
+                    want = messages.encode(messages.Want(list(digests), last_resort))
                     self._link.publish(topics.up(self._device, "want"), want)
                 case a.HttpGet() | a.HttpRange():
                     self._get(action)

@@ -233,10 +233,17 @@ class Presence(Struct, frozen=True):
     online: bool
 
 
-class Want(Struct, frozen=True):
-    """Chunks that did not come although they were asked for."""
+class Want(Struct, frozen=True, omit_defaults=True):
+    """Chunks that did not come although they were asked for.
+
+    The hub publishes them anew. Those that the broker's cache has no room for it answers with an
+    empty message on the chunk's topic: they are to be had by HTTP.
+    """
 
     chunks: Annotated[list[Name], Meta(min_length=1, max_length=limits.WANT_CHUNKS_MAX)]
+    last_resort: bool = False
+    """No HTTP source has them either, or none can be reached: the hub publishes them all the same,
+    for this once, unretained."""
 
 
 class Shown(Struct, frozen=True):

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster_agent.fetch.actions import Place
+from muster_agent.fetch.actions import (
+    AskHub,
+    ChunkRun,
+    HttpGet,
+    HttpRange,
+    Place,
+    Subscribe,
+    Unsubscribe,
+)
 from muster_agent.fetch.pace import AHEAD_SECONDS, Pace
 from muster_agent.fetch.window import Fetch
 from muster_protocol.wire.chunks import sha256_hex
@@ -129,3 +137,39 @@ def test_a_link_that_breaks_again_and_again_brings_everything_in_the_end(rate, u
     made.run(seconds=30 * MODEL_BYTES / rate + 3000)
     assert made.kept == CHUNKS
     assert made.gave_up is None
+
+
+def silent_until_the_hub_is_asked(fetch, names, now):
+    actions = []
+    while not any(type(action).__name__ == "AskHub" for action in actions):
+        fetch.subscribed(names, now)
+        now = fetch.deadline()
+        actions = fetch.tick(now)
+    return actions, now
+
+
+def test_what_the_broker_has_no_room_for_comes_by_http_from_the_hubs_first_word():
+    fetch = Fetch(window=2, silence_seconds=4.0, http_sources=1, rng=random.Random(1))
+    fetch.link_up(0.0)
+    fetch.need(NAMES, 0.0, PLACES)
+    actions, now = silent_until_the_hub_is_asked(fetch, NAMES[:2], 0.0)
+    assert not actions[-1].last_resort
+    actions = fetch.arrived(NAMES[0], b"", now) + fetch.arrived(NAMES[1], b"", now)
+    assert actions == [
+        Unsubscribe((NAMES[0],)), HttpGet(0, NAMES[0]),
+        HttpRange(0, ChunkRun("file", 2 * CHUNK_BYTES, tuple(NAMES[2:]), (CHUNK_BYTES,) * 3)),
+        Unsubscribe((NAMES[1],)), HttpGet(0, NAMES[1]),
+    ]  # fmt: skip
+
+
+def test_a_device_without_another_source_has_the_hub_send_what_the_broker_has_no_room_for():
+    fetch = Fetch(window=1, silence_seconds=4.0, http_sources=0, rng=random.Random(1))
+    fetch.link_up(0.0)
+    fetch.need(NAMES, 0.0, PLACES)
+    actions, now = silent_until_the_hub_is_asked(fetch, NAMES[:1], 0.0)
+    actions = fetch.arrived(NAMES[0], b"", now)
+    for name in NAMES:
+        # The subscription goes first: what the hub sends isn't retained.
+        assert actions[-2:] == [Subscribe((name,)), AskHub((name,), last_resort=True)]
+        actions = fetch.arrived(name, CHUNKS[name], now)
+    assert fetch.done
