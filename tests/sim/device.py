@@ -10,6 +10,7 @@ from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import stamp
 from muster_agent.fetch.actions import ChunkRun
 from muster_agent.fetch.http_source import HttpAnswer
+from muster_agent.fetch.meter import Allowance
 from muster_agent.observe.observing import Folds
 from muster_agent.observe.outbox import Outbox
 from muster_agent.observe.telemetry import Telemetry
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 OUTBOX_BYTES_MAX = 2560
 """Small, so that a partition is long enough for windows to be merged."""
 FOLD_SECONDS = 30.0
+METERED_BYTES_PER_SECOND = 300
 SETTINGS: dict[str, Any] = {"retry_seconds": (15.0, 90.0), "restart_seconds": (0.5, 20.0)}
 EVENTS_BETWEEN_TICKS = 6
 TICKS_AT_ONCE_MAX = 2_000
@@ -177,7 +179,7 @@ class Device:
                 self._lose(self.rings[name])
             del self.rings[name]
         self.supervisor = Supervisor(
-            SupervisorSettings(self.name, **SETTINGS),
+            SupervisorSettings(self.name, allowance=self._allowance(), **SETTINGS),
             SupervisorPorts(
                 clock=self.clock, link=self.link, http=self, state=self.state,
                 install=BundleInstall(store, ("onnx",), None, self.memory_free_bytes),
@@ -190,6 +192,10 @@ class Device:
         )  # fmt: skip
         self.supervisor.start(now)
         self.link.start()
+
+    def _allowance(self) -> Allowance:
+        metered = self.name in self.world.metered
+        return Allowance(bytes_per_second=METERED_BYTES_PER_SECOND if metered else 0)
 
     def close(self) -> None:
         if self.supervisor is not None:

@@ -30,8 +30,6 @@ class Weather:
     lose_up: int = 0
     """... that the device publishes are lost by the broker after it took them."""
     slow_until: float = 0.0
-    bytes_per_second: float = float("inf")
-    """What the device's line carries, either way."""
     blocked_until: float = 0.0
     """No connection can be made before."""
 
@@ -106,6 +104,8 @@ class Broker:
         self.retained: dict[str, bytes] = {}
         self.links: dict[str, Link] = {}
         self.weather: dict[str, Weather] = {}
+        self.bytes_per_second: dict[str, float] = {}
+        """What the line of a device carries, either way, where that is little."""
         self.hub = Hubside()
         self.up = True
         self.revoked: set[str] = set()
@@ -206,7 +206,7 @@ class Broker:
             self.on_link(link.device, f"lost on the way: {topic}")
             return
         link.last_up = max(link.last_up, self.clock.now + self._delay(weather))
-        link.last_up += len(payload) / weather.bytes_per_second
+        link.last_up += len(payload) / self._rate(link)
         for _ in range(self._times(weather)):
             when = link.last_up + self._held(weather)
 
@@ -252,7 +252,7 @@ class Broker:
         size = len(message.payload)
         for _ in range(self._times(weather)):
             begun = max(link.last_down, self.clock.now + self._delay(weather))
-            link.last_down = begun + size / weather.bytes_per_second
+            link.last_down = begun + size / self._rate(link)
             link.coming.append((begun, link.last_down, size))
 
             def arrive() -> None:
@@ -285,6 +285,9 @@ class Broker:
             begun, ends, size = link.coming[0]
             half = size * (now - begun) / (ends - begun)
         return link.received + int(half)
+
+    def _rate(self, link: Link) -> float:
+        return self.bytes_per_second.get(link.device, float("inf"))
 
     def _delay(self, weather: Weather) -> float:
         slow = weather.slow_until > self.clock.now
