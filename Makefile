@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo test test-doors test-long sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api lint format setup constraints clean
+.PHONY: demo test test-doors test-long sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-links lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -72,6 +72,11 @@ bench-trust: setup
 
 bench-api: setup
 	$(BIN)/python -m bench.api $(ARGS)
+
+# As root, or where anybody may make network namespaces.
+bench-links: setup
+	@deploy/need mosquitto
+	$(BIN)/python -m bench links $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

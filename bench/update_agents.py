@@ -13,8 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from muster_agent.fetch import window as f
-from muster_agent.link.link import Connected, LinkEvent, Message
+from muster_agent.fetch import actions as f
+from muster_agent.fetch.window import Fetch
+from muster_agent.link.link import Connected, LinkEvent, Message, Subscribed
 from muster_agent.link.mqtt import MqttLink, MqttSettings
 from muster_agent.storage.content import Store
 from muster_agent.trust.time import Instant
@@ -30,7 +31,7 @@ class LightAgent:
         self._link, self._name, self._store = link, name, store
         self.wants = 0
         self.ended = 0.0
-        self.fetch = f.Fetch(
+        self.fetch = Fetch(
             window=FETCH_WINDOW_CHUNKS, silence_seconds=SILENCE_SECONDS, http_sources=0,
             rng=random.Random(name),
         )  # fmt: skip
@@ -42,11 +43,11 @@ class LightAgent:
                     self._link.subscribe(*map(topics.chunk, digests))
                 case f.Unsubscribe(digests):
                     self._link.unsubscribe(*map(topics.chunk, digests))
-                case f.AskHub(digests):
+                case f.AskHub(digests, _):
                     self.wants += 1
                     want = messages.encode(messages.Want(list(digests)))
                     self._link.publish(topics.up(self._name, "want"), want)
-                case f.Keep(digest, data, _):
+                case f.Keep(digest, data):
                     if self._store is not None:
                         self._store.put(digest, data)
                 case _:
@@ -79,7 +80,9 @@ def work(
             agent.do(agent.fetch.need(chunks, now))
         elif isinstance(event, Message):
             agent.do(agent.fetch.arrived(event.topic.rpartition("/")[2], event.payload, now))
-        if not isinstance(event, Message):
+        elif isinstance(event, Subscribed):
+            agent.fetch.subscribed([topic.rpartition("/")[2] for topic in event.topics], now)
+        if isinstance(event, Connected):
             agent.do(agent.fetch.tick(now))
     return begun
 

@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import msgspec
 import uvicorn
 
-from muster_agent.fetch import window as f
+from muster_agent.fetch import actions as f
 from muster_agent.fetch.http_source import HttpAnswer, HttpSource
+from muster_agent.fetch.window import SILENCES_BEFORE_HTTP, Fetch
 from muster_agent.storage.content import Store
 from muster_agent.trust.time import Instant
 from muster_hub.api.app import create_app
@@ -167,15 +168,14 @@ def fetch(server: dict[str, Any], places: dict[str, f.Place], *, stored: bool = 
     )
     url = f"https://127.0.0.1:{server['port']}/api/v1/chunks"
     place = Source(url, server["token"])
-    fetch = f.Fetch(
+    fetch = Fetch(
         window=FETCH_WINDOW_CHUNKS, silence_seconds=1.0, http_sources=1, rng=random.Random(1)
     )
     fetch.link_up(0.0)
     fetch.need(server["names"][:1], 0.0)
-    for _ in range(f.SILENCES_BEFORE_HTTP):
-        actions = fetch.tick(
-            fetch.deadline()
-        )  # The broker is silent: from here on HTTP comes first.
+    for _ in range(SILENCES_BEFORE_HTTP):  # From here on HTTP comes first.
+        fetch.subscribed(server["names"][:1], 0.0)
+        actions = fetch.tick(fetch.deadline())
     with tempfile.TemporaryDirectory(prefix="mu") as name:
         store = Store(Path(name)) if stored else None
         if store is not None:
@@ -190,7 +190,7 @@ def fetch(server: dict[str, Any], places: dict[str, f.Place], *, stored: bool = 
                         source.get(number, place, digest)
                     case f.HttpRange(number, run):
                         source.get_range(number, place, run)
-                    case f.Keep(digest, data, _) if store is not None:
+                    case f.Keep(digest, data) if store is not None:
                         store.put(digest, data)
                     case f.Keep() | f.Unsubscribe():
                         pass

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from muster_agent.app.ports import SupervisorPorts, SupervisorSettings
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import stamp
+from muster_agent.fetch.actions import ChunkRun
 from muster_agent.fetch.http_source import HttpAnswer
-from muster_agent.fetch.window import ChunkRun
+from muster_agent.fetch.meter import Allowance
 from muster_agent.observe.observing import Folds
 from muster_agent.observe.outbox import Outbox
 from muster_agent.observe.telemetry import Telemetry
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 OUTBOX_BYTES_MAX = 2560
 """Small, so that a partition is long enough for windows to be merged."""
 FOLD_SECONDS = 30.0
+METERED_BYTES_PER_SECOND = 300
 SETTINGS: dict[str, Any] = {"retry_seconds": (15.0, 90.0), "restart_seconds": (0.5, 20.0)}
 EVENTS_BETWEEN_TICKS = 6
 TICKS_AT_ONCE_MAX = 2_000
@@ -85,6 +87,8 @@ class Device:
         """Changes when everything that was under way on the device ends."""
         small = random.Random(f"{world.seed}/{name}/memory").random() < 0.3
         self.memory_bytes = (5 if small else 20) * MODEL_MEMORY_BYTES // 2
+        self.received = 0
+        """Bytes of chunks over HTTP."""
         self.turn = 0
         """Changes when what was asked for over HTTP isn't wanted any more."""
         self.starts = self.launched = 0
@@ -175,7 +179,7 @@ class Device:
                 self._lose(self.rings[name])
             del self.rings[name]
         self.supervisor = Supervisor(
-            SupervisorSettings(self.name, **SETTINGS),
+            SupervisorSettings(self.name, allowance=self._allowance(), **SETTINGS),
             SupervisorPorts(
                 clock=self.clock, link=self.link, http=self, state=self.state,
                 install=BundleInstall(store, ("onnx",), None, self.memory_free_bytes),
@@ -188,6 +192,10 @@ class Device:
         )  # fmt: skip
         self.supervisor.start(now)
         self.link.start()
+
+    def _allowance(self) -> Allowance:
+        metered = self.name in self.world.metered
+        return Allowance(bytes_per_second=METERED_BYTES_PER_SECOND if metered else 0)
 
     def close(self) -> None:
         if self.supervisor is not None:
@@ -329,7 +337,9 @@ class Device:
                 return
             reachable = world.hub.running and self.link.connected
             data = world.catalogue.blobs.get(digest) if reachable else None
-            self.hear(HttpAnswer(number, digest, data, "" if data else "no answer"))
+            self.received += len(data or b"")
+            why = "" if data else "no answer"
+            self.hear(HttpAnswer(number, digest, data, why, unreached=not reachable))
 
         world.clock.after(world.rng.uniform(0.1, 2.0), answer)
 
@@ -348,11 +358,16 @@ class Device:
                 if habit == "no ranges" and reachable:
                     self.hear(HttpAnswer(number, digest, None, "answered 200", unserved=True))
                 elif reachable and place < come:
+                    self.received += len(data or b"")
                     self.hear(HttpAnswer(number, digest, data, "" if data else "no answer"))
                 else:
-                    self.hear(HttpAnswer(number, digest, None, "ended too early"))
+                    why = "ended too early"
+                    self.hear(HttpAnswer(number, digest, None, why, unreached=True))
 
         world.clock.after(world.rng.uniform(0.1, 2.0), answer)
+
+    def received_bytes(self) -> int:
+        return self.received
 
     def cancel(self) -> None:
         self.turn += 1

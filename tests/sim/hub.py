@@ -209,7 +209,7 @@ class Hub:
             for device, ack in taken.acks:
                 self.world.broker.publish(topics.down(device, "ack"), messages.encode(ack))
             for wanted in taken.wants:
-                self.publisher.want(wanted.device, wanted.chunks)
+                self.publisher.want(wanted.device, wanted.chunks, wanted.last_resort)
             if taken.wants:
                 self.publish_soon()
             self.world.watch.ingested([topic for topic, _ in batch])

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from muster_agent.link.link import Connected, Disconnected, LinkEvent, Message
+from muster_agent.link.link import Connected, Disconnected, LinkEvent, Message, Subscribed
 from muster_agent.link.memory import matches, may_read, may_write
 from muster_protocol.wire import topics
 from sim.scheduler import Scheduler
@@ -51,6 +51,10 @@ class Link:
         self.filters: dict[str, None] = {}
         self.last_down = 0.0
         self.last_up = 0.0
+        self.received = 0
+        """Bytes of messages that have come whole, over this connection."""
+        self.coming: deque[tuple[float, float, int]] = deque()
+        """Of messages under way: when the first byte comes, when the last, and how many."""
         self.lost_at = 0.0
         self._broker = broker
 
@@ -71,6 +75,7 @@ class Link:
         self.filters.update(dict.fromkeys(names))
         if self.connected:
             self._broker.hand_retained(self, names)
+            self._broker.confirm(self, names)
 
     def unsubscribe(self, *names: str) -> None:
         for name in names:
@@ -78,6 +83,9 @@ class Link:
 
     def follows(self, topic: str) -> bool:
         return any(matches(pattern, topic) for pattern in self.filters)
+
+    def received_bytes(self) -> int:
+        return self._broker.received_bytes(self)
 
 
 @dataclass
@@ -96,6 +104,8 @@ class Broker:
         self.retained: dict[str, bytes] = {}
         self.links: dict[str, Link] = {}
         self.weather: dict[str, Weather] = {}
+        self.bytes_per_second: dict[str, float] = {}
+        """What the line of a device carries, either way, where that is little."""
         self.hub = Hubside()
         self.up = True
         self.revoked: set[str] = set()
@@ -126,9 +136,12 @@ class Broker:
         link.connected = True
         link.session += 1
         link.last_down = link.last_up = self.clock.now
+        link.received = 0
+        link.coming.clear()
         self.on_link(link.device, "connected")
         link.deliver(Connected())
         self.hand_retained(link, tuple(link.filters))
+        self.confirm(link, tuple(link.filters))
 
     def drop(self, link: Link, reason: str) -> None:
         """The connection breaks; the broker publishes the will, the device tries again."""
@@ -193,6 +206,7 @@ class Broker:
             self.on_link(link.device, f"lost on the way: {topic}")
             return
         link.last_up = max(link.last_up, self.clock.now + self._delay(weather))
+        link.last_up += len(payload) / self._rate(link)
         for _ in range(self._times(weather)):
             when = link.last_up + self._held(weather)
 
@@ -235,14 +249,45 @@ class Broker:
 
     def _down(self, link: Link, message: Message) -> None:
         weather, session = self.weather[link.device], link.session
-        link.last_down = max(link.last_down, self.clock.now + self._delay(weather))
+        size = len(message.payload)
         for _ in range(self._times(weather)):
+            begun = max(link.last_down, self.clock.now + self._delay(weather))
+            link.last_down = begun + size / self._rate(link)
+            link.coming.append((begun, link.last_down, size))
 
             def arrive() -> None:
                 if link.connected and link.session == session:
                     link.deliver(message)
 
             self.clock.at(link.last_down + self._held(weather), arrive)
+
+    def confirm(self, link: Link, filters: tuple[str, ...]) -> None:
+        """The broker has taken subscriptions; it says so after what it had of them."""
+        shared = tuple(filter(topics.is_shared, filters))
+        session = link.session
+
+        def arrive() -> None:
+            if link.connected and link.session == session:
+                link.deliver(Subscribed(shared))
+
+        if shared:
+            self.clock.at(max(link.last_down, self.clock.now), arrive)
+
+    def received_bytes(self, link: Link) -> int:
+        """Bytes of messages, half come ones included."""
+        if not link.connected:
+            return 0
+        now = self.clock.now
+        while link.coming and link.coming[0][1] <= now:
+            link.received += link.coming.popleft()[2]
+        half = 0.0
+        if link.coming and link.coming[0][0] < now:
+            begun, ends, size = link.coming[0]
+            half = size * (now - begun) / (ends - begun)
+        return link.received + int(half)
+
+    def _rate(self, link: Link) -> float:
+        return self.bytes_per_second.get(link.device, float("inf"))
 
     def _delay(self, weather: Weather) -> float:
         slow = weather.slow_until > self.clock.now

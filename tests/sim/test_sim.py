@@ -17,6 +17,8 @@ from sim.world import TRANSITIONS, World, lived
 
 WATCHING = 9
 """A world that watches its inputs for drift."""
+SLOW = {1, 3}
+"""Worlds in which half the devices have slow lines, and some a meter."""
 SEEDS = (*range(7), WATCHING)
 SEEDS_OF_PLANTS_MAX = 5
 EARLY = (
@@ -37,6 +39,7 @@ def _quiet():
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_fleet_keeps_every_promise_whatever_happens(seed):
     assert World(seed).watching == (seed == WATCHING)
+    assert World(seed).slow == (seed in SLOW)
     outcome = lived(seed)
     assert outcome.violation is None, f"replay it: make sim SEED={seed}"
     assert lacking(outcome) == []

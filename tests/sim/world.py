@@ -49,6 +49,10 @@ WATCHING_SHARE = 0.12
 WATCHING_WINDOW_SECONDS = 25.0
 WATCHED_WINDOWS = 4
 """That such a fleet serves after it has converged."""
+SLOW_SHARE = 0.15
+"""Of the worlds, in which half the devices have slow lines, and some of them a meter."""
+SLOW_BYTES_PER_SECOND = (150.0, 400.0, 1500.0)
+"""A bundle of this world takes from seconds to a minute."""
 WORSE = ("golden", "load", "memory", "hang", "killer", "good")
 TRANSITIONS = frozenset((state, cause) for state, row in TABLE.items() for cause in row)
 _RUNNER = logging.getLogger("muster_agent.update.runner")
@@ -109,6 +113,7 @@ class World:
         self.broker = Broker(self.clock, random.Random(f"{seed}/network"))
         self.broker.directives = self.directives
         self.broker.on_link = self.trace.add
+        self.slow, self.metered = self._draw_lines(names)
         self.watch = Watch(self)
         self.hub = Hub(self)
         self.operator = Operator(self)
@@ -117,6 +122,15 @@ class World:
             name: Device(self, name, {"site": "north" if number % 2 else "south"})
             for number, name in enumerate(names)
         }
+
+    def _draw_lines(self, names: list[str]) -> tuple[bool, set[str]]:
+        """Slow lines, in some worlds; whether in this one, and which devices are metered."""
+        drawn = random.Random(f"{self.seed}/slow")
+        if drawn.random() >= SLOW_SHARE:
+            return False, set()
+        slow = drawn.sample(names, len(names) // 2)
+        self.broker.bytes_per_second = {name: drawn.choice(SLOW_BYTES_PER_SECOND) for name in slow}
+        return True, set(slow[::2])
 
     def _draw_habits(self) -> dict[str, str]:
         drawn = random.Random(f"{self.seed}/habits")

@@ -5,7 +5,7 @@ for each goal whether release keys signed its manifest. Nothing here runs or fet
 """
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -103,6 +103,7 @@ class Goals:
         self._followed: frozenset[str] = frozenset()
         self._pending: _Pending | None = None
         self._shown_at = float("-inf")
+        self._linked = False
         self._load()
 
     def _load(self) -> None:
@@ -137,11 +138,26 @@ class Goals:
 
     def connected(self, now: float) -> None:
         """Subscribe to metadata and to this device's directive."""
+        self._linked = True
         self._mirror.link_up(now)
         self._link.subscribe(
             topics.down(self._device, "directive"), topics.down(self._device, "show")
         )
         self._follow()
+        self._asked(self._mirror.wanted())
+
+    def disconnected(self) -> None:
+        """Nothing is on its way any more."""
+        self._linked = False
+        self._mirror.link_down()
+
+    def subscribed(self, files: Iterable[str], now: float) -> None:
+        """The broker has taken subscriptions to metadata."""
+        self._mirror.confirmed(files, now)
+
+    def coming(self) -> bool:
+        """Whether metadata may still be under way: the broker has yet to take a subscription."""
+        return self._mirror.coming
 
     def show(self, now: float) -> None:
         """Show the hub the metadata trusted here; not to anyone who asks all the time."""
@@ -157,6 +173,7 @@ class Goals:
 
     def ask_again(self) -> None:
         """A subscription that stands already has the retained timestamp sent once more."""
+        self._asked((TIMESTAMP,))
         self._link.subscribe(topics.tuf(TIMESTAMP))
 
     def put_metadata(self, file: str, data: bytes, now: float) -> bool:
@@ -196,8 +213,16 @@ class Goals:
         known = "another manifest" if target else "no such version"
         return Refusal.UNSIGNED_MANIFEST, f"{where}: the release keys signed {known}"
 
+    def _asked(self, files: Iterable[str]) -> None:
+        if self._linked:
+            self._mirror.asked(files)
+
     def _late(self, now: float) -> bool:
-        return self._pending is not None and now >= self._pending.until
+        if self._pending is None or now < self._pending.until:
+            return False
+        if self.coming():
+            self._pending.until = now + self._wait_seconds
+        return now >= self._pending.until
 
     def _follow(self) -> None:
         wanted = self._mirror.wanted()
@@ -206,6 +231,7 @@ class Goals:
         if gone:
             self._link.unsubscribe(*(topics.tuf(file) for file in sorted(gone)))
         if new:
+            self._asked(new)
             self._link.subscribe(*(topics.tuf(file) for file in sorted(new)))
 
     def _refresh(self, now: float) -> None:

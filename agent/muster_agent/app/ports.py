@@ -15,7 +15,7 @@ from muster_agent.base.clock import Clock
 from muster_agent.challenger.challenger import Launch, no_launch
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import Allowance
-from muster_agent.link.link import Connected, Disconnected, Link, Message
+from muster_agent.link.link import Connected, Disconnected, Link, Message, Subscribed
 from muster_agent.observe.signs import SlotSigns
 from muster_agent.observe.telemetry import Telemetry
 from muster_agent.storage.current import CurrentLinks
@@ -35,7 +35,7 @@ class Shutdown:
     """Finish: stop the workers, fold everything, and say goodbye."""
 
 
-Inbox = Connected | Disconnected | Message | HttpAnswer | WorkerEvent | Shutdown
+Inbox = Connected | Disconnected | Message | Subscribed | HttpAnswer | WorkerEvent | Shutdown
 
 
 class CrashInputs(Protocol):

@@ -10,6 +10,7 @@ from muster_agent.app.ports import SupervisorPorts, SupervisorSettings
 from muster_agent.base.clock import stamp
 from muster_agent.observe.health import Health, Signs, judge
 from muster_agent.observe.signs import SlotSigns
+from muster_agent.update.ports import Progress
 from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import State
 from muster_protocol.wire import messages
@@ -67,12 +68,12 @@ def stand(
 def build(
     standing: Standing,
     runners: Mapping[str, SlotRunner],
-    progress: Mapping[str, tuple[int, int]],
+    progress: Mapping[str, Progress],
     waiting: Mapping[str, str],
     signs: Callable[[str, Goal], SlotSigns],
     challenger: Callable[[str], messages.Challenger | None] = lambda _slot: None,
 ) -> messages.Report:
-    """``progress`` and ``waiting`` are by slot: bytes done and in all; what is waited for."""
+    """``progress`` and ``waiting`` are by slot: of the download; what is waited for."""
     slots = {}
     for name, runner in runners.items():
         health = _health(runner, signs)
@@ -84,7 +85,7 @@ def build(
             fallback=runner.workers.falls_back,
             assigned=runner.assigned,
             running=_running(runner, standing.at),
-            update=_update(runner, progress.get(name, (0, 0)), waiting.get(name, "")),
+            update=_update(runner, progress.get(name, Progress()), waiting.get(name, "")),
             calibration=seen.calibration if seen else "",
             rebaselines=seen.rebaselines if seen else 0,
             challenger=challenger(name),
@@ -144,22 +145,23 @@ def _running(runner: SlotRunner, now: Stamp) -> messages.Running | None:
     )
 
 
-def _update(runner: SlotRunner, progress: tuple[int, int], waiting: str) -> messages.Update:
+def _update(runner: SlotRunner, progress: Progress, waiting: str) -> messages.Update:
     row, goal = runner.row, runner.row.goal
     refused = runner.state in _REFUSED
-    done, total = progress
     return messages.Update(
         state=runner.state.value,
         model=goal.model if goal else "",
         version=goal.version if goal else "",
         manifest=goal.manifest if goal else "",
         generation=row.generation,
-        bytes_done=done,
-        bytes_total=total,
+        bytes_done=progress.done_bytes,
+        bytes_total=progress.total_bytes,
         waiting_for=waiting or runner.waiting_for,
         refusal=row.refusal if refused else None,
         detail=row.detail if refused else "",
         gap_seconds=row.gap_seconds,
+        fetch_seconds=progress.seconds,
+        fetched_from=progress.source,
     )
 
 

@@ -27,7 +27,7 @@ from muster_agent.challenger.challengers import Challengers
 from muster_agent.fetch.dropping import Dropping
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import Meter
-from muster_agent.link.link import Connected, Disconnected, Message
+from muster_agent.link.link import Connected, Disconnected, Message, Subscribed
 from muster_agent.observe.signs import moved
 from muster_agent.update.delivery import BundleDelivery
 from muster_agent.update.permit import NONCE_BYTES, Policy, SwapPermits
@@ -135,6 +135,7 @@ class Supervisor:
             verdict=self.goals.verdict,
             metadata_wait_seconds=settings.metadata_wait_seconds,
             ask_metadata=self.goals.ask_again,
+            metadata_coming=self.goals.coming,
             changed=self._changed,
             settled=self._slot_settled,
             rng=ports.rng,
@@ -206,7 +207,12 @@ class Supervisor:
             case Disconnected(reason):
                 self._outages.lost(reason, now)
                 self._sending.link_down()
-                self.delivery.disconnected()
+                self.delivery.disconnected(now)
+                self.goals.disconnected()
+            case Subscribed():
+                chunks = filter(None, map(topics.parse_chunk, event.topics))
+                self.delivery.subscribed(chunks, now)
+                self.goals.subscribed(filter(None, map(topics.parse_tuf, event.topics)), now)
             case HttpAnswer():
                 self.delivery.answered(event, now)
             case Shutdown():

@@ -5,7 +5,7 @@ retrieval attack, or a link too poor to be worth waiting for.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from muster_protocol.wire import limits
@@ -24,7 +24,7 @@ class Readable(Protocol):
 
 
 class TooSlow(ValueError):
-    """It drips in more slowly than ``BYTES_PER_SECOND_MIN``."""
+    """It drips in more slowly than its least rate."""
 
 
 def read(
@@ -36,17 +36,31 @@ def read(
 
 def part(answer: Readable, size: int, monotonic: Callable[[], float] = time.monotonic) -> bytes:
     """The next ``size`` bytes, fewer at its end. Raises TooSlow, and what reading raises."""
-    begun = monotonic()
     data = bytearray()
-    while len(data) < size:
-        piece = answer.read1(min(PIECE_BYTES, size - len(data)))
+    for piece in pieces(answer, size, monotonic):
+        data += piece
+    return bytes(data)
+
+
+def pieces(
+    answer: Readable,
+    size: int,
+    monotonic: Callable[[], float] = time.monotonic,
+    bytes_per_second_min: int = BYTES_PER_SECOND_MIN,
+) -> Iterator[bytes]:
+    """The next ``size`` bytes as they come, fewer at its end. Raises TooSlow, and what reading
+    raises: what came before is the caller's."""
+    begun = monotonic()
+    done = 0
+    while done < size:
+        piece = answer.read1(min(PIECE_BYTES, size - done))
         if not piece:
             break
-        data += piece
+        done += len(piece)
+        yield piece
         seconds = monotonic() - begun
-        if seconds > GRACE_SECONDS + len(data) / BYTES_PER_SECOND_MIN:
+        if seconds > GRACE_SECONDS + done / bytes_per_second_min:
             raise TooSlow(
-                f"{len(data)} bytes in {seconds:.0f} s, slower than {BYTES_PER_SECOND_MIN} bytes/s "
+                f"{done} bytes in {seconds:.0f} s, slower than {bytes_per_second_min} bytes/s "
                 "(a slow retrieval attack, or a bad link)"
             )
-    return bytes(data)

@@ -1,7 +1,9 @@
 """Chunks over HTTPS: one thread, a bounded queue, one kept connection a source.
 
 A thin shell: every chunk asked for is answered once through ``deliver``, with bytes or a reason,
-unless ``cancel`` came first. Certificates are checked against the hub's CA only, by trusted time.
+unless ``cancel`` came first. A chunk of a range that breaks off is kept as far as it came, and the
+next range begins there: a link that comes and goes pays for each byte once. Certificates are
+checked against the hub's CA only, by trusted time.
 """
 
 import http.client
@@ -14,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from muster_agent.base import drip
-from muster_agent.fetch.window import ChunkRun
+from muster_agent.fetch.actions import ChunkRun
 from muster_agent.identity import tls
 from muster_agent.trust.time import Instant
 from muster_protocol.wire.directive import Source
@@ -23,12 +25,25 @@ from muster_protocol.wire.limits import MANIFEST_BYTES_MAX
 
 REQUESTS_MAX = 32
 _PORTS = {"http": 80, "https": 443}
-TIMEOUT_SECONDS = 20.0
-"""For one read; a whole answer is bounded by its least rate."""
+CONNECT_SECONDS = 20.0
+TIMEOUT_SECONDS = 45.0
+"""For one read, of a TLS record at least; a whole answer is bounded by its least rate."""
+BYTES_PER_SECOND_MIN = 128
+"""Of a chunk. There are other sources than one that drips, but a link may be as slow as this."""
+PASSING_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
+"""What a source answers that may have the chunk, only not now."""
 _CLOSE = None
 
 
-class _Unserved(ValueError):
+class _Answered(ValueError):
+    """The source's word that it has no such chunk."""
+
+
+class _NotNow(OSError):
+    """The source's word that it may have it later."""
+
+
+class _Unserved(_Answered):
     """The source answers, but not with the range."""
 
 
@@ -42,6 +57,8 @@ class HttpAnswer:
     detail: str = ""
     unserved: bool = False
     """The source answers, but not with ranges of this file: it may have the chunk by its name."""
+    unreached: bool = False
+    """The source did not answer, or broke off: nothing is known of what it has."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,9 @@ class HttpSource:
         self._turn = 0
         self._thread = threading.Thread(target=self._run, name="http-source", daemon=True)
         self._connections: dict[str, http.client.HTTPConnection] = {}
+        self._received = 0
+        self._part = ("", bytearray())
+        """The chunk that the last range broke off in, and what came of it."""
 
     def start(self) -> None:
         """Begin to answer requests, on a thread of its own."""
@@ -106,16 +126,18 @@ class HttpSource:
         except queue.Full:
             self._refuse(request, request.digests, "too many requests are waiting")
 
-    def _refuse(
-        self, request: _Request, digests: tuple[str, ...], why: str, *, unserved: bool = False
-    ) -> None:
+    def received_bytes(self) -> int:
+        """Bytes of chunks that have come so far, whole or not."""
+        return self._received
+
+    def _refuse(self, request: _Request, digests: tuple[str, ...], why: str) -> None:
+        """It was not even asked."""
         for digest in digests:
-            self._deliver(HttpAnswer(request.number, digest, None, why, unserved))
+            self._deliver(HttpAnswer(request.number, digest, None, why, unreached=True))
 
     def _run(self) -> None:
         while (request := self._queue.get()) is not _CLOSE:
             left = list(request.digests)
-            unserved = False
             try:
                 for digest, data in self._fetch(request):
                     left.remove(digest)
@@ -124,7 +146,11 @@ class HttpSource:
                 self._forget(request.source)
                 why = f"{request.source.url}: {str(error) or type(error).__name__}"
                 unserved = isinstance(error, _Unserved)
-                self._refuse(request, tuple(left), why, unserved=unserved)
+                unreached = not isinstance(error, _Answered)
+                for digest in left:
+                    self._deliver(
+                        HttpAnswer(request.number, digest, None, why, unserved, unreached)
+                    )
         for connection in self._connections.values():
             connection.close()
 
@@ -136,34 +162,53 @@ class HttpSource:
             yield request.wanted, self._chunk(request.source, request.wanted)
             return
         run = request.wanted
-        last = run.offset + run.size_bytes - 1
-        asked = {"Range": f"bytes={run.offset}-{last}"}
+        part = self._begun(run)
+        first, last = run.offset + len(part), run.offset + run.size_bytes - 1
+        asked = {"Range": f"bytes={first}-{last}"}
         response = self._ask(request.source, f"files/{run.file}", asked)
         if response.status != http.client.PARTIAL_CONTENT:
             raise _Unserved(f"answered {response.status} {response.reason} to a range")
         sent = response.getheader("Content-Range", "")
-        if not sent.startswith(f"bytes {run.offset}-{last}/"):
+        if not sent.startswith(f"bytes {first}-{last}/"):
             raise _Unserved(f"answered with {sent[:64]!r} to {asked['Range']}")
         for digest, size in zip(run.digests, run.sizes, strict=True):
             if request.turn != self._turn:
                 self._forget(request.source)  # What is still under way would only be thrown away.
                 return
-            data = drip.part(response, size, self._monotonic)
-            if len(data) < size:
-                raise ValueError(f"ended {size - len(data)} bytes too early")
-            yield digest, data
+            self._part = (digest, part)
+            self._read(response, part, size)
+            if len(part) < size:
+                raise ValueError(f"ended {size - len(part)} bytes too early")
+            self._part = ("", bytearray())
+            yield digest, bytes(part)
+            part = bytearray()
         response.read()  # Nothing is left; it tells http.client that the answer has ended.
+
+    def _begun(self, run: ChunkRun) -> bytearray:
+        """What is here already of the first chunk of a range."""
+        digest, part = self._part
+        if digest == run.digests[0] and len(part) < run.sizes[0]:
+            return part
+        return bytearray()
+
+    def _read(self, response: http.client.HTTPResponse, data: bytearray, size: int) -> None:
+        """Read until there are ``size`` bytes, or no more come; what came is in ``data``."""
+        missing = size - len(data)
+        for piece in drip.pieces(response, missing, self._monotonic, BYTES_PER_SECOND_MIN):
+            data += piece
+            self._received += len(piece)
 
     def _chunk(self, source: Source, digest: str) -> bytes:
         response = self._ask(source, digest, {})
-        data = drip.read(response, MANIFEST_BYTES_MAX, self._monotonic)
+        data = bytearray()
+        self._read(response, data, MANIFEST_BYTES_MAX + 1)
         if len(data) <= MANIFEST_BYTES_MAX:
             response.read()
         if response.status != http.client.OK:
-            raise ValueError(f"answered {response.status} {response.reason}")
+            raise _Answered(f"answered {response.status} {response.reason}")
         if len(data) > MANIFEST_BYTES_MAX:
-            raise ValueError(f"sent more than {MANIFEST_BYTES_MAX} bytes for one chunk")
-        return data
+            raise _Answered(f"sent more than {MANIFEST_BYTES_MAX} bytes for one chunk")
+        return bytes(data)
 
     def _ask(self, source: Source, name: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         if source.url in self._connections:
@@ -186,18 +231,25 @@ class HttpSource:
         if source.token:
             headers = headers | {"Authorization": f"Bearer {source.token}"}
         connection.request("GET", f"{parts.path.rstrip('/')}/{name}", headers=headers)
-        return connection.getresponse()
+        response = connection.getresponse()
+        if response.status in PASSING_STATUSES:
+            raise _NotNow(f"answered {response.status} {response.reason}")
+        return response
 
     def _connect(self, scheme: str, host: str, port: int) -> http.client.HTTPConnection:
         if scheme != "https":
-            return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+            connection = http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS)
+            connection.connect()
+            connection.sock.settimeout(TIMEOUT_SECONDS)
+            return connection
         context = tls.context(self._ca_file)
         connection = http.client.HTTPSConnection(
-            host, port, timeout=TIMEOUT_SECONDS, context=context
+            host, port, timeout=CONNECT_SECONDS, context=context
         )
         try:
             connection.connect()
             tls.check_peer(connection.sock, context, self._now(), host)
+            connection.sock.settimeout(TIMEOUT_SECONDS)
         except BaseException:
             connection.close()
             raise

@@ -25,9 +25,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from muster_agent.identity import tls
-from muster_agent.link.link import LinkEvent, Message
+from muster_agent.link import counted
+from muster_agent.link.link import LinkEvent, Message, Subscribed
 from muster_agent.trust.time import Instant
-from muster_protocol.wire import limits
+from muster_protocol.wire import limits, topics
 from muster_protocol.wire.addresses import joined
 
 _log = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ TOPICS_PER_SUBSCRIBE = 64
 PACKET_BYTES_MAX = limits.TUF_METADATA_BYTES_MAX + 4 * limits.KIB
 """What we take from a broker, and send unless it takes less."""
 PACKET_OVERHEAD_BYTES = 64
-CONNECT_TIMEOUT_SECONDS = 10.0
+CONNECT_TIMEOUT_SECONDS = 30.0
+"""Certificates both ways at 1 KB/s, and a stall."""
 TICK_SECONDS = 1.0
 LEAVE_SECONDS = 2.0
 BACKOFF_SECONDS_MIN = 0.5
@@ -85,6 +87,8 @@ class BrokerConnection:
         self._lock = threading.Lock()
         self._outgoing: deque[tuple[str, bytes, bool]] = deque()
         self._interest: dict[str, bool] = {}
+        self._asking: dict[int, tuple[str, ...]] = {}
+        """Shared topics by the packet that asks for them, until the broker confirms it."""
         self._unacknowledged = 0
         self._packet_bytes_max = PACKET_BYTES_MAX
         self._reason = ""
@@ -187,10 +191,10 @@ class BrokerConnection:
         self.wake()
         return True
 
-    def ask(self, topics: Iterable[str], *, follow: bool) -> None:
+    def ask(self, names: Iterable[str], *, follow: bool) -> None:
         """Subscribe or unsubscribe at the next turn; the last word on a topic counts."""
         with self._lock:
-            for topic in topics:
+            for topic in names:
                 self._interest.pop(topic, None)
                 self._interest[topic] = follow
         self.wake()
@@ -200,6 +204,10 @@ class BrokerConnection:
         # A full pipe, or one closed with its connection, needs no further waking.
         with contextlib.suppress(OSError):
             self._waker.send(b"\0")
+
+    def received_bytes(self) -> int:
+        """Bytes that the system has received over this connection, whatever was read of them."""
+        return counted.received_bytes(self._client.socket())
 
     def _turn(self) -> None:
         if self._connected_at is not None:
@@ -256,10 +264,14 @@ class BrokerConnection:
         for topic, payload, retain in outgoing:
             self._client.publish(topic, payload, qos=1, retain=retain)
 
-    def subscribe(self, topics: Iterable[str]) -> None:
+    def subscribe(self, names: Iterable[str]) -> None:
         """Subscribe at QoS 1, in packets that a broker accepts."""
-        for part in _parts(topics):
-            self._client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in part])
+        for part in _parts(names):
+            options = [(name, SubscribeOptions(qos=1)) for name in part]
+            _, packet = self._client.subscribe(options)
+            shared = tuple(filter(topics.is_shared, part))
+            if packet is not None and shared:
+                self._asking[packet] = shared
 
     def _on_connect(
         self,
@@ -318,10 +330,13 @@ class BrokerConnection:
         self,
         _client: Client,
         _userdata: object,
-        _mid: int,
+        packet: int,
         reasons: list[ReasonCode],
         _properties: Properties | None,
     ) -> None:
+        shared = self._asking.pop(packet, ())
+        if shared:
+            self._deliver(Subscribed(shared))
         for reason in reasons:
             if reason.is_failure:
                 _log.warning("%s refused a subscription: %s", self._settings.address, reason)
@@ -350,8 +365,8 @@ class BrokerConnection:
                 return f"can't reach {address}: {error.strerror or error}"
 
 
-def _parts(topics: Iterable[str]) -> Iterator[list[str]]:
+def _parts(names: Iterable[str]) -> Iterator[list[str]]:
     """Split topics over packets, so that none outgrows a broker's limit."""
-    whole = list(topics)
+    whole = list(names)
     for start in range(0, len(whole), TOPICS_PER_SUBSCRIBE):
         yield whole[start : start + TOPICS_PER_SUBSCRIBE]

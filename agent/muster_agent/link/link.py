@@ -1,4 +1,4 @@
-"""The link to the broker as the rest of the agent sees it: three events and four verbs.
+"""The link to the broker as the rest of the agent sees it: four events and its verbs.
 
 An implementation owns its connection and its reconnecting. It hands every event to the ``deliver``
 callable given at construction, which puts it into the supervisor's bounded inbox.
@@ -30,7 +30,16 @@ class Message:
     """It was waiting at the broker when we subscribed."""
 
 
-LinkEvent = Connected | Disconnected | Message
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The broker has taken these subscriptions: what it has retained of them has come, or comes
+    next. Said of chunks and metadata; of others nobody waits for it.
+    """
+
+    topics: tuple[str, ...]
+
+
+LinkEvent = Connected | Disconnected | Message | Subscribed
 
 
 class Link(Protocol):
@@ -59,4 +68,11 @@ class Link(Protocol):
 
     def unsubscribe(self, *topics: str) -> None:
         """Receive nothing more on these topics, now and after a reconnection."""
+        ...
+
+    def received_bytes(self) -> int:
+        """Bytes that have come over this connection, messages half come included; 0 without one.
+
+        May be called from any thread.
+        """
         ...

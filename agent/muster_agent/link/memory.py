@@ -5,10 +5,10 @@ any two deliveries. ``fault`` sees each delivery first and may drop, double, alt
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from muster_agent.link.link import Connected, Disconnected, LinkEvent, Message
+from muster_agent.link.link import Connected, Disconnected, LinkEvent, Message, Subscribed
 from muster_protocol.wire import topics
 
 Fault = Callable[["InFlight"], list["InFlight"]]
@@ -86,6 +86,7 @@ class MemoryBroker:
             for passed in self.fault(delivery) if self.fault else [delivery]:
                 link = self._links.get(passed.device)
                 if link is not None and link.connected:
+                    link.received += len(passed.message.payload)
                     link.deliver(passed.message)
         return done
 
@@ -110,8 +111,10 @@ class MemoryBroker:
         if link.device in self._cut or link.connected:
             return
         link.connected = True
+        link.received = 0
         link.deliver(Connected())
         self.send_retained(link, link.filters)
+        link.confirm(link.filters)
 
     def detach(self, link: "MemoryLink") -> None:
         """A link leaves; its will is published when it did not say goodbye."""
@@ -159,6 +162,8 @@ class MemoryLink:
         self.will = will
         self.deliver = deliver
         self.connected = False
+        self.received = 0
+        """Bytes of messages, over this connection."""
         self.filters: dict[str, None] = {}
         self._broker = broker
 
@@ -177,6 +182,16 @@ class MemoryLink:
         self.filters.update(dict.fromkeys(names))
         if self.connected:
             self._broker.send_retained(self, dict.fromkeys(names))
+            self.confirm(names)
+
+    def confirm(self, names: Iterable[str]) -> None:
+        """Say that the broker has taken subscriptions."""
+        shared = tuple(filter(topics.is_shared, names))
+        if shared:
+            self.deliver(Subscribed(shared))
+
+    def received_bytes(self) -> int:
+        return self.received if self.connected else 0
 
     def unsubscribe(self, *names: str) -> None:
         for name in names:

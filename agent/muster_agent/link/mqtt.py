@@ -84,6 +84,11 @@ class MqttLink:
             if self._connection is not None:
                 self._connection.ask(topics, follow=False)
 
+    def received_bytes(self) -> int:
+        with self._lock:
+            connection = self._connection
+        return 0 if connection is None else connection.received_bytes()
+
     def _run(self) -> None:
         attempt = 0
         while not self._stopping.is_set():

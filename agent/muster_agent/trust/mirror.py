@@ -2,10 +2,11 @@
 
 Nothing here is trusted. Timestamp and snapshot are read only for the names to ask for next; what
 they say is believed after ``trust_store`` has verified it. A file that does not exist answers with
-silence, so "absent" means: followed for ``absent_seconds`` and nothing came.
+silence, so "absent" means: followed for ``absent_seconds`` and nothing came. On a slow link it is
+counted from when the broker has taken the subscription: until then it may be under way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import msgspec
@@ -18,6 +19,8 @@ ROOT_ROTATIONS_MAX = 32
 """New roots taken in one cycle; a device that is further behind goes on in the next."""
 MODELS_MAX = 2 * limits.SLOTS_MAX
 ABSENT_SECONDS = 3.0
+UNCONFIRMED_SECONDS = 90.0
+"""How long a broker may take to confirm a subscription: a dead link is noticed by then."""
 MODEL_ROLE_PREFIX = "model-"
 
 _Version = Annotated[int, Meta(ge=1, le=999_999_999)]
@@ -57,7 +60,13 @@ class TrustMirror:
         self._files: dict[str, bytes] = {}
         self._since: dict[str, float] = {}
         self._news = False
+        self._unconfirmed: set[str] = set()
         self._follow(now)
+
+    @property
+    def coming(self) -> bool:
+        """Whether the broker has yet to confirm a subscription."""
+        return bool(self._unconfirmed)
 
     @property
     def files(self) -> Mapping[str, bytes]:
@@ -83,6 +92,20 @@ class TrustMirror:
     def link_up(self, now: float) -> None:
         """The link was made anew: what was silent before may speak now."""
         self._since = dict.fromkeys(self._since, now)
+
+    def link_down(self) -> None:
+        """No broker will confirm what it was asked."""
+        self._unconfirmed.clear()
+
+    def asked(self, files: Iterable[str]) -> None:
+        """The broker is being asked for these, and will confirm it."""
+        self._unconfirmed |= set(files) & self._since.keys()
+
+    def confirmed(self, files: Iterable[str], now: float) -> None:
+        """It has taken these subscriptions: from now on its silence means something."""
+        for file in self._unconfirmed.intersection(files):
+            self._unconfirmed.discard(file)
+            self._since[file] = now
 
     def ask_again(self) -> None:
         """Run a cycle although nothing came: the clock was set, or time went by."""
@@ -120,11 +143,14 @@ class TrustMirror:
 
     def _silence_left(self, now: float) -> float:
         waits = [
-            since + self._absent_seconds - now
+            since + self._patience(file) - now
             for file, since in self._since.items()
             if file not in self._files
         ]
         return max(waits, default=0.0)
+
+    def _patience(self, file: str) -> float:
+        return UNCONFIRMED_SECONDS if file in self._unconfirmed else self._absent_seconds
 
     def _follow(self, now: float) -> None:
         wanted = {TIMESTAMP, *self._roots()}
@@ -133,6 +159,7 @@ class TrustMirror:
             wanted |= self._leaves(snapshot)
         self._since = {file: self._since.get(file, now) for file in sorted(wanted)}
         self._files = {file: data for file, data in self._files.items() if file in wanted}
+        self._unconfirmed &= wanted
 
     def _roots(self) -> set[str]:
         """The roots that have come since the trusted one, and the one after them."""

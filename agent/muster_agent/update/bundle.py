@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from muster_agent.base.system_error import as_refusal
-from muster_agent.fetch.window import Place
+from muster_agent.fetch.actions import Place
 from muster_agent.storage.content import ChunksMissing, Store, StoreRefused, decode_manifest
 from muster_agent.update.memory import Plan, plan
 from muster_agent.update.preflight import Hardware, refusal

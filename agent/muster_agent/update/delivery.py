@@ -4,16 +4,21 @@ Slots queue; what the second needs of the first's chunks is there already when i
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from muster_agent.base.system_error import as_refusal
+from muster_agent.fetch import actions as a
 from muster_agent.fetch import window as f
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import FetchPause, Meter
+from muster_agent.fetch.pace import Pace
+from muster_agent.fetch.silence import STALL_SECONDS, Heard
 from muster_agent.link.link import Link
 from muster_agent.storage.content import StoreRefused
 from muster_agent.update.bundle import BundleInstall
+from muster_agent.update.ports import Progress
 from muster_protocol.wire import messages, topics
 from muster_protocol.wire.directive import Goal, Source
 from muster_protocol.wire.errors import Refusal
@@ -27,7 +32,7 @@ class HttpGetter(Protocol):
         """Ask; the answer comes as an ``HttpAnswer``."""
         ...
 
-    def get_range(self, number: int, source: Source, run: f.ChunkRun) -> None:
+    def get_range(self, number: int, source: Source, run: a.ChunkRun) -> None:
         """Ask for neighbouring chunks of a file; an ``HttpAnswer`` comes for each."""
         ...
 
@@ -35,11 +40,24 @@ class HttpGetter(Protocol):
         """What has been asked for and hasn't come isn't wanted any more."""
         ...
 
+    def received_bytes(self) -> int:
+        """Bytes of chunks that have come so far, whole or not."""
+        ...
+
 
 OnDelivered = Callable[[str, tuple[Refusal, str] | None, float], None]
 """Called with the slot, a refusal or None (all is there), and now."""
 Healed = Callable[[str, Goal, int], None]
 """Called with the slot, the goal and the number of chunks that came altered at first."""
+
+
+@dataclass
+class _Spent:
+    """What a bundle's download has taken."""
+
+    manifest: str
+    seconds: float = 0.0
+    source: str = ""
 
 
 class BundleDelivery:
@@ -74,6 +92,7 @@ class BundleDelivery:
         self._healed = healed
         self._meter = meter
         self._make_room = make_room
+        self._pace = Pace()
         self._pause: FetchPause | None = None
         self._queue: dict[str, Goal] = {}
         """Slots in the order they came; the first is being served."""
@@ -83,9 +102,14 @@ class BundleDelivery:
         self._altered = 0
         self._missing = 0
         self._sizes = (0, 0)
+        self._spent: dict[str, _Spent] = {}
+        """What a slot's present bundle has taken, kept until it is asked for another."""
+        self._moved_at = 0.0
 
     def begin(self, slot: str, goal: Goal, now: float) -> None:
         self._queue[slot] = goal
+        if self._spent.get(slot, _Spent("")).manifest != goal.manifest:
+            self._spent[slot] = _Spent(goal.manifest)
         self._next(now)
 
     def cancel(self, slot: str, now: float) -> None:
@@ -104,10 +128,12 @@ class BundleDelivery:
             self._pause = None
             self._next(now)
 
-    def progress(self, slot: str) -> tuple[int, int]:
-        if next(iter(self._queue), None) != slot:
-            return 0, self._queue[slot].manifest_bytes if slot in self._queue else 0
-        return self._sizes
+    def progress(self, slot: str) -> Progress:
+        spent = self._spent.get(slot, _Spent(""))
+        done, total = 0, self._queue[slot].manifest_bytes if slot in self._queue else 0
+        if next(iter(self._queue), None) == slot:
+            done, total = self._sizes
+        return Progress(done, total, spent.seconds, spent.source)
 
     def waiting(self, slot: str) -> str:
         """What a queued slot waits for, for the report."""
@@ -125,8 +151,8 @@ class BundleDelivery:
 
     def tick(self, now: float) -> None:
         """Look for silence, budgets and the next bundle in the queue."""
-        if self._fetch is not None:
-            self._do(self._fetch.tick(now), now)
+        if (fetch := self._heard(now)) is not None:
+            self._do(fetch.tick(now), now)
         if self._pause is not None and now >= self._pause.until:
             self._look(now)
             self._go_on(now)
@@ -150,29 +176,45 @@ class BundleDelivery:
         if self._fetch is not None:
             self._do(self._fetch.link_up(now), now)
 
-    def disconnected(self) -> None:
+    def disconnected(self, now: float) -> None:
         """Nothing comes from the broker until the link is back."""
         self._link_up = False
         if self._fetch is not None:
-            self._fetch.link_down()
+            self._do(self._fetch.link_down(now), now)
+
+    def subscribed(self, digests: Iterable[str], now: float) -> None:
+        """The broker has taken subscriptions to chunk topics."""
+        if (fetch := self._heard(now)) is not None:
+            fetch.subscribed(digests, now)
 
     def arrived(self, digest: str, data: bytes, now: float) -> None:
         """A message on a chunk topic."""
-        if self._fetch is not None:
-            self._do(self._fetch.arrived(digest, data, now), now)
+        if (fetch := self._heard(now)) is not None:
+            self._do(fetch.arrived(digest, data, now), now)
 
     def answered(self, answer: HttpAnswer, now: float) -> None:
         """A chunk from an HTTP source, or why it doesn't come."""
-        if self._fetch is not None:
-            actions = self._fetch.answered(
+        if (fetch := self._heard(now)) is not None:
+            actions = fetch.answered(
                 answer.source,
                 answer.digest,
                 answer.data,
                 answer.detail,
                 now,
                 unserved=answer.unserved,
+                unreached=answer.unreached,
             )
             self._do(actions, now)
+
+    def _heard(self, now: float) -> f.Fetch | None:
+        """The fetch under way, told how many bytes have come."""
+        if self._fetch is not None:
+            heard = Heard(self._link.received_bytes(), self._http.received_bytes())
+            if self._fetch.heard(heard, now):
+                spent = self._spent[next(iter(self._queue))]
+                spent.seconds += min(now - self._moved_at, STALL_SECONDS)
+                self._moved_at = now
+        return self._fetch
 
     def _next(self, now: float) -> None:
         """Begin with the first slot in the queue, unless one is being served."""
@@ -184,7 +226,10 @@ class BundleDelivery:
             silence_seconds=self._silence_seconds,
             http_sources=len(self._fetch_sources),
             rng=self._rng,
+            pace=self._pace,
         )
+        self._moved_at = now
+        self._heard(now)
         self._altered = 0
         self._missing = 0
         if self._link_up:
@@ -247,36 +292,36 @@ class BundleDelivery:
         self._outcome(slot, refusal, now)
         self._next(now)
 
-    def _do(self, actions: list[f.Action], now: float) -> None:
+    def _do(self, actions: list[a.Action], now: float) -> None:
         for action in actions:
             match action:
-                case f.Subscribe(digests):
+                case a.Subscribe(digests):
                     self._link.subscribe(*map(topics.chunk, digests))
-                case f.Unsubscribe(digests):
+                case a.Unsubscribe(digests):
                     self._link.unsubscribe(*map(topics.chunk, digests))
-                case f.AskHub(digests):
-                    want = messages.encode(messages.Want(list(digests)))
+                case a.AskHub(digests, last_resort):
+                    want = messages.encode(messages.Want(list(digests), last_resort))
                     self._link.publish(topics.up(self._device, "want"), want)
-                case f.HttpGet() | f.HttpRange():
+                case a.HttpGet() | a.HttpRange():
                     self._get(action)
-                case f.Keep():
+                case a.Keep():
                     if not self._keep(action, now):
                         return
-                case f.GiveUp(refusal, detail):
+                case a.GiveUp(refusal, detail):
                     self._finish(next(iter(self._queue)), (refusal, detail), now)
                 case _:
                     assert_never(action)
         if self._fetch is not None and self._fetch.done and actions:
             self._stage(now)
 
-    def _get(self, asked: f.HttpGet | f.HttpRange) -> None:
+    def _get(self, asked: a.HttpGet | a.HttpRange) -> None:
         source = self._fetch_sources[asked.source]
-        if isinstance(asked, f.HttpGet):
+        if isinstance(asked, a.HttpGet):
             self._http.get(asked.source, source, asked.digest)
         else:
             self._http.get_range(asked.source, source, asked.run)
 
-    def _keep(self, kept: f.Keep, now: float) -> bool:
+    def _keep(self, kept: a.Keep, now: float) -> bool:
         """Store a verified chunk; False when the disk would not take it and the fetch is over."""
         self._meter.spend(len(kept.data), now)
         self._look(now)
@@ -290,4 +335,7 @@ class BundleDelivery:
         done, total = self._sizes
         self._sizes = (min(done + len(kept.data), total), total)
         self._altered += kept.healed
+        spent = self._spent[next(iter(self._queue))]
+        from_broker = kept.source == a.BROKER
+        spent.source = "broker" if from_broker else self._fetch_sources[kept.source].url
         return True

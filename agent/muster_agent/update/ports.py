@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from muster_agent.storage.current import CurrentLinks
 from muster_agent.storage.rows import JournalRow
@@ -31,6 +31,17 @@ class Permits(Protocol):
         ...
 
 
+class Progress(NamedTuple):
+    """How far a slot's bundle has come."""
+
+    done_bytes: int = 0
+    total_bytes: int = 0
+    seconds: float = 0.0
+    """In which bytes came in."""
+    source: str = ""
+    """Where the last chunk came from; empty: from nowhere yet."""
+
+
 class Delivery(Protocol):
     """Fetches bundles into the store; the outcome reaches the slot as ``fetched`` or ``fault``."""
 
@@ -42,8 +53,8 @@ class Delivery(Protocol):
         """Fetch nothing more for this slot."""
         ...
 
-    def progress(self, slot: str) -> tuple[int, int]:
-        """Bytes done and in all, as far as known."""
+    def progress(self, slot: str) -> Progress:
+        """How far the slot's bundle has come, as far as known."""
         ...
 
 
@@ -65,6 +76,8 @@ class SlotPorts:
     """How long a goal may be ahead of the metadata that sign it."""
     ask_metadata: Callable[[], None]
     """Have the broker send again what it holds: the newest may have been overtaken or lost."""
+    metadata_coming: Callable[[], bool]
+    """Whether metadata may still be under way: on a slow link they take their time."""
     changed: Callable[[], None]
     """A step was made: a report is due, and the store may be swept."""
     settled: Callable[[], None]

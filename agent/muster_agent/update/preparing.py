@@ -52,6 +52,8 @@ class Preparing:
 
     def overdue(self, now: float) -> bool:
         """Metadata that sign the goal should have come by now."""
+        if now >= self._unsigned_until and self._ports.metadata_coming():
+            self._unsigned_until = now + self._ports.metadata_wait_seconds / 2
         return now >= self._unsigned_until
 
     def ask_again(self, now: float) -> bool:
@@ -73,4 +75,4 @@ class Preparing:
 
     def progress(self) -> int:
         """Bytes fetched so far."""
-        return self._ports.delivery.progress(self._slot)[0]
+        return self._ports.delivery.progress(self._slot).done_bytes

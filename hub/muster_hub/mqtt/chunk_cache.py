@@ -48,6 +48,8 @@ class ChunkCache:
         self._held: set[str] | None = None
         """Chunks the broker is known to hold; None: not known yet."""
         self._unreadable: set[str] = set()
+        self._outside: frozenset[str] = frozenset()
+        """Live chunks that the cache has no room for."""
         self._noted_at = 0.0
 
     def forget(self) -> None:
@@ -57,7 +59,9 @@ class ChunkCache:
 
     def publish(self, now: float) -> None:
         """Bring the broker to hold the live chunks, as far as they fit."""
-        live = self._fitting(self._chunks.live())
+        needed = self._chunks.live()
+        live = self._fitting(needed)
+        self._outside = frozenset(needed.keys() - live.keys())
         if self._held is None:
             note = self._sender.retained(topics.hub_chunks(), NOTE_WAIT_SECONDS)
             self._held = set(live) if note == _note(live) else set()
@@ -77,12 +81,21 @@ class ChunkCache:
             self._held.discard(chunk)
         self._write_note(live, now)
 
-    def republish(self, chunk: str) -> None:
-        """Publish a chunk again that a device found missing or altered."""
-        self._unreadable.discard(chunk)
-        self._send(chunk)
+    def answer(self, chunk: str, *, last_resort: bool) -> None:
+        """Publish a chunk again that a device found missing or altered.
 
-    def _send(self, chunk: str) -> bool:
+        One that the cache has no room for is only named, by an empty message: it is to be had by
+        HTTP. In the ``last_resort`` it is sent for this once.
+        """
+        self._unreadable.discard(chunk)
+        if chunk not in self._outside:
+            self._send(chunk)
+        elif last_resort:
+            self._send(chunk, retain=False)
+        else:
+            self._sender.send(chunk, topics.chunk(chunk), b"", retain=False)
+
+    def _send(self, chunk: str, *, retain: bool = True) -> bool:
         try:
             data = self._chunks.read(chunk)
             if sha256_hex(data) != chunk:
@@ -91,10 +104,11 @@ class ChunkCache:
             _log.error("a chunk can't be published: %s", error)
             self._unreadable.add(chunk)
             return True
+        expiry = EXPIRY_SECONDS if retain else None
         sent = self._sender.send(
-            chunk, topics.chunk(chunk), data, retain=True, expiry_seconds=EXPIRY_SECONDS
+            chunk, topics.chunk(chunk), data, retain=retain, expiry_seconds=expiry
         )
-        if sent and self._held is not None:
+        if sent and retain and self._held is not None:
             self._held.add(chunk)
         return sent
 

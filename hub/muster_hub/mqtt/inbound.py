@@ -78,6 +78,7 @@ class Wanted:
 
     device: str
     chunks: tuple[str, ...]
+    last_resort: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,9 @@ def _state(device: str, leaf: topics.UpLeaf, payload: bytes) -> Inbound:
         case "presence":
             return Seen(device, messages.decode(payload, Presence).online)
         case "want":
-            chunks = messages.decode(payload, Want).chunks
-            return Wanted(device, tuple(topics.check_sha256(chunk) for chunk in chunks))
+            want = messages.decode(payload, Want)
+            chunks = tuple(topics.check_sha256(chunk) for chunk in want.chunks)
+            return Wanted(device, chunks, want.last_resort)
         case "grant":
             request = messages.decode(payload, GrantRequest)
             topics.check_name(request.slot, "slot")

@@ -40,8 +40,8 @@ FAILED_SECONDS = 1.0
 class Ingest:
     """Started, it writes to the store what devices publish.
 
-    ``on_want(device, chunks)``, ``on_renewal(device, request)`` and ``on_change()`` (something was
-    committed) run on the writer.
+    ``on_want(device, chunks, last_resort)``, ``on_renewal(device, request)`` and ``on_change()``
+    (something was committed) run on the writer.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Ingest:
         store: Store,
         address: BrokerAddress,
         *,
-        on_want: Callable[[str, tuple[str, ...]], None],
+        on_want: Callable[[str, tuple[str, ...], bool], None],
         on_change: Callable[[], None],
         on_renewal: Callable[[str, str], None] = lambda _device, _request: None,
         on_shown: Callable[[str, Shown], None] = lambda _device, _shown: None,
@@ -161,7 +161,7 @@ class Ingest:
         for device, ack in taken.acks:
             self.client.publish(topics.down(device, "ack"), messages.encode(ack))
         for wanted in taken.wants:
-            self._on_want(wanted.device, wanted.chunks)
+            self._on_want(wanted.device, wanted.chunks, wanted.last_resort)
         for asked in taken.renewals:
             self._answer(
                 asked.device, "csr", partial(self._on_renewal, asked.device, asked.csr_pem)

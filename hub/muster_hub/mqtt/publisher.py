@@ -90,7 +90,7 @@ class Publisher:
         self._sender = sender or _connect(address)
         self._cache = ChunkCache(self._sender, chunks, save=save)
         self._desk = WantDesk()
-        self._wants: queue.Queue[tuple[str, tuple[str, ...]]] = queue.Queue(WANTS_MAX)
+        self._wants: queue.Queue[tuple[str, tuple[str, ...], bool]] = queue.Queue(WANTS_MAX)
         self._files: dict[str, str] = {}
         self._retired: dict[str, float] = {}
         self._connection = 0
@@ -125,10 +125,12 @@ class Publisher:
         """Something was decided: look now. Never blocks."""
         self._wake.set()
 
-    def want(self, device: str, chunks: tuple[str, ...]) -> None:
-        """A device lacks chunks. Never blocks; what doesn't fit the queue is asked for again."""
+    def want(self, device: str, chunks: tuple[str, ...], last_resort: bool = False) -> None:  # noqa: FBT001, FBT002 - as it stands in the message
+        """A device lacks chunks, and has no other source in the ``last_resort``. Never blocks; what
+        doesn't fit the queue is asked for again.
+        """
         try:
-            self._wants.put_nowait((device, chunks))
+            self._wants.put_nowait((device, chunks, last_resort))
         except queue.Full:
             return
         self._wake.set()
@@ -225,12 +227,15 @@ class Publisher:
     def _answer_wants(self) -> None:
         while True:
             try:
-                device, wanted = self._wants.get_nowait()
+                device, wanted, last_resort = self._wants.get_nowait()
             except queue.Empty:
                 return
             allowed = self._chunks.of_directive(device)
-            for chunk in self._desk.answer(device, wanted, allowed, self._monotonic()):
-                self._cache.republish(chunk)
+            chosen = self._desk.answer(
+                device, wanted, allowed, self._monotonic(), last_resort=last_resort
+            )
+            for chunk in chosen:
+                self._cache.answer(chunk, last_resort=last_resort)
 
 
 def _connect(address: BrokerAddress | None) -> Sending:

@@ -26,14 +26,20 @@ class WantDesk:
     """Decides on wants; ``now`` is monotonic seconds."""
 
     def __init__(self) -> None:
-        self._sent: dict[str, float] = {}
+        self._sent: dict[tuple[str, bool], float] = {}
         self._buckets: dict[str, _Bucket] = {}
         self.refused = 0
         """Chunks asked for that the asker's directive does not name."""
         self.limited = 0
 
     def answer(
-        self, device: str, wanted: Iterable[str], allowed: Collection[str], now: float
+        self,
+        device: str,
+        wanted: Iterable[str],
+        allowed: Collection[str],
+        now: float,
+        *,
+        last_resort: bool = False,
     ) -> list[str]:
         """The chunks to publish again now, in the order asked."""
         self._forget(now)
@@ -44,13 +50,13 @@ class WantDesk:
         for chunk in dict.fromkeys(wanted):
             if chunk not in allowed:
                 self.refused += 1
-            elif chunk in self._sent:
+            elif (chunk, last_resort) in self._sent:
                 continue
             elif bucket.chunks < 1:
                 self.limited += 1
             else:
                 bucket.chunks -= 1
-                self._sent[chunk] = now
+                self._sent[chunk, last_resort] = now
                 chosen.append(chunk)
         return chosen
 

@@ -1,9 +1,10 @@
 """What a version's bundle holds, found from its manifest: chunks by name, and the baseline."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol, TypeVar
 
+from sqlalchemy import func
 from sqlmodel import col, select
 
 from muster_hub.registry.bundle import names
@@ -21,8 +22,14 @@ REMEMBERED_MAX = 256
 BASELINES_MAX = 64
 T = TypeVar("T")
 _ROLLING = (
-    select(models.Rollout.manifest)
+    select(models.Rollout.manifest, func.count(col(models.RolloutDevice.device)))
+    .join(
+        models.RolloutDevice,
+        col(models.RolloutDevice.rollout) == col(models.Rollout.id),
+        isouter=True,
+    )
     .where(col(models.Rollout.state).in_(("running", "paused")))
+    .group_by(col(models.Rollout.id), col(models.Rollout.manifest))
     .order_by(col(models.Rollout.id).desc())
 )
 _ASSIGNED = (
@@ -57,13 +64,19 @@ class Bundles:
         return self._blobs.read(sha256)
 
     def live(self) -> Mapping[str, int]:
-        """Chunks that rollouts in progress and assignments need, the newest rollout's first."""
-        live: dict[str, int] = {}
-        for manifest in self._live_manifests():
-            live |= {
-                name: size for name, size in self._chunks(manifest).items() if name not in live
-            }
-        return live
+        """Chunks that rollouts in progress and assignments need, the most needed first.
+
+        Need is the number of devices that a rollout has reached, told in powers of two so that the
+        order changes rarely; of equals the newest rollout's come first, late joiners' last.
+        """
+        sizes: dict[str, int] = {}
+        needs: Counter[str] = Counter()
+        for manifest, devices in self._live_manifests():
+            for name, size in self._chunks(manifest).items():
+                sizes.setdefault(name, size)
+                needs[name] += devices
+        order = sorted(sizes, key=lambda name: -needs[name].bit_length())
+        return {name: sizes[name] for name in order}
 
     def of_directive(self, device: str) -> Collection[str]:
         """Chunks that a device's live directive may need."""
@@ -86,11 +99,16 @@ class Bundles:
             )
         return self._baselines[manifest]
 
-    def _live_manifests(self) -> list[str]:
+    def _live_manifests(self) -> list[tuple[str, int]]:
+        """Manifests, and how many devices need each as far as rollouts know."""
         with self._store.read() as session:
             rolling = session.exec(_ROLLING).all()
             assigned = session.exec(_ASSIGNED).all()
-        return list(dict.fromkeys([*rolling, *assigned]))
+        found = [(manifest, int(devices)) for manifest, devices in rolling]
+        known = {manifest for manifest, _ in found}
+        return found + [
+            (manifest, 0) for manifest in dict.fromkeys(assigned) if manifest not in known
+        ]
 
     def _chunks(self, manifest: str) -> dict[str, int]:
         """Chunk → an upper bound on its size; none while something of the bundle is missing."""

@@ -28,6 +28,9 @@ from muster_hub.rollouts.targets import first_size, left, shadowed, targets
 
 UNSEEN_SECONDS = 120.0
 """When nobody has looked for longer than this, the rest of that time counts against no device."""
+FETCH_SECONDS_MAX = 86_400.0
+"""Most that a device's download is waited for beyond the time-out: what it says is believed so far.
+"""
 
 Why = Literal[
     "asking", "waiting", "nobody", "soaking", "shadow", "gate", "experiment", "approval", "paused",
@@ -127,7 +130,9 @@ def _follow(
     spent = reached.online_seconds
     if reached.online_since is not None:
         spent += now - reached.online_since
-    if member.online and spent >= rollout.plan.timeout_seconds and rollout.state != "completed":
+    # What the link can't carry any faster is no fault of the device or the release.
+    idle = spent - min(evidence.fetch_seconds, FETCH_SECONDS_MAX)
+    if member.online and idle >= rollout.plan.timeout_seconds and rollout.state != "completed":
         detail = f" ({evidence.detail})" if evidence.detail else ""
         return _to(
             reached,

@@ -21,6 +21,8 @@ class DeviceEvidence:
     stage: Progress
     detail: str = ""
     """In words: the state and progress, or the refusal."""
+    fetch_seconds: float = 0.0
+    """In which bytes of the release came in, as the device says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,8 @@ def _reported(
             return DeviceEvidence(stage="unseen", detail="still shows an earlier attempt")
         return _failed(state, update.get("refusal"), update.get("detail", ""))
     if about and state not in ("idle", "committed"):
-        return DeviceEvidence(stage="in_progress", detail=_progress(update))
+        seconds = float(update.get("fetch_seconds", 0.0))
+        return DeviceEvidence(stage="in_progress", detail=_progress(update), fetch_seconds=seconds)
     return DeviceEvidence(stage="unseen", detail="has not begun")
 
 

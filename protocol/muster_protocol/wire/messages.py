@@ -124,6 +124,11 @@ class Update(Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: Text = ""
     gap_seconds: Seconds = 0.0
     """In which no model answered because memory was too short for both."""
+    fetch_seconds: Seconds = 0.0
+    """In which bytes of this bundle came in, as long as the agent runs: a rollout's time-out is for
+    what a device does, not for what its link can't carry."""
+    fetched_from: Line = ""
+    """Where the last chunk came from: ``broker``, or the URL of an HTTP source."""
 
 
 ChallengerState = Literal["waiting", "fetching", "starting", "comparing", "failed"]
@@ -228,10 +233,17 @@ class Presence(Struct, frozen=True):
     online: bool
 
 
-class Want(Struct, frozen=True):
-    """Chunks that did not come although they were asked for."""
+class Want(Struct, frozen=True, omit_defaults=True):
+    """Chunks that did not come although they were asked for.
+
+    The hub publishes them anew. Those that the broker's cache has no room for it answers with an
+    empty message on the chunk's topic: they are to be had by HTTP.
+    """
 
     chunks: Annotated[list[Name], Meta(min_length=1, max_length=limits.WANT_CHUNKS_MAX)]
+    last_resort: bool = False
+    """No HTTP source has them either, or none can be reached: the hub publishes them all the same,
+    for this once, unretained."""
 
 
 class Shown(Struct, frozen=True):

@@ -117,6 +117,11 @@ def parse_chunk(topic: str) -> str | None:
     return check_sha256(topic[len(prefix) :]) if topic.startswith(prefix) else None
 
 
+def is_shared(topic: str) -> bool:
+    """Whether it is one that all devices read: of a chunk, or of the catalogue's metadata."""
+    return topic.startswith((f"{ROOT}/chunk/", f"{ROOT}/tuf/"))
+
+
 def parse_tuf(topic: str) -> str | None:
     """The file named by a TUF topic, or None when it is another topic."""
     prefix = f"{ROOT}/tuf/"

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from muster_agent.fetch.actions import ChunkRun
 from muster_agent.fetch.http_source import REQUESTS_MAX, HttpSource
-from muster_agent.fetch.window import ChunkRun
 from muster_agent.trust.time import Instant
 from muster_protocol.wire.directive import Source
 from muster_protocol.wire.limits import MANIFEST_BYTES_MAX

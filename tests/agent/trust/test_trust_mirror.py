@@ -3,7 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_agent.trust.mirror import ABSENT_SECONDS, MODELS_MAX, ROOT_ROTATIONS_MAX, TrustMirror
+from muster_agent.trust.mirror import (
+    ABSENT_SECONDS,
+    MODELS_MAX,
+    ROOT_ROTATIONS_MAX,
+    UNCONFIRMED_SECONDS,
+    TrustMirror,
+)
 from muster_protocol.wire import limits, topics
 from support.tuf_repository import Repository
 
@@ -120,3 +126,22 @@ def test_no_message_makes_it_ask_for_impossible_names_or_without_bound(
         assert len(mirror.wanted()) <= MODELS_MAX + ROOT_ROTATIONS_MAX + 4
         for name in mirror.wanted():
             assert topics.tuf(name)
+
+
+def test_silence_of_a_slow_broker_counts_from_when_it_has_taken_the_question() -> None:
+    mirror = TrustMirror(VERSIONS, DIGITS, now=0.0)
+    mirror.asked(mirror.wanted())
+    mirror.put("timestamp.json", b"{}", 1.0)
+    assert mirror.coming
+    assert not mirror.due(10 * ABSENT_SECONDS)
+    mirror.confirmed(mirror.wanted(), 40.0)
+    assert not mirror.coming
+    assert not mirror.due(40.0)
+    assert mirror.due(40.0 + ABSENT_SECONDS)
+
+
+def test_a_broker_that_never_confirms_is_not_waited_for_without_end() -> None:
+    mirror = TrustMirror(VERSIONS, DIGITS, now=0.0)
+    mirror.asked(mirror.wanted())
+    mirror.put("timestamp.json", b"{}", 1.0)
+    assert mirror.due(UNCONFIRMED_SECONDS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from muster_agent.link.link import Connected, LinkEvent, Message
+from muster_agent.link.link import Connected, LinkEvent, Message, Subscribed
 from muster_agent.link.mqtt import MqttLink, MqttSettings
 from muster_agent.trust.mirror import TrustMirror
 from muster_agent.trust.store import TrustStore
@@ -43,6 +43,8 @@ def follow(link: MqttLink, inbox: "queue.Queue[LinkEvent]", mirror: TrustMirror)
         try:
             event = inbox.get(timeout=0.05)
         except queue.Empty:
+            continue
+        if isinstance(event, Subscribed):
             continue
         assert isinstance(event, Message), event
         file = topics.parse_tuf(event.topic)
@@ -173,7 +175,9 @@ def take_until(
         assert time.monotonic() < deadline, (store.versions(), versions)
         link.subscribe(*map(topics.tuf, mirror.wanted()))
         with contextlib.suppress(queue.Empty):
-            while isinstance(event := inbox.get(timeout=0.1), Message):
+            while isinstance(event := inbox.get(timeout=0.1), Message | Subscribed):
+                if isinstance(event, Subscribed):
+                    continue
                 file = topics.parse_tuf(event.topic)
                 assert file is not None
                 mirror.put(file, event.payload, time.monotonic())

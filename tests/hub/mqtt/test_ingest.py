@@ -221,7 +221,7 @@ class Running:
         self.ingest = Ingest(
             store,
             broker.address,
-            on_want=lambda device, chunks: self.wants.put((device, chunks)),
+            on_want=lambda device, chunks, _last_resort: self.wants.put((device, chunks)),
             on_change=lambda: None,
             **options,
         )

@@ -81,6 +81,7 @@ def test_other_events_slots_and_manifests_do_not_count():
 def test_progress_is_told_in_words():
     found = about(report("fetching", bytes_done=1_500_000, bytes_total=3_000_000))
     assert found.detail == "fetching 1.5 of 3.0 MB"
+    assert about(report("fetching", fetch_seconds=90.0)).fetch_seconds == 90.0
     assert about(report("staged", waiting_for="disk")).detail == "staged, waiting for disk"
 
 

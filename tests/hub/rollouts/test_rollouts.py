@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muster_hub.rollouts.decide import FETCH_SECONDS_MAX
 from muster_hub.rollouts.members import Member, StagedRollout
 from muster_hub.rollouts.plan import ALL, CANARY, Plan, read_plan
 from muster_hub.rollouts.targets import canary_size, draw
@@ -76,6 +77,25 @@ def test_a_device_that_takes_too_long_has_failed():
     world.step(1)
     assert world.rollout.state == "stopped"
     assert "timed out: online for 100 s without committing (fetching)" in world.reason
+
+
+def test_a_time_out_counts_what_a_slow_link_can_carry_but_not_without_end():
+    world = World(4, canary=1, timeout_seconds=100)
+    world.step()
+    (only,) = world.reached()
+    for seconds in range(60, 1200, 60):
+        world.observe(replace(BUSY, fetch_seconds=float(seconds)), only)
+        world.step(60)
+        assert world.rollout.state == "running"
+    world.step(100)
+    world.step(60)
+    assert world.rollout.state == "stopped"
+    liar = World(4, canary=1, timeout_seconds=100)
+    liar.step()
+    liar.observe(replace(BUSY, fetch_seconds=1e9), *liar.reached())
+    for _ in range(int(FETCH_SECONDS_MAX / 100) + 2):
+        liar.step(100)
+    assert liar.rollout.state == "stopped"
 
 
 def test_the_time_out_clock_stands_while_a_device_is_offline():

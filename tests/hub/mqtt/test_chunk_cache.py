@@ -1,0 +1,86 @@
+"""What the broker's cache has room for, and what is said of the rest."""
+
+from collections.abc import Collection, Hashable, Mapping
+
+from muster_hub.mqtt.chunk_cache import ChunkCache
+from muster_protocol.wire import topics
+from muster_protocol.wire.chunks import sha256_hex
+from muster_protocol.wire.limits import BROKER_CACHE_BYTES_MAX
+
+FITS, TOO_MUCH = sha256_hex(b"fits"), sha256_hex(b"too much")
+
+
+class Recording:
+    """Implements Sending: a broker that takes everything, and remembers it."""
+
+    connected, connections = True, 1
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes, bool]] = []
+
+    def start(self) -> None:
+        """It is always there."""
+
+    def stop(self) -> None:
+        """Nothing to end."""
+
+    def send(
+        self,
+        name: Hashable,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool,
+        expiry_seconds: int | None = None,
+    ) -> bool:
+        assert name
+        assert retain or expiry_seconds is None
+        self.sent.append((topic, payload, retain))
+        return True
+
+    def under_way(self) -> set[Hashable]:
+        return set()
+
+    def taken(self) -> list[Hashable]:
+        return []
+
+    def drain(self, timeout_seconds: float) -> bool:
+        return timeout_seconds > 0
+
+    def retained(self, topic: str, timeout_seconds: float) -> bytes | None:
+        del topic, timeout_seconds
+        return None
+
+
+class Two:
+    """Implements Chunks: two that are needed, of which the cache has room for one."""
+
+    def live(self) -> Mapping[str, int]:
+        return {FITS: 1000, TOO_MUCH: BROKER_CACHE_BYTES_MAX}
+
+    def of_directive(self, device: str) -> Collection[str]:
+        del device
+        return {FITS, TOO_MUCH}
+
+    def read(self, sha256: str) -> bytes:
+        return {FITS: b"fits", TOO_MUCH: b"too much"}[sha256]
+
+
+def test_what_the_cache_has_no_room_for_is_named_when_wanted_and_sent_in_the_last_resort() -> None:
+    sender = Recording()
+    cache = ChunkCache(sender, Two(), save=lambda: None)
+    cache.publish(1.0)
+    assert (topics.chunk(FITS), b"fits", True) in sender.sent
+    assert topics.chunk(TOO_MUCH) not in {topic for topic, _, _ in sender.sent}
+    sender.sent.clear()
+    cache.answer(FITS, last_resort=False)
+    cache.answer(TOO_MUCH, last_resort=False)
+    cache.answer(TOO_MUCH, last_resort=True)
+    assert sender.sent == [
+        (topics.chunk(FITS), b"fits", True),
+        (topics.chunk(TOO_MUCH), b"", False),
+        (topics.chunk(TOO_MUCH), b"too much", False),
+    ]
+    sender.sent.clear()
+    cache.publish(2.0)
+    assert sender.sent == []  # Nothing that was sent once is cleared again.
