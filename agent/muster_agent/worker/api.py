@@ -62,6 +62,12 @@ class InferenceApi:
         self._platform = "none" if runtime is None else RUNTIMES.find(runtime).platform
         self._wanted = frozenset(tensor.name for tensor in engine.manifest.outputs)
         self._infer_path = f"/v2/models/{self._model}/infer"
+        # Of all others the arrays show it, and looking it up would cost each answer.
+        self._datatypes = {
+            tensor.name: tensor.datatype
+            for tensor in engine.manifest.outputs
+            if tensor.datatype == "BF16"
+        }
         self._metadata = msgspec.json.encode(self._describe())
         self._fixed = {
             "/v2": self._server,
@@ -132,6 +138,7 @@ class InferenceApi:
             identifier=identifier,
             parameters=_QUALITY[answer.quality],
             binary={name for name in outputs if asked.is_binary(name)},
+            datatypes=self._datatypes,
         )
         if header is None:
             return Response(200, body)

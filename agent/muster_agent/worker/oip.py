@@ -10,18 +10,20 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from muster_agent.runtimes.base import NUMPY_TYPES, Array
+from muster_agent.runtimes.base import NAMES, NUMPY_TYPES, Array
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.limits import RANK_MAX, TENSORS_MAX
-from muster_protocol.wire.tensors import Datatype
+from muster_protocol.wire.tensors import FLOATS, Datatype
 
 _LENGTH = struct.Struct("<I")
 ELEMENTS_MAX = 1 << 24
+_AS_THEY_ARE: Mapping[str, Datatype] = MappingProxyType({})
 
 
 class OipError(ProtocolError):
@@ -115,12 +117,13 @@ def encode_request(
     identifier: str = "",
     binary: bool = False,
     binary_outputs: bool = False,
+    datatypes: Mapping[str, Datatype] = _AS_THEY_ARE,
 ) -> tuple[bytes, int | None]:
     """A request's body and header length (None for plain JSON); what a client sends."""
     head: dict[str, Any] = {"id": identifier} if identifier else {}
     if binary_outputs:
         head["parameters"] = {"binary_data_output": True}
-    head["inputs"], data = _tensors(inputs, set(inputs) if binary else set())
+    head["inputs"], data = _tensors(inputs, set(inputs) if binary else set(), datatypes)
     return _joined(head, data, binary=binary)
 
 
@@ -132,17 +135,19 @@ def encode_response(
     identifier: str = "",
     parameters: Mapping[str, str] | None = None,
     binary: frozenset[str] | set[str] = frozenset(),
+    datatypes: Mapping[str, Datatype] = _AS_THEY_ARE,
 ) -> tuple[bytes, int | None]:
     """A response's body and header length (None for plain JSON).
 
-    JSON has no NaN or infinity: they become null. Binary data keeps them.
+    ``datatypes`` are those that arrays don't show: BF16, which is held in FP32. JSON has no NaN
+    or infinity: they become null. Binary data keeps them.
     """
     head: dict[str, Any] = {"model_name": model, "model_version": version}
     if identifier:
         head["id"] = identifier
     if parameters:
         head["parameters"] = parameters
-    head["outputs"], data = _tensors(outputs, binary)
+    head["outputs"], data = _tensors(outputs, binary, datatypes)
     return _joined(head, data, binary=bool(binary))
 
 
@@ -226,15 +231,31 @@ def _from_binary(entry: _Input, data: memoryview, size: int) -> Array:
     if entry.datatype == "BYTES":
         return _split_bytes(entry, data, count)
     dtype = NUMPY_TYPES[entry.datatype]
-    if size != count * dtype.itemsize:
+    wanted = count * (2 if entry.datatype == "BF16" else dtype.itemsize)
+    if size != wanted:
         raise OipError(
-            f"input {entry.name!r}: {entry.datatype} {entry.shape} is "
-            f"{count * dtype.itemsize} bytes, {size} came"
+            f"input {entry.name!r}: {entry.datatype} {entry.shape} is {wanted} bytes, {size} came"
         )
+    if entry.datatype == "BF16":
+        return _widened(data).reshape(entry.shape)
     array = np.frombuffer(data, dtype.newbyteorder("<"))
     if entry.datatype == "BOOL" and size and array.view(np.uint8).max() > 1:
         raise OipError(f"input {entry.name!r}: a BOOL is one byte, 0 or 1")
     return array.astype(dtype, copy=False).reshape(entry.shape)
+
+
+def _widened(data: memoryview) -> Array:
+    """BF16 as FP32: its bits are the upper half."""
+    upper = np.frombuffer(data, "<u2").astype(np.uint32) << 16
+    return upper.view(np.float32)
+
+
+def _narrowed(array: Array) -> bytes:
+    """FP32 as BF16, rounded to the nearest, ties to even; NaN stays NaN."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    upper = np.where(np.isnan(array), (bits >> 16) | 0x40, rounded)
+    return upper.astype("<u2").tobytes()
 
 
 def _split_bytes(entry: _Input, data: memoryview, count: int) -> Array:
@@ -258,7 +279,7 @@ def _from_json(entry: _Input) -> Array:
         raise OipError(f"input {entry.name!r} has no data")
     if entry.datatype in _READERS:
         array = _READERS[entry.datatype](entry, entry.data)
-    elif entry.datatype.startswith("FP"):
+    elif entry.datatype in FLOATS:
         array = _floats(entry, entry.data)
     else:
         array = _integers(entry, entry.data)
@@ -354,11 +375,10 @@ def _objects(items: Sequence[bytes]) -> Array:
     return array
 
 
-_NAMES = {dtype: name for name, dtype in NUMPY_TYPES.items()}
-
-
 def _tensors(
-    arrays: Mapping[str, Array], binary: frozenset[str] | set[str]
+    arrays: Mapping[str, Array],
+    binary: frozenset[str] | set[str],
+    datatypes: Mapping[str, Datatype],
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
     entries: list[dict[str, Any]] = []
     data: list[bytes] = []
@@ -366,10 +386,10 @@ def _tensors(
         entry: dict[str, Any] = {
             "name": name,
             "shape": array.shape,
-            "datatype": _NAMES[array.dtype],
+            "datatype": datatypes.get(name) or NAMES[array.dtype],
         }
         if name in binary:
-            data.append(_binary(array))
+            data.append(_binary(array, entry["datatype"]))
             entry["parameters"] = {"binary_data_size": len(data[-1])}
         elif array.dtype.kind == "O":
             entry["data"] = [bytes(item).decode("utf-8", "replace") for item in array.ravel()]
@@ -379,7 +399,9 @@ def _tensors(
     return entries, data
 
 
-def _binary(array: Array) -> bytes:
+def _binary(array: Array, datatype: Datatype) -> bytes:
+    if datatype == "BF16":
+        return _narrowed(array)
     if array.dtype.kind == "O":
         return b"".join(_LENGTH.pack(len(item)) + bytes(item) for item in array.ravel())
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()

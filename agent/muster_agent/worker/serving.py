@@ -65,9 +65,14 @@ class Server:
         request_seconds: float = 30.0,
         on_drained: Callable[[], None] = lambda: None,
         on_tick: Callable[[float], None] = lambda _: None,
+        on_turn: Callable[[int], None] | None = None,
+        on_left: Callable[[int], None] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``on_turn`` is called with a connection's number before its request is answered, and
+        ``on_left`` when it is closed; numbers are used again."""
         self._app = app
+        self._on_turn, self._on_left = on_turn, on_left
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._out = handover_out
         self._in = handover_in
@@ -289,6 +294,8 @@ class Server:
 
     def _answer(self, connection: Connection, request: Request, *, keep_alive: bool) -> bytes:
         head_only = request.method == "HEAD"
+        if self._on_turn is not None:
+            self._on_turn(connection.descriptor)
         try:
             response = self._app(request) if self._may_answer(connection) else _BUSY
             return encode(response, keep_alive=keep_alive, head_only=head_only)
@@ -407,6 +414,7 @@ class Server:
         with contextlib.suppress(OSError):
             self._epoll.unregister(connection.descriptor)
         del self._connections[connection.descriptor]
+        self._on_left(connection.descriptor)
         connection.client.close()
         self._left()
 

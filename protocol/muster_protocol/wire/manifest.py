@@ -199,6 +199,11 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """What the model remembers from one request to the next."""
         return "none" if self.state is UNSET else self.state.kind
 
+    @property
+    def sessions(self) -> Literal["per_connection", "single"]:
+        """Who shares a model that remembers."""
+        return "single" if self.state is UNSET else self.state.sessions
+
     def takes_missing(self, tensor: Tensor) -> bool:
         """Whether NaN may stand for a missing value of an input."""
         return self.format == 1 if tensor.missing is UNSET else tensor.missing

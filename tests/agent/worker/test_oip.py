@@ -131,7 +131,7 @@ def input_tensor(datatype: str, shape: list[int], data: object, **fields: Any) -
         (b"", "not an inference request: Input data was truncated"),
         (b"[]", "not an inference request: Expected `object`, got `array`"),
         (b"{}", "missing required field `inputs`"),
-        (b'{"inputs":[]}', "0 inputs; allowed are 1 to 64"),
+        (b'{"inputs":[]}', "0 inputs; allowed are 1 to 256"),
         (input_tensor("FP99", [1], [1]), "Invalid enum value 'FP99' - at `$.inputs[0].datatype`"),
         (
             input_tensor("FP32", [2], [1]),
