@@ -233,6 +233,15 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return tuple(file for file in self.files if file.path not in others)
 
 
+HEAD_BYTES = 11
+"""Of an encoded manifest: its format, which comes first."""
+
+
+def format_in(head: bytes) -> int:
+    """The format that the first ``HEAD_BYTES`` of an encoded manifest name."""
+    return 2 if head[:HEAD_BYTES] == b'{"format":2' else 1
+
+
 def target_path(model: str, version: str) -> str:
     """The TUF target path of a version's manifest."""
     return f"{check_name(model, 'model')}/{check_version(version)}/manifest.json"
