@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from muster_agent.runtimes.base import NUMPY_TYPES
 from muster_protocol.wire.manifest import Manifest
 from muster_protocol.wire.tensors import Tensor
+from muster_protocol.wire.usable import is_recorded
 
 ID_BYTES_MAX = 48
 LABEL_BYTES_MAX = 64
@@ -161,11 +162,6 @@ class RingLayout(msgspec.Struct, frozen=True, kw_only=True):
             offset += element_bytes(tensor)
         view = _viewed(rows, fields, self.row_bytes)
         return {name: view[name] for name in fields}
-
-
-def is_recorded(tensor: Tensor) -> bool:
-    """Whether a tensor's bytes per batch element are known beforehand."""
-    return tensor.datatype != "BYTES" and -1 not in tensor.element_shape
 
 
 def element_bytes(tensor: Tensor) -> int:
