@@ -25,8 +25,6 @@ USED_ELSEWHERE = {
     "_create_unix_socket_connection": "by Paho, of its client",
     "pa": "by annotations in quotes",
     "open_engine": "by programs that run a bundle in their own process",
-    "encode_request": "by callers of the inference API",
-    "decode_response": "by callers of the inference API",
     "pump": "by whoever drives a broker in memory",
 }
 """Names that are used from outside of the packages, and by whom."""

@@ -59,6 +59,9 @@ class ToyModel:
     def __init__(self, more):
         self.more = more
 
+    def keep(self, names):
+        pass
+
     def run(self, inputs):
         return {"x": inputs["x"] + self.more}
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_protocol.wire.errors import MusterError
-from muster_protocol.wire.tensors import Tensor
+from muster_protocol.wire.tensors import Datatype, Tensor
 
 Array = NDArray[Any]
 
-NUMPY_TYPES: dict[str, np.dtype[Any]] = {
+NUMPY_TYPES: dict[Datatype, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
     "UINT8": np.dtype(np.uint8),
     "UINT16": np.dtype(np.uint16),
@@ -28,8 +28,16 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {
     "FP32": np.dtype(np.float32),
     "FP64": np.dtype(np.float64),
     "BYTES": np.dtype(np.object_),
+    "BF16": np.dtype(np.float32),
 }
-"""NumPy's type for each protocol datatype; BYTES is an object array of ``bytes``."""
+"""NumPy's type for each protocol datatype; BYTES is an object array of ``bytes``.
+
+NumPy has no BF16: it travels as such and is FP32 in memory, which holds each of its numbers.
+"""
+NAMES: dict[np.dtype[Any], Datatype] = {
+    dtype: name for name, dtype in NUMPY_TYPES.items() if name != "BF16"
+}
+"""The datatype of an array."""
 
 
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
@@ -74,6 +82,10 @@ class Model(Protocol):
     @property
     def outputs(self) -> tuple[Tensor, ...]:
         """The tensors that it gives, in its own order."""
+        ...
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Give only these outputs from now on: what nobody asks for needs no work."""
         ...
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -3,41 +3,16 @@
 import importlib
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from muster_agent.runtimes.base import (
-    NUMPY_TYPES,
-    Array,
-    ModelError,
-    OutOfMemoryError,
-    Provider,
-    UnfitInputError,
-    shorten,
-)
+from muster_agent.runtimes.base import Array, ModelError, OutOfMemoryError, Provider, shorten
 from muster_agent.runtimes.onnx_file import OnnxFileError, external_files
-from muster_protocol.wire.tensors import Tensor
+from muster_agent.runtimes.onnx_values import decoded, output_of, tensor_of
 
-_DATATYPES = {
-    "tensor(bool)": "BOOL",
-    "tensor(uint8)": "UINT8",
-    "tensor(uint16)": "UINT16",
-    "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
-    "tensor(int8)": "INT8",
-    "tensor(int16)": "INT16",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
-    "tensor(float16)": "FP16",
-    "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-    "tensor(string)": "BYTES",
-}
 _MEMORY_MARKS = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 """How onnxruntime words an allocation that failed; it has no exception type for it."""
 
@@ -106,22 +81,34 @@ class OnnxModel:
                 )
             except Exception as error:
                 raise _translated(error, "onnxruntime can't load the model") from None
-        self.inputs = tuple(_tensor(node) for node in self._session.get_inputs())
-        self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
-        self._names = [tensor.name for tensor in self.outputs]
+        self.inputs = tuple(
+            tensor_of(node.name, node.type, node.shape) for node in self._session.get_inputs()
+        )
+        found = (
+            output_of(node.name, node.type, node.shape) for node in self._session.get_outputs()
+        )
+        given = {output.tensor.name: output for output in found if output is not None}
+        self._converters = {name: output.convert for name, output in given.items()}
         self._text_inputs = [tensor.name for tensor in self.inputs if tensor.datatype == "BYTES"]
-        self._text_outputs = [tensor.name for tensor in self.outputs if tensor.datatype == "BYTES"]
+        self.outputs = tuple(output.tensor for output in given.values())
+        self.keep([tensor.name for tensor in self.outputs])
+
+    def keep(self, names: Sequence[str]) -> None:
+        self._names = list(names)
+        self._converted = [
+            (name, convert) for name in names if (convert := self._converters[name]) is not None
+        ]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if self._text_inputs:
-            texts = {name: _decoded(name, inputs[name]) for name in self._text_inputs}
+            texts = {name: decoded(name, inputs[name]) for name in self._text_inputs}
             inputs = {**inputs, **texts}
         try:
             answers = dict(zip(self._names, self._session.run(self._names, inputs), strict=True))
         except Exception as error:
             raise _translated(error, "the model failed") from None
-        for name in self._text_outputs:
-            answers[name] = _encoded(answers[name])
+        for name, convert in self._converted:
+            answers[name] = convert(answers[name])
         return answers
 
 
@@ -155,31 +142,8 @@ def _mapped(descriptor: int) -> mmap.mmap:
     return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
 
 
-def _tensor(node: Any) -> Tensor:
-    datatype = _DATATYPES.get(node.type)
-    if datatype is None:
-        raise ModelError(f"tensor {node.name!r} has type {node.type}, which can't be served")
-    shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
-    return Tensor(node.name, datatype, shape)  # type: ignore[arg-type]  # a value of the table
-
-
 def _translated(error: Exception, what: str) -> ModelError:
     text = shorten(error)
     if isinstance(error, MemoryError) or any(mark in str(error) for mark in _MEMORY_MARKS):
         return OutOfMemoryError(f"{what}: out of memory: {text}")
     return ModelError(f"{what}: {text}")
-
-
-def _decoded(name: str, array: Array) -> Array:
-    try:
-        texts = [bytes(item).decode() for item in array.ravel()]
-    except UnicodeDecodeError:
-        raise UnfitInputError(f"input {name!r} must be text in UTF-8") from None
-    return np.array(texts, NUMPY_TYPES["BYTES"]).reshape(array.shape)
-
-
-def _encoded(array: Array) -> Array:
-    items = [str(item).encode() for item in array.ravel()]
-    made = np.empty(len(items), NUMPY_TYPES["BYTES"])
-    made[:] = items
-    return made.reshape(array.shape)

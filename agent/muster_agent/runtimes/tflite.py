@@ -2,15 +2,16 @@
 
 import importlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from muster_agent.runtimes import smallest
 from muster_agent.runtimes.base import (
-    NUMPY_TYPES,
+    NAMES,
     Array,
     ModelError,
     OutOfMemoryError,
@@ -19,9 +20,9 @@ from muster_agent.runtimes.base import (
     shape_fits,
     shorten,
 )
-from muster_protocol.wire.tensors import Tensor
+from muster_protocol.wire.tensors import FLOATS, Datatype, Quantisation, Tensor
 
-_DATATYPES = {dtype.type: name for name, dtype in NUMPY_TYPES.items()} | {
+_DATATYPES: dict[type, Datatype] = {dtype.type: name for dtype, name in NAMES.items()} | {
     np.bytes_: "BYTES",
     np.str_: "BYTES",
 }
@@ -86,9 +87,13 @@ class TfliteModel:
         self.outputs = tuple(_tensor(detail) for detail in outs)
         self._ins = {str(detail["name"]): int(detail["index"]) for detail in ins}
         self._outs = {str(detail["name"]): int(detail["index"]) for detail in outs}
+        self._kept = self._outs
         self._shapes = {
             str(detail["name"]): tuple(int(size) for size in detail["shape"]) for detail in ins
         }
+
+    def keep(self, names: Sequence[str]) -> None:
+        self._kept = {name: self._outs[name] for name in names}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         interpreter = self._interpreter
@@ -99,7 +104,7 @@ class TfliteModel:
                     interpreter.set_tensor(index, inputs[name])
                 interpreter.invoke()
                 # get_tensor copies: the interpreter reuses its own memory at the next run.
-                return {name: interpreter.get_tensor(index) for name, index in self._outs.items()}
+                return {name: interpreter.get_tensor(index) for name, index in self._kept.items()}
             except UnfitInputError:
                 raise
             except Exception as error:
@@ -128,7 +133,19 @@ def _tensor(detail: dict[str, Any]) -> Tensor:
         raise ModelError(f"tensor {name!r} has type {detail['dtype']}, which can't be served")
     signature = detail.get("shape_signature", ())
     shape = signature if len(signature) else detail["shape"]
-    return Tensor(name, datatype, tuple(int(size) for size in shape))  # type: ignore[arg-type]  # a value of the table
+    return Tensor(
+        name,
+        datatype,
+        tuple(int(size) for size in shape),
+        quantisation=_quantisation(datatype, detail.get("quantization", (0.0, 0))),
+    )
+
+
+def _quantisation(datatype: Datatype, given: tuple[float, int]) -> Quantisation | UnsetType:
+    scale, zero_point = given
+    if not scale > 0 or datatype in FLOATS:
+        return UNSET
+    return Quantisation(float(scale), int(zero_point))
 
 
 def _translated(error: Exception, what: str) -> ModelError:

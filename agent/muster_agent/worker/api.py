@@ -2,17 +2,21 @@
 
 import importlib.metadata
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 
 from muster_agent.runtimes import RUNTIMES
-from muster_agent.worker import oip
+from muster_agent.runtimes.base import Array
+from muster_agent.worker import classification, oip
 from muster_agent.worker.engine import Engine, NoAnswer
 from muster_agent.worker.http1 import Request, Response
+from muster_agent.worker.oip_values import OipError
 from muster_agent.worker.rows import Quality
 from muster_agent.worker.tensors import InvalidInput
 from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.tensors import FLOATS
 
 HEADER_LENGTH = "inference-header-content-length"
 LABELS_MAX = 1000
@@ -60,8 +64,15 @@ class InferenceApi:
         self._model = engine.manifest.model
         self._version = engine.manifest.version
         self._platform = "none" if runtime is None else RUNTIMES.find(runtime).platform
-        self._wanted = frozenset(tensor.name for tensor in engine.manifest.outputs)
+        self._outputs = {tensor.name: tensor for tensor in engine.manifest.outputs}
         self._infer_path = f"/v2/models/{self._model}/infer"
+        # Of all others the arrays show it, and looking it up would cost each answer.
+        self._datatypes = {
+            tensor.name: tensor.datatype
+            for tensor in engine.manifest.outputs
+            if tensor.datatype == "BF16"
+        }
+        self._takes_floats = all(tensor.datatype in FLOATS for tensor in engine.manifest.inputs)
         self._metadata = msgspec.json.encode(self._describe())
         self._fixed = {
             "/v2": self._server,
@@ -110,10 +121,12 @@ class InferenceApi:
         engine = self._engine
         identifier = ""
         try:
-            asked = oip.decode_request(request.body, _header_length(request))
+            asked = oip.decode_request(
+                request.body, _header_length(request), floats=self._takes_floats
+            )
             identifier = asked.id
             self._check_wanted(asked)
-        except oip.OipError as error:
+        except OipError as error:
             engine.refuse(identifier)
             return _error(error.status, str(error))
         try:
@@ -125,6 +138,8 @@ class InferenceApi:
         outputs = answer.outputs
         if asked.outputs is not None:
             outputs = {name: outputs[name] for name in asked.outputs if name in outputs}
+        if asked.classifications:
+            outputs = self._classified(outputs, asked.classifications)
         body, header = oip.encode_response(
             outputs,
             model=self._model,
@@ -132,6 +147,7 @@ class InferenceApi:
             identifier=identifier,
             parameters=_QUALITY[answer.quality],
             binary={name for name in outputs if asked.is_binary(name)},
+            datatypes=self._datatypes,
         )
         if header is None:
             return Response(200, body)
@@ -140,8 +156,25 @@ class InferenceApi:
 
     def _check_wanted(self, asked: oip.InferRequest) -> None:
         for name in asked.outputs or ():
-            if name not in self._wanted:
-                raise oip.OipError(f"the model has no output {name!r}")
+            if name not in self._outputs:
+                raise OipError(f"the model has no output {name!r}")
+        for name, count in asked.classifications.items():
+            classification.check(self._outputs[name], count)
+
+    def _classified(
+        self, outputs: Mapping[str, Array], wanted: Mapping[str, int]
+    ) -> dict[str, Array]:
+        classifier = self._engine.manifest.classifier
+        made = {}
+        for name, array in outputs.items():
+            classes = classifier.classes if classifier and classifier.output == name else ()
+            count = wanted.get(name)
+            made[name] = (
+                array
+                if count is None
+                else classification.best(array, count, self._outputs[name], classes)
+            )
+        return made
 
     def _labels(self, request: Request) -> Response:
         try:
@@ -158,7 +191,9 @@ class InferenceApi:
         return _ok({"accepted": accepted})
 
     def _server(self) -> Response:
-        extensions = ["binary_tensor_data", "model_repository(index)", "muster_labels"]
+        extensions = [
+            "binary_tensor_data", "classification", "model_repository(index)", "muster_labels",
+        ]  # fmt: skip
         return _ok({"name": "muster", "version": _AGENT, "extensions": extensions})
 
     def _ready(self) -> Response:
@@ -196,7 +231,7 @@ def _header_length(request: Request) -> int | None:
     if text is None:
         return None
     if not text.isascii() or not text.isdecimal() or len(text) > 10:
-        raise oip.OipError(f"Inference-Header-Content-Length {text!r} is not a length")
+        raise OipError(f"Inference-Header-Content-Length {text!r} is not a length")
     return int(text)
 
 

@@ -92,7 +92,13 @@ def prove(start: Start, opened: Opened, rung: Rung) -> tuple[Model | None, Facts
         limits.confine_memory(files.build.memory_bytes + held_bytes)
         limits.confine_cpu(opened.manifest.start.cpu_seconds)
         threads = min(start.threads, rung.threads_max or start.threads)
-        model, facts = startup.prove(files, threads=threads, in_memory=in_memory)
+        model, facts = startup.prove(
+            files,
+            threads=threads,
+            in_memory=in_memory,
+            request_seconds=start.request_seconds,
+            strict=start.strict,
+        )
         limits.lift_cpu()
     return model, facts.on(rung)
 
@@ -108,7 +114,7 @@ def engine_of(start: Start, opened: Opened, model: Model | None, facts: Facts) -
         ring=opened.ring,
         fallback=opened.fallback,
         last_input=opened.last_input,
-        elements_max=max(facts.golden_elements, 1) * max(share, 1.0),
+        elements_max=max(max(facts.golden_elements, 1) * max(share, 1.0), facts.largest_elements),
     )
 
 

@@ -39,14 +39,9 @@ def read_manifest(bundle: Path, sha256: str | None = None) -> tuple[Manifest, st
             Refusal.FILE_MISMATCH, f"{path}: its hash is {found[:12]}…, expected {sha256[:12]}…"
         )
     try:
-        manifest = manifests.decode(data)
+        return manifests.decode(data), found
     except ProtocolError as error:
         raise StartRefused(Refusal.MALFORMED, str(error)) from None
-    if manifest.format > 1:
-        raise StartRefused(
-            Refusal.UNKNOWN_FORMAT, f"this agent serves no manifest of format {manifest.format}"
-        )
-    return manifest, found
 
 
 def choose_build(manifest: Manifest, runtime: str | None, have: tuple[str, ...]) -> Build:

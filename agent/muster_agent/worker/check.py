@@ -80,6 +80,7 @@ def check_build(
         build=build,
         first=True,
         isolation=isolation,
+        strict=True,
     )
     worker = WorkerProcess(spec, events.put)
     worker.start()

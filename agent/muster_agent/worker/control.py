@@ -44,6 +44,8 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     """``required``: refuse to run a model where the kernel can't isolate it."""
     rung: Rung = Rung.FULL
     """The best rung to take of those that the kernel offers."""
+    strict: bool = False
+    """A version is checked before its release: ask of it all that clients may."""
 
     def descriptors(self) -> tuple[int, ...]:
         """Every descriptor that the worker inherits besides its control channel."""

@@ -22,8 +22,8 @@ from muster_agent.worker.fallback import FallbackContract
 from muster_agent.worker.last_input import LastInput, Run
 from muster_agent.worker.recorder import Recorder
 from muster_agent.worker.ring import Ring, RingLayout
-from muster_agent.worker.rows import ErrorKind, Quality, element_bytes
-from muster_agent.worker.tensors import InputCheck, InvalidInput, TooLarge
+from muster_agent.worker.rows import ErrorKind, Quality
+from muster_agent.worker.tensors import InputCheck, InvalidInput, OutputCheck, TooLarge
 from muster_protocol.wire import usable
 from muster_protocol.wire.manifest import Manifest
 
@@ -69,8 +69,8 @@ class Engine:
             self._run = last_input.around(self._run)
         self.recorder = Recorder(ring, layout)
         self._monotonic_ns = monotonic_ns
-        self._check = InputCheck(manifest.inputs, elements_max)
-        self._output_bytes = [(tensor.name, element_bytes(tensor)) for tensor in layout.outputs]
+        self._check = InputCheck(manifest, elements_max)
+        self._is_as_declared = OutputCheck(manifest)
         self._remembers = fallback is not None and fallback.remembers
 
     def infer(self, inputs: Mapping[str, Array], *, identifier: str = "") -> Answer:
@@ -99,9 +99,8 @@ class Engine:
                     f"{rows} batch elements need more memory than there is: send fewer at once"
                 ) from None
             return self._fall_back(identifier, rows, checked, begun, ErrorKind.RUN_FAILED, error)
-        for name, size in self._output_bytes:
-            if outputs[name].nbytes != size * rows:
-                return self._fall_back(identifier, rows, checked, begun, ErrorKind.BAD_OUTPUT, None)
+        if not self._is_as_declared(outputs, rows):
+            return self._fall_back(identifier, rows, checked, begun, ErrorKind.BAD_OUTPUT, None)
         ended = self._monotonic_ns()
         if self._remembers and self.fallback is not None:
             self.fallback.remember(outputs, ended / 1e9)

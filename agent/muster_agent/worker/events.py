@@ -23,8 +23,12 @@ class Facts(Struct, frozen=True, kw_only=True):
     """Input elements of one case; ``latency_ms`` is the time that they took."""
     latency_ms: Amount = 0.0
     """Median of the warm-up runs, one batch element each."""
+    largest_elements: Count = 0
+    """Input elements of the largest declared shape; 0 where the manifest declares none."""
+    largest_ms: Amount = 0.0
+    """What a request of that shape took."""
     memory_bytes: Count = 0
-    """Address space that loading and running took; what ``Build.memory_bytes`` bounds."""
+    """Address space that loading, running and answering took; ``Build.memory_bytes`` bounds it."""
     rss_bytes: Count = 0
     isolation: Annotated[str, Meta(max_length=32)] = ""
     """The rung of ``isolation.cage.Rung`` that it runs on."""

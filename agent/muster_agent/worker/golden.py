@@ -6,7 +6,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from muster_agent.runtimes.base import NUMPY_TYPES, Array, shape_fits
+from muster_agent.runtimes.base import NUMPY_TYPES, Array
 from muster_agent.worker.bundle import StartRefused
 from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.manifest import Golden, Manifest
@@ -16,7 +16,7 @@ CASES_MAX = 10_000
 
 
 class Case(NamedTuple):
-    """One batch element: arrays by tensor name, their first dimension 1."""
+    """One request and its answer: arrays by tensor name."""
 
     inputs: dict[str, Array]
     outputs: dict[str, Array]
@@ -26,10 +26,21 @@ def read(file: IO[bytes], manifest: Manifest) -> list[Case]:
     """Cases of the bundle's ``.npz``; raises StartRefused (GOLDEN_MISMATCH) for an unfit file."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            inputs = {each.name: _array(arrays, "input", each) for each in manifest.inputs}
-            outputs = {each.name: _array(arrays, "output", each) for each in manifest.outputs}
+            return _batched(arrays, manifest) if manifest.format == 1 else _whole(arrays, manifest)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _unfit(f"the golden vectors can't be read: {error}") from None
+
+
+def _batched(arrays: "np.lib.npyio.NpzFile", manifest: Manifest) -> list[Case]:
+    """Format 1: an array a tensor, cases first, each to be asked as a batch of one."""
+    inputs = {
+        each.name: _array(arrays, f"input:{each.name}", each, (-1, *each.shape[1:]))
+        for each in manifest.inputs
+    }
+    outputs = {
+        each.name: _array(arrays, f"output:{each.name}", each, (-1, *each.shape[1:]))
+        for each in manifest.outputs
+    }
     counts = {len(array) for array in (*inputs.values(), *outputs.values())}
     if len(counts) != 1 or not 0 < next(iter(counts)) <= CASES_MAX:
         raise _unfit(f"the golden vectors have {sorted(counts)} cases; 1 to {CASES_MAX}, all equal")
@@ -40,6 +51,26 @@ def read(file: IO[bytes], manifest: Manifest) -> list[Case]:
         )
         for row in range(counts.pop())
     ]
+
+
+def _whole(arrays: "np.lib.npyio.NpzFile", manifest: Manifest) -> list[Case]:
+    """Format 2: an array a case and tensor, as requests and answers have them."""
+    cases: list[Case] = []
+    while any(name.startswith(f"{len(cases)}/") for name in arrays.files):
+        if len(cases) == CASES_MAX:
+            raise _unfit(f"the golden vectors have more than {CASES_MAX} cases")
+        number = len(cases)
+        inputs, outputs = (
+            {
+                each.name: _array(arrays, f"{number}/{kind}:{each.name}", each, each.shape)
+                for each in tensors
+            }
+            for kind, tensors in (("input", manifest.inputs), ("output", manifest.outputs))
+        )
+        cases.append(Case(inputs, outputs))
+    if not cases:
+        raise _unfit("the golden vectors have no case: their arrays are named '0/input:…'")
+    return cases
 
 
 def compare(got: dict[str, Array], case: Case, rule: Golden) -> str | None:
@@ -64,12 +95,14 @@ def _passes(found: Array, want: Array, rule: Golden) -> bool:
     left, right = found.astype(np.float64), want.astype(np.float64)
     with np.errstate(invalid="ignore"):
         near = np.abs(left - right) <= rule.atol + rule.rtol * np.abs(right)
-    # Everything is within a tolerance that is itself infinite.
-    return bool(((left == right) | (near & np.isfinite(right))).all())
+    # Everything is within a tolerance that is itself infinite, and NaN is equal to nothing.
+    same = (left == right) | (np.isnan(left) & np.isnan(right))
+    return bool((same | (near & np.isfinite(right))).all())
 
 
-def _array(arrays: "np.lib.npyio.NpzFile", kind: str, tensor: Tensor) -> Array:
-    key = f"{kind}:{tensor.name}"
+def _array(
+    arrays: "np.lib.npyio.NpzFile", key: str, tensor: Tensor, declared: tuple[int, ...]
+) -> Array:
     if key not in arrays:
         raise _unfit(f"the golden vectors have no array {key!r}")
     array: Array = arrays[key]
@@ -77,8 +110,9 @@ def _array(arrays: "np.lib.npyio.NpzFile", kind: str, tensor: Tensor) -> Array:
         array = array.astype(object)
     if array.dtype != NUMPY_TYPES[tensor.datatype]:
         raise _unfit(f"golden array {key!r} is {array.dtype}, the tensor is {tensor.datatype}")
-    declared = (-1, *tensor.shape[1:])
-    if not shape_fits(declared, array.shape):
+    if len(declared) != array.ndim or any(
+        want not in {-1, got} for want, got in zip(declared, array.shape, strict=True)
+    ):
         raise _unfit(
             f"golden array {key!r} has shape {list(array.shape)}, expected {list(declared)}"
         )

@@ -24,6 +24,7 @@ from muster_agent.worker.control import Accept, Pause, Start, Stop
 from muster_agent.worker.engine import Engine
 from muster_agent.worker.events import Counters, Facts
 from muster_agent.worker.serving import Server
+from muster_agent.worker.sessions import SessionModel
 from muster_agent.worker.shadow import ShadowWorker
 from muster_protocol.wire.errors import ProtocolError, Refusal
 
@@ -42,6 +43,7 @@ class Worker:
         self._beat_at = 0.0
         self._stop_at: float | None = None
         self._stop_grace: float | None = None
+        sessions = engine.model if isinstance(engine.model, SessionModel) else None
         self._server = Server(
             InferenceApi(engine, start.runtime),
             tuple(filter(None, map(_inherited, start.listeners))),
@@ -50,6 +52,8 @@ class Worker:
             request_seconds=start.request_seconds,
             on_drained=self._drained,
             on_tick=self._tick,
+            on_turn=sessions.enter if sessions is not None else None,
+            on_left=sessions.leave if sessions is not None else _nothing,
         )
 
     def run(self) -> None:
@@ -109,6 +113,10 @@ class Worker:
             latency_p95_us=int(p95),
             cpu_seconds=time.process_time() - self._ready_cpu_seconds,
         )
+
+
+def _nothing(_: int) -> None:
+    """Nothing is kept for a connection."""
 
 
 def _inherited(descriptor: int | None) -> socket.socket | None:

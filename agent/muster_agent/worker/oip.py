@@ -7,29 +7,25 @@ description in Triton's protocol documents. Pure.
 """
 
 import json
-import struct
-from collections.abc import Mapping, Sequence
-from math import prod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from muster_agent.runtimes.base import NUMPY_TYPES, Array
-from muster_protocol.wire.errors import ProtocolError
-from muster_protocol.wire.limits import RANK_MAX, TENSORS_MAX
+from muster_agent.runtimes.base import NAMES, Array
+from muster_agent.worker.oip_values import (
+    FloatEntry,
+    OipError,
+    TensorEntry,
+    from_binary,
+    from_json,
+    to_binary,
+)
+from muster_protocol.wire.limits import TENSORS_MAX
 from muster_protocol.wire.tensors import Datatype
 
-_LENGTH = struct.Struct("<I")
-ELEMENTS_MAX = 1 << 24
-
-
-class OipError(ProtocolError):
-    """A request that can't be answered; ``status`` is the HTTP status that says so."""
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
+_AS_THEY_ARE: Mapping[str, Datatype] = MappingProxyType({})
 
 
 class _Wanted(msgspec.Struct):
@@ -37,16 +33,8 @@ class _Wanted(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-class _Input(msgspec.Struct):
-    name: str
-    shape: list[int]
-    datatype: Datatype
-    data: list[Any] | None = None
-    parameters: dict[str, Any] | None = None
-
-
 class _Request(msgspec.Struct):
-    inputs: list[_Input]
+    inputs: list[TensorEntry]
     id: str = ""
     parameters: dict[str, Any] | None = None
     outputs: list[_Wanted] | None = None
@@ -61,26 +49,36 @@ class InferRequest(msgspec.Struct, frozen=True):
     binary_outputs: frozenset[str] = frozenset()
     binary_default: bool = False
     """Whether outputs that aren't named come as binary data."""
+    classifications: Mapping[str, int] = MappingProxyType({})
+    """How many of the best classes are wanted instead of an output's scores."""
 
     def is_binary(self, name: str) -> bool:
         """Whether the client wants this output in the binary extension."""
         return name in self.binary_outputs or (self.outputs is None and self.binary_default)
 
 
+class _FloatRequest(_Request):
+    inputs: list[FloatEntry]  # type: ignore[assignment]  # read only
+
+
 _decoder = msgspec.json.Decoder(_Request)
+_float_decoder = msgspec.json.Decoder(_FloatRequest)
 _encoder = msgspec.json.Encoder()
 
 
-def decode_request(body: bytes | memoryview, header_bytes: int | None = None) -> InferRequest:
+def decode_request(
+    body: bytes | memoryview, header_bytes: int | None = None, *, floats: bool = False
+) -> InferRequest:
     """Parse an inference request; raises OipError saying which tensor is at fault.
 
     ``header_bytes`` is the value of ``Inference-Header-Content-Length``, None for plain JSON.
+    ``floats``: the model takes nothing else, so flat JSON is tried as such first, which is quicker.
     """
     view = memoryview(body)
     split = len(view) if header_bytes is None else header_bytes
     if not 0 <= split <= len(view):
         raise OipError(f"Inference-Header-Content-Length {split} exceeds the {len(view)} byte body")
-    request = _parse(view[:split])
+    request = _parse(view[:split], floats=floats)
     inputs: dict[str, Array] = {}
     offset = split
     for entry in request.inputs:
@@ -88,9 +86,9 @@ def decode_request(body: bytes | memoryview, header_bytes: int | None = None) ->
             raise OipError(f"input {entry.name!r} is given twice")
         size = _binary_size(entry, header_bytes)
         if size is None:
-            inputs[entry.name] = _from_json(entry)
+            inputs[entry.name] = from_json(entry)
         else:
-            inputs[entry.name] = _from_binary(entry, view[offset : offset + size], size)
+            inputs[entry.name] = from_binary(entry, view[offset : offset + size], size)
             offset += size
     if offset != len(view):
         raise OipError(f"{len(view) - offset} bytes of tensor data belong to no input")
@@ -106,7 +104,19 @@ def decode_request(body: bytes | memoryview, header_bytes: int | None = None) ->
             for wanted in request.outputs
             if (wanted.parameters or {}).get("binary_data", default) is True
         ),
+        classifications={
+            wanted.name: _classification(wanted)
+            for wanted in request.outputs
+            if wanted.parameters and "classification" in wanted.parameters
+        },
     )
+
+
+def _classification(wanted: _Wanted) -> int:
+    count = (wanted.parameters or {})["classification"]
+    if type(count) is not int:
+        raise OipError(f"output {wanted.name!r}: classification {count!r} is not a number")
+    return count
 
 
 def encode_request(
@@ -115,12 +125,13 @@ def encode_request(
     identifier: str = "",
     binary: bool = False,
     binary_outputs: bool = False,
+    datatypes: Mapping[str, Datatype] = _AS_THEY_ARE,
 ) -> tuple[bytes, int | None]:
     """A request's body and header length (None for plain JSON); what a client sends."""
     head: dict[str, Any] = {"id": identifier} if identifier else {}
     if binary_outputs:
         head["parameters"] = {"binary_data_output": True}
-    head["inputs"], data = _tensors(inputs, set(inputs) if binary else set())
+    head["inputs"], data = _tensors(inputs, set(inputs) if binary else set(), datatypes)
     return _joined(head, data, binary=binary)
 
 
@@ -132,17 +143,19 @@ def encode_response(
     identifier: str = "",
     parameters: Mapping[str, str] | None = None,
     binary: frozenset[str] | set[str] = frozenset(),
+    datatypes: Mapping[str, Datatype] = _AS_THEY_ARE,
 ) -> tuple[bytes, int | None]:
     """A response's body and header length (None for plain JSON).
 
-    JSON has no NaN or infinity: they become null. Binary data keeps them.
+    ``datatypes`` are those that arrays don't show: BF16, which is held in FP32. JSON has no NaN
+    or infinity: they become null. Binary data keeps them.
     """
     head: dict[str, Any] = {"model_name": model, "model_version": version}
     if identifier:
         head["id"] = identifier
     if parameters:
         head["parameters"] = parameters
-    head["outputs"], data = _tensors(outputs, binary)
+    head["outputs"], data = _tensors(outputs, binary, datatypes)
     return _joined(head, data, binary=bool(binary))
 
 
@@ -150,7 +163,7 @@ def decode_response(body: bytes, header_bytes: int | None = None) -> dict[str, A
     """Output tensors of a response, by name; what a client reads. Raises OipError."""
     try:
         raw = msgspec.json.decode(body[:header_bytes])
-        entries = msgspec.convert(raw["outputs"], list[_Input])
+        entries = msgspec.convert(raw["outputs"], list[TensorEntry])
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
         raise OipError(f"not an inference response: {error}") from None
     outputs: dict[str, Array] = {}
@@ -159,16 +172,17 @@ def decode_response(body: bytes, header_bytes: int | None = None) -> dict[str, A
     for entry in entries:
         size = _binary_size(entry, header_bytes)
         if size is None:
-            outputs[entry.name] = _from_json(entry)
+            outputs[entry.name] = from_json(entry)
         else:
-            outputs[entry.name] = _from_binary(entry, view[offset : offset + size], size)
+            outputs[entry.name] = from_binary(entry, view[offset : offset + size], size)
             offset += size
     return outputs
 
 
-def _parse(head: memoryview) -> _Request:
+def _parse(head: memoryview, *, floats: bool) -> _Request:
+    request: _Request
     try:
-        request = _decoder.decode(head)
+        request = _decode_floats(head) if floats else _decoder.decode(head)
     except msgspec.DecodeError as error:
         request = _parse_with_nan(bytes(head), error)
     except (UnicodeDecodeError, RecursionError) as error:
@@ -176,6 +190,13 @@ def _parse(head: memoryview) -> _Request:
     if not request.inputs or len(request.inputs) > TENSORS_MAX:
         raise OipError(f"{len(request.inputs)} inputs; allowed are 1 to {TENSORS_MAX}")
     return request
+
+
+def _decode_floats(head: memoryview) -> _Request:
+    try:
+        return _float_decoder.decode(head)
+    except msgspec.ValidationError:
+        return _decoder.decode(head)  # nested, with null, or of another type
 
 
 def _parse_with_nan(head: bytes, error: msgspec.DecodeError) -> _Request:
@@ -194,16 +215,7 @@ def _parse_with_nan(head: bytes, error: msgspec.DecodeError) -> _Request:
         raise refused from None
 
 
-def _elements(entry: _Input) -> int:
-    if len(entry.shape) > RANK_MAX or any(size < 0 for size in entry.shape):
-        raise OipError(f"input {entry.name!r}: {entry.shape} is not a shape")
-    count = prod(entry.shape)
-    if count > ELEMENTS_MAX:
-        raise OipError(f"input {entry.name!r}: {count} elements, the limit is {ELEMENTS_MAX}")
-    return count
-
-
-def _binary_size(entry: _Input, header_bytes: int | None) -> int | None:
+def _binary_size(entry: TensorEntry, header_bytes: int | None) -> int | None:
     size = (entry.parameters or {}).get("binary_data_size")
     if size is None:
         return None
@@ -219,146 +231,10 @@ def _binary_size(entry: _Input, header_bytes: int | None) -> int | None:
     return size
 
 
-def _from_binary(entry: _Input, data: memoryview, size: int) -> Array:
-    count = _elements(entry)
-    if len(data) != size:
-        raise OipError(f"input {entry.name!r}: {size} bytes announced, {len(data)} came")
-    if entry.datatype == "BYTES":
-        return _split_bytes(entry, data, count)
-    dtype = NUMPY_TYPES[entry.datatype]
-    if size != count * dtype.itemsize:
-        raise OipError(
-            f"input {entry.name!r}: {entry.datatype} {entry.shape} is "
-            f"{count * dtype.itemsize} bytes, {size} came"
-        )
-    array = np.frombuffer(data, dtype.newbyteorder("<"))
-    if entry.datatype == "BOOL" and size and array.view(np.uint8).max() > 1:
-        raise OipError(f"input {entry.name!r}: a BOOL is one byte, 0 or 1")
-    return array.astype(dtype, copy=False).reshape(entry.shape)
-
-
-def _split_bytes(entry: _Input, data: memoryview, count: int) -> Array:
-    items: list[bytes] = []
-    offset = 0
-    while offset + _LENGTH.size <= len(data) and len(items) <= count:
-        (size,) = _LENGTH.unpack_from(data, offset)
-        offset += _LENGTH.size
-        if size > len(data) - offset:
-            raise OipError(f"input {entry.name!r}: an element of {size} bytes runs past the end")
-        items.append(bytes(data[offset : offset + size]))
-        offset += size
-    if offset != len(data) or len(items) != count:
-        raise OipError(f"input {entry.name!r}: the data is not {count} elements of BYTES")
-    return _objects(items).reshape(entry.shape)
-
-
-def _from_json(entry: _Input) -> Array:
-    count = _elements(entry)
-    if entry.data is None:
-        raise OipError(f"input {entry.name!r} has no data")
-    if entry.datatype in _READERS:
-        array = _READERS[entry.datatype](entry, entry.data)
-    elif entry.datatype.startswith("FP"):
-        array = _floats(entry, entry.data)
-    else:
-        array = _integers(entry, entry.data)
-    if array.shape == tuple(entry.shape):
-        return array
-    if array.ndim != 1 or array.size != count:
-        raise OipError(
-            f"input {entry.name!r}: shape {entry.shape} needs {count} elements, "
-            f"the data has shape {list(array.shape)}"
-        )
-    return array.reshape(entry.shape)
-
-
-def _floats(entry: _Input, data: list[Any]) -> Array:
-    try:
-        array = np.array(data)
-    except ValueError:
-        raise OipError(f"input {entry.name!r}: rows of the data differ in length") from None
-    if array.size == 0:
-        return array.astype(NUMPY_TYPES[entry.datatype])
-    missing = False
-    if array.dtype.kind == "O":
-        # Integers beyond 64 bits, or nulls, which are missing values.
-        flat, shape = _flat(entry, data)
-        missing = None in flat
-        array = np.array([_float(entry, item) for item in flat]).reshape(shape)
-    if array.dtype.kind not in "fiu":
-        raise OipError(f"input {entry.name!r}: the data must be numbers for {entry.datatype}")
-    with np.errstate(over="ignore"):
-        made = array.astype(NUMPY_TYPES[entry.datatype])
-    finite = np.isfinite(made) | (np.isnan(array) if missing else False)
-    if entry.datatype != "FP64" and not finite.all():
-        raise OipError(f"input {entry.name!r}: a number is out of range for {entry.datatype}")
-    return made
-
-
-def _float(entry: _Input, item: object) -> float:
-    if item is None:
-        return float("nan")
-    if type(item) not in {int, float}:
-        raise OipError(f"input {entry.name!r}: the data must be numbers for {entry.datatype}")
-    try:
-        return float(item)  # type: ignore[arg-type]  # an int or a float by the line above
-    except OverflowError:
-        raise OipError(
-            f"input {entry.name!r}: a number is out of range for {entry.datatype}"
-        ) from None
-
-
-def _integers(entry: _Input, data: list[Any]) -> Array:
-    flat, shape = _flat(entry, data)
-    dtype = NUMPY_TYPES[entry.datatype]
-    bounds = np.iinfo(dtype)
-    if any(type(item) is not int for item in flat):
-        raise OipError(f"input {entry.name!r}: the data must be integers for {entry.datatype}")
-    if flat and (min(flat) < bounds.min or max(flat) > bounds.max):
-        raise OipError(f"input {entry.name!r}: a number is out of range for {entry.datatype}")
-    return np.array(flat, dtype).reshape(shape)
-
-
-def _booleans(entry: _Input, data: list[Any]) -> Array:
-    flat, shape = _flat(entry, data)
-    if any(type(item) is not bool for item in flat):
-        raise OipError(f"input {entry.name!r}: the data must be true or false for BOOL")
-    return np.array(flat, np.bool_).reshape(shape)
-
-
-def _texts(entry: _Input, data: list[Any]) -> Array:
-    flat, shape = _flat(entry, data)
-    if any(type(item) is not str for item in flat):
-        raise OipError(f"input {entry.name!r}: the data must be strings for BYTES")
-    return _objects([item.encode() for item in flat]).reshape(shape)
-
-
-_READERS = {"BOOL": _booleans, "BYTES": _texts}
-
-
-def _flat(entry: _Input, data: list[Any]) -> tuple[list[Any], tuple[int, ...]]:
-    """Elements of flat or nested lists, and their shape; rows must be equally long."""
-    flat, shape = data, [len(data)]
-    while flat and type(flat[0]) is list:
-        size = len(flat[0])
-        if len(shape) == RANK_MAX or any(type(row) is not list or len(row) != size for row in flat):
-            raise OipError(f"input {entry.name!r}: rows of the data differ in length")
-        shape.append(size)
-        flat = [item for row in flat for item in row]
-    return flat, tuple(shape)
-
-
-def _objects(items: Sequence[bytes]) -> Array:
-    array = np.empty(len(items), NUMPY_TYPES["BYTES"])
-    array[:] = items
-    return array
-
-
-_NAMES = {dtype: name for name, dtype in NUMPY_TYPES.items()}
-
-
 def _tensors(
-    arrays: Mapping[str, Array], binary: frozenset[str] | set[str]
+    arrays: Mapping[str, Array],
+    binary: frozenset[str] | set[str],
+    datatypes: Mapping[str, Datatype],
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
     entries: list[dict[str, Any]] = []
     data: list[bytes] = []
@@ -366,10 +242,10 @@ def _tensors(
         entry: dict[str, Any] = {
             "name": name,
             "shape": array.shape,
-            "datatype": _NAMES[array.dtype],
+            "datatype": datatypes.get(name) or NAMES[array.dtype],
         }
         if name in binary:
-            data.append(_binary(array))
+            data.append(to_binary(array, entry["datatype"]))
             entry["parameters"] = {"binary_data_size": len(data[-1])}
         elif array.dtype.kind == "O":
             entry["data"] = [bytes(item).decode("utf-8", "replace") for item in array.ravel()]
@@ -377,12 +253,6 @@ def _tensors(
             entry["data"] = array.ravel().tolist()
         entries.append(entry)
     return entries, data
-
-
-def _binary(array: Array) -> bytes:
-    if array.dtype.kind == "O":
-        return b"".join(_LENGTH.pack(len(item)) + bytes(item) for item in array.ravel())
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _joined(head: dict[str, Any], data: list[bytes], *, binary: bool) -> tuple[bytes, int | None]:

@@ -55,6 +55,8 @@ class WorkerSpec:
     isolation: Policy = "auto"
     rung: Rung = Rung.FULL
     """The best to take of those that the kernel offers; for tests and doctors."""
+    strict: bool = False
+    """A version is checked before its release: ask of it all that clients may."""
 
 
 class WorkerProcess:
@@ -174,6 +176,7 @@ class WorkerProcess:
             shadow=spec.shadow,
             isolation=spec.isolation,
             rung=spec.rung,
+            strict=spec.strict,
         )
 
     def _close(self) -> None:

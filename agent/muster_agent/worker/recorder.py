@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from muster_agent.runtimes.base import Array
 from muster_agent.worker.ring import Ring
 from muster_agent.worker.rows import (
@@ -14,6 +16,7 @@ from muster_agent.worker.rows import (
     row_id,
 )
 from muster_protocol.wire.errors import LimitError
+from muster_protocol.wire.tensors import Tensor
 
 LATENCY_US_MAX = 0xFFFFFFFF
 
@@ -34,10 +37,11 @@ class Recorder:
         self._plain = len(self._inputs) == len(self._outputs) == 1
         """One tensor in and one out: most models, and the shortest way to a row."""
         self._input, self._output = (*self._inputs, "")[0], (*self._outputs, "")[0]
-        self._input_sizes = [element_bytes(tensor) for tensor in layout.inputs]
-        self._output_sizes = [element_bytes(tensor) for tensor in layout.outputs]
+        self._input_rows = [(tensor, element_bytes(tensor)) for tensor in layout.inputs]
+        self._output_rows = [(tensor, element_bytes(tensor)) for tensor in layout.outputs]
         self._no_input = bytes(layout.input_bytes)
         self._no_output = bytes(layout.output_bytes)
+        self._none = (self._no_output,)
         self.inferences = 0
         self.errors = 0
         self.invalid = 0
@@ -82,17 +86,21 @@ class Recorder:
                 outputs[self._output].tobytes(),
             )
             return
-        ins = [inputs[name].tobytes() for name in self._inputs]
-        outs = [outputs[name].tobytes() for name in self._outputs] if outputs else [self._no_output]
         if rows == 1:
+            ins = [inputs[name].tobytes() for name in self._inputs]
+            outs = [outputs[name].tobytes() for name in self._outputs] if outputs else ()
             name = row_id(identifier) if identifier else b""
-            ring.append(begun_ns, latency, _INFERENCE, error, quality, name, *ins, *outs)
+            ring.append(
+                begun_ns, latency, _INFERENCE, error, quality, name, *ins, *(outs or self._none)
+            )
             return
+        taken = _by_row(inputs, self._input_rows, rows)
+        given = _by_row(outputs, self._output_rows, rows) if outputs else [self._none] * rows
         for row in range(rows):
             name = row_id(identifier, row, rows) if identifier else b""
-            taken = _sliced(ins, self._input_sizes, row)
-            given = _sliced(outs, self._output_sizes, row) if outputs else outs
-            ring.append(begun_ns, latency, _INFERENCE, error, quality, name, *taken, *given)
+            ring.append(
+                begun_ns, latency, _INFERENCE, error, quality, name, *taken[row], *given[row]
+            )
 
     def refused(self, identifier: str, begun_ns: int, ended_ns: int) -> None:
         """Record one request that could not be read as an inference."""
@@ -122,8 +130,14 @@ class Recorder:
             self.ring.append(monotonic_ns, 0, RowKind.LABEL, 0, 0, row_id(identifier), padded)
 
 
-def _sliced(whole: Sequence[bytes], sizes: Sequence[int], row: int) -> list[memoryview]:
-    return [
-        memoryview(data)[row * size : (row + 1) * size]
-        for data, size in zip(whole, sizes, strict=True)
-    ]
+def _by_row(
+    arrays: Mapping[str, Array], tensors: Sequence[tuple[Tensor, int]], rows: int
+) -> list[tuple[memoryview, ...]]:
+    """The bytes of each tensor's batch elements, row by row."""
+    columns = []
+    for tensor, size in tensors:
+        array, axis = arrays[tensor.name], tensor.batch
+        data = memoryview((np.moveaxis(array, axis, 0) if axis else array).tobytes())
+        step = 0 if axis is None else size
+        columns.append([data[row * step : row * step + size] for row in range(rows)])
+    return list(zip(*columns, strict=True)) if columns else [()] * rows

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from muster_agent.runtimes.base import NUMPY_TYPES
 from muster_protocol.wire.manifest import Manifest
 from muster_protocol.wire.tensors import Tensor
+from muster_protocol.wire.usable import is_recorded
 
 ID_BYTES_MAX = 48
 LABEL_BYTES_MAX = 64
@@ -157,20 +158,18 @@ class RingLayout(msgspec.Struct, frozen=True, kw_only=True):
         fields: dict[str, tuple[Any, int]] = {}
         for tensor in tensors:
             dtype = NUMPY_TYPES[tensor.datatype].newbyteorder("<")
-            fields[tensor.name] = ((dtype, tensor.shape[1:]), offset)
+            fields[tensor.name] = ((dtype, tensor.element_shape), offset)
             offset += element_bytes(tensor)
         view = _viewed(rows, fields, self.row_bytes)
         return {name: view[name] for name in fields}
 
 
-def is_recorded(tensor: Tensor) -> bool:
-    """Whether a tensor's bytes per batch element are known beforehand."""
-    return tensor.datatype != "BYTES" and -1 not in tensor.shape[1:]
-
-
 def element_bytes(tensor: Tensor) -> int:
-    """Bytes of one batch element of a recorded tensor."""
-    return prod(tensor.shape[1:]) * NUMPY_TYPES[tensor.datatype].itemsize
+    """Bytes of one batch element of a recorded tensor; of one without a batch axis, of the whole.
+
+    Such a tensor stands in the row of each batch element.
+    """
+    return prod(tensor.element_shape) * NUMPY_TYPES[tensor.datatype].itemsize
 
 
 def row_id(identifier: str, row: int = 0, of: int = 1) -> bytes:

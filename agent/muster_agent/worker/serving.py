@@ -26,6 +26,8 @@ from muster_agent.worker.http1 import (
     HttpError,
     Request,
     Response,
+    compressed,
+    decoded,
     encode,
 )
 
@@ -40,6 +42,9 @@ SMALL_BYTES = 64 * 1024
 """A request of so much is taken whatever else is held."""
 PATIENCE_SECONDS = 1.0
 """Where connections or memory run short, a client that takes longer than this makes way."""
+IDLE_PATIENCE_SECONDS = 0.1
+"""Likewise, one that has been answered and asks nothing: a client that opens a connection for each
+request and closes none must leave room for others."""
 RECEIVE_BYTES = 256 * 1024
 OUT_BYTES_MAX = 1024 * 1024
 """A client that doesn't read its answers is not asked for more requests beyond this."""
@@ -49,6 +54,12 @@ _BUSY = Response(
     503, b'{"error":"no memory for this request now: try again, or send fewer at once"}'
 )
 App = Callable[[Request], Response]
+
+
+def _error(status: int, message: str) -> Response:
+    return Response(status, msgspec.json.encode({"error": message}))
+
+
 _CLOSED = select.EPOLLHUP | select.EPOLLERR
 
 
@@ -65,9 +76,14 @@ class Server:
         request_seconds: float = 30.0,
         on_drained: Callable[[], None] = lambda: None,
         on_tick: Callable[[float], None] = lambda _: None,
+        on_turn: Callable[[int], None] | None = None,
+        on_left: Callable[[int], None] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``on_turn`` is called with a connection's number before its request is answered, and
+        ``on_left`` when it is closed; numbers are used again."""
         self._app = app
+        self._on_turn, self._on_left = on_turn, on_left
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._out = handover_out
         self._in = handover_in
@@ -289,9 +305,17 @@ class Server:
 
     def _answer(self, connection: Connection, request: Request, *, keep_alive: bool) -> bytes:
         head_only = request.method == "HEAD"
+        if self._on_turn is not None:
+            self._on_turn(connection.descriptor)
         try:
-            response = self._app(request) if self._may_answer(connection) else _BUSY
+            if self._may_answer(connection):
+                response = self._app(decoded(request, BODY_BYTES_MAX))
+                response = compressed(response, request.headers.get("accept-encoding"))
+            else:
+                response = _BUSY
             return encode(response, keep_alive=keep_alive, head_only=head_only)
+        except HttpError as error:
+            response = _error(error.status, str(error))
         except MemoryError:
             response = _BUSY
         except Exception:
@@ -300,7 +324,7 @@ class Server:
         return encode(response, keep_alive=keep_alive, head_only=head_only)
 
     def _reject(self, connection: Connection, status: int, message: str) -> None:
-        self._end_with(connection, Response(status, msgspec.json.encode({"error": message})))
+        self._end_with(connection, _error(status, message))
 
     def _refuse(self, connection: Connection) -> None:
         """There is no memory for its request now."""
@@ -348,11 +372,16 @@ class Server:
     def _free_connection(self) -> bool:
         """Close the connection whose client has been waited for longest, if that is long."""
         now = self._monotonic()
-        slowest = max(self._connections.values(), key=lambda each: each.waits(now))
-        if slowest.waits(now) <= PATIENCE_SECONDS:
-            return False
-        self._close(slowest)
-        return True
+        every = self._connections.values()
+        for some, patience_seconds in (
+            ((each for each in every if each.idle), IDLE_PATIENCE_SECONDS),
+            (every, PATIENCE_SECONDS),
+        ):
+            slowest = max(some, key=lambda each: each.waits(now), default=None)
+            if slowest is not None and slowest.waits(now) > patience_seconds:
+                self._close(slowest)
+                return True
+        return False
 
     def _send(self, connection: Connection, data: bytes) -> None:
         connection.out += data
@@ -407,6 +436,7 @@ class Server:
         with contextlib.suppress(OSError):
             self._epoll.unregister(connection.descriptor)
         del self._connections[connection.descriptor]
+        self._on_left(connection.descriptor)
         connection.client.close()
         self._left()
 

@@ -55,26 +55,47 @@ class CpuBudget:
         return max(-self._left / self._share, 0.0)
 
 
+def _batch_of(element: Array, axis: int | None) -> Array:
+    """One batch element as a request of its own."""
+    return np.ascontiguousarray(element if axis is None else np.expand_dims(element, axis))
+
+
 class Replay:
     """Runs the challenger on the champion's rows. ``champion`` is read, ``pairs`` written."""
 
     def __init__(self, manifest: Manifest, model: Model, champion: RingReader, pairs: Ring) -> None:
         """Raises StartRefused when the champion's rows are not what the challenger takes."""
+        if manifest.kind_of_state == "internal":
+            raise StartRefused(
+                Refusal.MALFORMED,
+                "the challenger remembers what it was asked, and the ring mixes all clients' "
+                "requests: nothing to compare",
+            )
         recorded = {tensor.name: tensor for tensor in champion.layout.inputs}
         for tensor in manifest.inputs:
             own = recorded.get(tensor.name)
-            if own is None or (own.datatype, own.shape[1:]) != (tensor.datatype, tensor.shape[1:]):
+            if own is None or (own.datatype, own.element_shape) != (
+                tensor.datatype,
+                tensor.element_shape,
+            ):
                 own_kind = "not recorded" if own is None else f"{own.datatype} {list(own.shape)}"
                 raise StartRefused(
                     Refusal.MALFORMED,
                     f"the challenger takes {tensor.name!r} as {tensor.datatype} "
                     f"{list(tensor.shape)}, of the champion it is {own_kind}: nothing to compare",
                 )
+            axis = tensor.batch
+            if axis is not None and tensor.shape[axis] not in {-1, 1}:
+                raise StartRefused(
+                    Refusal.MALFORMED,
+                    f"the challenger takes batches of {tensor.shape[axis]} alone, and what is "
+                    "replayed are single elements: nothing to compare",
+                )
         self.compared = self.failed = self.labels = 0
         self._model = model
         self._champion = champion
         self._pairs = pairs
-        self._names = [tensor.name for tensor in manifest.inputs]
+        self._axes = {tensor.name: tensor.batch for tensor in manifest.inputs}
         self._outputs = [(tensor.name, element_bytes(tensor)) for tensor in pairs.layout.outputs]
         self._nothing = bytes(pairs.layout.output_bytes)
         self._cursor = champion.published
@@ -97,8 +118,7 @@ class Replay:
                 self._label(row, *next(labels))
             elif chosen[place] and pause <= 0:
                 batch = {
-                    name: np.ascontiguousarray(inputs[name][place : place + 1])
-                    for name in self._names
+                    name: _batch_of(inputs[name][place], axis) for name, axis in self._axes.items()
                 }
                 self._compare(row, batch)
                 pause = budget.pause(time.monotonic(), time.process_time())

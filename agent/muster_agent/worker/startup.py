@@ -1,45 +1,49 @@
 """From a bundle on disk to a model that has proved itself on this device.
 
 The steps, in order: hash the files, load through the same descriptors, bind the manifest's tensor
-names, reproduce the golden vectors, warm up, keep the latency budget. Each failure is a
-StartRefused with its own refusal.
+names, reproduce the golden vectors, warm up, keep the latency budget, answer as clients will ask.
+Each failure is a StartRefused with its own refusal.
 """
 
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from muster_agent import runtimes
 from muster_agent.runtimes import Model, ModelError, NoRuntimeError, OutOfMemoryError
-from muster_agent.worker import golden, limits
+from muster_agent.worker import golden, limits, rehearsal
+from muster_agent.worker.binding import bound
 from muster_agent.worker.bundle import OpenBundle, StartRefused, choose_build, read_manifest
 from muster_agent.worker.engine import Engine
 from muster_agent.worker.events import Facts
 from muster_agent.worker.golden import Case
 from muster_agent.worker.ring import Ring
-from muster_agent.worker.tensors import bound
+from muster_agent.worker.sessions import SessionModel
 from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.manifest import Build, Manifest
 
 
-def prove(files: OpenBundle, *, threads: int = 1, in_memory: bool = False) -> tuple[Model, Facts]:
+def prove(
+    files: OpenBundle,
+    *,
+    threads: int = 1,
+    in_memory: bool = False,
+    request_seconds: float = float("inf"),
+    strict: bool = False,
+) -> tuple[Model, Facts]:
     """Load a build from its open files and prove it; raises StartRefused.
 
     ``in_memory`` where nothing can be opened any more: the model's file is read as a whole.
+    ``request_seconds`` is what a request may take. ``strict`` asks of a manifest of format 1 what
+    is always asked of a later one: that batches of two are answered, and nothing is remembered.
     """
     manifest, build = files.manifest, files.build
     memory = limits.address_space_bytes()
     begun = time.monotonic()
+    load = _loader(files, threads, in_memory=in_memory or _keeps_sessions(manifest))
     try:
-        model = bound(
-            runtimes.load(
-                build.runtime,
-                _source(files, in_memory=in_memory),
-                threads=threads,
-                side_files=files.descriptors,
-            ),
-            manifest.inputs,
-            manifest.outputs,
-        )
+        model = load()
         loaded = time.monotonic()
         with files.file(manifest.golden.file) as file:
             cases = golden.read(file, manifest)
@@ -48,22 +52,22 @@ def prove(files: OpenBundle, *, threads: int = 1, in_memory: bool = False) -> tu
             if fault is not None:
                 raise StartRefused(Refusal.GOLDEN_MISMATCH, f"golden vectors: {fault}")
         latency_ms = _warm_up(model, cases[0], manifest.start.warmup_runs)
+        _check_latency(manifest, latency_ms)
+        asked = rehearsal.rehearse(
+            manifest,
+            model,
+            build.runtime,
+            cases,
+            strict=strict or manifest.format > 1,
+            request_seconds=request_seconds,
+        )
+        model = _fresh(manifest, model, load)
     except NoRuntimeError as error:
         raise StartRefused(Refusal.NO_RUNTIME, str(error)) from None
     except (OutOfMemoryError, MemoryError) as error:
-        raise StartRefused(
-            Refusal.NO_MEMORY,
-            f"{manifest.model} {manifest.version} needs more than its "
-            f"{build.memory_bytes} bytes: {str(error) or 'out of memory'}",
-        ) from None
+        raise _too_big(manifest, build, error) from None
     except ModelError as error:
         raise StartRefused(Refusal.LOAD_FAILED, str(error)) from None
-    budget_ms = manifest.start.latency_ms_max
-    if budget_ms is not None and latency_ms > budget_ms:
-        raise StartRefused(
-            Refusal.TOO_SLOW,
-            f"too slow here: median {latency_ms:.2f} ms, the latency budget is {budget_ms:g} ms",
-        )
     return model, Facts(
         runtime=build.runtime,
         runtime_version=runtimes.version_of(build.runtime),
@@ -71,6 +75,8 @@ def prove(files: OpenBundle, *, threads: int = 1, in_memory: bool = False) -> tu
         golden_cases=len(cases),
         golden_elements=sum(array.size for array in cases[0].inputs.values()),
         latency_ms=latency_ms,
+        largest_elements=asked.elements,
+        largest_ms=asked.seconds * 1e3,
         memory_bytes=max(limits.address_space_peak_bytes() - memory, 0),
         rss_bytes=limits.resident_bytes(),
     )
@@ -85,11 +91,48 @@ def open_engine(bundle: Path, *, runtime: str | None = None, ring: Ring | None =
     return Engine(manifest, model, manifest_sha256=sha256, ring=ring)
 
 
-def _source(files: OpenBundle, *, in_memory: bool) -> Path | bytes:
-    if not in_memory:
-        return files.path(files.build.file)
-    with files.file(files.build.file) as file:
-        return file.read()
+def _loader(files: OpenBundle, threads: int, *, in_memory: bool) -> Callable[[], Model]:
+    """What loads the build, as often as it is called."""
+    manifest, build = files.manifest, files.build
+    source: Path | bytes = files.path(build.file)
+    if in_memory:
+        with files.file(build.file) as file:
+            source = file.read()
+    descriptors = files.descriptors
+
+    def load() -> Model:
+        model = runtimes.load(build.runtime, source, threads=threads, side_files=descriptors)
+        return bound(model, manifest.inputs, manifest.outputs)
+
+    return load
+
+
+def _keeps_sessions(manifest: Manifest) -> bool:
+    return manifest.kind_of_state == "internal" and manifest.sessions == "per_connection"
+
+
+def _fresh(manifest: Manifest, model: Model, load: Callable[[], Model]) -> Model:
+    """What serves: a model that remembers must not remember its proof."""
+    if manifest.kind_of_state != "internal":
+        return model
+    return SessionModel(load) if _keeps_sessions(manifest) else load()
+
+
+def _check_latency(manifest: Manifest, latency_ms: float) -> None:
+    budget_ms = manifest.start.latency_ms_max
+    if budget_ms is not None and latency_ms > budget_ms:
+        raise StartRefused(
+            Refusal.TOO_SLOW,
+            f"too slow here: median {latency_ms:.2f} ms, the latency budget is {budget_ms:g} ms",
+        )
+
+
+def _too_big(manifest: Manifest, build: Build, error: Exception) -> StartRefused:
+    return StartRefused(
+        Refusal.NO_MEMORY,
+        f"{manifest.model} {manifest.version} needs more than its "
+        f"{build.memory_bytes} bytes: {str(error) or 'out of memory'}",
+    )
 
 
 def _warm_up(model: Model, case: Case, runs: int) -> float:

@@ -16,6 +16,8 @@ class Release:
     version: str
     manifest: str
     manifest_bytes: int
+    format: int = 1
+    """Of the manifest: not every agent reads the later ones."""
 
 
 @dataclass(frozen=True, kw_only=True)

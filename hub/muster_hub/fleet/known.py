@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muster_hub.storage import models
+from muster_protocol.wire import manifest
 
 HEARD_SECONDS = 200.0
 """A device reports about every minute; one unheard of for three is taken as offline."""
@@ -31,6 +32,17 @@ class Known:
         """Fields of a directive that its agent knows beyond those of the format's first day."""
         found: Collection[str] = ((self.report or {}).get("facts") or {}).get("understands") or ()
         return found
+
+    def reads(self, manifest_format: int) -> bool:
+        """Whether its agent reads manifests of this format."""
+        return manifest_format == 1 or manifest.UNDERSTANDS in self.understands
+
+    def words_of_old_agent(self, manifest_format: int) -> str:
+        """What to do where it doesn't."""
+        version = ((self.report or {}).get("facts") or {}).get("agent_version", "unknown")
+        return (
+            f"its agent ({version}) reads no manifest of format {manifest_format}: update the agent"
+        )
 
 
 def is_online(device: models.Device, now: float) -> bool:

@@ -4,9 +4,10 @@ The generation rises only when the content changes; renewing one that would expi
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -14,7 +15,14 @@ from sqlalchemy import bindparam
 from sqlmodel import Session, col, select, update
 
 from muster_hub.fleet import retrying
-from muster_hub.fleet.assignments import Choice, Release, choose
+from muster_hub.fleet.assignments import (
+    AssignedRelease,
+    Challenge,
+    Choice,
+    Override,
+    Release,
+    choose,
+)
 from muster_hub.fleet.known import Known
 from muster_hub.monitoring import drift_step
 from muster_hub.rollouts import load
@@ -40,6 +48,9 @@ _NOTE = (
     .where(col(_REACHED.device) == bindparam("of"), *_ASKED)
     .values(generation=bindparam("asked"))
 )
+
+
+_Asked = TypeVar("_Asked", AssignedRelease, Override, Challenge)
 
 
 class SignsDirectives(Protocol):
@@ -98,16 +109,22 @@ def step(
         if not device.active:
             issued += _withdraw(session, row, now)
             return
-        choices = choose(
-            device.labels,
-            assignments,
-            overrides.get(device.id, ()),
-            challenges.get(device.id, ()),
-        )
+        own, watched = overrides.get(device.id, ()), challenges.get(device.id, ())
+        choices = choose(device.labels, assignments, own, watched)
+        kept: dict[str, Slot] = {}
+        if not all(device.reads(release.format) for release in _releases(choices)):
+            unread = choices.keys()
+            choices = choose(
+                device.labels,
+                _readable(device, assignments),
+                _readable(device, own),
+                _readable(device, watched),
+            )
+            kept = _kept(row, unread - choices.keys())
         if row is None and not choices:
             return
         attempts = attempts_of(device, choices, first_tries)
-        content = _content(device, choices, settings, rebaselines, attempts)
+        content = _content(device, choices, settings, rebaselines, attempts, kept)
         generation = _generation(row, content, device, epoch)
         same = (
             row is not None
@@ -131,6 +148,26 @@ def step(
     return issued
 
 
+def _releases(choices: Mapping[str, Choice]) -> Iterator[Release]:
+    for choice in choices.values():
+        yield choice.release
+        if choice.challenger is not None:
+            yield choice.challenger
+
+
+def _readable(device: Known, asked: Iterable[_Asked]) -> list[_Asked]:
+    """Without what the device's agent can't read: it would refuse that, and may hold the next."""
+    return [each for each in asked if device.reads(each.release.format)]
+
+
+def _kept(row: models.DirectiveRow | None, slots: AbstractSet[str]) -> dict[str, Slot]:
+    """What these slots were asked to hold before: nothing else is there that the agent can read."""
+    if row is None or not slots:
+        return {}
+    held = wire.decode(row.payload).slots
+    return {name: held[name] for name in sorted(slots) if name in held}
+
+
 class _Signature(msgspec.Struct):
     keyid: str
 
@@ -150,6 +187,7 @@ def _content(
     settings: DirectiveTerms,
     rebaselines: Mapping[tuple[str, str], int],
     attempts: Mapping[str, str],
+    kept: dict[str, Slot],
 ) -> Directive:
     """The directive without what changes by itself: generation, times and tokens."""
     windows = [
@@ -169,7 +207,8 @@ def _content(
                 attempts.get(slot),
             )
             for slot, choice in sorted(choices.items())
-        },
+        }
+        | kept,
         window_seconds=min(windows, default=settings.window_seconds),
         sampling=Sampling(keep_crash_input=settings.keep_crash_input),
         sources=(Source(url=settings.chunks_url),) if choices else (),

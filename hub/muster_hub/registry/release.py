@@ -141,6 +141,8 @@ class Releases:
         parsed = manifest.decode(manifest_bytes)
         if parsed.model != model:
             raise Invalid(f"the manifest is of the model {parsed.model!r}, not {model!r}")
+        if parsed.format > 1 and manifest.encode(parsed) != manifest_bytes:
+            raise Invalid("the manifest is not canonical: write it with muster_protocol's encoder")
         self._check_room(sum(file.size_bytes for file in parsed.files))
         self._keep(parsed, files)
         self._blobs.put(manifest_bytes)

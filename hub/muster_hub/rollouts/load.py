@@ -17,13 +17,14 @@ from muster_hub.rollouts.evidence import read as read_evidence
 from muster_hub.rollouts.members import Member, Reached, StagedRollout
 from muster_hub.rollouts.plan import CANARY, Plan, read_plan
 from muster_hub.storage import models
-from muster_protocol.wire import selectors
+from muster_protocol.wire import manifest, selectors
 
 _RELEASE: tuple[Any, ...] = (
     col(models.Version.model),
     col(models.Version.version),
     col(models.Version.manifest_sha256).label("manifest"),
     func.length(models.Version.manifest).label("manifest_bytes"),
+    func.substr(models.Version.manifest, 1, manifest.HEAD_BYTES).label("head"),
 )
 """What ``_release`` reads of a version: not the manifest itself, which may be large."""
 
@@ -40,6 +41,7 @@ def _release(row: Any) -> Release:
         version=row.version,
         manifest=row.manifest,
         manifest_bytes=row.manifest_bytes,
+        format=manifest.format_in(bytes(row.head)),
     )
 
 
@@ -192,6 +194,7 @@ def members(
     events = _events(session, row)
     concerns = concerned(row)
     required = plan(row).require_proof
+    named = _format(session, row)
     found = []
     for device in known.values():
         matches = concerns(device)
@@ -199,6 +202,8 @@ def members(
         if not matches and mine is None:
             continue
         evidence = _evidence(row, mine, device, events.get(device.id, ()))
+        if device.report is not None and not device.reads(named):
+            evidence = DeviceEvidence(stage="failed", detail=device.words_of_old_agent(named))
         news = evidence.stage == "committed" and mine is not None and mine.state != "committed"
         if news and _must_prove(device, required) and not _proves(session, row, device):
             evidence = UNPROVED
@@ -218,6 +223,15 @@ def members(
 UNPROVED = DeviceEvidence(
     stage="in_progress", detail="says that it runs it, without proof by its identity key"
 )
+
+
+def _format(session: Session, row: models.Rollout) -> int:
+    """Of the manifest that a rollout brings."""
+    head = func.substr(models.Version.manifest, 1, manifest.HEAD_BYTES)
+    query = select(head).where(
+        col(models.Version.model) == row.model, col(models.Version.version) == row.version
+    )
+    return manifest.format_in(bytes(session.exec(query).first() or b""))
 
 
 def _must_prove(device: Known, required: bool | None) -> bool:  # noqa: FBT001 (as a plan says it)

@@ -199,6 +199,11 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """What the model remembers from one request to the next."""
         return "none" if self.state is UNSET else self.state.kind
 
+    @property
+    def sessions(self) -> Literal["per_connection", "single"]:
+        """Who shares a model that remembers."""
+        return "single" if self.state is UNSET else self.state.sessions
+
     def takes_missing(self, tensor: Tensor) -> bool:
         """Whether NaN may stand for a missing value of an input."""
         return self.format == 1 if tensor.missing is UNSET else tensor.missing
@@ -226,6 +231,15 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """The files a device running ``build`` needs: all but the other builds' models."""
         others = {other.file for other in self.builds} - {build.file}
         return tuple(file for file in self.files if file.path not in others)
+
+
+HEAD_BYTES = 11
+"""Of an encoded manifest: its format, which comes first."""
+
+
+def format_in(head: bytes) -> int:
+    """The format that the first ``HEAD_BYTES`` of an encoded manifest name."""
+    return 2 if head[:HEAD_BYTES] == b'{"format":2' else 1
 
 
 def target_path(model: str, version: str) -> str:

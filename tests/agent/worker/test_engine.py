@@ -1,6 +1,6 @@
 """The engine: answers, fallbacks, and exactly one row for each batch element."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,13 @@ import pytest
 
 from muster_agent import runtimes
 from muster_agent.runtimes.base import Array, ModelError
+from muster_agent.worker.binding import bound
 from muster_agent.worker.engine import Engine, NoAnswer
 from muster_agent.worker.fallback import FallbackContract, seed_last_good
 from muster_agent.worker.ring import Ring, RingLayout
 from muster_agent.worker.rows import ErrorKind, Quality, RowKind
 from muster_agent.worker.startup import open_engine
-from muster_agent.worker.tensors import InvalidInput, bound
+from muster_agent.worker.tensors import InvalidInput
 from muster_protocol.wire.errors import LimitError, ProtocolError
 from muster_protocol.wire.manifest import Fallback, Tensor
 from support.models import dense_onnx, softmax, weights, write_bundle
@@ -46,6 +47,9 @@ class FakeModel:
     def __init__(self) -> None:
         self.fault: Exception | None = None
         self.columns = 3
+
+    def keep(self, names: Sequence[str]) -> None:
+        """It has one only."""
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if self.fault is not None:

@@ -78,8 +78,14 @@ def test_unanswered_bytes_can_be_taken_over_by_another_parser() -> None:
         (head("Host: a", "Host: b"), 400),
         (head("a: b\nX: y"), 400),
         (head("Content-Length: 99999999999"), 413),
-        (head("Transfer-Encoding: chunked"), 411),
-        (head("Transfer-Encoding: chunked", "Content-Length: 3"), 411),
+        (head("Transfer-Encoding: gzip, chunked"), 501),
+        (head("Transfer-Encoding: chunked", "Content-Length: 3"), 400),
+        (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (head("Transfer-Encoding: chunked") + b"zz\r\n", 400),
+        (head("Transfer-Encoding: chunked") + b"3\r\nabcd\r\n", 400),
+        (head("Transfer-Encoding: chunked") + b"3\nabc\n0\n\n" + b" " * 1100, 400),
+        (head("Transfer-Encoding: chunked") + b"ffffffff\r\n", 413),
+        (b"GET /%ff HTTP/1.1\r\n\r\n", 400),
         (head("Expect: miracles"), 417),
         (head(*[f"h{number}: x" for number in range(HEADERS_MAX + 1)]), 431),
         (b"GET /" + b"a" * HEAD_BYTES_MAX, 431),
@@ -135,3 +141,90 @@ def test_a_response_says_its_length_and_whether_the_connection_ends() -> None:
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nX: y\r\n\r\n{}"
     )
     assert b"\r\nConnection: close\r\n\r\n{}" in encode(answer, keep_alive=False)
+
+
+def chunked(body: bytes, sizes: list[int], trailer: bytes = b"") -> bytes:
+    """A request with its body in chunks of these sizes, and a last of the rest."""
+    data, rest = b"", body
+    for size in [*sizes, len(body)]:
+        piece, rest = rest[:size], rest[size:]
+        if piece:
+            data += f"{len(piece):x};note=1\r\n".encode() + piece + b"\r\n"
+    head = b"POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + data + b"0\r\n" + trailer + b"\r\n"
+
+
+@given(st.binary(max_size=60), st.lists(st.integers(1, 9), max_size=5), st.data())
+def test_a_body_in_chunks_is_put_together_however_it_is_cut(
+    body: bytes, sizes: list[int], data: st.DataObject
+) -> None:
+    stream = chunked(body, sizes, b"Digest: none\r\n") + request("POST", "/next", b"x")
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    parser, got = Parser(), []
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        parser.feed(stream[start:end])
+        while (whole := parser.next()) is not None:
+            got.append((whole.path, whole.body))
+    assert got == [("/c", body), ("/next", b"x")]
+    assert parser.pending_bytes == 0
+
+
+def test_a_chunked_body_is_bounded_in_data_and_in_the_bytes_that_carry_it() -> None:
+    head_ = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for chunks, words in ((b"5\r\nabcde\r\n" * 500, "more than"), (b"1\r\na\r\n" * 900, "larger")):
+        parser = Parser(head_ + chunks, body_bytes_max=1000)
+        with pytest.raises(HttpError, match=words) as caught:
+            parser.next()
+        assert caught.value.status == 413
+
+
+def test_a_chunked_body_can_be_taken_over_by_another_parser() -> None:
+    stream = chunked(b"0123456789", [3, 4])
+    for cut in range(1, len(stream)):
+        first = Parser(stream[:cut])
+        assert first.next() is None
+        second = Parser(first.pending)
+        second.feed(stream[cut:])
+        taken = second.next()
+        assert taken is not None
+        assert taken.body == b"0123456789"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\x16\x03\x01", "use http://, not https://"),
+        (b"GET /v2 HTTP/1.1\n", "bare line feed"),
+        (b"GET /v2 HTTP/1.1\r\nHost: x\n", "bare line feed"),
+        (b"PRI * HTTP/2.0\r\n", "the request line is not HTTP/1.1"),
+        (b"hello there\r\n", "the request line is not HTTP/1.1"),
+        (b"\x00", "the request line is not HTTP/1.1"),
+    ],
+)
+def test_what_can_not_become_a_request_is_refused_with_its_first_bytes(
+    data: bytes, words: str
+) -> None:
+    with pytest.raises(HttpError, match=words) as caught:
+        parse(data)
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v2/models/a+b/infer",
+        "/v2/models/a%2Bb/infer",
+        "http://127.0.0.1:8080/v2/models/a+b/infer?x=1",
+        "HTTP://slot/v2/%6dodels/a+b/infer",
+    ],
+)
+def test_a_path_is_the_same_in_every_form_that_clients_send(target: str) -> None:
+    got = parse(f"GET {target} HTTP/1.1\r\n\r\n".encode())
+    assert got is not None
+    assert got.path == "/v2/models/a+b/infer"
+
+
+def test_an_absolute_target_without_a_path_is_the_root() -> None:
+    got = parse(b"GET http://slot HTTP/1.1\r\n\r\n")
+    assert got is not None
+    assert got.path == "/"

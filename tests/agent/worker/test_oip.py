@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from muster_agent.runtimes.base import NUMPY_TYPES
 from muster_agent.worker import oip
-from muster_agent.worker.oip import OipError
+from muster_agent.worker.oip_values import OipError
 
 names = st.text(min_size=1, max_size=20)
 NUMBERS = [name for name in NUMPY_TYPES if name != "BYTES"]
@@ -58,6 +58,8 @@ def test_json_requests_come_back_as_they_were(inputs: dict[str, Any], identifier
     body, header = oip.encode_request(inputs, identifier=identifier)
     assert header is None
     asked = oip.decode_request(body)
+    quick = oip.decode_request(body, floats=True)
+    assert all(same(quick.inputs[name], array) for name, array in asked.inputs.items())
     assert asked.id == identifier
     assert list(asked.inputs) == list(inputs)
     for name, array in inputs.items():
@@ -131,7 +133,7 @@ def input_tensor(datatype: str, shape: list[int], data: object, **fields: Any) -
         (b"", "not an inference request: Input data was truncated"),
         (b"[]", "not an inference request: Expected `object`, got `array`"),
         (b"{}", "missing required field `inputs`"),
-        (b'{"inputs":[]}', "0 inputs; allowed are 1 to 64"),
+        (b'{"inputs":[]}', "0 inputs; allowed are 1 to 256"),
         (input_tensor("FP99", [1], [1]), "Invalid enum value 'FP99' - at `$.inputs[0].datatype`"),
         (
             input_tensor("FP32", [2], [1]),
@@ -167,9 +169,10 @@ def input_tensor(datatype: str, shape: list[int], data: object, **fields: Any) -
     ],
 )
 def test_a_bad_json_request_is_told_what_is_wrong(body: bytes, said: str) -> None:
-    with pytest.raises(OipError) as caught:
-        oip.decode_request(body)
-    assert said in str(caught.value)
+    for floats in (False, True):
+        with pytest.raises(OipError) as caught:
+            oip.decode_request(body, floats=floats)
+        assert said in str(caught.value)
     assert caught.value.status == 400
 
 
@@ -245,5 +248,19 @@ def test_a_missing_value_is_refused_where_there_is_none(datatype: str, data: str
     body = (
         f'{{"inputs": [{{"name": "x", "shape": [2], "datatype": "{datatype}", "data": {data}}}]}}'
     )
-    with pytest.raises(oip.OipError):
+    with pytest.raises(OipError):
         oip.decode_request(body.encode())
+
+
+def test_bf16_is_the_upper_half_of_fp32_rounded_to_the_nearest_even() -> None:
+    numbers = [1.0, 1.00390625, 1.01171875, -2.5, 3.4e38, float("inf"), float("nan")]
+    want = [0x3F80, 0x3F80, 0x3F82, 0xC020, 0x7F80, 0x7F80, 0x7FC0]
+    array = np.array([numbers], np.float32)
+    body, header = oip.encode_request({"x": array}, binary=True, datatypes={"x": "BF16"})
+    assert header is not None
+    assert np.frombuffer(body[header:], "<u2").tolist() == want
+    got = oip.decode_request(body, header).inputs["x"]
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got[0, [0, 3, 5, 6]], array[0, [0, 3, 5, 6]])
+    with pytest.raises(OipError, match=r"BF16 \[1, 7\] is 14 bytes, 16 came"):
+        oip.decode_request(body.replace(b'_size":14', b'_size":16') + b"\0\0", header)

@@ -1,10 +1,12 @@
 """The server on a real socket: its paths, its bounds, and clients that misbehave."""
 
+import gzip
 import json
 import os
 import signal
 import socket
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from muster_agent.worker.events import Exited, Heartbeat, Ready
 from muster_agent.worker.fallback import FallbackContract
 from muster_agent.worker.http1 import BODY_BYTES_MAX, Request, Response
 from muster_agent.worker.ring import Ring, RingLayout
+from muster_agent.worker.serving import CONNECTIONS_MAX
 from muster_agent.worker.startup import open_engine
 from muster_protocol.wire.manifest import Fallback, Start
 from support.models import softmax, weights, write_bundle
@@ -207,8 +210,86 @@ def test_bytes_that_are_no_request_end_the_connection_and_only_that(serving: Ser
         bad.socket.sendall(b"\x16\x03\x01 what is this\r\n\r\n" + bytes(100_000))
         status, headers, body = bad.receive()
         assert (status, headers["connection"]) == (400, "close")
-        assert json.loads(body) == {"error": "the request line is not HTTP/1.1"}
+        said = "TLS is not spoken here: use http://, not https://"
+        assert json.loads(body) == {"error": said}
         assert other.call("GET", "/v2/health/live")[0] == 200
+
+
+def test_what_can_never_become_a_request_is_answered_at_once(client: Client) -> None:
+    client.socket.sendall(b"GET /v2 HTTP/1.1\n")
+    status, headers, body = client.receive()
+    assert (status, headers["connection"]) == (400, "close")
+    assert "bare line feed" in json.loads(body)["error"]
+
+
+def test_a_body_in_chunks_is_answered_as_one_with_a_length(client: Client) -> None:
+    body = json.dumps(infer_body(X)).encode()
+    pieces = [body[:7], body[7:50], body[50:]]
+    head = f"POST {INFER} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    client.socket.sendall(head)
+    for piece in pieces:
+        client.socket.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+    client.socket.sendall(b"0\r\n\r\n")
+    assert client.receive()[0] == 200
+    assert client.call("POST", INFER, infer_body(X))[0] == 200
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_requests_and_answers_may_be_compressed(client: Client, coding: str) -> None:
+    pack, unpack = (
+        (gzip.compress, gzip.decompress) if coding == "gzip" else (zlib.compress, zlib.decompress)
+    )
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    body, header = oip.encode_request({"x": x}, binary=True, binary_outputs=True)
+    client.send(
+        "POST",
+        INFER,
+        pack(body),
+        Content_Encoding=coding,
+        Accept_Encoding=coding,
+        Inference_Header_Content_Length=str(header),
+    )
+    status, headers, answer = client.receive()
+    assert (status, headers["content-encoding"]) == (200, coding)
+    length = int(headers["inference-header-content-length"])
+    got = oip.decode_response(unpack(answer), length)["probabilities"]
+    np.testing.assert_allclose(got, softmax(x, *weights()), atol=1e-6)
+    client.send("POST", INFER, b"plain", Content_Encoding=coding)
+    assert client.receive()[0] == 400
+    assert client.call("POST", INFER, infer_body(X))[0] == 200
+
+
+def test_the_best_classes_may_be_asked_for_instead_of_scores(client: Client) -> None:
+    body = infer_body(X)
+    body["outputs"] = [{"name": "probabilities", "parameters": {"classification": 2}}]
+    status, answer = client.call("POST", INFER, body)
+    assert status == 200
+    p = softmax(np.array([X], np.float32), *weights())[0]
+    order = np.argsort(-p)
+    output = answer["outputs"][0]
+    assert (output["shape"], output["datatype"]) == ([1, 2], "BYTES")
+    scores, indexes, classes = zip(*(text.split(":") for text in output["data"]), strict=True)
+    assert [int(index) for index in indexes] == order[:2].tolist()
+    assert classes == indexes  # the fixture's classes are named by their numbers
+    np.testing.assert_allclose([float(score) for score in scores], p[order[:2]], atol=1e-5)
+    for bad in (0, "two", 1.5):
+        body["outputs"][0]["parameters"]["classification"] = bad
+        status, answer = client.call("POST", INFER, body)
+        assert status == 400
+        assert "classification" in answer["error"]
+
+
+def test_a_client_that_leaks_connections_leaves_room_for_others(serving: Serving) -> None:
+    leaked = []
+    for _ in range(3 * CONNECTIONS_MAX):
+        leaking = serving.client()
+        leaked.append(leaking)
+        assert leaking.call("GET", "/v2/health/live")[0] == 200
+        serving.now += 0.002  # five hundred a second, each of them answered and never closed
+    with serving.client() as other:
+        assert other.call("POST", INFER, infer_body(X))[0] == 200
+    for each in leaked:
+        each.close()
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(client: Client) -> None:
