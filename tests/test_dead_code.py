@@ -23,7 +23,6 @@ USED_ELSEWHERE = {
     "download_bytes": "by TUF's client, of its fetcher",
     "redirect_request": "by urllib, of its handler",
     "_create_unix_socket_connection": "by Paho, of its client",
-    "pa": "by annotations in quotes",
     "open_engine": "by programs that run a bundle in their own process",
     "encode_request": "by callers of the inference API",
     "decode_response": "by callers of the inference API",

@@ -8,8 +8,8 @@ import typer
 from rich.text import Text
 
 from muster_client.answers import Build, Model, Version, VersionDetail
-from muster_client.commands import trust
-from muster_client.failures import Rejected
+from muster_client.commands import packing, trust
+from muster_client.failures import Rejected, WrongUsage
 from muster_client.resources.models import WAIT_SECONDS, reason
 from muster_client.session import hub
 from muster_client.terminal import output
@@ -17,26 +17,41 @@ from muster_client.terminal.output import Json
 from muster_client.terminal.progress import UploadBars
 
 app = typer.Typer(help="Models and their versions.", no_args_is_help=True)
+app.command("pack")(packing.pack)
+app.command("init")(packing.init)
 
 
 @app.command("push")
+@packing.with_options
 def push(
     context: typer.Context,
     bundle: Annotated[
-        Path, typer.Argument(help="Folder with manifest.json and the files it lists.")
+        Path, typer.Argument(help="A bundle's folder, or a model file to pack and push in one.")
     ],
     *,
     wait: Annotated[bool, typer.Option(help="Wait until the hub has checked the version.")] = True,
     wait_seconds: Annotated[
         float, typer.Option(min=1, help="How long to wait at most.")
     ] = WAIT_SECONDS,
+    config: packing.Config = None,
     as_json: Json = False,
+    said: dict[str, Any],
 ) -> None:
-    """Upload a version. The hub loads it and runs its golden vectors before it can be signed."""
+    """Upload a version. The hub loads it and runs its golden vectors before it can be signed.
+
+    A model file is packed first, as `muster model pack` does, into a folder that isn't kept.
+    """
+    if not bundle.is_file() and (said or config is not None):
+        raise WrongUsage(f"{bundle} is packed already: options of packing are for model files")
     with UploadBars(quiet=as_json) as bars:
         try:
-            view = hub(context).models.push(
-                bundle, wait_seconds=wait_seconds if wait else None, progress=bars
+            view = hub(context).push(
+                bundle,
+                wait_seconds=wait_seconds if wait else None,
+                progress=bars,
+                packed=lambda found: None if as_json else packing.show_advice(found),
+                config=config,
+                **said,
             )
         except Rejected as error:
             bars.stop()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from muster_client.answers import Model, Version, VersionDetail
-from muster_client.failures import OperatorError, Rejected, WrongUsage
+from muster_client.failures import OperatorError, Refused, Rejected, WrongUsage
 from muster_client.resources.base import Resource
 from muster_client.transport import part
 from muster_protocol.wire import manifest, usable
@@ -18,6 +18,7 @@ WAIT_SECONDS = 600.0
 UNSETTLED = frozenset({"uploaded", "checking", "checked"})
 """States of a version whose check isn't over."""
 MANIFEST = "manifest.json"
+NOT_FOUND = 404
 
 
 class Progress(Protocol):
@@ -84,6 +85,17 @@ class Models(Resource):
         """One model with its versions, the newest first."""
         found: Model = self._api.get(f"/models/{part(model)}")
         return found
+
+    def next_version(self, model: str) -> str:
+        """The whole number after the largest that the model's versions are; 1 for a new model."""
+        try:
+            known = self.versions(model)["versions"]
+        except Refused as refusal:
+            if refusal.status != NOT_FOUND:
+                raise
+            return "1"
+        numbers = [int(v["version"]) for v in known if v["version"].isdecimal()]
+        return str(max(numbers, default=0) + 1)
 
     def show(self, model: str, version: str) -> VersionDetail:
         """One version: where it comes from, what its check found, its manifest."""
