@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from math import prod
 
 from muster_client.failures import WrongUsage
-from muster_protocol.wire.manifest import Fallback, Tensor
+from muster_protocol.wire.manifest import Fallback
+from muster_protocol.wire.tensors import Tensor
 
 FORMS = "no-decision, last-good=SECONDS, or constant=NUMBER,NUMBER,…"
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from muster_client.failures import WrongUsage
 from muster_client.packing.advice import Notes
 from muster_client.packing.findings import Described
-from muster_protocol.wire.manifest import Datatype, Tensor
+from muster_protocol.wire.tensors import Datatype, Tensor
 
 NUMPY_NAMES: dict[Datatype, str] = {
     "BOOL": "bool", "BYTES": "object",

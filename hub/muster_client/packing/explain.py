@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from muster_client.packing.packed import Packed
 from muster_protocol.signals import foresight
 from muster_protocol.wire import limits
-from muster_protocol.wire.manifest import Tensor
+from muster_protocol.wire.tensors import Tensor
 
 NAMES_SHOWN = 12
 

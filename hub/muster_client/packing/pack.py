@@ -29,14 +29,8 @@ from muster_protocol.signals import baseline
 from muster_protocol.signals.baseline import Baseline
 from muster_protocol.wire import limits
 from muster_protocol.wire.errors import ProtocolError
-from muster_protocol.wire.manifest import (
-    Build,
-    Classifier,
-    Golden,
-    Lineage,
-    Probation,
-    Tensor,
-)
+from muster_protocol.wire.manifest import Build, Classifier, Golden, Lineage, Probation
+from muster_protocol.wire.tensors import Tensor
 
 GOLDEN_FILE = "golden.npz"
 BASELINE_FILE = "baseline.bin"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from muster_client.packing.advice import Notes
 from muster_client.packing.packed import ModelFile
-from muster_protocol.wire.manifest import Tensor
+from muster_protocol.wire.tensors import Tensor
 
 
 def placed(model: ModelFile, room: Path) -> Path:

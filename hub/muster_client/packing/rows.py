@@ -12,7 +12,7 @@ from muster_client.failures import WrongUsage
 from muster_client.packing.advice import Notes
 from muster_client.packing.declare import NUMPY_NAMES, filled
 from muster_client.training.table import Column, Table
-from muster_protocol.wire.manifest import Datatype, Tensor
+from muster_protocol.wire.tensors import Datatype, Tensor
 from muster_protocol.wire.usable import WHOLE_NUMBERS
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from muster_client.failures import WrongUsage
 from muster_client.packing.advice import Notes
 from muster_protocol.wire.limits import CLASSES_MAX
-from muster_protocol.wire.manifest import Classifier, Tensor
+from muster_protocol.wire.manifest import Classifier
+from muster_protocol.wire.tensors import Tensor
 from muster_protocol.wire.usable import class_index, elements, is_recorded
 
 SUM_TOLERANCE = 1e-2

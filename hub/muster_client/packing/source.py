@@ -15,7 +15,7 @@ from muster_client.packing.advice import Notes
 from muster_client.packing.options import Options
 from muster_client.packing.rows import Rows
 from muster_client.training.table import Table, of_frame, read_table, seconds_of
-from muster_protocol.wire.manifest import Tensor
+from muster_protocol.wire.tensors import Tensor
 
 
 @dataclass(frozen=True)

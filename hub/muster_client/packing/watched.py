@@ -9,7 +9,8 @@ from muster_client.packing.rows import Rows
 from muster_protocol.signals import features
 from muster_protocol.signals.features import Confidence, Element, Feature, Norm, Predicted
 from muster_protocol.wire import bounds, limits
-from muster_protocol.wire.manifest import Classifier, Tensor
+from muster_protocol.wire.manifest import Classifier
+from muster_protocol.wire.tensors import Tensor
 from muster_protocol.wire.usable import elements, is_recorded
 
 INPUT_ELEMENTS_MAX = 128
@@ -72,7 +73,7 @@ def _renamed(found: Sequence[Feature]) -> Iterator[Feature]:
 
 def _image(tensor: Tensor, asked: tuple[int, int] | None) -> tuple[tuple[int, int] | None, bool]:
     """(Height and width, whether channels come first) of what is an image."""
-    shape = tensor.shape[1:]
+    shape = tensor.element_shape
     if asked is not None:
         return asked, len(shape) == 3 and shape[1:] == asked
     if len(shape) == 3 and shape[2] in CHANNELS and min(shape[:2]) >= 3:

@@ -18,7 +18,7 @@ def watchable(manifest: Manifest) -> dict[str, NDArray[np.float32]]:
     """No rows of each tensor that features can be made of, by name."""
     tensors = (*manifest.inputs, *manifest.outputs)
     return {
-        tensor.name: np.empty((0, *tensor.shape[1:]), np.float32)
+        tensor.name: np.empty((0, *tensor.element_shape), np.float32)
         for tensor in tensors
         if is_recorded(tensor)
     }

@@ -47,7 +47,7 @@ def _check(manifest: Manifest) -> None:
 
 def is_recorded(tensor: Tensor) -> bool:
     """Whether a device records a tensor: its bytes per batch element are known beforehand."""
-    return tensor.datatype != "BYTES" and -1 not in tensor.shape[1:]
+    return tensor.datatype != "BYTES" and -1 not in tensor.element_shape
 
 
 def class_index(label: str, classes: Sequence[str]) -> int | None:
@@ -86,7 +86,7 @@ def check_label(label: str, manifest: Manifest) -> None:
 
 def elements(tensor: Tensor) -> int:
     """Numbers of one batch element of a recorded tensor."""
-    return prod(tensor.shape[1:])
+    return prod(tensor.element_shape)
 
 
 def _check_classifier(classifier: Classifier, output: Tensor) -> None:
@@ -107,7 +107,7 @@ def _check_fallback(fallback: Fallback, outputs: dict[str, Tensor]) -> None:
         return
     for name, values in fallback.outputs.items():
         tensor = outputs[name]
-        wanted = prod(1 if size == -1 else size for size in tensor.shape[1:])
+        wanted = prod(1 if size == -1 else size for size in tensor.element_shape)
         what = f"fallback {fallback.name!r}, output {name!r}"
         if tensor.datatype == "BYTES":
             raise ProtocolError(f"{what}: text has no constant: use 'last_good' or 'no_decision'")

@@ -9,7 +9,7 @@ import muster_client
 from muster_agent.worker.startup import open_engine
 from muster_protocol.signals.features import Image, Norm, Projection
 from muster_protocol.wire.errors import MusterError
-from muster_protocol.wire.manifest import Tensor
+from muster_protocol.wire.tensors import Tensor
 from support import models as fixtures
 
 FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING

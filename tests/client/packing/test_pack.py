@@ -12,7 +12,8 @@ from muster_client.app import app
 from muster_client.failures import WrongUsage
 from muster_protocol.signals import baseline
 from muster_protocol.wire.errors import MusterError
-from muster_protocol.wire.manifest import Fallback, Tensor
+from muster_protocol.wire.manifest import Fallback
+from muster_protocol.wire.tensors import Tensor
 from support import models as fixtures
 
 W, B = fixtures.weights()
