@@ -128,7 +128,7 @@ _RUNNERS: dict[str, type[OnnxRunner] | type[TfliteRunner]] = {
 _MODULES = {"onnx": _onnxruntime, "tflite": _tflite}
 
 
-class Session:
+class LoadedModel:
     """A model that is loaded at the first request."""
 
     def __init__(self, runtime: str, model: str) -> None:
@@ -234,9 +234,9 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:1000] or type(error).__name__
 
 
-def _answered(session: Session, request: Request) -> Probed | Failure:
+def _answered(loaded: LoadedModel, request: Request) -> Probed | Failure:
     try:
-        return session.probe(request)
+        return loaded.probe(request)
     except ModuleNotFoundError as error:
         return Failure(_line(error), lacking=error.name or "")
     except Exception as error:
@@ -246,10 +246,10 @@ def _answered(session: Session, request: Request) -> Probed | Failure:
 def main() -> None:
     """Answer requests until standard input ends."""
     runtime, model, descriptor = sys.argv[1:]
-    session = Session(runtime, model)
+    loaded = LoadedModel(runtime, model)
     for line in sys.stdin.buffer:
         request = msgspec.json.decode(line, type=Request)
-        Path(request.answer).write_bytes(msgspec.json.encode(Answer(_answered(session, request))))
+        Path(request.answer).write_bytes(msgspec.json.encode(Answer(_answered(loaded, request))))
         os.write(int(descriptor), b".")
 
 
