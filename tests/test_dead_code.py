@@ -17,6 +17,7 @@ KINDS = {"function", "method", "class", "property", "import", "unreachable_code"
 USED_ELSEWHERE = {
     "agent": "the script muster-agent",
     "demo": "an entry point of the command muster",
+    "quickstart": "an entry point of the command muster",
     "__getattr__": "by Python, when a module is asked for a name",
     "from_profile": "by scripts and notebooks",
     "downgrade": "by Alembic",
