@@ -16,6 +16,9 @@ OPEN = {
     "hub/muster_hub/access/scope.py": "(asked.operator, wanted.operator)",
     "hub/muster_hub/admin/document.py": "schema.get('type')",
     "hub/muster_client/failures.py": "status",
+    "hub/muster_client/packing/contract.py": "word",
+    "hub/muster_client/packing/rows.py": "kind.kind",
+    "hub/muster_client/training/table.py": "values.dtype.kind",
     "hub/muster_client/terminal/output.py": "value",
 }
 """Choices over sets that others may widen, such as errors or numbers: their default is meant."""

@@ -17,13 +17,13 @@ KINDS = {"function", "method", "class", "property", "import", "unreachable_code"
 USED_ELSEWHERE = {
     "agent": "the script muster-agent",
     "demo": "an entry point of the command muster",
+    "quickstart": "an entry point of the command muster",
     "__getattr__": "by Python, when a module is asked for a name",
     "from_profile": "by scripts and notebooks",
     "downgrade": "by Alembic",
     "download_bytes": "by TUF's client, of its fetcher",
     "redirect_request": "by urllib, of its handler",
     "_create_unix_socket_connection": "by Paho, of its client",
-    "pa": "by annotations in quotes",
     "open_engine": "by programs that run a bundle in their own process",
     "pump": "by whoever drives a broker in memory",
 }

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from muster_client.failures import OperatorError, Refused, Rejected, Unreachable, WrongUsage
     from muster_client.hub import Hub
+    from muster_client.packing.calls import pack
 
-__all__ = ["Hub", "OperatorError", "Refused", "Rejected", "Unreachable", "WrongUsage"]
+__all__ = ["Hub", "OperatorError", "Refused", "Rejected", "Unreachable", "WrongUsage", "pack"]
 
 
-_MODULE_OF = {"Hub": "hub"}
+_MODULE_OF = {"Hub": "hub", "pack": "packing.calls"}
 """Where names are; all others are failures."""
 
 

@@ -140,7 +140,11 @@ def settings(
         str | None, typer.Option(help="PEM file of the CA that signs the hub's certificate.")
     ] = None,
     profile: Annotated[
-        Path | None, typer.Option(help="File with hub, token and ca, e.g. the hub's operator.toml.")
+        Path | None,
+        typer.Option(
+            envvar="MUSTER_PROFILE",
+            help="File with hub, token and ca, e.g. the hub's operator.toml.",
+        ),
     ] = None,
 ) -> None:
     """Note which hub to use; no connection is made yet."""

@@ -1,12 +1,15 @@
 """A hub, as `muster` and Python use it: each command is one call here, by the same name."""
 
 import os
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
-from muster_client.answers import Event
+from muster_client.answers import Event, VersionDetail
+from muster_client.packing.calls import pack
+from muster_client.packing.options import plain_name, settled
 from muster_client.profile import Profile, check, resolve
 from muster_client.resources.access import ApiTokens, AuditLog
 from muster_client.resources.alerts import Alerts
@@ -14,11 +17,14 @@ from muster_client.resources.devices import Devices
 from muster_client.resources.drift import Drifts
 from muster_client.resources.events import follow
 from muster_client.resources.fleet import Change, Fleet, changes, make
-from muster_client.resources.models import Models
+from muster_client.resources.models import WAIT_SECONDS, Models, Progress
 from muster_client.resources.rollouts import Rollouts
 from muster_client.resources.trust import Trust
 from muster_client.resources.webhooks import Webhooks
 from muster_client.transport import Api, connect
+
+if TYPE_CHECKING:
+    from muster_client.packing.packed import Packed
 
 
 class Hub:
@@ -66,6 +72,35 @@ class Hub:
     def url(self) -> str:
         """Where the hub is, without a slash at the end."""
         return self._api.url
+
+    def push(
+        self,
+        bundle: str | Path,
+        data: Any = None,
+        *,
+        wait_seconds: float | None = WAIT_SECONDS,
+        progress: Progress | None = None,
+        packed: Callable[["Packed"], object] = lambda _packed: None,
+        **options: Any,
+    ) -> VersionDetail:
+        """Push a bundle's folder, or pack a model file and push that.
+
+        ``data`` and ``options`` are those of ``muster_client.pack``; without a ``version`` it is
+        the next whole number here. ``packed`` gets what packing found. For the rest see
+        ``models.push``.
+        """
+        path = Path(bundle)
+        if not path.is_file():
+            return self.models.push(path, wait_seconds=wait_seconds, progress=progress)
+        config = options.pop("config", None)
+        chosen = settled(path, options, Path(config) if config is not None else None)
+        with tempfile.TemporaryDirectory(prefix="muster-push-") as folder:
+            if not chosen.version:
+                name = chosen.name or plain_name(path.stem)
+                options["version"] = self.models.next_version(name)
+            found = pack(path, data, out=Path(folder) / "bundle", config=config, **options)
+            packed(found)
+            return self.models.push(found.folder, wait_seconds=wait_seconds, progress=progress)
 
     def tail(self) -> Iterator[Event]:
         """Events of the fleet as they happen, without an end."""

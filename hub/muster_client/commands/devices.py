@@ -1,5 +1,6 @@
 """`muster device`: the fleet, one device, and tokens that let new ones in."""
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -65,6 +66,7 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
                 ("errors", counts.get("errors")),
                 ("windows", counts.get("windows")),
                 ("by version", counts.get("by_version")),
+                *_answers(counts["label_accuracy"]),
                 ("waiting", f"{report.get('outbox_rows', 0)} rows on the device"),
                 ("set aside", _set_aside(view)),
             ]
@@ -76,6 +78,29 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
             empty="No slot has been asked to run anything.",
         ),
     )
+
+
+def _answers(by_version: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """What labels said of each version, and labels that met no answer."""
+    for name, said in by_version.items():
+        lost = said["unmatched"]
+        if said["labels"] or lost:
+            words = judged(said)
+            if lost:
+                words += f"; {lost} labels of inferences that it doesn't remember"
+            yield f"labels of {name}", Text(words, style="yellow" if lost else "")
+
+
+def judged(said: Mapping[str, Any]) -> str:
+    """How good answers were by their labels, in words."""
+    if said["accuracy"] is not None:
+        return f"{said['labels']} labels, {said['accuracy']:.1%} right"
+    if said["mean_absolute_error"] is not None:
+        return (
+            f"{said['labels']} labels, off by {said['mean_absolute_error']:.3g} on average "
+            f"(RMS {said['root_mean_square_error']:.3g})"
+        )
+    return "no label yet"
 
 
 def _set_aside(device: Device) -> Text | None:

@@ -8,35 +8,50 @@ import typer
 from rich.text import Text
 
 from muster_client.answers import Build, Model, Version, VersionDetail
-from muster_client.commands import trust
-from muster_client.failures import Rejected
-from muster_client.resources.models import WAIT_SECONDS, reason
+from muster_client.commands import packing, trust
+from muster_client.failures import Rejected, WrongUsage
+from muster_client.resources.models import DAYS, WAIT_SECONDS, InUse, reason
 from muster_client.session import hub
 from muster_client.terminal import output
 from muster_client.terminal.output import Json
 from muster_client.terminal.progress import UploadBars
 
 app = typer.Typer(help="Models and their versions.", no_args_is_help=True)
+app.command("pack")(packing.pack)
+app.command("init")(packing.init)
 
 
 @app.command("push")
+@packing.with_options
 def push(
     context: typer.Context,
     bundle: Annotated[
-        Path, typer.Argument(help="Folder with manifest.json and the files it lists.")
+        Path, typer.Argument(help="A bundle's folder, or a model file to pack and push in one.")
     ],
     *,
     wait: Annotated[bool, typer.Option(help="Wait until the hub has checked the version.")] = True,
     wait_seconds: Annotated[
         float, typer.Option(min=1, help="How long to wait at most.")
     ] = WAIT_SECONDS,
+    config: packing.Config = None,
     as_json: Json = False,
+    said: dict[str, Any],
 ) -> None:
-    """Upload a version. The hub loads it and runs its golden vectors before it can be signed."""
+    """Upload a version. The hub loads it and runs its golden vectors before it can be signed.
+
+    A model file is packed first, as `muster model pack` does, into a folder that isn't kept.
+    """
+    if not bundle.is_file() and (said or config is not None):
+        raise WrongUsage(f"{bundle} is packed already: options of packing are for model files")
     with UploadBars(quiet=as_json) as bars:
         try:
-            view = hub(context).models.push(
-                bundle, wait_seconds=wait_seconds if wait else None, progress=bars
+            view = hub(context).push(
+                bundle,
+                wait_seconds=wait_seconds if wait else None,
+                progress=bars,
+                packed=lambda found: None if as_json else packing.show_advice(found),
+                config=config,
+                **said,
             )
         except Rejected as error:
             bars.stop()
@@ -77,6 +92,53 @@ def show_version(
 ) -> None:
     """Show one version: where it comes from and what its check found."""
     _show(context, hub(context).models.show(model, version), as_json=as_json)
+
+
+@app.command("compare")
+def compare(
+    context: typer.Context,
+    model: str,
+    first: Annotated[str, typer.Argument(help="A version.")],
+    second: Annotated[str, typer.Argument(help="Another.")],
+    *,
+    days: Annotated[int, typer.Option(min=1, max=400, help="How far back to look.")] = DAYS,
+    as_json: Json = False,
+) -> None:
+    """Show two versions side by side: what they are, and how they do on the fleet."""
+    found = [
+        (hub(context).models.show(model, version), hub(context).models.in_use(model, version, days))
+        for version in (first, second)
+    ]
+    if as_json:
+        output.show_json([{"version": view, "in_use": in_use} for view, in_use in found])
+        return
+    sides = [_side(view, in_use) for view, in_use in found]
+    names = list(dict.fromkeys(name for side in sides for name in side))
+    rows = ((name, *(side.get(name) for side in sides)) for name in names)
+    output.show(output.table(("", first, second), rows, empty=""))
+
+
+def _side(view: VersionDetail, in_use: InUse) -> dict[str, Any]:
+    """One version's column of a comparison."""
+    facts = next((build.get("facts") or {} for build in view["check"]["builds"]), {})
+    latency, p95 = facts.get("latency_ms"), in_use["p95_seconds"]
+    metrics = {f"metric {name}": value for name, value in view["lineage"]["metrics"].items()}
+    return {
+        "status": output.state(view["status"]),
+        "pushed": output.ago(view["created"]),
+        "size": output.size(view["size_bytes"]),
+        "memory at the check": output.size(facts.get("memory_bytes")),
+        "latency at the check": None if latency is None else f"{latency:.3g} ms",
+        **metrics,
+        "devices": in_use["devices"],
+        "inferences": in_use["inferences"],
+        "errors": in_use["errors"],
+        "labels": in_use["labels"],
+        "right by its labels": None if in_use["accuracy"] is None else f"{in_use['accuracy']:.1%}",
+        "mean absolute error": in_use["mean_absolute_error"],
+        "RMS error": in_use["root_mean_square_error"],
+        "p95 on devices": None if p95 is None else f"{p95 * 1e3:.3g} ms",
+    }
 
 
 def _show(context: typer.Context, view: VersionDetail, *, as_json: bool) -> None:

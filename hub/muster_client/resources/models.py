@@ -1,13 +1,13 @@
 """Models and their versions: push one, see what the hub's check found."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, TypedDict, cast
 
 from muster_client.answers import Model, Version, VersionDetail
-from muster_client.failures import OperatorError, Rejected, WrongUsage
+from muster_client.failures import OperatorError, Refused, Rejected, WrongUsage
 from muster_client.resources.base import Resource
 from muster_client.transport import part
 from muster_protocol.wire import manifest, usable
@@ -18,6 +18,23 @@ WAIT_SECONDS = 600.0
 UNSETTLED = frozenset({"uploaded", "checking", "checked"})
 """States of a version whose check isn't over."""
 MANIFEST = "manifest.json"
+NOT_FOUND = 404
+DAYS = 30
+
+
+class InUse(TypedDict):
+    """A version on the fleet, over some days."""
+
+    devices: int
+    """That ran it on the day on which most did."""
+    inferences: int
+    errors: int
+    labels: int
+    accuracy: float | None
+    mean_absolute_error: float | None
+    root_mean_square_error: float | None
+    p95_seconds: float | None
+    """Of the last day."""
 
 
 class Progress(Protocol):
@@ -85,11 +102,49 @@ class Models(Resource):
         found: Model = self._api.get(f"/models/{part(model)}")
         return found
 
+    def in_use(self, model: str, version: str, days: int = DAYS) -> InUse:
+        """How a version did on the fleet in the last ``days``, by days in UTC that have begun."""
+        path = f"/models/{part(model)}/history"
+        points = self._api.get(path, level="day", days=days)["items"]
+        return summed([point for point in points if point["version"] == version])
+
+    def next_version(self, model: str) -> str:
+        """The whole number after the largest that the model's versions are; 1 for a new model."""
+        try:
+            known = self.versions(model)["versions"]
+        except Refused as refusal:
+            if refusal.status != NOT_FOUND:
+                raise
+            return "1"
+        numbers = [int(v["version"]) for v in known if v["version"].isdecimal()]
+        return str(max(numbers, default=0) + 1)
+
     def show(self, model: str, version: str) -> VersionDetail:
         """One version: where it comes from, what its check found, its manifest."""
         path = f"/models/{part(model)}/versions/{part(version)}"
         found: VersionDetail = self._api.get(path)
         return found
+
+
+def summed(points: Sequence[Mapping[str, Any]]) -> InUse:
+    """Days of one version together; each day's mean weighs as much as its labels."""
+
+    def mean(name: str, *, power: int = 1) -> float | None:
+        known = [(p[name] ** power, p["labels"] or 1) for p in points if p[name] is not None]
+        weight = sum(count for _, count in known)
+        return (sum(v * count for v, count in known) / weight) ** (1 / power) if known else None
+
+    latencies = [p["p95_seconds"] for p in points if p["p95_seconds"] is not None]
+    return {
+        "devices": max((p["devices"] for p in points), default=0),
+        "inferences": sum(p["n"] for p in points),
+        "errors": sum(p["errors"] for p in points),
+        "labels": sum(p["labels"] for p in points),
+        "accuracy": mean("accuracy"),
+        "mean_absolute_error": mean("mean_absolute_error"),
+        "root_mean_square_error": mean("root_mean_square_error", power=2),
+        "p95_seconds": latencies[-1] if latencies else None,
+    }
 
 
 def read_manifest(bundle: Path) -> tuple[manifest.Manifest, bytes]:

@@ -1,9 +1,7 @@
 """Training data by tensor name, read from CSV, Parquet or NumPy files."""
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_client.failures import Lacking, WrongUsage
+from muster_client.training.table import read_table, seconds, seconds_of
 from muster_protocol.signals.features import Kind
 
 if TYPE_CHECKING:
@@ -61,17 +60,6 @@ def _in_order(training: TrainingData, time: str) -> TrainingData:
     return replace(training, tensors=tensors, times=times[order])
 
 
-def _seconds(text: str) -> float:
-    """A time as seconds since 1970: such a number, or ISO 8601 (UTC where it names no zone)."""
-    if not text.strip():
-        return float("nan")
-    try:
-        return float(text)
-    except ValueError:
-        when = datetime.fromisoformat(text.strip())
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-
-
 def _read_npz(data: Path, _tensor: str, time: str) -> TrainingData:
     with np.load(data) as archive:
         arrays = {name: np.asarray(archive[name]) for name in archive.files}
@@ -80,40 +68,23 @@ def _read_npz(data: Path, _tensor: str, time: str) -> TrainingData:
 
 
 def _read_csv(data: Path, tensor: str, time: str) -> TrainingData:
-    with data.open(newline="") as file:
-        lines = csv.reader(file)
-        header = next(lines, [])
-        if time and time not in header:
+    """Numbers and yes or no are elements of ``tensor``; words are tensors of their own."""
+    table = read_table(data)
+    times = None
+    if time:
+        if time not in table.columns:
             raise ValueError(f"no column {time!r} to take the rows' times from")
-        clock = header.index(time) if time else None
-        rows: list[list[float]] = []
-        times: list[float] = []
-        for row in lines:
-            if len(row) != len(header):
-                raise ValueError(
-                    f"line {lines.line_num} has {len(row)} values, the header names {len(header)}"
-                )
-            if clock is not None:
-                times.append(_seconds(row.pop(clock)))
-            rows.append([_number(text, lines.line_num) for text in row])
-    if not rows:
-        raise ValueError("no row of data below the header")
-    names = [name for place, name in enumerate(header) if place != clock]
-    return TrainingData(
-        {tensor: np.array(rows, dtype=np.float32)},
-        {tensor: [(name, "numeric") for name in names]},
-        None if clock is None else np.array(times),
-    )
-
-
-def _number(text: str, line: int) -> float:
-    """A missing value is a null of the feature, a word in a number's place is a mistake."""
-    if not text.strip():
-        return float("nan")
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"line {line}: {text!r} is not a number") from None
+        times = seconds_of(table.columns[time])
+        table = table.without(time)
+    kinds = {name: str(table.kind(name)) for name in table.columns}
+    if kinds.get(tensor) == "text":
+        raise ValueError(f"column {tensor!r} would be a tensor by the name of --tensor")
+    numbers = [table.columns[name] for name, kind in kinds.items() if kind != "text"]
+    matrix = np.array(numbers, np.float32).T if numbers else np.empty((table.rows, 0), np.float32)
+    own = {
+        name: table.columns[name].reshape(-1, 1) for name, kind in kinds.items() if kind == "text"
+    }
+    return replace(_named(tensor, matrix, own, kinds), times=times)
 
 
 def _read_parquet(data: Path, tensor: str, time: str) -> TrainingData:
@@ -173,7 +144,7 @@ def _times(column: "pa.Array") -> NDArray[np.float64]:
         micros = column.cast("timestamp[us]").cast("int64").cast("float64")
         return np.asarray(micros.to_numpy(zero_copy_only=False), np.float64) / 1e6
     if t.is_string(column.type) or t.is_large_string(column.type):
-        return np.array([_seconds(text or "") for text in column.to_pylist()])
+        return np.array([seconds(text or "") for text in column.to_pylist()])
     return np.asarray(column.cast("float64").to_numpy(zero_copy_only=False), np.float64)
 
 
@@ -222,6 +193,7 @@ def _joined(name: str, parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 _READERS: dict[str, Callable[[Path, str, str], TrainingData]] = {
     ".csv": _read_csv,
+    ".tsv": _read_csv,
     ".npz": _read_npz,
     ".parquet": _read_parquet,
 }

@@ -43,12 +43,9 @@ def fit_file(
         training = read(data, tensor, time)
         if context:
             training = _categorical(training, context)
-        fitted, note = _fitted(
-            training, watch(training, images, classifier), shuffled=shuffled,
-            in_time=InTime(
-                rows=window_rows or _rows_of(training, window_seconds),
-                window_seconds=window_seconds, times=training.times, context=context,
-            ),
+        fitted, note = fit_rows(
+            training, watch(training, images, classifier), window_rows=window_rows,
+            window_seconds=window_seconds, context=context, shuffled=shuffled,
         )  # fmt: skip
         encoded = baseline.encode(fitted)
     except ProtocolError as error:
@@ -58,6 +55,26 @@ def fit_file(
     except OSError as error:
         raise WrongUsage(f"{out}: {error.strerror}") from None
     return fitted, note
+
+
+def fit_rows(
+    training: TrainingData,
+    watched: list[features.Feature],
+    *,
+    window_rows: int | None = None,
+    window_seconds: float = WINDOW_SECONDS,
+    context: str = "",
+    shuffled: bool = False,
+) -> tuple[Baseline, str]:
+    """The baseline of rows in their order, as ``fit_file`` makes it, and a note of what is lost.
+
+    Raises ProtocolError.
+    """
+    in_time = InTime(
+        rows=window_rows or _rows_of(training, window_seconds),
+        window_seconds=window_seconds, times=training.times, context=context,
+    )  # fmt: skip
+    return _fitted(training, watched, shuffled=shuffled, in_time=in_time)
 
 
 def _fitted(

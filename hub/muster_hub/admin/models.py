@@ -17,6 +17,7 @@ from muster_hub.signing import keys, model_signature
 from muster_hub.storage.files import write_durably
 from muster_protocol.wire import manifest
 from muster_protocol.wire.errors import MusterError
+from muster_protocol.wire.listing import cut_file
 from muster_protocol.wire.manifest import Manifest
 
 MANIFEST = "manifest.json"
@@ -59,7 +60,7 @@ def sign_model(
     hashes = {file.path: file.sha256 for file in files}
     _check_files(folder, hashes)
     data = model_signature.sign(hashes, f"{parsed.model}-{parsed.version}", private)
-    signature_file = bundle.cut_file(model_signature.FILE, io.BytesIO(data), lambda _: None)
+    signature_file = cut_file(model_signature.FILE, io.BytesIO(data), lambda _: None)
     encoded = manifest.encode(msgspec.structs.replace(parsed, files=(*files, signature_file)))
     write_durably(folder / model_signature.FILE, data)
     write_durably(folder / MANIFEST, encoded)
@@ -96,7 +97,7 @@ def _check_files(folder: Path, hashes: dict[str, str]) -> None:
 def _sha256(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return bundle.cut_file(path.name, file, lambda _: None).sha256
+            return cut_file(path.name, file, lambda _: None).sha256
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
 

@@ -112,6 +112,12 @@ def run(command: Sequence[str], timeout_seconds: float = 60.0) -> str:
     return ended.stdout
 
 
+def runs(directory: Path, name: str) -> bool:
+    """Whether the process of this name, by its pid file in ``directory``, is alive."""
+    identity = _read(directory / f"{name}.pid")
+    return identity is not None and Identity.of(identity.pid) == identity
+
+
 def end_leftovers(directory: Path) -> list[str]:
     """End what a killed run left behind, by its pid files; returns the names of what was ended."""
     ended = []

@@ -8,6 +8,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from muster_hub.errors import Invalid
+from muster_hub.monitoring.labels import regression
 from muster_hub.monitoring.rollup_step import FLEET, LEVEL_SECONDS
 from muster_hub.monitoring.trend import Yardstick
 from muster_hub.registry.published import read_baseline
@@ -26,6 +27,7 @@ SUMMED = ("windows", "seconds", "n", "errors", "labels_right", "labels_wrong")
 Plain = dict[str, Any]
 NOT_MERGED: Plain = {
     "p95_seconds": None, "cpu_seconds": None, "energy_joules": None, "features": [],
+    "mean_absolute_error": None, "root_mean_square_error": None,
 }  # fmt: skip
 
 
@@ -113,7 +115,7 @@ def _merged(row: Rollup, baseline: Baseline | None, measure: Yardstick | None) -
         "cpu_seconds": summary.cpu_seconds,
         "energy_joules": summary.energy_joules,
         "features": [] if counts is None or measure is None else measure.points(counts),
-    }
+    } | regression(summary.label_errors)
 
 
 def _baseline(manifest: str, blobs: Callable[[str], bytes]) -> Baseline | None:

@@ -7,6 +7,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from muster_hub.access.scope import Scope
+from muster_hub.monitoring import labels
 from muster_hub.storage import models, selecting
 from muster_hub.storage.sums import total, whole
 from muster_protocol.signals import summary_wire
@@ -34,8 +35,6 @@ def counts(session: Session, scope: Scope, device: str) -> Plain:
                 rows,
                 total(table.n),
                 total(table.errors),
-                total(table.labels_right),
-                total(table.labels_wrong),
             )
             .where(col(table.device) == device, *among)
             .where(selecting.of_models(col(table.model), scope.models))
@@ -44,6 +43,7 @@ def counts(session: Session, scope: Scope, device: str) -> Plain:
         for model, version, *numbers in found:
             sums = by_version.setdefault(f"{model}/{version}", [0] * len(numbers))
             sums[:] = [a + whole(b) for a, b in zip(sums, numbers, strict=True)]
+    said = labels.by_version(session, scope, device)
     return {
         "device": device,
         "inferences": sum(sums[1] for sums in by_version.values()),
@@ -51,11 +51,7 @@ def counts(session: Session, scope: Scope, device: str) -> Plain:
         "windows": sum(sums[0] for sums in by_version.values()),
         "by_version": {name: sums[1] for name, sums in by_version.items()},
         "label_accuracy": {
-            name: {
-                "labels": right + wrong,
-                "accuracy": right / (right + wrong) if right + wrong else None,
-            }
-            for name, (_, _, _, right, wrong) in by_version.items()
+            name: said.get(name, labels.LabelSums()).shown() for name in sorted(by_version)
         },
         "unreadable_windows": session.exec(
             select(func.count())

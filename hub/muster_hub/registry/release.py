@@ -30,6 +30,7 @@ from muster_hub.storage.store import Store
 from muster_protocol.wire import limits, manifest
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import MusterError, ProtocolError
+from muster_protocol.wire.listing import cut_file
 from muster_protocol.wire.manifest import Manifest
 
 WAITING_MAX = 100
@@ -280,7 +281,7 @@ class Releases:
             what = "missing from the upload" if odd[0] in listed else "not in the manifest"
             raise Invalid(f"{odd[0]!r} is {what}")
         for name, file in files.items():
-            if bundle.cut_file(name, file, self._blobs.put) != listed[name]:
+            if cut_file(name, file, self._blobs.put) != listed[name]:
                 raise Invalid(f"{name!r} is not the file that the manifest describes")
 
     def _record(

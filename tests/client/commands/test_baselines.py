@@ -43,7 +43,7 @@ def test_a_baseline_of_images_and_scores_is_fitted_from_an_npz(tmp_path: Path) -
     ("text", "says"),
     [
         ("a,b\n1,2\n3\n", "line 3 has 1 values, the header names 2"),
-        ("a\nx\n", "line 2: 'x' is not a number"),
+        ("a\n1\n2\nx\n", "line 4: 'x' is not a number"),
         ("a\n", "no row of data"),
     ],
 )

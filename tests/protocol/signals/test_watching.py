@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from muster_protocol.signals import baseline, binning, features, watching
 from muster_protocol.wire.errors import ProtocolError
-from muster_protocol.wire.manifest import Build, File, Golden, Manifest, Tensor
+from muster_protocol.wire.manifest import Build, File, Golden, Manifest
+from muster_protocol.wire.tensors import Tensor
 
 FILES = tuple(File(name, 1, "0" * 64) for name in ("m.onnx", "golden.npz"))
 RANDOM = np.random.default_rng(1)

@@ -15,8 +15,8 @@ from muster_protocol.wire.manifest import (
     File,
     Golden,
     Manifest,
-    Tensor,
 )
+from muster_protocol.wire.tensors import Tensor
 
 FILES = tuple(File(name, 1, "0" * 64) for name in ("m.onnx", "golden.npz"))
 

@@ -85,7 +85,20 @@ class CountsView(Grows):
     windows: int
     by_version: dict[str, int] = Field(examples=[{"digits/2": 18_000}])
     label_accuracy: dict[str, View] = Field(
-        examples=[{"digits/2": {"labels": 120, "accuracy": 0.97}}]
+        description="By version: `labels` that were held against an answer; `accuracy` of a "
+        "classifier; `mean_absolute_error` and `root_mean_square_error` of a regression; "
+        "`unmatched` labels, whose inference isn't remembered.",
+        examples=[
+            {
+                "digits/2": {
+                    "labels": 120,
+                    "accuracy": 0.97,
+                    "unmatched": 3,
+                    "mean_absolute_error": None,
+                    "root_mean_square_error": None,
+                }
+            }
+        ],
     )
     unreadable_windows: int
 

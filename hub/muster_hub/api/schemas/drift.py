@@ -47,7 +47,13 @@ class HistoryView(Grows):
     n: int = Field(description="Inferences.")
     errors: int
     labels: int
-    accuracy: float | None
+    accuracy: float | None = Field(description="Of a classifier, by its labels.")
+    mean_absolute_error: float | None = Field(
+        description="Of a regression, by its labels; null for a selector."
+    )
+    root_mean_square_error: float | None = Field(
+        description="Of a regression, by its labels; null for a selector."
+    )
     p95_seconds: float | None = Field(description="Of the latency; null for a selector.")
     cpu_seconds: float | None = Field(description="Of the workers; null for a selector.")
     energy_joules: float | None = Field(
