@@ -16,7 +16,8 @@ from muster_protocol.wire.messages import Facts
 DISTRIBUTION = "muster-edge"
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
-UNDERSTANDS = ("attempt",)
+UNDERSTANDS = ("attempt", "drift")
+"""Fields of a directive's slot that came after the format's first day."""
 OWN_CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 
