@@ -1,6 +1,6 @@
 """Drift on real signals: Muster's own device code over a folder of runs, beside its peers.
 
-    python -m bench real DIR [--parts runs,faults,simulated] [--peers all|none|NAME,…] [--seed N]
+    python -m bench real DIR [--parts runs,faults] [--peers all|none|NAME,…] [--seed N]
 
 DIR holds ``index.json`` and a CSV a run (``bench/real_data.py`` says how; so does docs/drift.md).
 Writes ``bench/results/real.json``, the tables in ``docs/drift.md`` and ``bench/README.md`` and two
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import real_data, real_faults, real_muster, real_report, real_rules, real_simulated
+from bench import real_data, real_faults, real_muster, real_report, real_rules
 from bench.real_data import Run
 from bench.real_score import Score, findings, scored
 from bench.signals_peers import run as run_peer
@@ -27,7 +27,7 @@ from bench.signals_peers import run as run_peer
 RESULTS = Path(__file__).parent / "results" / "real.json"
 MUSTER, MUSTER_OLD, EVIDENTLY = "Muster", "Muster, baseline out of order", "Evidently, default"
 PEERS = (*real_rules.PEERS, EVIDENTLY)
-PARTS = ("runs", "faults", "simulated")
+PARTS = ("runs", "faults")
 SEED = 20_240_601
 
 
@@ -60,8 +60,23 @@ def lived(run: Run, peers: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def evidently(runs: list[Run]) -> list[list[bool]]:
-    """Flags of each run's windows, all from one process: it takes long to begin."""
+def compared(
+    runs: list[Run], peers: tuple[str, ...], evidently_minutes: float
+) -> list[dict[str, Any]]:
+    """Every run under every rule."""
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        rows = list(pool.imap(partial(lived, peers=peers), runs))
+    if EVIDENTLY in peers:
+        for run, row, flags in zip(runs, rows, evidently(runs, evidently_minutes), strict=True):
+            if flags is not None:
+                verdict = findings(np.array(flags, np.bool_)[:, None])
+                row["scores"][EVIDENTLY] = vars(scored(*verdict, run.events))
+    return rows
+
+
+def evidently(runs: list[Run], minutes: float) -> list[list[bool] | None]:
+    """Flags of each run's windows, all from one process: it takes long to begin. None for a run
+    that wasn't reached in time."""
     with tempfile.TemporaryDirectory() as folder:
         for number, run in enumerate(runs):
             categories = np.array([feature.kind != "numeric" for feature in run.features])
@@ -69,8 +84,8 @@ def evidently(runs: list[Run]) -> list[list[bool]]:
                 Path(folder) / f"{number:05}.npz", training=run.training, windows=run.windows,
                 categories=categories,
             )  # fmt: skip
-        flags = run_peer("evidently", "evident_real.py", Path(folder))
-    return [flags[f"{number:05}"] for number in range(len(runs))]
+        flags = run_peer("evidently", "evident_real.py", folder, str(60 * minutes))
+    return [flags.get(f"{number:05}") for number in range(len(runs))]
 
 
 def rows_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -79,12 +94,11 @@ def rows_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     groups = sorted(names, key=lambda name: (name != real_data.QUIET, name))
     rows = []
     for group in groups:
-        for rule in runs[0]["scores"]:
-            total = Score()
-            for run in runs:
-                if run["group"] == group:
-                    total = total + Score(**run["scores"][rule])
-            rows.append({"group": group, "rule": rule} | total.row())
+        for rule in dict.fromkeys(rule for run in runs for rule in run["scores"]):
+            scores = [run["scores"].get(rule) for run in runs if run["group"] == group]
+            total = sum((Score(**score) for score in scores if score), Score())
+            counted = {"runs": sum(score is not None for score in scores), "of_runs": len(scores)}
+            rows.append({"group": group, "rule": rule} | counted | total.row())
     return rows
 
 
@@ -105,9 +119,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="index.json and the runs it names")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--peers", default="all", help="all, none, or names divided by commas")
+    parser.add_argument(
+        "--evidently-minutes", type=float, default=60.0, help="no other run is begun after them"
+    )
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--devices", type=int, default=6, help="simulated, of each kind")
-    parser.add_argument("--days", type=int, default=30, help="that each of them lives")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     peers = {"all": PEERS, "none": ()}.get(options.peers, tuple(options.peers.split(",")))
@@ -122,21 +137,13 @@ def main(arguments: list[str] | None = None) -> None:
         "processor": platform.machine(), "cpus": os.cpu_count(), "load": os.getloadavg()[0],
         "python": platform.python_version(), "numpy": np.__version__,
     }  # fmt: skip
-    if "runs" in options.parts.split(","):
-        with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-            results["runs"] = list(pool.imap(partial(lived, peers=peers), runs))
-        if EVIDENTLY in peers:
-            for run, row, flags in zip(runs, results["runs"], evidently(runs), strict=True):
-                verdict = findings(np.array(flags, np.bool_)[:, None])
-                row["scores"][EVIDENTLY] = vars(scored(*verdict, run.events))
+    parts = options.parts.split(",")
+    if "runs" in parts:
+        results["runs"] = compared(runs, peers, options.evidently_minutes)
         results["rows"] = rows_of(results["runs"])
-    if "faults" in options.parts.split(","):
+    if "faults" in parts:
         results["seed"] = options.seed
         results["faults"] = injected(runs, options.seed)
-    if "simulated" in options.parts.split(","):
-        every = real_simulated.cases(options.devices, options.days, options.seed)
-        with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-            results["simulated"] = list(pool.imap(real_simulated.measured, every))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     for line in real_report.table(results):

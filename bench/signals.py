@@ -2,8 +2,9 @@
 
     python -m bench signals [--parts speed,peers] [--months 60] [--minutes 120] [--quick]
 
-Parts are speed, peers, outbox and alerts. Writes ``bench/results/signals.json``, part by part, and
-the tables in ``bench/README.md``. Alert scenarios run one to a core, the costliest last, and none
+Parts are speed, peers, outbox, time (the rule of baselines in time) and alerts (of those out of
+order). Writes ``bench/results/signals.json``, part by part, and the tables in ``bench/README.md``
+and ``docs/drift.md``. Alert scenarios run one to a core, the costliest last, and none
 starts another device after ``--minutes``: the months that each could simulate are in its row. Rules
 were tuned on seeds below 1000; a run's seed is drawn afresh from above, and written down.
 """
@@ -21,15 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import signals_report
+from bench import signals_in_time, signals_report
 from bench.signals_alerts import measured
 from bench.signals_outbox import ninety_days
 from bench.signals_peers import compared, peers
 from bench.signals_streams import Scenario
 
+DAYS_IN_TIME = 30
+"""That each device lives whose baseline is in time."""
 RESULTS = Path(__file__).parent / "results" / "signals.json"
 TUNING_SEEDS_BELOW = 1000
-PARTS = ("speed", "peers", "outbox", "alerts")
+PARTS = ("speed", "peers", "outbox", "time", "alerts")
 SCENARIOS = tuple(
     Scenario(dependence, rows, count)
     for count in (8, 50)
@@ -57,6 +60,43 @@ def alerts(
             name = Scenario(row["dependence"], row["rows"], row["features"])
             print(f"{name}, {simulated} months: {rates_in_words}; finds {found:.0%}", flush=True)
             yield rows
+
+
+def in_time(
+    scenarios: tuple[Scenario, ...], devices: int, seed: int, minutes: float
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows so far, after every scenario, of baselines in time."""
+    rows: list[dict[str, Any]] = []
+    share = 60 * minutes * (os.cpu_count() or 1) / len(scenarios)
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        item = partial(
+            signals_in_time.measured, devices=devices, days=DAYS_IN_TIME, seed=seed, seconds=share
+        )
+        for row in pool.imap(item, scenarios):
+            rows.append(row)
+            name = Scenario(row["dependence"], row["rows"], row["features"])
+            for trained, cell in row["trained"].items():
+                print(
+                    f"{name}, {trained}, {cell['months']} months: {cell['per_month']:.2f} (≤ "
+                    f"{cell['upper']:.2f}); finds {cell['found_in_3']} of {cell['trials']}",
+                    flush=True,
+                )
+            yield rows
+
+
+def made(
+    part: str, scenarios: tuple[Scenario, ...], months: float, devices: int, seed: int,
+    minutes: float,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """What a part finds; after every scenario, where there are several."""
+    if part == "time":
+        for rows in in_time(scenarios, devices, seed, minutes):
+            yield {"rows": rows}
+    elif part == "alerts":
+        for rows in alerts(scenarios, months, devices, seed, minutes):
+            yield {"wanted_months": months, "rows": rows}
+    else:
+        yield {"speed": compared, "peers": peers, "outbox": ninety_days}[part](seed)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -87,16 +127,14 @@ def main(arguments: list[str] | None = None) -> None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")
 
-    once = {"speed": compared, "peers": peers, "outbox": ninety_days}
-    for part in options.parts.split(","):
-        if part in once:
-            keep(part, once[part](seed))
+    wanted = options.parts.split(",")
+    if unknown := set(wanted) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}: one of {', '.join(PARTS)}")
+    for part in wanted:
+        for found in made(part, scenarios, months, options.devices, seed, minutes):
+            keep(part, found)
+        if "rows" not in results[part]:
             print(json.dumps(results[part], indent=1), flush=True)
-        elif part == "alerts":
-            for rows in alerts(scenarios, months, options.devices, seed, minutes):
-                keep(part, {"wanted_months": months, "rows": rows})
-        else:
-            parser.error(f"no part {part!r}: one of {', '.join(PARTS)}")
     if options.out == RESULTS:
         signals_report.write(results)
 

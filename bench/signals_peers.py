@@ -38,10 +38,11 @@ def interpreter(name: str) -> Path:
     return python
 
 
-def run(name: str, script: str, data: Path) -> dict[str, Any]:
+def run(name: str, script: str, *arguments: str | Path) -> dict[str, Any]:
     done = subprocess.run(
-        [interpreter(name), HERE / script, data], check=True, stdout=subprocess.PIPE, text=True
-    )
+        [interpreter(name), HERE / script, *arguments], check=True, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
     results: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return results
 

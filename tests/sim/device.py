@@ -101,8 +101,8 @@ class Device:
         """When something last happened that may leave a slot without a model for a moment."""
         self.inferences = 0
         self.inputs = Inputs(self.rng.random())
-        self.windows: list[tuple[int, int]] = []
-        """Rows, and how many of them have moved, of each window of a watched model."""
+        self.windows: list[tuple[int, int, int]] = []
+        """Rows, and in how many of them load and heat have moved, of a watched model's windows."""
         self.renewed = False
         """It was wiped once: what it had told may be incomplete."""
         self.lost = (0, 0)
@@ -115,7 +115,7 @@ class Device:
         self.rotten = False
         """A byte of an installed bundle has rotted: it may have to be fetched again first."""
         self.served_at: dict[str, float] = {}
-        self.outbox_bytes_max = OUTBOX_BYTES_MAX * (2 if world.watching else 1)
+        self.outbox_bytes_max = OUTBOX_BYTES_MAX * (4 if world.watching else 1)
         self._pending: list[Window] = []
         self._wake_at = float("inf")
 
@@ -264,8 +264,7 @@ class Device:
         self.put = self.lost = (0, 0)
         self.inferences = 0
         self.renewed = True
-        if self.inputs.moved_from is not None:
-            self.inputs.moved_from = 1
+        self.inputs.wiped()
         self.windows.clear()
         self.trust = self.world.doubles.trust()
         self.world.watch.wiped(self)
@@ -421,7 +420,7 @@ class Device:
             self.put = (self.put[0] + counts.inferences, self.put[1] + counts.labels_unmatched)
             window.ring.closed = window.seen
             if window.moved is not None and counts.inferences:
-                self.windows.append((counts.inferences, window.moved))
+                self.windows.append((counts.inferences, window.moved, window.hot))
         self._pending.clear()
 
     def note(self, what: str) -> None:

@@ -4,15 +4,16 @@ What a device's windows held is known here as it closed them; between them and t
 lie the outbox, which may merge them, the network, and restarts of everything.
 """
 
-from typing import TYPE_CHECKING
+import random
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, text
-from sqlmodel import select
+from sqlmodel import col, select
 
-from muster_hub.storage.models import DriftState
-from muster_protocol.signals.rule import Rule
+from muster_hub.storage.models import Alert, DriftState
 from muster_protocol.wire.directive import Goal
 from sim.catalogue import WATCHED, catalogue
+from sim.inputs import HEAT, LOAD
 
 if TYPE_CHECKING:
     from sim.device import Device
@@ -21,8 +22,54 @@ if TYPE_CHECKING:
 MOVED_WINDOWS_MIN = 3
 MOVED_ROWS_MIN = 60
 """So much of what has moved must have been told before the hub has to know."""
-LEARNT_WINDOWS = Rule.warmup_windows + 2
+BACK_WINDOWS_MIN = 6
+"""So many windows as they were, and what had moved must have recovered."""
 SLOT = "aux"
+HOT_SHARE, COOLS_SHARE = 0.6, 0.6
+HOT_SECONDS, COOLS_AFTER_SECONDS = (90.0, 200.0), (80.0, 160.0)
+LOOK_SECONDS = 20.0
+
+
+def story(world: "World") -> None:
+    """Heat moves on some devices, whatever their load does, and on some of them comes back."""
+    rng = random.Random(f"{world.seed}/drift")
+    for name in sorted(world.devices):
+        hot, cools = rng.random() < HOT_SHARE, rng.random() < COOLS_SHARE
+        begins = rng.uniform(*HOT_SECONDS)
+        ends = begins + rng.uniform(*COOLS_AFTER_SECONDS)
+        if hot:
+            world.clock.at(begins, lambda name=name: _heat(world, name))
+        if hot and cools:
+            world.clock.at(ends, lambda name=name: _cool(world, name))
+    world.clock.after(LOOK_SECONDS, lambda: _look(world, {}))
+
+
+def _heat(world: "World", name: str) -> None:
+    device = world.devices[name]
+    device.note("heat moves")
+    device.inputs.heat(device.inferences + 1)
+
+
+def _cool(world: "World", name: str) -> None:
+    device = world.devices[name]
+    device.note("heat comes back")
+    device.inputs.cool(device.inferences + 1)
+
+
+def _look(world: "World", before: dict[tuple[str, str], float]) -> None:
+    """A finding that stands keeps the time since when it does, whatever else is found."""
+    now = {
+        (device, name): float(finding["since"])
+        for device, view in _views(world).items()
+        for name, finding in view["findings"].items()
+    }
+    for key in now.keys() & before.keys():
+        world.watch.expect(
+            now[key] >= before[key],
+            "since when it drifts is kept",
+            f"{key}: since {now[key]:.0f}, but it was known to drift since {before[key]:.0f}",
+        )
+    world.clock.after(LOOK_SECONDS, lambda: _look(world, now))
 
 
 def _goal() -> Goal:
@@ -37,11 +84,23 @@ def manifest() -> str:
     return _goal().manifest
 
 
-def _drifting(world: "World") -> dict[str, bool]:
-    """Devices of which the hub has seen windows → whether it says they drift."""
+def _views(world: "World") -> dict[str, dict[str, Any]]:
+    """Devices of which the hub has seen windows → what it says of their drift."""
     query = select(DriftState.device, DriftState.view).where(DriftState.manifest == manifest())
     with world.hub.store.read() as session:
-        return {device: bool(view["drifting"]) for device, view in session.exec(query)}
+        return {device: dict(view) for device, view in session.exec(query)}
+
+
+def _alerts(world: "World") -> dict[str, list[str]]:
+    """Device → features that stand in an alert of drift, one entry an alert."""
+    query = select(Alert.device, Alert.detail).where(
+        Alert.kind == "drift", Alert.state != "resolved", col(Alert.cleared_at).is_(None)
+    )
+    found: dict[str, list[str]] = {}
+    with world.hub.store.read() as session:
+        for device, detail in session.exec(query):
+            found.setdefault(str(device), []).extend(detail["features"])
+    return found
 
 
 def _devices(world: "World", query: str) -> dict[str, int]:
@@ -54,27 +113,23 @@ def _devices(world: "World", query: str) -> dict[str, int]:
 
 
 def alerted(world: "World") -> None:
-    """While the fleet serves: whom the hub says to drift has an alert, and nobody else has."""
-    alerts = _devices(
-        world,
-        "SELECT device, count(*) FROM alert WHERE kind = 'drift' AND state != 'resolved' "
-        "AND cleared_at IS NULL GROUP BY device",
-    )
-    for name, drifting in _drifting(world).items():
+    """While the fleet serves: each finding of a device has an alert of its own, nothing else has;
+    none hides another."""
+    alerts = _alerts(world)
+    for name, view in _views(world).items():
         device = world.devices[name]
         if name in world.watch.away or not device.committed(SLOT, manifest()):
             continue
         world.watch.expect(
-            drifting == (name in alerts),
-            "drift is alerted",
-            f"{name} {'drifts' if drifting else 'does not drift'}, "
-            f"it has {alerts.get(name, 0)} alerts of drift",
+            sorted(view["drifting"]) == sorted(alerts.get(name, [])),
+            "each finding is alerted",
+            f"{name} drifts in {view['drifting']}, its alerts are of {alerts.get(name, [])}",
         )
 
 
 def check_events(world: "World", here: list["Device"]) -> None:
     """At the end: what has moved is known to drift, what has not is not."""
-    drifting = _drifting(world)
+    views = _views(world)
     rows = _devices(
         world,
         "SELECT device, count(*) FROM summary_window WHERE manifest = :manifest AND n > 0 "
@@ -86,10 +141,11 @@ def check_events(world: "World", here: list["Device"]) -> None:
         "GROUP BY device",
     )
     for device in here:
-        moved = device.inputs.moved_from is not None
+        inputs, drifting = device.inputs, set(views.get(device.name, {}).get("drifting", ()))
+        moved = inputs.moved_from is not None or inputs.hot_from is not None
         known = device.folds.signs(SLOT, _goal()).drifting
         world.watch.expect(
-            moved or not (known or drifting.get(device.name)),
+            moved or not (known or drifting),
             "nothing drifts that has not moved",
             f"{device.name} is told to drift, but its inputs are as they were",
         )
@@ -101,27 +157,34 @@ def check_events(world: "World", here: list["Device"]) -> None:
             "what a device knows of drift is told",
             f"{device.name} drifts by its own word, of which the hub has no event",
         )
-        if _must_show(device, rows.get(device.name, 0)):
+        if device.renewed or not rows.get(device.name):
+            continue
+        for place, feature in ((1, LOAD), (2, HEAT)):
+            seen = f"windows of {device.name} (rows, load, heat): {device.windows}"
             world.watch.expect(
-                drifting.get(device.name),
+                feature in drifting or not _must_show(device, place),
                 "what has moved is known to drift",
-                f"the hub has {rows.get(device.name, 0)} windows of {device.name}, whose inputs "
-                f"have moved: {device.windows}",
+                f"{feature} has moved and the hub knows of {sorted(drifting)} only; {seen}",
+            )
+            world.watch.expect(
+                feature not in drifting or not _must_be_back(device, place),
+                "what came back has recovered",
+                f"{feature} is as it was and stands as drifting; {seen}",
             )
 
 
-def _must_show(device: "Device", rows: int) -> bool:
-    """Whether the hub had windows enough to learn what is normal, and then to see that it moved.
-
-    Where a window holds some of both, a monitor that is still learning takes it for restlessness.
-    """
-    if device.renewed or any(0 < moved < n for n, moved in device.windows):
-        return False
-    after = [n for n, moved in device.windows if moved]
-    learnt = rows - len(after) >= LEARNT_WINDOWS or len(after) == len(device.windows)
+def _must_show(device: "Device", place: int) -> bool:
+    """Whether windows enough have moved for good, beside whatever else has."""
+    last = device.windows[-MOVED_WINDOWS_MIN:]
+    moved = [window[place] for window in last]
     return (
-        learnt
-        and rows > LEARNT_WINDOWS
-        and len(after) >= MOVED_WINDOWS_MIN
-        and sum(after[-MOVED_WINDOWS_MIN:]) >= MOVED_ROWS_MIN
+        len(last) == MOVED_WINDOWS_MIN
+        and all(n == window[0] for n, window in zip(moved, last, strict=True))
+        and sum(moved) >= MOVED_ROWS_MIN
     )
+
+
+def _must_be_back(device: "Device", place: int) -> bool:
+    """Whether it has not moved in windows enough, and nothing else has."""
+    last = device.windows[-BACK_WINDOWS_MIN:]
+    return len(last) == BACK_WINDOWS_MIN and not any(n for _, *moved in last for n in moved)

@@ -222,6 +222,23 @@ class DropsFeatures(Outbox):
         super().put_summary(replace(summary, features=None))
 
 
+class OneAlertADevice(HubStore):
+    """Who has an alert of drift gets no other one."""
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Session]:
+        with super().write() as session:
+            yield session
+            session.flush()
+            session.connection().execute(_HIDE)
+
+
+_HIDE = text(
+    "DELETE FROM alert WHERE kind = 'drift' AND state != 'resolved' AND id NOT IN (SELECT min(id) "
+    "FROM alert WHERE kind = 'drift' AND state != 'resolved' GROUP BY device)"
+)
+
+
 class OneEpoch(Outbox):
     """A wiped device counts its rows from 1 again under the same epoch."""
 
@@ -267,6 +284,7 @@ PLANTS: dict[str, Doubles] = {
     "fold cursor not saved": replace(HONEST, state=CursorNotSaved),
     "windows dropped when full": replace(HONEST, outbox=DropsWindows),
     "drift not told": replace(HONEST, outbox=DropsFeatures),
+    "a standing alert hides the next": replace(HONEST, hub_store=OneAlertADevice),
     "two models answer": replace(HONEST, launcher=NeverPauses),
     "rotten model runs": replace(HONEST, launcher=LoadsUnchecked),
 }

@@ -111,8 +111,10 @@ class Fold:
         """Not counted."""
 
     def close(self, stamp: Stamp) -> list["Window"]:
-        moved = self._inputs.moved(self.numbers) if self._trained_on is not None else None
-        made = Window(self.summary(stamp), self._ring, self._seen, moved)
+        watched = self._trained_on is not None
+        moved = self._inputs.moved(self.numbers) if watched else None
+        hot = self._inputs.hot(self.numbers) if watched else 0
+        made = Window(self.summary(stamp), self._ring, self._seen, moved, hot)
         self._count = self._sum = 0
         self._opened = stamp
         return [made]
@@ -139,7 +141,9 @@ class Window:
     ring: Ring
     seen: int
     moved: int | None
-    """How many of its rows have moved; None when the model isn't watched."""
+    """In how many of its rows the load has moved; None when the model isn't watched."""
+    hot: int
+    """In how many the heat has."""
 
     # What the device's own alert rule looks at
 

@@ -215,6 +215,7 @@ class World:
         ]  # fmt: skip
         if self.watching:
             self.operator.roll_out(*WATCHED, **AT_ONCE)
+            drift_watch.story(self)
             self.operator.waiting = [("digits", "3.0.0"), ("digits", "2.0.0")]
         self.operator.hasty = {("digits", "3.0.0")}
         self.clock.after(LOOK_SECONDS, self.operator.look)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner
 from sqlmodel import col, select
@@ -17,7 +18,7 @@ from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.storage import models
 from muster_hub.storage.blobs import Blobs
 from muster_protocol.wire import directive, manifest
-from muster_protocol.wire.directive import Directive
+from muster_protocol.wire.directive import Directive, Drift
 from support.hub_store import open_store
 from wire_samples import MANIFEST
 
@@ -52,6 +53,7 @@ class Plant:
         *devices: str,
         signing: SignsDirectives | None = None,
         url: str | None = None,
+        drift: Drift | UnsetType = UNSET,
     ) -> None:
         self.now = 1_000_000.0
         self.store = open_store(directory, *devices, url=url)
@@ -63,6 +65,7 @@ class Plant:
             valid_seconds=86_400,
             chunks_url="https://hub/api/v1/chunks",
             token=lambda device, expires: f"{device}-{expires}",
+            drift=lambda _model, _labels: drift,
         )
         self.engine = Engine(
             self.store,

@@ -17,7 +17,8 @@ from muster_protocol.wire.messages import Facts
 DISTRIBUTION = "muster-edge"
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
-UNDERSTANDS = ("attempt", manifest.UNDERSTANDS)
+UNDERSTANDS = ("attempt", "drift", manifest.UNDERSTANDS)
+"""What came after the first formats: fields of a directive's slot, and of manifests the second."""
 OWN_CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 

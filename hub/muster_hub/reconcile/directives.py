@@ -39,6 +39,9 @@ RENEW_SHARE = 0.5
 LEAP_MAX = 10_000
 """How far above its own a hub follows a generation that a device claims to hold."""
 
+DRIFT = "drift"
+"""The field of a slot that says how drift is judged, as ``understands`` names it."""
+
 _REACHED = models.RolloutDevice
 _ASKED = (col(_REACHED.generation) == 0, col(_REACHED.state) == "targeted")
 _UNNOTED = select(_REACHED.device).where(*_ASKED)
@@ -203,7 +206,7 @@ def _content(
             slot: _slot(
                 choice,
                 rebaselines.get((device.id, choice.release.manifest)),
-                settings.drift(choice.release.model, device.labels),
+                _drift(settings, choice.release.model, device),
                 attempts.get(slot),
             )
             for slot, choice in sorted(choices.items())
@@ -213,6 +216,12 @@ def _content(
         sampling=Sampling(keep_crash_input=settings.keep_crash_input),
         sources=(Source(url=settings.chunks_url),) if choices else (),
     )
+
+
+def _drift(settings: DirectiveTerms, model: str, device: Known) -> Drift | UnsetType:
+    """Only for an agent that knows the field: others would refuse the whole directive, and judge
+    by the usual settings, as the hub then does for them."""
+    return settings.drift(model, device.labels) if DRIFT in device.understands else UNSET
 
 
 def attempts_of(

@@ -49,8 +49,7 @@ class ChartMonitor:
         self.rule = rule or Rule()
         self.normal = baseline.normal
         self.layout = Layout(baseline)
-        chance = self.rule.chance(len(self.normal.charts))
-        self.limits = [charts.limit(chart, chance) for chart in self.normal.charts]
+        self.limits = charts.limits(self.normal.charts, self.rule.chance)
         """Of each chart's statistic."""
         self._state = state or ChartState.fresh(baseline, self.normal)
         self._usual = Usual(self.normal, self.layout)
@@ -143,7 +142,7 @@ class ChartMonitor:
         carry = np.zeros(1) if relations else np.minimum(self.normal.carry, CARRY_MAX)
         off = np.square(self._usual.spreads[relations]) * (1 + carry) / (1 - carry) / own.windows
         if chart.innovations:
-            off = off * np.square(1 - carry)
+            off = off * np.square(chart.left)
         return np.asarray(np.sqrt(1 + off / np.square(chart.spread)))
 
     # -- sensors at fault ------------------------------------------------------------------------

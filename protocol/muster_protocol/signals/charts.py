@@ -2,36 +2,46 @@
 
 Three kinds, all linear in the vector c_t (a window's deviation from what is normal):
 
-- *innovations*, c_t − φ·c_{t−1}: what a window brings beyond the one before it, as residual charts
-  of autocorrelated processes do (Alwan and Roberts 1988); φ is the lag-1 regression less its
-  small-sample bias (Marriott and Pope 1954, Kendall 1954);
+- *innovations*: what a window brings beyond those before it, as residual charts of autocorrelated
+  processes do (Alwan and Roberts 1988). Either c_t − φ·c_{t−1}, φ being the lag-1 regression less
+  its small-sample bias (Marriott and Pope 1954, Kendall 1954); or, where sampling noise lies over a
+  level that wanders, c_t less its forecast by Kalman's filter (1960) of an AR(1) level in noise,
+  when training shows it to foretell better (Schwarz 1978);
 - *levels*, a multivariate EWMA (Lowry, Woodall, Champ and Rigdon 1992), exact from the first
   window on: small shifts that last;
-- the *largest* single deviation of such an EWMA: one feature among many.
+- the *largest* single deviation of either: one feature among many.
 
-The first two are tested together by Hotelling's T² with a correlation shrunk to the identity
+The others are tested together by Hotelling's T² with a correlation shrunk to the identity
 (Schäfer and Strimmer 2005), kept as its leading eigenvectors. The limit is not that of a normal
 distribution: log(T²/dimension) of training windows, each block scored by a fit on the others
 (time-ordered blocks: Burman, Chow and Nolan 1994), and a prediction limit of Student's t above its
 median, with as many degrees of freedom as the windows are worth independent ones.
 """
 
-from dataclasses import dataclass
-from itertools import pairwise
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from muster_protocol.signals.calibration import independent_windows
 from muster_protocol.signals.distributions import student_quantile
-from muster_protocol.signals.timeline import AXES_MAX, Chart, ChartFile, packed
+from muster_protocol.signals.timeline import AXES_MAX, WARMING_WINDOWS, Chart, ChartFile, packed
 
 Doubles = NDArray[np.float64]
 PHI_MAX = 0.99
+SLOW_CARRIES, GAINS = (0.9, 0.97, PHI_MAX), (0.6, 0.4, 0.25, 0.15, 0.08)
+"""Levels in noise that are tried: the best is seldom far from one of them."""
 BLOCKS_MAX = 5
 BLOCK_WINDOWS_MIN = 8
 WEIGHT_MIN = 1e-3
 STATISTIC_MIN = 1e-12
+SCALE_MIN = 1e-3
+FREEDOM_MIN = 3.0
+"""With fewer degrees of freedom, Student's t puts a limit for one window in many thousands farther
+off than anything that happens."""
 CALM = 1e-6
 """No deviation is taken for smaller than so much of a training standard deviation."""
 
@@ -51,6 +61,7 @@ PLANS = (
         for relations in (False, True)
         for smoothing in (1.0, 0.3, 0.07)
     ),
+    Plan(1.0, largest=True),
     Plan(0.3, largest=True),
 )
 """A jump at once, a shift of a few windows, one of a shift's length; measured in ``bench.real``."""
@@ -74,14 +85,22 @@ def follow(chart: Chart, track: Track, c: Doubles) -> Doubles:
     """Take in the next deviation; the chart's own, over its spread in training."""
     smoothing = chart.file.smoothing
     if chart.innovations:
-        carried = chart.carry
-        e = c - carried * track.last if track.windows else c * np.sqrt(1 - carried**2)
-        track.last = c
+        e, track.last = _brought(chart, track.last, c, track.windows)
     else:
         track.last = smoothing * c + (1 - smoothing) * track.last
         e = track.last / np.sqrt(1 - (1 - smoothing) ** (2 * (track.windows + 1)))
     track.windows += 1
     return np.asarray(e / chart.spread)
+
+
+def _brought(chart: Chart, last: Doubles, c: Doubles, windows: int) -> tuple[Doubles, Doubles]:
+    """What a window brings beyond its forecast, in steady units, and the level that it leaves."""
+    foretold = chart.carry * last
+    off = c - foretold
+    if windows >= WARMING_WINDOWS:
+        return off, foretold + chart.gain * off
+    gains, variances = chart.warming
+    return off / np.sqrt(variances[windows]), foretold + gains[windows] * off
 
 
 def statistic(chart: Chart, e: Doubles) -> float:
@@ -111,8 +130,18 @@ def contributions(chart: Chart, e: Doubles) -> Doubles:
     return np.asarray(e * inverse)
 
 
-def limit(chart: Chart, chance: float) -> float:
-    """What the statistic exceeds with ``chance`` in a window when nothing is wrong."""
+def limits(watching: Sequence[Chart], chance: float) -> list[float]:
+    """What each chart's statistic must exceed, so that any of them does with ``chance`` in a window
+    when nothing is wrong. Infinite for a chart that too little stands behind: the others share.
+    """
+    able = sum(chart.file.freedom >= FREEDOM_MIN for chart in watching)
+    return [
+        _limit(chart, chance / able) if chart.file.freedom >= FREEDOM_MIN else math.inf
+        for chart in watching
+    ]
+
+
+def _limit(chart: Chart, chance: float) -> float:
     freedom = chart.file.freedom
     quantile = student_quantile(2 * chance, freedom)
     foretold = chart.file.center + quantile * chart.file.scale * np.sqrt(1 + 1 / freedom)
@@ -137,22 +166,23 @@ def fit(plan: Plan, x: Doubles, floor: Doubles) -> Chart:
     )
     file = _filed(
         plan, chart, center=center,
-        scale=max(float(np.sqrt(np.square(above).mean())) if len(above) else 0.0, 1e-3),
+        scale=max(float(np.sqrt(np.square(above).mean())) if len(above) else 0.0, SCALE_MIN),
         freedom=max(1.0, worth - 1), top=float(scored.max()),
     )  # fmt: skip
-    return Chart(file, chart.mean, chart.carry, chart.spread, chart.axes, chart.weights)
+    return replace(chart, file=file)
 
 
 def _fitted(plan: Plan, x: Doubles, floor: Doubles) -> Chart:
     """A chart without its limit."""
     mean = x.mean(axis=0)
-    carry = carried(x) if plan.smoothing == 1.0 else np.zeros(len(mean))
     ones, none = np.ones(len(mean)), np.zeros((0, len(mean)))
-    rough = _filed(plan, Chart(_EMPTY, mean, carry, ones, none, np.ones(1)))
-    e = _deviations(Chart(rough, mean, carry, ones, none, np.ones(1)), x)
+    carry, gain = dynamics(x) if plan.smoothing == 1.0 else (np.zeros(len(mean)), ones)
+    bare = Chart(_EMPTY, mean, carry, ones, none, np.ones(1), gain)
+    rough = replace(bare, file=_filed(plan, bare))
+    e = _deviations(rough, x)
     spread = np.maximum(e.std(axis=0, ddof=1), floor)
     axes, weights = _shrunk_axes((e - e.mean(axis=0)) / spread)
-    return Chart(rough, mean, carry, spread, axes, weights)
+    return replace(rough, spread=spread, axes=axes, weights=weights)
 
 
 _EMPTY = ChartFile(False, 1.0, False, b"", b"", b"", b"", b"", 0.0, 0.0, 1.0, 0.0)  # noqa: FBT003 - fields in their order on the wire
@@ -180,6 +210,7 @@ def _filed(
         scale=scale,
         freedom=freedom,
         top=top,
+        gain=packed(chart.gain) if plan.smoothing == 1.0 and (chart.gain < 1).any() else b"",
     )
 
 
@@ -191,13 +222,33 @@ def carried(x: Doubles) -> Doubles:
     return np.asarray(np.clip(raw + (1 + 3 * raw) / len(x), 0.0, PHI_MAX))
 
 
+def dynamics(x: Doubles) -> tuple[Doubles, Doubles]:
+    """[numbers] each, of [windows, numbers]: what is carried over from window to window, and how
+    much of what a window brings is part of that."""
+    c = x - x.mean(axis=0)
+    carry, gain = carried(x), np.ones(x.shape[1])
+    least = np.square(c[1:] - carry * c[:-1]).mean(axis=0)
+    least *= np.exp(-2 * np.log(len(x)) / len(x))
+    slow, part = np.array([*product(SLOW_CARRIES, GAINS)]).T[:, :, None]
+    level, squares = np.zeros((len(slow), x.shape[1])), np.zeros((len(slow), x.shape[1]))
+    for now in c:
+        off = now - slow * level
+        squares += np.square(off)
+        level = slow * level + part * off
+    errors = (squares - np.square(c[0])) / (len(c) - 1)
+    best = errors.argmin(axis=0)
+    better = errors.min(axis=0, initial=np.inf) < least
+    carry[better], gain[better] = slow[best[better], 0], part[best[better], 0]
+    return carry, gain
+
+
 def _deviations(chart: Chart, x: Doubles) -> Doubles:
     """``follow`` over windows in a row, many at once."""
     c = x - chart.mean
     if chart.innovations:
-        e = c.copy()
-        e[1:] -= chart.carry * c[:-1]
-        e[0] *= np.sqrt(1 - np.square(chart.carry))
+        level, e = np.zeros(c.shape[1]), np.empty_like(c)
+        for window, now in enumerate(c):
+            e[window], level = _brought(chart, level, now, window)
         return np.asarray(e / chart.spread)
     smoothing, last, e = chart.file.smoothing, np.zeros(c.shape[1]), np.empty_like(c)
     for window, now in enumerate(c * smoothing):

@@ -39,8 +39,8 @@ def outlooks(baseline: Baseline, rule: Rule | None = None) -> list[Outlook]:
     if normal is None:
         return []
     layout = Layout(baseline)
-    chance = (rule or Rule()).chance(len(normal.charts))
-    watching = [(chart, charts.limit(chart, chance)) for chart in normal.charts]
+    limits = charts.limits(normal.charts, (rule or Rule()).chance)
+    watching = list(zip(normal.charts, limits, strict=True))
     found = []
     for place, feature in enumerate(layout.numeric.tolist()):
         stray = float(normal.spreads[-1][place])

@@ -61,7 +61,6 @@ def fit(tensors: Tensors, features: Sequence[Feature], in_time: InTime) -> Basel
     Raises ProtocolError when a feature has no value, when there are fewer than ``WINDOWS_MIN``
     windows, or when the context feature is not a categorical one.
     """
-    plain = baseline.fit(tensors, features)
     rows = len(next(iter(tensors.values())))
     windows = rows // in_time.rows
     if windows < WINDOWS_MIN:
@@ -69,24 +68,31 @@ def fit(tensors: Tensors, features: Sequence[Feature], in_time: InTime) -> Basel
             f"{rows} training rows are {windows} windows of {in_time.rows}: at least {WINDOWS_MIN} "
             f"are needed to learn how windows differ, {WINDOWS_WANTED} to be sure of it"
         )
-    context = _context(plain, in_time.context)
-    layout = Layout(plain)
-    matrix, _ = plain.extractor.extract(tensors)
-    file = _bare(layout, matrix, in_time, windows, context)
-    watched = baseline.made(plain.features, plain.bins, file)
+    bare = prepared(tensors, features, in_time)
     counted = [
-        binning.count(
-            watched, {name: part[at : at + in_time.rows] for name, part in tensors.items()}
-        )
+        binning.count(bare, {name: part[at : at + in_time.rows] for name, part in tensors.items()})
         for at in range(0, windows * in_time.rows, in_time.rows)
     ]
-    return _learnt(watched, file, counted, in_time, context)
+    return learnt(bare, counted, in_time)
 
 
-def _learnt(
-    watched: Baseline, file: Timeline, counted: list[FeatureCounts], in_time: InTime, context: int
-) -> Baseline:
-    layout = Layout(watched)
+def prepared(tensors: Tensors, features: Sequence[Feature], in_time: InTime) -> Baseline:
+    """What rows show before they are cut into windows: bins, projections, how long signals rest.
+
+    It is for counting training windows, which ``learnt`` learns from. Raises ProtocolError as
+    ``fit``.
+    """
+    plain = baseline.fit(tensors, features)
+    context = _context(plain, in_time.context)
+    matrix, _ = plain.extractor.extract(tensors)
+    return baseline.made(plain.features, plain.bins, _bare(Layout(plain), matrix, in_time, context))
+
+
+def learnt(bare: Baseline, counted: Sequence[FeatureCounts], in_time: InTime) -> Baseline:
+    """Learn how windows differ that were counted against ``bare``, in order of time."""
+    assert bare.normal is not None, "a baseline that was prepared for it"
+    file, context = bare.normal.file, bare.normal.file.context
+    layout = Layout(bare)
     x = np.nan_to_num(np.array([layout.measure(counts)[0] for counts in counted]))
     u = np.nan_to_num(np.array([vectors.relations(counts) for counts in counted]))
     profile = _profile(x, in_time, len(counted))
@@ -107,7 +113,7 @@ def _learnt(
     whole = Timeline(
         rows=file.rows,
         window_seconds=file.window_seconds,
-        windows=file.windows,
+        windows=len(counted),
         projections=file.projections,
         charts=tuple(fitted),
         spreads=packed(_spreads(x, floor)),
@@ -119,7 +125,7 @@ def _learnt(
         context=context,
         regimes=regimes,
     )
-    return baseline.made(watched.features, watched.bins, whole)
+    return baseline.made(bare.features, bare.bins, whole)
 
 
 def _shrink(plan: Plan) -> float:
@@ -136,16 +142,14 @@ def _context(plain: Baseline, name: str) -> int:
     raise ProtocolError(f"the context {name!r} is not among the categorical features")
 
 
-def _bare(
-    layout: Layout, matrix: NDArray[np.float32], in_time: InTime, windows: int, context: int
-) -> Timeline:
+def _bare(layout: Layout, matrix: NDArray[np.float32], in_time: InTime, context: int) -> Timeline:
     """The block before anything is counted: what the rows themselves show."""
     numeric, numbers = len(layout.numeric), len(layout)
     projections = _projections(layout, matrix) if in_time.rows >= vectors.SPREAD_ROWS_MIN else []
     return Timeline(
         rows=in_time.rows,
         window_seconds=in_time.window_seconds,
-        windows=windows,
+        windows=1,
         projections=packed(np.array(projections)),
         charts=(),
         spreads=packed(np.ones((len(SCALES), numbers))),
@@ -159,7 +163,7 @@ def _bare(
 
 def _projections(layout: Layout, matrix: NDArray[np.float32]) -> list[Doubles]:
     """The rows' four least and four greatest principal directions, each over its own spread."""
-    if len(matrix) < 2:
+    if len(matrix) < 2:  # nothing it could be related to
         return []
     step = max(1, matrix.shape[1] * len(matrix) // (64 * ROWS_OF_CORRELATION_MAX))
     some = matrix[:, ::step].astype(np.float64)
@@ -189,7 +193,7 @@ def _stuck_rows(row: NDArray[Any], rows: int) -> int:
     return max(STILL_FACTOR * longest, STILL_WINDOWS_MIN * rows)
 
 
-def _capped(layout: Layout, counted: list[FeatureCounts]) -> Doubles:
+def _capped(layout: Layout, counted: Sequence[FeatureCounts]) -> Doubles:
     """[2, numeric]: most windows in a row with the same maximum, and minimum."""
     where = layout.numeric
     most = run = np.ones((2, len(where)))
@@ -202,7 +206,7 @@ def _capped(layout: Layout, counted: list[FeatureCounts]) -> Doubles:
     return most
 
 
-def _missing(counted: list[FeatureCounts]) -> Doubles:
+def _missing(counted: Sequence[FeatureCounts]) -> Doubles:
     """[features]: largest smoothed share of missing values."""
     smooth = np.zeros(len(counted[0].nulls))
     most = smooth.copy()
@@ -257,7 +261,7 @@ def _profile(x: Doubles, in_time: InTime, windows: int) -> Doubles | None:
     return profile
 
 
-def _regimes(x: Doubles, counted: list[FeatureCounts], context: int) -> tuple[Regime, ...]:
+def _regimes(x: Doubles, counted: Sequence[FeatureCounts], context: int) -> tuple[Regime, ...]:
     """What is normal in each regime with enough windows, off the mean of all."""
     place = np.array([vectors.regime_of(counts, context) for counts in counted])
     spread = np.maximum(x.std(axis=0), charts.CALM)

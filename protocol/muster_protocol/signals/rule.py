@@ -15,11 +15,12 @@ WINDOWS_MIN = 24
 CONFIRM_SECONDS_MAX, CONFIRM_WINDOWS_MIN = 2 * DAY_SECONDS, 8
 """A feature is calibrated after two days at the latest, but not on fewer windows than this."""
 BUDGET_USUAL = 0.5
-CHART_CHANCE = 1e-3
-"""That any of a window's charts exceeds its limit, at the usual budget and windows of five minutes
-or more. Much larger than the rate of false alerts that comes of it, as limits err on the quiet side
-(``charts``); ``bench.signals`` and ``bench.real`` measure that rate."""
-CHART_WINDOW_SECONDS = 300.0
+CHANCE_FACTOR = 2.0
+"""Windows over a limit for each false alert: they come in runs, as running means do, and limits err
+on the quiet side (``charts``); ``bench.signals`` measures what comes of it."""
+CHANCE_MAX = 1e-3
+"""That any of a window's charts is over its limit, at the usual budget: however long windows are, a
+few hundred training windows know of nothing that is much rarer, and seldom of that."""
 StatisticName = Literal[
     "location", "dispersion", "share", "missing", "innovation",
     "level", "spread", "category", "relation", "stuck", "clipped", "",
@@ -95,11 +96,12 @@ class Rule:
         windows = MONTH_SECONDS / self.window_seconds
         return min(self.budget_per_month / (windows * max(tests, 1)), 0.05)
 
-    def chance(self, charts: int) -> float:
-        """Chance that each of a window's charts may exceed its limit by."""
-        share = min(self.window_seconds / CHART_WINDOW_SECONDS, 1.0)
-        whole = CHART_CHANCE * self.budget_per_month / BUDGET_USUAL * share
-        return min(whole, 0.05) / max(charts, 1)
+    @property
+    def chance(self) -> float:
+        """That any of a window's charts may be over its limit when nothing is wrong."""
+        windows = MONTH_SECONDS / self.window_seconds
+        most = CHANCE_MAX * self.budget_per_month / BUDGET_USUAL
+        return min(CHANCE_FACTOR * self.budget_per_month / windows, most, 0.05)
 
 
 @dataclass(frozen=True)

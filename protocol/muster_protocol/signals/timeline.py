@@ -25,6 +25,8 @@ HOURS = 168
 PROJECTIONS_MAX = 8
 AXES_MAX = 16
 CHARTS_MAX = 16
+WARMING_WINDOWS = 64
+"""After so many windows a level is known as well as it ever will be."""
 REGIMES_MAX = 32
 VECTOR_MAX = 16_384
 SHARES_MAX = 8
@@ -57,6 +59,8 @@ class ChartFile(Struct, frozen=True, array_like=True):
     """Degrees of freedom behind ``scale``: windows are worth fewer independent ones."""
     top: float
     """The largest value in training, out of sample."""
+    gain: bytes = b""
+    """How much of what a window brings lasts, beside ``carry``; empty where all of it does."""
 
 
 class Regime(Struct, frozen=True, array_like=True):
@@ -110,6 +114,27 @@ class Chart:
     spread: Doubles
     axes: Doubles
     weights: Doubles
+    gain: Doubles
+    """[numbers]; ones when all of what a window brings is carried over."""
+
+    @cached_property
+    def warming(self) -> tuple[Doubles, Doubles]:
+        """[windows, numbers] each: gain, and variance of what a window brings over its steady one,
+        in the first windows of a life, when the level isn't known yet."""
+        carry, gain = self.carry, self.gain
+        noise, kicks = 1 - gain, gain - np.square(carry) * gain * (1 - gain)
+        unsure = kicks / (1 - np.square(carry))
+        gains, variances = [], []
+        for _ in range(WARMING_WINDOWS):
+            variances.append(unsure + noise)
+            gains.append(unsure / variances[-1])
+            unsure = np.square(carry) * unsure * noise / variances[-1] + kicks
+        return np.array(gains), np.array(variances)
+
+    @property
+    def left(self) -> Doubles:
+        """[numbers]: share of a lasting offset that what windows bring goes on to show."""
+        return np.asarray((1 - self.carry) / (1 - self.carry * (1 - self.gain)))
 
     @property
     def innovations(self) -> bool:
@@ -199,7 +224,8 @@ def _chart(file: ChartFile) -> Chart:
     mean = unpacked(file.mean)
     carry = unpacked(file.carry) if file.carry else np.zeros(len(mean))
     axes = unpacked(file.axes).reshape(-1, max(len(mean), 1))
-    return Chart(file, mean, carry, unpacked(file.spread), axes, unpacked(file.weights))
+    gain = unpacked(file.gain) if file.gain else np.ones(len(mean))
+    return Chart(file, mean, carry, unpacked(file.spread), axes, unpacked(file.weights), gain)
 
 
 def checked(
@@ -225,19 +251,12 @@ def checked(
         want |= {
             f"chart {place}: mean": (chart.mean, length),
             f"chart {place}: carry": (chart.carry, length if chart.carry else 0),
+            f"chart {place}: gain": (chart.gain, length if chart.gain else 0),
             f"chart {place}: spread": (chart.spread, length),
             f"chart {place}: axes": (chart.axes, axes * length),
             f"chart {place}: weights": (chart.weights, axes + 1),
         }
-        if (
-            axes > AXES_MAX
-            or not np.isfinite([chart.center, chart.scale, chart.freedom, chart.top]).all()
-        ):
-            raise ProtocolError(f"baseline timeline: chart {place} is not a valid chart")
-        if (unpacked(_whole(chart.spread)) <= 0).any() or (
-            unpacked(_whole(chart.weights)) <= 0
-        ).any():
-            raise ProtocolError(f"baseline timeline: chart {place} has a spread of nothing")
+        _check_chart(place, chart, axes)
     for regime in file.regimes:
         if regime.bin >= bins.get(file.context, 0):
             raise ProtocolError(f"baseline timeline: no bin {regime.bin} tells a regime")
@@ -253,6 +272,18 @@ def checked(
         if len(data) != 4 * length or not np.isfinite(unpacked(data)).all():
             raise ProtocolError(f"baseline timeline: {what} needs {length} finite numbers")
     return Normal(file, numeric, numbers)
+
+
+def _check_chart(place: int, chart: ChartFile, axes: int) -> None:
+    numbers = [chart.center, chart.scale, chart.freedom, chart.top]
+    if axes > AXES_MAX or not np.isfinite(numbers).all():
+        raise ProtocolError(f"baseline timeline: chart {place} is not a valid chart")
+    spread, weights = unpacked(_whole(chart.spread)), unpacked(_whole(chart.weights))
+    if (spread <= 0).any() or (weights <= 0).any():
+        raise ProtocolError(f"baseline timeline: chart {place} has a spread of nothing")
+    carry, gain = unpacked(_whole(chart.carry)), unpacked(_whole(chart.gain))
+    if not ((np.abs(carry) < 1).all() and (gain > 0).all() and (gain <= 1).all()):
+        raise ProtocolError(f"baseline timeline: chart {place} never forgets")
 
 
 def _whole(data: bytes) -> bytes:

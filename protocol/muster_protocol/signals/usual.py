@@ -67,7 +67,10 @@ class Usual:
     def _relation_spread(self) -> Doubles:
         for chart in self._normal.charts:
             if chart.file.relations and chart.innovations:
-                return np.asarray(chart.spread / np.sqrt(np.maximum(1 - chart.carry**2, 0.02)))
+                lasting = np.square(chart.carry * chart.gain)
+                return np.asarray(
+                    chart.spread * np.sqrt(1 + lasting / np.maximum(1 - chart.carry**2, 0.02))
+                )
         return np.ones(len(self._normal.projections))
 
 

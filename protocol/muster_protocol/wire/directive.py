@@ -57,7 +57,7 @@ class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     maintenance: Annotated[tuple[MaintenanceWindow, ...], Meta(max_length=16)] | UnsetType = UNSET
     """Times at which the device may swap, by its own wall clock; absent or empty: at any time."""
     drift: Drift | UnsetType = UNSET
-    """Absent: the usual settings."""
+    """Absent: the usual settings. Told only to agents whose facts say ``understands``."""
     rebaselines: Annotated[int, Meta(ge=1, le=2**31)] | UnsetType = UNSET
     """How often an operator has called what the champion sees on this device its normal: a device
     that has done so less often takes its last windows as normal and calibrates anew. Absent: never.

@@ -138,9 +138,16 @@ def test_limits_fall_with_the_chance_and_no_training_window_passes_them() -> Non
     x = np.random.default_rng(1).normal(size=(300, 3))
     for plan in PLANS:
         chart = charts.fit(plan, x, np.full(3, 1e-3))
-        limits = [charts.limit(chart, chance) for chance in (1e-2, 1e-4, 1e-6)]
+        limits = [charts.limits([chart], chance)[0] for chance in (1e-2, 1e-4, 1e-6)]
         assert limits == sorted(limits)
         assert limits[0] >= chart.file.top
+
+
+def test_a_chart_that_too_little_stands_behind_leaves_its_chance_to_the_others() -> None:
+    x = np.random.default_rng(1).normal(size=(60, 3))
+    quick, slow = (charts.fit(Plan(weight), x, np.full(3, 1e-3)) for weight in (1.0, 0.02))
+    assert slow.file.freedom < charts.FREEDOM_MIN
+    assert charts.limits([quick, slow], 1e-4) == [*charts.limits([quick], 1e-4), np.inf]
 
 
 def daily(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -222,3 +229,37 @@ def test_projections_merge_exactly() -> None:
     np.testing.assert_allclose(merged.joint_total, whole.joint_total)
     np.testing.assert_allclose(merged.joint_squares, whole.joint_squares)
     assert len(whole.joint_total) == fitted.projections <= timeline.PROJECTIONS_MAX
+
+
+def wandering(rng: np.random.Generator, windows: int) -> np.ndarray:
+    """[windows, 2]: a level that wanders in sampling noise, and noise alone."""
+    level, kept = np.empty(windows), 0.0
+    for window in range(windows):
+        kept = 0.97 * kept + rng.normal(0, 0.25)
+        level[window] = kept
+    noise = rng.normal(size=(windows, 2))
+    noise[:, 0] += level
+    return noise
+
+
+def test_a_level_that_wanders_in_noise_is_foretold_better_than_by_the_last_window() -> None:
+    x = wandering(np.random.default_rng(5), 600)
+    carry, gain = charts.dynamics(x)
+    assert gain[0] < 0.5, "most of what a window brings is noise"
+    assert carry[0] >= 0.9
+    assert gain[1] == 1.0, "noise alone needs no such level"
+    assert carry[1] == pytest.approx(0, abs=0.15)
+    fitted = charts.fit(Plan(1.0), x, np.full(2, 1e-3))
+    assert fitted.spread[0] < 0.95 * x[:, 0].std()
+    assert fitted.file.gain
+
+
+def test_what_windows_bring_varies_as_much_in_a_lifes_first_window_as_later() -> None:
+    chart = charts.fit(Plan(1.0), wandering(np.random.default_rng(5), 600), np.full(2, 1e-3))
+    lives = []
+    for seed in range(400):
+        lived = wandering(np.random.default_rng([7, seed]), 100)[30:] - chart.mean
+        track = charts.Track.fresh(chart)
+        lives.append([charts.follow(chart, track, c) for c in lived])
+    spread = np.array(lives).std(axis=0)
+    np.testing.assert_allclose(spread, 1.0, atol=0.25)
