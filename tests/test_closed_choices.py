@@ -13,6 +13,7 @@ PACKAGES = (
 OPEN = {
     "protocol/muster_protocol/wire/bounds.py": "value",
     "agent/muster_agent/link/connection.py": "error",
+    "agent/muster_agent/worker/http_body.py": "coding",
     "hub/muster_hub/access/scope.py": "(asked.operator, wanted.operator)",
     "hub/muster_hub/admin/document.py": "schema.get('type')",
     "hub/muster_client/failures.py": "status",
