@@ -7,10 +7,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from muster_hub.settings.config import Http
 from support.console_kit import token
@@ -18,6 +19,9 @@ from support.hub_kit import Kit, open_kit
 
 PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
 WAIT_MS = 60_000
+PICTURES = "MUSTER_SCREENSHOTS"
+"""Names the folder that ``make screenshots`` wants pictures in."""
+expect.set_options(timeout=WAIT_MS)
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 COLOURS = ["color-contrast"]
@@ -97,6 +101,16 @@ class Person:
             if wider > width:
                 found.append(f"{path} {scheme} {width}: {wider} pixels wide")
         return found
+
+    def picture(self, name: str) -> None:
+        """Keep the page as the docs show it, when pictures are asked for; light and dark."""
+        folder = os.environ.get(PICTURES)
+        if folder is None:
+            return
+        self.page.set_viewport_size({"width": 1280, "height": 800})
+        for scheme in ("light", "dark"):
+            self.page.emulate_media(color_scheme=scheme)
+            self.page.screenshot(path=Path(folder) / f"{name}-{scheme}.png")
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def test_a_page_follows_what_happens_without_being_loaded_again(ada: Person, kit
                 device="cam-001", kind="note", received=kit.clock(), detail="the lens was cleaned"
             )
         )
-    expect(page.locator("#events")).to_contain_text("the lens was cleaned", timeout=60_000)
+    expect(page.locator("#events")).to_contain_text("the lens was cleaned")
     assert page.evaluate("window.loadedOnce") is True
 
 

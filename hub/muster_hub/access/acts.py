@@ -86,7 +86,7 @@ ACTS: Final[Mapping[str, Act]] = {
     "assignment.delete": _act(OPERATORS, "release"),
     "rollout.list": _act(ANY, "listing"),
     "rollout.read": _act(ANY, "release"),
-    "rollout.start": _act(OPERATORS, "release"),
+    "rollout.start": _act(OPERATORS, "release", "listing"),
     "rollout.act": _act(OPERATORS, "release"),
     "rollout.metrics": _act(OPERATORS, "model", "device"),
 }

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from muster_hub.console.gate_charts import gate_chart
+
 Point = tuple[float, float]
 WIDTH, HEIGHT = 640.0, 160.0
 SERIES_MAX = 6
@@ -100,5 +102,7 @@ def _scale(
     return place
 
 
-CHARTS: Final[Mapping[str, Callable[..., Any]]] = {"bar": bar, "stacked": stacked, "line": line}
+CHARTS: Final[Mapping[str, Callable[..., Any]]] = {
+    "bar": bar, "stacked": stacked, "line": line, "gate_chart": gate_chart,
+}  # fmt: skip
 """By the name that templates use."""

@@ -22,15 +22,39 @@ GZIP_LEVEL = 5
 GZIP_BYTES_MIN = 1000
 NAVIGATION = (
     ("", "Fleet", "device.list"),
+    ("rollouts", "Rollouts", "rollout.list"),
+    ("inbox", "Inbox", "alert.list"),
+    ("models", "Models", "model.list"),
+    ("audit", "Audit", "audit.read"),
+    ("trust", "Trust", "signing.read"),
 )  # fmt: skip
 """Address, name and the act by which somebody sees it."""
 
 
+class _Environment(Environment):
+    """Of data a template may ask for any key, and none is as good as an empty one: what databases
+    keep as JSON has fields that came later, and leaves out what is as always. A name that a page
+    wasn't given is an error all the same."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Jinja's way to a part of a value, in ``value.part``."""
+        if not isinstance(obj, Mapping):
+            return super().getattr(obj, attribute)
+        if attribute in obj:
+            return obj[attribute]
+        return getattr(obj, attribute, None)
+
+
+def _or_nothing(value: Any) -> Any:
+    return "" if value is None else value
+
+
 def _environment() -> Environment:
-    made = Environment(
+    made = _Environment(
         loader=PackageLoader("muster_hub.console"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_or_nothing,
         trim_blocks=True,
         lstrip_blocks=True,
     )

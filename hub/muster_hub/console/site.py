@@ -10,9 +10,20 @@ from muster_hub.api.auth import check_declared
 from muster_hub.api.hub import Hub
 from muster_hub.api.once import OnceRoute
 from muster_hub.console.door import Door
-from muster_hub.console.routes import assets, device, fleet, live, sign_in
+from muster_hub.console.routes import (
+    assets,
+    audit,
+    device,
+    fleet,
+    inbox,
+    live,
+    registry,
+    rollouts,
+    sign_in,
+    trust,
+)
 
-PAGES = (assets, sign_in, live, fleet, device)
+PAGES = (assets, sign_in, live, fleet, device, rollouts, inbox, registry, audit, trust)
 
 
 def create_site(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> FastAPI:

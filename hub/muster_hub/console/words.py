@@ -6,9 +6,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
+import msgspec
 from markupsafe import Markup, escape
 
+from muster_hub.console.gate_charts import effect
+
 NOTHING = "–"
+BRIEF_CHARS_MAX = 400
 _UNITS = (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0), ("s", 1.0))
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 THOUSANDS = " "
@@ -130,6 +134,12 @@ def listed(stands: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f"{count} {spaced(word)}" for word, count in stands)
 
 
+def brief(detail: Mapping[str, Any]) -> str:
+    """A row's details in a line."""
+    text = msgspec.json.encode(detail).decode()
+    return "" if text == "{}" else text[:BRIEF_CHARS_MAX]
+
+
 def segment(name: str) -> str:
     """A name as a part of an address."""
     return quote(name, safe="")
@@ -138,7 +148,8 @@ def segment(name: str) -> str:
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "duration": duration, "ago": ago, "stamp": stamp, "size": size, "whole": whole,
     "share": share, "number": number, "plural": plural, "labels": labels, "spaced": spaced,
-    "state": state, "segment": segment, "tones": tones, "listed": listed,
+    "brief": brief, "effect": effect, "state": state, "segment": segment, "tones": tones,
+    "listed": listed,
     "tone": lambda word: TONES.get(word, "calm"),
 }  # fmt: skip
 """By the name that templates use."""

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from muster_hub.rollouts import experiment_step, kept
 from muster_hub.rollouts.experiments import Result, judge_experiment
-from muster_hub.rollouts.gates import custom, sums
+from muster_hub.rollouts.gates import custom, picture, sums
 from muster_hub.rollouts.gates.installs import Installs
 from muster_hub.rollouts.gates.judge import Evidence, Gate, Verdict, checkpoints, judge
 from muster_hub.rollouts.gates.look import Look, Reading
@@ -52,7 +52,12 @@ def look(
         return False
     missed = [checkpoint for checkpoint in checkpoints(gate.looks) if seen < checkpoint <= passed]
     this = missed[-1] if missed else min(passed, gate.looks)
-    verdict = _judge(session, row, plan, gate_plan, members, window_seconds, this, now)
+    evidence = _evidence(session, row, plan, gate_plan, members, window_seconds, this, now)
+    experimental = plan.experiment is not None and row.wave == CANARY
+    verdict = judge_experiment(gate, evidence) if experimental else judge(gate, evidence)
+    pictures = before.pictures if before else ()
+    if isinstance(verdict, Verdict):
+        pictures = picture.after(pictures, gate, evidence, verdict.findings)
     looked = max(this, min(passed, gate.looks))
     experiment = experiment_step.after(latest, verdict, done=looked >= gate.looks)
     reason = experiment.reason if experiment and isinstance(verdict, Result) else verdict.reason
@@ -65,6 +70,7 @@ def look(
             reason=reason,
             warnings={**verdict.warnings, **(before.warnings if before else {})},
             experiment=experiment,
+            pictures=pictures,
         ),
     )
     session.add(row)
@@ -80,7 +86,7 @@ def rules(plan: Plan, gate_plan: GatePlan, wave: int, window_seconds: float) -> 
     return gate
 
 
-def _judge(
+def _evidence(
     session: Session,
     row: models.Rollout,
     plan: Plan,
@@ -89,7 +95,8 @@ def _judge(
     window_seconds: float,
     this: int,
     now: float,
-) -> Verdict | Result:
+) -> Evidence:
+    """What has come until now, of the devices with the release and of those without."""
     assert row.wave_since is not None
     canaries = [
         member for member in members if member.reached and member.reached.state == "committed"
@@ -137,7 +144,7 @@ def _judge(
     data = readings_of(gate_plan, seen)
     quiet_since = now - SILENT_WINDOWS * window_seconds
     silent = sum(1 for device in begun if device not in new or new[device].until < quiet_since)
-    evidence = Evidence(
+    return Evidence(
         look=this,
         data=data,
         canaries=len(canaries),
@@ -146,8 +153,6 @@ def _judge(
         soaked=experiment is None or now - row.wave_since >= experiment.min_seconds,
         installs=_installs(plan, members),
     )
-    gate = rules(plan, gate_plan, row.wave, window_seconds)
-    return judge(gate, evidence) if experiment is None else judge_experiment(gate, evidence)
 
 
 def readings_of(plan: GatePlan, look: Look) -> dict[str, Reading]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from muster_hub.rollouts.evidence import DeviceEvidence
 from muster_hub.rollouts.experiments import Arms, Experiment
+from muster_hub.rollouts.gates.picture import MetricPicture
 from muster_hub.rollouts.plan import Plan
 from muster_hub.rollouts.shadows import Shadow
 
@@ -29,6 +30,8 @@ class Judged:
     warnings: Mapping[str, str] = field(default_factory=dict)
     """In words, by metric: all that the wave has brought."""
     experiment: Experiment | None = None
+    pictures: tuple[MetricPicture, ...] = ()
+    """What each metric showed at the looks of this wave."""
 
 
 @dataclass(frozen=True, kw_only=True)

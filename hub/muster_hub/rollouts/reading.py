@@ -27,7 +27,14 @@ def rollouts(session: Session, scope: Scope, *, before: int | None, limit: int) 
         query = query.where(col(row.id) < before)
     seen = scoped.within(session, query, scope, limit)
     found = session.exec(select(row).where(col(row.id).in_(seen)).order_by(col(row.id).desc()))
-    return [item.model_dump() for item in found]
+    return [_without_pictures(item.model_dump()) for item in found]
+
+
+def _without_pictures(item: Plain) -> Plain:
+    """As lists have it: what a gate saw at each look stands with the one rollout alone."""
+    judged = dict(item["judged"] or {})
+    judged.pop("pictures", None)
+    return item | {"judged": judged if item["judged"] is not None else None}
 
 
 def rollout(session: Session, rollout: int, now: float) -> Plain | None:

@@ -85,6 +85,8 @@ class Case:
     path: str = ""
     body: dict[str, Any] | None = None
     form: bool = False
+    fields: dict[str, str] | None = None
+    """Of a page's form."""
 
 
 def release(target: Target) -> dict[str, Any]:
@@ -169,10 +171,38 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
 
 def pages(target: Target) -> dict[str, Case]:
     """Those of the console, their paths marked: they lie outside of the API's prefix."""
-    device = f"{PAGE}/devices/{target.device}"
+    device, rollout = f"{PAGE}/devices/{target.device}", f"{PAGE}/rollouts/{target.number}"
+    model = f"{PAGE}/models/{target.model}"
     return {
         f"GET {PAGE}/": Case(ALL), f"GET {PAGE}/live": Case(ALL),
         f"GET {PAGE}/devices/{{device}}": Case(ALL, "d", device),
+        f"GET {PAGE}/rollouts": Case(ALL),
+        f"GET {PAGE}/rollouts/new": Case(OPERATORS),
+        f"POST {PAGE}/rollouts/new": Case(OPERATORS, "m", fields=release(target)),
+        f"POST {PAGE}/rollouts": Case(OPERATORS, "m", fields=release(target)),
+        f"GET {PAGE}/rollouts/{{rollout}}": Case(ALL, "dm", rollout),
+        f"GET {PAGE}/rollouts/{{rollout}}/{{action}}": Case(OPERATORS, "dm", f"{rollout}/abort"),
+        f"POST {PAGE}/rollouts/{{rollout}}/{{action}}": Case(
+            OPERATORS, "dm", f"{rollout}/pause", fields={"tag": "other"}
+        ),
+        f"GET {PAGE}/inbox": Case(ALL),
+        f"POST {PAGE}/inbox/{{action}}": Case(
+            OPERATORS, "dm", f"{PAGE}/inbox/acknowledge", fields={"alert": str(target.number)}
+        ),
+        f"POST {PAGE}/silences": Case(OPERATORS, "dD", fields={"selector": f"site={target.site}"}),
+        f"POST {PAGE}/silences/{{silence}}/end": Case(
+            OPERATORS, "dD", f"{PAGE}/silences/{target.number}/end", fields={}
+        ),
+        f"GET {PAGE}/models": Case(ALL),
+        f"GET {PAGE}/models/{{model}}": Case(ALL, "m", f"{model}?left=1&right=1"),
+        f"GET {PAGE}/models/{{model}}/{{version}}": Case(ALL, "m", f"{model}/1"),
+        f"POST {PAGE}/models/{{model}}/{{version}}/approve": Case(
+            RELEASERS, "m", f"{model}/1/approve", fields={}
+        ),
+        f"GET {PAGE}/audit": Case(ADMINS), f"GET {PAGE}/audit/verify": Case(ADMINS),
+        f"GET {PAGE}/trust": Case(ALL),
+        f"GET {PAGE}/trust/requests/{{role}}": Case(RELEASERS, path=f"{PAGE}/trust/requests/none"),
+        f"POST {PAGE}/trust/signatures": Case(RELEASERS, form=True),
     }  # fmt: skip
 
 
@@ -278,6 +308,8 @@ class Matrix:
         url = address(path)
         files = [("manifest", ("manifest.json", b"{}")), ("files", ("a", b""))]
         more = {"files": files} if case.form else {"json": case.body}
+        if case.fields is not None:
+            more = {"data": case.fields}
         if method == "GET":
             more = {}
         own_site = {"Sec-Fetch-Site": "same-origin"} | headers

@@ -110,7 +110,7 @@ def act(
     now = hub.clock()
     with hub.store.write() as session:
         row = leave.rollout(session, rollout)
-        etags.check(if_match, _tag(row))
+        etags.check(if_match, tag_of(row))
         if action in _SECOND_PERSON and hub.config.governance.two_people:
             did = f"started rollout {rollout}"
             people.must_be_another(session, row.created_by, leave.actor.label, did)
@@ -142,9 +142,10 @@ def _view(hub: HubDep, leave: Leave, rollout: int, response: Response) -> View:
         row = leave.rollout(session, rollout)
         found = reading.rollout(session, rollout, hub.clock())
     assert found is not None
-    response.headers["ETag"] = _tag(row)
+    response.headers["ETag"] = tag_of(row)
     return found
 
 
-def _tag(row: Rollout) -> str:
+def tag_of(row: Rollout) -> str:
+    """The tag of a rollout as it stands: a change with another is refused."""
     return etags.tag(row.id, row.state, row.wave, row.approved, row.advanced)

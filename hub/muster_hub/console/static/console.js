@@ -12,7 +12,7 @@
   // What somebody is working with is left alone.
   const held = (part) =>
     part.contains(document.activeElement) && /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)
-    || part.querySelector("details[open]") !== null;
+    || part.querySelector("input:checked") !== null;
 
   const swap = (text) => {
     const fresh = new DOMParser().parseFromString(text, "text/html");

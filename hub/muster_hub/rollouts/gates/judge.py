@@ -197,27 +197,26 @@ def _waits(gate: Gate, evidence: Evidence, findings: list[Finding]) -> str | Non
         return words.nothing_yet(without)
     if evidence.canaries < ADVANCE_DEVICES_MIN:
         return words.too_few(evidence.canaries, ADVANCE_DEVICES_MIN, SEES_DOUBLING_DEVICES_MIN)
-    unproved = [finding for finding in findings if not finding.not_worse]
-    if unproved:
-        at = max(unproved, key=_missing_proof)
-        assert at.compared is not None
-        chance = ADVANCE_CHANCE / len(checkpoints(gate.looks))
-        following = next((p for p in checkpoints(gate.looks) if p > evidence.look), None)
-        rare, negligible = at.rare, at.metric.negligible
-        if rare is not None and rare.rate < negligible:
-            return words.not_yet_rare(
-                at.metric.name,
-                rare.events,
-                rare.bound,
-                negligible,
-                evidence.device_hours,
-                following,
-            )
-        return words.not_enough(
-            at.metric.name, at.metric.unit, at.metric.margin, at.compared, chance,
-            evidence.device_hours, following,
-        )  # fmt: skip
+    lacking = [finding for finding in findings if not finding.not_worse]
+    if lacking:
+        return unproved(gate, evidence, max(lacking, key=_missing_proof))
     return None if evidence.soaked else words.soaking()
+
+
+def unproved(gate: Gate, evidence: Evidence, finding: Finding) -> str:
+    """Why a metric that was received isn't proved to be no worse, and what would prove it."""
+    metric, compared, rare = finding.metric, finding.compared, finding.rare
+    assert compared is not None
+    chance = ADVANCE_CHANCE / len(checkpoints(gate.looks))
+    following = next((p for p in checkpoints(gate.looks) if p > evidence.look), None)
+    if rare is not None and rare.rate < metric.negligible:
+        return words.not_yet_rare(
+            metric.name, rare.events, rare.bound, metric.negligible, evidence.device_hours,
+            following,
+        )  # fmt: skip
+    return words.not_enough(
+        metric.name, metric.unit, metric.margin, compared, chance, evidence.device_hours, following
+    )
 
 
 def _missing_proof(finding: Finding) -> float:

@@ -1,0 +1,149 @@
+"""Each screen's key act, through its form: done as by the API, in the name of who is there."""
+
+import re
+
+import msgspec
+import pytest
+from sqlmodel import select
+
+from muster_hub.settings.config import Http
+from muster_hub.storage import models
+from muster_hub.storage.alerting import Silence
+from muster_protocol.wire import manifest
+from support.console_kit import add_devices, counted, signed_in
+from support.hub_kit import Kit, open_kit
+from wire_samples import MANIFEST
+
+PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    made = open_kit(tmp_path_factory.mktemp("console"), settings={"http": PATIENT})
+    add_devices(made, ["cam-0", "cam-1", "cam-2"])
+    with made.hub.store.write() as session:
+        session.add(models.Model(name="digits", created=1.0))
+        session.flush()
+        for number in (1, 2):
+            data = manifest.encode(
+                msgspec.structs.replace(MANIFEST, model="digits", version=str(number))
+            )
+            session.add(
+                models.Version(
+                    model="digits", version=str(number), manifest_sha256=f"{number}" * 64,
+                    manifest=data, status="published" if number == 1 else "awaiting_approval",
+                    size_bytes=1000 * number, created=float(number), created_by="token:ci",
+                    lineage={"source": "git.example", "metrics": {"accuracy": 0.9 + number / 100}},
+                    check={"ok": True, "builds": [
+                        {"runtime": "onnx", "ok": True, "latency_ms": 1.5 * number}]},
+                )
+            )  # fmt: skip
+        for name in ("cam-0", "cam-1"):
+            session.add(
+                models.Alert(
+                    key=f"drift/{name}", device=name, kind="drift", severity="warning",
+                    state="open", opened=1.0, updated=1.0, title=f"{name}: image.brightness",
+                    detail={"model": "digits", "cause": "sensor"},
+                )
+            )  # fmt: skip
+    yield made
+    made.close()
+
+
+def text_of(answer) -> str:
+    return re.sub(r"<[^>]+>|\s+", " ", answer.text)
+
+
+def test_alerts_of_a_kind_stand_together_and_are_acknowledged_by_name(kit: Kit) -> None:
+    client = signed_in(kit, "operator", "ben")
+    shown = text_of(client.get("/inbox"))
+    assert re.search(r"warning +drift *, +digits *: sensor +2", shown)
+    numbers = re.findall(r'name="alert" value="(\d+)"', client.get("/inbox").text)
+    answer = client.post("/inbox/acknowledge", data={"alert": numbers[:1]})
+    assert (answer.status_code, answer.headers["location"]) == (303, "../inbox")
+    with kit.hub.store.read() as session:
+        assert session.get(models.Alert, int(numbers[0])).state == "acknowledged"
+        assert session.get(models.Alert, int(numbers[1])).state == "open"
+        logged = session.exec(select(models.Audit).order_by(models.Audit.id.desc())).first()
+    assert (logged.actor, logged.action) == ("token:ben", "alert.acknowledge")
+    assert client.post("/inbox/acknowledge", data={}).status_code == 422
+
+
+def test_a_silence_is_begun_and_ended(kit: Kit) -> None:
+    client = signed_in(kit, "operator", "ben")
+    form = {"selector": "site=oslo", "hours": "2", "reason": "the oven is rebuilt"}
+    assert client.post("/silences", data=form).status_code == 303
+    assert "the oven is rebuilt" in client.get("/inbox").text
+    with kit.hub.store.read() as session:
+        row = session.exec(select(Silence)).one()
+    assert row.until == kit.clock() + 7200
+    assert client.post(f"/silences/{row.id}/end").status_code == 303
+    assert "the oven is rebuilt" not in client.get("/inbox").text
+    assert client.post("/silences", data={"hours": "-1"}).status_code == 422
+
+
+def test_two_versions_are_compared_line_by_line(kit: Kit) -> None:
+    page = signed_in(kit).get("/models/digits?left=1&right=2").text
+    differing = re.findall(r'<tr class="differs"><th scope="row">([^<]+)<', page)
+    assert {"status", "metric accuracy", "onnx latency ms", "size, bytes"} <= set(differing)
+    assert "source" not in differing
+
+
+def test_a_version_shows_where_it_comes_from_and_leads_to_its_rollout(kit: Kit) -> None:
+    client = signed_in(kit)
+    assert "git.example" in text_of(client.get("/models/digits/1"))
+    assert "rollouts/new?model=digits&amp;version=1" in client.get("/models/digits/1").text
+    assert "Approve for signing" in client.get("/models/digits/2").text
+    form = client.get("/rollouts/new?model=digits&version=1").text
+    assert 'value="digits"' in form
+
+
+def test_the_audit_log_is_filtered_and_verified(kit: Kit) -> None:
+    client = signed_in(kit)
+    client.post("/silences", data={"selector": "line=1", "hours": "1"})
+    shown = text_of(client.get("/audit?action=silence.begin&actor=ada"))
+    assert "silence.begin" in shown
+    assert "audit.key" not in shown
+    assert "Every row's seal holds" in client.get("/audit/verify").text
+    assert signed_in(kit, "operator", "ben").get("/audit").status_code == 403
+
+
+def test_a_refused_page_leaves_a_row_in_the_audit_log(kit: Kit) -> None:
+    signed_in(kit, "viewer", "eve").get("/audit")
+    assert "audit.read" in signed_in(kit).get("/audit?action=access.refused&actor=eve").text
+
+
+def test_trust_says_what_is_signed_until_when_and_by_whom(kit: Kit) -> None:
+    shown = text_of(signed_in(kit).get("/trust"))
+    for role in ("root", "targets"):
+        assert re.search(rf"{role} +\d+ +in \d+ d", shown), role
+    assert signed_in(kit).get("/trust/requests/root").status_code == 404
+    files = {"files": ("root.json", b"not json")}
+    answer = signed_in(kit).post("/trust/signatures", files=files)
+    assert answer.status_code == 422
+    assert "is not a file of a signing request" in answer.text
+
+
+SCREENS = ("/rollouts", "/rollouts/new", "/inbox", "/models", "/models/digits", "/trust", "/audit")
+
+
+def test_screens_take_as_many_statements_for_many_rows_as_for_few(kit: Kit) -> None:
+    client = signed_in(kit)
+    before = {}
+    for path in SCREENS:
+        with counted(kit.hub.store) as seen:
+            assert client.get(path).status_code == 200
+        before[path] = len(seen.texts)
+    with kit.hub.store.write() as session:
+        for number in range(300):
+            session.add(
+                models.Alert(
+                    key=f"x/{number}", kind="offline", severity="warning", state="open",
+                    opened=1.0, updated=1.0, title=f"x {number}", device="cam-2",
+                )
+            )  # fmt: skip
+            session.add(models.Model(name=f"model-{number}", created=1.0))
+    for path in SCREENS:
+        with counted(kit.hub.store) as seen:
+            assert client.get(path).status_code == 200
+        assert len(seen.texts) == before[path] <= 20, (path, seen.texts)
