@@ -81,6 +81,10 @@ class OnnxModel:
                 )
             except Exception as error:
                 raise _translated(error, "onnxruntime can't load the model") from None
+        # Its arena keeps all that it ever took, also what a request was refused for.
+        self._shrinking = onnxruntime.RunOptions()
+        self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._options: Any = None
         self.inputs = tuple(
             tensor_of(node.name, node.type, node.shape) for node in self._session.get_inputs()
         )
@@ -104,9 +108,14 @@ class OnnxModel:
             texts = {name: decoded(name, inputs[name]) for name in self._text_inputs}
             inputs = {**inputs, **texts}
         try:
-            answers = dict(zip(self._names, self._session.run(self._names, inputs), strict=True))
+            given = self._session.run(self._names, inputs, self._options)
         except Exception as error:
-            raise _translated(error, "the model failed") from None
+            translated = _translated(error, "the model failed")
+            if isinstance(translated, OutOfMemoryError):
+                self._options = self._shrinking
+            raise translated from None
+        self._options = None
+        answers = dict(zip(self._names, given, strict=True))
         for name, convert in self._converted:
             answers[name] = convert(answers[name])
         return answers

@@ -115,7 +115,11 @@ class InferenceApi:
             return self._answer(request)
         except MemoryError:
             self._engine.refuse("")
-            return _error(413, "no memory for so large a request here; binary data take less")
+            return _error(
+                413,
+                f"no memory for so large a request, or its answer, beside the model: the limit is "
+                f"{self._engine.memory}; binary data take less",
+            )
 
     def _answer(self, request: Request) -> Response:
         engine = self._engine

@@ -24,6 +24,7 @@ from muster_agent.worker.fallback import FallbackContract, seed_last_good
 from muster_agent.worker.last_input import LastInput, LastInputError
 from muster_agent.worker.ring import Ring, RingError, RingReader
 from muster_agent.worker.shadow import Replay, open_champion
+from muster_agent.worker.tensors import request_bytes_max
 from muster_protocol.wire.errors import ProtocolError, Refusal
 from muster_protocol.wire.manifest import Manifest
 
@@ -89,7 +90,9 @@ def prove(start: Start, opened: Opened, rung: Rung) -> tuple[Model | None, Facts
     with opened.files as files:
         in_memory = not rung.opens_files
         held_bytes = files.manifest.file(files.build.file).size_bytes if in_memory else 0
-        limits.confine_memory(files.build.memory_bytes + held_bytes)
+        limits.confine_memory(
+            files.build.memory_bytes + held_bytes, request_bytes_max(opened.manifest)
+        )
         limits.confine_cpu(opened.manifest.start.cpu_seconds)
         threads = min(start.threads, rung.threads_max or start.threads)
         model, facts = startup.prove(
@@ -114,6 +117,7 @@ def engine_of(start: Start, opened: Opened, model: Model | None, facts: Facts) -
         ring=opened.ring,
         fallback=opened.fallback,
         last_input=opened.last_input,
+        memory_bytes=opened.files.build.memory_bytes if opened.files is not None else 0,
         elements_max=max(max(facts.golden_elements, 1) * max(share, 1.0), facts.largest_elements),
     )
 

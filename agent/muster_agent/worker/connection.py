@@ -28,10 +28,12 @@ class Connection:
         "since",
     )
 
-    def __init__(self, client: socket.socket, pending: bytes, now: float) -> None:
+    def __init__(
+        self, client: socket.socket, pending: bytes, now: float, body_bytes_max: int
+    ) -> None:
         self.client = client
         self.descriptor = client.fileno()
-        self.parser = Parser(pending)
+        self.parser = Parser(pending, body_bytes_max=body_bytes_max)
         self.out = bytearray()
         self.request: Request | None = None
         self.busy = False

@@ -56,9 +56,11 @@ class Engine:
         fallback: FallbackContract | None = None,
         last_input: LastInput | None = None,
         elements_max: float = float("inf"),
+        memory_bytes: int = 0,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """``elements_max`` bounds a request's input elements: more would take too long here."""
+        """``elements_max`` bounds a request's input elements: more would take too long here.
+        ``memory_bytes`` is what the model may take, for words about it."""
         layout = ring.layout if ring is not None else RingLayout.of(manifest, manifest_sha256)
         self.manifest = manifest
         self.model = model
@@ -70,6 +72,7 @@ class Engine:
         self.recorder = Recorder(ring, layout)
         self._monotonic_ns = monotonic_ns
         self._check = InputCheck(manifest, elements_max)
+        self.memory = f"{memory_bytes >> 20} MiB (memory_bytes)" if memory_bytes else "there is"
         self._is_as_declared = OutputCheck(manifest)
         self._remembers = fallback is not None and fallback.remembers
 
@@ -93,11 +96,14 @@ class Engine:
             self.refuse(identifier, begun)
             raise InvalidInput(str(error)) from None
         except (ModelError, MemoryError) as error:
-            if rows > 1 and isinstance(error, OutOfMemoryError | MemoryError):
-                self.refuse(identifier, begun)
-                raise TooLarge(
-                    f"{rows} batch elements need more memory than there is: send fewer at once"
-                ) from None
+            if isinstance(error, OutOfMemoryError | MemoryError):
+                if rows > 1:
+                    self.refuse(identifier, begun)
+                    raise TooLarge(
+                        f"{rows} batch elements need more memory than {self.memory}: "
+                        "send fewer at once"
+                    ) from None
+                error = OutOfMemoryError(f"the request needs more memory than {self.memory}")
             return self._fall_back(identifier, rows, checked, begun, ErrorKind.RUN_FAILED, error)
         if not self._is_as_declared(outputs, rows):
             return self._fall_back(identifier, rows, checked, begun, ErrorKind.BAD_OUTPUT, None)

@@ -9,8 +9,12 @@ import signal
 import time
 from pathlib import Path
 
+from muster_agent.worker.http1 import BODY_BYTES_MAX
+
 SERVING_BYTES = 64 * 1024 * 1024
 """Address space for connections and request bodies, on top of the model's own budget."""
+SERVING_BYTES_PER_REQUEST_BYTE = 6
+"""Likewise, where requests may be large: two are held, and one is read into objects and arrays."""
 DESCRIPTORS_MAX = 256
 """Twice the connections that a worker holds at most, with room for the bundle's files."""
 TASKS_MORE = 64
@@ -28,9 +32,11 @@ def die_with_parent(parent: int) -> None:
         raise SystemExit("the supervisor has gone")
 
 
-def confine_memory(model_bytes: int) -> None:
+def confine_memory(model_bytes: int, request_bytes_max: int) -> None:
     """Allow the address space to grow by the model's budget, counted from now."""
-    limit = address_space_bytes() + model_bytes + SERVING_BYTES
+    usual = request_bytes_max <= BODY_BYTES_MAX
+    serving_bytes = SERVING_BYTES if usual else request_bytes_max * SERVING_BYTES_PER_REQUEST_BYTE
+    limit = address_space_bytes() + model_bytes + serving_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 

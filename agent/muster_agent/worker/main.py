@@ -5,6 +5,7 @@ is told to stop or the supervisor goes away.
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import socket
@@ -26,6 +27,7 @@ from muster_agent.worker.events import Counters, Facts
 from muster_agent.worker.serving import Server
 from muster_agent.worker.sessions import SessionModel
 from muster_agent.worker.shadow import ShadowWorker
+from muster_agent.worker.tensors import request_bytes_max
 from muster_protocol.wire.errors import ProtocolError, Refusal
 
 HEARTBEAT_SECONDS = 1.0
@@ -50,6 +52,7 @@ class Worker:
             handover_out=_inherited(start.handover_out),
             handover_in=_inherited(start.handover_in),
             request_seconds=start.request_seconds,
+            body_bytes_max=request_bytes_max(engine.manifest),
             on_drained=self._drained,
             on_tick=self._tick,
             on_turn=sessions.enter if sessions is not None else None,
@@ -95,7 +98,8 @@ class Worker:
                 self._server.stop()
         if now >= self._beat_at:
             self._beat_at = now + HEARTBEAT_SECONDS
-            self._channel.send(control.Beat(self._counters()))
+            with contextlib.suppress(MemoryError):  # a request has it all; the next beat comes
+                self._channel.send(control.Beat(self._counters()))
 
     def _counters(self) -> Counters:
         recorder = self._engine.recorder

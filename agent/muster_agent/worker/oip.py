@@ -256,7 +256,10 @@ def _tensors(
 
 
 def _joined(head: dict[str, Any], data: list[bytes], *, binary: bool) -> tuple[bytes, int | None]:
-    encoded = _encoder.encode(head)
+    # Where memory ends in the midst of it, ``encode`` ends the process (msgspec 0.22).
+    buffer = bytearray()
+    _encoder.encode_into(head, buffer)
+    encoded = bytes(buffer)
     if not binary:
         return encoded, None
     return b"".join([encoded, *data]), len(encoded)

@@ -14,7 +14,7 @@ from muster_protocol.wire.limits import RANK_MAX
 from muster_protocol.wire.tensors import FLOATS, Datatype
 
 _LENGTH = struct.Struct("<I")
-ELEMENTS_MAX = 1 << 24
+ELEMENTS_MAX = 1 << 28
 
 
 class OipError(ProtocolError):

@@ -175,6 +175,7 @@ class Ring(RingReader):
         finally:
             os.close(descriptor)
         self._view = memoryview(self._map)
+        self._head_dtype = self.layout.head_dtype
         self._counts = self._view[:_PAGE].cast("Q")
         barrier.register()
 
@@ -236,9 +237,13 @@ class Ring(RingReader):
 
     def latencies_us(self, rows_max: int = 1024) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
         """Latencies of the last model answers, newest last; for the worker's own heartbeat."""
+        # Of each row a few bytes: copies of whole ones would need memory when there is none left.
         published = self.published
-        rows = self._copy(max(published - min(rows_max, self.capacity_rows - 1), 0), published)
-        chosen = (rows["kind"] == RowKind.INFERENCE) & (rows["quality"] == Quality.GOOD)
+        count = min(rows_max, self.capacity_rows - 1, published)
+        slots = np.arange(published - count, published) % self.capacity_rows
+        rows = np.frombuffer(self._view, self._head_dtype, self.capacity_rows, self._start)
+        kinds, qualities = rows["kind"][slots], rows["quality"][slots]
+        chosen = slots[(kinds == RowKind.INFERENCE) & (qualities == Quality.GOOD)]
         return np.asarray(rows["latency_us"][chosen], np.uint32)
 
     def _fill(self, target: memoryview, at: int) -> None:

@@ -131,6 +131,12 @@ class RingLayout(msgspec.Struct, frozen=True, kw_only=True):
         fields["output"] = (f"V{self.output_bytes}", HEAD.itemsize + self.input_bytes)
         return _dtype(fields, self.row_bytes)
 
+    @property
+    def head_dtype(self) -> np.dtype[Any]:
+        """``HEAD`` alone, in rows of the same length."""
+        described = (HEAD.fields or {}).items()
+        return _dtype({name: (kind[0], kind[1]) for name, kind in described}, self.row_bytes)
+
     def capacity_for(self, bytes_max: int) -> int:
         """Rows that fit a file of about ``bytes_max``, within the ring's bounds."""
         return min(max(bytes_max // self.row_bytes, ROWS_MIN), ROWS_MAX)

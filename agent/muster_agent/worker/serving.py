@@ -36,8 +36,9 @@ log = logging.getLogger(__name__)
 CONNECTIONS_MAX = 128
 TAKEN_OVER_MAX = 192
 """With those that another worker hands over, which may come when some are here already."""
-HELD_BYTES_MAX = 2 * (BODY_BYTES_MAX + HEAD_BYTES_MAX)
-"""Of requests not answered and answers not taken, over all connections: two of the largest."""
+HELD_REQUESTS_MAX = 2
+"""Of the largest: so much of requests not answered and of answers not taken, over all connections.
+"""
 SMALL_BYTES = 64 * 1024
 """A request of so much is taken whatever else is held."""
 PATIENCE_SECONDS = 1.0
@@ -74,6 +75,7 @@ class Server:
         handover_out: socket.socket | None = None,
         handover_in: socket.socket | None = None,
         request_seconds: float = 30.0,
+        body_bytes_max: int = BODY_BYTES_MAX,
         on_drained: Callable[[], None] = lambda: None,
         on_tick: Callable[[float], None] = lambda _: None,
         on_turn: Callable[[int], None] | None = None,
@@ -88,6 +90,8 @@ class Server:
         self._out = handover_out
         self._in = handover_in
         self._request_seconds = request_seconds
+        self._body_bytes_max = body_bytes_max
+        self._held_bytes_max = HELD_REQUESTS_MAX * (body_bytes_max + HEAD_BYTES_MAX)
         self._on_drained = on_drained
         self._on_tick = on_tick
         self._monotonic = monotonic
@@ -219,7 +223,7 @@ class Server:
 
     def _add(self, client: socket.socket, pending: bytes = b"") -> Connection:
         client.settimeout(0.0)
-        connection = Connection(client, pending, self._monotonic())
+        connection = Connection(client, pending, self._monotonic(), self._body_bytes_max)
         self._connections[client.fileno()] = connection
         self._epoll.register(client.fileno(), select.EPOLLIN)
         connection.interest = select.EPOLLIN
@@ -279,7 +283,7 @@ class Server:
             self._ready.append(connection)
             return
         if connection.parser.wants_continue():
-            if self._held() + connection.parser.announced_bytes > HELD_BYTES_MAX:
+            if self._held() + connection.parser.announced_bytes > self._held_bytes_max:
                 self._refuse(connection)
                 return
             self._send(connection, CONTINUE)
@@ -298,9 +302,12 @@ class Server:
         last = connection.close_after_answer and not connection.parser.pending_bytes
         keep = request.keep_alive and not last
         connection.finishing = not keep
-        self._send(connection, self._answer(connection, request, keep_alive=keep))
+        try:
+            self._send(connection, self._answer(connection, request, keep_alive=keep))
+        except MemoryError:  # the answer is there, and no room to keep it until it is taken
+            self._refuse(connection)
         connection.busy = False
-        if keep:
+        if not connection.finishing:
             self._advance(connection)
 
     def _answer(self, connection: Connection, request: Request, *, keep_alive: bool) -> bytes:
@@ -309,7 +316,7 @@ class Server:
             self._on_turn(connection.descriptor)
         try:
             if self._may_answer(connection):
-                response = self._app(decoded(request, BODY_BYTES_MAX))
+                response = self._app(decoded(request, self._body_bytes_max))
                 response = compressed(response, request.headers.get("accept-encoding"))
             else:
                 response = _BUSY
@@ -340,7 +347,7 @@ class Server:
 
     def _free_memory(self, now: float, asking: Connection) -> None:
         """Keep what is held within bounds: the slowest clients' requests are refused, or this."""
-        while self._held() > HELD_BYTES_MAX:
+        while self._held() > self._held_bytes_max:
             large = [
                 each
                 for each in self._connections.values()
@@ -358,7 +365,7 @@ class Server:
     def _may_answer(self, connection: Connection) -> bool:
         """Whether answers that nobody takes leave room for one more."""
         now = self._monotonic()
-        while self._owing() > HELD_BYTES_MAX:
+        while self._owing() > self._held_bytes_max:
             owed = [each for each in self._connections.values() if each.out]
             slowest = max(owed, key=lambda each: now - each.since)
             if slowest is connection or now - slowest.since <= PATIENCE_SECONDS:

@@ -6,6 +6,7 @@ from math import prod
 import numpy as np
 
 from muster_agent.runtimes.base import NUMPY_TYPES, Array
+from muster_agent.worker.http1 import BODY_BYTES_MAX
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.manifest import Manifest
 from muster_protocol.wire.tensors import FLOATS, Tensor
@@ -181,6 +182,30 @@ class OutputCheck:
                 if want not in {got, -1}:
                     return False
         return True
+
+
+JSON_BYTES_PER_ELEMENT = 26
+"""A number with seventeen digits, its sign, exponent and comma."""
+TEXT_BYTES_PER_ELEMENT = 256
+HEAD_BYTES_PER_TENSOR = 1024
+REQUEST_BYTES_MIN = 1024 * 1024
+"""Of the limit: labels, indented JSON and the like find room whatever the model."""
+REQUEST_BYTES_MAX = 1024 * 1024 * 1024
+
+
+def request_bytes_max(manifest: Manifest) -> int:
+    """How large a request body may be: what the largest declared shapes need as JSON.
+
+    Where shapes are open there is no telling; then it is the usual limit at least.
+    """
+    need, is_open = REQUEST_BYTES_MIN, False
+    for tensor in manifest.inputs:
+        text = tensor.datatype == "BYTES"
+        sizes = tensor.shape_max or [1 if size == -1 else size for size in tensor.shape]
+        each = TEXT_BYTES_PER_ELEMENT if text else JSON_BYTES_PER_ELEMENT
+        need += HEAD_BYTES_PER_TENSOR + prod(sizes) * each
+        is_open |= text or (not tensor.shape_max and -1 in tensor.shape)
+    return min(max(need, BODY_BYTES_MAX if is_open else 0), REQUEST_BYTES_MAX)
 
 
 def _never(_: Array) -> bool:

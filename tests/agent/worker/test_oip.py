@@ -156,7 +156,7 @@ def input_tensor(datatype: str, shape: list[int], data: object, **fields: Any) -
         (input_tensor("BYTES", [1], [1]), "input 'x': the data must be strings for BYTES"),
         (input_tensor("FP32", [-1], [1]), "input 'x': [-1] is not a shape"),
         (input_tensor("FP32", [1] * 9, [1]), "is not a shape"),
-        (input_tensor("FP32", [1 << 30], [1]), "1073741824 elements, the limit is 16777216"),
+        (input_tensor("FP32", [1 << 30], [1]), "1073741824 elements, the limit is 268435456"),
         (input_tensor("FP32", [1], None), "input 'x' has no data"),
         (
             input_tensor("FP32", [1], None, parameters={"binary_data_size": 4}),

@@ -16,10 +16,10 @@ from onnx import TensorProto, helper
 from muster_agent.worker.api import InferenceApi
 from muster_agent.worker.engine import Engine
 from muster_agent.worker.events import Heartbeat, Ready
-from muster_agent.worker.http1 import BODY_BYTES_MAX, Request, Response
+from muster_agent.worker.http1 import BODY_BYTES_MAX, HEAD_BYTES_MAX, Request, Response
 from muster_agent.worker.serving import (
     CONNECTIONS_MAX,
-    HELD_BYTES_MAX,
+    HELD_REQUESTS_MAX,
     PATIENCE_SECONDS,
     SMALL_BYTES,
 )
@@ -78,7 +78,7 @@ def test_twenty_four_unfinished_bodies_of_16_mb_do_not_end_the_worker(tmp_path: 
 
 
 def test_what_does_not_fit_the_memory_for_requests_is_told_to_come_again(serving: Serving) -> None:
-    part = HELD_BYTES_MAX // 2 - SMALL_BYTES
+    part = HELD_REQUESTS_MAX * (BODY_BYTES_MAX + HEAD_BYTES_MAX) // 2 - SMALL_BYTES
     holders = [serving.client() for _ in range(2)]
     for each in holders:
         each.socket.sendall(head(part + 1) + bytes(part))
@@ -273,6 +273,24 @@ def test_a_batch_that_needs_more_memory_than_there_is_is_the_clients_fault(tmp_p
         while counters.inferences < 3:
             counters = slot.wait(worker, Heartbeat).counters
         assert (counters.errors, counters.invalid) == (0, 2)
+
+
+def test_requests_that_take_all_memory_do_not_end_the_worker(tmp_path: Path) -> None:
+    manifest, sha256 = write_bundle(
+        tmp_path / "b", runtimes=("onnx",), classes=1000, memory_bytes=4 * MIB
+    )
+    with Workers(tmp_path) as slot:
+        worker = slot.start(tmp_path / "b", manifest, sha256)
+        slot.wait(worker, Ready)
+        worker.accept()
+        for rows in (1000, 10_000, 100_000, 500_000):
+            with Client(slot.sockets.path) as client:
+                assert send_batch(client, rows) in {200, 413, 503}
+        slot.wait(worker, Heartbeat)
+        with Client(slot.sockets.path) as client:
+            assert send_batch(client, 10_000) in {413, 503}
+            assert send_batch(client, 1) == 200
+        assert worker.alive()
 
 
 def swelling_onnx() -> bytes:

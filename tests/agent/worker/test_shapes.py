@@ -4,22 +4,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from onnx import TensorProto
 
 from muster_agent.worker import oip, startup
 from muster_agent.worker.api import HEADER_LENGTH, InferenceApi
-from muster_agent.worker.bundle import StartRefused
+from muster_agent.worker.bundle import OpenBundle, StartRefused
 from muster_agent.worker.engine import Engine
-from muster_agent.worker.http1 import Request
+from muster_agent.worker.http1 import BODY_BYTES_MAX, Request
 from muster_agent.worker.ring import Ring
 from muster_agent.worker.rows import RingLayout
+from muster_agent.worker.tensors import request_bytes_max
 from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.limits import MIB
 from muster_protocol.wire.tensors import ModelState, Quantisation, Tensor
 from support import shapes
 from support.models import graph_onnx
 from support.shapes import Shaped
+from wire_samples import MANIFEST_2
 
 
 def ring_of(directory: Path, shaped: Shaped, **fields: Any) -> Ring:
@@ -130,6 +134,71 @@ def test_clients_see_quantisation_and_bounds_in_the_models_metadata(tmp_path: Pa
             "quantisation": {"scale": 0.5, "zero_point": 3},
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "least", "most"),
+    [
+        (Tensor("x", "FP32", (-1, 4)), BODY_BYTES_MAX, BODY_BYTES_MAX),
+        (Tensor("x", "BYTES", (1,)), BODY_BYTES_MAX, BODY_BYTES_MAX),
+        (Tensor("x", "FP32", (-1, 4), shape_max=(8, 4)), MIB, 2 * MIB),
+        (Tensor("x", "FP32", (1, 4)), MIB, 2 * MIB),
+        (Tensor("x", "FP32", (-1, 3, 640, 640), shape_max=(4, 3, 640, 640)), 120 * MIB, 130 * MIB),
+        (Tensor("x", "FP32", (-1, 3, 640, 640)), 30 * MIB, 33 * MIB),
+        (Tensor("x", "FP32", (-1,), shape_max=(2**31 - 1,)), 1024 * MIB, 1024 * MIB),
+    ],
+)
+def test_a_request_may_be_as_large_as_its_largest_declared_shape_needs(
+    tensor: Tensor, least: int, most: int
+) -> None:
+    manifest = msgspec.structs.replace(MANIFEST_2, inputs=(tensor,))
+    assert least <= request_bytes_max(manifest) <= most
+
+
+def test_a_model_too_slow_or_too_large_at_its_largest_shape_is_refused_with_that_shape(
+    tmp_path: Path,
+) -> None:
+    shaped = shapes.time_first()
+    manifest, _ = shaped.write(tmp_path)
+    with OpenBundle(tmp_path, manifest, manifest.builds[0]) as files:
+        with pytest.raises(StartRefused, match=r"largest declared shape \(x \[50, 8, 2\]\) takes"):
+            startup.prove(files, request_seconds=1e-9)
+        _, facts = startup.prove(files, request_seconds=60)
+    assert facts.largest_elements == 50 * 8 * 2
+    assert facts.largest_ms > 0
+
+
+def test_a_shape_that_the_manifest_promises_and_the_model_can_not_take_is_refused(
+    tmp_path: Path,
+) -> None:
+    model = graph_onnx(
+        [shapes.node("Add", ["x", "fixed"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, ["n", "m"])],
+        outputs=[("y", TensorProto.FLOAT, ["n", 3])],
+        initializers={"fixed": np.ones((1, 3), np.float32)},
+    )
+    x = np.ones((1, 3), np.float32)
+    inputs = (Tensor("x", "FP32", (-1, -1), shape_max=(1, 7)),)
+    outputs = (Tensor("y", "FP32", (-1, 3)),)
+    shaped = Shaped(model, inputs, outputs, [({"x": x}, {"y": x + 1})])
+    error = refused(tmp_path, shaped)
+    assert error.refusal is Refusal.LOAD_FAILED
+    assert "the largest declared shape (x [1, 7]) is not answered: the model failed" in str(error)
+
+
+def test_a_model_that_answers_no_batch_of_two_is_refused_though_a_single_one_works(
+    tmp_path: Path,
+) -> None:
+    model = graph_onnx(
+        [shapes.node("Reshape", ["x", "shape"], ["y"])],
+        inputs=[("x", TensorProto.FLOAT, ["n", 2])],
+        outputs=[("y", TensorProto.FLOAT, ["n", 2])],
+        initializers={"shape": np.array([1, 2], np.int64)},
+    )
+    x = np.ones((1, 2), np.float32)
+    tensors = (Tensor("x", "FP32", (-1, 2)),), (Tensor("y", "FP32", (-1, 2)),)
+    error = refused(tmp_path, Shaped(model, *tensors, [({"x": x}, {"y": x})]))
+    assert "asked over HTTP as binary data, a batch of 2 is not answered" in str(error)
 
 
 def refused(directory: Path, shaped: Shaped, **fields: Any) -> StartRefused:
