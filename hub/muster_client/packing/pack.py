@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,7 @@ def _made(
     anew = declare.typed_anew(described.outputs, outputs)
     if anew and model.runtime == "onnx":
         file = rewriting.typed(file, anew, room, notes)
-    proofs = {tensor.name: answers[tensor.name][: len(cases)] for tensor in outputs}
-    answered = {tensor.name: _stacked(answers[tensor.name][len(cases) :]) for tensor in outputs}
+    proofs, answered = _parted(answers, outputs, len(cases), group)
     classifier = scores.classifier(
         outputs, answered, _asked(options), model.classes, given.labels, notes
     )
@@ -109,8 +108,8 @@ def _made(
         "fallbacks": fallbacks(options.fallback, outputs),
         "state": state_of(states, options),
     }
-    if any(np.isnan(array).any() for array in proofs.values() if array.dtype.kind == "f"):
-        fields["format"] = 2  # where NaN is met by NaN
+    if _newer(taken.tensors, outputs, proofs, group):
+        fields["format"] = 2
     kept = {name: array[: len(cases)] for name, array in run_on.items()}
     vectors = writing.Cases(kept, proofs, len(cases) // group, group)
     built, size_bytes = writing.write(out, files, fields, vectors, fitted)
@@ -156,6 +155,28 @@ def _request(
         singles=len(cases) // group,
         batch=max(batch, 2),
     )
+
+
+def _parted(
+    answers: Mapping[str, NDArray[Any]], outputs: Sequence[Tensor], rows_first: int, group: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Answers to golden cases, and to the data."""
+    ends = {t.name: rows_first if t.batch is not None else rows_first // group for t in outputs}
+    return (
+        {name: answers[name][:end] for name, end in ends.items()},
+        {name: _stacked(answers[name][end:]) for name, end in ends.items()},
+    )
+
+
+def _newer(
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    proofs: Mapping[str, NDArray[Any]],
+    group: int,
+) -> bool:
+    """Whether only format 2 proves it: cases of several rows or none, NaN that is met by NaN."""
+    nan = any(np.isnan(array).any() for array in proofs.values() if array.dtype.kind == "f")
+    return nan or group > 1 or any(tensor.batch is None for tensor in (*inputs, *outputs))
 
 
 def _stacked(array: NDArray[Any]) -> NDArray[Any]:

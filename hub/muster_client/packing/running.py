@@ -33,8 +33,8 @@ def run(model: Run, inputs: Arrays, request: Request) -> Ran:
     group = request.group
     rows = len(next(iter(inputs.values()))) // group * group
 
-    def ask(begin: int, end: int) -> Arrays:
-        return model(taken(inputs, request.axes, begin, end))
+    def ask(begin: int, end: int, whole: int | None = None) -> Arrays:
+        return model(taken(inputs, request.axes, begin, end, begin if whole is None else whole))
 
     singles, milliseconds = [], []
     ends = min(max(request.singles, 1) * group, rows)
@@ -43,29 +43,39 @@ def run(model: Run, inputs: Arrays, request: Request) -> Ran:
         singles.append(ask(begin, begin + group))
         milliseconds.append((time.perf_counter() - begun) * 1e3)
     axes, batches, fault = _axes(ask, singles, request)
-    step = max(request.batch // group * group, group) if batches else group
+    step = (
+        max(request.batch // group * group, group)
+        if batches and _shared(inputs, request)
+        else group
+    )
     answers = singles + [ask(at, min(at + step, rows)) for at in range(ends, rows, step)]
     repeats = alike(ask(0, group), singles[0])
     joined = {name: _rows_first([a[name] for a in answers], axis) for name, axis in axes.items()}
     return Ran(joined, axes, float(np.median(milliseconds)), repeats, batches, fault)
 
 
+def _shared(inputs: Arrays, request: Request) -> bool:
+    """Whether all rows have the same of what isn't given row by row."""
+    whole = (array for name, array in inputs.items() if request.axes[name] is None)
+    return all((array == array[:1]).all() for array in whole)
+
+
 def taken(
-    inputs: Arrays, axes: Mapping[str, int | None], begin: int, end: int
+    inputs: Arrays, axes: Mapping[str, int | None], begin: int, end: int, whole: int
 ) -> dict[str, NDArray[Any]]:
-    """A request of some rows: each along its tensor's batch axis, or the first of them whole."""
+    """A request of some rows, along their tensors' batch axes; of what has none, row ``whole``."""
     request = {}
     for name, array in inputs.items():
         axis = axes[name]
         if axis is None:
-            request[name] = array[begin]
+            request[name] = np.asarray(array[whole])
         else:
             request[name] = np.ascontiguousarray(np.moveaxis(array[begin:end], 0, axis))
     return request
 
 
 def _axes(
-    ask: Callable[[int, int], Arrays], singles: Sequence[Arrays], request: Request
+    ask: Callable[..., Arrays], singles: Sequence[Arrays], request: Request
 ) -> tuple[dict[str, int | None], bool, str]:
     """(Batch axis of each output, whether batches give what single rows give, why not)."""
     alone: dict[str, int | None] = {
@@ -76,14 +86,13 @@ def _axes(
     if request.batch < 2 or request.group > 1 or len(singles) < 2 or not batched:
         return alone, False, ""
     try:
-        pair = ask(0, 2)
+        pair, second = ask(0, 2), ask(1, 2, 0)
     except Exception as error:
         return alone, False, line(error)
     axes = {name: _doubled(singles[0][name].shape, array.shape) for name, array in pair.items()}
     for name, array in pair.items():
-        first, second = (single[name] for single in singles[:2])
-        axis = axes[name]
-        want = first if axis is None else np.concatenate([first, second], axis)
+        parts, axis = [singles[0][name], second[name]], axes[name]
+        want = parts[0] if axis is None else np.concatenate(parts, axis)
         if not _near(array, want):
             return alone, False, ""
     return axes, True, ""

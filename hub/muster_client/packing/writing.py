@@ -111,16 +111,17 @@ def golden(path: Path, cases: Cases, built: Manifest) -> None:
                 arrays[f"{kind}:{tensor.name}"] = _plain(array)
                 continue
             for case in range(cases.count):
-                arrays[f"{case}/{kind}:{tensor.name}"] = _plain(_case(array, tensor, case, cases))
+                group = cases.group if kind == "input" or tensor.batch is not None else 1
+                arrays[f"{case}/{kind}:{tensor.name}"] = _plain(_case(array, tensor, case, group))
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # names of arrays
 
 
-def _case(array: NDArray[Any], tensor: Tensor, case: int, cases: Cases) -> NDArray[Any]:
+def _case(array: NDArray[Any], tensor: Tensor, case: int, group: int) -> NDArray[Any]:
     axis = tensor.batch
     if axis is None:
-        whole: NDArray[Any] = np.asarray(array[case])
+        whole: NDArray[Any] = np.asarray(array[case * group])
         return whole
-    rows = array[case * cases.group : (case + 1) * cases.group]
+    rows = array[case * group : (case + 1) * group]
     if is_held(rows):
         rows = np.stack([np.asarray(row) for row in rows])
     return np.ascontiguousarray(np.moveaxis(rows, 0, axis))

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper
 
 import muster_client
 from muster_agent.worker.startup import open_engine
+from muster_client.packing.explain import explained
 from muster_protocol.signals.features import Image, Norm, Projection
 from muster_protocol.wire.errors import MusterError
 from muster_protocol.wire.tensors import Tensor
@@ -299,3 +300,13 @@ def test_open_dimensions_are_fixed_by_hand_and_said_when_they_stay_open(tmp_path
     assert found.manifest.inputs[0].shape == (-1, -1)
     assert "free_shape" in codes(found)
     assert packed(model, shape={"x": [1, 5]}).manifest.inputs[0].shape == (-1, 5)
+
+
+def test_any_shape_is_said_in_prose(tmp_path):
+    shapes, nodes = identity(x=["t", "batch", 3], one=[])
+    found = packed(
+        written(tmp_path, *nodes, **shapes), batch_axis={"x": "1"}, shape={"x": [5, 1, 3]}
+    )
+    said = " ".join(explained(found))
+    assert "'x': FP32, any number of rows along dimension 1, each 5 × 3" in said
+    assert "'one': FP32, one value for each request" in said
