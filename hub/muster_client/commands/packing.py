@@ -25,9 +25,17 @@ _PAIRS: dict[str, Callable[[str], Any]] = {
     "columns": lambda value: value.split(","),
     "shape": lambda value: value.split(","),
     "image": str,
+    "batch_axis": str,
+    "state": str,
 }
 """Options that are given once for each input."""
-_METAVARS = {"columns": "INPUT=COLUMN,…", "shape": "INPUT=1,SIZE,…", "image": "INPUT=HxW"}
+_METAVARS = {
+    "columns": "INPUT=COLUMN,…",
+    "shape": "INPUT=1,SIZE,…",
+    "image": "INPUT=HxW",
+    "batch_axis": "INPUT=NUMBER",
+    "state": "INPUT=OUTPUT",
+}
 Explain = Annotated[bool, typer.Option("--explain", help="Say in prose what was found.")]
 Config = Annotated[
     Path | None,

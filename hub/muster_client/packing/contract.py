@@ -37,7 +37,7 @@ def _fallback(text: str, outputs: Sequence[Tensor]) -> Fallback:
 
 def _constant(numbers: list[float], outputs: Sequence[Tensor]) -> dict[str, list[float]]:
     others = {
-        tensor.name: [0.0] * prod(1 if size == -1 else size for size in tensor.shape[1:])
+        tensor.name: [0.0] * prod(1 if size == -1 else size for size in tensor.element_shape)
         for tensor in outputs[1:]
     }
     return {outputs[0].name: numbers} | others

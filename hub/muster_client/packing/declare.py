@@ -1,6 +1,7 @@
 """A model's tensors as its manifest declares them. Pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,58 +25,98 @@ DATATYPES = {
 """By the probe's words for a tensor's type."""
 
 
+@dataclass(frozen=True)
+class Hints:
+    """What a person says of inputs."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    """Sizes of those that the model leaves open."""
+    axes: Mapping[str, int | None]
+    """Where a batch lies; None: nowhere."""
+
+
 def inputs(
-    described: Sequence[Described], fixed: Mapping[str, tuple[int, ...]], notes: Notes
+    described: Sequence[Described], answers: Sequence[Described], hints: Hints, notes: Notes
 ) -> tuple[Tensor, ...]:
-    """The inputs; ``fixed`` are shapes that a person gave. Raises WrongUsage for what can't be."""
-    for name in fixed:
+    """The inputs, each with its batch axis. Raises WrongUsage for what can't be.
+
+    The batch is the first dimension where that is open or 1, or of a fixed size that all inputs
+    and one of the ``answers`` share; else the dimension that is called as the batch of the first
+    input, or that is open; else there is none.
+    """
+    for name in (*hints.shapes, *hints.axes):
         if name not in {each.name for each in described}:
             known = ", ".join(each.name for each in described)
-            raise WrongUsage(f"--shape {name}: the model has no such input; it has {known}")
-    return tuple(_input(each, fixed.get(each.name), notes) for each in described)
+            raise WrongUsage(f"input {name!r}: the model has no such input; it has {known}")
+    symbol = next(
+        (each.dims[0] for each in described if each.shape[:1] == (None,) and each.dims), ""
+    )
+    firsts = {each.shape[0] for each in described if each.shape}
+    shared = len(firsts) == 1 and firsts <= {each.shape[0] for each in answers if each.shape}
+    return tuple(_input(each, hints, symbol, notes, shared=shared) for each in described)
 
 
-def _input(each: Described, fixed: tuple[int, ...] | None, notes: Notes) -> Tensor:
+def _input(each: Described, hints: Hints, symbol: str, notes: Notes, *, shared: bool) -> Tensor:
     datatype = DATATYPES.get(each.kind)
     if datatype is None:
         raise WrongUsage(
             f"input {each.name!r} is a {each.kind}, which can't be sent to a device: export the "
             "model with tensors as its inputs"
         )
-    shape = _fixed(each, fixed) if fixed is not None else each.shape
-    if not shape:
-        raise WrongUsage(
-            f"input {each.name!r} has no batch dimension: give it one in the export, or make it "
-            "a constant of the model"
-        )
-    if shape[0] not in {None, 1}:
-        raise WrongUsage(
-            f"input {each.name!r} takes exactly {shape[0]} rows at once: export the model with a "
-            "free batch dimension, or one of 1"
-        )
-    free = [place for place, size in enumerate(shape) if size is None and place]
-    if free:
+    fixed = hints.shapes.get(each.name)
+    axis = hints.axes.get(each.name, _axis(each, symbol, shared=shared))
+    if axis is not None and axis >= len(each.shape):
+        raise WrongUsage(f"--batch-axis {each.name}={axis}: the model has {_words(each)}")
+    shape = each.shape if fixed is None else _fixed(each, fixed, axis)
+    sizes = [-1 if size is None else size for size in shape]
+    if axis is not None and sizes[axis] == 1:
+        sizes[axis] = -1
+    if any(size == -1 for place, size in enumerate(sizes) if place != axis):
+        given = ",".join("1" if size == -1 else str(size) for size in sizes)
         notes.add(
             "free_shape",
             f"Input {each.name!r} has dimensions of any size ({_words(each)}), so it isn't "
-            f"recorded and its drift isn't watched: fix them with --shape {each.name}="
-            + ",".join("1" if size is None else str(size) for size in shape),
+            f"recorded and its drift isn't watched: fix them with --shape {each.name}={given}.",
         )
-    return Tensor(each.name, datatype, (-1, *(-1 if size is None else size for size in shape[1:])))
+    tensor = Tensor(each.name, datatype, tuple(sizes))
+    return tensor if tensor.batch == axis else replace(tensor, batch_axis=axis)
 
 
-def _fixed(each: Described, fixed: tuple[int, ...]) -> tuple[int | None, ...]:
+def _axis(each: Described, symbol: str, *, shared: bool) -> int | None:
+    """Where an input has its batch, as far as its shape tells."""
+    shape, dims = each.shape, each.dims
+    if not shape:
+        return None
+    if symbol and symbol in dims:
+        return dims.index(symbol)
+    if shape[0] in {None, 1} or shared:
+        return 0
+    open_ones = [place for place, size in enumerate(shape) if size in {None, 1}]
+    return open_ones[0] if open_ones else None
+
+
+def group_of(tensors: Sequence[Tensor]) -> int:
+    """Rows of the batch that a model fixes; 1 where it is open. Raises WrongUsage."""
+    sizes = {tensor.shape[tensor.batch] for tensor in tensors if tensor.batch is not None}
+    if len(sizes) > 1:
+        raise WrongUsage(
+            f"the inputs' batches differ in size ({', '.join(map(str, sorted(sizes)))}): say where "
+            "each has its batch with --batch-axis INPUT=NUMBER, or INPUT=none"
+        )
+    return max(1, *sizes) if sizes else 1
+
+
+def _fixed(each: Described, fixed: tuple[int, ...], axis: int | None) -> tuple[int | None, ...]:
     own = each.shape
-    if own and (
-        len(own) != len(fixed)
-        or any(b not in {None, a} for a, b in zip(fixed[1:], own[1:], strict=True))
+    if len(own) != len(fixed) or any(
+        want not in {None, given}
+        for place, (given, want) in enumerate(zip(fixed, own, strict=True))
+        if place != axis
     ):
-        raise WrongUsage(f"--shape {each.name}={_listed(fixed)}: the model has {_words(each)}")
-    return (own[0] if own else None, *fixed[1:])
-
-
-def _listed(shape: Sequence[int]) -> str:
-    return ",".join(map(str, shape))
+        raise WrongUsage(
+            f"--shape {each.name}={','.join(map(str, fixed))}: the model has {_words(each)}"
+        )
+    return tuple(own[place] if place == axis else size for place, size in enumerate(fixed))
 
 
 def _words(each: Described) -> str:
@@ -89,45 +130,61 @@ def _words(each: Described) -> str:
 
 
 def filled(tensor: Tensor, array: NDArray[Any]) -> Tensor:
-    """The tensor with the dimensions of its data in place of free ones."""
-    if array.ndim != len(tensor.shape):
+    """The tensor with the sizes of its data, rows first, in place of open ones."""
+    own = tensor.element_shape
+    if array.ndim - 1 != len(own):
         raise WrongUsage(
-            f"input {tensor.name!r} has {len(tensor.shape)} dimensions, its data {array.ndim}"
+            f"input {tensor.name!r} has {len(own)} dimensions for each row, its data "
+            f"{array.ndim - 1}"
         )
-    sizes = zip(tensor.shape[1:], array.shape[1:], strict=True)
-    return replace(tensor, shape=(-1, *(got if want == -1 else want for want, got in sizes)))
+    sizes = [got if want == -1 else want for want, got in zip(own, array.shape[1:], strict=True)]
+    return replace(tensor, shape=_with_batch(sizes, tensor.batch, tensor))
 
 
-def outputs(
-    described: Sequence[Described],
-    answers: Mapping[str, NDArray[Any]],
-    rows: int,
-    notes: Notes,
-    *,
-    steady: bool,
-) -> tuple[Tensor, ...]:
-    """The outputs that a manifest can declare, as the answers to ``rows`` rows show them.
+def _with_batch(sizes: Sequence[int], axis: int | None, tensor: Tensor) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(sizes)
+    return (*sizes[:axis], tensor.shape[axis], *sizes[axis:])
 
-    ``steady``: inputs are of fixed sizes, so what was the same in all answers stays so. Raises
-    WrongUsage when none is left.
-    """
-    declared = []
-    for each in described:
-        tensor = _output(each, answers.get(each.name), rows, notes, steady=steady)
-        if tensor is not None:
-            declared.append(tensor)
-    if not declared:
+
+def one_by_one(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Inputs whose requests hold one row each."""
+    return tuple(
+        tensor
+        if (axis := tensor.batch) is None
+        else replace(tensor, shape=(*tensor.shape[:axis], 1, *tensor.shape[axis + 1 :]))
+        for tensor in tensors
+    )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answered to all its rows."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    """Rows first; an object array where sizes vary or there is no batch."""
+    axes: Mapping[str, int | None]
+    batch: int
+    """Size of a batch as the inputs declare it; -1: any."""
+    steady: bool
+    """Inputs are of fixed sizes, so what was the same in all answers stays so."""
+
+
+def outputs(described: Sequence[Described], answers: Answers, notes: Notes) -> tuple[Tensor, ...]:
+    """The outputs as the answers show them. Raises WrongUsage when none can be declared."""
+    declared = [_output(each, answers, notes) for each in described]
+    found = tuple(tensor for tensor in declared if tensor is not None)
+    if not found:
         raise WrongUsage(
             "no output of the model can be declared: " + "; ".join(map(str, notes.found))
         )
-    return tuple(declared)
+    return found
 
 
-def _output(
-    each: Described, answer: NDArray[Any] | None, rows: int, notes: Notes, *, steady: bool
-) -> Tensor | None:
+def _output(each: Described, answers: Answers, notes: Notes) -> Tensor | None:
     datatype = DATATYPES.get(each.kind)
-    if datatype is None or answer is None:
+    array = answers.arrays.get(each.name)
+    if datatype is None or array is None:
         notes.add(
             "no_tensor",
             f"Output {each.name!r} is a {each.kind} and is left out: clients get tensors only. "
@@ -135,23 +192,57 @@ def _output(
             "options={'zipmap': False}).",
         )
         return None
-    own = answer.dtype.kind == "O" and answer.size > 0 and isinstance(answer[0], np.ndarray)
-    if own or answer.ndim == 0 or len(answer) != rows:
+    axis = answers.axes[each.name]
+    sizes = _sizes(array, each)
+    if sizes is None:
         notes.add(
-            "varying_output",
-            f"Output {each.name!r} gives a different number of rows for each input (as a "
-            "detector does after non-maximum suppression) and is left out: export the model "
-            "with a fixed number of detections, padded, to serve it.",
+            "varying_rank",
+            f"Output {each.name!r} has a different number of dimensions each time and is left out.",
         )
         return None
-    shape = [-1, *answer.shape[1:]]
-    for place, size in enumerate(each.shape[1:], 1):
-        if size is None and not steady and place < len(shape):
-            shape[place] = -1
-    return Tensor(each.name, datatype, tuple(shape))
+    if -1 in sizes:
+        notes.add(
+            "varying_output",
+            f"Output {each.name!r} varies in size from answer to answer (as a detector's after "
+            "non-maximum suppression): it is served, but not recorded, and its drift isn't "
+            "watched. A fixed number of detections, padded, would be.",
+        )
+    elif not answers.steady:
+        known = each.shape if len(each.shape) == len(sizes) + (axis is not None) else ()
+        inner = [size for place, size in enumerate(known) if place != axis]
+        sizes = [
+            -1 if want is None else got for got, want in zip(sizes, inner, strict=False)
+        ] or sizes
+    shape = tuple(sizes) if axis is None else (*sizes[:axis], answers.batch, *sizes[axis:])
+    tensor = Tensor(each.name, datatype, shape)
+    return tensor if tensor.batch == axis else replace(tensor, batch_axis=axis)
+
+
+def _sizes(array: NDArray[Any], each: Described) -> list[int] | None:
+    """Sizes of a row's answer; -1 for what varies, None where even their number does."""
+    if not is_held(array):
+        return list(array.shape[1:])
+    shapes = {np.asarray(part).shape for part in array}
+    if len({len(shape) for shape in shapes}) != 1:
+        return None
+    open_ones = {place for place, size in enumerate(each.shape) if size is None}
+    same_rank = len(each.shape) == len(next(iter(shapes)))
+    return [
+        sizes[0] if len(set(sizes)) == 1 and not (same_rank and place in open_ones) else -1
+        for place, sizes in enumerate(zip(*shapes, strict=True))
+    ]
+
+
+def is_held(array: NDArray[Any]) -> bool:
+    """Whether each row's answer is an array of its own."""
+    return array.dtype.kind == "O" and array.size > 0 and isinstance(array.flat[0], np.ndarray)
 
 
 def typed_anew(described: Sequence[Described], declared: Sequence[Tensor]) -> dict[str, Tensor]:
     """Outputs whose model says nothing of their dimensions, and what they are."""
     ranks = {each.name: len(each.shape) for each in described}
-    return {tensor.name: tensor for tensor in declared if ranks[tensor.name] != len(tensor.shape)}
+    return {
+        tensor.name: tensor
+        for tensor in declared
+        if ranks[tensor.name] != len(tensor.shape) and -1 not in tensor.element_shape
+    }

@@ -60,10 +60,14 @@ def _tensors(packed: Packed) -> Iterator[str]:
 
 
 def _tensor(tensor: Tensor) -> str:
-    first, *sizes = tensor.shape
-    each = " × ".join("any size" if size == -1 else str(size) for size in sizes)
-    rows = "a row" if first == 1 else "each row"
-    return f"{tensor.name!r}: {tensor.datatype}, {rows} {each or 'one value'}"
+    each = " × ".join("any size" if size == -1 else str(size) for size in tensor.element_shape)
+    axis = tensor.batch
+    if axis is None:
+        return f"{tensor.name!r}: {tensor.datatype}, {each or 'one value'} for each request"
+    size = tensor.shape[axis]
+    rows = {1: "a row at a time", -1: "any number of rows"}.get(size, f"{size} rows at a time")
+    where = f" along dimension {axis}" * (axis > 0)
+    return f"{tensor.name!r}: {tensor.datatype}, {rows}{where}, each {each or 'one value'}"
 
 
 def _proof(packed: Packed) -> Iterator[str]:

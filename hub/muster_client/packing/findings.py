@@ -24,12 +24,16 @@ class Request(Struct, frozen=True):
     inputs: str = ""
     """An ``.npz`` of inputs by name, rows first; empty: only describe the model."""
     outputs: str = ""
-    rowwise: tuple[str, ...] = ()
-    """Inputs whose first dimension counts rows; all others are given whole to every run."""
-    first_rows: int = 0
-    """So many rows are run one by one."""
+    axes: dict[str, int | None] = {}
+    """Where each input has its batch; None: it is given whole, a row of it at a time."""
+    output_axes: dict[str, int] = {}
+    """Where outputs have theirs, as far as that is known before."""
+    group: int = 1
+    """Rows of a run at least: the size of a batch that the model fixes."""
+    singles: int = 1
+    """So many runs are made by themselves."""
     batch: int = 1
-    """All others in batches of so many."""
+    """Rows of each run after those."""
 
 
 class Probed(Struct, frozen=True, kw_only=True, tag="probed"):
@@ -42,6 +46,8 @@ class Probed(Struct, frozen=True, kw_only=True, tag="probed"):
     latency_ms: float = 0.0
     """Median of the rows run one by one."""
     load_seconds: float = 0.0
+    output_axes: dict[str, int | None] = {}
+    """Where each output has its batch; None: it belongs to the request as a whole."""
     repeats: bool = True
     """The first row, run again after all others, gave the same answer."""
     batches: bool = True

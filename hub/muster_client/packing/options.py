@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -60,6 +60,18 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ren
         dict[str, tuple[int, ...]],
         _said("Sizes of an input that the model leaves open.", {"image": [1, 3, 224, 224]}),
     ] = {}
+    batch_axis: Annotated[
+        dict[str, str],
+        _said("Where an input has its batch, counted from 0, or none.", {"state": "1"}),
+    ] = {}
+    state: Annotated[
+        dict[str, str],
+        _said("Inputs that take what an output gave, carried by the caller.", {"h": "h_out"}),
+    ] = {}
+    sessions: Annotated[
+        Literal["", "per-connection", "single"],
+        _said("The model itself remembers: for each connection, or for all.", "per-connection"),
+    ] = ""
     classes: Annotated[
         tuple[str, ...], _said("Names of the classes, in the order of the scores.", ["ok", "worn"])
     ] = ()
@@ -171,5 +183,5 @@ def _kind(annotated: Any) -> type:
     kind = annotated
     while get_origin(kind) in {Annotated, Union, UnionType}:
         kind = get_args(kind)[0]
-    plain: type = get_origin(kind) or kind
+    plain: type = str if get_origin(kind) is Literal else get_origin(kind) or kind
     return plain

@@ -1,36 +1,35 @@
 """One call from a model file to a bundle's folder."""
 
+import dataclasses
 import hashlib
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from muster_client.failures import WrongUsage
-from muster_client.packing import declare, rewriting, rows, scores, watched, writing
+from muster_client.packing import declare, learning, rewriting, rows, scores, writing
 from muster_client.packing.advice import Notes
 from muster_client.packing.contract import fallbacks
-from muster_client.packing.findings import Probed
+from muster_client.packing.findings import Probed, Request
+from muster_client.packing.learning import Work
 from muster_client.packing.model_file import read_model
-from muster_client.packing.options import Options, plain_name
+from muster_client.packing.options import Options
 from muster_client.packing.packed import ModelFile, Packed
 from muster_client.packing.probing import Probe
+from muster_client.packing.remembering import carried, state_of
 from muster_client.packing.rows import Rows
 from muster_client.packing.source import Data, read_data
-from muster_client.training.data import TrainingData
-from muster_client.training.fitting import fit_rows
 from muster_protocol.signals import baseline
-from muster_protocol.signals.baseline import Baseline
 from muster_protocol.wire import limits
-from muster_protocol.wire.errors import ProtocolError
-from muster_protocol.wire.manifest import Build, Classifier, Golden, Lineage, Probation
+from muster_protocol.wire.manifest import Build, Golden, Lineage, Probation
 from muster_protocol.wire.tensors import Tensor
+from muster_protocol.wire.usable import is_recorded
 
 GOLDEN_FILE = "golden.npz"
 BASELINE_FILE = "baseline.bin"
@@ -66,46 +65,125 @@ def _made(
     file = _placed(model, room, notes)
     with Probe(model, file) as probe:
         described = probe.describe()
-        tensors = declare.inputs(described.inputs, options.shape, notes)
-        given = read_data(tensors, options, data, notes)
-        taken = given.rows
-        picks = rows.picked(taken.count, _golden_cases(taken))
-        run_on = {n: np.concatenate([array[picks], array]) for n, array in taken.inputs.items()}
-        probed, answers = probe.run(run_on, first_rows=len(picks), batch=_batch_rows(taken))
-    _check_steady(model, probed)
-    taken = _batched(taken, probed, notes)
-    steady = not any(-1 in tensor.shape[1:] for tensor in taken.tensors)
-    outputs = declare.outputs(
-        described.outputs, answers, len(picks) + taken.count, notes, steady=steady
-    )
+        states = {} if options.sessions else carried(
+            described.inputs, described.outputs, options.state, notes
+        )  # fmt: skip
+        hints = declare.Hints(
+            options.shape, {n: _number(n, t) for n, t in options.batch_axis.items()}
+        )
+        tensors = declare.inputs(described.inputs, described.outputs, hints, notes)
+        given = read_data(tensors, [*states], options, data, notes)
+        group = declare.group_of(tensors)
+        cases = _picked(given.rows, group)
+        run_on = {
+            name: np.concatenate([array[cases], array[: len(array) // group * group]])
+            for name, array in given.rows.inputs.items()
+        }
+        axes = {tensor.name: tensor.batch for tensor in tensors}
+        probed, answers = probe.run(run_on, _request(given.rows, axes, states, cases, group))
+    _check_steady(model, probed, options)
+    taken = _batched(given.rows, probed, notes)
+    (batch,) = {t.shape[t.batch] for t in taken.tensors if t.batch is not None} or {-1}
+    steady = all(is_recorded(t) or t.datatype == "BYTES" for t in taken.tensors)
+    found = declare.Answers(answers, probed.output_axes, batch, steady)
+    outputs = declare.outputs(described.outputs, found, notes)
     anew = declare.typed_anew(described.outputs, outputs)
-    if anew:
+    if anew and model.runtime == "onnx":
         file = rewriting.typed(file, anew, room, notes)
-    proofs = {tensor.name: answers[tensor.name][: len(picks)] for tensor in outputs}
-    answered = {tensor.name: answers[tensor.name][len(picks) :] for tensor in outputs}
+    proofs, answered = _parted(answers, outputs, len(cases), group)
     classifier = scores.classifier(
         outputs, answered, _asked(options), model.classes, given.labels, notes
     )
-    metrics = _metrics(outputs, answered, classifier, given, notes)
-    fitted = _baseline(model, options, given, taken, outputs, answered, classifier, notes)
+    work = Work(model, options, given, taken, outputs, answered, classifier, states, notes)
+    metrics = learning.metrics(work)
+    fitted = learning.baseline_of(work)
     files: dict[str, bytes | Path] = {_file_name(model): file}
     files |= {path.name: path for path in model.side_files}
-    golden = room / GOLDEN_FILE
-    writing.golden({n: a[: len(picks)] for n, a in run_on.items()}, proofs, golden)
-    files[GOLDEN_FILE] = golden
     if fitted is not None:
         files[BASELINE_FILE] = baseline.encode(fitted)
-    fields = _fields(model, options, taken, outputs, probed, notes) | {
+    fields = _fields(work, probed) | {
         "classifier": classifier,
         "baseline": BASELINE_FILE if fitted is not None else None,
         "lineage": _lineage(model, options, given, metrics),
         "fallbacks": fallbacks(options.fallback, outputs),
+        "state": state_of(states, options),
     }
-    built, size_bytes = writing.write(out, files, fields, fitted)
+    if _newer(taken.tensors, outputs, proofs, group):
+        fields["format"] = 2
+    kept = {name: array[: len(cases)] for name, array in run_on.items()}
+    vectors = writing.Cases(kept, proofs, len(cases) // group, group)
+    built, size_bytes = writing.write(out, files, fields, vectors, fitted)
     return Packed(
         out, built, size_bytes, model, probed, given.data_rows, given.origin, fitted,
         metrics.get("accuracy"), tuple(notes.found),
     )  # fmt: skip
+
+
+def _number(name: str, text: str) -> int | None:
+    if text == "none":
+        return None
+    if not text.isdecimal():
+        raise WrongUsage(f"--batch-axis {name}={text}: give a number from 0, or none")
+    return int(text)
+
+
+def _picked(taken: Rows, group: int) -> NDArray[np.intp]:
+    """Rows of the golden cases, case by case. Raises WrongUsage for too few rows."""
+    count = taken.count // group
+    if not count:
+        raise WrongUsage(f"the model takes {group} rows at once, there are {taken.count}")
+    row_bytes = max(sum(array.nbytes for array in taken.inputs.values()) // taken.count, 1)
+    wanted = int(np.clip(GOLDEN_BYTES // (row_bytes * group), 2, GOLDEN_CASES))
+    firsts = rows.picked(count, wanted)[:, np.newaxis] * group
+    return (firsts + np.arange(group)).ravel()
+
+
+def _request(
+    taken: Rows,
+    axes: dict[str, int | None],
+    states: Mapping[str, str],
+    cases: NDArray[np.intp],
+    group: int,
+) -> Request:
+    row_bytes = max(sum(array.nbytes for array in taken.inputs.values()) // taken.count, 1)
+    batch = int(np.clip(BATCH_BYTES // row_bytes, 1, BATCH_ROWS)) if taken.count > 1 else 1
+    continued = {given: axes[name] for name, given in states.items()}
+    return Request(
+        axes=axes,
+        output_axes={name: axis for name, axis in continued.items() if axis is not None},
+        group=group,
+        singles=len(cases) // group,
+        batch=max(batch, 2),
+    )
+
+
+def _parted(
+    answers: Mapping[str, NDArray[Any]], outputs: Sequence[Tensor], rows_first: int, group: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Answers to golden cases, and to the data."""
+    ends = {t.name: rows_first if t.batch is not None else rows_first // group for t in outputs}
+    return (
+        {name: answers[name][:end] for name, end in ends.items()},
+        {name: _stacked(answers[name][end:]) for name, end in ends.items()},
+    )
+
+
+def _newer(
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    proofs: Mapping[str, NDArray[Any]],
+    group: int,
+) -> bool:
+    """Whether only format 2 proves it: cases of several rows or none, NaN that is met by NaN."""
+    nan = any(np.isnan(array).any() for array in proofs.values() if array.dtype.kind == "f")
+    return nan or group > 1 or any(tensor.batch is None for tensor in (*inputs, *outputs))
+
+
+def _stacked(array: NDArray[Any]) -> NDArray[Any]:
+    """Each row's own answers as an array, where they are of one shape."""
+    if declare.is_held(array) and len({np.asarray(part).shape for part in array}) == 1:
+        return np.stack([np.asarray(part) for part in array])
+    return array
 
 
 def _placed(model: ModelFile, room: Path, notes: Notes) -> Path:
@@ -121,38 +199,33 @@ def _placed(model: ModelFile, room: Path, notes: Notes) -> Path:
     return rewriting.placed(model, room)
 
 
-def _check_steady(model: ModelFile, probed: Probed) -> None:
-    if not probed.repeats:
+def _check_steady(model: ModelFile, probed: Probed, options: Options) -> None:
+    if not probed.repeats and not options.sessions:
         raise WrongUsage(
-            f"{model.path}: it answered the same input differently the second time. It keeps a "
-            "state from call to call, or draws random numbers: export it with the state as an "
-            "input and an output that the caller carries, or in inference mode (no dropout)"
+            f"{model.path}: it answered the same input differently the second time. If it keeps a "
+            "state from call to call, say --sessions per-connection (each client has its own) or "
+            "single, or better export it with the state as an input and an output that the caller "
+            "carries; if it draws random numbers, export it in inference mode (no dropout)"
         )
 
 
 def _batched(taken: Rows, probed: Probed, notes: Notes) -> Rows:
     """Rows of a model that can't take several at once are declared one by one."""
-    fixed = {each.name for each in probed.inputs if each.shape[:1] == (1,)}
-    if probed.batches or fixed:
+    known = {each.name: each.shape for each in probed.inputs}
+    batched = [tensor for tensor in taken.tensors if tensor.batch is not None]
+    free = [t for t in batched if t.shape[t.batch or 0] == -1]
+    varies = any(probed.output_axes.get(each.name, 0) is None for each in probed.outputs)
+    opened = [t for t in free if known[t.name][t.batch or 0] is None]
+    if not free or probed.batches or taken.count < 2 or not (opened or varies):
         return taken
-    why = f" ({probed.batch_fault})" if probed.batch_fault else ""
-    notes.add(
-        "one_by_one",
-        f"Two rows at once don't give what they give one by one{why}: requests may hold one row "
-        "each. Export the model with a free batch dimension to send several.",
-    )
-    single = tuple(replace(tensor, shape=(1, *tensor.shape[1:])) for tensor in taken.tensors)
-    return Rows(taken.inputs, single, taken.columns, taken.booleans)
-
-
-def _golden_cases(taken: Rows) -> int:
-    row_bytes = max(sum(array.nbytes for array in taken.inputs.values()) // taken.count, 1)
-    return int(np.clip(GOLDEN_BYTES // row_bytes, 2, GOLDEN_CASES))
-
-
-def _batch_rows(taken: Rows) -> int:
-    row_bytes = max(sum(array.nbytes for array in taken.inputs.values()) // taken.count, 1)
-    return int(np.clip(BATCH_BYTES // row_bytes, 1, BATCH_ROWS)) if taken.count > 1 else 1
+    if opened and not varies:
+        why = f" ({probed.batch_fault})" if probed.batch_fault else ""
+        notes.add(
+            "one_by_one",
+            f"Two rows at once don't give what they give one by one{why}: requests may hold one "
+            "row each. Export the model with a free batch dimension to send several.",
+        )
+    return dataclasses.replace(taken, tensors=declare.one_by_one(taken.tensors))
 
 
 def _asked(options: Options) -> scores.Asked:
@@ -160,116 +233,31 @@ def _asked(options: Options) -> scores.Asked:
     return scores.Asked(options.classes, "" if none else options.classifier, none)
 
 
-def _metrics(
-    outputs: tuple[Tensor, ...],
-    answered: Mapping[str, NDArray[Any]],
-    classifier: Classifier | None,
-    given: Data,
-    notes: Notes,
-) -> dict[str, float]:
-    if given.labels is None:
-        return {}
-    if classifier is not None:
-        right = scores.accuracy(classifier, answered[classifier.output], given.labels, notes)
-        return {} if right is None else {"accuracy": right}
-    first = answered[outputs[0].name]
-    apart = scores.mean_error(first, given.labels) if first.dtype.kind in "fiub" else None
-    return {} if apart is None else {"mean_absolute_error": apart}
-
-
-def _baseline(
-    model: ModelFile,
-    options: Options,
-    given: Data,
-    taken: Rows,
-    outputs: tuple[Tensor, ...],
-    answered: Mapping[str, NDArray[Any]],
-    classifier: Classifier | None,
-    notes: Notes,
-) -> Baseline | None:
-    if options.no_baseline or not given.is_training:
-        if not given.is_training:
-            notes.add(
-                "no_baseline",
-                "There is no baseline, so drift won't be seen: give the training data with "
-                "--data FILE.csv (or .parquet, .npz).",
-            )
-        return None
-    images = {name: _image(name, text) for name, text in options.image.items()}
-    seed = _name(model, options)
-    features = watched.features_of(taken, outputs, classifier, images, seed, notes)
-    if not features:
-        notes.add("no_baseline", "Nothing of the model can be watched, so drift won't be seen.")
-        return None
-    training = TrainingData({**taken.inputs, **answered}, times=given.times)
-    try:
-        fitted, note = fit_rows(
-            training,
-            watched.with_context(features, options.context),
-            window_rows=options.window_rows,
-            window_seconds=options.window_seconds,
-            context=options.context,
-            shuffled=options.shuffled,
-        )
-    except ProtocolError as error:
-        raise WrongUsage(f"{given.origin}: {error}") from None
-    if note and not options.shuffled:
-        notes.add("few_windows", _few_windows(given, fitted, note))
-    return fitted
-
-
-def _few_windows(given: Data, fitted: Baseline, note: str) -> str:
-    if fitted.normal is not None:
-        return f"Baseline: {note}."
-    return (
-        f"Baseline: {given.data_rows} rows are too few windows to learn how windows differ when "
-        "nothing is wrong, so only the rows' distribution is known and slow signals raise false "
-        "alerts: give more rows in order of time, or fewer rows a window (--window-rows); "
-        "--shuffled says that there is no order."
-    )
-
-
-def _image(name: str, text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
-        raise WrongUsage(f"--image {name}={text}: write it as {name}=HEIGHTxWIDTH")
-    return int(height), int(width)
-
-
-def _name(model: ModelFile, options: Options) -> str:
-    return options.name or plain_name(model.path.stem)
-
-
 def _file_name(model: ModelFile) -> str:
     return f"model.{model.runtime}"
 
 
-def _fields(
-    model: ModelFile,
-    options: Options,
-    taken: Rows,
-    outputs: tuple[Tensor, ...],
-    probed: Probed,
-    notes: Notes,
-) -> dict[str, Any]:
+def _fields(work: Work, probed: Probed) -> dict[str, Any]:
+    options = work.options
     memory = MEMORY_MARGIN * probed.memory_bytes
     bound = max(ceil(memory / MEMORY_STEP) * MEMORY_STEP, MEMORY_BYTES_MIN)
     if options.memory_mib is not None:
         bound = options.memory_mib * limits.MIB
         if bound < probed.memory_bytes:
-            notes.add(
+            work.notes.add(
                 "memory",
                 f"--memory-mib {options.memory_mib} is less than the "
                 f"{ceil(probed.memory_bytes / limits.MIB)} MiB that it took here.",
             )
+    model = work.model
     fields: dict[str, Any] = {
-        "model": _name(model, options),
+        "model": work.name,
         "version": options.version or "1",
         "created": int(time.time()),
-        "inputs": taken.tensors,
-        "outputs": outputs,
+        "inputs": work.taken.tensors,
+        "outputs": work.outputs,
         "builds": (Build(model.runtime, _file_name(model), bound, opset=model.opset),),
-        "golden": _tolerances(options, outputs),
+        "golden": _tolerances(options, work.outputs),
     }
     if options.probation_seconds is not None:
         fields["probation"] = Probation(seconds=options.probation_seconds)

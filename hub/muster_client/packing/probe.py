@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from muster_client.packing import running
 from muster_client.packing.findings import Answer, Described, Failure, Probed, Request
 
 Arrays = dict[str, NDArray[Any]]
@@ -160,67 +161,16 @@ class LoadedModel:
 def _run(runner: Runner, request: Request, found: Probed) -> Probed:
     with np.load(request.inputs, allow_pickle=True) as archive:  # made by the parent
         inputs = {name: archive[name] for name in archive.files}
-    rows = len(inputs[request.rowwise[0]]) if request.rowwise else 1
-    rowwise = frozenset(request.rowwise)
-
-    def run(first: int, end: int) -> Arrays:
-        return runner.run({n: a[first:end] if n in rowwise else a for n, a in inputs.items()})
-
-    singly = min(max(request.first_rows, 1), rows)
-    answers, milliseconds = [], []
-    for row in range(singly):
-        begun = time.perf_counter()
-        answers.append(run(row, row + 1))
-        milliseconds.append((time.perf_counter() - begun) * 1e3)
-    batches, fault = True, ""
-    if request.batch > 1 and singly > 1:
-        try:
-            batches = _alike(run(0, 2), _joined(answers[:2]))
-        except Exception as error:
-            batches, fault = False, _line(error)
-    step = request.batch if batches else 1
-    answers += [run(row, min(row + step, rows)) for row in range(singly, rows, step)]
-    repeats = _alike(run(0, 1), answers[0])
-    np.savez(request.outputs, **_joined(answers))  # type: ignore[arg-type]  # names of tensors
+    ran = running.run(runner.run, inputs, request)
+    np.savez(request.outputs, **ran.answers)  # type: ignore[arg-type]  # names of tensors
     return msgspec.structs.replace(
         found,
-        latency_ms=float(np.median(milliseconds)),
-        repeats=repeats,
-        batches=batches,
-        batch_fault=fault,
+        latency_ms=ran.latency_ms,
+        output_axes=ran.axes,
+        repeats=ran.repeats,
+        batches=ran.batches,
+        batch_fault=ran.fault,
     )
-
-
-def _joined(answers: list[Arrays]) -> Arrays:
-    """Answers row after row; of outputs that differ in size, an object array of each row's own."""
-    joined = {}
-    for name in answers[0]:
-        parts = [answer[name] for answer in answers]
-        if len({part.shape[1:] for part in parts}) == 1 and all(part.ndim for part in parts):
-            joined[name] = np.concatenate(parts)
-        else:
-            held = np.empty(len(parts), object)
-            held[:] = parts
-            joined[name] = held
-    return joined
-
-
-def _alike(first: Arrays, second: Arrays) -> bool:
-    """Whether answers agree as far as batches may: kernels add up in other orders."""
-    for name, array in first.items():
-        other = second[name]
-        if array.shape != other.shape:
-            return False
-        if array.dtype.kind in "fc":
-            if not np.allclose(array, other, rtol=1e-3, atol=1e-4, equal_nan=True):
-                return False
-        elif array.dtype.kind in "iu":
-            near = np.abs(array.astype(np.float64) - other.astype(np.float64)) <= 1
-            if not near.all():
-                return False
-        elif not np.array_equal(array, other):
-            return False
-    return True
 
 
 def _status(key: str) -> int:
@@ -230,17 +180,13 @@ def _status(key: str) -> int:
     return 0
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:1000] or type(error).__name__
-
-
 def _answered(loaded: LoadedModel, request: Request) -> Probed | Failure:
     try:
         return loaded.probe(request)
     except ModuleNotFoundError as error:
-        return Failure(_line(error), lacking=error.name or "")
+        return Failure(running.line(error), lacking=error.name or "")
     except Exception as error:
-        return Failure(_line(error))
+        return Failure(running.line(error))
 
 
 def main() -> None:

@@ -75,24 +75,16 @@ class Probe:
         return self._asked(Request())
 
     def run(
-        self, inputs: Mapping[str, NDArray[Any]], *, first_rows: int, batch: int
+        self, inputs: Mapping[str, NDArray[Any]], request: Request
     ) -> tuple[Probed, dict[str, NDArray[Any]]]:
-        """Run the model on rows, the first of them one by one; what was measured, and the answers.
+        """Run the model on rows as ``request`` says; what was measured, and the answers.
 
-        Answers have rows first; of an output whose size differs from row to row, an object array.
-        Raises OperatorError when the model fails or crashes.
+        Answers have rows first; of an output without a batch, or whose size differs from row to
+        row, an object array. Raises OperatorError when the model fails or crashes.
         """
         asked, answered = self._room / "inputs.npz", self._room / "outputs.npz"
         np.savez(asked, **inputs)  # type: ignore[arg-type]  # names of tensors
-        found = self._asked(
-            Request(
-                inputs=str(asked),
-                outputs=str(answered),
-                rowwise=tuple(inputs),
-                first_rows=first_rows,
-                batch=batch,
-            )
-        )
+        found = self._asked(replace(request, inputs=str(asked), outputs=str(answered)))
         return found, _read(answered)
 
     def _asked(self, request: Request) -> Probed:

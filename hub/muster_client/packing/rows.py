@@ -77,7 +77,7 @@ def of_table(
 
 def _width(tensor: Tensor) -> int | None:
     """Elements of a row; None when they are not known."""
-    return None if -1 in tensor.shape[1:] else prod(tensor.shape[1:])
+    return None if -1 in tensor.element_shape else prod(tensor.element_shape)
 
 
 def _in_order(tensor: Tensor, table: Table, free: list[str], notes: Notes) -> list[str]:
@@ -141,7 +141,7 @@ def _text(value: object) -> str:
 
 def _shaped(tensor: Tensor, joined: NDArray[Any], source: str) -> NDArray[Any]:
     rows, width = joined.shape
-    shape = tensor.shape[1:]
+    shape = tensor.element_shape
     if -1 not in shape:
         if prod(shape) != width:
             raise WrongUsage(
@@ -202,25 +202,33 @@ def of_arrays(tensors: Sequence[Tensor], arrays: Arrays, source: str) -> Rows:
 
 
 def _of_array(tensor: Tensor, array: NDArray[Any], source: str) -> NDArray[Any]:
-    if array.ndim == len(tensor.shape) - 1:
+    own = tensor.element_shape
+    if array.ndim == len(own):
         array = array[np.newaxis]  # a single example
-    fits = array.ndim == len(tensor.shape) and all(
-        want in {-1, got} for want, got in zip(tensor.shape, array.shape, strict=True)
+    if (
+        tensor.batch is not None
+        and array.ndim == len(own) + 2
+        and array.shape[1 + tensor.batch] == 1
+    ):
+        array = array.squeeze(1 + tensor.batch)  # requests of one row each
+    fits = array.ndim == len(own) + 1 and all(
+        want in {-1, got} for want, got in zip(own, array.shape[1:], strict=True)
     )
     if not fits or not len(array):
         raise WrongUsage(
             f"{source}: array {tensor.name!r} has shape {list(array.shape)}, the model takes "
-            f"{list(tensor.shape)} (-1: any size)"
+            f"{list(tensor.shape)} (-1: any size); give rows first"
         )
     return np.ascontiguousarray(cast(tensor, array))
 
 
-def generated(tensors: Sequence[Tensor], seed: int = 20) -> Rows:
+def generated(tensors: Sequence[Tensor], group: int = 1, seed: int = 20) -> Rows:
     """Made-up rows: small numbers at random, the same each time; free sizes are 1."""
+    rows = GENERATED_ROWS * group
     random = np.random.default_rng(seed)
     made = {}
     for tensor in tensors:
-        shape = (GENERATED_ROWS, *(1 if size == -1 else size for size in tensor.shape[1:]))
+        shape = (rows, *(1 if size == -1 else size for size in tensor.element_shape))
         made[tensor.name] = _made_up(tensor.datatype, shape, random)
     return Rows(made, tuple(tensors))
 

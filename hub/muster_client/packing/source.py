@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from muster_client.failures import WrongUsage
 from muster_client.packing import rows
 from muster_client.packing.advice import Notes
+from muster_client.packing.declare import NUMPY_NAMES, filled, group_of
 from muster_client.packing.options import Options
 from muster_client.packing.rows import Rows
 from muster_client.training.table import Table, of_frame, read_table, seconds_of
@@ -37,8 +38,34 @@ class Data:
         return self.rows.count
 
 
-def read_data(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes) -> Data:
-    """Rows from ``data``, from the files that options name, or made up. Raises WrongUsage."""
+def read_data(
+    tensors: Sequence[Tensor], states: Sequence[str], options: Options, data: Any, notes: Notes
+) -> Data:
+    """Rows from ``data``, from the files that options name, or made up. Raises WrongUsage.
+
+    Inputs among ``states`` that the data don't have begin with zeros.
+    """
+    own = [tensor for tensor in tensors if tensor.name not in states]
+    found = _read(own, options, data, notes)
+    if len(own) == len(tensors):
+        return found
+    count = found.rows.count
+    zeros = {
+        tensor.name: np.zeros(
+            (count, *(1 if size == -1 else size for size in tensor.element_shape)),
+            NUMPY_NAMES[tensor.datatype],
+        )
+        for tensor in tensors
+        if tensor.name in states
+    }
+    known = {tensor.name: tensor for tensor in found.rows.tensors}
+    arrays = {t.name: found.rows.inputs.get(t.name, zeros.get(t.name)) for t in tensors}
+    whole = {name: array for name, array in arrays.items() if array is not None}
+    filled_in = tuple(known.get(t.name) or filled(t, whole[t.name]) for t in tensors)
+    return replace(found, rows=replace(found.rows, inputs=whole, tensors=filled_in))
+
+
+def _read(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes) -> Data:
     if data is None and options.data:
         path = Path(options.data)
         data = _arrays(path) if path.suffix in {".npz", ".npy"} else read_table(path)
@@ -57,7 +84,8 @@ def read_data(tensors: Sequence[Tensor], options: Options, data: Any, notes: Not
         "show that a device computes the same, not that the model is any good. Give --data or "
         "--sample.",
     )
-    return Data(rows.generated(tensors), "made-up inputs", is_training=False)
+    made = rows.generated(tensors, group_of(tensors))
+    return Data(made, "made-up inputs", is_training=False)
 
 
 def _of_object(data: Any) -> Table | dict[str, NDArray[Any]]:

@@ -3,33 +3,50 @@
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from muster_client.failures import OperatorError, WrongUsage
+from muster_client.packing.declare import is_held
 from muster_protocol.signals import watching
 from muster_protocol.signals.baseline import Baseline
 from muster_protocol.wire import manifest, usable
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.listing import cut_file
 from muster_protocol.wire.manifest import Manifest
+from muster_protocol.wire.tensors import Tensor
 
 MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Golden vectors: requests and their answers, rows first."""
+
+    inputs: Mapping[str, NDArray[Any]]
+    outputs: Mapping[str, NDArray[Any]]
+    count: int
+    group: int
+    """Rows of a case."""
 
 
 def write(
     folder: Path,
     files: Mapping[str, bytes | Path],
     fields: Mapping[str, Any],
+    cases: Cases,
     fitted: Baseline | None,
 ) -> tuple[Manifest, int]:
-    """Write ``files`` and a manifest of them and ``fields``; returns it and the bytes in all.
+    """Write ``files``, golden vectors and a manifest of them and ``fields``.
 
-    An earlier bundle in the folder is replaced; a folder with anything else in it is left alone.
-    Raises WrongUsage, and ProtocolError for a manifest that no device would take.
+    Returns it and the bytes in all. An earlier bundle in the folder is replaced; a folder with
+    anything else in it is left alone. Raises WrongUsage, and ProtocolError for a manifest that no
+    device would take.
     """
     made = folder.with_name(f".{folder.name}.{os.getpid()}.packing")
     shutil.rmtree(made, ignore_errors=True)
@@ -41,11 +58,15 @@ def write(
                 shutil.copyfile(content, made / name)
             else:
                 (made / name).write_bytes(content)
+        built = Manifest(files=(), **fields)
+        if built.format == 1:
+            built = replace(built, format=manifest.least_format(built))
+        golden(made / built.golden.file, cases, built)
         entries = []
-        for name in sorted(files):
-            with (made / name).open("rb") as file:
-                entries.append(cut_file(name, file, lambda _piece: None))
-        built = Manifest(files=tuple(entries), **fields)
+        for path in sorted(made.iterdir()):
+            with path.open("rb") as file:
+                entries.append(cut_file(path.name, file, lambda _piece: None))
+        built = replace(built, files=tuple(entries))
         encoded = manifest.encode(built)
         usable.check(built)
         if fitted is not None:
@@ -77,13 +98,33 @@ def _listed(folder: Path) -> set[str]:
     return {MANIFEST, *(entry.path for entry in found.files)}
 
 
-def golden(
-    inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]], path: Path
-) -> None:
-    """Write golden vectors: arrays ``input:NAME`` and ``output:NAME``, cases first."""
-    arrays = {f"input:{name}": _plain(array) for name, array in inputs.items()}
-    arrays |= {f"output:{name}": _plain(array) for name, array in outputs.items()}
+def golden(path: Path, cases: Cases, built: Manifest) -> None:
+    """Write golden vectors in the form of the manifest's format."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for kind, tensors, values in (
+        ("input", built.inputs, cases.inputs),
+        ("output", built.outputs, cases.outputs),
+    ):
+        for tensor in tensors:
+            array = values[tensor.name]
+            if built.format == 1:
+                arrays[f"{kind}:{tensor.name}"] = _plain(array)
+                continue
+            for case in range(cases.count):
+                group = cases.group if kind == "input" or tensor.batch is not None else 1
+                arrays[f"{case}/{kind}:{tensor.name}"] = _plain(_case(array, tensor, case, group))
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # names of arrays
+
+
+def _case(array: NDArray[Any], tensor: Tensor, case: int, group: int) -> NDArray[Any]:
+    axis = tensor.batch
+    if axis is None:
+        whole: NDArray[Any] = np.asarray(array[case * group])
+        return whole
+    rows = array[case * group : (case + 1) * group]
+    if is_held(rows):
+        rows = np.stack([np.asarray(row) for row in rows])
+    return np.ascontiguousarray(np.moveaxis(rows, 0, axis))
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper
 
 import muster_client
 from muster_agent.worker.startup import open_engine
+from muster_client.packing.explain import explained
 from muster_protocol.signals.features import Image, Norm, Projection
 from muster_protocol.wire.errors import MusterError
 from muster_protocol.wire.tensors import Tensor
@@ -215,7 +216,7 @@ def test_what_no_device_could_run_is_refused_with_what_to_do(tmp_path, make, say
     assert not (tmp_path / "bundle").exists()
 
 
-def test_a_detector_whose_answers_vary_is_named_with_the_fix(tmp_path):
+def test_a_detector_whose_answers_vary_is_served_an_image_at_a_time(tmp_path):
     model = written(
         tmp_path,
         helper.make_node("NonZero", ["x"], ["places"]),
@@ -224,12 +225,72 @@ def test_a_detector_whose_answers_vary_is_named_with_the_fix(tmp_path):
         inputs=[("x", FLOAT, ["n", 4])],
         outputs=[("places", INT64, [2, "k"]), ("total", FLOAT, []), ("y", FLOAT, ["n", 4])],
     )
+    found = packed(model, np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 60] * 2, shuffled=True)
+    assert found.manifest.format == 2
+    assert found.manifest.inputs == (Tensor("x", "FP32", (1, 4)),)
+    assert found.manifest.outputs == (
+        Tensor("places", "INT64", (2, -1), batch_axis=None),
+        Tensor("total", "FP32", ()),
+        Tensor("y", "FP32", (1, 4)),
+    )
+    assert "varying_output" in codes(found)
+    watched = {feature.source.tensor for feature in found.baseline.features}
+    assert watched == {"x", "total", "y"}
+    with open_engine(found.folder) as engine:
+        answer = engine.infer({"x": np.ones((1, 4), np.float32)}).outputs
+        assert answer["places"].shape == (2, 4)
+        assert answer["total"] == 4.0
+
+
+def test_time_first_and_a_state_that_the_caller_carries_are_seen(tmp_path):
+    """As recurrent models are exported: sequence first, state [layers, batch, width]."""
+    model = written(
+        tmp_path,
+        helper.make_node("Add", ["x", "h"], ["y"]),
+        helper.make_node("ReduceSum", ["y", "time"], ["hn"], keepdims=1),
+        inputs=[("x", FLOAT, ["t", "batch", 3]), ("h", FLOAT, [1, "batch", 3])],
+        outputs=[("y", FLOAT, ["t", "batch", 3]), ("hn", FLOAT, [1, "batch", 3])],
+        initializers={"time": np.array([0])},
+    )
+    found = packed(model, shape={"x": [5, 1, 3]}, batch_axis={"x": "1", "h": "1"})
+    assert [tensor.batch for tensor in found.manifest.inputs] == [1, 1]
+    assert [tensor.batch for tensor in found.manifest.outputs] == [1, 1]
+    assert found.manifest.inputs[0].shape == (5, -1, 3)
+    assert found.manifest.state.tensors == {"h": "hn"}
+    assert "state" in codes(found)
+    with open_engine(found.folder) as engine:
+        inputs = {"x": np.ones((5, 2, 3), np.float32), "h": np.zeros((1, 2, 3), np.float32)}
+        assert engine.infer(inputs).outputs["hn"].tolist() == [[[5.0] * 3] * 2]
+
+
+def test_a_batch_that_the_model_fixes_and_a_threshold_beside_it_are_declared(tmp_path):
+    model = written(
+        tmp_path,
+        helper.make_node("Add", ["x", "threshold"], ["y"]),
+        inputs=[("x", FLOAT, [4, 2]), ("threshold", FLOAT, [])],
+        outputs=[("y", FLOAT, [4, 2])],
+    )
     found = packed(model)
-    assert [tensor.name for tensor in found.manifest.outputs] == ["y"]
-    left_out = [each.text for each in found.advice if each.code == "varying_output"]
-    assert len(left_out) == 2
-    assert "fixed number of detections" in left_out[0]
+    assert found.manifest.inputs == (
+        Tensor("x", "FP32", (4, 2)),
+        Tensor("threshold", "FP32", ()),
+    )
+    assert found.manifest.outputs == (Tensor("y", "FP32", (4, 2)),)
     open_engine(found.folder).close()
+
+
+def test_a_signal_without_a_batch_is_packed_when_it_is_said(tmp_path):
+    model = written(
+        tmp_path,
+        helper.make_node("ReduceMax", ["wave"], ["peak"], keepdims=0),
+        inputs=[("wave", FLOAT, ["n"])],
+        outputs=[("peak", FLOAT, [])],
+    )
+    found = packed(model, RANDOM.random((200, 64)).astype(np.float32), batch_axis={"wave": "none"})
+    assert found.manifest.inputs == (Tensor("wave", "FP32", (64,), batch_axis=None),)
+    assert len(found.baseline.features) > 0
+    with open_engine(found.folder) as engine:
+        assert engine.infer({"wave": np.arange(64, dtype=np.float32)}).outputs["peak"] == 63.0
 
 
 def test_open_dimensions_are_fixed_by_hand_and_said_when_they_stay_open(tmp_path):
@@ -239,3 +300,13 @@ def test_open_dimensions_are_fixed_by_hand_and_said_when_they_stay_open(tmp_path
     assert found.manifest.inputs[0].shape == (-1, -1)
     assert "free_shape" in codes(found)
     assert packed(model, shape={"x": [1, 5]}).manifest.inputs[0].shape == (-1, 5)
+
+
+def test_any_shape_is_said_in_prose(tmp_path):
+    shapes, nodes = identity(x=["t", "batch", 3], one=[])
+    found = packed(
+        written(tmp_path, *nodes, **shapes), batch_axis={"x": "1"}, shape={"x": [5, 1, 3]}
+    )
+    said = " ".join(explained(found))
+    assert "'x': FP32, any number of rows along dimension 1, each 5 × 3" in said
+    assert "'one': FP32, one value for each request" in said
