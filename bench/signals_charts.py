@@ -36,8 +36,8 @@ class Replay:
         """While something stands, and from when something has settled."""
 
     def feed(self, drawn: Drawn) -> Flags:
-        """[windows]: whether something was told."""
-        told, at = np.zeros(len(drawn), np.bool_), 0
+        """[windows]: whether something was opened."""
+        opened, at = np.zeros(len(drawn), np.bool_), 0
         while at < len(drawn):
             if self._monitor is None:
                 at += self._skip(drawn, at)
@@ -45,10 +45,10 @@ class Replay:
                     self._monitor = self.monitor()
             else:
                 findings = self._monitor.feed(drawn.summary(self._baseline, at))
-                told[at] = any(finding.state == "opened" for finding in findings)
+                opened[at] = any(finding.state == "opened" for finding in findings)
                 at += 1
                 self._leave(settled=any(finding.direction == "settled" for finding in findings))
-        return told
+        return opened
 
     def monitor(self) -> ChartMonitor:
         """A monitor that stands where this one does."""

@@ -55,9 +55,9 @@ class Cell:
             if day in (0, 1):
                 for lived in LIVES[:-1] if day == 0 else LIVES[-1:]:
                     self._young(trained, replay if day else None, drawn, lived)
-            told = replay.feed(drawn)
-            self.alerts += int(told.sum())
-            self.windows += len(told)
+            opened = replay.feed(drawn)
+            self.alerts += int(opened.sum())
+            self.windows += len(opened)
             if day % TRIAL_DAYS == TRIAL_DAYS - 1 and not replay.monitor().drifting():
                 after = stream.draw(trained, TRIAL_WINDOWS)
                 self.delays.append(_delay(replay.monitor(), trained, after, SHIFT))

@@ -20,8 +20,8 @@ def test_an_older_agent_is_not_told_what_it_would_refuse_and_is_once_it_is_updat
     plant.change("old", report={"facts": {"understands": ["attempt"]}})
     plant.start("1")
     plant.tick()
-    told = {name: plant.directive(name).slots[SLOT].drift for name in ("new", "old", "silent")}
-    assert told == {"new": STRICT, "old": UNSET, "silent": UNSET}
+    heard = {name: plant.directive(name).slots[SLOT].drift for name in ("new", "old", "silent")}
+    assert heard == {"new": STRICT, "old": UNSET, "silent": UNSET}
     plant.change("old", report={"facts": {"understands": list(UNDERSTANDS)}})
     plant.tick()
     assert plant.directive("old").slots[SLOT].drift == STRICT
