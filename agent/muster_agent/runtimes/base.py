@@ -40,7 +40,23 @@ NAMES: dict[np.dtype[Any], Datatype] = {
 """The datatype of an array."""
 
 
+_USEFUL = re.compile(
+    r"model IR version: \d{1,4}, max supported IR version: \d{1,4}"
+    r"|Opset \d{1,4} is under development|till opset \d{1,4}\b|domain_version of \d{1,4}\b"
+    r"|Got invalid dimensions for input: \S{1,256} for the following indices"
+    r"(?: index: \d{1,2} Got: \d{1,12} Expected: \d{1,12})+"
+    r"|Invalid rank for input: \S{1,256} Got: \d{1,2} Expected: \d{1,2}"
+    r"|builtin opcode '\w{1,64}' version '\d{1,4}'"
+)
+"""Words of runtimes with numbers of the model's file or of the request: none is computed."""
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
+
+
+_SOURCE = re.compile(r"/onnxruntime_src/\S+ .*\) (?=[A-Z])")
+"""Where in a runtime's own source an error was raised; it would leave no room for the reason."""
+_DESCRIPTOR = re.compile(r"/proc/self/fd/\d+")
+MODEL_FILE = "the model's file"
+"""What a descriptor stands for in the words of a runtime; who knows its name puts that instead."""
 
 
 class ModelError(MusterError):
@@ -135,7 +151,8 @@ def shape_fits(declared: Sequence[int], shape: Sequence[int]) -> bool:
 
 def shorten(error: BaseException, limit_chars: int = 300) -> str:
     """A runtime's own words about a failure: one line of bounded length, without its numbers."""
-    text = without_numbers(" ".join(str(error).split())) or type(error).__name__
+    text = _SOURCE.sub("", " ".join(str(error).split()))
+    text = without_numbers(_DESCRIPTOR.sub(MODEL_FILE, text)) or type(error).__name__
     return text if len(text) <= limit_chars else text[: limit_chars - 1] + "…"
 
 
@@ -143,6 +160,11 @@ def without_numbers(text: str) -> str:
     """``text`` with ``#`` for each number.
 
     What a runtime says of a failure may name sizes that the model computed. The words leave the
-    device, and the hub before anybody approved the model, and could carry home what it read.
+    device, and the hub before anybody approved the model, and could carry home what it read. Those
+    that a runtime read from the file or the request stay: they say what to do.
     """
-    return _NUMBER.sub("#", text)
+    parts, at = [], 0
+    for useful in _USEFUL.finditer(text):
+        parts += [_NUMBER.sub("#", text[at : useful.start()]), useful[0]]
+        at = useful.end()
+    return "".join([*parts, _NUMBER.sub("#", text[at:])])

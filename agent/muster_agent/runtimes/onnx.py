@@ -3,6 +3,7 @@
 import importlib
 import mmap
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,31 @@ from muster_agent.runtimes.base import Array, ModelError, OutOfMemoryError, Prov
 from muster_agent.runtimes.onnx_file import OnnxFileError, external_files
 from muster_agent.runtimes.onnx_values import decoded, output_of, tensor_of
 
+_ADVICE = (
+    (
+        re.compile(r"model IR version: (\d{1,4}), max supported IR version: (\d{1,4})"),
+        (
+            "max supported IR version {1}; this model has {0}: set ir_version to {1} with the onnx "
+            "package and save it again, or install a newer onnxruntime"
+        ),
+    ),
+    (
+        re.compile(r"Opset (\d{1,4}) is under development.*till opset (\d{1,4})\b", re.DOTALL),
+        (
+            "max supported opset {1}; this model has {0}: export it with opset {1} or lower, "
+            "convert it with onnx.version_converter, or install a newer onnxruntime"
+        ),
+    ),
+    (
+        re.compile(r"Fatal error: ([\w.]{0,64}:\w{1,64})\(-?\d+\) is not a registered"),
+        "the operator {0} is none of ONNX Runtime's: export the model without custom operators",
+    ),
+    (
+        re.compile(r"No Op registered for (\w{1,64}) with domain_version of (\d{1,4})\b"),
+        "opset {1} has no operator {0}: export the model again with the opset that it needs",
+    ),
+)
+"""What ONNX Runtime says, and what to do about it."""
 _MEMORY_MARKS = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 """How onnxruntime words an allocation that failed; it has no exception type for it."""
 
@@ -151,8 +177,17 @@ def _mapped(descriptor: int) -> mmap.mmap:
     return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
 
 
+def _advice(text: str) -> str | None:
+    """What to do, where that is known of an error of ONNX Runtime."""
+    for pattern, words in _ADVICE:
+        match = pattern.search(text)
+        if match is not None:
+            return words.format(*match.groups())
+    return None
+
+
 def _translated(error: Exception, what: str) -> ModelError:
-    text = shorten(error)
+    text = _advice(str(error)) or shorten(error)
     if isinstance(error, MemoryError) or any(mark in str(error) for mark in _MEMORY_MARKS):
         return OutOfMemoryError(f"{what}: out of memory: {text}")
     return ModelError(f"{what}: {text}")

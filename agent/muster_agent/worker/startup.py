@@ -12,6 +12,7 @@ from pathlib import Path
 
 from muster_agent import runtimes
 from muster_agent.runtimes import Model, ModelError, NoRuntimeError, OutOfMemoryError
+from muster_agent.runtimes.base import MODEL_FILE
 from muster_agent.worker import golden, limits, rehearsal
 from muster_agent.worker.binding import bound
 from muster_agent.worker.bundle import OpenBundle, StartRefused, choose_build, read_manifest
@@ -101,8 +102,11 @@ def _loader(files: OpenBundle, threads: int, *, in_memory: bool) -> Callable[[],
     descriptors = files.descriptors
 
     def load() -> Model:
-        model = runtimes.load(build.runtime, source, threads=threads, side_files=descriptors)
-        return bound(model, manifest.inputs, manifest.outputs)
+        try:
+            model = runtimes.load(build.runtime, source, threads=threads, side_files=descriptors)
+            return bound(model, manifest.inputs, manifest.outputs)
+        except ModelError as error:
+            raise type(error)(str(error).replace(MODEL_FILE, build.file)) from None
 
     return load
 

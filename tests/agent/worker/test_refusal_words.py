@@ -139,3 +139,15 @@ def test_last_words_on_standard_error_are_told_without_their_numbers() -> None:
 )
 def test_numbers_in_words(text: str, without: str) -> None:
     assert without_numbers(text) == without
+
+
+def test_numbers_of_the_file_and_of_the_request_stay_and_no_other() -> None:
+    kept = (
+        "Unsupported model IR version: 99, max supported IR version: 14",
+        "Got invalid dimensions for input: x for the following indices index: 1 Got: 9 Expected: 4",
+        "Invalid rank for input: x Got: 3 Expected: 2",
+        "Didn't find op for builtin opcode 'CONV_2D' version '7'",
+    )
+    for words in kept:
+        assert without_numbers(f"{words} idx=4711") == f"{words} idx=#"
+    assert without_numbers("index: 1 Got: 9 Expected: 4") == "index: # Got: # Expected: #"

@@ -1,11 +1,13 @@
 """Whatever a model's shape, it is proved, serves as JSON and as binary data, and is recorded."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
@@ -245,3 +247,37 @@ def test_a_model_that_remembers_is_served_afresh_after_its_proof(tmp_path: Path)
     engine = opened(tmp_path, shapes.running_sum(state=state))
     answers = [engine.infer({"x": np.ones((1, 1), np.float32)}).outputs["sum"] for _ in range(3)]
     assert [float(each[0, 0]) for each in answers] == [1.0, 2.0, 3.0]
+
+
+def remade(change: Any) -> bytes:
+    model = onnx.load_from_string(shapes.wave().model)
+    change(model)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda model: setattr(model, "ir_version", 99),
+            r"max supported IR version \d+; this model has 99: set ir_version to",
+        ),
+        (
+            lambda model: setattr(model.opset_import[0], "version", 99),
+            r"max supported opset \d+; this model has 99: export it with opset",
+        ),
+        (
+            lambda model: setattr(model.graph.node[0], "op_type", "Sorcery"),
+            r"opset 17 has no operator Sorcery",
+        ),
+        (lambda model: model.graph.ClearField("node"), r"model\.onnx"),
+    ],
+)
+def test_what_a_runtime_can_not_load_is_said_with_numbers_names_and_what_to_do(
+    change: Any, words: str, tmp_path: Path
+) -> None:
+    error = refused(tmp_path, shapes.wave()._replace(model=remade(change)))
+    assert error.refusal is Refusal.LOAD_FAILED
+    assert re.search(words, str(error)), error
+    assert "/proc/" not in str(error)
+    assert "onnxruntime_src" not in str(error)
