@@ -14,6 +14,7 @@ from onnx import TensorProto
 from muster_agent.worker import oip, startup
 from muster_agent.worker.api import HEADER_LENGTH, InferenceApi
 from muster_agent.worker.bundle import OpenBundle, StartRefused
+from muster_agent.worker.check import check
 from muster_agent.worker.engine import Engine
 from muster_agent.worker.http1 import BODY_BYTES_MAX, Request
 from muster_agent.worker.ring import Ring
@@ -23,7 +24,7 @@ from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.limits import MIB
 from muster_protocol.wire.tensors import ModelState, Quantisation, Tensor
 from support import shapes
-from support.models import graph_onnx
+from support.models import graph_onnx, write_bundle
 from support.shapes import Shaped
 from wire_samples import MANIFEST_2
 
@@ -281,3 +282,39 @@ def test_what_a_runtime_can_not_load_is_said_with_numbers_names_and_what_to_do(
     assert re.search(words, str(error)), error
     assert "/proc/" not in str(error)
     assert "onnxruntime_src" not in str(error)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    "shape", ["answers of variable length", "maps of texts", "a hundred inputs"]
+)
+def test_the_hubs_check_of_an_odd_shape_passes_in_an_isolated_process(
+    shape: str, tmp_path: Path
+) -> None:
+    shapes.SHAPES[shape]().write(tmp_path)
+    verdict = check(tmp_path)
+    assert verdict.ok, verdict
+    facts = verdict.builds[0].facts
+    assert facts is not None
+    assert facts.memory_bytes > 0
+
+
+@pytest.mark.system
+def test_the_hubs_check_finds_what_format_1_can_not_declare(tmp_path: Path) -> None:
+    shaped = shapes.running_sum()
+    golden = {"input:x": np.ones((1, 1), np.float32), "output:sum": np.ones((1, 1), np.float32)}
+    write_bundle(
+        tmp_path,
+        runtimes=("tflite",),
+        files={"tflite": shaped.model},
+        golden=golden,
+        tensors=(shaped.inputs, shaped.outputs),
+        classifier=None,
+    )
+    verdict = check(tmp_path)
+    assert not verdict.ok
+    assert 'Declare "state": {"kind": "internal"} in its manifest, which needs format 2' in (
+        verdict.builds[0].detail
+    )
+    # A device that has served such a version goes on after its agent's update.
+    startup.open_engine(tmp_path, runtime="tflite")

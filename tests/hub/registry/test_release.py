@@ -30,6 +30,7 @@ from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.limits import CHUNK_BYTES
 from support import models as fixtures
+from support import shapes
 
 NOW = 1_800_000_000.0
 ACTOR = "token:ci"
@@ -107,6 +108,19 @@ def folder(tmp_path, **fields):
 
 
 # With the device's own worker
+
+
+def test_a_manifest_of_format_2_is_taken_in_its_canonical_form_alone(tmp_path, registry):
+    """The hub tells by its first bytes which agents can read it."""
+    directory = tmp_path / "odd"
+    shapes.wave().write(directory)
+    assert registry.release(directory).status == "published"
+    shapes.wave().write(directory, version="2")
+    path = directory / "manifest.json"
+    tree = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode(dict(reversed(tree.items()))))
+    with pytest.raises(Invalid, match="not canonical"):
+        registry.push(directory)
 
 
 @pytest.mark.system
