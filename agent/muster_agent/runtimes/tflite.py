@@ -105,7 +105,7 @@ class TfliteModel:
                 interpreter.invoke()
                 # get_tensor copies: the interpreter reuses its own memory at the next run.
                 return {name: interpreter.get_tensor(index) for name, index in self._kept.items()}
-            except UnfitInputError:
+            except (UnfitInputError, OutOfMemoryError):
                 raise
             except Exception as error:
                 raise _translated(error, "the model failed") from None
@@ -120,9 +120,17 @@ class TfliteModel:
                     f"input {tensor.name!r} can't have shape {list(shapes[tensor.name])}"
                 )
         self._shapes = {}  # unknown until every resize below has worked
-        for name, shape in shapes.items():
-            self._interpreter.resize_tensor_input(self._ins[name], shape)
-        self._interpreter.allocate_tensors()
+        try:
+            for name, shape in shapes.items():
+                self._interpreter.resize_tensor_input(self._ins[name], shape)
+            self._interpreter.allocate_tensors()
+        except Exception as error:
+            # It has run at other shapes: these are more than it, or its memory, can take.
+            said = _translated(error, "the model can't take such shapes here")
+            if isinstance(said, OutOfMemoryError):
+                raise said from None
+            wanted = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+            raise UnfitInputError(f"{said} ({wanted}): send fewer elements at once") from None
         self._shapes = shapes
 
 

@@ -275,6 +275,25 @@ def test_a_batch_that_needs_more_memory_than_there_is_is_the_clients_fault(tmp_p
         assert (counters.errors, counters.invalid) == (0, 2)
 
 
+def test_a_batch_that_tflite_has_no_memory_for_does_not_count_against_the_model(
+    tmp_path: Path,
+) -> None:
+    manifest, sha256 = write_bundle(
+        tmp_path / "b", runtimes=("tflite",), classes=1000, memory_bytes=4 * MIB
+    )
+    with Workers(tmp_path) as slot:
+        worker = slot.start(tmp_path / "b", manifest, sha256, "tflite")
+        slot.wait(worker, Ready)
+        worker.accept()
+        with Client(slot.sockets.path) as client:
+            assert send_batch(client, 100_000) in {400, 413}
+            assert send_batch(client, 1) == 200
+        counters = slot.wait(worker, Heartbeat).counters
+        while counters.inferences < 1:
+            counters = slot.wait(worker, Heartbeat).counters
+        assert (counters.errors, counters.invalid) == (0, 1)
+
+
 def test_requests_that_take_all_memory_do_not_end_the_worker(tmp_path: Path) -> None:
     manifest, sha256 = write_bundle(
         tmp_path / "b", runtimes=("onnx",), classes=1000, memory_bytes=4 * MIB

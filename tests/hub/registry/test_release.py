@@ -113,9 +113,9 @@ def folder(tmp_path, **fields):
 def test_a_manifest_of_format_2_is_taken_in_its_canonical_form_alone(tmp_path, registry):
     """The hub tells by its first bytes which agents can read it."""
     directory = tmp_path / "odd"
-    shapes.wave().write(directory)
+    shapes.wave().write(directory, version="1.2.0+17")
     assert registry.release(directory).status == "published"
-    shapes.wave().write(directory, version="2")
+    shapes.wave().write(directory, version="1.2.0+18")
     path = directory / "manifest.json"
     tree = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode(dict(reversed(tree.items()))))
