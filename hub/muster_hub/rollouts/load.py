@@ -194,7 +194,7 @@ def members(
     events = _events(session, row)
     concerns = concerned(row)
     required = plan(row).require_proof
-    named = _format(session, row)
+    named = manifest_format(session, row)
     found = []
     for device in known.values():
         matches = concerns(device)
@@ -202,7 +202,7 @@ def members(
         if not matches and mine is None:
             continue
         evidence = _evidence(row, mine, device, events.get(device.id, ()))
-        if device.report is not None and not device.reads(named):
+        if mine is not None and device.report is not None and not device.reads(named):
             evidence = DeviceEvidence(stage="failed", detail=device.words_of_old_agent(named))
         news = evidence.stage == "committed" and mine is not None and mine.state != "committed"
         if news and _must_prove(device, required) and not _proves(session, row, device):
@@ -225,7 +225,7 @@ UNPROVED = DeviceEvidence(
 )
 
 
-def _format(session: Session, row: models.Rollout) -> int:
+def manifest_format(session: Session, row: models.Rollout) -> int:
     """Of the manifest that a rollout brings."""
     head = func.substr(models.Version.manifest, 1, manifest.HEAD_BYTES)
     query = select(head).where(

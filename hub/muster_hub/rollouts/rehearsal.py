@@ -1,14 +1,16 @@
 """Starting a rollout and taking it back at once, to see what it would do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlmodel import Session
 
 from muster_hub.fleet.fleet import Fleet
+from muster_hub.fleet.known import Known
 from muster_hub.registry.bundle import names
 from muster_hub.rollouts import commands, load
 from muster_hub.rollouts.forecast import Forecast, forecast
+from muster_hub.rollouts.members import Member
 from muster_hub.storage.blobs import Blobs
 from muster_hub.storage.models import Rollout, Version
 from muster_hub.storage.store import Store
@@ -17,6 +19,8 @@ from muster_protocol.wire.errors import MusterError
 Plain = dict[str, Any]
 SHOWN_MAX = 100
 """Devices named per wave."""
+UNREAD_SHOWN = 5
+"""Devices named in a warning."""
 
 
 class _TakeBack(Exception):
@@ -55,11 +59,27 @@ def _view(session: Session, blobs: Blobs, row: Rollout, now: float) -> Plain:
         "waiting": dict(found.waiting),
         "least_seconds": found.least_seconds,
         "shadow": list(found.shadow),
-        "warnings": list(found.warnings),
+        "warnings": [*found.warnings, *_unread(session, row, members, fleet.known)],
         "bytes_each": size,
         "bytes_published": size,
         "bytes_delivered": size * count,
     }
+
+
+def _unread(
+    session: Session, row: Rollout, members: Sequence[Member], known: Mapping[str, Known]
+) -> list[str]:
+    """A warning of devices whose agents can't read the version's manifest."""
+    named = load.manifest_format(session, row)
+    unread = [member.device for member in members if not known[member.device].reads(named)]
+    if not unread:
+        return []
+    shown = ", ".join(unread[:UNREAD_SHOWN]) + (", …" * (len(unread) > UNREAD_SHOWN))
+    words = (
+        f"{len(unread)} of {len(members)} devices count as failed when they are reached, because "
+        f"their agents read no manifest of format {named}: update them first ({shown})"
+    )
+    return [words]
 
 
 def _waves(found: Forecast) -> list[Plain]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlmodel import select
 
+from muster_hub.rollouts.rehearsal import rehearse
 from muster_hub.storage import models
 from muster_protocol.wire import manifest
 from support.hub_engine import SLOT, Plant
@@ -57,6 +58,18 @@ def test_an_agent_that_can_not_read_the_manifest_keeps_what_it_has_and_counts_as
     assert "(0.1.0) reads no manifest of format 2: update the agent" in detail(plant, number, "old")
     asked = {each.slots[SLOT].champion.version for each in plant.messages("old") if each}
     assert asked == {"1"}
+
+
+def test_a_rehearsal_names_the_devices_whose_agents_want_updating_first(plant):
+    asked = {
+        "model": "digits", "slot": SLOT, "selector": "", "min_soak_seconds": 0, "canary": 0,
+    }  # fmt: skip
+    warned = rehearse(plant.store, plant.blobs, {**asked, "version": "2"}, by="ann", now=plant.now)
+    (words,) = (each for each in warned["warnings"] if "format 2" in each)
+    assert words.startswith("1 of 2 devices count as failed")
+    assert words.endswith("update them first (old)")
+    usual = rehearse(plant.store, plant.blobs, {**asked, "version": "1"}, by="ann", now=plant.now)
+    assert not any("format" in each for each in usual["warnings"])
 
 
 def test_an_assignment_that_an_agent_can_not_read_leaves_it_what_it_has_until_it_can(plant):
