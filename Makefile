@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo test test-doors test-long sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-links lint format setup constraints clean
+.PHONY: demo test test-doors test-zoo test-long sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-links lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -18,8 +18,12 @@ test: setup
 
 # Doors: counterparts nobody here wrote, such as Prometheus, speak with the product.
 test-doors: setup
-	@deploy/need prometheus
+	@deploy/need prometheus mosquitto curl
 	$(BIN)/pytest -m doors tests/doors $(ARGS)
+
+# The zoo: models that others made, from packages on the index, packed, checked and served.
+test-zoo: setup
+	$(BIN)/pytest -m doors tests/doors/zoo $(ARGS)
 
 # Whole stories of real processes: the demo to its end, killed, interrupted; chaos; a restored hub.
 test-long: setup

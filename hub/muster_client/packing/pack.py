@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_client.failures import WrongUsage
+from muster_client.failures import OperatorError, WrongUsage
 from muster_client.packing import declare, learning, rewriting, rows, scores, writing
 from muster_client.packing.advice import Notes
 from muster_client.packing.contract import fallbacks
@@ -80,7 +80,10 @@ def _made(
             for name, array in given.rows.inputs.items()
         }
         axes = {tensor.name: tensor.batch for tensor in tensors}
-        probed, answers = probe.run(run_on, _request(given.rows, axes, states, cases, group))
+        try:
+            probed, answers = probe.run(run_on, _request(given.rows, axes, states, cases, group))
+        except OperatorError as error:
+            raise _with_sizes(error, tensors, given) from None
     _check_steady(model, probed, options)
     taken = _batched(given.rows, probed, notes)
     (batch,) = {t.shape[t.batch] for t in taken.tensors if t.batch is not None} or {-1}
@@ -117,6 +120,17 @@ def _made(
         out, built, size_bytes, model, probed, given.data_rows, given.origin, fitted,
         metrics.get("accuracy"), tuple(notes.found),
     )  # fmt: skip
+
+
+def _with_sizes(error: OperatorError, tensors: Sequence[Tensor], given: Data) -> OperatorError:
+    """The error with a hint, where it may come from sizes that were made up."""
+    open_ones = [t for t in tensors if -1 in t.element_shape]
+    if given.is_training or not open_ones:
+        return error
+    names = ", ".join(f"--shape {t.name}=…" for t in open_ones)
+    return OperatorError(
+        f"{error} (sizes that the model leaves open were taken as 1: give its own with {names})"
+    )
 
 
 def _number(name: str, text: str) -> int | None:

@@ -104,11 +104,13 @@ def _first_axis(parts: Sequence[NDArray[Any]], group: int) -> int | None:
 
 
 def _doubled(single: tuple[int, ...], pair: tuple[int, ...]) -> int | None:
-    """The dimension that grew from one row to two."""
+    """The dimension that counts rows: 1 for one row, 2 for two."""
     if len(single) != len(pair):
         return None
-    grown = [place for place, (a, b) in enumerate(zip(single, pair, strict=True)) if a != b]
-    return grown[0] if len(grown) == 1 and pair[grown[0]] == 2 * single[grown[0]] else None
+    sizes = enumerate(zip(single, pair, strict=True))
+    grown = [place for place, (alone, both) in sizes if alone != both]
+    rows = len(grown) == 1 and (single[grown[0]], pair[grown[0]]) == (1, 2)
+    return grown[0] if rows else None
 
 
 def _rows_first(parts: Sequence[NDArray[Any]], axis: int | None) -> NDArray[Any]:
