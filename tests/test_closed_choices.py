@@ -15,7 +15,7 @@ OPEN = {
     "agent/muster_agent/link/connection.py": "error",
     "agent/muster_agent/worker/http_body.py": "coding",
     "hub/muster_hub/access/scope.py": "(asked.operator, wanted.operator)",
-    "hub/muster_hub/admin/document.py": "schema.get('type')",
+    "hub/muster_hub/api/examples.py": "schema.get('type')",
     "hub/muster_client/failures.py": "status",
     "hub/muster_client/packing/contract.py": "word",
     "hub/muster_client/packing/rows.py": "kind.kind",

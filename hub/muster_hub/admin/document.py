@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from muster_hub.api.app import PREFIX, create_app
+from muster_hub.api.examples import example, resolve
 from muster_hub.api.hub import Hub
 from muster_hub.app.initialise import NewHub, initialise
 from muster_hub.settings.config import BrokerSettings, Http
@@ -19,7 +20,6 @@ Written by `python -m muster_hub.admin.document > docs/api.md` from the hub's Op
 which a hub serves under `{prefix}/openapi.json`. All paths begin with `{prefix}`.
 
 """
-EXAMPLE_DEPTH_MAX = 6
 
 
 def openapi() -> Plain:
@@ -64,7 +64,7 @@ def _route(path: str, method: str, route: Plain, schemas: Plain) -> Iterator[str
             yield "Ask:\n\n```json\n" + _shown(media["schema"], schemas) + "\n```\n"
         else:
             fields = ", ".join(
-                f"`{name}`" for name in _resolve(media["schema"], schemas)["properties"]
+                f"`{name}`" for name in resolve(media["schema"], schemas)["properties"]
             )
             yield f"Ask with `{kind}`: {fields}.\n"
     for status, answer in sorted(route["responses"].items()):
@@ -93,38 +93,6 @@ def _answer(status: str, answer: Plain, schemas: Plain) -> Iterator[str]:
 
 def _shown(schema: Plain, schemas: Plain) -> str:
     return json.dumps(example(schema, schemas), indent=2, ensure_ascii=False)
-
-
-def _resolve(schema: Plain, schemas: Plain) -> Plain:
-    while "$ref" in schema:
-        schema = schemas[schema["$ref"].rpartition("/")[2]]
-    return schema
-
-
-def example(schema: Plain, schemas: Plain, depth: int = 0) -> Any:
-    """A value that the schema allows: its own example, else one made of its parts."""
-    schema = {**_resolve(schema, schemas), **schema}
-    choices = [item for item in schema.get("anyOf", []) if item.get("type") != "null"]
-    said = [*schema.get("examples", []), *schema.get("enum", [])]
-    if said:
-        return said[0]
-    if choices:
-        return example(choices[0], schemas, depth)
-    if "default" in schema:
-        return schema["default"]
-    match schema.get("type"):
-        case "object" if depth < EXAMPLE_DEPTH_MAX:
-            parts = schema.get("properties", {})
-            return {name: example(part, schemas, depth + 1) for name, part in parts.items()}
-        case "array" if depth < EXAMPLE_DEPTH_MAX:
-            return [example(schema.get("items", {}), schemas, depth + 1)]
-        case kind:
-            return _EMPTY.get(str(kind))
-
-
-_EMPTY: Plain = {
-    "object": {}, "array": [], "string": "…", "integer": 1, "number": 1.0, "boolean": True,
-}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -79,6 +79,24 @@ def line(points: Sequence[Point], title: str, band: tuple[float, float] | None =
     return _framed(inside, title)
 
 
+def histogram(shares: Sequence[tuple[float, float]], title: str) -> Markup:
+    """Two distributions over the same bins, side by side in each."""
+    if not shares:
+        return Markup("")
+    top = max(max(pair) for pair in shares) or 1.0
+    wide = WIDTH / len(shares)
+    bars = []
+    for place, pair in enumerate(shares):
+        for side, (look, share) in enumerate(zip((5, 0), pair, strict=True)):
+            high = HEIGHT * share / top
+            bars.append(
+                Markup(
+                    '<rect class="series-{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
+                ).format(look, wide * (place + 0.1 + 0.4 * side), HEIGHT - high, wide * 0.4, high)
+            )
+    return _framed(Markup("").join(bars), title)
+
+
 def _framed(inside: Markup, title: str) -> Markup:
     return Markup(
         '<svg class="chart" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" '
@@ -104,5 +122,6 @@ def _scale(
 
 CHARTS: Final[Mapping[str, Callable[..., Any]]] = {
     "bar": bar, "stacked": stacked, "line": line, "gate_chart": gate_chart,
+    "histogram": histogram,
 }  # fmt: skip
 """By the name that templates use."""

@@ -23,10 +23,12 @@ GZIP_BYTES_MIN = 1000
 NAVIGATION = (
     ("", "Fleet", "device.list"),
     ("rollouts", "Rollouts", "rollout.list"),
+    ("drift", "Drift", "drift.list"),
     ("inbox", "Inbox", "alert.list"),
     ("models", "Models", "model.list"),
     ("audit", "Audit", "audit.read"),
     ("trust", "Trust", "signing.read"),
+    ("docs", "API", "whoami.read"),
 )  # fmt: skip
 """Address, name and the act by which somebody sees it."""
 

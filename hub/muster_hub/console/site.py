@@ -14,6 +14,9 @@ from muster_hub.console.routes import (
     assets,
     audit,
     device,
+    device_acts,
+    docs,
+    drift,
     fleet,
     inbox,
     live,
@@ -23,7 +26,21 @@ from muster_hub.console.routes import (
     trust,
 )
 
-PAGES = (assets, sign_in, live, fleet, device, rollouts, inbox, registry, audit, trust)
+PAGES = (
+    assets,
+    sign_in,
+    live,
+    fleet,
+    device,
+    device_acts,
+    drift,
+    docs,
+    rollouts,
+    inbox,
+    registry,
+    audit,
+    trust,
+)
 
 
 def create_site(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> FastAPI:

@@ -45,6 +45,7 @@ SCOPES: dict[str, dict[str, Any]] = {
     "nothing": {}, "site": {"selector": "site=berlin"}, "model": {"models": ["digits"]},
     "both": {"selector": "site=berlin", "models": ["dig*"]},
 }  # fmt: skip
+pytestmark = pytest.mark.timeout(900)  # thousands of requests, made for the first test
 PAGE = "page:"
 ROLES = ("viewer", "operator", "releaser", "admin")
 
@@ -176,6 +177,20 @@ def pages(target: Target) -> dict[str, Case]:
     return {
         f"GET {PAGE}/": Case(ALL), f"GET {PAGE}/live": Case(ALL),
         f"GET {PAGE}/devices/{{device}}": Case(ALL, "d", device),
+        f"GET {PAGE}/devices/{{device}}/{{action}}": Case(ALL, "d", f"{device}/revoke"),
+        **{
+            f"POST {PAGE}/devices/{{device}}/{act}": Case(
+                OPERATORS, "dD", f"{device}/{act}", fields={}
+            )
+            for act in ("approve", "retry", "revoke")
+        },
+        f"GET {PAGE}/docs": Case(ALL), f"GET {PAGE}/drift": Case(ALL),
+        f"GET {PAGE}/drift/{{model}}/{{device}}/{{feature:path}}": Case(
+            ALL, "dm", f"{PAGE}/drift/{target.model}/{target.device}/x"
+        ),
+        f"POST {PAGE}/drift/{{model}}/{{device}}/rebaseline": Case(
+            OPERATORS, "dm", f"{PAGE}/drift/{target.model}/{target.device}/rebaseline", fields={}
+        ),
         f"GET {PAGE}/rollouts": Case(ALL),
         f"GET {PAGE}/rollouts/new": Case(OPERATORS),
         f"POST {PAGE}/rollouts/new": Case(OPERATORS, "m", fields=release(target)),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import event
 from muster_hub.storage import models
 from muster_protocol.signals import baseline, binning, features, summary_wire
 from muster_protocol.signals.summary import Summary, Tally
+from support.console_kit import signed_in
 from support.hub_kit import API, Kit, open_kit
 from support.hub_store import stamp
 from support.models import write_bundle
@@ -145,3 +147,21 @@ def test_a_device_without_windows_has_no_drift_and_ends_no_page_early(kit, seen)
     assert (first["items"], first["next"]) == ([], "a1")
     last = asked(kit, headers, limit=1, cursor=first["next"])
     assert ([item["device"] for item in last["items"]], last["next"]) == (["a2"], None)
+
+
+def test_a_feature_s_windows_are_a_page_of_the_console_with_a_way_to_call_them_normal(
+    seen: Seen,
+) -> None:
+    seen.devices("cam-1", "cam-2", windows=6)
+    client = signed_in(seen.kit)
+    (view,) = client.get(f"{API}/devices/cam-1/drift", headers=seen.kit.as_("viewer")).json()[
+        "items"
+    ]
+    name = view["features"][0]["name"]
+    page = client.get(f"/drift/dense/cam-1/{quote(name, safe='')}")
+    assert page.status_code == 200, page.text
+    assert page.text.count("<svg") == 3, "the brand, the windows, the shares"
+    assert "in training" in page.text
+    assert "It drifts on" in page.text
+    assert "/rebaseline" in page.text
+    assert client.get("/drift/dense/cam-1/none").status_code == 404

@@ -124,7 +124,68 @@ def test_trust_says_what_is_signed_until_when_and_by_whom(kit: Kit) -> None:
     assert "is not a file of a signing request" in answer.text
 
 
-SCREENS = ("/rollouts", "/rollouts/new", "/inbox", "/models", "/models/digits", "/trust", "/audit")
+def test_a_device_is_approved_and_revoked_only_once_asked(kit: Kit) -> None:
+    add_devices(kit, ["new"], approved=False)
+    client = signed_in(kit, "operator", "ben")
+    assert "devices/new/approve" in client.get("/devices/new").text
+    assert client.post("/devices/new/approve").headers["location"] == "../../devices/new"
+    asked = text_of(client.get("/devices/new/revoke"))
+    assert "for good" in asked
+    assert "digits 1 in slot" not in asked, "only what is proved is said to run"
+    with kit.hub.store.read() as session:
+        assert session.get(models.Device, "new").approved
+        assert not session.get(models.Device, "new").revoked
+    assert client.post("/devices/new/revoke").status_code == 303
+    with kit.hub.store.read() as session:
+        assert session.get(models.Device, "new").revoked
+    assert client.post("/devices/cam-0/retry").status_code == 409, "its agent knows no retries"
+    viewer = signed_in(kit, "viewer", "eve")
+    assert "devices/cam-0/revoke" not in viewer.get("/devices/cam-0").text
+    assert viewer.post("/devices/cam-0/revoke").status_code == 403
+
+
+def test_drift_is_a_map_of_sites_then_of_devices(kit: Kit) -> None:
+    view = {
+        "model": "digits", "version": "1", "drifting": ["brightness"], "findings": {},
+        "calibration": {"brightness": "calibrated", "contrast": "calibrating"},
+    }  # fmt: skip
+    with kit.hub.store.write() as session:
+        for name, drifting in (("cam-0", ["brightness"]), ("cam-1", []), ("cam-2", [])):
+            session.add(
+                models.DriftState(
+                    device=name, manifest="a" * 64, state=b"", updated=1.0,
+                    view=view | {"drifting": drifting},
+                )
+            )  # fmt: skip
+    client = signed_in(kit)
+    shown = text_of(client.get("/drift"))
+    assert re.search(r"berlin +1 of 2 +0 of 2 +oslo +0 of 1 +0 of 1", shown)
+    shown = text_of(client.get("/drift?model=digits&by=site&site=berlin"))
+    assert re.search(r"cam-0 +drifting +calibrating +cam-2 +calibrated +calibrating", shown)
+    assert client.get("/drift/digits/cam-0/brightness").status_code == 404, "no windows came"
+    assert "cam-0" not in signed_in(kit, "viewer", "eve", selector="site=oslo").get("/drift").text
+
+
+def test_the_api_s_page_shows_every_operation_with_a_command(kit: Kit) -> None:
+    page = signed_in(kit).get("/docs").text
+    paths = kit.http.get("/api/v1/openapi.json").json()["paths"]
+    for path, methods in paths.items():
+        for method in methods:
+            assert f"<b>{method.upper()}</b> {path}<" in page
+    assert page.count("<pre") == sum(len(methods) for methods in paths.values())
+
+
+SCREENS = (
+    "/drift",
+    "/docs",
+    "/rollouts",
+    "/rollouts/new",
+    "/inbox",
+    "/models",
+    "/models/digits",
+    "/trust",
+    "/audit",
+)
 
 
 def test_screens_take_as_many_statements_for_many_rows_as_for_few(kit: Kit) -> None:
