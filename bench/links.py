@@ -296,7 +296,7 @@ def installed(device: CabledDevice, digest: str) -> bool:
 
 
 def measure(ground: Ground, digest: str, name: str, device: CabledDevice) -> dict[str, Any]:
-    """Until the bundle is installed on the device; the rollout has been asked_at of already."""
+    """Until the bundle is installed on the device; the rollout is under way."""
     cable = device.cable
     assert cable is not None
     ideal = MODEL_BYTES / device.profile.bytes_per_second / device.profile.share_up
