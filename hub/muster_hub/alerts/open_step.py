@@ -176,11 +176,11 @@ def _hostile(session: Session, now: float) -> list[Condition]:
 
 def _cloned(session: Session, now: float) -> list[Condition]:
     """Identities that two machines use."""
-    taken: dict[str, list[clones.Taken]] = {}
+    taken: dict[str, list[clones.Handover]] = {}
     since = now - clones.LOOK_BACK_SECONDS
     for device, data in session.exec(_TAKEOVERS, params={"since": since}):
         if device is not None:
-            places = clones.Taken(str(data.get("address", "")), str(data.get("before", "")))
+            places = clones.Handover(str(data.get("address", "")), str(data.get("before", "")))
             taken.setdefault(device, []).append(places)
     found = {device: clones.fighting(each) for device, each in taken.items()}
     found = {device: addresses for device, addresses in found.items() if addresses}

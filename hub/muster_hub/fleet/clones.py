@@ -15,14 +15,14 @@ SAME_ADDRESS_MIN = 8
 
 
 @dataclass(frozen=True)
-class Taken:
+class Handover:
     """A takeover: the address that has the connection now, and the one that had it."""
 
     address: str
     before: str
 
 
-def fighting(taken: Iterable[Taken]) -> tuple[str, ...]:
+def fighting(taken: Iterable[Handover]) -> tuple[str, ...]:
     """The addresses that take a connection from each other, sorted; empty when none do."""
     turns: dict[tuple[str, str], int] = {}
     for each in taken:

@@ -4,7 +4,7 @@ import pytest
 from sqlmodel import select
 
 from muster_hub.alerts import open_step, reading
-from muster_hub.fleet.clones import SAME_ADDRESS_MIN, TURNS_MIN, Taken, fighting
+from muster_hub.fleet.clones import SAME_ADDRESS_MIN, TURNS_MIN, Handover, fighting
 from muster_hub.mqtt.takeover_log import TakeoverLog
 from muster_hub.mqtt.takeovers import REPORT_SECONDS, Takeover, Takeovers
 from muster_hub.storage.models import Alert, Device, Stream
@@ -39,7 +39,7 @@ def test_two_machines_that_take_over_all_the_time_are_told_of_now_and_then():
         for taken in read(takeovers, (HERE, THERE)[second % 2], float(second))
     ]
     assert len(found) <= 2 * (60 / REPORT_SECONDS + 1)
-    assert fighting(Taken(each.address, each.before) for each in found) == (HERE, THERE)
+    assert fighting(Handover(each.address, each.before) for each in found) == (HERE, THERE)
 
 
 def test_a_line_that_only_looks_like_one_is_none():
@@ -49,19 +49,19 @@ def test_a_line_that_only_looks_like_one_is_none():
 
 
 def test_to_and_fro_between_two_addresses_are_two_machines():
-    turns = [Taken(THERE, HERE), Taken(HERE, THERE)] * (TURNS_MIN // 2)
+    turns = [Handover(THERE, HERE), Handover(HERE, THERE)] * (TURNS_MIN // 2)
     assert fighting(turns) == (HERE, THERE)
 
 
 def test_a_device_that_moves_or_comes_back_now_and_then_is_one_machine():
-    moved = [Taken(f"10.0.0.{n + 1}", f"10.0.0.{n}") for n in range(50)]
+    moved = [Handover(f"10.0.0.{n + 1}", f"10.0.0.{n}") for n in range(50)]
     assert fighting(moved) == ()
-    assert fighting([Taken(HERE, HERE)] * (SAME_ADDRESS_MIN - 1)) == ()
-    assert fighting([Taken(HERE, "")] * 100) == ()
+    assert fighting([Handover(HERE, HERE)] * (SAME_ADDRESS_MIN - 1)) == ()
+    assert fighting([Handover(HERE, "")] * 100) == ()
 
 
 def test_two_machines_behind_one_address_are_seen_by_how_often():
-    assert fighting([Taken(HERE, HERE)] * SAME_ADDRESS_MIN) == (HERE,)
+    assert fighting([Handover(HERE, HERE)] * SAME_ADDRESS_MIN) == (HERE,)
 
 
 @pytest.fixture
