@@ -17,7 +17,7 @@ from sim.world import TRANSITIONS, World, lived
 
 WATCHING = 9
 """A world that watches its inputs for drift."""
-SLOW = {1, 3}
+SLOW = {6}
 """Worlds in which half the devices have slow lines, and some a meter."""
 SEEDS = (*range(7), WATCHING)
 SEEDS_OF_PLANTS_MAX = 5

@@ -125,7 +125,7 @@ class World:
 
     def _draw_lines(self, names: list[str]) -> tuple[bool, set[str]]:
         """Slow lines, in some worlds; whether in this one, and which devices are metered."""
-        drawn = random.Random(f"{self.seed}/slow")
+        drawn = random.Random(f"{self.seed}/slow/lines")
         if drawn.random() >= SLOW_SHARE:
             return False, set()
         slow = drawn.sample(names, len(names) // 2)

@@ -34,6 +34,9 @@ from muster_protocol.wire.topics import check_device_id, check_sha256
 __all__ = ["EnrolError", "Enrolment", "EnrolmentRequest", "enroll"]
 
 TOKEN_CHARS_MAX = 512
+PROBE = "enrolling"
+PROBE_BYTES = 64 * 1024
+"""More than certificates, factory root and settings take together."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,9 @@ def enroll(request: EnrolmentRequest, reading: ClockReading) -> Enrolment:
     key_path = identity.key_path(request.directory / "identity")
     made = not key_path.exists()
     try:
+        device = _ready_to_write(request)
         key = identity.make_key(key_path) if made else identity.read_key(key_path)
-        reply = hub.enroll(
-            ca_pem, request.token, identity.request(key, request.device), request.facts
-        )
+        reply = hub.enroll(ca_pem, request.token, identity.request(key, device), request.facts)
         expires = _check_reply(reply, key, fingerprint, request)
         given: dict[str, str | int | float] = {
             "device": reply.device,
@@ -189,6 +191,29 @@ def _check_reply(
     if request.device is not None and request.device != reply.device:
         raise EnrolError(f"the hub calls this device {reply.device}, not {request.device}")
     return int(certificate.not_valid_after_utc.timestamp())
+
+
+def _ready_to_write(request: EnrolmentRequest) -> str | None:
+    """Find out what would stand in the way before the token is spent; the name to ask for.
+
+    Raises EnrolError, ConfigError, OSError.
+    """
+    device = request.device
+    settings = request.directory / config.FILE
+    if settings.exists():
+        held = config.load(request.directory)
+        if device is not None and held.device != device:
+            raise EnrolError(
+                f"{settings} is for {held.device}, not {device}: remove it, or use another "
+                "directory"
+            )
+        device = held.device
+    for folder in (request.directory, request.directory / "identity", request.directory / "trust"):
+        make_directory(folder, mode=0o700)
+        probe = folder / PROBE
+        write_durably(probe, bytes(PROBE_BYTES))
+        probe.unlink()
+    return device
 
 
 def _write(

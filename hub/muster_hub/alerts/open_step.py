@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from sqlalchemy import bindparam, func
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from muster_hub.alerts import causes, rules
 from muster_hub.alerts.rules import AlertChanges, Condition, StandingAlert
+from muster_hub.fleet import clones
 from muster_hub.fleet.known import Known
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
@@ -19,6 +21,15 @@ HOSTILE_SECONDS = 3600.0
 HOARDING_SECONDS = 86_400.0
 EPOCHS_ALARMING = 6
 """New outboxes within that time: a device has another only when it was wiped."""
+TAKEOVER = "takeover"
+"""Kind of the events that tell of one."""
+EVENTS = 20_000
+"""Of the latest ones, among which takeovers are looked for."""
+BEGUN_SECONDS = 7 * 86_400.0
+LIVE_SECONDS = 3600.0
+"""Outboxes begun so lately, and written to so lately, are looked at."""
+OVERLAP_SECONDS = 120.0
+"""By which an older outbox goes on after a newer one began: late batches don't count."""
 DRIFT_FRESH_SECONDS = 86_400.0
 """Drift last seen longer ago than this is of a model that no longer runs there."""
 
@@ -82,6 +93,33 @@ _HOARDING = (
     .group_by(col(models.Stream.device), col(models.Stream.stream))
     .having(func.count() >= EPOCHS_ALARMING)
 )
+_TAKEOVERS = (
+    select(models.EventRow.device, models.EventRow.data)
+    .where(
+        # The latest by number: there is no index of times.
+        col(models.EventRow.id) > select(func.max(models.EventRow.id)).scalar_subquery() - EVENTS,
+        col(models.EventRow.kind) == TAKEOVER,
+        col(models.EventRow.received) > bindparam("since"),
+    )
+    .order_by(col(models.EventRow.id))
+)
+_OLDER = aliased(models.Stream)
+_SIDE_BY_SIDE = (
+    select(models.Stream.device)
+    .join(
+        _OLDER,
+        (col(_OLDER.device) == col(models.Stream.device))
+        & (col(_OLDER.stream) == col(models.Stream.stream))
+        & (col(_OLDER.created) < col(models.Stream.created))
+        & (col(_OLDER.updated) > col(models.Stream.created) + OVERLAP_SECONDS),
+    )
+    .where(
+        col(models.Stream.created) > bindparam("begun"),
+        col(models.Stream.updated) > bindparam("live"),
+        col(_OLDER.updated) > bindparam("live"),
+    )
+    .distinct()
+)
 _ENDING = select(models.Device.id, models.Device.certificate_expires).where(
     col(models.Device.certificate_expires) < bindparam("until")
 )
@@ -132,7 +170,25 @@ def _hostile(session: Session, now: float) -> list[Condition]:
     rows = session.exec(_SET_ASIDE, params={"since": now - HOSTILE_SECONDS})
     found = [rules.set_aside(device, count, why) for device, count, why in rows]
     hoarding = session.exec(_HOARDING, params={"since": now - HOARDING_SECONDS})
-    return found + [rules.hoarding(device, count) for device, _, count in hoarding]
+    found += [rules.hoarding(device, count) for device, _, count in hoarding]
+    return found + _cloned(session, now)
+
+
+def _cloned(session: Session, now: float) -> list[Condition]:
+    """Identities that two machines use."""
+    taken: dict[str, list[clones.Handover]] = {}
+    since = now - clones.LOOK_BACK_SECONDS
+    for device, data in session.exec(_TAKEOVERS, params={"since": since}):
+        if device is not None:
+            places = clones.Handover(str(data.get("address", "")), str(data.get("before", "")))
+            taken.setdefault(device, []).append(places)
+    found = {device: clones.fighting(each) for device, each in taken.items()}
+    found = {device: addresses for device, addresses in found.items() if addresses}
+    # A wiped device leaves an outbox behind; of two machines each goes on with its own.
+    side_by_side = {"begun": now - BEGUN_SECONDS, "live": now - LIVE_SECONDS}
+    for device in session.exec(_SIDE_BY_SIDE, params=side_by_side):
+        found.setdefault(device, ())
+    return [rules.cloned(device, addresses) for device, addresses in sorted(found.items())]
 
 
 def _certificates_ending(session: Session, now: float) -> list[tuple[str, float]]:

@@ -59,4 +59,5 @@ def _seen(scope: Scope) -> ColumnElement[bool]:
 def alert(row: models.Alert) -> Plain:
     """An alert, and what to do about it where its cause says so."""
     cause = row.detail.get("cause", "unknown") if row.kind == "drift" else None
-    return row.model_dump() | {"advice": "" if cause is None else peers.ADVICE.get(cause, "")}
+    by_cause = "" if cause is None else peers.ADVICE.get(cause, "")
+    return row.model_dump() | {"advice": by_cause or row.detail.get("advice", "")}

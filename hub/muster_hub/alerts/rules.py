@@ -5,7 +5,7 @@ alert and refreshes what it says. When the condition is gone the alert waits ``c
 before it resolves, so that a trouble that comes and goes is one alert, not twenty.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -168,6 +168,12 @@ def drifted_widely(device: str, model: str, version: str, features: Iterable[str
     )
 
 
+CLONE_ADVICE = (
+    "Find the copied card and give it an identity of its own: delete its directory identity/ and "
+    "enrol it anew. If you can't tell which is which, revoke {device}, and enrol both again."
+)
+
+
 def set_aside(device: str, count: int, why: str) -> Condition:
     """A device that sends what can't be read or kept: broken, or hostile."""
     return Condition(
@@ -190,6 +196,21 @@ def hoarding(device: str, epochs: int) -> Condition:
         title=f"{device} has begun {epochs} outboxes within a day: is its disk wiped, or does "
         "something else use its certificate?",
         detail={"epochs": epochs},
+    )
+
+
+def cloned(device: str, addresses: Sequence[str]) -> Condition:
+    """Two machines with one identity; from which addresses, as far as the broker tells."""
+    places = " and ".join(addresses)
+    if len(addresses) == 1:
+        places = f"{places}, both"
+    return Condition(
+        key=f"clone/{device}",
+        kind="clone",
+        severity="critical",
+        device=device,
+        title=f"two machines use {device}" + (f": from {places}" if places else ""),
+        detail={"addresses": list(addresses), "advice": CLONE_ADVICE.format(device=device)},
     )
 
 

@@ -32,6 +32,7 @@ from muster_hub.mqtt.ingest import Ingest
 from muster_hub.mqtt.publisher import Publisher
 from muster_hub.mqtt.renewals import Renewals
 from muster_hub.mqtt.showing import Showing
+from muster_hub.mqtt.takeover_log import TakeoverLog
 from muster_hub.reconcile.directives import DirectiveTerms
 from muster_hub.reconcile.engine import Engine
 from muster_hub.registry.published import Bundles
@@ -154,6 +155,7 @@ class FleetServices:
                 run_as=own_user(),
                 memory_bytes_max=memory_bytes_max(),
             ),
+            line=TakeoverLog(hub.store, hub.clock),
             heartbeats=hub.heartbeats,
         )
         self._gatekeeper = Gatekeeper(

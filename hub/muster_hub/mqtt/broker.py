@@ -76,7 +76,8 @@ def find_mosquitto() -> str:
 class Broker:
     """A Mosquitto that runs while this object is started.
 
-    ``started`` is called, from the watching thread, after every (re)start that became ready.
+    ``started`` is called, from the watching thread, after every (re)start that became ready;
+    ``line``, from the thread that reads it, with every line of the broker's log.
     """
 
     def __init__(
@@ -84,11 +85,13 @@ class Broker:
         config: BrokerConfig,
         *,
         started: Callable[[], None] | None = None,
+        line: Callable[[str], None] = lambda _line: None,
         heartbeats: Heartbeats | None = None,
     ) -> None:
         self.config = config
         self.restarts = 0
         self._started = started
+        self._line = line
         self._program = ""
         self._password = secrets.token_urlsafe(32)
         self._tail: collections.deque[str] = collections.deque(maxlen=LOG_LINES_SHOWN)
@@ -260,6 +263,7 @@ class Broker:
         for line in process.stderr:
             text = line.rstrip("\n")
             self._tail.append(text)
+            self._line(text)
             log.emit(logging.makeLogRecord({"msg": text.replace("%", "%%"), "args": ()}))
         process.stderr.close()
 

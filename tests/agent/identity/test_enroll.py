@@ -231,3 +231,22 @@ def test_a_missing_or_foreign_identity_is_told_in_one_line(
     identity.make_key(directory / "identity" / "key.pem")
     with pytest.raises(identity.IdentityError, match="is not for the key"):
         identity.load(directory / "identity")
+
+
+def test_what_would_fail_on_the_device_is_found_before_the_token_is_spent(
+    hub: EnrolHub, directory: Path, root_file: Path
+) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    trust = directory / "trust"
+    trust.write_text("a file where a directory must be")
+    assert "can't write" in refused(hub, directory, root_file=root_file)
+    trust.unlink()
+    settings = directory / "agent.toml"
+    settings.write_text("device = ")
+    assert "agent.toml" in refused(hub, directory, root_file=root_file)
+    settings.write_text('device = "dev-9"\n[broker]\nhost = "localhost"\n')
+    assert "is for dev-9" in refused(hub, directory, root_file=root_file, device="dev-1")
+    assert hub.requests == []
+    settings.unlink()
+    run(hub, directory, root_file=root_file)
+    assert len(hub.requests) == 1
