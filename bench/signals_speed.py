@@ -11,7 +11,15 @@ from bench.peers.timing import best
 from muster_agent.worker.recorder import Recorder
 from muster_agent.worker.ring import Ring
 from muster_agent.worker.rows import RingLayout
-from muster_protocol.signals import baseline, binning, features, histogram, summary, summary_wire
+from muster_protocol.signals import (
+    binning,
+    features,
+    histogram,
+    learning,
+    summary,
+    summary_wire,
+)
+from muster_protocol.signals.learning import InTime
 from muster_protocol.signals.summary import Summary, Tally
 from muster_protocol.wire.messages import Stamp
 from muster_protocol.wire.tensors import Tensor
@@ -20,10 +28,9 @@ ROWS, FEATURES = 3000, 50
 
 
 def window(rng: np.random.Generator) -> tuple[Summary, dict[str, np.ndarray[Any, Any]]]:
-    """A window of 3000 × 50 normal values as a device would send it."""
-    trained = baseline.fit(
-        {"x": rng.normal(size=(100_000, FEATURES))}, features.elements("x", FEATURES)
-    )
+    """A window of 3000 × 50 normal values as a device would send it, by a baseline in time."""
+    x = rng.normal(size=(100_000, FEATURES)).astype(np.float32)
+    trained = learning.fit({"x": x}, features.elements("x", FEATURES), InTime(ROWS, 300.0))
     tensors = {"x": rng.normal(size=(ROWS, FEATURES)).astype(np.float32)}
     boot = rng.bytes(16)
     opened = Stamp(boot, 1234.5678, 1.7e9 + 0.25, "synchronised")

@@ -158,6 +158,8 @@ def _view(
         "n": merged.counts.inferences if merged is not None else 0,
         "windows": merged.windows if merged is not None else 0,
         "status": _drift_status(drifting, set(calibration.values())),
+        "note": state.get("note", ""),
+        "hint": state.get("confidence", {}).get("hint", ""),
         "features": features,
     }
 

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from muster_hub.audit import log
 from muster_hub.errors import NotFound
 from muster_hub.fleet import set_aside
-from muster_hub.monitoring import accuracy, inputs
+from muster_hub.monitoring import accuracy, hints, inputs
 from muster_hub.registry.published import Bundles
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
@@ -108,6 +108,7 @@ def _feed(
         )
     findings: list[tuple[float, DriftFinding]] = []
     refused, labels = dict(view.get("inputs", {})), dict(view.get("labels", {}))
+    confidence = dict(view.get("confidence", {}))
     for row in windows:
         try:
             summary = summary_wire.decode(row.payload, baseline)
@@ -121,10 +122,12 @@ def _feed(
         labels = accuracy.follow(labels, counts.labels_right, counts.labels_wrong, row.start)
         if monitor is not None:
             findings += [(row.start, finding) for finding in monitor.feed(summary)]
+            confidence = hints.follow(confidence, summary.confidence, monitor.drifting())
     for _, finding in findings:
         if finding.direction == "settled":
             _settled(session, device, windows[-1], finding, now)
-    view = _view(monitor, findings, windows[-1], view) | {"inputs": refused, "labels": labels}
+    view = _view(monitor, findings, windows[-1], view)
+    view |= {"inputs": refused, "labels": labels, "confidence": confidence}
     state = kept or models.DriftState(device=device, manifest=manifest, state=b"", updated=now)
     state.state = b"" if monitor is None else monitor.encode()
     state.view, state.updated = view, now
@@ -170,6 +173,7 @@ def rebaseline(
     forgotten = sorted(monitor.drifting())
     monitor.rebaseline()
     view = state.view | {"drifting": [], "findings": {}, "calibration": monitor.status()}
+    view |= {"confidence": {}}
     state.state, state.view, state.updated = monitor.encode(), view, now
     state.rebaselines += 1
     session.add(state)

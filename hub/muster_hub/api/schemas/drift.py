@@ -32,6 +32,14 @@ class DriftView(Grows):
     n: int = Field(description="Inferences in the windows shown.")
     windows: int
     status: str = Field(examples=["drifting"])
+    note: str = Field(
+        default="", examples=[""], description="What is lost with this baseline; empty: nothing."
+    )
+    hint: str = Field(
+        default="",
+        examples=["confidence fell from 0.93 to 0.81 while flow drifts: answers may be worse"],
+        description="Without labels, a guess at what drift does to answers. Never an alert.",
+    )
     features: list[FeatureView]
 
 
