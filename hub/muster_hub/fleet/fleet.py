@@ -49,6 +49,7 @@ class Fleet:
         self._stamps: dict[str, Stamp] = {}
         self._heard: list[tuple[float, str]] = []
         """A heap of when devices were heard of, each time."""
+        self._judges = True
         self._until = float("-inf")
         self._numbers: tuple[int, int] | None = None
 
@@ -61,8 +62,13 @@ class Fleet:
         """Read everything anew the next time."""
         self._numbers = None
 
-    def follow(self, session: Session, now: float) -> set[str]:
-        """Read what changed; the devices that did, those fallen silent and those gone included."""
+    def follow(self, session: Session, now: float, *, judges_silence: bool = True) -> set[str]:
+        """Read what changed; the devices that did, those fallen silent and those gone included.
+
+        Without ``judges_silence`` nobody is taken as offline for saying nothing: it may be the hub
+        that doesn't hear.
+        """
+        self._judges = judges_silence
         numbers, before = changes.latest(session), self._numbers
         gone: set[str] = set()
         if before is None or before[1] != numbers[1] or now < self._until - OVERLAP_SECONDS:
@@ -93,7 +99,7 @@ class Fleet:
 
     def _take(self, row: Any, now: float) -> bool:
         """Know a device as it is now; whether that is news."""
-        heard = row.last_seen is None or now - row.last_seen < HEARD_SECONDS
+        heard = row.last_seen is None or now - row.last_seen < HEARD_SECONDS or not self._judges
         fresh = Known(
             id=row.id,
             labels=row.labels,
@@ -116,7 +122,7 @@ class Fleet:
 
     def _fallen_silent(self, now: float) -> set[str]:
         silent = set()
-        while self._heard and now - self._heard[0][0] >= HEARD_SECONDS:
+        while self._judges and self._heard and now - self._heard[0][0] >= HEARD_SECONDS:
             last_seen, name = heapq.heappop(self._heard)
             device = self._known.get(name)
             if device is not None and device.online and device.last_seen == last_seen:

@@ -18,7 +18,7 @@ from muster_hub.alerts.doubts import Doubts
 from muster_hub.alerts.troubles import Troubles
 from muster_hub.fleet import set_aside
 from muster_hub.fleet.fleet import Fleet
-from muster_hub.fleet.known import Known
+from muster_hub.fleet.known import HEARD_SECONDS, Known
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.monitoring import drift_step, rollup_step
 from muster_hub.reconcile import lease
@@ -178,8 +178,11 @@ class Engine:
         self._dirty.clear()
         try:
             dirty |= self._lead(now)
+            judges = self._listening_seconds() >= HEARD_SECONDS
             fresh = self._do(
-                "fleet", lambda session, _: self._fleet.follow(session, now), reads=True
+                "fleet",
+                lambda session, _: self._fleet.follow(session, now, judges_silence=judges),
+                reads=True,
             )
             if fresh is None:
                 self._dirty.set()
@@ -404,12 +407,15 @@ class Engine:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            begun = self._monotonic()
             try:
                 self.step()
             except Exception as error:
                 _log.exception("the engine's step failed; trying again")
                 self._part.retrying(error)
                 self._stopping.wait(_random.uniform(1.0, 3.0))
-            self._stopping.wait(STEP_SECONDS_MIN)
+            # Others have work to do as well: after a long step comes as long a pause.
+            took = min(self._monotonic() - begun, TICK_SECONDS)
+            self._stopping.wait(max(STEP_SECONDS_MIN, took))
             self._wake.wait(TICK_SECONDS * _random.uniform(0.8, 1.2))
             self._wake.clear()
