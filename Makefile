@@ -82,6 +82,11 @@ bench-links: setup
 	@deploy/need mosquitto
 	$(BIN)/python -m bench links $(ARGS)
 
+# ARGS="--devices 1000 --steady 20" is a small one; --keep writes results, docs/scale.md and its plot.
+bench-scale: setup
+	@deploy/need mosquitto
+	$(BIN)/python -m bench.scale $(ARGS)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

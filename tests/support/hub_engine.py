@@ -54,6 +54,7 @@ class Plant:
         signing: SignsDirectives | None = None,
         url: str | None = None,
         drift: Drift | UnsetType = UNSET,
+        **options: Any,
     ) -> None:
         self.now = 1_000_000.0
         self.store = open_store(directory, *devices, url=url)
@@ -74,6 +75,7 @@ class Plant:
             Bundles(self.store, self.blobs),
             self.settings,
             now=lambda: self.now,
+            **options,
         )
         for device in devices:
             self.change(device, online=True, last_seen=self.now)

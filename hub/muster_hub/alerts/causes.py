@@ -1,24 +1,33 @@
 """Drift alerts with their cause: each drifting device beside those that run the same model."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from muster_hub.alerts import finding_words, rules
 from muster_hub.alerts.notices import LABEL_SITE
 from muster_hub.alerts.rules import Condition
 from muster_hub.monitoring import accuracy, inputs, peers
-from muster_hub.monitoring.peers import Moved
-from muster_hub.storage.models import DriftState
+from muster_hub.monitoring.peers import Moved, Peers
 
 FINDINGS_MAX = 20
 """Of one device and model that are alerts of their own; further ones are one alert together."""
 
 
+@dataclass(frozen=True)
+class DriftSeen:
+    """What a monitor says of a version on a device; of a peer that is well, nothing."""
+
+    device: str
+    manifest: str
+    view: Mapping[str, Any] = field(default_factory=dict)
+
+
 def drift_conditions(
-    states: Iterable[DriftState], labels: Mapping[str, Mapping[str, str]]
+    states: Iterable[DriftSeen], labels: Mapping[str, Mapping[str, str]]
 ) -> list[Condition]:
     """A condition for each finding of each state; the others are the peers it is held beside."""
-    fleets: dict[str, list[tuple[DriftState, Moved]]] = {}
+    fleets: dict[str, list[tuple[DriftSeen, Moved]]] = {}
     for state in states:
         group = labels.get(state.device, {}).get(LABEL_SITE, "")
         findings = state.view.get("findings", {})
@@ -30,20 +39,20 @@ def drift_conditions(
         fleets.setdefault(state.manifest, []).append((state, moved))
     found = []
     for members in fleets.values():
-        fleet = [moved for _, moved in members]
+        fleet = Peers(moved for _, moved in members)
         for state, moved in members:
             found += _of_device(state, moved, fleet)
     return found
 
 
-def _of_device(state: DriftState, moved: Moved, fleet: list[Moved]) -> list[Condition]:
+def _of_device(state: DriftSeen, moved: Moved, fleet: Peers) -> list[Condition]:
     """One for each finding, so that a standing one hides no other; the worst many are one."""
     view = state.view
     found = _of_requests(state)
     names = sorted(moved.features, key=lambda name: (_since(view, name), name))
     for name in names[:FINDINGS_MAX]:
         finding = dict(view.get("findings", {}).get(name, {}))
-        company = peers.company(moved, name, fleet)
+        company = fleet.company(moved, name)
         cause = finding_words.cause(finding, company)
         found.append(
             rules.drifted(
@@ -65,7 +74,7 @@ def _of_device(state: DriftState, moved: Moved, fleet: list[Moved]) -> list[Cond
     return found
 
 
-def _of_requests(state: DriftState) -> list[Condition]:
+def _of_requests(state: DriftSeen) -> list[Condition]:
     """What requests and labels show, whatever is seen of features."""
     view, found = state.view, []
     if view.get("inputs", {}).get("since") is not None:

@@ -72,9 +72,10 @@ class Doubts:
 
     def look(self, session: Session, known: Mapping[str, Known], changed: Collection[str]) -> None:
         """Judge the reports that changed; forget devices that are gone."""
-        for gone in self._looked.keys() - known.keys():
-            del self._looked[gone]
-            self._found.pop(gone, None)
+        for gone in changed:
+            if gone not in known:
+                self._looked.pop(gone, None)
+                self._found.pop(gone, None)
         listed = sorted(
             name
             for name in changed

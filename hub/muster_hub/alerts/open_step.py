@@ -8,13 +8,14 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from muster_hub.alerts import causes, rules
+from muster_hub.alerts.causes import DriftSeen
 from muster_hub.alerts.rules import AlertChanges, Condition, StandingAlert
+from muster_hub.alerts.troubles import SILENT_SECONDS, Troubles
 from muster_hub.fleet import clones
 from muster_hub.fleet.known import Known
 from muster_hub.storage import models
-from muster_hub.storage.care import Care
 
-SILENT_SECONDS = 300.0
+SILENCE = "silence"
 CLEAR_SECONDS = 60.0
 HOSTILE_SECONDS = 3600.0
 """For so long after the last one, messages that were set aside are a trouble."""
@@ -36,19 +37,36 @@ DRIFT_FRESH_SECONDS = 86_400.0
 
 def step(
     session: Session,
+    troubles: Troubles,
     known: Mapping[str, Known],
     now: float,
+    *,
     roles: Mapping[str, float] = MappingProxyType({}),
     doubts: Iterable[Condition] = (),
-    care: Care | None = None,
+    listening_seconds: float = float("inf"),
 ) -> int:
     """Open, refresh and resolve alerts; how many changed.
 
-    ``roles``: when metadata expire; ``doubts``: what devices claim and don't prove. With care a
-    device whose reports can't be judged is left out.
+    ``roles``: when metadata expire; ``doubts``: what devices claim and don't prove;
+    ``listening_seconds``: for how long the hub has heard all that was said, without a break. Before
+    that is as long as a silence takes nobody is called silent, and who was is not called back.
     """
-    present = [*_conditions(session, known, now, roles, care or Care()), *doubts]
-    return _keep(session, _unresolved(session), present, now)
+    rows = session.exec(_UNRESOLVED).all()
+    judges = listening_seconds >= SILENT_SECONDS
+    standing = [
+        row for row in rows if judges or row.kind != SILENCE or not troubles.silent(row.device, now)
+    ]
+    found = [rules.metadata_ending(role, ends - now) for role, ends in roles.items()]
+    found += [
+        rules.certificate_ending(device, ends - now)
+        for device, ends in _certificates_ending(session, now)
+        if device in known and known[device].active
+    ]
+    found += troubles.conditions({row.key for row in rows}, now, judges_silence=judges)
+    found += _hostile(session, now)
+    found += _drifting(session, troubles, known, now)
+    present = [condition for condition in found if condition is not None]
+    return _keep(session, standing, [*present, *doubts], now)
 
 
 def keep(session: Session, present: Iterable[Condition], now: float, *, kind: str) -> int:
@@ -83,14 +101,23 @@ def _keep(
 _UNRESOLVED = select(models.Alert).where(
     col(models.Alert.state) != "resolved", col(models.Alert.kind) != rules.HUB
 )
-_DRIFTING = select(models.DriftState).where(col(models.DriftState.updated) > bindparam("since"))
+_ALARMING = select(
+    models.DriftState.device, models.DriftState.manifest, models.DriftState.view
+).where(
+    col(models.DriftState.alarming).is_(True), col(models.DriftState.updated) > bindparam("since")
+)
+_FRESH = select(models.DriftState.device, models.DriftState.manifest).where(
+    col(models.DriftState.manifest).in_(bindparam("manifests", expanding=True)),
+    col(models.DriftState.updated) > bindparam("since"),
+)
 _SET_ASIDE = select(models.Device.id, models.Device.set_aside, models.Device.set_aside_fault).where(
     col(models.Device.set_aside_at) > bindparam("since")
 )
 _HOARDING = (
     select(models.Stream.device, models.Stream.stream, func.count())
     .where(col(models.Stream.created) > bindparam("since"))
-    .group_by(col(models.Stream.device), col(models.Stream.stream))
+    # Not by the bare column: the index of the primary key would be walked, for the order's sake.
+    .group_by(col(models.Stream.device) + "", col(models.Stream.stream))
     .having(func.count() >= EPOCHS_ALARMING)
 )
 _TAKEOVERS = (
@@ -125,44 +152,26 @@ _ENDING = select(models.Device.id, models.Device.certificate_expires).where(
 )
 
 
-def _unresolved(session: Session) -> list[models.Alert]:
-    return list(session.exec(_UNRESOLVED))
-
-
-def _conditions(
-    session: Session,
-    known: Mapping[str, Known],
-    now: float,
-    roles: Mapping[str, float],
-    care: Care,
+def _drifting(
+    session: Session, troubles: Troubles, known: Mapping[str, Known], now: float
 ) -> list[Condition]:
-    found = [rules.metadata_ending(role, ends - now) for role, ends in roles.items()]
-    found += [
-        rules.certificate_ending(device, ends - now)
-        for device, ends in _certificates_ending(session, now)
-        if device in known and known[device].active
+    """Drift where there is any, held beside all that run the same version; else nothing is read."""
+    since = {"since": now - DRIFT_FRESH_SECONDS}
+    views = {
+        (device, manifest): view
+        for device, manifest, view in session.exec(_ALARMING, params=since)
+        if troubles.runs(device, manifest)
+    }
+    if not views:
+        return []
+    manifests = sorted({manifest for _, manifest in views})
+    states = [
+        DriftSeen(device, manifest, views.get((device, manifest), {}))
+        for device, manifest in session.exec(_FRESH, params=since | {"manifests": manifests})
+        if troubles.runs(device, manifest)
     ]
-    running: set[tuple[str, str]] = set()
-
-    def judge(device: Known) -> None:
-        if not device.active:
-            return
-        if device.last_seen is not None:
-            found.append(rules.silence(device.id, now - device.last_seen, SILENT_SECONDS))
-        for slot, slot_report in ((device.report or {}).get("slots") or {}).items():
-            found.append(rules.refused(device.id, slot, slot_report.get("update") or {}))
-            running.add((device.id, (slot_report.get("running") or {}).get("manifest", "")))
-
-    care.each(
-        session, known.values(), judge, lambda device: f"the report of {device.id}", pure=True
-    )
-    found += _hostile(session, now)
-    states = session.exec(_DRIFTING, params={"since": now - DRIFT_FRESH_SECONDS})
-    found += causes.drift_conditions(
-        [state for state in states if (state.device, state.manifest) in running],
-        {device.id: device.labels for device in known.values()},
-    )
-    return [condition for condition in found if condition is not None]
+    labels = {state.device: known[state.device].labels for state in states}
+    return causes.drift_conditions(states, labels)
 
 
 def _hostile(session: Session, now: float) -> list[Condition]:

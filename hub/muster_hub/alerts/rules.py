@@ -17,6 +17,8 @@ METADATA_WARN_DAYS = {"timestamp": 2.0, "snapshot": 10.0}
 """The hub signs these with 5 and 20 days left."""
 OFFLINE_WARN_DAYS = 90.0
 
+NAMED_MAX = 20
+"""Devices that an alert about many names."""
 HUB = "hub"
 """The kind of an alert about the hub itself; whoever watches it keeps those, not the engine."""
 _RANK: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
@@ -97,10 +99,8 @@ def _differs(alert: StandingAlert, condition: Condition) -> bool:
     )
 
 
-def silence(device: str, silent_seconds: float, allowed_seconds: float) -> Condition | None:
+def silence(device: str, allowed_seconds: float) -> Condition:
     """A device that has said nothing for longer than allowed."""
-    if silent_seconds < allowed_seconds:
-        return None
     return Condition(
         key=f"silent/{device}",
         kind="silence",
@@ -108,6 +108,37 @@ def silence(device: str, silent_seconds: float, allowed_seconds: float) -> Condi
         device=device,
         title=f"{device} has not been heard of for more than {allowed_seconds:.0f} s",
     )
+
+
+def silences(
+    site: str, devices: Sequence[str], everybody: int, allowed_seconds: float
+) -> Condition:
+    """Many devices, of one site or of all, that have said nothing for longer than allowed."""
+    where = f"at {site} " if site else ""
+    return Condition(
+        key=f"silent//{site}",
+        kind="silence",
+        severity="critical",
+        title=f"{len(devices)} of {everybody} devices {where}have not been heard of for more than "
+        f"{allowed_seconds:.0f} s: is their network or power out, or the broker out of reach?",
+        detail={"devices": len(devices), "of": everybody, "some": list(devices[:NAMED_MAX])}
+        | ({"site": site} if site else {}),
+    )
+
+
+def refused_widely(alike: Sequence[Condition]) -> Condition:
+    """Many devices that refuse the same update for the same reason."""
+    about = alike[0].detail
+    return Condition(
+        key=f"refused//{about['slot']}/{about['manifest']}/{about['refusal']}",
+        kind="refusal",
+        severity="critical",
+        title=f"{len(alike)} devices refused {about['name']} in {about['slot']}: "
+        f"{about['refusal']}",
+        detail=dict(about) | {"devices": len(alike), "some": [
+            condition.device for condition in alike[:NAMED_MAX]
+        ]},
+    )  # fmt: skip
 
 
 def refused(device: str, slot: str, update: Mapping[str, Any]) -> Condition | None:
@@ -125,6 +156,8 @@ def refused(device: str, slot: str, update: Mapping[str, Any]) -> Condition | No
         detail={
             "slot": slot,
             "model": update.get("model", ""),
+            "name": name,
+            "manifest": update.get("manifest", ""),
             "refusal": refusal,
             "detail": update.get("detail", ""),
         },

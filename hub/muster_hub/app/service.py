@@ -84,6 +84,7 @@ class FleetServices:
             expiries=hub.catalogue.expiries,
             now=now,
             heartbeats=beats,
+            listening_seconds=self._listening_seconds,
         )
         self.sender = WebhookSender(
             hub.store, config.alerts, config.data, hub.sealing, now=now, heartbeats=beats
@@ -125,6 +126,9 @@ class FleetServices:
             self._hub.add_health("broker", self._broker_health)
             self._hub.add_health("ingest", self.ingest.health)
             yield
+
+    def _listening_seconds(self) -> float:
+        return self.ingest.listening_seconds()
 
     def at_each_check(self, chore: Callable[[], None]) -> None:
         """Have something looked after together with the broker's certificates."""

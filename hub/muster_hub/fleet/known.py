@@ -26,6 +26,8 @@ class Known:
     created: float
     retries: Mapping[str, int] = field(default_factory=dict)
     """Slot → fresh tries that an operator has asked for."""
+    revision: int = 0
+    """Of the latest change by anyone but the device."""
 
     @property
     def understands(self) -> Collection[str]:

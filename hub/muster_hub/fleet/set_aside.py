@@ -144,12 +144,16 @@ def clipped(why: str) -> str:
     return bounds.clean(why)[:FAULT_CHARS_MAX]
 
 
-def forget(session: Session, now: float) -> None:
-    """Keep the newest samples of all devices together, and the marks of epochs that are in use."""
+def forget(session: Session) -> None:
+    """Keep the newest samples of all devices together."""
     newest = select(SetAside.id).order_by(col(SetAside.id).desc()).limit(1).offset(ROWS_MAX)
     last = session.exec(newest).first()
     if last is not None:
         session.exec(delete(SetAside).where(col(SetAside.id) <= last))
+
+
+def forget_epochs(session: Session, now: float) -> None:
+    """Keep the marks of epochs that are in use; it looks through all of them."""
     session.exec(delete(Stream).where(col(Stream.updated) < now - EPOCH_KEPT_SECONDS))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from msgspec import UNSET
-from sqlalchemy import bindparam
+from sqlalchemy import bindparam, text
 from sqlmodel import Session, col, select
 
 from muster_hub.audit import log
@@ -31,9 +31,19 @@ _UNSEEN = (
     .order_by(col(models.SummaryWindow.id))
     .limit(ROWS_MAX)
 )
+_ANY_UNSEEN = (
+    select(models.SummaryWindow.id)
+    .where(col(models.SummaryWindow.folded).is_(False), col(models.SummaryWindow.fault) == "")
+    .limit(1)
+)
 _KNOWN = select(models.Version.manifest_sha256, models.Version.model, models.Version.version).where(
     col(models.Version.manifest_sha256).in_(bindparam("manifests", expanding=True))
 )
+
+
+def is_due(session: Session) -> bool:
+    """Whether some window is to be taken in."""
+    return session.connection().execute(_ANY_UNSEEN).first() is not None
 
 
 def step(session: Session, bundles: Bundles, now: float, care: Care | None = None) -> int:
@@ -130,8 +140,14 @@ def _feed(
     view |= {"inputs": refused, "labels": labels, "confidence": confidence}
     state = kept or models.DriftState(device=device, manifest=manifest, state=b"", updated=now)
     state.state = b"" if monitor is None else monitor.encode()
-    state.view, state.updated = view, now
+    state.view, state.updated, state.alarming = view, now, _is_alarming(view)
     session.add(state)
+
+
+def _is_alarming(view: Mapping[str, Any]) -> bool:
+    """Whether some alert is about what is seen."""
+    rises = (view.get(name, {}).get("since") is not None for name in ("inputs", "labels"))
+    return bool(view.get("drifting")) or any(rises)
 
 
 def _settled(
@@ -175,6 +191,7 @@ def rebaseline(
     view = state.view | {"drifting": [], "findings": {}, "calibration": monitor.status()}
     view |= {"confidence": {}}
     state.state, state.view, state.updated = monitor.encode(), view, now
+    state.alarming = _is_alarming(view)
     state.rebaselines += 1
     session.add(state)
     subject = {
@@ -240,7 +257,7 @@ def _view(
 
 _REBASELINED = select(
     models.DriftState.device, models.DriftState.manifest, models.DriftState.rebaselines
-).where(col(models.DriftState.rebaselines) > 0)
+).where(text("rebaselines > 0"))  # as the index says it
 
 
 def rebaselines(session: Session) -> dict[tuple[str, str], int]:

@@ -12,6 +12,7 @@ own monitor says that the same feature moved in the same direction. Then
 "Most" is more than half, and of fewer than three peers nothing is said.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -69,20 +70,30 @@ class Company:
         return "process" if in_group else "sensor"
 
 
-def company(device: Moved, feature: str, fleet: Iterable[Moved]) -> Company:
-    """Count who goes along with ``feature`` of ``device``; ``fleet`` may hold the device itself."""
-    direction = device.features[feature]
-    counts = {(same, along): 0 for same in (True, False) for along in (True, False)}
-    for peer in fleet:
-        if peer.device != device.device:
-            same = peer.group == device.group
-            counts[same, peer.features.get(feature) == direction] += 1
-    return Company(
-        group_along=counts[True, True],
-        group_peers=counts[True, True] + counts[True, False],
-        others_along=counts[False, True],
-        others_peers=counts[False, True] + counts[False, False],
-    )
+class Peers:
+    """Devices that run one model, counted once: each is then compared at the cost of one."""
+
+    def __init__(self, fleet: Iterable[Moved]) -> None:
+        self._devices: Counter[str] = Counter()
+        self._along: Counter[tuple[str, str, str]] = Counter()
+        self._everywhere: Counter[tuple[str, str]] = Counter()
+        for peer in fleet:
+            self._devices[peer.group] += 1
+            for feature, direction in peer.features.items():
+                self._along[peer.group, feature, direction] += 1
+                self._everywhere[feature, direction] += 1
+
+    def company(self, device: Moved, feature: str) -> Company:
+        """Who goes along with ``feature`` of ``device``, which is one of them."""
+        direction = device.features[feature]
+        group_along = self._along[device.group, feature, direction] - 1
+        group_peers = self._devices[device.group] - 1
+        return Company(
+            group_along=group_along,
+            group_peers=group_peers,
+            others_along=self._everywhere[feature, direction] - 1 - group_along,
+            others_peers=self._devices.total() - 1 - group_peers,
+        )
 
 
 _BREADTH: tuple[Cause, ...] = ("unknown", "sensor", "process", "model")

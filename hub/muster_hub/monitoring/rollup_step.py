@@ -17,6 +17,7 @@ from muster_hub.settings.retention import Telemetry
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
 from muster_hub.storage.models import Rollup, SummaryWindow
+from muster_hub.storage.tables import target
 from muster_protocol.signals import summary as summaries
 from muster_protocol.signals import summary_wire
 from muster_protocol.signals.baseline import Baseline
@@ -24,7 +25,7 @@ from muster_protocol.signals.summary import Summary
 from muster_protocol.wire.errors import LimitError, MusterError
 
 ROWS_MAX = 600
-DELETED_ROWS_MAX = 5_000
+DELETED_ROWS_MAX = 2_000
 """In one transaction, so that ingest never waits long."""
 SETTLED_SECONDS = 600.0
 """After its end an hour is closed: most of it is then here, and it is written once."""
@@ -105,35 +106,16 @@ def forget(session: Session, kept: Telemetry, now: float) -> int:
     sender that repeats one is then answered from the stream's mark. So do those that nobody could
     read or add up, and those of an epoch that is not kept any more.
     """
-    window, stream = SummaryWindow, models.Stream
-    passed = exists().where(
-        col(stream.device) == col(window.device),
-        col(stream.stream) == "summary",
-        col(stream.epoch) == col(window.epoch),
-        col(stream.contiguous) >= col(window.sequence),
-    )
-    known = exists().where(
-        col(stream.device) == col(window.device), col(stream.epoch) == col(window.epoch)
-    )
-    old = (
-        select(window.id)
-        .where(
-            col(window.start) < now - kept.raw_days * DAY_SECONDS,
-            or_(col(window.rolled).is_(True), col(window.fault) != ""),
-            or_(passed, ~known),
-        )
-        .order_by(col(window.id))
-        .limit(DELETED_ROWS_MAX)
-    )
-    ids = session.exec(old).all()
+    before = {"before": now - kept.raw_days * DAY_SECONDS}
+    ids = [number for (number,) in session.connection().execute(_OLD, before)]
     if ids:
-        session.exec(delete(window).where(col(window.id).in_(ids)))
+        session.connection().execute(_DELETE, {"ids": ids})
     gone = len(ids)
     for level, days in (("hour", kept.hour_days), ("day", kept.day_days)):
-        before = _floor(now - days * DAY_SECONDS, "day")
+        before_day = _floor(now - days * DAY_SECONDS, "day")
         starts = session.exec(
             select(Rollup.start)
-            .where(col(Rollup.level) == level, col(Rollup.start) < before)
+            .where(col(Rollup.level) == level, col(Rollup.start) < before_day)
             .order_by(col(Rollup.start))
             .limit(DELETED_ROWS_MAX)
         ).all()
@@ -142,6 +124,32 @@ def forget(session: Session, kept: Telemetry, now: float) -> int:
             done = session.exec(delete(Rollup).where(col(Rollup.level) == level, *span))
             gone += done.rowcount
     return gone
+
+
+_PASSED = exists().where(
+    col(models.Stream.device) == col(SummaryWindow.device),
+    col(models.Stream.stream) == "summary",
+    col(models.Stream.epoch) == col(SummaryWindow.epoch),
+    col(models.Stream.contiguous) >= col(SummaryWindow.sequence),
+)
+_IN_USE = exists().where(
+    col(models.Stream.device) == col(SummaryWindow.device),
+    col(models.Stream.epoch) == col(SummaryWindow.epoch),
+)
+_OLD = (
+    select(SummaryWindow.id)
+    .where(
+        col(SummaryWindow.start) < bindparam("before"),
+        or_(col(SummaryWindow.rolled).is_(True), col(SummaryWindow.fault) != ""),
+        or_(_PASSED, ~_IN_USE),
+    )
+    .order_by(col(SummaryWindow.start))
+    .limit(DELETED_ROWS_MAX)
+)
+"""By the index on ``start``: what is not old is not looked at."""
+_DELETE = delete(target(SummaryWindow)).where(
+    col(SummaryWindow.id).in_(bindparam("ids", expanding=True))
+)
 
 
 def _floor(at: float, level: models.RollupLevel) -> float:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, assert_never
 
+import sqlalchemy
 from sqlalchemy import Update, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, delete, select, update
 
 from muster_hub.alerts import expiry
 from muster_hub.mqtt.inbound import (
@@ -41,7 +42,20 @@ TABLES: dict[Stream, type[EventRow] | type[SummaryWindow]] = {
 _ONLINE = select(Device.id, Device.online).where(
     col(Device.id).in_(bindparam("devices", expanding=True))
 )
-_STREAMS = select(StreamRow).where(col(StreamRow.device).in_(bindparam("devices", expanding=True)))
+_STREAMS = sqlalchemy.select(target(StreamRow)).where(
+    col(StreamRow.device).in_(bindparam("devices", expanding=True))
+)
+_THIS_STREAM = (
+    col(StreamRow.device) == bindparam("of"),
+    col(StreamRow.stream) == bindparam("in"),
+    col(StreamRow.epoch) == bindparam("since"),
+)
+_PUT_MARK = (
+    update(target(StreamRow))
+    .where(*_THIS_STREAM)
+    .values(contiguous=bindparam("mark"), updated=bindparam("now"))
+)
+_DROP_MARK = delete(target(StreamRow)).where(*_THIS_STREAM)
 _BEYOND = {
     stream: select(table.device, table.epoch, table.sequence)
     .join(
@@ -87,70 +101,96 @@ def commit(session: Session, batch: Sequence[Inbound], now: float) -> Committed:
     return result
 
 
+@dataclass
+class _Mark:
+    """How far a stream stands without a gap, as it is brought on here."""
+
+    contiguous: int
+    updated: float
+    created: float
+
+
 def _commit_rows(session: Session, batches: list[Rows], now: float, result: Committed) -> None:
     pending: dict[Key, dict[int, dict[str, Any]]] = {}
     for batch in batches:
         pending.setdefault((batch.device, batch.stream, batch.epoch), {}).update(batch.rows)
         result.rows += len(batch.rows)
-    streams = _streams(session, pending, now)
+    if not pending:
+        return
+    marks = _marks(session, pending, now)
     for stream, table in TABLES.items():
         fresh = [
             row
             for key, rows in pending.items()
             if key[1] == stream
             for sequence, row in rows.items()
-            if sequence > streams[key].contiguous
+            if sequence > marks[key].contiguous
         ]
         _insert_new(session, table, fresh)
     beyond = _beyond(session, pending)
     for key, rows in pending.items():
-        stream_row = streams[key]
-        before = stream_row.contiguous
+        mark = marks[key]
+        before = mark.contiguous
         result.duplicates += sum(1 for sequence in rows if sequence <= before)
-        _advance(stream_row, max(rows), beyond.get(key, []), result)
-        stream_row.updated = now
-        session.add(stream_row)
-        result.acks.append((key[0], Ack(1, key[1], key[2], stream_row.contiguous)))
+        _advance(mark, max(rows), beyond.get(key, []), result)
+        result.acks.append((key[0], Ack(1, key[1], key[2], mark.contiguous)))
+    # Sorted: two ingests that touch the same streams then wait for each other, not in a circle.
+    session.connection().execute(
+        _PUT_MARK,
+        [
+            {"of": key[0], "in": key[1], "since": key[2].hex(), "mark": marks[key].contiguous,
+             "now": now}
+            for key in sorted(pending)
+        ],
+    )  # fmt: skip
 
 
-def _streams(session: Session, keys: Iterable[Key], now: float) -> dict[Key, StreamRow]:
+def _marks(session: Session, keys: Iterable[Key], now: float) -> dict[Key, _Mark]:
+    """The streams' marks; those of streams that begin are made."""
     wanted = list(keys)
-    if not wanted:
-        return {}
-    devices = {device for device, _, _ in wanted}
-    found = session.exec(_STREAMS, params={"devices": list(devices)}).all()
-    rows = {(row.device, row.stream, row.epoch): row for row in found}
-    opened = set()
-    for device, stream, epoch in wanted:
-        key = device, stream, epoch.hex()
-        if key not in rows:
-            rows[key] = StreamRow(
-                device=device, stream=stream, epoch=key[2], contiguous=0, created=now, updated=now
-            )
-            session.add(rows[key])
-            opened.add((device, stream))
-    session.flush()
-    if opened:
-        _forget_epochs(session, rows, opened, {(key[0], key[1], key[2].hex()) for key in wanted})
-    return {key: rows[key[0], key[1], key[2].hex()] for key in wanted}
+    devices = sorted({device for device, _, _ in wanted})
+    known: dict[Key, _Mark] = {
+        (row.device, row.stream, bytes.fromhex(row.epoch)): _Mark(
+            row.contiguous, row.updated, row.created
+        )
+        for row in session.connection().execute(_STREAMS, {"devices": devices})
+    }
+    begun = sorted(key for key in wanted if key not in known)
+    if begun:
+        known |= {key: _Mark(0, now, now) for key in begun}
+        postgres = session.get_bind().dialect.name == "postgresql"
+        insert = postgresql.insert if postgres else sqlite.insert
+        session.connection().execute(
+            insert(target(StreamRow)).on_conflict_do_nothing(),
+            [
+                {"device": key[0], "stream": key[1], "epoch": key[2].hex(), "contiguous": 0,
+                 "created": now, "updated": now}
+                for key in begun
+            ],
+        )  # fmt: skip
+        _forget_epochs(session, known, {key[:2] for key in begun}, set(wanted))
+    return known
 
 
 def _forget_epochs(
     session: Session,
-    rows: Mapping[tuple[str, str, str], StreamRow],
-    opened: Collection[tuple[str, str]],
-    wanted: Collection[tuple[str, str, str]],
+    known: Mapping[Key, _Mark],
+    begun: Collection[tuple[str, Stream]],
+    wanted: Collection[Key],
 ) -> None:
     """Keep the newest epochs of a stream. A device has one, and another each time it is wiped."""
-    for device, stream in opened:
+    gone = []
+    for stream in sorted(begun):
         held = sorted(
-            (row for key, row in rows.items() if key[:2] == (device, stream)),
-            key=lambda row: (row.updated, row.created),
+            (key for key in known if key[:2] == stream),
+            key=lambda key: (known[key].updated, known[key].created),
             reverse=True,
         )
-        for row in held[EPOCHS_PER_STREAM_MAX:]:
-            if (row.device, row.stream, row.epoch) not in wanted:
-                session.delete(row)
+        gone += [key for key in held[EPOCHS_PER_STREAM_MAX:] if key not in wanted]
+    if gone:
+        session.connection().execute(
+            _DROP_MARK, [{"of": key[0], "in": key[1], "since": key[2].hex()} for key in gone]
+        )
 
 
 def _insert_new(
@@ -181,7 +221,7 @@ def _beyond(session: Session, keys: Iterable[Key]) -> dict[Key, list[int]]:
     return found
 
 
-def _advance(row: StreamRow, highest: int, beyond: Iterable[int], result: Committed) -> None:
+def _advance(row: _Mark, highest: int, beyond: Iterable[int], result: Committed) -> None:
     """Move the stream's mark over every row that stands without a gap.
 
     A device has at most ``IN_FLIGHT_ROWS_MAX`` rows in flight, so anything that far below its
@@ -269,8 +309,9 @@ def _update_devices(
 ) -> None:
     """Columns that change → the devices whose values of them change."""
     session.flush()
-    for columns, rows in alike.items():
-        session.connection().execute(_device_update(columns), rows)
+    for columns, rows in sorted(alike.items()):
+        ordered = sorted(rows, key=lambda row: str(row["device"]))
+        session.connection().execute(_device_update(columns), ordered)
 
 
 @cache

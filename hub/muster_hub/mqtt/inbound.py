@@ -6,6 +6,7 @@ and the moment its message came.
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
@@ -34,10 +35,11 @@ OLDEST_SECONDS = 2 * 366 * 86_400.0
 FAULT_CHARS_MAX = 500
 _log = logging.getLogger(__name__)
 
-SUMMARY_COLUMNS = (
-    "device", "epoch", "sequence", "model", "version", "manifest", "start", "seconds",
-    "log_p95", "received", "payload", "fault",
-)  # fmt: skip
+_NOTHING: Mapping[str, Any] = {
+    "model": "", "version": "", "manifest": "", "seconds": 0.0, "log_p95": None, "fault": "",
+    **counts.columns(Tally()),
+}  # fmt: skip
+"""What is known of a summary that nobody could read."""
 EVENT_COLUMNS = (
     "kind", "slot", "model", "version", "manifest", "generation", "refusal", "detail",
 )  # fmt: skip
@@ -190,20 +192,23 @@ def anchor(stamp: Stamp, sent: Stamp, received: float) -> float:
 def _summaries(device: str, batch: Batch, received: float) -> dict[int, dict[str, Any]]:
     epoch = batch.epoch.hex()
     return {
-        row.sequence: _plain_summary(device, epoch, row.sequence, row.payload, received)
-        | _summary(row.payload, batch.sent, received)
+        row.sequence: {
+            "device": device, "epoch": epoch, "sequence": row.sequence, "received": received,
+            "payload": row.payload, **_NOTHING, "start": received,
+            **_summary(row.payload, batch.sent, received),
+        }
         for row in batch.rows
-    }
+    }  # fmt: skip
 
 
 def _plain_summary(
     device: str, epoch: str, sequence: int, payload: bytes, received: float
 ) -> dict[str, Any]:
     """Columns of a summary of which nothing is known but that it came."""
-    columns: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS, "")
-    columns |= {"device": device, "epoch": epoch, "sequence": sequence}
-    columns |= {"start": received, "seconds": 0.0, "received": received}
-    return columns | {"log_p95": None, "payload": payload} | counts.columns(Tally())
+    return {
+        "device": device, "epoch": epoch, "sequence": sequence, "received": received,
+        "payload": payload, **_NOTHING, "start": received,
+    }  # fmt: skip
 
 
 def unkept(rows: Rows, fault: str) -> Rows:

@@ -63,6 +63,7 @@ class Ingest:
         self._on_shown = on_shown
         self._now = now
         self.inbox = inbox or Inbox()
+        self._listening_since: float | None = None
         self._stopping = threading.Event()
         self._part = (heartbeats or Heartbeats()).part("ingest", SILENT_SECONDS)
         self._intake = Intake(store, self._stopping.wait, self._part)
@@ -132,8 +133,17 @@ class Ingest:
                 self._part.alive()
             self._say()
 
+    def listening_seconds(self) -> float:
+        """For how long all that devices said has been heard and soon committed, without a break."""
+        since = self._listening_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def _say(self) -> None:
         lagging = self._lagging()
+        if lagging or not self.client.connected:
+            self._listening_since = None
+        elif self._listening_since is None:
+            self._listening_since = time.monotonic()
         if lagging:
             self._part.lagging(lagging)
         elif self._part.standing().state == "lagging":

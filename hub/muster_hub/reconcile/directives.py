@@ -1,12 +1,14 @@
-"""Sign a new directive for every device whose desired state changed, in the engine's transaction.
+"""Sign a new directive for every device whose desired state changed.
 
 The generation rises only when the content changes; renewing one that would expire keeps it.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import heapq
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -25,12 +27,12 @@ from muster_hub.fleet.assignments import (
 )
 from muster_hub.fleet.known import Known
 from muster_hub.monitoring import drift_step
+from muster_hub.reconcile.issuing import Held, Issue, signed_by, write
 from muster_hub.rollouts import load
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
 from muster_hub.storage.tables import target
 from muster_protocol.wire import directive as wire
-from muster_protocol.wire import topics
 from muster_protocol.wire.directive import Directive, Drift, Goal, Sampling, Slot, Source
 
 RENEW_SHARE = 0.5
@@ -42,14 +44,29 @@ LEAP_MAX = 10_000
 DRIFT = "drift"
 """The field of a slot that says how drift is judged, as ``understands`` names it."""
 
+LOOKED_MAX, ISSUED_MAX = 2_000, 250
+"""Devices looked at, and directives signed, for one transaction: each is short."""
 _REACHED = models.RolloutDevice
-_ASKED = (col(_REACHED.generation) == 0, col(_REACHED.state) == "targeted")
-_UNNOTED = select(_REACHED.device).where(*_ASKED)
-"""Devices of which some rollout doesn't know yet the generation that first asked them."""
 _NOTE = (
     update(target(_REACHED))
-    .where(col(_REACHED.device) == bindparam("of"), *_ASKED)
+    .where(
+        col(_REACHED.device) == bindparam("of"),
+        col(_REACHED.generation) == 0,
+        col(_REACHED.state) == "targeted",
+    )
     .values(generation=bindparam("asked"))
+)
+"""Tell rollouts the generation that first asked a device."""
+_HELD = select(
+    models.DirectiveRow.device,
+    models.DirectiveRow.epoch,
+    models.DirectiveRow.generation,
+    models.DirectiveRow.content_sha256,
+    models.DirectiveRow.issued,
+    models.DirectiveRow.envelope,
+)  # type: ignore[call-overload]  # SQLModel types up to four columns
+_REVISIONS = select(models.Device.id, models.Device.revision).where(
+    col(models.Device.id).in_(bindparam("devices", expanding=True))
 )
 
 
@@ -83,36 +100,261 @@ class DirectiveTerms:
     """How drift of a model is judged on a device with such labels."""
 
 
-def step(
-    session: Session,
-    known: Mapping[str, Known],
-    signing: SignsDirectives,
-    epoch: int,
-    settings: DirectiveTerms,
-    now: float,
-    care: Care | None = None,
-) -> int:
-    """Persist new directives with the messages that carry them; how many. With care a device whose
-    directive can't be made keeps the one it has.
-    """
-    assignments = load.assignments(session)
-    rolling = load.rolling(session)
-    overrides, challenges = rolling.overrides, rolling.challenges
-    rows = {row.device: row for row in session.exec(select(models.DirectiveRow)).all()}
-    rebaselines = drift_step.rebaselines(session)
-    first_tries = load.first_tries(session)
-    unnoted = set(session.exec(_UNNOTED))
-    keyid = signing.keyid
-    noted = []
-    issued = 0
+@dataclass
+class Draft:
+    """What one look found: directives to commit, and generations that rollouts are to know."""
 
-    def settle(device: Known) -> None:
-        nonlocal issued
-        row = rows.get(device.id)
-        if not device.active:
-            issued += _withdraw(session, row, now)
+    looked: list[str] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+    noted: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self.issues or self.noted)
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What directives of all devices follow from, beside each device itself."""
+
+    assignments: Sequence[AssignedRelease]
+    first_tries: Mapping[tuple[str, str], int]
+    rebaselines: Mapping[tuple[str, str], int]
+    challenged: frozenset[tuple[int, str]]
+    epoch: int
+    keyid: str
+
+
+class Directives:
+    """Which devices need another directive: those that changed, and those whose terms did.
+
+    ``changed`` and ``review`` say what to look at; ``look`` decides and signs, in a read session;
+    ``persist`` commits that in a short transaction. Only the engine that holds the lease uses it.
+    """
+
+    def __init__(self, signing: SignsDirectives, settings: DirectiveTerms) -> None:
+        self._signing = signing
+        self._settings = settings
+        self.forget()
+
+    def forget(self) -> None:
+        """Somebody else may have written directives: look at every device anew."""
+        self._held: dict[str, Held] | None = None
+        self._inputs: dict[str, tuple[Any, ...]] = {}
+        self._renewals: list[tuple[float, str]] = []
+        self._pending: dict[str, None] = {}
+        self._failed: set[str] = set()
+        self._terms: _Terms | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether some device is to be looked at."""
+        return bool(self._pending)
+
+    def changed(self, devices: Iterable[str]) -> None:
+        """Have these devices looked at."""
+        self._pending.update(dict.fromkeys(sorted(devices)))
+
+    def review(self, session: Session, known: Mapping[str, Known], epoch: int, now: float) -> bool:
+        """Look at every device if the terms of all have changed, else at those that are due."""
+        terms = _Terms(
+            load.assignments(session), load.first_tries(session),
+            drift_step.rebaselines(session), load.challenged(session), epoch, self._signing.keyid,
+        )  # fmt: skip
+        if self._held is None:
+            self._read(session)
+        before = self._terms
+        alike = before is not None and replace(
+            before, rebaselines=terms.rebaselines, challenged=terms.challenged
+        )
+        if before is None or alike != terms:
+            self._inputs.clear()
+            self.changed(known)
+        else:
+            differ = before.rebaselines.items() ^ terms.rebaselines.items()
+            self.changed({device for (device, _), _ in differ})
+            self.changed({device for _, device in before.challenged ^ terms.challenged})
+        self._terms = terms
+        self.changed(self._failed)
+        self._failed.clear()
+        share = RENEW_SHARE * self._settings.valid_seconds
+        while self._renewals and now >= self._renewals[0][0] + share:
+            self.changed((heapq.heappop(self._renewals)[1],))
+        return True
+
+    def look(self, session: Session, known: Mapping[str, Known], now: float, care: Care) -> Draft:
+        """Decide about some of the devices that wait, and sign."""
+        draft = Draft()
+        listed = list(islice(self._pending, LOOKED_MAX))
+        rolling = load.rolling(session, listed)
+
+        def settle(name: str) -> None:
+            if len(draft.issues) < ISSUED_MAX:
+                draft.looked.append(name)
+                self._settle(session, name, known, rolling, draft, now)
+
+        care.each(
+            session, listed, settle, lambda name: f"the directive of {name}",
+            lambda name, _why: self._leave_out(draft, name), pure=True,
+        )  # fmt: skip
+        draft.left_out = dict(care.failed)
+        return draft
+
+    def persist(self, session: Session, care: Care, *, draft: Draft, now: float) -> int:
+        """Commit a draft with the messages that carry it; how many. Devices that an operator has
+        changed since stay for the next look. ``committed`` is to be called once that is durable.
+        """
+        names = [issue.device for issue in draft.issues]
+        revisions = dict(session.exec(_REVISIONS, params={"devices": names}).all()) if names else {}
+        stale = {
+            issue.device
+            for issue in draft.issues
+            if revisions.get(issue.device, issue.revision) != issue.revision
+        }
+        draft.issues = [issue for issue in draft.issues if issue.device not in stale]
+        draft.looked = [name for name in draft.looked if name not in stale]
+        session.flush()
+        if care.careful:
+            care.each(
+                session, list(draft.issues), lambda issue: write(session, [issue], now),
+                lambda issue: f"the directive of {issue.device}",
+                lambda issue, _why: self._leave_out(draft, issue.device),
+            )  # fmt: skip
+        else:
+            write(session, draft.issues, now)
+        noted = [
+            {"of": device, "asked": generation}
+            for device, generation in sorted(draft.noted.items())
+            if device not in stale
+        ]
+        if noted:
+            session.connection().execute(_NOTE, noted)
+        care.failed.update(draft.left_out)
+        return len(draft.issues)
+
+    def committed(self, draft: Draft) -> Collection[str]:
+        """What was persisted is durable; the devices of which rollouts are to know more."""
+        assert self._held is not None
+        for name in draft.looked:
+            self._pending.pop(name, None)
+        for issue in draft.issues:
+            if issue.held is None:
+                self._held.pop(issue.device, None)
+            else:
+                self._held[issue.device] = issue.held
+                heapq.heappush(self._renewals, (issue.held.issued, issue.device))
+        return draft.noted.keys()
+
+    def _leave_out(self, draft: Draft, name: str) -> None:
+        self._failed.add(name)
+        self._inputs.pop(name, None)
+        draft.issues = [issue for issue in draft.issues if issue.device != name]
+        draft.noted.pop(name, None)
+
+    def _read(self, session: Session) -> None:
+        rows = session.connection().execute(_HELD)
+        self._held = {
+            row.device: Held(
+                row.epoch, row.generation, row.content_sha256, row.issued, signed_by(row.envelope)
+            )
+            for row in rows
+        }
+        self._renewals = [(held.issued, device) for device, held in self._held.items()]
+        heapq.heapify(self._renewals)
+
+    def _settle(
+        self,
+        session: Session,
+        name: str,
+        known: Mapping[str, Known],
+        rolling: load.Rolling,
+        draft: Draft,
+        now: float,
+    ) -> None:
+        assert self._held is not None
+        assert self._terms is not None
+        device, held = known.get(name), self._held.get(name)
+        if device is None:
+            self._inputs.pop(name, None)
             return
-        own, watched = overrides.get(device.id, ()), challenges.get(device.id, ())
+        if not device.active:
+            self._inputs.pop(name, None)
+            if held is not None:
+                draft.issues.append(Issue(name, device.revision))
+            return
+        content, digest = self._content(session, device, held, rolling)
+        if not digest:
+            return
+        epoch, keyid = self._terms.epoch, self._terms.keyid
+        generation = _generation(held, digest, device, epoch)
+        current = (
+            held is not None
+            and (generation, epoch, keyid) == (held.generation, held.epoch, held.keyid)
+            and now < held.issued + RENEW_SHARE * self._settings.valid_seconds
+        )
+        if not current:
+            content = content or self._build(session, device, rolling)[0]
+            draft.issues.append(self._issue(content, digest, device, generation, now))
+        if name in rolling.overrides and name in rolling.unnoted:
+            draft.noted[name] = generation
+
+    def _issue(
+        self, content: Directive, digest: str, device: Known, generation: int, now: float
+    ) -> Issue:
+        assert self._terms is not None
+        expires = int(now) + self._settings.valid_seconds
+        sources = tuple(
+            Source(url=source.url, token=self._settings.token(device.id, expires))
+            for source in content.sources
+        )
+        wanted = msgspec.structs.replace(
+            content,
+            epoch=self._terms.epoch,
+            generation=generation,
+            issued=int(now),
+            expires=expires,
+            sources=sources,
+        )
+        held = Held(self._terms.epoch, generation, digest, float(wanted.issued), self._terms.keyid)
+        return Issue(
+            device=device.id,
+            revision=device.revision,
+            payload=wire.encode(wanted),
+            envelope=self._signing.sign(wanted),
+            held=held,
+            expires=float(expires),
+        )
+
+    def _content(
+        self, session: Session, device: Known, held: Held | None, rolling: load.Rolling
+    ) -> tuple[Directive | None, str]:
+        """What a device should be told and its digest; only the digest when that is known still,
+        and neither when nothing was ever asked of it.
+        """
+        assert self._terms is not None
+        inputs = (
+            device.labels, device.retries, tuple(device.understands),
+            rolling.overrides.get(device.id), rolling.challenges.get(device.id),
+            self._terms.rebaselines or None,
+        )  # fmt: skip
+        if held is not None and self._inputs.get(device.id) == (held.content_sha256, inputs):
+            return None, held.content_sha256
+        content, choices = self._build(session, device, rolling)
+        if held is None and not choices:
+            return None, ""
+        digest = _digest(content)
+        self._inputs[device.id] = digest, inputs
+        return content, digest
+
+    def _build(
+        self, session: Session, device: Known, rolling: load.Rolling
+    ) -> tuple[Directive, Mapping[str, Choice]]:
+        assert self._terms is not None
+        assignments = self._terms.assignments
+        own = rolling.overrides.get(device.id, ())
+        watched = rolling.challenges.get(device.id, ())
         choices = choose(device.labels, assignments, own, watched)
         kept: dict[str, Slot] = {}
         if not all(device.reads(release.format) for release in _releases(choices)):
@@ -123,32 +365,10 @@ def step(
                 _readable(device, own),
                 _readable(device, watched),
             )
-            kept = _kept(row, unread - choices.keys())
-        if row is None and not choices:
-            return
-        attempts = attempts_of(device, choices, first_tries)
-        content = _content(device, choices, settings, rebaselines, attempts, kept)
-        generation = _generation(row, content, device, epoch)
-        same = (
-            row is not None
-            and (generation, epoch) == (row.generation, row.epoch)
-            and _signed_by(row.envelope) == keyid
-        )
-        if not (
-            same and row is not None and now < row.issued + RENEW_SHARE * settings.valid_seconds
-        ):
-            _issue(session, row, content, epoch, generation, signing, settings, now)
-            issued += 1
-        if device.id in overrides and device.id in unnoted:
-            noted.append({"of": device.id, "asked": generation})
-
-    (care or Care()).each(
-        session, known.values(), settle, lambda device: f"the directive of {device.id}"
-    )
-    if noted:
-        session.flush()
-        session.connection().execute(_NOTE, noted)
-    return issued
+            kept = _kept(session, device.id, unread - choices.keys())
+        attempts = attempts_of(device, choices, self._terms.first_tries)
+        content = _content(device, choices, self._settings, self._terms.rebaselines, attempts, kept)
+        return content, choices
 
 
 def _releases(choices: Mapping[str, Choice]) -> Iterator[Release]:
@@ -163,25 +383,13 @@ def _readable(device: Known, asked: Iterable[_Asked]) -> list[_Asked]:
     return [each for each in asked if device.reads(each.release.format)]
 
 
-def _kept(row: models.DirectiveRow | None, slots: AbstractSet[str]) -> dict[str, Slot]:
+def _kept(session: Session, device: str, slots: AbstractSet[str]) -> dict[str, Slot]:
     """What these slots were asked to hold before: nothing else is there that the agent can read."""
-    if row is None or not slots:
+    row = session.get(models.DirectiveRow, device) if slots else None
+    if row is None:
         return {}
     held = wire.decode(row.payload).slots
     return {name: held[name] for name in sorted(slots) if name in held}
-
-
-class _Signature(msgspec.Struct):
-    keyid: str
-
-
-class _Signed(msgspec.Struct):
-    signatures: list[_Signature]
-
-
-def _signed_by(envelope: bytes) -> str:
-    """The key that signed an envelope of ours: when it was rotated, devices need another."""
-    return msgspec.json.decode(envelope, type=_Signed).signatures[0].keyid
 
 
 def _content(
@@ -270,75 +478,16 @@ def _digest(content: Directive) -> str:
     return hashlib.sha256(wire.encode(content)).hexdigest()
 
 
-def _generation(
-    row: models.DirectiveRow | None, content: Directive, device: Known, epoch: int
-) -> int:
+def _generation(held: Held | None, digest: str, device: Known, epoch: int) -> int:
     """The same one for the same content, else one more than the hub or the device has seen.
 
     A device may have seen more than the hub knows: while it was revoked its row was forgotten. It
     refuses what is older than that, so then the same content is told under a higher one.
     """
-    own = row.generation if row is not None and row.epoch == epoch else 0
+    own = held.generation if held is not None and held.epoch == epoch else 0
     report = device.report or {}
     reported = int(report.get("generation", 0)) if report.get("epoch") == epoch else 0
     if reported > own + LEAP_MAX:
         reported = 0  # A claim, and no hub has given so many: it is shown as a doubt, not followed.
-    same = row is not None and row.content_sha256 == _digest(content)
+    same = held is not None and held.content_sha256 == digest
     return own if own and same and own >= reported else max(own, reported) + 1
-
-
-def _issue(
-    session: Session,
-    row: models.DirectiveRow | None,
-    content: Directive,
-    epoch: int,
-    generation: int,
-    signing: SignsDirectives,
-    settings: DirectiveTerms,
-    now: float,
-) -> None:
-    expires = int(now) + settings.valid_seconds
-    sources = tuple(
-        Source(url=source.url, token=settings.token(content.device, expires))
-        for source in content.sources
-    )
-    wanted = msgspec.structs.replace(
-        content,
-        epoch=epoch,
-        generation=generation,
-        issued=int(now),
-        expires=expires,
-        sources=sources,
-    )
-    envelope = signing.sign(wanted)
-    fields: dict[str, Any] = {
-        "epoch": epoch,
-        "generation": generation,
-        "content_sha256": _digest(content),
-        "payload": wire.encode(wanted),
-        "envelope": envelope,
-        "issued": float(wanted.issued),
-        "expires": float(expires),
-    }
-    if row is None:
-        session.add(models.DirectiveRow(device=content.device, **fields))
-    else:
-        session.add(row.sqlmodel_update(fields))
-    session.add(
-        models.OutboxMessage(
-            topic=topics.down(content.device, "directive"),
-            payload=envelope,
-            retain=True,
-            created=now,
-        )
-    )
-
-
-def _withdraw(session: Session, row: models.DirectiveRow | None, now: float) -> int:
-    """Take back what a revoked device was told; it keeps what it runs."""
-    if row is None:
-        return 0
-    session.delete(row)
-    topic = topics.down(row.device, "directive")
-    session.add(models.OutboxMessage(topic=topic, payload=b"", retain=True, created=now))
-    return 1

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol, TypeVar
 
 from sqlmodel import Session, col, delete
@@ -14,18 +15,19 @@ from muster_hub.alerts import open_step
 from muster_hub.alerts import step as telling_step
 from muster_hub.alerts.claims import Claims
 from muster_hub.alerts.doubts import Doubts
-from muster_hub.alerts.rules import Condition
+from muster_hub.alerts.troubles import Troubles
 from muster_hub.fleet import set_aside
 from muster_hub.fleet.fleet import Fleet
-from muster_hub.fleet.known import Known
+from muster_hub.fleet.known import HEARD_SECONDS, Known
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.monitoring import drift_step, rollup_step
-from muster_hub.reconcile import directives, lease
-from muster_hub.reconcile.directives import DirectiveTerms, SignsDirectives
+from muster_hub.reconcile import lease
+from muster_hub.reconcile.directives import Directives, DirectiveTerms, SignsDirectives
 from muster_hub.registry.published import Bundles
 from muster_hub.rollouts import permit_step
 from muster_hub.rollouts import step as rollout_step
 from muster_hub.rollouts.gates import readings
+from muster_hub.rollouts.step import Moves, Rollouts
 from muster_hub.settings.alerts import Alerts
 from muster_hub.settings.retention import Telemetry
 from muster_hub.signing.catching_up import CaughtUp
@@ -39,7 +41,13 @@ STEP_SECONDS_MIN = 0.05
 LEASE = "engine"
 REVIEW_SECONDS = 30.0
 """Directives are looked through this often even when nothing is known to have changed."""
+ALERTS_SECONDS = 5.0
+"""Alerts are brought in line with what is known this often."""
+ROLLUP_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 60.0
+DAY_SECONDS = 86_400.0
+FORGET_SECONDS = 5.0
+"""Of a minute at most, what is old is deleted."""
 SILENT_SECONDS = 300.0
 """A step that takes longer hangs; housekeeping comes once a minute."""
 CAREFUL_SECONDS = 60.0
@@ -85,6 +93,7 @@ class Engine:
 
     ``holder`` names this engine in the lease, the same after a restart. ``on_published`` is called
     when messages wait to be published. Without ``telemetry`` no window is ever deleted.
+    ``listening_seconds``: for how long all that devices said has been heard, without a break.
     """
 
     def __init__(
@@ -103,11 +112,11 @@ class Engine:
         now: Callable[[], float] = time.time,
         heartbeats: Heartbeats | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        listening_seconds: Callable[[], float] = lambda: float("inf"),
     ) -> None:
         self.bundles = bundles
         self._store = store
         self._catalogue = catalogue
-        self._signing = signing
         self._settings = settings
         self._on_published = on_published
         self._alerts = alerts or Alerts()
@@ -116,19 +125,26 @@ class Engine:
         self._now = now
         self._holder = holder
         self._fleet = Fleet()
+        self._rollouts = Rollouts()
+        self._directives = Directives(signing, settings)
+        self._leading = False
         self._dirty = threading.Event()
         self._dirty.set()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._roles: dict[str, float] = {}
-        self._reviewed = self._kept_house = float("-inf")
+        self._reviewed = self._alerted = self._rolled = self._kept_house = float("-inf")
         self._monotonic = monotonic
         beats = heartbeats or Heartbeats(monotonic)
         self._part = beats.part("engine", SILENT_SECONDS)
         self._parts = {name: beats.part(f"engine/{name}", SILENT_SECONDS) for name in PARTS}
+        self._epochs_forgotten = float("-inf")
         self._careful: dict[str, float] = {}
         self._changed: set[str] = set()
+        self._doubtful: set[str] = set()
         self._doubts = Doubts()
+        self._troubles = Troubles()
+        self._listening_seconds = listening_seconds
         self._claims = Claims()
         run = self._part.watching(self._run)
         self._thread = threading.Thread(target=run, name="engine", daemon=True)
@@ -150,85 +166,161 @@ class Engine:
         self._wake.set()
 
     def step(self) -> bool:
-        """Load, decide, persist; then let the publisher know. False while another engine acts.
+        """Look, decide, persist; then let the publisher know. False while another engine acts.
 
-        Each part of it is a transaction of its own, so that one that fails holds up no other. What
-        passes, such as a busy database, is raised.
+        Each part of it is a transaction of its own, so that one that fails holds up no other; a
+        part that has nothing to do only reads, and what it reads is what changed. What passes, such
+        as a busy database, is raised.
         """
         now = self._now()
         review = now - self._reviewed >= REVIEW_SECONDS or now < self._reviewed
         dirty = self._dirty.is_set()
         self._dirty.clear()
         try:
-            known = self._do(
-                "fleet", lambda session, _: self._follow(session, now, dirty or review)
+            dirty |= self._lead(now)
+            judges = self._listening_seconds() >= HEARD_SECONDS
+            fresh = self._do(
+                "fleet",
+                lambda session, _: self._fleet.follow(session, now, judges_silence=judges),
+                reads=True,
             )
-            if known is None:
+            if fresh is None:
                 self._dirty.set()
                 return True
-            self._decide(known, dirty or review, now)
+            self._changed |= fresh
+            self._doubtful |= fresh
+            known, force = self._fleet.known, dirty or review
+            self._decide(known, now, force=force)
             if review:
                 self._reviewed = now
-            self._watch(known, now)
+            self._watch(known, now, force=force)
         except _Standby:
-            self._dirty.set()
+            self._forget_all()
             self._part.beat()
             return False
         except BaseException:
-            self._dirty.set()
+            self._forget_all()
             raise
         self._keep_house(known, now)
         self._part.beat()
         return True
 
-    def _follow(self, session: Session, now: float, everything: bool) -> Mapping[str, Known]:  # noqa: FBT001 (internal)
-        self._changed |= self._fleet.follow(session, now, everything=everything)
-        return self._fleet.known
+    def _lead(self, now: float) -> bool:
+        """Take or keep the lease; whether another may have had it, so that nothing is known.
 
-    def _decide(self, known: Mapping[str, Known], due: bool, now: float) -> None:  # noqa: FBT001 (internal)
+        Raises _Standby while another engine has it.
+        """
+        with self._store.read() as session:
+            if self._leading and lease.kept(session, LEASE, self._holder, now):
+                return False
+        with self._store.write() as session:
+            held = lease.hold(session, LEASE, self._holder, self._now())
+        if held is None:
+            raise _Standby
+        anew = held == "new" or not self._leading
+        if anew:
+            self._forget_all()
+            self._dirty.clear()
+            self._leading = True
+        return anew
+
+    def _forget_all(self) -> None:
+        """What is known may be wrong: read it anew in the next step."""
+        self._leading = False
+        self._fleet.forget()
+        self._rollouts.forget()
+        self._directives.forget()
+        self._troubles.forget()
+        self._dirty.set()
+
+    def _decide(self, known: Mapping[str, Known], now: float, *, force: bool) -> None:
         """Rollouts, leave to swap, and the directives that follow."""
         window_seconds = self._settings.window_seconds
-        moved = self._do(
-            "rollouts",
-            lambda session, care: rollout_step.step(session, known, now, window_seconds, care),
-        )
-        issued = self._do(
-            "grants", lambda session, care: permit_step.step(session, known, now, care)
-        )
-        if due or moved or moved is None:
-            epoch = self._catalogue.director_epoch
-            directed = self._do(
-                "directives",
-                lambda session, care: directives.step(
-                    session, known, self._signing, epoch, self._settings, now, care
+        changed, self._changed = self._changed, set()
+        moves: Moves | None = Moves()
+        if self._do(
+            "rollouts", lambda session, _: rollout_step.any_moves(session, now), reads=True
+        ):
+            moves = self._do(
+                "rollouts",
+                lambda session, care: self._rollouts.step(
+                    session, known, changed, now, window_seconds, care, force=force
                 ),
             )
-            if directed is None:
-                self._dirty.set()
-            issued = (issued or 0) + (directed or 0)
+        if moves is None:
+            self._rollouts.forget()
+            moves = Moves(terms=True)
+        issued = None
+        if self._do(
+            "grants", lambda session, _: permit_step.is_due(session, known, now), reads=True
+        ):
+            issued = self._do(
+                "grants", lambda session, care: permit_step.step(session, known, now, care)
+            )
+        self._directives.changed(changed | moves.devices)
+        issued = (issued or 0) + self._direct(known, now, review=force or moves.terms)
         if issued:
             self._on_published()
 
-    def _watch(self, known: Mapping[str, Known], now: float) -> None:
+    def _direct(self, known: Mapping[str, Known], now: float, *, review: bool) -> int:
+        """Directives for all that need another, a few in each transaction; how many."""
+        held, epoch = self._directives, self._catalogue.director_epoch
+        if review and not self._do(
+            "directives", lambda session, _: held.review(session, known, epoch, now), reads=True
+        ):
+            self._dirty.set()
+            return 0
+        issued = 0
+        while held.waiting:
+            draft = self._do(
+                "directives", lambda session, care: held.look(session, known, now, care), reads=True
+            )
+            if draft is not None and draft.writes:
+                done = self._do("directives", partial(held.persist, draft=draft, now=now))
+            else:
+                done = 0 if draft is not None else None
+            if draft is None or done is None:
+                self._dirty.set()
+                break
+            # Rollouts hear in the next step of the generations that asked their devices.
+            self._changed.update(held.committed(draft))
+            if done:
+                self._on_published()
+                issued += done
+        return issued
+
+    def _watch(self, known: Mapping[str, Known], now: float, *, force: bool) -> None:
         """Drift, alerts, who is notified of them, hours and days."""
-        self._do("drift", lambda session, care: drift_step.step(session, self.bundles, now, care))
-        self._do(
-            "alerts",
-            lambda session, care: open_step.step(
-                session, known, now, self._roles, self._doubted(session, known), care
-            ),
-        )
-        self._do("notices", lambda session, _: telling_step.step(session, self._alerts, now))
-        self._do("rollup", lambda session, care: rollup_step.step(session, self.bundles, now, care))
+        if self._do("drift", lambda session, _: drift_step.is_due(session), reads=True):
+            self._do(
+                "drift", lambda session, care: drift_step.step(session, self.bundles, now, care)
+            )
+        if force or not 0 <= now - self._alerted < ALERTS_SECONDS:
+            self._alerted = now
+            self._do("alerts", lambda session, care: self._alert(session, care, known, now))
+            self._do("notices", lambda session, _: telling_step.step(session, self._alerts, now))
+        if force or not 0 <= now - self._rolled < ROLLUP_SECONDS:
+            added = self._do(
+                "rollup", lambda session, care: rollup_step.step(session, self.bundles, now, care)
+            )
+            self._rolled = float("-inf") if added else now
 
-    def _doubted(self, session: Session, known: Mapping[str, Known]) -> list[Condition]:
-        """What devices claim and don't prove; looked at anew where something changed."""
-        self._doubts.look(session, known, self._changed)
-        self._changed = set()
-        return self._doubts.conditions() + self._claims.conditions(self._now())
+    def _alert(self, session: Session, care: Care, known: Mapping[str, Known], now: float) -> int:
+        """Troubles are looked for anew only where something changed; the claims of devices too."""
+        self._troubles.look(known, self._doubtful, care)
+        self._doubts.look(session, known, self._doubtful)
+        self._doubtful = set()
+        doubts = self._doubts.conditions() + self._claims.conditions(now)
+        return open_step.step(
+            session, self._troubles, known, now, roles=self._roles, doubts=doubts,
+            listening_seconds=self._listening_seconds(),
+        )  # fmt: skip
 
-    def _do(self, name: str, work: Callable[[Session, Care], Done]) -> Done | None:
-        """One part of a step in a transaction, again with care when its data make it fail.
+    def _do(
+        self, name: str, work: Callable[[Session, Care], Done], *, reads: bool = False
+    ) -> Done | None:
+        """One part of a step, again with care when its data make it fail: in a transaction, or in
+        a session that only ``reads``.
 
         None when it fails even so: then it is undone as a whole, and said. Raises what passes.
         """
@@ -238,8 +330,9 @@ class Engine:
         for careful in (True,) if lately else (False, True):
             care = Care(careful)
             try:
-                with self._store.write() as session:
-                    self._hold(session)
+                with self._store.read() if reads else self._store.write() as session:
+                    if not reads:
+                        self._hold(session)
                     done = work(session, care)
             except _Standby:
                 part.beat()
@@ -261,7 +354,7 @@ class Engine:
         return None
 
     def _hold(self, session: Session) -> None:
-        if not lease.hold(session, LEASE, self._holder, self._now()):
+        if lease.hold(session, LEASE, self._holder, self._now()) != "kept":
             raise _Standby
 
     def changed(self) -> None:
@@ -287,6 +380,7 @@ class Engine:
             if self._do("claims", lambda session, _: self._claims.ask(session, now)):
                 self._on_published()
             self._do("housekeeping", lambda session, _: self._forget(session, now))
+            self._forget_telemetry(now)
 
     def _forget(self, session: Session, now: float) -> None:
         session.exec(
@@ -296,18 +390,32 @@ class Engine:
         )
         readings.forget(session, now)
         telling_step.forget(session, now)
-        set_aside.forget(session, now)
-        if self._telemetry is not None:
-            rollup_step.forget(session, self._telemetry, now)
+        set_aside.forget(session)
+        if not 0 <= now - self._epochs_forgotten < DAY_SECONDS:
+            self._epochs_forgotten = now
+            set_aside.forget_epochs(session, now)
+
+    def _forget_telemetry(self, now: float) -> None:
+        """A little in each transaction, for as long as there is more and it doesn't take long."""
+        kept, until = self._telemetry, self._monotonic() + FORGET_SECONDS
+        while kept is not None:
+            gone = self._do(
+                "housekeeping", lambda session, _: rollup_step.forget(session, kept, now)
+            )
+            if not gone or gone < rollup_step.DELETED_ROWS_MAX or self._monotonic() >= until:
+                return
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            begun = self._monotonic()
             try:
                 self.step()
             except Exception as error:
                 _log.exception("the engine's step failed; trying again")
                 self._part.retrying(error)
                 self._stopping.wait(_random.uniform(1.0, 3.0))
-            self._stopping.wait(STEP_SECONDS_MIN)
+            # Others have work to do as well: after a long step comes as long a pause.
+            took = min(self._monotonic() - begun, TICK_SECONDS)
+            self._stopping.wait(max(STEP_SECONDS_MIN, took))
             self._wake.wait(TICK_SECONDS * _random.uniform(0.8, 1.2))
             self._wake.clear()

@@ -4,6 +4,8 @@ Every transaction of an engine begins by holding the row, so one that was though
 up decides nothing any more. The time in it only keeps two healthy engines from taking turns.
 """
 
+from typing import Literal
+
 from sqlalchemy import Row, bindparam, delete, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
@@ -14,9 +16,24 @@ from muster_hub.storage.tables import target
 LEASE_SECONDS = 15.0
 
 
-def hold(session: Session, name: str, holder: str, now: float) -> bool:
-    """Take or keep the lease within the caller's transaction; False when another has it."""
+Hold = Literal["kept", "new"]
+"""Whether nobody else can have acted since this holder last did."""
+
+
+def kept(session: Session, name: str, holder: str, now: float) -> bool:
+    """Whether the lease is this holder's and needs no renewing yet; nothing is written."""
+    row = session.connection().execute(_READ, {"of": name}).first()
+    return (
+        row is not None
+        and row.holder == holder
+        and LEASE_SECONDS / 2 < row.expires - now <= LEASE_SECONDS
+    )
+
+
+def hold(session: Session, name: str, holder: str, now: float) -> Hold | None:
+    """Take or keep the lease within the caller's transaction; None when another has it."""
     row = _locked(session, name)
+    held: Hold = "kept" if row is not None and row.holder == holder else "new"
     if row is None:
         postgres = session.get_bind().dialect.name == "postgresql"
         insert = postgresql.insert if postgres else sqlite.insert
@@ -26,11 +43,11 @@ def hold(session: Session, name: str, holder: str, now: float) -> bool:
         assert row is not None
     left = row.expires - now
     if row.holder != holder and 0 < left <= LEASE_SECONDS:
-        return False
+        return None
     if row.holder != holder or not LEASE_SECONDS / 2 < left <= LEASE_SECONDS:
         renewed = {"of": name, "by": holder, "until": now + LEASE_SECONDS}
         session.connection().execute(_RENEW, renewed)
-    return True
+    return held
 
 
 def release(session: Session, name: str, holder: str) -> None:
@@ -39,7 +56,8 @@ def release(session: Session, name: str, holder: str) -> None:
 
 
 _NAMED = col(Lease.name) == bindparam("of")
-_LOCKED = select(Lease.holder, Lease.expires).where(_NAMED).with_for_update()
+_READ = select(Lease.holder, Lease.expires).where(_NAMED)
+_LOCKED = _READ.with_for_update()
 _RENEW = (
     update(target(Lease)).where(_NAMED).values(holder=bindparam("by"), expires=bindparam("until"))
 )

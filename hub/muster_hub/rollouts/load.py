@@ -1,6 +1,6 @@
 """Assignments and rollouts, read from the database as the values decisions work on."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,11 +99,29 @@ _ROLLING = (
     .order_by(col(models.Rollout.id))
 )
 _ASKED = sqlalchemy.select(
-    col(models.RolloutDevice.device), col(models.RolloutDevice.rollout)
+    col(models.RolloutDevice.device),
+    col(models.RolloutDevice.rollout),
+    col(models.RolloutDevice.generation),
+    col(models.RolloutDevice.state),
 ).where(
     col(models.RolloutDevice.rollout).in_(bindparam("rollouts", expanding=True)),
     col(models.RolloutDevice.state).in_(("targeted", "in_progress", "committed")),
 )
+_ASKED_SOME = _ASKED.where(
+    col(models.RolloutDevice.device).in_(bindparam("devices", expanding=True))
+)
+
+
+def challenged(session: Session) -> frozenset[tuple[int, str]]:
+    """(rollout, device) of each device that is to watch a release in shadow now."""
+    return frozenset(
+        (row.id, device) for row in _rows(session, _ROLLING) for device in _watching(row)
+    )
+
+
+def _watching(row: Any) -> tuple[str, ...]:
+    shadow = kept.shadow_of(row.id, row.shadow) if row.wave == CANARY else None
+    return shadow.devices if shadow is not None and shadow.action == "wait" else ()
 
 
 @dataclass(frozen=True)
@@ -114,10 +132,13 @@ class Rolling:
     """Of devices that were asked; one that failed is left to assignments."""
     challenges: Mapping[str, list[Challenge]]
     """Releases to watch in shadow."""
+    unnoted: Collection[str]
+    """Devices of which some rollout doesn't know yet the generation that first asked them."""
 
 
-def rolling(session: Session) -> Rolling:
-    """What rollouts in progress ask of single devices: releases and challengers."""
+def rolling(session: Session, devices: Sequence[str] | None = None) -> Rolling:
+    """What rollouts in progress ask of single devices, or of some: releases and challengers."""
+    unnoted: set[str] = set()
     overrides: dict[str, list[Override]] = {}
     challenges: dict[str, list[Challenge]] = {}
     asks: dict[int, Override] = {}
@@ -129,15 +150,19 @@ def rolling(session: Session) -> Rolling:
             window_seconds=row.window_seconds,
             asks_permit=read_plan(row.plan).asks_permit,
         )
-        shadow = kept.shadow_of(row.id, row.shadow) if row.wave == CANARY else None
-        if shadow is not None and shadow.action == "wait":
+        for device in _watching(row):
             challenge = Challenge(rollout=row.id, slot=row.slot, release=_release(row))
-            for device in shadow.devices:
-                challenges.setdefault(device, []).append(challenge)
-    asked = _rows(session, _ASKED, rollouts=list(asks)) if asks else ()
-    for device, rollout_id in asked:
+            challenges.setdefault(device, []).append(challenge)
+    asked: Sequence[Any] = ()
+    if asks and devices is None:
+        asked = _rows(session, _ASKED, rollouts=list(asks))
+    elif asks:
+        asked = _rows(session, _ASKED_SOME, rollouts=list(asks), devices=list(devices or ()))
+    for device, rollout_id, generation, state in asked:
         overrides.setdefault(device, []).append(asks[rollout_id])
-    return Rolling(overrides, challenges)
+        if not generation and state == "targeted":
+            unnoted.add(device)
+    return Rolling(overrides, challenges, unnoted)
 
 
 _FIRST_TRIES = sqlalchemy.select(
@@ -173,38 +198,74 @@ def rollout(row: models.Rollout) -> StagedRollout:
     )
 
 
-_REACHED = select(models.RolloutDevice).where(
-    col(models.RolloutDevice.rollout) == bindparam("rollout")
-)
+@dataclass(frozen=True)
+class Asked:
+    """A device that a rollout has asked, as the database has it."""
+
+    generation: int
+    targeted_at: float
+    reached: Reached
 
 
-def reached_rows(session: Session, rollout_id: int) -> dict[str, models.RolloutDevice]:
-    """How far the rollout has come with each device that it has asked."""
-    found = session.exec(_REACHED, params={"rollout": rollout_id})
-    return {row.device: row for row in found}
+_ROW = models.RolloutDevice
+_REACHED = sqlalchemy.select(
+    col(_ROW.device), col(_ROW.generation), col(_ROW.targeted_at), col(_ROW.wave), col(_ROW.state),
+    col(_ROW.online_since), col(_ROW.online_seconds), col(_ROW.changed_at), col(_ROW.detail),
+).where(col(_ROW.rollout) == bindparam("rollout"))  # fmt: skip
+_REACHED_SOME = _REACHED.where(col(_ROW.device).in_(bindparam("devices", expanding=True)))
+
+
+def reached(
+    session: Session, rollout_id: int, devices: Sequence[str] | None = None
+) -> dict[str, Asked]:
+    """How far the rollout has come with each device that it has asked, or with some."""
+    rows = (
+        _rows(session, _REACHED, rollout=rollout_id)
+        if devices is None
+        else _rows(session, _REACHED_SOME, rollout=rollout_id, devices=list(devices))
+    )
+    return {
+        row.device: Asked(
+            row.generation,
+            row.targeted_at,
+            Reached(
+                wave=row.wave,
+                state=row.state,
+                online_since=row.online_since,
+                online_seconds=row.online_seconds,
+                changed_at=row.changed_at,
+                detail=row.detail,
+            ),
+        )
+        for row in rows
+    }
 
 
 def members(
     session: Session,
     row: models.Rollout,
-    reached: Mapping[str, models.RolloutDevice],
-    known: Mapping[str, Known],
+    asked: Mapping[str, Asked],
+    devices: Iterable[Known],
+    events: Mapping[str, Sequence[DeviceEvent]],
 ) -> list[Member]:
-    """Every device the rollout concerns, with the evidence about it."""
-    events = _events(session, row)
+    """Those of these devices that the rollout concerns, with the evidence about each; ``events``
+    are what they told that went wrong.
+    """
     concerns = concerned(row)
     required = plan(row).require_proof
     named = manifest_format(session, row)
     found = []
-    for device in known.values():
+    for device in devices:
         matches = concerns(device)
-        mine = reached.get(device.id)
+        mine = asked.get(device.id)
         if not matches and mine is None:
             continue
         evidence = _evidence(row, mine, device, events.get(device.id, ()))
         if mine is not None and device.report is not None and not device.reads(named):
             evidence = DeviceEvidence(stage="failed", detail=device.words_of_old_agent(named))
-        news = evidence.stage == "committed" and mine is not None and mine.state != "committed"
+        news = (
+            evidence.stage == "committed" and mine is not None and mine.reached.state != "committed"
+        )
         if news and _must_prove(device, required) and not _proves(session, row, device):
             evidence = UNPROVED
         found.append(
@@ -213,16 +274,11 @@ def members(
                 labels=device.labels,
                 online=device.online and device.active,
                 matches=matches,
-                reached=_reached(mine),
+                reached=mine.reached if mine is not None else None,
                 evidence=evidence,
             )
         )
     return found
-
-
-UNPROVED = DeviceEvidence(
-    stage="in_progress", detail="says that it runs it, without proof by its identity key"
-)
 
 
 def manifest_format(session: Session, row: models.Rollout) -> int:
@@ -232,6 +288,11 @@ def manifest_format(session: Session, row: models.Rollout) -> int:
         col(models.Version.model) == row.model, col(models.Version.version) == row.version
     )
     return manifest.format_in(bytes(session.exec(query).first() or b""))
+
+
+UNPROVED = DeviceEvidence(
+    stage="in_progress", detail="says that it runs it, without proof by its identity key"
+)
 
 
 def _must_prove(device: Known, required: bool | None) -> bool:  # noqa: FBT001 (as a plan says it)
@@ -258,22 +319,9 @@ def concerned(row: models.Rollout) -> Callable[[Known], bool]:
     )
 
 
-def _reached(row: models.RolloutDevice | None) -> Reached | None:
-    if row is None:
-        return None
-    return Reached(
-        wave=row.wave,
-        state=row.state,  # type: ignore[arg-type]  # the database holds the column to these words
-        online_since=row.online_since,
-        online_seconds=row.online_seconds,
-        changed_at=row.changed_at,
-        detail=row.detail,
-    )
-
-
 def _evidence(
     row: models.Rollout,
-    mine: models.RolloutDevice | None,
+    mine: Asked | None,
     device: Known,
     events: Iterable[DeviceEvent],
 ) -> DeviceEvidence:
@@ -289,22 +337,18 @@ def _evidence(
     )
 
 
-_FAILING = (
-    select(models.EventRow)
-    .where(
-        col(models.EventRow.manifest) == bindparam("manifest"),
-        col(models.EventRow.kind).in_(FAILING_EVENTS),
-        col(models.EventRow.received) >= bindparam("since"),
-    )
-    .order_by(col(models.EventRow.id))
+_FAILING = select(models.EventRow).where(
+    col(models.EventRow.manifest) == bindparam("manifest"),
+    col(models.EventRow.kind).in_(FAILING_EVENTS),
+    col(models.EventRow.received) >= bindparam("since"),
 )
 
 
-def _events(session: Session, row: models.Rollout) -> dict[str, list[DeviceEvent]]:
-    about = {"manifest": row.manifest, "since": row.created}
-    found = session.exec(_FAILING, params=about)
+def failing_events(session: Session, row: models.Rollout) -> dict[str, list[DeviceEvent]]:
+    """What devices told of the rollout's version that went wrong since it began, by device."""
+    found = session.exec(_FAILING, params={"manifest": row.manifest, "since": row.created})
     by_device: dict[str, list[DeviceEvent]] = {}
-    for event in found:
+    for event in sorted(found, key=lambda event: event.id or 0):
         device_event = DeviceEvent(
             kind=event.kind,
             slot=event.slot,

@@ -26,6 +26,17 @@ _OPEN = (
 )
 
 
+def is_due(session: Session, known: Mapping[str, Known], now: float) -> bool:
+    """Whether somebody waits for an answer, or has shown that it is through."""
+    rows = session.exec(_OPEN).all()
+    down = still_down(rows, known)
+    return any(
+        not row.answered
+        or (row.given_at is not None and (row.given_at > now or (row.device, row.slot) not in down))
+        for row in rows
+    )
+
+
 def step(session: Session, known: Mapping[str, Known], now: float, care: Care | None = None) -> int:
     """Persist answers with the messages that carry them; how many. With care a request that can't
     be answered is taken for refused.

@@ -41,8 +41,8 @@ def rehearse(store: Store, blobs: Blobs, asked: Mapping[str, Any], *, by: str, n
 
 def _view(session: Session, blobs: Blobs, row: Rollout, now: float) -> Plain:
     fleet = Fleet()
-    fleet.follow(session, now, everything=True)
-    members = load.members(session, row, {}, fleet.known)
+    fleet.follow(session, now)
+    members = load.members(session, row, {}, fleet.known.values(), {})
     found = forecast(load.rollout(row), members, now)
     size = _bytes(blobs, session.get_one(Version, (row.model, row.version)))
     count = sum(len(wave.devices) for wave in found.waves)

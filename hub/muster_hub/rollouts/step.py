@@ -1,81 +1,190 @@
 """One step of every rollout that still moves, within the engine's transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
-from sqlalchemy import bindparam, func
+import sqlalchemy
+from sqlalchemy import ColumnElement, bindparam, func
 from sqlmodel import Session, col, or_, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from muster_hub.fleet.known import Known
 from muster_hub.rollouts import decide, experiment_step, gate_step, kept, load, shadow_step
 from muster_hub.rollouts.decide import Decision
+from muster_hub.rollouts.evidence import DeviceEvent
 from muster_hub.rollouts.kept import Replaced
-from muster_hub.rollouts.members import WITHDRAWN, Reached
+from muster_hub.rollouts.members import WITHDRAWN, Member, Reached
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
+from muster_hub.storage.tables import target
 
 FOLLOW_SECONDS = 30 * 86_400
 """How long a completed rollout still counts devices that converge later."""
 LOOKED_SECONDS = 10.0
 """How exactly it is remembered when a rollout was last decided about."""
+QUIET_SECONDS = 10.0
+"""A rollout of which nothing changed is decided about this often: time-outs and soaks go on."""
+DEVICES_PER_QUERY = 1_000
 
 
-def step(
+@dataclass
+class Moves:
+    """What a step changed: devices that may need another directive, and whether others may."""
+
+    devices: set[str] = field(default_factory=set)
+    terms: bool = False
+    """A rollout moved or ended: what holds for all devices may differ."""
+
+
+@dataclass
+class _Picture:
+    """What is known of a rollout's devices; all of it can be read anew."""
+
+    asked: dict[str, load.Asked]
+    members: dict[str, Member]
+    failing: dict[str, list[DeviceEvent]]
+    decided: float = float("-inf")
+
+    def reach(self, device: str, asked: load.Asked) -> None:
+        """How far the rollout has come with a device, from now on."""
+        self.asked[device] = asked
+        member = self.members.get(device)
+        if member is not None:
+            self.members[device] = replace(member, reached=asked.reached)
+
+
+class Rollouts:
+    """Decides about every rollout that moves. What it knows of devices it keeps between steps, and
+    brings up to date with those that changed; only the engine that holds the lease uses it.
+    """
+
+    def __init__(self) -> None:
+        self._pictures: dict[int, _Picture] = {}
+
+    def forget(self) -> None:
+        """Somebody else may have written, or a transaction failed: read everything anew."""
+        self._pictures.clear()
+
+    def step(
+        self,
+        session: Session,
+        known: Mapping[str, Known],
+        changed: Collection[str],
+        now: float,
+        window_seconds: float,
+        care: Care | None = None,
+        *,
+        force: bool = True,
+    ) -> Moves:
+        """Decide and persist what follows from the devices that changed.
+
+        ``window_seconds`` is how long telemetry windows are where a rollout doesn't say. Without
+        ``force`` a rollout of which nothing changed is left alone for a while. With care one that
+        fails is left as it stands, and the others go on.
+        """
+        moves = Moves()
+
+        def advance(row: models.Rollout) -> None:
+            before = self._pictures.pop(row.id or 0, None)  # back in it once it is right again
+            picture, news = self._picture(session, row, before, known, changed)
+            quiet = 0 <= now - picture.decided < QUIET_SECONDS
+            if news or force or not quiet:
+                _advance(session, row, picture, known, now, window_seconds, moves)
+            self._pictures[row.id or 0] = picture
+
+        moving = _moving(session, now)
+        for gone in self._pictures.keys() - {row.id for row in moving}:
+            del self._pictures[gone]
+        (care or Care()).each(session, moving, advance, lambda row: f"rollout {row.id}")
+        return moves
+
+    def _picture(
+        self,
+        session: Session,
+        row: models.Rollout,
+        picture: _Picture | None,
+        known: Mapping[str, Known],
+        changed: Collection[str],
+    ) -> tuple[_Picture, bool]:
+        """The rollout's devices as they are now, and whether anything of them is news."""
+        failing = load.failing_events(session, row)
+        if picture is None:
+            asked = load.reached(session, row.id or 0)
+            members = load.members(session, row, asked, known.values(), failing)
+            return _Picture(asked, {member.device: member for member in members}, failing), True
+        told = {name for name, events in failing.items() if picture.failing.get(name) != events}
+        picture.failing = failing
+        listed = sorted(told.union(changed))
+        news = False
+        for first in range(0, len(listed), DEVICES_PER_QUERY):
+            some = listed[first : first + DEVICES_PER_QUERY]
+            asked = load.reached(session, row.id or 0, some)
+            picture.asked.update(asked)
+            there = [known[name] for name in some if name in known]
+            found = load.members(session, row, asked, there, failing)
+            fresh = {member.device: member for member in found}
+            for name in some:
+                if picture.members.get(name) == fresh.get(name):
+                    continue
+                news = True
+                if name in fresh:
+                    picture.members[name] = fresh[name]
+                else:
+                    del picture.members[name]
+        return picture, news
+
+
+def _advance(
     session: Session,
+    row: models.Rollout,
+    picture: _Picture,
     known: Mapping[str, Known],
     now: float,
     window_seconds: float,
-    care: Care | None = None,
-) -> bool:
-    """Decide and persist; whether any device may need another directive.
-
-    ``window_seconds`` is how long telemetry windows are where a rollout doesn't say. With care a
-    rollout that fails is left as it stands, and the others go on.
-    """
-    changed = False
-
-    def advance(row: models.Rollout) -> None:
-        nonlocal changed
-        reached = load.reached_rows(session, row.id or 0)
-        members = load.members(session, row, reached, known)
-        plan = load.plan(row)
-        if row.state in ("running", "paused"):
-            experiment_step.draw(session, row, plan, members)
-            window = row.window_seconds or window_seconds
-            before = kept.judged(row)
-            warned = set(before.warnings) if before and before.wave == row.wave else set()
-            if gate_step.look(session, row, plan, members, window, now):
-                _remember_look(session, row, now, warned)
-            if shadow_step.look(session, row, plan, known, window, now):
-                changed = True
-        decision = decide.decide(load.rollout(row), members, now)
-        changed |= _persist(session, row, reached, known, decision, now)
-
-    (care or Care()).each(session, _moving(session, now), advance, lambda row: f"rollout {row.id}")
-    return changed
-
-
-def _having(*states: str) -> SelectOfScalar[int]:
-    """Rollouts with a device in one of these states."""
-    reached = models.RolloutDevice
-    return select(reached.rollout).where(col(reached.state).in_(states)).distinct()
+    moves: Moves,
+) -> None:
+    members, plan = list(picture.members.values()), load.plan(row)
+    if row.state in ("running", "paused"):
+        experiment_step.draw(session, row, plan, members)
+        window = row.window_seconds or window_seconds
+        before = kept.judged(row)
+        warned = set(before.warnings) if before and before.wave == row.wave else set()
+        if gate_step.look(session, row, plan, members, window, now):
+            _remember_look(session, row, now, warned)
+        if shadow_step.look(session, row, plan, known, window, now):
+            moves.terms = True
+    decision = decide.decide(load.rollout(row), members, now)
+    moves.terms |= _persist(session, row, known, decision, now)
+    moves.devices.update(decision.changed, decision.target)
+    picture.decided = now
+    for device, after in decision.changed.items():
+        picture.reach(device, replace(picture.asked[device], reached=after))
+    for device in decision.target:
+        picture.reach(device, load.Asked(0, now, _targeted(decision, known[device], now)))
 
 
 _STATE, _ID = col(models.Rollout.state), col(models.Rollout.id)
-_MOVING = (
-    select(models.Rollout)
-    .where(
-        or_(
-            _STATE.in_(("running", "paused")),
-            (_STATE == "completed")
-            & _ID.in_(_having("targeted", "in_progress"))
-            & (col(models.Rollout.updated) > bindparam("followed_since")),
-            _STATE.in_(tuple(WITHDRAWN)) & _ID.in_(_having("targeted", "in_progress", "committed")),
-        )
+
+
+def _having(*states: str) -> ColumnElement[bool]:
+    """A rollout with a device in one of these states."""
+    reached = models.RolloutDevice
+    return (
+        sqlalchemy.select(sqlalchemy.literal(1))
+        .where(col(reached.rollout) == _ID, col(reached.state).in_(states))
+        .correlate(target(models.Rollout))
+        .exists()
     )
-    .order_by(_ID)
-    .with_for_update()
+
+
+_MOVES = or_(
+    _STATE.in_(("running", "paused")),
+    (_STATE == "completed")
+    & (col(models.Rollout.updated) > bindparam("followed_since"))
+    & _having("targeted", "in_progress"),
+    _STATE.in_(tuple(WITHDRAWN)) & _having("targeted", "in_progress", "committed"),
 )
+_MOVING = select(models.Rollout).where(_MOVES).order_by(_ID).with_for_update()
+_ANY_MOVES = sqlalchemy.select(_ID).where(_MOVES).limit(1)
 _LATEST = (
     select(models.RolloutStep.state, models.RolloutStep.wave, models.RolloutStep.why)
     .where(
@@ -87,6 +196,12 @@ _LATEST = (
 )
 
 
+def any_moves(session: Session, now: float) -> bool:
+    """Whether some rollout is to be decided about; nothing is written."""
+    followed = {"followed_since": now - FOLLOW_SECONDS}
+    return session.connection().execute(_ANY_MOVES, followed).first() is not None
+
+
 def _moving(session: Session, now: float) -> list[models.Rollout]:
     return list(session.exec(_MOVING, params={"followed_since": now - FOLLOW_SECONDS}))
 
@@ -94,25 +209,12 @@ def _moving(session: Session, now: float) -> list[models.Rollout]:
 def _persist(
     session: Session,
     row: models.Rollout,
-    reached: Mapping[str, models.RolloutDevice],
     known: Mapping[str, Known],
     decision: Decision,
     now: float,
 ) -> bool:
-    for device, after in decision.changed.items():
-        _write_reached(session, reached[device], after)
-    for device in decision.target:
-        session.add(
-            models.RolloutDevice(
-                rollout=row.id or 0,
-                device=device,
-                wave=decision.wave,
-                state="targeted",
-                targeted_at=now,
-                online_since=now if known[device].online else None,
-                changed_at=now,
-            )
-        )
+    """Write what was decided; whether it may concern more devices than those it changed."""
+    _write_reached(session, row.id or 0, decision, known, now)
     watching = shadow_step.keep(row, decision.shadow, now)
     moved = decision.state != row.state or decision.wave != row.wave
     ended = decision.state == "completed" and row.state != "completed"
@@ -132,7 +234,62 @@ def _persist(
     if ended:
         assign(session, row, now)
     session.flush()
-    return moved or watching or bool(decision.target) or bool(decision.changed)
+    return moved or watching
+
+
+def _targeted(decision: Decision, device: Known, now: float) -> Reached:
+    return Reached(
+        wave=decision.wave,
+        state="targeted",
+        online_since=now if device.online else None,
+        changed_at=now,
+    )
+
+
+_REACHED = models.RolloutDevice
+_ADD = sqlalchemy.insert(target(_REACHED))
+_CHANGE = (
+    sqlalchemy.update(target(_REACHED))
+    .where(col(_REACHED.rollout) == bindparam("of"), col(_REACHED.device) == bindparam("who"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in ("state", "online_since", "online_seconds", "changed_at", "detail")
+        }
+    )
+)
+
+
+def _write_reached(
+    session: Session, rollout: int, decision: Decision, known: Mapping[str, Known], now: float
+) -> None:
+    """One statement for all that changed, and one for all that are newly asked."""
+    session.flush()
+    if decision.changed:
+        session.connection().execute(
+            _CHANGE,
+            [
+                {
+                    "of": rollout,
+                    "who": device,
+                    "state": after.state,
+                    "online_since": after.online_since,
+                    "online_seconds": after.online_seconds,
+                    "changed_at": after.changed_at,
+                    "detail": after.detail,
+                }
+                for device, after in sorted(decision.changed.items())
+            ],
+        )
+    if decision.target:
+        session.connection().execute(
+            _ADD,
+            [
+                {"rollout": rollout, "device": device, "generation": 0, "targeted_at": now}
+                | vars(_targeted(decision, known[device], now))
+                for device in sorted(decision.target)
+            ],
+        )
 
 
 def _remember(session: Session, row: models.Rollout, decision: Decision, now: float) -> None:
@@ -173,15 +330,6 @@ def _remember_look(session: Session, row: models.Rollout, now: float, warned: se
             )
         )
     session.flush()
-
-
-def _write_reached(session: Session, row: models.RolloutDevice, after: Reached) -> None:
-    row.state = after.state
-    row.online_since = after.online_since
-    row.online_seconds = after.online_seconds
-    row.changed_at = after.changed_at
-    row.detail = after.detail
-    session.add(row)
 
 
 def assign(session: Session, row: models.Rollout, now: float) -> None:

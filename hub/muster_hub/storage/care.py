@@ -5,8 +5,8 @@ done again with care: every row within a savepoint, and one that fails is left o
 """
 
 import logging
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -52,6 +52,16 @@ class Care:
                     raise
                 self._leave_out(name(item), error)
                 set_aside(item, described(error))
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """A block that writes nothing: with care what fails in it is named and left out."""
+        try:
+            yield
+        except Exception as error:
+            if not self.careful or faults.passes(error):
+                raise
+            self._leave_out(name, error)
 
     def _leave_out(self, name: str, error: Exception) -> None:
         _log.error("%s is left out: it fails", name, exc_info=error)

@@ -3,7 +3,7 @@
 A new count of ``summary.Tally`` needs no column: it is in the map by its name. Pure.
 """
 
-from muster_protocol.signals.summary import Tally
+from muster_protocol.signals.summary import TALLY_NAMES, Tally
 
 COLUMNS = {"inferences": "n", "errors": "errors"} | {
     name: name
@@ -14,9 +14,20 @@ COLUMNS = {"inferences": "n", "errors": "errors"} | {
 }  # fmt: skip
 """Count to the column of ``summary_window`` that holds it."""
 
+_OWN_PLACES = tuple(
+    (place, COLUMNS[name]) for place, name in enumerate(TALLY_NAMES) if name in COLUMNS
+)
+_OTHER_PLACES = tuple(
+    (place, name) for place, name in enumerate(TALLY_NAMES) if name not in COLUMNS
+)
+
 
 def columns(tally: Tally) -> dict[str, int | dict[str, int]]:
     """Values of the columns of ``summary_window`` that hold counts."""
-    own = {column: int(getattr(tally, name)) for name, column in COLUMNS.items()}
-    others = {name: n for name, n in tally.named().items() if n and name not in COLUMNS}
-    return own | {"counts": others}
+    values = tally.values()
+    found: dict[str, int | dict[str, int]] = {
+        column: values[place] for place, column in _OWN_PLACES
+    }
+    found["errors"] = tally.errors
+    found["counts"] = {name: values[place] for place, name in _OTHER_PLACES if values[place]}
+    return found

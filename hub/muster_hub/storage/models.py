@@ -22,6 +22,7 @@ from muster_hub.storage import alerting, governance, quarantine  # noqa: F401 - 
 from muster_hub.storage.staging import (
     Assignment,
     MetricValue,
+    Revision,
     Rollout,
     RolloutDevice,
     RolloutDeviceState,
@@ -67,6 +68,7 @@ __all__ = [
     "MetricValue",
     "Model",
     "OutboxMessage",
+    "Revision",
     "Rollout",
     "RolloutDevice",
     "RolloutDeviceState",
@@ -96,7 +98,7 @@ class Device(Table, table=True):
     created: float
     approved: bool = True
     revoked: bool = False
-    certificate_expires: float | None = None
+    certificate_expires: float | None = Field(default=None, index=True)
     """Of the newest; all of them are in ``certificate``."""
     online: bool = False
     online_changed: float | None = Field(default=None, index=True)
@@ -114,6 +116,8 @@ class Device(Table, table=True):
     set_aside_fault: str = ""
     retries: dict[str, int] = json_field(dict)
     """Slot → how often an operator has asked for a fresh try at what it should hold."""
+    revision: int = Field(default=0, sa_type=BigInteger, index=True)
+    """Of its latest change by anyone but itself; see ``storage.changes``."""
 
 
 class Certificate(Table, table=True):
@@ -227,7 +231,7 @@ class OutboxMessage(Table, table=True):
     retain: bool
     expiry_seconds: int | None = None
     created: float
-    published_at: float | None = None
+    published_at: float | None = Field(default=None, index=True)
 
 
 class ApiToken(Table, table=True):

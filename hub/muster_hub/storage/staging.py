@@ -4,6 +4,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import (
     BigInteger,
+    Index,
     UniqueConstraint,
 )
 from sqlmodel import Field
@@ -79,7 +80,10 @@ class RolloutDevice(Table, table=True):
     """How far a rollout has come with one device."""
 
     __tablename__ = "rollout_device"
-    __table_args__ = (one_of("state", get_args(RolloutDeviceState)),)
+    __table_args__ = (
+        one_of("state", get_args(RolloutDeviceState)),
+        Index(None, "rollout", "state"),
+    )
 
     rollout: int = Field(primary_key=True, foreign_key="rollout.id")
     device: str = Field(primary_key=True, foreign_key="device.id", index=True)
@@ -122,6 +126,13 @@ class Assignment(Table, table=True):
     window_seconds: float | None = None
     rollout: int | None = Field(default=None, foreign_key="rollout.id")
     created: float
+
+
+class Revision(Table, table=True):
+    """The number of the latest change of a kind; ``storage.changes`` gives them out."""
+
+    name: str = Field(primary_key=True, max_length=NAME)
+    number: int = Field(sa_type=BigInteger)
 
 
 class SwapGrant(Table, table=True):

@@ -1,14 +1,17 @@
 """The one seam to the database: SQLite or PostgreSQL, read sessions and write transactions."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, create_engine
 
+from muster_hub.storage import changes  # noqa: F401 - numbers what every session changes
 from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.turns import Turns
 
@@ -66,11 +69,25 @@ def _engine(url: str) -> Engine:
         pool_size=POOL_CONNECTIONS,
         max_overflow=POOL_OVERFLOW_CONNECTIONS,
         pool_pre_ping=not url.startswith("sqlite:"),  # a file doesn't hang up
+        json_serializer=_json,
+        json_deserializer=_from_json,
     )
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _from_json(text: str) -> Any:
+    """What an older hub wrote may hold numbers that JSON has not, such as NaN."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return json.loads(text)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

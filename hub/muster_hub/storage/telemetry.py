@@ -43,6 +43,7 @@ class SummaryWindow(Table, table=True):
         UniqueConstraint("device", "epoch", "sequence"),
         Index(None, "device", "model", "start"),
         Index(None, "manifest", "start"),
+        Index(None, "start"),
         Index(
             "ix_summary_window_unfolded",
             "id",
@@ -122,6 +123,7 @@ class EventRow(Table, table=True):
     __table_args__ = (
         UniqueConstraint("device", "epoch", "sequence"),
         Index(None, "device", "id"),
+        Index(None, "manifest", "kind"),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Rowid)
@@ -145,6 +147,21 @@ class DriftState(Table, table=True):
     """The drift monitor of one model version on one device."""
 
     __tablename__ = "drift_state"
+    __table_args__ = (
+        Index(None, "manifest", "updated"),
+        Index(
+            "ix_drift_state_alarming",
+            "updated",
+            sqlite_where=text("alarming IS 1"),
+            postgresql_where=text("alarming IS true"),
+        ),
+        Index(
+            "ix_drift_state_rebaselined",
+            "device",
+            sqlite_where=text("rebaselines > 0"),
+            postgresql_where=text("rebaselines > 0"),
+        ),
+    )
 
     device: str = Field(primary_key=True, foreign_key="device.id")
     manifest: str = Field(primary_key=True, max_length=HEX)
@@ -153,6 +170,8 @@ class DriftState(Table, table=True):
     updated: float
     rebaselines: int = 0
     """How often an operator has called what is seen there normal; the directive says it."""
+    alarming: bool = False
+    """``view`` has something that an alert is about."""
 
 
 class Alert(Table, table=True):

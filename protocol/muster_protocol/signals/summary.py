@@ -68,16 +68,11 @@ class Tally:
     @property
     def errors(self) -> int:
         """Failed inferences of every kind."""
-        return sum(self.errors_by_kind().values())
+        return sum(_error_values(self))
 
     def errors_by_kind(self) -> dict[str, int]:
         """Failed inferences by what went wrong."""
-        prefix = "errors_"
-        return {
-            tally_field.name.removeprefix(prefix): getattr(self, tally_field.name)
-            for tally_field in fields(self)
-            if tally_field.name.startswith(prefix)
-        }
+        return dict(zip(_ERROR_KINDS, _error_values(self), strict=True))
 
     def named(self) -> dict[str, int]:
         """Each count by its name."""
@@ -94,6 +89,9 @@ class Tally:
 
 TALLY_NAMES = tuple(tally_field.name for tally_field in fields(Tally))
 _tally_values = attrgetter(*TALLY_NAMES)
+_ERROR_NAMES = tuple(name for name in TALLY_NAMES if name.startswith("errors_"))
+_ERROR_KINDS = tuple(name.removeprefix("errors_") for name in _ERROR_NAMES)
+_error_values = attrgetter(*_ERROR_NAMES)
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,6 @@ def test_a_clock_that_jumped_back_starts_the_wait_anew():
     assert at(50, [standing(cleared_at=100)]).clearing == (1,)
 
 
-def test_silence_is_a_trouble_only_beyond_what_is_allowed():
-    assert rules.silence("d", 10, 300) is None
-    found = rules.silence("d", 301, 300)
-    assert found is not None
-    assert found.key == "silent/d"
-
-
 def test_a_refused_update_names_model_and_reason():
     update = {"state": "failed", "refusal": "golden_mismatch", "model": "m", "version": "2"}
     found = rules.refused("d", "s", update)

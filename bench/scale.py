@@ -1,0 +1,192 @@
+"""What a fleet costs its hub: ``python -m bench.scale [--devices 1000 5000 10000] [--smoke]``.
+
+For each size a real hub with its own Mosquitto and SQLite, and a light fleet with mutual TLS: all
+connect at once, then a steady minute, then a version goes to everybody at once. CPU is the kernel's
+count of the hub's and the broker's processes, so that a busy machine makes it longer, not dearer.
+What the same machine can do at most stands beside it. Writes ``results/scale.json``, the tables and
+the plot of ``docs/scale.md``.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # its hub on free ports
+
+from bench import scale_limits, scale_report
+from bench.scale_hub import MeasuredFleet, MeasuredHub
+
+RESULTS = Path(__file__).parent / "results" / "scale.json"
+SIZES = (1_000, 5_000, 10_000)
+WINDOW_SECONDS = 300.0
+STEADY_SECONDS = 60.0
+POLL_SECONDS = 0.5
+PHASE_SECONDS_MAX = 600.0
+LIST = "/devices?limit=100"
+
+
+class Watched:
+    """A phase as it goes on: what it costs, and how the API answers meanwhile."""
+
+    def __init__(self, hub: MeasuredHub, fleet: MeasuredFleet) -> None:
+        self.hub, self.fleet = hub, fleet
+        self.before, self.fleet_before = hub.cpu_seconds(), fleet.said()
+        self.begun = time.monotonic()
+        self.reads: list[float] = []
+        self.writes: list[float] = []
+        self.refused = 0
+
+    def wait(self, done: Callable[[], bool], seconds: float = PHASE_SECONDS_MAX) -> float:
+        """Until it is done, or too long; seconds since the phase began."""
+        while not done() and time.monotonic() - self.begun < seconds:
+            took, ok = self.hub.timed(LIST)
+            self.reads.append(took)
+            wrote, fine = self.hub.timed("/silences", {"selector": "site=nowhere", "seconds": 60.0})
+            self.writes.append(wrote)
+            self.refused += (not ok) + (not fine)
+            time.sleep(POLL_SECONDS)
+        return time.monotonic() - self.begun
+
+    def found(self) -> dict[str, Any]:
+        seconds, after = time.monotonic() - self.begun, self.hub.cpu_seconds()
+        busy = self.fleet.said().get("cpu_seconds", 0.0) - self.fleet_before.get("cpu_seconds", 0.0)
+        return {
+            "seconds": round(seconds, 1),
+            "hub_cpu_seconds": round(after["hub"] - self.before["hub"], 2),
+            "broker_cpu_seconds": round(after["broker"] - self.before["broker"], 2),
+            "fleet_cpu_share": round(busy / seconds / len(self.fleet.parts), 2),
+            "list_p95_ms": _p95(self.reads),
+            "write_p95_ms": _p95(self.writes),
+            "api_refused": self.refused,
+        }
+
+
+def measure(devices: int, steady_seconds: float) -> dict[str, Any]:
+    """One size, from an empty hub to everybody updated."""
+    with tempfile.TemporaryDirectory(prefix="muster-scale-") as name:
+        hub = MeasuredHub(Path(name) / "hub")
+        names = hub.make(devices)
+        text = (hub.data / "hub.toml").read_text()
+        text = text.replace("[http]\n", "[http]\nreads_per_second = 1e6\nwrites_per_second = 1e6\n")
+        (hub.data / "hub.toml").write_text(text)
+        hub.run()
+        fleet = MeasuredFleet(hub, names)
+        try:
+            return _phases(hub, fleet, devices, steady_seconds)
+        finally:
+            fleet.end()
+            hub.end()
+
+
+def _phases(
+    hub: MeasuredHub, fleet: MeasuredFleet, devices: int, steady_seconds: float
+) -> dict[str, Any]:
+    while not fleet.said():
+        time.sleep(0.1)
+    found: dict[str, Any] = {"devices": devices}
+    phase = Watched(hub, fleet)
+    fleet.tell("connect")
+    phase.wait(lambda: fleet.said().get("up") == devices)
+    devices_up = time.monotonic() - phase.begun
+    online = "SELECT count(*) FROM device WHERE online AND report IS NOT NULL"
+    phase.wait(lambda: hub.count(online) == devices)
+    found["connect"] = phase.found() | {"devices_done_seconds": round(devices_up, 1)}
+    _say(devices, "connect", found["connect"])
+    found["first rollout"] = _rollout(hub, fleet, devices, "1")
+    fleet.tell(f"windows {WINDOW_SECONDS}")
+    time.sleep(min(steady_seconds, 20.0))
+    phase = Watched(hub, fleet)
+    phase.wait(lambda: False, steady_seconds)
+    found["steady"] = steady = phase.found()
+    steady["hub_cores"] = round(steady["hub_cpu_seconds"] / steady["seconds"], 3)
+    steady["broker_cores"] = round(steady["broker_cpu_seconds"] / steady["seconds"], 3)
+    _say(devices, "steady", steady)
+    found["rollout"] = _rollout(hub, fleet, devices, "2")
+    phase = Watched(hub, fleet)
+    phase.wait(lambda: fleet.said()["unacknowledged"] == 0, 90.0)
+    said = fleet.said()
+    kept = hub.count("SELECT count(*) FROM summary_window") + hub.count(
+        "SELECT count(*) FROM event WHERE epoch IS NOT NULL"
+    )
+    found["rows"] = {"sent": int(said["rows"]), "kept": kept, "resent": int(said["resent"]),
+                     "unacknowledged": int(said["unacknowledged"])}  # fmt: skip
+    found["alerts"] = hub.count("SELECT count(*) FROM alert")
+    found["memory_mb"] = hub.memory_mb()
+    found["ingest"] = {
+        name: value
+        for name, value in hub.health()["parts"]["ingest"].items()
+        if isinstance(value, int | float)
+    }
+    _say(devices, "rows", found["rows"] | {"alerts": found["alerts"]} | found["memory_mb"])
+    return found
+
+
+def _rollout(hub: MeasuredHub, fleet: MeasuredFleet, devices: int, version: str) -> dict[str, Any]:
+    """A version to everybody at once: no canary, no soak, no gate."""
+    before = fleet.said()["committed"]
+    phase = Watched(hub, fleet)
+    number = hub.ask(
+        "/rollouts",
+        {
+            "model": "pump", "version": version, "slot": "main", "canary": 0,
+            "min_soak_seconds": 0, "timeout_seconds": 3600,
+        },
+    )["id"]  # fmt: skip
+    phase.wait(lambda: fleet.said()["committed"] - before >= devices)
+    done = time.monotonic() - phase.begun
+    phase.wait(
+        lambda: hub.count(f"SELECT state = 'completed' FROM rollout WHERE id = {number}") == 1
+    )
+    found = phase.found()
+    found |= {
+        "devices_done_seconds": round(done, 1),
+        "hub_knows_over_devices": round(found["seconds"] / done, 2),
+        "hub_cpu_seconds_per_1000": round(1000 * found["hub_cpu_seconds"] / devices, 2),
+    }
+    _say(devices, f"rollout of {version}", found)
+    return found
+
+
+def _p95(taken: list[float]) -> float | None:
+    if len(taken) < 2:
+        return None
+    return round(1000 * statistics.quantiles(taken, n=20)[-1], 1)
+
+
+def _say(devices: int, what: str, found: dict[str, Any]) -> None:
+    print(f"{devices:6} {what:14} {json.dumps(found)}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--devices", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--steady", type=float, default=STEADY_SECONDS, help="seconds")
+    parser.add_argument("--keep", action="store_true", help="write results, tables and the plot")
+    asked = parser.parse_args()
+    result = {
+        "machine": {
+            "cores": os.cpu_count(), "python": platform.python_version(), "database": "SQLite",
+            "load_before": round(os.getloadavg()[0], 1),
+        },
+        "window_seconds": WINDOW_SECONDS,
+        "limits": scale_limits.measure(),
+        "sizes": [measure(devices, asked.steady) for devices in asked.devices],
+    }  # fmt: skip
+    if asked.keep:
+        RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+        scale_report.write(result)
+    else:
+        print(json.dumps(result["limits"], indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
