@@ -44,7 +44,9 @@ def strings():
     """Columns by name, one of them text."""
     table = np.empty((300, 2), object)
     table[:, 0], table[:, 1] = NAMES, ROWS[:, 0]
-    encode = ColumnTransformer([("kind", OneHotEncoder(), [0])], remainder="passthrough")
+    encode = ColumnTransformer(
+        [("kind", OneHotEncoder(handle_unknown="ignore"), [0])], remainder="passthrough"
+    )
     model = make_pipeline(encode, LogisticRegression()).fit(table, KINDS)
     types = [("kind", StringTensorType([None, 1])), ("flow", FloatTensorType([None, 1]))]
     return to_onnx(model, initial_types=types, options={"zipmap": False})

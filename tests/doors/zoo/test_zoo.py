@@ -42,7 +42,7 @@ SPECIMENS = {
         "shape": {"x": [1, 3, 48, 192]}
     },
     "ddddocr/common_old.onnx": {"shape": {"input1": [1, 1, 64, 128]}},
-    "silero_vad/data/silero_vad.onnx": AUDIO,
+    "silero_vad/data/silero_vad.onnx": AUDIO | {"sample": "speech.npz"},
     "silero_vad/data/silero_vad_16k_op15.onnx": AUDIO,
     "silero_vad/data/silero_vad_half.onnx": AUDIO,
     "silero_vad/data/silero_vad_16k_sequence.onnx": {},
@@ -71,6 +71,8 @@ SPECIMENS = {
     },
 }  # fmt: skip
 """Model to the options it needs: sizes that its file leaves open."""
+SAMPLE_RATE = 16_000
+"""What models of speech take as the input ``sr``."""
 OUR_OWN = {"exports/detector.onnx", "exports/outside.onnx"}
 """Made by ``exports.py``; all others by other people, or by their converters."""
 
@@ -140,6 +142,9 @@ def requests(manifest, seed=7):
         made = {}
         for tensor in manifest.inputs:
             shape = tuple(1 if size == -1 else size for size in tensor.shape)
+            if tensor.name == "sr":
+                made["sr"] = np.array(SAMPLE_RATE)
+                continue
             match tensor.datatype:
                 case "BYTES":
                     words = np.array([b"calm", b"gust", b"storm"], object)
@@ -189,7 +194,12 @@ def assert_same(got, want, manifest):
 @pytest.mark.parametrize("name", SPECIMENS)
 def test_a_model_of_others_is_packed_checked_and_served_as_its_runtime_answers(zoo, tmp_path, name):
     model = zoo / name
-    packed = muster_client.pack(model, out=tmp_path / "bundle", name="specimen", **SPECIMENS[name])
+    speech = np.random.default_rng(3).random((4, 512)).astype(np.float32)
+    np.savez(tmp_path / "speech.npz", input=speech, sr=np.full(4, SAMPLE_RATE))
+    options = dict(SPECIMENS[name])
+    if "sample" in options:
+        options["sample"] = str(tmp_path / options["sample"])
+    packed = muster_client.pack(model, out=tmp_path / "bundle", name="specimen", **options)
     manifest = packed.manifest
     bundle.check_usable(manifest, packed.folder)
     checked = WorkerCheck(300.0)(packed.folder, manifest)
