@@ -26,6 +26,8 @@ class OipError(ProtocolError):
 
 
 class TensorEntry(msgspec.Struct):
+    """A tensor in a message: its name, shape, type and, as JSON, its data."""
+
     name: str
     shape: list[int]
     datatype: Datatype
@@ -50,6 +52,7 @@ def _elements(entry: TensorEntry) -> int:
 
 
 def from_binary(entry: TensorEntry, data: memoryview, size: int) -> Array:
+    """An input's array from its bytes; raises OipError."""
     count = _elements(entry)
     if len(data) != size:
         raise OipError(f"input {entry.name!r}: {size} bytes announced, {len(data)} came")
@@ -99,6 +102,7 @@ def _split_bytes(entry: TensorEntry, data: memoryview, count: int) -> Array:
 
 
 def from_json(entry: TensorEntry) -> Array:
+    """An input's array from its JSON data; raises OipError."""
     count = _elements(entry)
     if entry.data is None:
         raise OipError(f"input {entry.name!r} has no data")
@@ -212,6 +216,7 @@ def _objects(items: Sequence[bytes]) -> Array:
 
 
 def to_binary(array: Array, datatype: Datatype) -> bytes:
+    """An array's bytes, little-endian, as the datatype travels."""
     if datatype == "BF16":
         return _narrowed(array)
     if array.dtype.kind == "O":
