@@ -19,6 +19,7 @@ OPEN = {
     "hub/muster_client/failures.py": "status",
     "hub/muster_client/packing/contract.py": "word",
     "hub/muster_client/packing/rows.py": "kind.kind",
+    "hub/muster_client/packing/running.py": "array.dtype.kind",
     "hub/muster_client/training/table.py": "values.dtype.kind",
     "hub/muster_client/terminal/output.py": "value",
 }
