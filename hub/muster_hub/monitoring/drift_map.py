@@ -15,7 +15,7 @@ from muster_protocol.wire.selectors import Selector
 
 
 @dataclass(frozen=True)
-class Watched:
+class WatchedModel:
     """One model on one device."""
 
     device: str
@@ -28,7 +28,7 @@ class Watched:
     findings: Mapping[str, Any]
 
 
-def read(session: Session, scope: Scope, selector: Selector) -> list[Watched]:
+def read(session: Session, scope: Scope, selector: Selector) -> list[WatchedModel]:
     """Models in scope on devices that a selector matches; of each the version seen last."""
     state, device = models.DriftState, models.Device
     rows = session.exec(
@@ -37,12 +37,12 @@ def read(session: Session, scope: Scope, selector: Selector) -> list[Watched]:
         .where(selecting.matching(selector), col(device.revoked).is_(False))
         .order_by(col(state.device), col(state.updated))
     )
-    found: dict[tuple[str, str], Watched] = {}
+    found: dict[tuple[str, str], WatchedModel] = {}
     for name, labels, view in rows:
         model = str(view.get("model", ""))
         if not model or not scope.has_model(model):
             continue
-        found[name, model] = Watched(
+        found[name, model] = WatchedModel(
             device=name,
             labels=labels,
             model=model,

@@ -16,7 +16,7 @@ from muster_hub.console.rendering import may_do, redirect, render
 from muster_hub.console.routes.fleet import read_search
 from muster_hub.errors import NotFound
 from muster_hub.monitoring import drift_map, drift_reading
-from muster_hub.monitoring.drift_map import Watched
+from muster_hub.monitoring.drift_map import WatchedModel
 from muster_hub.registry.published import read_baseline
 from muster_protocol.wire import selectors
 
@@ -133,12 +133,12 @@ def rebaseline(
     return redirect(request, f"devices/{device}")
 
 
-def _most_drifting(found: Iterable[Watched]) -> str:
+def _most_drifting(found: Iterable[WatchedModel]) -> str:
     counted = Counter(item.model for item in found if item.drifting)
     return counted.most_common(1)[0][0] if counted else ""
 
 
-def _columns(found: Sequence[Watched]) -> list[str]:
+def _columns(found: Sequence[WatchedModel]) -> list[str]:
     """Features, those that drift on most devices first."""
     counted: Counter[str] = Counter()
     for item in found:
@@ -148,10 +148,10 @@ def _columns(found: Sequence[Watched]) -> list[str]:
 
 
 def _sites(
-    found: Sequence[Watched], features: Sequence[str], by: str
+    found: Sequence[WatchedModel], features: Sequence[str], by: str
 ) -> list[tuple[str, list[tuple[str, int, int]]]]:
     """Value of a label → of each feature (name, devices on which it drifts, devices watched)."""
-    groups: dict[str, list[Watched]] = {}
+    groups: dict[str, list[WatchedModel]] = {}
     for item in found:
         groups.setdefault(item.labels.get(by, NO_SITE), []).append(item)
     rows = [
@@ -172,7 +172,7 @@ def _sites(
 
 
 def _devices(
-    found: Sequence[Watched], features: Sequence[str]
+    found: Sequence[WatchedModel], features: Sequence[str]
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """Device → of each feature (name, how it stands)."""
     ordered = sorted(found, key=lambda item: (-len(item.drifting), item.device))
