@@ -281,7 +281,7 @@ class Ground:
     def roll_out(self, version: str, device: str = "") -> int:
         asked = {
             "model": MODEL, "version": version, "slot": SLOT, "min_soak_seconds": 0, "canary": 0,
-            "timeout_seconds": TIMEOUT_SECONDS,
+            "timeout_seconds": TIMEOUT_SECONDS, "failures_allowed": len(PROFILES),
             "selector": f"device={device}" if device else "bench=links",
         }  # fmt: skip
         return int(self.api.post("/rollouts", asked)["id"])

@@ -20,7 +20,7 @@ WATCHING = 9
 SLOW = {6}
 """Worlds in which half the devices have slow lines, and some a meter."""
 SEEDS = (*range(7), WATCHING)
-SEEDS_OF_PLANTS_MAX = 5
+SEEDS_OF_PLANTS_MAX = 8
 EARLY = (
     "stale retained command executed", "unsigned bundle runs", "rollback memory lost",
     "success on the old image", "acknowledged before commit", "duplicate batch counted",

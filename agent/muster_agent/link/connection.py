@@ -103,6 +103,9 @@ class BrokerConnection:
             reconnect_on_failure=False,
         )
         self._client.connect_timeout = CONNECT_TIMEOUT_SECONDS
+        # On a slow link the broker's acknowledgements stand behind a chunk for a minute: telemetry
+        # and reports go out meanwhile, as many as may wait.
+        self._client.max_inflight_messages_set(QUEUE_MESSAGES_MAX)
         self._client.will_set(will[0], will[1], qos=1, retain=True)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
