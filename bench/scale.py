@@ -52,7 +52,7 @@ class Watched:
             wrote, fine = self.hub.timed("/silences", {"selector": "site=nowhere", "seconds": 60.0})
             self.writes.append(wrote)
             self.refused += (not ok) + (not fine)
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)  # operators ask now and then
         return time.monotonic() - self.begun
 
     def found(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _phases(
     hub: MeasuredHub, fleet: MeasuredFleet, devices: int, steady_seconds: float
 ) -> dict[str, Any]:
     while not fleet.said():
-        time.sleep(0.1)
+        time.sleep(0.1)  # its processes start
     found: dict[str, Any] = {"devices": devices}
     phase = Watched(hub, fleet)
     fleet.tell("connect")
@@ -102,7 +102,7 @@ def _phases(
     _say(devices, "connect", found["connect"])
     found["first rollout"] = _rollout(hub, fleet, devices, "1")
     fleet.tell(f"windows {WINDOW_SECONDS}")
-    time.sleep(min(steady_seconds, 20.0))
+    time.sleep(min(steady_seconds, 20.0))  # what the rollout left is done with
     phase = Watched(hub, fleet)
     phase.wait(lambda: False, steady_seconds)
     found["steady"] = steady = phase.found()
