@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from support.trees import parsed
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     "protocol/muster_protocol", "agent/muster_agent", "hub/muster_hub", "hub/muster_client",
@@ -37,7 +39,7 @@ def left_open(source: str) -> list[str]:
     """Subjects of the choices in a file that do not end in ``assert_never``."""
     return [
         ast.unparse(node.subject)
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parsed(source))
         if isinstance(node, ast.Match) and not closed(node)
     ]
 

@@ -1,5 +1,6 @@
 """What no line of the packages uses is dead: tests alone keep nothing alive."""
 
+from functools import cache
 from pathlib import Path
 
 from vulture import Vulture
@@ -30,6 +31,7 @@ USED_ELSEWHERE = {
 """Names that are used from outside of the packages, and by whom."""
 
 
+@cache
 def unused(*paths: Path) -> dict[str, str]:
     """Names that nothing in ``paths`` uses, each with its place."""
     finder = Vulture(ignore_decorators=list(REGISTERED))

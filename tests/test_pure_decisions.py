@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from support.trees import parsed
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     "protocol/muster_protocol", "agent/muster_agent", "hub/muster_hub", "hub/muster_client",
@@ -64,7 +66,7 @@ def modules() -> dict[str, ast.Module]:
         folder = ROOT / package
         for path in sorted(folder.rglob("*.py")):
             name = ".".join(path.relative_to(folder.parent).with_suffix("").parts)
-            found[name.removesuffix(".__init__")] = ast.parse(path.read_text(encoding="utf-8"))
+            found[name.removesuffix(".__init__")] = parsed(path.read_text(encoding="utf-8"))
     return found
 
 

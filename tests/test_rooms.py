@@ -1,9 +1,12 @@
 """The rooms of each package, drawn from the imports: no arrow up, no cycle, few files at a root."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+from support.trees import parsed
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOT_MODULES_MAX = 8
@@ -30,12 +33,13 @@ def room_of(package: Path, module: str) -> str:
     return part[0] if part and (package / part[0]).is_dir() else ""
 
 
+@cache
 def imported(package: Path) -> set[tuple[str, str, str, str]]:
     """(room, module, room it imports, module it imports) within the package."""
     found = set()
     for path in sorted(package.rglob("*.py")):
         module = ".".join(path.relative_to(package.parent).with_suffix("").parts)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
             for target in targets(node, package.name):
                 found.add((room_of(package, module), module, room_of(package, target), target))
     return found

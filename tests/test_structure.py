@@ -15,6 +15,7 @@ from muster_protocol.wire import limits, messages, topics
 from muster_protocol.wire.directive import Directive
 from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.manifest import Manifest
+from support.trees import parsed
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("protocol/muster_protocol", "agent/muster_agent", "hub/muster_hub")
@@ -216,7 +217,7 @@ def test_every_attack_ends_with_a_device_that_updates():
     ends_well = {}
     for path in sorted((ROOT / "tests" / "attacks").glob("test_*.py")):
         text = path.read_text(encoding="utf-8")
-        for item in ast.parse(text).body:
+        for item in parsed(text).body:
             if isinstance(item, ast.FunctionDef) and item.name.startswith("test_"):
                 body = ast.get_source_segment(text, item) or ""
                 ends_well[f"{path.name}::{item.name}"] = bool(UPDATES.search(body))
@@ -228,7 +229,7 @@ def test_every_attack_ends_with_a_device_that_updates():
 def unexplained_sleeps(text: str) -> list[int]:
     """Lines that call ``sleep`` with no comment on them or on the line above."""
     lines = text.splitlines()
-    calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+    calls = (node for node in ast.walk(parsed(text)) if isinstance(node, ast.Call))
     return [
         call.lineno
         for call in calls

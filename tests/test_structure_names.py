@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.trees import parsed
 from test_rooms import ROOMS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +42,7 @@ MADE = {"bench/results"}
 def names_in(path: Path) -> dict[str, set[str]]:
     """Names at the top of a module, and of each class the names in it."""
     found: dict[str, set[str]] = {}
-    for node in top(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in top(parsed(path.read_text(encoding="utf-8"))):
         for name in bound(node):
             inner = node.body if isinstance(node, ast.ClassDef) else []
             found[name] = {each for part in inner for each in bound(part)}

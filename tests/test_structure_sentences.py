@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from muster_agent.update.table import HOLDS, State
+from support.trees import parsed
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
@@ -76,7 +77,7 @@ def trees_of(package: str) -> dict[str, ast.Module]:
     for path in sorted((ROOT / package).rglob("*.py")):
         place = str(path.relative_to(ROOT))
         if not place.startswith(tuple(DESCRIBED_ELSEWHERE)):
-            found[place] = ast.parse(path.read_text(encoding="utf-8"))
+            found[place] = parsed(path.read_text(encoding="utf-8"))
     return found
 
 
@@ -102,4 +103,4 @@ def test_every_state_of_an_update_has_its_sentence():
     ],
 )
 def test_what_says_nothing_is_found(code):
-    assert len([*silent(ast.parse(code), set())]) == 1
+    assert len([*silent(parsed(code), set())]) == 1

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support.trees import parsed
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     "protocol/muster_protocol",
@@ -34,7 +36,7 @@ def bound(tree: ast.AST) -> Iterator[str]:
 
 def catch_alls(path: Path, text: str) -> set[tuple[str, str]]:
     place = str(path.relative_to(ROOT))
-    return {(place, name) for name in bound(ast.parse(text)) if name in CATCH_ALL} - KEPT
+    return {(place, name) for name in bound(parsed(text)) if name in CATCH_ALL} - KEPT
 
 
 @pytest.mark.parametrize("folder", [*PACKAGES, "bench", "tests"])
@@ -54,7 +56,7 @@ def twins(sources: dict[str, str]) -> list[str]:
     """Public classes of a package that share a name, unless one is the port of the other."""
     places = defaultdict[str, list[tuple[str, bool]]](list)
     for place, text in sources.items():
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parsed(text)):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 port = any(ast.unparse(base) == "Protocol" for base in node.bases)
                 places[node.name].append((place, port))
