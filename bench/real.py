@@ -98,7 +98,8 @@ def rows_of(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             scores = [run["scores"].get(rule) for run in runs if run["group"] == group]
             total = sum((Score(**score) for score in scores if score), Score())
             counted = {"runs": sum(score is not None for score in scores), "of_runs": len(scores)}
-            rows.append({"group": group, "rule": rule} | counted | total.row())
+            if counted["runs"]:
+                rows.append({"group": group, "rule": rule} | counted | total.row())
     return rows
 
 
