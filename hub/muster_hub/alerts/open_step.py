@@ -114,7 +114,7 @@ _SET_ASIDE = select(models.Device.id, models.Device.set_aside, models.Device.set
     col(models.Device.set_aside_at) > bindparam("since")
 )
 _HOARDING = (
-    select(models.Stream.device, models.Stream.stream, func.count())
+    select(func.min(models.Stream.device), models.Stream.stream, func.count())
     .where(col(models.Stream.created) > bindparam("since"))
     # Not by the bare column: the index of the primary key would be walked, for the order's sake.
     .group_by(col(models.Stream.device) + "", col(models.Stream.stream))
