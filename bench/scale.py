@@ -93,7 +93,7 @@ def _phases(
         time.sleep(0.1)  # its processes start
     found: dict[str, Any] = {"devices": devices}
     phase = Watched(hub, fleet)
-    fleet.tell("connect")
+    fleet.order("connect")
     phase.wait(lambda: fleet.said().get("up") == devices)
     devices_up = time.monotonic() - phase.begun
     online = "SELECT count(*) FROM device WHERE online AND report IS NOT NULL"
@@ -101,7 +101,7 @@ def _phases(
     found["connect"] = phase.found() | {"devices_done_seconds": round(devices_up, 1)}
     _say(devices, "connect", found["connect"])
     found["first rollout"] = _rollout(hub, fleet, devices, "1")
-    fleet.tell(f"windows {WINDOW_SECONDS}")
+    fleet.order(f"windows {WINDOW_SECONDS}")
     time.sleep(min(steady_seconds, 20.0))  # what the rollout left is done with
     phase = Watched(hub, fleet)
     phase.wait(lambda: False, steady_seconds)

@@ -154,7 +154,7 @@ class FleetProcess:
         self._heard = b""
         self.said: dict[str, Any] = {}
 
-    def tell(self, line: str) -> None:
+    def order(self, line: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
@@ -178,9 +178,9 @@ class MeasuredFleet:
             for first in range(0, len(names), DEVICES_PER_PROCESS)
         ]
 
-    def tell(self, line: str) -> None:
+    def order(self, line: str) -> None:
         for part in self.parts:
-            part.tell(line)
+            part.order(line)
 
     def said(self) -> dict[str, float]:
         """Sums of what the parts said; the share of a core is of the busiest part."""

@@ -42,7 +42,7 @@ def main() -> int:
     begun = say_at = time.monotonic()
     asked = sys.stdin.fileno()
     os.set_blocking(asked, False)
-    told = b""
+    heard = b""
     while True:
         fleet.turn(0.05)
         if time.monotonic() >= say_at:
@@ -50,9 +50,9 @@ def main() -> int:
             say_at = time.monotonic() + SAY_SECONDS
         if select.select([asked], [], [], 0)[0]:
             more = os.read(asked, 4096)
-            told += more
-            while b"\n" in told:
-                line, _, told = told.partition(b"\n")
+            heard += more
+            while b"\n" in heard:
+                line, _, heard = heard.partition(b"\n")
                 verb, _, value = line.decode().partition(" ")
                 if verb == "connect":
                     fleet.connect_all()

@@ -199,7 +199,7 @@ def rollout(row: models.Rollout) -> StagedRollout:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Targeted:
     """A device that a rollout has asked, as the database has it."""
 
     generation: int
@@ -217,7 +217,7 @@ _REACHED_SOME = _REACHED.where(col(_ROW.device).in_(bindparam("devices", expandi
 
 def reached(
     session: Session, rollout_id: int, devices: Sequence[str] | None = None
-) -> dict[str, Asked]:
+) -> dict[str, Targeted]:
     """How far the rollout has come with each device that it has asked, or with some."""
     rows = (
         _rows(session, _REACHED, rollout=rollout_id)
@@ -225,7 +225,7 @@ def reached(
         else _rows(session, _REACHED_SOME, rollout=rollout_id, devices=list(devices))
     )
     return {
-        row.device: Asked(
+        row.device: Targeted(
             row.generation,
             row.targeted_at,
             Reached(
@@ -244,7 +244,7 @@ def reached(
 def members(
     session: Session,
     row: models.Rollout,
-    asked: Mapping[str, Asked],
+    asked: Mapping[str, Targeted],
     devices: Iterable[Known],
     events: Mapping[str, Sequence[DeviceEvent]],
 ) -> list[Member]:
@@ -321,7 +321,7 @@ def concerned(row: models.Rollout) -> Callable[[Known], bool]:
 
 def _evidence(
     row: models.Rollout,
-    mine: Asked | None,
+    mine: Targeted | None,
     device: Known,
     events: Iterable[DeviceEvent],
 ) -> DeviceEvidence:

@@ -39,12 +39,12 @@ class Moves:
 class _Picture:
     """What is known of a rollout's devices; all of it can be read anew."""
 
-    asked: dict[str, load.Asked]
+    asked: dict[str, load.Targeted]
     members: dict[str, Member]
     failing: dict[str, list[DeviceEvent]]
     decided: float = float("-inf")
 
-    def reach(self, device: str, asked: load.Asked) -> None:
+    def reach(self, device: str, asked: load.Targeted) -> None:
         """How far the rollout has come with a device, from now on."""
         self.asked[device] = asked
         member = self.members.get(device)
@@ -111,9 +111,9 @@ class Rollouts:
             asked = load.reached(session, row.id or 0)
             members = load.members(session, row, asked, known.values(), failing)
             return _Picture(asked, {member.device: member for member in members}, failing), True
-        told = {name for name, events in failing.items() if picture.failing.get(name) != events}
+        newly_failing = {name for name, events in failing.items() if picture.failing.get(name) != events}
         picture.failing = failing
-        listed = sorted(told.union(changed))
+        listed = sorted(newly_failing.union(changed))
         news = False
         for first in range(0, len(listed), DEVICES_PER_QUERY):
             some = listed[first : first + DEVICES_PER_QUERY]
@@ -159,7 +159,7 @@ def _advance(
     for device, after in decision.changed.items():
         picture.reach(device, replace(picture.asked[device], reached=after))
     for device in decision.target:
-        picture.reach(device, load.Asked(0, now, _targeted(decision, known[device], now)))
+        picture.reach(device, load.Targeted(0, now, _targeted(decision, known[device], now)))
 
 
 _STATE, _ID = col(models.Rollout.state), col(models.Rollout.id)

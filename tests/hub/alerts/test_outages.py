@@ -42,8 +42,8 @@ def test_half_of_the_fleet_is_one_alert() -> None:
 
 
 def test_a_device_that_was_told_of_already_keeps_its_alert() -> None:
-    told = frozenset({"d03"})
-    assert silences(*DEVICES, alone=told) == ["silent/d03", "silent//"]
+    listed = frozenset({"d03"})
+    assert silences(*DEVICES, alone=listed) == ["silent/d03", "silent//"]
 
 
 def test_many_that_have_nothing_in_common_are_one_alert_too() -> None:
