@@ -111,9 +111,9 @@ class Rollouts:
             asked = load.reached(session, row.id or 0)
             members = load.members(session, row, asked, known.values(), failing)
             return _Picture(asked, {member.device: member for member in members}, failing), True
-        newly_failing = {name for name, events in failing.items() if picture.failing.get(name) != events}
+        failed = {name for name, events in failing.items() if picture.failing.get(name) != events}
         picture.failing = failing
-        listed = sorted(newly_failing.union(changed))
+        listed = sorted(failed.union(changed))
         news = False
         for first in range(0, len(listed), DEVICES_PER_QUERY):
             some = listed[first : first + DEVICES_PER_QUERY]
