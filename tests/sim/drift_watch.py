@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 MOVED_WINDOWS_MIN = 3
 MOVED_ROWS_MIN = 60
 """So much of what has moved must have been told before the hub has to know."""
-BACK_WINDOWS_MIN = 6
-"""So many windows as they were, and what had moved must have recovered."""
+BACK_WINDOWS_MIN, BRIEF_WINDOWS_MAX = 6, 3
+"""So many windows as they were, and what had moved in so few must have recovered: what lasts longer
+stays for a while in the slow running mean."""
 SLOT = "aux"
 HOT_SHARE, COOLS_SHARE = 0.6, 0.6
-HOT_SECONDS, COOLS_AFTER_SECONDS = (90.0, 200.0), (80.0, 160.0)
+HOT_SECONDS, COOLS_AFTER_SECONDS = (90.0, 200.0), (20.0, 120.0)
 LOOK_SECONDS = 20.0
 
 
@@ -185,6 +186,7 @@ def _must_show(device: "Device", place: int) -> bool:
 
 
 def _must_be_back(device: "Device", place: int) -> bool:
-    """Whether it has not moved in windows enough, and nothing else has."""
+    """Whether it was off but briefly, and has not moved in windows enough, and nothing else has."""
     last = device.windows[-BACK_WINDOWS_MIN:]
-    return len(last) == BACK_WINDOWS_MIN and not any(n for _, *moved in last for n in moved)
+    back = len(last) == BACK_WINDOWS_MIN and not any(n for _, *moved in last for n in moved)
+    return back and sum(window[place] > 0 for window in device.windows) <= BRIEF_WINDOWS_MAX
