@@ -302,13 +302,13 @@ def measure(ground: Ground, digest: str, name: str, device: CabledDevice) -> dic
     ideal = MODEL_BYTES / device.profile.bytes_per_second / device.profile.share_up
     asked_at, since = time.monotonic(), time.time()
     while not device.fetching() and time.monotonic() - asked_at < PATIENCE_SECONDS:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(LOOK_SECONDS)  # the agent's state is looked at from outside
     begun, before = time.monotonic(), (cable.bytes_down, cable.bytes_up)
     while not installed(device, digest):
         if time.monotonic() - begun > MOST_TIMES * ideal + 60:
             break
         device.ask()
-        time.sleep(LOOK_SECONDS)
+        time.sleep(LOOK_SECONDS)  # the agent's state is looked at from outside
     seconds = time.monotonic() - begun
     down, up = cable.bytes_down - before[0], cable.bytes_up - before[1]
     time.sleep(35.0 + 8 * device.profile.delay_seconds)  # the last windows are on their way

@@ -124,7 +124,7 @@ class Cable:
             pass
         finally:
             if self._begun is not None:
-                await asyncio.sleep(self._profile.delay_seconds)
+                await asyncio.sleep(self._profile.delay_seconds)  # what is on its way arrives
             with contextlib.suppress(OSError):
                 sink.close()
 
@@ -138,7 +138,7 @@ class Cable:
             while not self._profile.passes(free_at - self._begun):
                 free_at += 0.05
             way.free_at = free_at + rest
-            await asyncio.sleep(max(way.free_at - time.monotonic(), 0.0))
+            await asyncio.sleep(max(way.free_at - time.monotonic(), 0.0))  # the line's rate
 
 
 def listen_and_run(control: str, ports: list[int], command: list[str]) -> None:

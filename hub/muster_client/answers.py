@@ -251,6 +251,8 @@ class Drift(TypedDict):
     n: int
     windows: int
     status: str
+    note: str
+    hint: str
     features: list[Feature]
 
 

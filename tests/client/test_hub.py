@@ -301,7 +301,8 @@ def test_answers_are_plain_json(kit):
 
 def test_the_guides_python_runs_as_it_is_written(kit):
     page = (Path(__file__).resolve().parents[2] / "docs" / "operator.md").read_text()
-    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (code,) = (each for each in found if "hub.devices.list(" in each)  # packing has its own test
     with kit.hub.store.write() as session:
         session.add(Device(id="cam-1", created=1, labels={"site": "berlin"}))
     environment = {

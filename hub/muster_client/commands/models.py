@@ -105,14 +105,11 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Show two versions side by side: what they are, and how they do on the fleet."""
-    found = [
-        (hub(context).models.show(model, version), hub(context).models.in_use(model, version, days))
-        for version in (first, second)
-    ]
+    found = hub(context).models.compare(model, first, second, days)
     if as_json:
-        output.show_json([{"version": view, "in_use": in_use} for view, in_use in found])
+        output.show_json(found)
         return
-    sides = [_side(view, in_use) for view, in_use in found]
+    sides = [_side(each["version"], each["in_use"]) for each in found]
     names = list(dict.fromkeys(name for side in sides for name in side))
     rows = ((name, *(side.get(name) for side in sides)) for name in names)
     output.show(output.table(("", first, second), rows, empty=""))

@@ -37,6 +37,13 @@ class InUse(TypedDict):
     """Of the last day."""
 
 
+class Compared(TypedDict):
+    """One of two versions that are held beside each other."""
+
+    version: VersionDetail
+    in_use: InUse
+
+
 class Progress(Protocol):
     """Who watches a push."""
 
@@ -101,6 +108,13 @@ class Models(Resource):
         """One model with its versions, the newest first."""
         found: Model = self._api.get(f"/models/{part(model)}")
         return found
+
+    def compare(self, model: str, first: str, second: str, days: int = DAYS) -> list[Compared]:
+        """Two versions: what they are, and how they did on the fleet over some days."""
+        return [
+            Compared(version=self.show(model, version), in_use=self.in_use(model, version, days))
+            for version in (first, second)
+        ]
 
     def in_use(self, model: str, version: str, days: int = DAYS) -> InUse:
         """How a version did on the fleet in the last ``days``, by days in UTC that have begun."""

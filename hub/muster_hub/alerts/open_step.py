@@ -145,7 +145,6 @@ _SIDE_BY_SIDE = (
         col(models.Stream.updated) > bindparam("live"),
         col(_OLDER.updated) > bindparam("live"),
     )
-    .distinct()
 )
 _ENDING = select(models.Device.id, models.Device.certificate_expires).where(
     col(models.Device.certificate_expires) < bindparam("until")

@@ -148,7 +148,7 @@ class Local:
             if time.monotonic() >= until:
                 words = child.last_words() if child is not None else ""
                 raise ConfigError(f"{what} doesn't answer after {ENOUGH_SECONDS:g} s{words}")
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)  # looked for from outside: it answers or it doesn't
 
 
 def _asked(api: Api, path: str) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def engine_decides(kit: Kit) -> None:
     """One step of the rollouts, as the hub's engine makes it."""
     with kit.hub.store.write() as session:
         fleet = Fleet()
-        fleet.follow(session, kit.clock(), everything=True)
+        fleet.follow(session, kit.clock())
         step.step(session, fleet.known, kit.clock(), 300.0)
 
 

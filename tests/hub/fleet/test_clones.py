@@ -75,7 +75,7 @@ def kit(tmp_path):
 
 def opened(kit):
     with kit.hub.store.write() as session:
-        open_step.step(session, {}, kit.clock())
+        open_step.step(session, Troubles(), {}, kit.clock())
     with kit.hub.store.read() as session:
         return {alert.device: alert for alert in session.exec(select(Alert))}
 

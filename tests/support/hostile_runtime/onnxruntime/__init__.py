@@ -30,6 +30,11 @@ class SessionOptions:
         pass
 
 
+class RunOptions:
+    def add_run_config_entry(self, _key: str, _value: str) -> None:
+        pass
+
+
 class _Node:
     type = "tensor(float)"
 
@@ -57,7 +62,7 @@ class InferenceSession:
     def get_outputs(self) -> list[_Node]:
         return [_Node("probabilities", 3)]
 
-    def run(self, _names: list[str], inputs: Any) -> list[Any]:
+    def run(self, _names: list[str], inputs: Any, _options: RunOptions | None = None) -> list[Any]:
         answer = np.zeros((len(inputs["x"]), 3), np.float32)
         asked = int(inputs["x"][0, 0])
         if asked == NOTHING:
