@@ -109,7 +109,7 @@ class Models(Resource):
         found: Model = self._api.get(f"/models/{part(model)}")
         return found
 
-    def compare(self, model: str, first: str, second: str, days: int = DAYS) -> list[Compared]:
+    def compare(self, model: str, first: str, second: str, days: int = DAYS) -> Sequence[Compared]:
         """Two versions: what they are, and how they did on the fleet over some days."""
         return [
             Compared(version=self.show(model, version), in_use=self.in_use(model, version, days))

@@ -419,6 +419,7 @@ def test_nothing_out_of_scope_is_shown(answers: list[Asked]) -> None:
         for item in answers
         if item.method == "GET"
         and item.status == 200
+        and item.route != f"{PAGE}/docs"  # the same page for everybody, with examples of its own
         and any(word in item.said for word in hidden[item.scope])
     ]
     assert wrong == []

@@ -4,6 +4,7 @@ import pytest
 from sqlmodel import select
 
 from muster_hub.alerts import open_step, reading
+from muster_hub.alerts.troubles import Troubles
 from muster_hub.fleet.clones import SAME_ADDRESS_MIN, TURNS_MIN, Handover, fighting
 from muster_hub.mqtt.takeover_log import TakeoverLog
 from muster_hub.mqtt.takeovers import REPORT_SECONDS, Takeover, Takeovers
