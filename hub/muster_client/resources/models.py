@@ -112,11 +112,11 @@ class Models(Resource):
     def compare(self, model: str, first: str, second: str, days: int = DAYS) -> Sequence[Compared]:
         """Two versions: what they are, and how they did on the fleet over some days."""
         return [
-            Compared(version=self.show(model, version), in_use=self.in_use(model, version, days))
+            Compared(version=self.show(model, version), in_use=self._in_use(model, version, days))
             for version in (first, second)
         ]
 
-    def in_use(self, model: str, version: str, days: int = DAYS) -> InUse:
+    def _in_use(self, model: str, version: str, days: int = DAYS) -> InUse:
         """How a version did on the fleet in the last ``days``, by days in UTC that have begun."""
         path = f"/models/{part(model)}/history"
         points = self._api.get(path, level="day", days=days)["items"]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from muster_client.app import app
 from muster_client.failures import Exit, OperatorError
 from muster_hub.fleet.fleet import Fleet
-from muster_hub.rollouts import step
+from muster_hub.rollouts.step import Rollouts
 from muster_hub.storage.models import Device, Model, Rollout, SwapGrant, Version
 from support.hub_kit import Kit, open_kit
 
@@ -59,8 +59,8 @@ def engine_decides(kit: Kit) -> None:
     """One step of the rollouts, as the hub's engine makes it."""
     with kit.hub.store.write() as session:
         fleet = Fleet()
-        fleet.follow(session, kit.clock())
-        step.step(session, fleet.known, kit.clock(), 300.0)
+        changed = fleet.follow(session, kit.clock())
+        Rollouts().step(session, fleet.known, changed, kit.clock(), 300.0)
 
 
 def plan_file(directory: Path, **fields: object) -> str:

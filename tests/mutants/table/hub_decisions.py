@@ -106,8 +106,8 @@ MUTATIONS = (
         name="a device that never commits never fails",
         breaks="A release that hangs on every device is waited for, not stopped.",
         where=ROLLOUTS,
-        old="if member.online and spent >= rollout.plan.timeout_seconds and",
-        new="if not member.online and spent >= rollout.plan.timeout_seconds and",
+        old="if member.online and idle >= rollout.plan.timeout_seconds and",
+        new="if not member.online and idle >= rollout.plan.timeout_seconds and",
         tests=(
             "tests/hub/rollouts/test_rollouts.py::test_a_device_that_flaps_runs_out_of_time_all_the_same",
         ),
@@ -185,7 +185,7 @@ MUTATIONS = (
     Mutation(
         name="few controls are enough",
         breaks="With a handful of controls a release is stopped by chance.",
-        where=ROLLOUTS,
+        where="hub/muster_hub/rollouts/gates/judge.py",
         old="if compared.controls < CONTROLS_MIN and not paired:",
         new="if compared.controls < 0 and not paired:",
         tests=(

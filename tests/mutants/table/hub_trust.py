@@ -13,8 +13,8 @@ MUTATIONS = (
         name="a rotated director's key signs nothing anew",
         breaks="After a rotation devices refuse their directives until something else changes.",
         where="hub/muster_hub/reconcile",
-        old="and _signed_by(row.envelope) == signing.keyid",
-        new="and _signed_by(row.envelope)",
+        old="and (generation, epoch, keyid) == (held.generation, held.epoch, held.keyid)",
+        new="and (generation, epoch) == (held.generation, held.epoch)",
         tests=(
             "tests/hub/reconcile/test_signed_anew.py::test_a_rotated_director_key_signs_every_directive_anew_under_the_same_generation",
         ),
@@ -307,7 +307,7 @@ MUTATIONS = (
         name="a row counts twice",
         breaks="A batch that comes again after its windows were deleted is counted again.",
         where=MQTT,
-        old="if sequence > streams[key].contiguous",
+        old="if sequence > marks[key].contiguous",
         new="if sequence > 0",
         tests=(
             "tests/hub/mqtt/test_ingest.py::test_a_batch_that_comes_again_after_its_windows_were_deleted_counts_no_second_time",
