@@ -56,6 +56,8 @@ class World:
     fetch: Fetch
     chunks: Mapping[str, bytes]
     retained: set[str]
+    altered: bool = False
+    """Whether every source sends something else of the same size."""
     now: float = 0.0
     kept: dict[str, bytes] = field(default_factory=dict)
     gave_up: GiveUp | None = None
@@ -97,8 +99,8 @@ class World:
                         self._hand_out(digests)
                 case Unsubscribe(digests):
                     self._subscribed.difference_update(digests)
-                case AskHub():
-                    self.asked_hub += 1
+                case AskHub(digests):
+                    self._publish_anew(digests)
                 case HttpGet(_, digest):
                     self._queue_http((digest,))
                 case HttpRange(_, run):
@@ -108,6 +110,11 @@ class World:
                     self.kept[digest] = data
                 case GiveUp():
                     self.gave_up = action
+
+    def _publish_anew(self, digests: tuple[str, ...]) -> None:
+        self.asked_hub += 1
+        if self.altered:  # The hub's own are altered, too.
+            self._hand_out(digests)
 
     def _hand_out(self, digests: tuple[str, ...]) -> None:
         begins = self.now + 2 * self.line.delay_seconds
@@ -178,11 +185,14 @@ class World:
         if packet.digest.startswith("confirm"):
             self.fetch.subscribed(packet.digest.split()[1:], self.now)
         elif over_http:
-            data = self.chunks[packet.digest]
+            data = self._sent_for(packet.digest)
             self.do(self.fetch.answered(0, packet.digest, data, "", self.now))
         else:
-            data = self.chunks[packet.digest]
+            data = self._sent_for(packet.digest)
             self.do(self.fetch.arrived(packet.digest, data, self.now))
+
+    def _sent_for(self, digest: str) -> bytes:
+        return bytes(len(self.chunks[digest])) if self.altered else self.chunks[digest]
 
     def _http_breaks(self) -> None:
         broken, self._http = list(self._http), deque()

@@ -40,6 +40,8 @@ class Silence:
         """Silences in a row."""
         self.moved_bytes = 0
         """That came from the broker since a chunk last did, or something was asked for."""
+        self._under_way_bytes = 0
+        """Of these, what came after the last whole message."""
         self._seconds = seconds
         self._rng = rng
         self._jitter = 1.0
@@ -48,7 +50,7 @@ class Silence:
     def begin(self, now: float) -> None:
         """Something was asked for, or asked for again."""
         self._since = now
-        self.moved_bytes = 0
+        self.moved_bytes = self._under_way_bytes = 0
         self._jitter = 1 + self._rng.uniform(-_JITTER, _JITTER)
 
     def progress(self, now: float) -> None:
@@ -60,6 +62,12 @@ class Silence:
         """Bytes have come, of whatever."""
         self._since = now
         self.moved_bytes += size_bytes
+        self._under_way_bytes += size_bytes
+
+    def useless(self) -> None:
+        """A message came whole and is no good: what has come so far was it, and nothing else is
+        under way."""
+        self._under_way_bytes = 0
 
     def confirmed(self, now: float) -> None:
         """The broker has taken a subscription."""
@@ -69,6 +77,6 @@ class Silence:
         """When it is silent, while ``asked_bytes`` are asked for."""
         if self.moved_bytes > OVERDUE_FACTOR * asked_bytes + OTHER_BYTES:
             return self._since  # Enough has come, and none of it was this.
-        if self.moved_bytes >= UNDER_WAY_BYTES:
+        if self._under_way_bytes >= UNDER_WAY_BYTES:
             return self._since + STALL_SECONDS * self._jitter
         return self._since + self._seconds * self._jitter * (SLOW_PATIENCE if slow else 1.0)

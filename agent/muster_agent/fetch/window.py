@@ -189,6 +189,7 @@ class Fetch:
             return []
         if sha256_hex(data) == digest:
             return self._keep(digest, data, BROKER, now)
+        self._broker.useless()
         if not data:
             return self._elsewhere(digest, now)
         asked = self._asked.get(digest)

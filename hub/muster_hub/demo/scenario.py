@@ -23,7 +23,7 @@ QUIET_WINDOWS = 6
 ANSWERS_JUDGED = 100
 """Answers behind the degraded camera that an accuracy is taken from."""
 ACCURACY_RECOVERED = 0.9
-REFUSED_SECONDS = 90.0
+REFUSED_SECONDS = 30.0
 T = TypeVar("T")
 Counts = tuple[int, int]
 """Inferences and labels of a device."""

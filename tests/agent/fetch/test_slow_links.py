@@ -21,10 +21,11 @@ from muster_agent.fetch.actions import (
 from muster_agent.fetch.pace import AHEAD_SECONDS, Pace
 from muster_agent.fetch.window import Fetch
 from muster_protocol.wire.chunks import sha256_hex
+from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.limits import CHUNK_BYTES, KIB
 from support.slow_link import Line, World, breaking, stalls, up_and_down
 
-MODEL = [bytes([number]) * CHUNK_BYTES for number in range(5)]
+MODEL = [bytes([number + 1]) * CHUNK_BYTES for number in range(5)]
 CHUNKS = {sha256_hex(data): data for data in MODEL}
 NAMES = list(CHUNKS)
 MODEL_BYTES = CHUNK_BYTES * len(MODEL)
@@ -66,6 +67,21 @@ def test_what_the_broker_lacks_comes_by_http_however_slow_the_link():
     made.run(seconds=600)
     assert made.kept == CHUNKS
     assert made.paid_bytes <= 1.1 * MODEL_BYTES
+
+
+@pytest.mark.parametrize("sources", [0, 1])
+@pytest.mark.parametrize("rate", [2000, 100_000, 10_000_000])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_what_is_altered_everywhere_is_refused_as_soon_as_it_has_been_seen(rate, sources, count):
+    """A copy that came whole is no chunk under way: nothing is waited for as if it were."""
+    made = world(Line(rate), sources=sources)
+    made.altered, made.chunks = True, {name: CHUNKS[name] for name in NAMES[:count]}
+    seconds = made.run(seconds=3600)
+    assert made.gave_up is not None
+    assert made.gave_up.refusal is Refusal.CHUNK_ALTERED
+    assert made.kept == {}
+    # Each copy that was paid for takes its time; then one ordinary silence, on a slow link longer.
+    assert seconds <= made.paid_bytes / rate + 30.0
 
 
 def test_what_nobody_has_is_still_refused_on_a_slow_link():
