@@ -24,6 +24,8 @@ from muster_protocol.wire import chunks, directive, topics
 from muster_protocol.wire.errors import MusterError
 
 WAIT_SECONDS = 10.0
+AHEAD = 2
+"""How many generations beyond the one in force: the hub may be giving out the next just now."""
 CLIENT_ID = "outsider"
 
 
@@ -104,7 +106,7 @@ class Outsider:
     def reorder(self, now: directive.Directive, slots: dict[str, directive.Slot]) -> int:
         """Sign and publish the directive that follows ``now`` and names ``slots``."""
         order = msgspec.structs.replace(
-            now, generation=now.generation + 1, issued=int(time.time()), slots=slots
+            now, generation=now.generation + AHEAD, issued=int(time.time()), slots=slots
         )
         self._publish(topics.down(now.device, "directive"), self._directives.sign(order))
         return order.generation

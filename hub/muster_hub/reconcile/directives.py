@@ -27,6 +27,7 @@ from muster_hub.fleet.assignments import (
 )
 from muster_hub.fleet.known import Known
 from muster_hub.monitoring import drift_step
+from muster_hub.reconcile.generations import Generations
 from muster_hub.reconcile.issuing import Held, Issue, signed_by, write
 from muster_hub.rollouts import load
 from muster_hub.storage import models
@@ -37,9 +38,6 @@ from muster_protocol.wire.directive import Directive, Drift, Goal, Sampling, Slo
 
 RENEW_SHARE = 0.5
 """A directive is signed anew when this much of its validity has passed."""
-
-LEAP_MAX = 10_000
-"""How far above its own a hub follows a generation that a device claims to hold."""
 
 DRIFT = "drift"
 """The field of a slot that says how drift is judged, as ``understands`` names it."""
@@ -146,6 +144,7 @@ class Directives:
         self._renewals: list[tuple[float, str]] = []
         self._pending: dict[str, None] = {}
         self._failed: set[str] = set()
+        self._generations = Generations()
         self._terms: _Terms | None = None
 
     @property
@@ -177,7 +176,7 @@ class Directives:
             self.changed({device for (device, _), _ in differ})
             self.changed({device for _, device in before.challenged ^ terms.challenged})
         self._terms = terms
-        self.changed(self._failed)
+        self.changed(self._failed | self._generations.review(self._pending))
         self._failed.clear()
         share = RENEW_SHARE * self._settings.valid_seconds
         while self._renewals and now >= self._renewals[0][0] + share:
@@ -288,7 +287,7 @@ class Directives:
         if not digest:
             return
         epoch, keyid = self._terms.epoch, self._terms.keyid
-        generation = _generation(held, digest, device, epoch)
+        generation = self._generations.next(device, held, digest, epoch)
         current = (
             held is not None
             and (generation, epoch, keyid) == (held.generation, held.epoch, held.keyid)
@@ -476,18 +475,3 @@ def _goal(release: Release) -> Goal:
 
 def _digest(content: Directive) -> str:
     return hashlib.sha256(wire.encode(content)).hexdigest()
-
-
-def _generation(held: Held | None, digest: str, device: Known, epoch: int) -> int:
-    """The same one for the same content, else one more than the hub or the device has seen.
-
-    A device may have seen more than the hub knows: while it was revoked its row was forgotten. It
-    refuses what is older than that, so then the same content is told under a higher one.
-    """
-    own = held.generation if held is not None and held.epoch == epoch else 0
-    report = device.report or {}
-    reported = int(report.get("generation", 0)) if report.get("epoch") == epoch else 0
-    if reported > own + LEAP_MAX:
-        reported = 0  # A claim, and no hub has given so many: it is shown as a doubt, not followed.
-    same = held is not None and held.content_sha256 == digest
-    return own if own and same and own >= reported else max(own, reported) + 1

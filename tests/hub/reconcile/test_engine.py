@@ -9,6 +9,7 @@ from securesystemslib.signer import CryptoSigner
 from sqlmodel import select
 
 from muster_hub.errors import Conflict, Invalid, NotFound
+from muster_hub.reconcile.engine import REVIEW_SECONDS
 from muster_hub.rollouts import commands
 from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.storage import models
@@ -211,6 +212,19 @@ def test_the_next_generation_is_above_what_a_device_reports(plant: Plant):
     plant.tick()
     assert plant.directive("d1").generation == 72
     assert plant.directive("d2").generation == 2
+
+
+def test_a_thief_of_the_key_is_outbid_once_a_review_and_not_with_every_report(plant: Plant):
+    complete(plant, "1")
+    given = len(plant.messages("d1"))
+    for generation in range(2, 12):
+        plant.now += 0.1
+        plant.change("d1", report={"epoch": 1, "generation": 10 * generation, "slots": {}})
+        plant.engine.step()
+    assert len(plant.messages("d1")) <= given + 1
+    plant.now += REVIEW_SECONDS
+    plant.engine.step()
+    assert plant.directive("d1").generation == 111
 
 
 def test_a_device_that_was_revoked_and_reported_late_is_told_above_what_it_has_seen(plant: Plant):
