@@ -88,8 +88,9 @@ class Outsider:
         """Replace one chunk that the broker holds by one that differs in a byte."""
         self._publish(topics.chunk(name), alter(self._fetch(topics.chunk(name))))
 
-    def order(self, device: str, slot: str, bundle: Bundle) -> int:
-        """Direct a device to run a bundle; returns the generation that says so.
+    def insist(self, device: str, slot: str, bundle: Bundle) -> None:
+        """Direct a device to run a bundle, unless that is what its directive says already: once a
+        review the hub takes such an order back.
 
         All else is as in the directive in force, which is what a thief would copy.
         """
@@ -101,15 +102,15 @@ class Outsider:
             manifest=chunks.sha256_hex(bundle.encoded),
             manifest_bytes=len(bundle.encoded),
         )
-        return self.reorder(now, {**now.slots, slot: directive.Slot(champion=goal)})
+        if now.slots[slot].champion != goal:
+            self.reorder(now, {**now.slots, slot: directive.Slot(champion=goal)})
 
-    def reorder(self, now: directive.Directive, slots: dict[str, directive.Slot]) -> int:
+    def reorder(self, now: directive.Directive, slots: dict[str, directive.Slot]) -> None:
         """Sign and publish the directive that follows ``now`` and names ``slots``."""
         order = msgspec.structs.replace(
             now, generation=now.generation + AHEAD, issued=int(time.time()), slots=slots
         )
         self._publish(topics.down(now.device, "directive"), self._directives.sign(order))
-        return order.generation
 
     def directive_in_force(self, device: str) -> directive.Directive:
         """The directive that the broker holds for a device."""

@@ -163,9 +163,7 @@ class Scenario:
             for bad in self._trained(self.training.second).bad:
                 screen.step(f"an outsider releases {bad.title}")
                 bad.publish(outsider, bad.bundle)
-                for name in stage.names:
-                    outsider.order(name, SLOT, bad.bundle)
-                self._refused_by_all(bad)
+                self._refused_by_all(outsider, bad)
             for name in stage.names:
                 outsider.reorder(outsider.directive_in_force(name), before[name].slots)
 
@@ -251,12 +249,14 @@ class Scenario:
         )
         return tally.accuracy(version, DEGRADED) or 0.0
 
-    def _refused_by_all(self, bad: BadRelease) -> None:
+    def _refused_by_all(self, outsider: Outsider, bad: BadRelease) -> None:
         stage = self.stage
         version = bad.bundle.manifest.version
 
         def refused() -> dict[str, str] | None:
             said = stage.view.refusals(version)
+            for name in set(stage.names) - set(said):
+                outsider.insist(name, SLOT, bad.bundle)
             return said if set(said) >= set(stage.names) else None
 
         said = stage.wait(f"every device refuses {bad.title}", refused, REFUSED_SECONDS)

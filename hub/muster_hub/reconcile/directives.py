@@ -27,8 +27,8 @@ from muster_hub.fleet.assignments import (
 )
 from muster_hub.fleet.known import Known
 from muster_hub.monitoring import drift_step
-from muster_hub.reconcile.generations import Generations
-from muster_hub.reconcile.issuing import Held, Issue, signed_by, write
+from muster_hub.reconcile.generations import Generations, Held
+from muster_hub.reconcile.issuing import Issue, signed_by, write
 from muster_hub.rollouts import load
 from muster_hub.storage import models
 from muster_hub.storage.care import Care

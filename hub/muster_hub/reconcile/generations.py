@@ -1,12 +1,37 @@
 """Which generation a directive gets, so that a device takes it. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from muster_hub.fleet.known import Known
-from muster_hub.reconcile.issuing import Held
 
 LEAP_MAX = 10_000
 """How far above its own a hub follows a generation that a device claims to hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a device was told last, as far as it decides whether it needs to be told anew."""
+
+    epoch: int
+    generation: int
+    content_sha256: str
+    issued: float
+    keyid: str
+
+
+class Reports(Protocol):
+    """A device, as far as its next generation depends on it."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def report(self) -> Mapping[str, Any] | None:
+        """What it reported last; None: nothing yet."""
+        ...
 
 
 class Generations:
@@ -26,12 +51,14 @@ class Generations:
         self._followed = found.union(changed)
         return found
 
-    def next(self, device: Known, held: Held | None, digest: str, epoch: int) -> int:
+    def next(self, device: Reports, held: Held | None, digest: str, epoch: int) -> int:
         """The same one for the same content, else one more than the hub or the device has seen.
 
         A device may have seen more than the hub knows: while it was revoked its row was forgotten.
         It refuses what is older than that, so then the same content is told under a higher one.
         """
+        followed = device.id in self._followed
+        self._followed.discard(device.id)
         own = held.generation if held is not None and held.epoch == epoch else 0
         report = device.report or {}
         reported = int(report.get("generation", 0)) if report.get("epoch") == epoch else 0
@@ -41,8 +68,7 @@ class Generations:
             return max(own, reported) + 1
         if reported <= own:
             return own
-        if device.id not in self._followed:
-            self._ahead.add(device.id)
-            return own
-        self._followed.discard(device.id)
-        return reported + 1
+        if followed:
+            return reported + 1
+        self._ahead.add(device.id)
+        return own

@@ -9,20 +9,10 @@ from sqlalchemy import bindparam, delete, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
+from muster_hub.reconcile.generations import Held
 from muster_hub.storage import models
 from muster_hub.storage.tables import target
 from muster_protocol.wire import topics
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a device was told last, as far as it decides whether it needs to be told anew."""
-
-    epoch: int
-    generation: int
-    content_sha256: str
-    issued: float
-    keyid: str
 
 
 @dataclass(frozen=True)

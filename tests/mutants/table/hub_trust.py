@@ -33,8 +33,8 @@ MUTATIONS = (
         name="a generation below the device's",
         breaks="A device that has seen more than the hub knows refuses every directive.",
         where="hub/muster_hub/reconcile",
-        old="else max(own, reported) + 1",
-        new="else own + 1",
+        old="return max(own, reported) + 1",
+        new="return own + 1",
         tests=(
             "tests/hub/reconcile/test_engine.py::test_the_next_generation_is_above_what_a_device_reports",
         ),
