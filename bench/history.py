@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from bench.signals_speed import FEATURES, window
+from sqlalchemy import insert
 
 from muster_hub.monitoring import history, rollup_step
 from muster_hub.registry.published import Bundles
@@ -32,6 +33,7 @@ from muster_hub.storage import migrate, models
 from muster_hub.storage.blobs import Blobs
 from muster_hub.storage.models import Rollup, SummaryWindow
 from muster_hub.storage.store import Store
+from muster_hub.storage.tables import target
 from muster_protocol.signals import baseline, binning, summary, summary_wire
 from muster_protocol.signals.summary import Summary
 from muster_protocol.wire import manifest as manifest_wire
@@ -104,7 +106,7 @@ class Hub:
                 fields = ready[(place + number) % KINDS].model_dump()
                 rows.append(fields | {"device": name, "start": start})
             with self.store.write() as session:
-                session.connection().execute(Rollup.__table__.insert(), rows)  # type: ignore[attr-defined]
+                session.connection().execute(insert(target(Rollup)), rows)
                 fleet = reduce(summary.merge, [day[(p + number) % KINDS] for p in range(KINDS)])
                 session.add(self.rollup("day", "", start, fleet))
                 for past in range(24):

@@ -10,6 +10,7 @@ import select
 import socket
 import sys
 import time
+from typing import BinaryIO
 
 BODY = json.dumps(
     {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1.0, 2.0, 3.0, 4.0]}]}
@@ -42,7 +43,7 @@ def question() -> bytes:
     return head.encode() + BODY
 
 
-def connect(address: str):  # type: ignore[no-untyped-def]
+def connect(address: str) -> tuple[socket.socket, BinaryIO]:
     while True:
         try:
             if address.isdigit():
@@ -56,7 +57,7 @@ def connect(address: str):  # type: ignore[no-untyped-def]
         return client, client.makefile("rb")
 
 
-def answered(stream) -> bool:  # type: ignore[no-untyped-def]
+def answered(stream: BinaryIO) -> bool:
     status = stream.readline()
     size = 0
     while (line := stream.readline().strip()) != b"":

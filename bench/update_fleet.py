@@ -59,7 +59,8 @@ class Relay:
             ready.register(far, selectors.EVENT_READ, near)
             while True:
                 for key, _ in ready.select():
-                    data = key.fileobj.recv(RELAY_BYTES)  # type: ignore[union-attr]
+                    source = near if key.data is far else far
+                    data = source.recv(RELAY_BYTES)
                     if not data:
                         return
                     key.data.sendall(data)

@@ -4,9 +4,12 @@ Tests of many cases say how many they tried (``record_property("tried", line)``)
 run lists it: a matrix that shrank in silence would prove less than it seems to.
 """
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before any test imports it, or it reports to its maker
 settings.register_profile(
     "muster", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )

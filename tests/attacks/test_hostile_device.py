@@ -1,6 +1,7 @@
 """One device with a good certificate sends whatever it likes; the fleet goes on regardless."""
 
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,8 +122,6 @@ def test_a_window_that_counts_more_than_one_may(fleet: Besieged):
 
 
 def test_a_summary_that_inflates_to_a_thousand_times_its_size(fleet: Besieged):
-    import zlib  # noqa: PLC0415 (for this one bomb)
-
     bomb = zlib.compress(bytes(64 << 20), 9)[: 60 * limits.KIB]
     parts = bytes([summary_wire.VERSION]) + encoded([bomb, b"", b""])
     fleet.attack("telemetry", batch({1: parts[: 50 * limits.KIB]}), times=5)

@@ -1,19 +1,19 @@
 """The demo's models are real: trained, exported twice, equal to scikit-learn's own answers."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
+from ai_edge_litert import interpreter as litert
 
 from muster_hub.demo import bundles, digits, export, traps
 from muster_hub.demo.camera import CLEAN, DEGRADED, FROZEN, Camera
 from muster_protocol.signals import baseline
 from muster_protocol.wire import chunks, manifest
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 TOLERANCE = 1e-5
 
 
@@ -68,7 +68,6 @@ def test_the_degraded_camera_costs_the_first_version_its_accuracy_and_not_the_se
 def test_onnx_gives_what_scikit_learn_gives(
     data: digits.Digits, plain: digits.Classifier, tmp_path: Path
 ) -> None:
-    ort = pytest.importorskip("onnxruntime")
     path = tmp_path / "model.onnx"
     path.write_bytes(export.to_onnx(plain.layers(), digits.SIDE))
     session = ort.InferenceSession(str(path))
@@ -80,7 +79,6 @@ def test_onnx_gives_what_scikit_learn_gives(
 def test_tflite_gives_what_scikit_learn_gives(
     data: digits.Digits, plain: digits.Classifier, tmp_path: Path, batch: int
 ) -> None:
-    litert = pytest.importorskip("ai_edge_litert.interpreter")
     path = tmp_path / "model.tflite"
     path.write_bytes(export.to_tflite(plain.layers(), digits.SIDE))
     interpreter = litert.Interpreter(model_path=str(path))
@@ -142,7 +140,6 @@ def test_a_trap_ends_its_process_by_a_signal_and_not_by_an_exception(
 
 
 def test_a_shallow_tree_is_a_model_like_any_other(tmp_path: Path) -> None:
-    ort = pytest.importorskip("onnxruntime")
     session = ort.InferenceSession(traps.deep_tree_onnx(digits.SIDE, 10, depth=8))
     (scores,) = session.run(None, {export.INPUT: np.zeros((2, 8, 8), np.float32)})
     assert scores.shape == (2, 10)

@@ -42,7 +42,9 @@ def test_a_report_after_a_farewell_does_not_come_before_it() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(LEAVES)), max_size=60))
-def test_every_row_and_the_latest_of_each_state_come_out_in_order(said) -> None:  # type: ignore[no-untyped-def]
+def test_every_row_and_the_latest_of_each_state_come_out_in_order(
+    said: list[tuple[str, str]],
+) -> None:
     inbox, put, replaced = Inbox(), [], []
     for device, leaf in said:
         put.append(message(device, leaf))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from muster_hub.identity import parsing, pki
 from muster_hub.storage import models
@@ -70,9 +72,6 @@ def state(plant: Plant, number: int) -> str:
 
 
 def signer(key):
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 (only here)
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 (only here)
-
     return lambda data: key.sign(data, ec.ECDSA(hashes.SHA256()))
 
 
