@@ -1,55 +1,14 @@
 """What the broker's cache has room for, and what is said of the rest."""
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Mapping
 
 from muster_hub.mqtt.chunk_cache import ChunkCache
 from muster_protocol.wire import topics
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.limits import BROKER_CACHE_BYTES_MAX
+from support.sending import MemorySender
 
 FITS, TOO_MUCH = sha256_hex(b"fits"), sha256_hex(b"too much")
-
-
-class Recording:
-    """Implements Sending: a broker that takes everything, and remembers it."""
-
-    connected, connections = True, 1
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, bytes, bool]] = []
-
-    def start(self) -> None:
-        """It is always there."""
-
-    def stop(self) -> None:
-        """Nothing to end."""
-
-    def send(
-        self,
-        name: Hashable,
-        topic: str,
-        payload: bytes,
-        *,
-        retain: bool,
-        expiry_seconds: int | None = None,
-    ) -> bool:
-        assert name
-        assert retain or expiry_seconds is None
-        self.sent.append((topic, payload, retain))
-        return True
-
-    def under_way(self) -> set[Hashable]:
-        return set()
-
-    def taken(self) -> list[Hashable]:
-        return []
-
-    def drain(self, timeout_seconds: float) -> bool:
-        return timeout_seconds > 0
-
-    def retained(self, topic: str, timeout_seconds: float) -> bytes | None:
-        del topic, timeout_seconds
-        return None
 
 
 class Two:
@@ -67,7 +26,7 @@ class Two:
 
 
 def test_what_the_cache_has_no_room_for_is_named_when_wanted_and_sent_in_the_last_resort() -> None:
-    sender = Recording()
+    sender = MemorySender()
     cache = ChunkCache(sender, Two(), save=lambda: None)
     cache.publish(1.0)
     assert (topics.chunk(FITS), b"fits", True) in sender.sent

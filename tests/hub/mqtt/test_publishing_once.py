@@ -1,6 +1,6 @@
 """A message the broker has taken is not published again, however busy the database is."""
 
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,50 +13,7 @@ from muster_hub.settings.database import sqlite_url
 from muster_hub.storage import models
 from muster_hub.storage.store import Store
 from muster_hub.storage.tables import METADATA
-
-
-class Broker:
-    """Implements Sending: takes at once what is sent, up to ``room`` messages."""
-
-    connected, connections = True, 1
-
-    def __init__(self) -> None:
-        self.topics: list[str] = []
-        self.room = 1 << 30
-        self._taken: list[Hashable] = []
-
-    def start(self) -> None:
-        """It is always there."""
-
-    def stop(self) -> None:
-        """Nothing to end."""
-
-    def send(
-        self,
-        name: Hashable,
-        topic: str,
-        payload: bytes,
-        *,
-        retain: bool,
-        expiry_seconds: int | None = None,
-    ) -> bool:
-        del payload, retain, expiry_seconds
-        if len(self.topics) >= self.room:
-            return False
-        self.topics.append(topic)
-        self._taken.append(name)
-        return True
-
-    def taken(self) -> list[Hashable]:
-        taken, self._taken = self._taken, []
-        return taken
-
-    def drain(self, timeout_seconds: float) -> bool:
-        return timeout_seconds > 0
-
-    def retained(self, topic: str, timeout_seconds: float) -> bytes | None:
-        del topic, timeout_seconds
-        return None
+from support.sending import MemorySender
 
 
 class BusyStore(Store):
@@ -99,12 +56,12 @@ def store(tmp_path: Path) -> Iterator[BusyStore]:
 
 
 @pytest.fixture
-def broker() -> Broker:
-    return Broker()
+def broker() -> MemorySender:
+    return MemorySender()
 
 
 @pytest.fixture
-def publisher(store: BusyStore, broker: Broker) -> Publisher:
+def publisher(store: BusyStore, broker: MemorySender) -> Publisher:
     nothing = Nothing()
     return Publisher(store, None, nothing, nothing, save=lambda: None, sender=broker)
 
@@ -126,7 +83,7 @@ def waiting(store: BusyStore) -> int:
 
 
 def test_what_could_not_be_marked_is_marked_later_and_not_sent_again(
-    store: BusyStore, broker: Broker, publisher: Publisher
+    store: BusyStore, broker: MemorySender, publisher: Publisher
 ) -> None:
     topics = decide(store, 20)
     store.busy = 3
@@ -139,7 +96,7 @@ def test_what_could_not_be_marked_is_marked_later_and_not_sent_again(
 
 
 def test_more_than_are_read_at_once_are_published_in_one_step_and_in_order(
-    store: BusyStore, broker: Broker, publisher: Publisher
+    store: BusyStore, broker: MemorySender, publisher: Publisher
 ) -> None:
     topics = decide(store, 2 * OUTBOX_ROWS_MAX + 1)
     publisher.step()
@@ -148,7 +105,7 @@ def test_more_than_are_read_at_once_are_published_in_one_step_and_in_order(
 
 
 def test_what_a_full_connection_did_not_take_is_sent_by_the_next_step(
-    store: BusyStore, broker: Broker, publisher: Publisher
+    store: BusyStore, broker: MemorySender, publisher: Publisher
 ) -> None:
     topics = decide(store, 9)
     broker.room = 4

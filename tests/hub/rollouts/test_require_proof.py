@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from sqlmodel import select
 
 from muster_hub.identity import parsing, pki
 from muster_hub.storage import models
@@ -101,7 +102,7 @@ def test_a_proof_counts_and_a_forged_one_does_not(plant: Plant, tmp_path: Path):
     assert state(plant, number) == "in_progress"
     with plant.store.read() as session:
         row = session.get(models.RolloutDevice, (number, DEVICE))
-        alerts = {row.kind for row in session.query(models.Alert)}
+        alerts = set(session.exec(select(models.Alert.kind)))
     assert row is not None
     assert "without proof" in row.detail
     assert "doubt" in alerts
