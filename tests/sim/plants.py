@@ -5,7 +5,7 @@ what a careless version of the product would have done.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -290,9 +290,11 @@ PLANTS: dict[str, Doubles] = {
 }
 
 
-def seeds_to_find(name: str, seeds_max: int = SEEDS_MAX) -> tuple[str, int | None, str]:
-    """The plant's name, the first seed whose world shows it, and which promise it broke."""
-    for seed in range(seeds_max):
+def seeds_to_find(
+    name: str, seeds: Sequence[int] = range(SEEDS_MAX)
+) -> tuple[str, int | None, str]:
+    """The plant's name, the first of the seeds whose world shows it, and which promise it broke."""
+    for seed in seeds:
         found = lived(seed, PLANTS[name]).violation
         if found is not None:
             return name, seed, found.invariant

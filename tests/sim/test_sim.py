@@ -28,6 +28,11 @@ EARLY = (
     "fold cursor not saved", "two models answer", "rotten model runs",
 )  # fmt: skip
 """Bugs that a few seeds find; ``make sim`` looks for all of them."""
+FOUND_BY = {
+    "budget not handed on": 1, "directive not retained": 1, "outbox epoch reused": 7,
+    "unsigned bundle runs": 2,
+}  # fmt: skip
+"""Where the first seed is known to find nothing: the one that is tried first."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -48,7 +53,9 @@ def test_a_fleet_keeps_every_promise_whatever_happens(seed):
 
 @pytest.mark.parametrize("plant", EARLY)
 def test_a_planted_bug_is_found(plant, record_property):
-    name, seed, promise = seeds_to_find(plant, SEEDS_OF_PLANTS_MAX)
+    known = FOUND_BY.get(plant, 0)
+    seeds = (known, *(seed for seed in range(SEEDS_OF_PLANTS_MAX) if seed != known))
+    name, seed, promise = seeds_to_find(plant, seeds)
     assert seed is not None, f"{name} is not found within {SEEDS_OF_PLANTS_MAX} seeds"
     record_property("planted", row(name, seed, promise))
 
@@ -75,15 +82,16 @@ def test_a_seed_is_the_same_world_in_every_process():
 
 
 def test_a_failure_is_shrunk_to_the_faults_it_needs_and_told_in_words():
-    doubles = PLANTS["duplicate batch counted"]
+    plant = "stale retained command executed"
+    doubles = PLANTS[plant]
     world = World(0, doubles=doubles)
     violation = world.run().violation
     assert violation is not None
     short = shrink(0, world.plan, violation.invariant, doubles=doubles)
     assert len(short.plan) < 6
-    text = in_words(short, "abc1234", "duplicate batch counted")
-    assert text.startswith("seed 0, commit abc1234: each inference is counted once")
-    assert """make sim SEED=0 ARGS='--plant "duplicate batch counted"'""" in text
+    text = in_words(short, "abc1234", plant)
+    assert text.startswith("seed 0, commit abc1234: generations never go back")
+    assert f"""make sim SEED=0 ARGS='--plant "{plant}"'""" in text
 
 
 def test_processes_that_live_worlds_leave_nothing_in_memory():

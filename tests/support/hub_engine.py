@@ -150,14 +150,17 @@ class Plant:
             row = session.get(models.DirectiveRow, device)
         return None if row is None else directive.decode(row.payload)
 
+    def directives(self) -> dict[str, Directive]:
+        """Device → what it was told last."""
+        with self.store.read() as session:
+            rows = session.exec(select(models.DirectiveRow.device, models.DirectiveRow.payload))
+            return {device: directive.decode(payload) for device, payload in rows}
+
     def versions(self) -> dict[str, str]:
         """Device → version its directive asks for."""
-        with self.store.read() as session:
-            names = session.exec(select(models.DirectiveRow.device)).all()
-        held = {name: self.directive(name) for name in names}
         return {
-            name: item.slots[SLOT].champion.version if item and item.slots else "none"
-            for name, item in held.items()
+            name: held.slots[SLOT].champion.version if held.slots else "none"
+            for name, held in self.directives().items()
         }
 
     def messages(self, device: str) -> list[Directive | None]:

@@ -53,20 +53,20 @@ class Fleet(Plant):
 
     def windows(self, harm: Callable[[str], float], quiet: Collection[str] = ()) -> None:
         """One window passes: each device sends what it counted; ``harm`` multiplies errors."""
-        held = self.versions()
+        told = {name: held.slots[SLOT].champion for name, held in self.directives().items()}
         self.now += WINDOW
         rows = []
         for name in self.names:
             if name in quiet:
                 continue
             self.sequence += 1
-            directive = self.directive(name)
-            manifest = directive.slots[SLOT].champion.manifest
+            runs = told[name]
             rows.append(
                 models.SummaryWindow(
                     device=name, epoch="00" * 8, sequence=self.sequence, model="digits",
-                    version=held[name], manifest=manifest, start=self.now - WINDOW, seconds=WINDOW,
-                    n=1000, errors=int(self.rng.poisson(20 * harm(held[name]))),
+                    version=runs.version, manifest=runs.manifest,
+                    start=self.now - WINDOW, seconds=WINDOW, n=1000,
+                    errors=int(self.rng.poisson(20 * harm(runs.version))),
                     log_p95=math.log(0.010) + 0.02 * float(self.rng.normal()),
                     received=self.now, payload=b"", folded=True,
                 )
