@@ -53,14 +53,14 @@ class Fleet(Plant):
 
     def windows(self, harm: Callable[[str], float], quiet: Collection[str] = ()) -> None:
         """One window passes: each device sends what it counted; ``harm`` multiplies errors."""
-        told = {name: held.slots[SLOT].champion for name, held in self.directives().items()}
+        goals = {name: held.slots[SLOT].champion for name, held in self.directives().items()}
         self.now += WINDOW
         rows = []
         for name in self.names:
             if name in quiet:
                 continue
             self.sequence += 1
-            runs = told[name]
+            runs = goals[name]
             rows.append(
                 models.SummaryWindow(
                     device=name, epoch="00" * 8, sequence=self.sequence, model="digits",

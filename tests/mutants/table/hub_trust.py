@@ -36,7 +36,7 @@ MUTATIONS = (
         old="return max(own, reported) + 1",
         new="return own + 1",
         tests=(
-            "tests/hub/reconcile/test_engine.py::test_the_next_generation_is_above_what_a_device_reports",
+            "tests/hub/reconcile/test_generations.py::test_new_content_is_told_above_what_both_have_seen_and_the_same_under_its_own",
         ),
     ),
     Mutation(
