@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-PACKAGES = ("protocol/muster_protocol", "agent/muster_agent", "hub/muster_hub")
+PACKAGES = (
+    "protocol/muster_protocol", "agent/muster_agent", "hub/muster_client", "hub/muster_hub",
+)  # fmt: skip
 
 
 class Stale(Exception):

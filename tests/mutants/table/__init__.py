@@ -6,6 +6,7 @@ from mutants.table import (
     agent_update,
     agent_worker,
     hub_decisions,
+    hub_hostile,
     hub_trust,
     protocol,
 )
@@ -17,5 +18,6 @@ TABLE = (
     *agent_isolation.MUTATIONS,
     *protocol.MUTATIONS,
     *hub_decisions.MUTATIONS,
+    *hub_hostile.MUTATIONS,
     *hub_trust.MUTATIONS,
 )
