@@ -18,7 +18,7 @@ test: setup
 
 # Doors: counterparts nobody here wrote, such as Prometheus, speak with the product.
 test-doors: setup
-	@deploy/need prometheus mosquitto curl
+	@deploy/need prometheus prometheus-alertmanager mosquitto curl
 	$(BIN)/pytest -m doors tests/doors $(ARGS)
 
 # The zoo: models that others made, from packages on the index, packed, checked and served.
