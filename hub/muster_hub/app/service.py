@@ -87,7 +87,13 @@ class FleetServices:
             listening_seconds=self._listening_seconds,
         )
         self.sender = WebhookSender(
-            hub.store, config.alerts, config.data, hub.sealing, now=now, heartbeats=beats
+            hub.store,
+            config.alerts,
+            config.data,
+            hub.sealing,
+            now=now,
+            heartbeats=beats,
+            hub=config.url,
         )
         self.watch = Watch(hub.store, beats, hub.room, config.alerts, holder=holder, now=now)
         self.ingest = Ingest(
