@@ -118,3 +118,31 @@ ALERTMANAGER = {
     ),
 }  # fmt: skip
 """``postableAlerts`` of Alertmanager's API v2."""
+
+_VALUE = {
+    "oneOf": [
+        thing("stringValue", stringValue={"type": "string"}),
+        thing("intValue", intValue={"type": "string", "pattern": "^-?[0-9]+$"}),
+    ]
+}
+_ATTRIBUTES = {"type": "array", "items": thing("key value", key=text(), value=_VALUE)}
+_NANOSECONDS = {"type": "string", "pattern": "^[0-9]{10,20}$"}
+_SPAN = thing(
+    "traceId spanId name kind startTimeUnixNano endTimeUnixNano attributes",
+    "parentSpanId status",
+    traceId={"type": "string", "pattern": "^(?!0+$)[0-9a-f]{32}$"},
+    spanId={"type": "string", "pattern": "^(?!0+$)[0-9a-f]{16}$"},
+    parentSpanId={"type": "string", "pattern": "^(?!0+$)[0-9a-f]{16}$"},
+    name=text(), kind={"enum": [1, 2, 3, 4, 5]}, attributes=_ATTRIBUTES,
+    startTimeUnixNano=_NANOSECONDS, endTimeUnixNano=_NANOSECONDS,
+    status=thing("code", "message", code={"enum": [0, 1, 2]}, message={"type": "string"}),
+)  # fmt: skip
+_SCOPE = thing("name version", name=text(), version=text())
+OTLP = thing("resourceSpans", resourceSpans={"type": "array", "minItems": 1, "items": thing(
+    "resource scopeSpans",
+    resource=thing("attributes", attributes=_ATTRIBUTES),
+    scopeSpans={"type": "array", "minItems": 1, "items": thing(
+        "scope spans", scope=_SCOPE, spans={"type": "array", "minItems": 1, "items": _SPAN},
+    )},
+)})  # fmt: skip
+"""``ExportTraceServiceRequest`` in OTLP's JSON."""

@@ -126,11 +126,17 @@ def init(
 
 
 @app.command()
-def serve(*, data: Data = DEFAULT_DATA) -> None:
+def serve(
+    *,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Log lines of JSON instead of text.")
+    ] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
     """Run the hub: API, broker, publisher, ingest and engine in one process."""
     from muster_hub.app.service import serve as run  # noqa: PLC0415 - the other commands start faster
 
-    raise typer.Exit(run(config.load(data)))
+    raise typer.Exit(run(config.load(data), log_json=log_json))
 
 
 @app.command()
