@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo test test-doors test-zoo test-long sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-links lint format setup constraints clean
+.PHONY: demo test test-doors test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-links lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
@@ -18,7 +18,7 @@ test: setup
 
 # Doors: counterparts nobody here wrote, such as Prometheus, speak with the product.
 test-doors: setup
-	@deploy/need prometheus mosquitto curl
+	@deploy/need prometheus prometheus-alertmanager mosquitto curl
 	$(BIN)/pytest -m doors tests/doors $(ARGS)
 
 # The zoo: models that others made, from packages on the index, packed, checked and served.
@@ -29,6 +29,12 @@ test-zoo: setup
 test-long: setup
 	@deploy/need mosquitto
 	$(BIN)/pytest -m long $(ARGS)
+
+# Writes the pictures that docs/console.md shows, in light and dark, from the browser's stories.
+screenshots: setup
+	@deploy/need chromium
+	@mkdir -p docs/pictures
+	MUSTER_SCREENSHOTS=docs/pictures $(BIN)/pytest tests/browser $(ARGS)
 
 crash-matrix: setup
 	@deploy/need strace

@@ -21,6 +21,8 @@ USED_ELSEWHERE = {
     "quickstart": "an entry point of the command muster",
     "__getattr__": "by Python, when a module is asked for a name",
     "from_profile": "by scripts and notebooks",
+    "do_GET": "by http.server, of its handler",
+    "log_message": "by http.server, of its handler",
     "downgrade": "by Alembic",
     "download_bytes": "by TUF's client, of its fetcher",
     "redirect_request": "by urllib, of its handler",

@@ -202,10 +202,10 @@ CHANNEL = PigeonChannel()
     },
     changed={
         "hub/muster_hub/settings/alerts.py": (
-            ('"alertmanager", "email"]', '"alertmanager", "email", "pigeon"]'),
+            ('"pagerduty", "ntfy"]', '"pagerduty", "ntfy", "pigeon"]'),
         ),
         "hub/muster_hub/alerts/channels/registry.py": (
-            ("import alertmanager, email, webhook", "import alertmanager, email, pigeon, webhook"),
+            ("import alertmanager, email, ntfy,", "import alertmanager, email, pigeon, ntfy,"),
             (
                 "        case _:",
                 '        case "pigeon":\n            return pigeon.CHANNEL\n        case _:',

@@ -67,3 +67,28 @@ def test_every_make_target_that_is_shown_exists():
 def code(text: str) -> list[str]:
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return blocks + re.findall(r"`([^`\n]+)`", text)
+
+
+PICTURE_BYTES_MAX = 150_000
+
+
+def test_pictures_that_the_docs_show_are_those_that_are_there_small_and_in_both_schemes():
+    shown = {
+        found
+        for page in PAGES
+        for found in re.findall(r"pictures/([\w-]+\.png)", page.read_text(encoding="utf-8"))
+    }
+    there = {path.name: path.stat().st_size for path in (ROOT / "docs/pictures").iterdir()}
+    assert shown == set(there)
+    assert {name: size for name, size in there.items() if size > PICTURE_BYTES_MAX} == {}
+    kinds = [{name for name in shown if scheme in name} for scheme in ("-light", "-dark")]
+    assert {name.replace("-dark", "-light") for name in kinds[1]} == kinds[0]
+
+
+def test_every_picture_is_made_by_a_browser_s_story():
+    stories = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "tests/browser").glob("test_*.py")
+    )
+    made = set(re.findall(r"\.picture\(\"(\w+)\"\)", stories))
+    there = {path.stem.rpartition("-")[0] for path in (ROOT / "docs/pictures").iterdir()}
+    assert there == made

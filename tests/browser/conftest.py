@@ -111,6 +111,7 @@ class Person:
         for scheme in ("light", "dark"):
             self.page.emulate_media(color_scheme=scheme)
             self.page.screenshot(path=Path(folder) / f"{name}-{scheme}.png")
+        self.page.emulate_media(color_scheme="light")
 
 
 @contextmanager

@@ -22,6 +22,15 @@ def filled(kit: Kit) -> None:
 PAGES = ("/?q=cam-00", "/?state=waiting&q=site=berlin", "/devices/waits", "/sign-in", "/none")
 
 
+def test_the_fleet_and_a_device_as_the_docs_show_them(ada: Person) -> None:
+    page = ada.go("/?q=site in (berlin,oslo)")
+    expect(page.get_by_role("heading", name="Fleet")).to_be_visible()
+    ada.picture("fleet")
+    page = ada.go("/devices/waits")
+    expect(page.get_by_text("permit: budget of line=2").first).to_be_visible()
+    ada.picture("device")
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(ada: Person, path: str) -> None:
     assert ada.examine(path) == []

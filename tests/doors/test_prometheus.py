@@ -1,22 +1,18 @@
 """A real Prometheus scrapes the hub, evaluates the rules we ship, and tells Alertmanager."""
 
 import json
-import shutil
 import subprocess
-import time
-from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
+from muster_agent.app import metrics
+from muster_agent.app.exposition import text
 from muster_hub.settings.config import Http
+from support.agent_directory import ENDS, OUTBOX, PROCESS, SEEN
 from support.hub_kit import open_kit
 from support.metrics_fleet import fill
-from support.ports import free_port
-
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
-WAIT_SECONDS = 60.0
+from support.monitoring import DEPLOY, program, running_prometheus, until
 
 pytestmark = pytest.mark.doors
 
@@ -30,18 +26,24 @@ def kit(tmp_path):
     made.close()
 
 
-def program(name: str) -> str:
-    found = shutil.which(name)
-    assert found, f"{name} is not installed: deploy/need prometheus"
-    return found
+def complaints(scraped: bytes) -> str:
+    """What promtool has against metrics."""
+    checked = subprocess.run(
+        [program("promtool"), "check", "metrics"], input=scraped, capture_output=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+    said = checked.stderr.decode() + checked.stdout.decode()
+    return said or ("" if checked.returncode == 0 else f"code {checked.returncode}")
+
+
+def test_promtool_accepts_the_agents_metrics():
+    scraped = text(metrics.families(SEEN, OUTBOX, PROCESS, ENDS))
+    assert b"muster_agent_slot_ready" in scraped
+    assert complaints(scraped) == ""
 
 
 def test_promtool_accepts_the_hubs_metrics_and_the_rules_we_ship(kit):
-    checked = subprocess.run(
-        [program("promtool"), "check", "metrics"], input=kit.http.get("/metrics").content,
-        capture_output=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert checked.returncode == 0, checked.stderr.decode() + checked.stdout.decode()
+    assert complaints(kit.http.get("/metrics").content) == ""
     for words in (["rules", "muster.rules.yml"], ["config", "--syntax-only", "prometheus.yml"]):
         done = subprocess.run(
             [program("promtool"), "check", *words], cwd=DEPLOY, capture_output=True, text=True,
@@ -53,41 +55,8 @@ def test_promtool_accepts_the_hubs_metrics_and_the_rules_we_ship(kit):
 @pytest.fixture
 def prometheus(kit, tmp_path):
     """A Prometheus with our rules, scraping the kit every second; its address."""
-    shutil.copy(DEPLOY / "muster.rules.yml", tmp_path)
-    config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["scrape_configs"] = [
-        {
-            "job_name": "muster-hub",
-            "static_configs": [{"targets": [kit.http.base_url.netloc.decode()]}],
-        }
-    ]
-    config["alerting"] = {}
-    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = free_port()
-    running = subprocess.Popen(
-        [
-            program("prometheus"), f"--config.file={tmp_path / 'prometheus.yml'}",
-            f"--storage.tsdb.path={tmp_path / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}",
-            "--log.level=error",
-        ]
-    )  # fmt: skip
-    yield f"http://127.0.0.1:{port}"
-    running.terminate()
-    running.wait(60)
-
-
-def until(ask, seconds: float = WAIT_SECONDS):
-    """The first answer of ``ask`` that holds."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if found := ask():
-                return found
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.2)  # Prometheus starts, scrapes and evaluates at its own pace
-    raise AssertionError(f"nothing came of it within {seconds} s")
+    with running_prometheus(tmp_path, kit.http.base_url.netloc.decode()) as url:
+        yield url
 
 
 def test_prometheus_scrapes_and_our_rule_opens_an_alert(prometheus):

@@ -1,6 +1,6 @@
 """An engine on a real database with a clock set by hand, and devices that report to it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Plant:
         signing: SignsDirectives | None = None,
         url: str | None = None,
         drift: Drift | UnsetType = UNSET,
+        trace: Callable[[int | None], str] = lambda _rollout: "",
         **options: Any,
     ) -> None:
         self.now = 1_000_000.0
@@ -67,6 +68,7 @@ class Plant:
             chunks_url="https://hub/api/v1/chunks",
             token=lambda device, expires: f"{device}-{expires}",
             drift=lambda _model, _labels: drift,
+            trace=trace,
         )
         self.engine = Engine(
             self.store,

@@ -4,12 +4,14 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from muster_hub.demo.processes import Identity
@@ -107,10 +109,23 @@ def muster(directory: Path, *arguments: str) -> str:
     return ended.stdout
 
 
+def signs_in(directory: Path, link: str) -> bool:
+    """Whether a browser that follows the demo's link stands before the fleet."""
+    root, _, code = link.partition("/sign-in-link?code=")
+    trusted = ssl.create_default_context(cafile=directory / "hub" / "ca.pem")
+    with httpx.Client(base_url=root, verify=trusted, timeout=60, headers={"Origin": root}) as http:
+        assert http.get(link.removeprefix(root)).status_code == 200
+        assert http.post("/sign-in-link", data={"code": code}).status_code == 303
+        return "<h1>Fleet" in http.get("/").text
+
+
 @pytest.mark.timeout(2 * PATIENCE_SECONDS)
 def test_the_demo_keeps_its_promises_and_can_be_explored(directory: Path) -> None:
     demo = Demo(directory, "--keep")
-    demo.wait_for("Still running")
+    said = demo.wait_for("tail\n")
+    assert signs_in(
+        directory, re.search(r"^https://\S+/sign-in-link\?code=\S+$", said, re.MULTILINE)[0]
+    )
     summary = json.loads((directory / "summary.json").read_text())
     assert set(summary) >= PROMISED
     assert summary["devices"] == 4

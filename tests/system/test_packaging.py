@@ -4,6 +4,7 @@ along."""
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,24 @@ def device(wheel, tmp_path_factory) -> Path:
 def desk(wheel, tmp_path_factory) -> Path:
     """What an operator has at their desk."""
     return installed(wheel, tmp_path_factory.mktemp("desk"), "cli")
+
+
+CONSOLE = ROOT / "hub/muster_hub/console"
+
+
+def test_the_wheel_holds_every_file_that_the_console_s_pages_are_made_of(wheel):
+    pages = {
+        f"muster_hub/console/{path.relative_to(CONSOLE)}"
+        for folder in ("static", "templates")
+        for path in (CONSOLE / folder).rglob("*")
+        if path.is_file()
+    }
+    assert len(pages) > 20
+    with zipfile.ZipFile(wheel) as opened:
+        held = set(opened.namelist())
+    assert pages - held == set()
+    fonts_and_frameworks = {name for name in held if name.endswith((".woff2", ".min.js", ".map"))}
+    assert fonts_and_frameworks == set()
 
 
 def packages(where: Path) -> set[str]:

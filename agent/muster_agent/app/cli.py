@@ -15,6 +15,7 @@ from muster_agent.fetch import drop
 from muster_agent.identity import enroll
 from muster_agent.trust.time import ClockReading
 from muster_agent.update import interlocks
+from muster_protocol import json_log
 from muster_protocol.wire.addresses import joined
 from muster_protocol.wire.errors import MusterError
 
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", _run, "Serve the committed models and take updates, until SIGTERM.")
     run.add_argument("-v", "--verbose", action="store_true", help="log every step")
+    run.add_argument("--log-json", action="store_true", help="log lines of JSON")
     joining = add("enroll", _enroll, "Join a hub: make a key here, get a certificate for it.")
     joining.add_argument("--hub", required=True, metavar="URL", help="https address of the hub")
     joining.add_argument("--token", required=True, help="enrolment token from the hub's operator")
@@ -84,9 +86,10 @@ _Parser = argparse.ArgumentParser
 
 
 def _run(options: argparse.Namespace) -> int:
-    logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.INFO,
-        format="%(levelname)s %(name)s: %(message)s",
+    json_log.configure(
+        logging.DEBUG if options.verbose else logging.INFO,
+        "%(levelname)s %(name)s: %(message)s",
+        as_json=options.log_json,
     )
     return service.run(options.dir)
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
+from msgspec import UnsetType
+from msgspec.structs import replace
 
 from muster_agent.base.clock import Clock
 from muster_agent.link.link import Link
@@ -196,6 +198,14 @@ class Goals:
             self._refresh(now)
         adopted = self._consider(now) if refreshed or self._late(now) else False
         return refreshed or adopted
+
+    def traced(self, event: messages.Event) -> messages.Event:
+        """An event of an update with the trace that the directive in force names for it."""
+        slot = self.directive.slots.get(event.slot) if self.directive is not None else None
+        if slot is None or slot.champion.manifest != event.manifest:
+            return event
+        trace = slot.traceparent
+        return event if isinstance(trace, UnsetType) else replace(event, trace=trace)
 
     def verdict(self, goal: Goal) -> tuple[Refusal, str] | None:
         """Why this goal may not be installed, or None when release keys signed it."""

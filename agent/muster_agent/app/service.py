@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from muster_agent.app import facts
+from muster_agent.app import facts, metrics
 from muster_agent.app.launch import ProcessLauncher
 from muster_agent.app.notify import Notifier
 from muster_agent.app.outages import shown_in
@@ -261,7 +261,9 @@ def run(directory: Path) -> int:
 
     kernel.hide()  # A model's process has the same user.
     with ExitStack() as stack:
-        service = Service(load(directory), stack)
+        config = load(directory)
+        service = Service(config, stack)
+        stack.enter_context(metrics.serving(config))
         notifier.notify("READY=1", "STATUS=serving")
         log.info("serving %s", directory)
         service.loop(lambda: stopping, beat)

@@ -131,7 +131,7 @@ class Supervisor:
             links=ports.links,
             permits=self.permits,
             stamp=self._stamp,
-            report=ports.outbox.put_event,
+            report=lambda event: ports.outbox.put_event(self.goals.traced(event)),
             verdict=self.goals.verdict,
             metadata_wait_seconds=settings.metadata_wait_seconds,
             ask_metadata=self.goals.ask_again,

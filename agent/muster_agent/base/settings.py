@@ -133,6 +133,20 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 0.0
 
 
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a Prometheus on the device may read."""
+
+    port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65_535,
+            description="Loopback TCP port of the agent's own /metrics, for a Prometheus on this "
+            "device; 0: off.",
+        ),
+    ] = 0
+
+
 class Timers(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Pauses and periods, in seconds."""
 
@@ -237,6 +251,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     limits: Limits = Limits()
     challenger: ChallengerSettings = ChallengerSettings()
     energy: Energy = Energy()
+    metrics: Metrics = Metrics()
     timers: Timers = Timers()
     slots: dict[str, Slot] = {}
 

@@ -34,6 +34,7 @@ from muster_agent.update.table import (
     parse,
     resumes,
 )
+from muster_agent.update.timing import StepTimes
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import Refusal
 
@@ -64,6 +65,7 @@ class SlotRunner:
         self._proving = Proving(slot, ports)
         self._stopped = False
         self._ended = Ended()
+        self._times = StepTimes()
         self._late = previous.Late(ports)
         self._starting = Starting(workers, ports.install, self._hold, self._note)
         self._unresumed = False
@@ -276,11 +278,12 @@ class SlotRunner:
         row = journal.next_row(self.row, target, cause, changes)
         pointer = previous.next_pointer(self.pointer, before, cause, row.goal, self._ports.stamp())
         kind = journal.event_kind(before, target, self.row, row)
+        took = self._times.left(before, now, said=kind is not None)
         with self._taken_up_again(now), self._ports.database.transaction():
             if pointer is not None and pointer is not self.pointer:
                 self._ports.database.put_pointer(self.slot, pointer)
             if kind is not None:
-                self._ports.report(event(kind, self.slot, row, self._ports.stamp()))
+                self._ports.report(event(kind, self.slot, row, self._ports.stamp(), **took))
             self._ports.database.put_journal(self.slot, row)
         self.row, self.pointer, self._unresumed = row, pointer, False
         log.debug("%s: %s, %s: %s", self.slot, before, cause, target)

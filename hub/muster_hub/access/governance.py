@@ -56,8 +56,7 @@ def new_token(
     ``owner`` is the person who holds it; empty: whoever ``by`` is, or, of a token that the hub
     itself makes, somebody of the token's name.
     """
-    if not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable():
-        raise Invalid(f"name: 1 to {NAME_CHARS_MAX} printable characters")
+    check_name(name)
     if len(owner) > OWNER_CHARS_MAX or not owner.isprintable():
         raise Invalid(f"owner: at most {OWNER_CHARS_MAX} printable characters")
     scope = read_scope(models, selector, role)
@@ -77,6 +76,12 @@ def new_token(
     session.add(row)
     session.flush()
     return row, text
+
+
+def check_name(name: str) -> None:
+    """Raise Invalid for what a token can't be called."""
+    if not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable():
+        raise Invalid(f"name: 1 to {NAME_CHARS_MAX} printable characters")
 
 
 def revoke_token(session: Session, identifier: str, now: float) -> ApiToken:
@@ -103,15 +108,15 @@ def token_refusal(row: ApiToken | None, now: float) -> str | None:
 def actor_of_token(row: ApiToken) -> Actor:
     """Whoever holds an API token, with its role and scope."""
     scope = Scope(tuple(row.models), selectors.parse(row.selector))
-    return Actor(row.name, _role(row.role), scope, "token", row.owner)
+    return Actor(row.name, role_of(row.role), scope, "token", row.owner)
 
 
 def actor_of_person(row: Person) -> Actor:
     """Somebody who has signed in, with the role that an admin gave."""
     scope = Scope(tuple(row.models), selectors.parse(row.selector))
-    return Actor(row.name, _role(row.role), scope, "person", row.name)
+    return Actor(row.name, role_of(row.role), scope, "person", row.name)
 
 
-def _role(role: str) -> Role:
+def role_of(role: str) -> Role:
     """A role as the database has it, which holds its columns to these words."""
     return next(known for known in ROLES if known == role)

@@ -4,15 +4,16 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
 from muster_hub.access.governance import make_token
+from muster_hub.admin import asking, console, models, placebo
 from muster_hub.admin import audit as cli_audit
 from muster_hub.admin import data as cli_data
 from muster_hub.admin import keys as cli_keys
-from muster_hub.admin import models, placebo
+from muster_hub.admin.asking import RoleName
 from muster_hub.admin.keys import DEFAULT_DATA, Data
 from muster_hub.api.hub import Hub
 from muster_hub.app import initialise
@@ -20,7 +21,6 @@ from muster_hub.audit import log
 from muster_hub.errors import ConfigError
 from muster_hub.settings import config
 from muster_hub.settings.config import BrokerSettings, Http
-from muster_hub.settings.roles import Role
 from muster_hub.signing import keys, roles
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import MusterError
@@ -45,6 +45,7 @@ models.add_to(app)
 cli_data.add_to(app)
 cli_audit.add_to(app)
 placebo.add_to(app)
+console.add_to(app)
 
 
 @app.command()
@@ -125,18 +126,24 @@ def init(
 
 
 @app.command()
-def serve(*, data: Data = DEFAULT_DATA) -> None:
+def serve(
+    *,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Log lines of JSON instead of text.")
+    ] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
     """Run the hub: API, broker, publisher, ingest and engine in one process."""
     from muster_hub.app.service import serve as run  # noqa: PLC0415 - the other commands start faster
 
-    raise typer.Exit(run(config.load(data)))
+    raise typer.Exit(run(config.load(data), log_json=log_json))
 
 
 @app.command()
 def token(
     name: Annotated[str, typer.Argument(help="Who it is for; shown in the audit log.")],
     *,
-    role: Annotated[str, typer.Option(help=" | ".join(get_args(Role)))] = "viewer",
+    role: RoleName = "viewer",
     expires_days: Annotated[
         int | None, typer.Option(min=1, max=EXPIRES_DAYS_MAX, help="By default it never expires.")
     ] = None,
@@ -146,10 +153,7 @@ def token(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Make an API token and print it. It is not stored."""
-    allowed: tuple[Role, ...] = get_args(Role)
-    chosen = next((item for item in allowed if item == role), None)
-    if chosen is None:
-        raise typer.BadParameter(f"use one of {', '.join(allowed)}", param_hint="--role")
+    chosen = asking.role(role)
     hub = Hub.open(config.load(data), time.time)
     now = time.time()
     expires = None if expires_days is None else now + expires_days * roles.DAY_SECONDS

@@ -48,9 +48,11 @@ class WebhookSender:
         now: Callable[[], float] = time.time,
         uniform: Callable[[float, float], float] = _random.uniform,
         heartbeats: Heartbeats | None = None,
+        hub: str = "",
     ) -> None:
         """``directory``: what key and password files are relative to; ``sealing``: how the
-        secrets of webhooks in the database are kept."""
+        secrets of webhooks in the database are kept; ``hub``: its address, which messages link."""
+        self._hub = hub
         self._store = store
         self._sealing = sealing
         self._receivers = {receiver.name: receiver for receiver in settings.receivers}
@@ -112,7 +114,7 @@ class WebhookSender:
             CHANNELS[receiver.kind].send(
                 receiver,
                 self._secrets[receiver.name],
-                Outgoing(delivery.id, delivery.body, self._now()),
+                Outgoing(delivery.id, delivery.body, self._now(), self._hub),
             )
         except (posting.DeliveryRefused, *posting.FAILURES) as error:
             return posting.fault_of(error), False

@@ -14,6 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from muster_hub.access.oidc import Issuer
 from muster_hub.api import auth, problems
 from muster_hub.api.bodies import BodyLimit
+from muster_hub.api.csv import AsCsv
 from muster_hub.api.hub import Hub
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pace import Pace
@@ -47,6 +48,10 @@ Signed models to a fleet of devices, and the truth about them back.
 
 Times are seconds since 1970. Errors are `application/problem+json`; programs go by their `code`.
 Lists answer `{"items": […], "next": …}`; pass `next` as `cursor` for the following page.
+
+Each list is a table for spreadsheets as well: add `format=csv`, or send `Accept: text/csv`. Without
+`limit` all its pages follow each other, up to 100,000 rows. What has parts is JSON in its cell, and
+text that a spreadsheet would take for a formula begins with an apostrophe.
 
 A change with an `Idempotency-Key` (any text of your own, once per act) may be repeated for a day:
 it is done once and answered alike, with `Idempotency-Replayed: true`. Answers about one thing carry
@@ -96,6 +101,7 @@ def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> Fas
     app.include_router(scrape.router)
     app.state.scrape = Scrape(lambda: _metrics(hub), monotonic)
     auth.check_declared(app, OnceRoute)
+    app.add_middleware(AsCsv)
     app.add_middleware(BodyLimit, upload_bytes_max=hub.config.http.upload_bytes_max, room=hub.room)
     app.add_middleware(CleanText)
     app.add_middleware(

@@ -23,6 +23,7 @@ from muster_hub.api.listening import listen
 from muster_hub.app.watch import Watch
 from muster_hub.console.site import create_site
 from muster_hub.errors import Conflict, HubError
+from muster_hub.metrics.tracer import Tracer
 from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
 from muster_hub.mqtt.broker import Broker, memory_bytes_max, own_user
 from muster_hub.mqtt.broker_config import BrokerConfig
@@ -36,7 +37,9 @@ from muster_hub.mqtt.takeover_log import TakeoverLog
 from muster_hub.reconcile.directives import DirectiveTerms
 from muster_hub.reconcile.engine import Engine
 from muster_hub.registry.published import Bundles
+from muster_hub.rollouts.tracing import Traces
 from muster_hub.settings.config import HubConfig
+from muster_protocol import json_log
 from muster_protocol.wire.addresses import joined
 
 SHUTDOWN_SECONDS = 2
@@ -61,6 +64,7 @@ class FleetServices:
             address, self._gatekeeper = self._external.address, self._external.gatekeeper
         bundles, beats = Bundles(hub.store, hub.blobs), hub.heartbeats
         holder = f"{socket.gethostname()}:{config.data.resolve()}"
+        traces = Traces.of(hub.capability_key, config.traces.share)
         self.publisher = Publisher(
             hub.store, address, hub.catalogue, bundles, save=self._save, now=now, heartbeats=beats
         )
@@ -76,6 +80,7 @@ class FleetServices:
                 token=hub.chunk_token,
                 keep_crash_input=config.directives.keep_crash_input,
                 drift=config.drift.of,
+                trace=traces.parent if config.traces.endpoint else lambda _rollout: "",
             ),
             holder=holder,
             on_published=self.publisher.wake,
@@ -87,7 +92,18 @@ class FleetServices:
             listening_seconds=self._listening_seconds,
         )
         self.sender = WebhookSender(
-            hub.store, config.alerts, config.data, hub.sealing, now=now, heartbeats=beats
+            hub.store,
+            config.alerts,
+            config.data,
+            hub.sealing,
+            now=now,
+            heartbeats=beats,
+            hub=config.url,
+        )
+        self.tracer = (
+            Tracer(hub.store, traces, config.traces.endpoint, config.url, now=now, heartbeats=beats)
+            if config.traces.endpoint
+            else None
         )
         self.watch = Watch(hub.store, beats, hub.room, config.alerts, holder=holder, now=now)
         self.ingest = Ingest(
@@ -117,6 +133,7 @@ class FleetServices:
                 self.engine,
                 self.sender,
                 self.watch,
+                self.tracer,
             )
             for part in parts:
                 if part is not None:
@@ -205,14 +222,16 @@ def _hide_memory() -> None:
         ctypes.CDLL(None).prctl(set_dumpable, 0, 0, 0, 0)
 
 
-def serve(config: HubConfig, *, announce: Callable[[str], None] = print) -> int:
+def serve(
+    config: HubConfig, *, announce: Callable[[str], None] = print, log_json: bool = False
+) -> int:
     """Run the hub until SIGTERM or SIGINT; 0 when it ended as asked.
 
     Raises HubError or BrokerError, having changed nothing, when it can't run: another hub on the
     same directory, a port that is taken, a broker that is missing.
     """
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    json_log.configure(
+        logging.WARNING, "%(asctime)s %(levelname)s %(name)s: %(message)s", as_json=log_json
     )
     _hide_memory()
     signals = _Signals()

@@ -34,6 +34,24 @@ PROBLEM = "application/problem+json"
 PROBLEM_BYTES_MAX = 64 * 1024
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 STATIC = "/static/"
+TABLES = "/csv/"
+LISTS = frozenset(
+    {
+        "alerts",
+        "assignments",
+        "audit",
+        "devices",
+        "drift",
+        "events",
+        "models",
+        "rollouts",
+        "silences",
+        "tokens",
+        "users",
+        "webhooks",
+    }
+)
+"""Lists of the API that the console offers as tables."""
 SIGN_IN = "sign-in"
 
 
@@ -60,6 +78,8 @@ class Door:
             return
         if not scope["path"].startswith(STATIC):
             scope = self._with_token(scope, headers)
+        if scope["path"].startswith(TABLES):
+            scope = self._table(scope)
         shown = _Shown(scope, receive, send, headers)
         try:
             await self._app(scope, receive, shown.send)
@@ -69,6 +89,15 @@ class Door:
             _log.exception("a page failed: %s", scope["path"])
             detail = "the hub failed; its log says why"
             await problem(500, "failed", detail)(scope, receive, shown.send)
+
+    def _table(self, scope: Scope) -> Scope:
+        """A list of the API as a table, for who is signed in here: read, never written."""
+        path = self._api + scope["path"].removeprefix(TABLES)
+        if scope["method"] not in SAFE or path.removeprefix(self._api) not in LISTS:
+            return scope
+        asked = [(name, value) for name, value in scope["headers"] if name != b"accept"]
+        accept = (b"accept", b"text/csv, text/html")
+        return {**scope, "path": path, "raw_path": path.encode(), "headers": [*asked, accept]}
 
     def _with_token(self, scope: Scope, headers: Headers) -> Scope:
         cookie = session.of_cookies(headers.get("cookie", ""))

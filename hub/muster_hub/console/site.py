@@ -23,12 +23,14 @@ from muster_hub.console.routes import (
     registry,
     rollouts,
     sign_in,
+    sign_in_link,
     trust,
 )
 
 PAGES = (
     assets,
     sign_in,
+    sign_in_link,
     live,
     fleet,
     device,

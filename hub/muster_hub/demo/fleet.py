@@ -31,6 +31,14 @@ def free_ports(count: int) -> list[int]:
         return [sock.getsockname()[1] for sock in sockets]
 
 
+def console_link(data: Path, name: str) -> str:
+    """A link to the console of the hub in ``data`` that signs its admin in, once and soon."""
+    made = run(
+        [program("muster-hub"), "console", "link", name, "--role", "admin", "--data", str(data)]
+    )
+    return made.splitlines()[0]
+
+
 class DemoHub:
     """`muster-hub serve` on free ports, with its broker as its child."""
 

@@ -13,7 +13,7 @@ import msgspec
 from muster_client.profile import resolve
 from muster_client.transport import Api, connect
 from muster_hub.demo import processes, settings
-from muster_hub.demo.fleet import TRUST_ROOT, free_ports, program
+from muster_hub.demo.fleet import TRUST_ROOT, console_link, free_ports, program
 from muster_hub.demo.processes import Child, run
 from muster_hub.errors import ConfigError
 from muster_protocol.wire.errors import MusterError
@@ -105,6 +105,10 @@ class Local:
                 DEVICE, [program("muster-agent"), "run", "--dir", str(self._agent)]
             )
             self._wait(DEVICE, lambda: _asked(api, f"/devices/{DEVICE}").get("online"), supervisor)
+
+    def console_link(self) -> str:
+        """A link to the hub's console that signs somebody in once."""
+        return console_link(self.directory / "hub", "quickstart")
 
     def stop(self) -> list[str]:
         """End what runs; its names."""

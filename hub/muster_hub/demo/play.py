@@ -13,7 +13,7 @@ from rich.text import Text
 
 from muster_client.failures import OperatorError
 from muster_client.terminal import output
-from muster_hub.demo.fleet import clear
+from muster_hub.demo.fleet import clear, console_link
 from muster_hub.demo.processes import end_leftovers
 from muster_hub.demo.promises import BrokenPromise, Summary
 from muster_hub.demo.scenario import FAILING_CAMERA, Scenario
@@ -24,6 +24,8 @@ from muster_protocol.wire.errors import MusterError
 
 SUMMARY = "summary.json"
 OBITUARY_SECONDS = 0.5
+VISITOR = "demo"
+"""Who signs in to the console by the link that the demo shows."""
 
 
 def run(directory: Path, *, keep: bool) -> int:
@@ -105,7 +107,11 @@ def _explore(scenario: Scenario) -> None:
     muster = f"muster --profile {stage.hub.profile}"
     stage.screen.say(
         "DEMO OK",
-        f"\nStill running. The console: {stage.hub.url}/",
+        f"\nStill running. The console: {stage.hub.url}/ (its certificate is the demo's own)",
+        "This link signs you in there, once and within ten minutes:",
+    )
+    stage.screen.line(console_link(stage.hub.data, VISITOR))
+    stage.screen.say(
         f"Explore with: {muster} device list",
         f"              {muster} drift show {FAILING_CAMERA}",
         f"              {muster} tail",

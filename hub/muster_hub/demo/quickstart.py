@@ -35,6 +35,8 @@ def quickstart(
         f"  muster model push MODEL --data TABLE --labels COLUMN\n"
         f"  muster rollout start NAME 1 --slot {SLOT} --watch\n"
         f"  curl localhost:{local.ports.model}/v2/models/NAME\n\n"
+        f"The console, by a link that signs you in once, within ten minutes:\n\n"
+        f"  {local.console_link()}\n\n"
         f"End all of it with: muster quickstart {directory} --stop"
     )
 

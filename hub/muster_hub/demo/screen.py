@@ -74,6 +74,10 @@ class Screen:
         for part in parts:
             self._console.print(part)
 
+    def line(self, text: str) -> None:
+        """Print text to be copied: in one piece, however long it is."""
+        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+
     def _stamped(self, mark: str, text: str, style: str) -> Text:
         return Text.assemble((f"{self.seconds:6.1f} s  ", "dim"), (f"{mark} ", style), text)
 

@@ -34,6 +34,7 @@ from muster_hub.storage import models
 from muster_hub.storage.care import Care
 from muster_hub.storage.tables import target
 from muster_protocol.wire import directive as wire
+from muster_protocol.wire import trace
 from muster_protocol.wire.directive import Directive, Drift, Goal, Sampling, Slot, Source
 
 RENEW_SHARE = 0.5
@@ -96,6 +97,8 @@ class DirectiveTerms:
     keep_crash_input: bool = False
     drift: Callable[[str, Mapping[str, str]], Drift | UnsetType] = lambda _model, _labels: UNSET
     """How drift of a model is judged on a device with such labels."""
+    trace: Callable[[int | None], str] = lambda _rollout: ""
+    """The ``traceparent`` of what a rollout asks for; empty: it isn't traced."""
 
 
 @dataclass
@@ -415,6 +418,7 @@ def _content(
                 rebaselines.get((device.id, choice.release.manifest)),
                 _drift(settings, choice.release.model, device),
                 attempts.get(slot),
+                settings.trace(choice.rollout) if trace.FIELD in device.understands else "",
             )
             for slot, choice in sorted(choices.items())
         }
@@ -452,7 +456,11 @@ def attempts_of(
 
 
 def _slot(
-    choice: Choice, rebaselines: int | None, drift: Drift | UnsetType, attempt: str | None
+    choice: Choice,
+    rebaselines: int | None,
+    drift: Drift | UnsetType,
+    attempt: str | None,
+    traceparent: str,
 ) -> Slot:
     return Slot(
         champion=_goal(choice.release),
@@ -461,6 +469,7 @@ def _slot(
         drift=drift,
         rebaselines=rebaselines or UNSET,
         attempt=attempt or UNSET,
+        traceparent=traceparent or UNSET,
     )
 
 

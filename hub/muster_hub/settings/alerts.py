@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 NoticeKind = Literal["opened", "escalated", "resolved", "digest", "retrain"]
-ChannelName = Literal["webhook", "alertmanager", "email"]
+ChannelName = Literal["webhook", "alertmanager", "email", "slack", "teams", "pagerduty", "ntfy"]
 """How a receiver is reached; each is a file in ``alerts/channels/``."""
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
@@ -20,9 +20,12 @@ class Receiver(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     causes: tuple[str, ...] = ()
     """Only alerts of these kinds, such as ``drift``; empty: all."""
     url: Annotated[str, Meta(pattern=r"^(https?://.+)?$")] = ""
-    """Of a webhook, or the base address of an Alertmanager."""
+    """Of a webhook, or the base address of an Alertmanager, of ntfy or of PagerDuty's events."""
     secret_file: str = ""
-    """A webhook's signing key: a file, relative to the hub's directory."""
+    """A file, relative to the hub's directory, that holds a webhook's signing key, the address of
+    Slack's or Teams' webhook, PagerDuty's integration key, or ntfy's access token."""
+    topic: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{0,64}$")] = ""
+    """What ntfy publishes under."""
     smtp_host: str = "localhost"
     smtp_port: Annotated[int, Meta(ge=1, le=65535)] = 25
     starttls: bool = False

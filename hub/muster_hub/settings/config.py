@@ -15,6 +15,7 @@ from muster_hub.settings.database import sqlite_url
 from muster_hub.settings.drift import DriftSettings
 from muster_hub.settings.retention import Telemetry
 from muster_hub.settings.roles import Role
+from muster_hub.settings.traces import TraceSettings
 from muster_protocol.wire import limits
 from muster_protocol.wire.addresses import joined
 
@@ -121,6 +122,7 @@ class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     alerts: Alerts = Alerts()
     drift: DriftSettings = DriftSettings()
     telemetry: Telemetry = Telemetry()
+    traces: TraceSettings = TraceSettings()
 
     @property
     def database_url(self) -> str:

@@ -57,3 +57,20 @@ class AuditAnchor(Table, table=True):
     file_sha256: str = Field(max_length=64)
     seal: bytes
     """Over all of the above, by a key that is not in the database."""
+
+
+class SignInLink(Table, table=True):
+    """A link that signs somebody in to the console once; the row goes when it is used."""
+
+    __tablename__ = "sign_in_link"
+    __table_args__ = (one_of("role", ROLES),)
+
+    hash: str = Field(primary_key=True, max_length=64)
+    """SHA-256 of the code in the link, which is kept nowhere."""
+    name: str = Field(max_length=64)
+    """Of the token that its session gets."""
+    role: str = Field(max_length=16)
+    owner: str = Field(max_length=255)
+    created: float
+    created_by: str
+    expires: float

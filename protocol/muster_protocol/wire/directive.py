@@ -15,6 +15,7 @@ from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
 from muster_protocol.wire.maintenance import MaintenanceWindow
 from muster_protocol.wire.manifest import Sha256
 from muster_protocol.wire.topics import check_device_id, check_name
+from muster_protocol.wire.trace import Traceparent
 
 FORMAT = 1
 PAYLOAD_TYPE = "application/vnd.muster.directive+json"
@@ -66,6 +67,9 @@ class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     """Names a fresh try at the champion: a device that has refused it under another attempt, or
     under none, forgets that and begins anew. Told only to agents whose facts say ``understands``.
     """
+    traceparent: Traceparent | UnsetType = UNSET
+    """The trace of the rollout that asks for the champion, which events of its update name. Told
+    only to agents whose facts say ``understands``."""
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True):

@@ -95,6 +95,8 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     refusal: Name | None = None
     detail: Detail = ""
     values: Annotated[dict[Name, Finite], Meta(max_length=EVENT_VALUES_MAX)] = {}
+    trace: Line = ""
+    """The ``traceparent`` that the directive named for this update."""
 
 
 class Running(Struct, frozen=True, kw_only=True, omit_defaults=True):

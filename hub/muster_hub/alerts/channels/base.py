@@ -16,6 +16,8 @@ class Outgoing:
     """JSON, as ``messages`` makes it."""
     at: float
     """Seconds since 1970."""
+    hub: str = ""
+    """The hub's address, for links; empty where it isn't known."""
 
 
 class Channel(Protocol):
@@ -35,3 +37,15 @@ class Channel(Protocol):
         Raises posting.DeliveryRefused or one of posting.FAILURES.
         """
         ...
+
+
+def lacks_address(receiver: Receiver) -> str:
+    """What ``Channel.lacks`` says where an address is all there is, and is itself a secret."""
+    if bool(receiver.url) == bool(receiver.secret_file):
+        return "needs a `secret_file` that holds the webhook's address, or else a `url`"
+    return ""
+
+
+def address_of(receiver: Receiver, secret: bytes) -> str:
+    """The address that such a receiver has, from its file or from hub.toml."""
+    return secret.decode() or receiver.url

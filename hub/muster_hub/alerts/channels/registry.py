@@ -2,13 +2,13 @@
 
 from typing import assert_never
 
-from muster_hub.alerts.channels import alertmanager, email, webhook
+from muster_hub.alerts.channels import alertmanager, email, ntfy, pagerduty, slack, teams, webhook
 from muster_hub.alerts.channels.base import Channel
 from muster_hub.settings.alerts import ChannelName
 from muster_protocol.registry import Registry
 
 
-def _channel_of(name: ChannelName) -> Channel:
+def _channel_of(name: ChannelName) -> Channel:  # noqa: PLR0911 - each channel is a case
     match name:
         case "webhook":
             return webhook.CHANNEL
@@ -16,6 +16,14 @@ def _channel_of(name: ChannelName) -> Channel:
             return alertmanager.CHANNEL
         case "email":
             return email.CHANNEL
+        case "slack":
+            return slack.CHANNEL
+        case "teams":
+            return teams.CHANNEL
+        case "pagerduty":
+            return pagerduty.CHANNEL
+        case "ntfy":
+            return ntfy.CHANNEL
         case _:
             assert_never(name)
 

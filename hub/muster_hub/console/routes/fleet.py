@@ -53,6 +53,7 @@ def fleet(
         "fleet.html",
         q=q,
         fault=fault,
+        selector=str(chosen),
         state=state,
         by=by,
         after=after,
