@@ -67,6 +67,7 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
                 ("windows", counts.get("windows")),
                 ("by version", counts.get("by_version")),
                 *_answers(counts["label_accuracy"]),
+                *fetched(view),
                 ("waiting", f"{report.get('outbox_rows', 0)} rows on the device"),
                 ("set aside", _set_aside(view)),
             ]
@@ -89,6 +90,15 @@ def _answers(by_version: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]
             if lost:
                 words += f"; {lost} labels of inferences that it doesn't remember"
             yield f"labels of {name}", Text(words, style="yellow" if lost else "")
+
+
+def fetched(view: Device) -> Iterator[tuple[str, Any]]:
+    """From which source each slot's latest version comes or came, and in what time."""
+    for name, slot in sorted(slots(view).items()):
+        update = slot.get("update") or {}
+        if source := update.get("fetched_from"):
+            seconds = update.get("fetch_seconds", 0.0)
+            yield f"{name} fetched", f"{update['version']} from {source}, {seconds:.0f} s so far"
 
 
 def judged(said: Mapping[str, Any]) -> str:
