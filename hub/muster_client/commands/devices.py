@@ -60,6 +60,7 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
                 ("agent", about.get("agent_version")),
                 ("machine", about.get("machine")),
                 ("runtimes", about.get("runtimes")),
+                ("providers", about.get("providers")),
                 ("isolation", about.get("isolation")),
                 ("refused", refusal(report)),
                 ("inferences", counts.get("inferences")),
@@ -264,11 +265,22 @@ def slot_row(name: str, view: Device) -> tuple[Any, ...]:
         f"{wanted['model']} {wanted['version']}" if wanted else "",
         running(slot),
         _proved(view, name),
-        (slot.get("running") or {}).get("runtime"),
+        _computed_by(slot.get("running") or {}),
         output.state(slot.get("health")),
         output.state(update.get("state")),
         ": ".join(text for text in details if text),
     )
+
+
+def _computed_by(running: Mapping[str, Any]) -> str | None:
+    """What runs the model: the runtime, where it computes, on how many threads."""
+    if not running:
+        return None
+    words = str(running["runtime"])
+    if providers := running.get("providers"):
+        words += f" on {', '.join(providers)}"
+    threads = running.get("threads", 0)
+    return f"{words}; {threads} threads" if threads > 1 else words
 
 
 def _proved(view: Device, name: str) -> Text:
