@@ -31,6 +31,7 @@ from bench import (
     update_delta,
     update_fleet,
     update_http,
+    update_large,
     update_models,
     update_report,
     update_restart,
@@ -169,10 +170,10 @@ def isolation(runtime: Any, megabytes: int, count: int) -> dict[str, Any]:
 
 PARTS = (
     "swap_onnx", "swap_tflite", "restart_uvicorn", "restart_mlserver", "fetch", "fetch_http",
-    "fleet", "delta", "isolation_onnx", "isolation_tflite", "swap_onnx_small", "swap_tflite_small",
-    "swap_onnx_large", "swap_tflite_large",
+    "fetch_large", "fleet", "delta", "isolation_onnx", "isolation_tflite",
+    "swap_onnx_small", "swap_tflite_small", "swap_onnx_large", "swap_tflite_large",
 )  # fmt: skip
-SERVED = PARTS[:4] + PARTS[10:]
+SERVED = PARTS[:4] + PARTS[11:]
 ISOLATION_STARTS = 15
 SMALL_MEGABYTES, LARGE_MEGABYTES = 1, 200
 
@@ -181,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--swaps", type=int, default=50)
     parser.add_argument("--megabytes", type=int, default=50)
+    parser.add_argument("--large-megabytes", type=int, default=update_large.MEGABYTES)
     parser.add_argument("--rate", type=float, default=20.0)
     parser.add_argument("--part", choices=PARTS, action="append", help="only this; others are kept")
     options = parser.parse_args()
@@ -192,6 +194,7 @@ def main() -> None:
         "restart_mlserver": lambda: restarts("mlserver_onnx", size, rate),
         "fetch": lambda: update_fleet.fetch(size),
         "fetch_http": lambda: update_http.measure(size, update_fleet.started),
+        "fetch_large": lambda: update_large.measure(options.large_megabytes, update_fleet.started),
         "fleet": update_fleet.fleet,
         "delta": update_delta.measure,
         "isolation_onnx": lambda: isolation("onnx", size, ISOLATION_STARTS),

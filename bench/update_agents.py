@@ -13,11 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+from bench.update_disk import Kept
+
 from muster_agent.fetch import actions as f
 from muster_agent.fetch.window import Fetch
 from muster_agent.link.link import Connected, LinkEvent, Message, Subscribed
 from muster_agent.link.mqtt import MqttLink, MqttSettings
-from muster_agent.storage.content import Store
 from muster_agent.trust.time import Instant
 from muster_protocol.wire import messages, topics
 from muster_protocol.wire.limits import FETCH_WINDOW_CHUNKS
@@ -27,7 +28,7 @@ TICK_SECONDS = 0.2
 
 
 class LightAgent:
-    def __init__(self, link: MqttLink, name: str, store: Store | None) -> None:
+    def __init__(self, link: MqttLink, name: str, store: Kept | None) -> None:
         self._link, self._name, self._store = link, name, store
         self.wants = 0
         self.ended = 0.0
@@ -53,6 +54,8 @@ class LightAgent:
                 case _:
                     raise AssertionError(action)
         if actions and self.fetch.done:
+            if self._store is not None:
+                self._store.end()
             self.ended = time.monotonic()
 
 
@@ -104,9 +107,7 @@ def main() -> None:
             settings, will, lambda event, name=name: inbox.put((name, event)),
             lambda: Instant(int(time.time()), "synchronised"),
         )  # fmt: skip
-        store = Store(Path(stored[0])) if stored else None
-        if store is not None:
-            store.clean()
+        store = Kept(Path(stored[0])) if stored else None
         agents[name] = LightAgent(link, name, store)
         link.subscribe(topics.down(name, "directive"))
         link.start()

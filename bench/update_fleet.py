@@ -127,6 +127,7 @@ def started(script: str, *arguments: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, HERE / script, *map(str, arguments)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
     )  # fmt: skip
 
 

@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import msgspec
 import uvicorn
+from bench import update_disk
 
 from muster_agent.fetch import actions as f
 from muster_agent.fetch.http_source import HttpAnswer, HttpSource
 from muster_agent.fetch.window import SILENCES_BEFORE_HTTP, Fetch
-from muster_agent.storage.content import Store
 from muster_agent.trust.time import Instant
 from muster_hub.api.app import create_app
 from muster_hub.api.hub import Hub
@@ -177,9 +177,7 @@ def fetch(server: dict[str, Any], places: dict[str, f.Place], *, stored: bool = 
         fetch.subscribed(server["names"][:1], 0.0)
         actions = fetch.tick(fetch.deadline())
     with tempfile.TemporaryDirectory(prefix="mu") as name:
-        store = Store(Path(name)) if stored else None
-        if store is not None:
-            store.clean()
+        store = update_disk.Kept(Path(name)) if stored else None
         source.start()
         begun = time.monotonic()
         actions += fetch.need(server["names"], begun, places)
@@ -200,6 +198,8 @@ def fetch(server: dict[str, Any], places: dict[str, f.Place], *, stored: bool = 
                 break
             got = answers.get(timeout=60)
             actions = fetch.answered(got.source, got.digest, got.data, got.detail, time.monotonic())
+        if store is not None:
+            store.end()
         seconds = time.monotonic() - begun
         source.stop()
     return seconds

@@ -41,8 +41,8 @@ class Bundle:
         self.names: dict[str, int] = {}
         self.reads = 0
 
-    def live(self) -> Mapping[str, int]:
-        return dict(self.names)
+    def live(self) -> list[Mapping[str, int]]:
+        return [dict(self.names)]
 
     def of_directive(self, device: str) -> Collection[str]:  # noqa: ARG002  # the protocol's
         return self.names.keys()

@@ -50,11 +50,12 @@ TOY_RUNTIME = Addition(
     made={
         "agent/muster_agent/runtimes/toy.py": '''
 """Adds a number."""
-from muster_agent.runtimes.base import Provider
+from muster_agent.runtimes.base import Package
 from muster_protocol.wire.manifest import Tensor
 
 class ToyModel:
     inputs = outputs = (Tensor("x", "FP32", (-1,)),)
+    providers = ("CPU",)
 
     def __init__(self, more):
         self.more = more
@@ -66,13 +67,19 @@ class ToyModel:
         return {"x": inputs["x"] + self.more}
 
 class ToyBackend:
-    providers = (Provider("json", "python"),)
+    packages = (Package("json", "python"),)
     platform = "toy_v1"
+
+    def providers(self, module):
+        return ("CPU",)
+
+    def needs(self, providers):
+        return "nothing"
 
     def prepare(self, module):
         pass
 
-    def load(self, source, *, module, threads, side_files):
+    def load(self, source, *, module, threads, side_files, providers):
         return ToyModel(int(source))
 
 BACKEND = ToyBackend()

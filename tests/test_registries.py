@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REGISTRIES = {
     "agent/muster_agent/runtimes": (
         RUNTIMES,
-        {"base", "onnx_file", "onnx_values", "registry", "smallest"},
+        {"base", "onnx_file", "onnx_providers", "onnx_values", "registry", "smallest"},
     ),
     "hub/muster_hub/alerts/channels": (CHANNELS, {"base", "registry"}),
     "hub/muster_hub/rollouts/gates/metrics": (METRICS, {"registry"}),

@@ -19,6 +19,19 @@ def no_file_sync() -> None:
     files.DurableWriter.commit = commit
 
 
+def no_batch_sync() -> None:
+    """Give many files their names without having synced their contents."""
+
+    def commit(batch: files.DurableBatch) -> None:
+        paths, batch._paths, batch.size_bytes = batch._paths, [], 0
+        for path in paths:
+            files._part(path).replace(path)
+        if paths:
+            files.sync_directory(paths[0].parent)
+
+    files.DurableBatch.commit = commit
+
+
 def no_directory_sync() -> None:
     """Rename without syncing the directory that holds the name."""
 
@@ -75,6 +88,7 @@ BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
         no_file_sync,
+        no_batch_sync,
         no_directory_sync,
         unlink_then_link,
         pointer_in_place,

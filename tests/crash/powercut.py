@@ -1,10 +1,10 @@
 """The disks that a power cut may leave, from what a traced story did.
 
 A file's bytes are safe once the file was synced after they were written, a name once its directory
-was synced after it changed. Nothing else is promised: what is not safe yet may be lost, each piece
-for itself and in any order, and the last write may be torn. A name that depends on another one that
-was lost (a rename of a file never created) is lost with it. SQLite's shared-memory index is
-rebuilt after a reboot and left out.
+was synced after it changed, and all of that once the whole file system was. Nothing else is
+promised: what is not safe yet may be lost, each piece for itself and in any order, and the last
+write may be torn. A name that depends on another one that was lost (a rename of a file never
+created) is lost with it. SQLite's shared-memory index is rebuilt after a reboot and left out.
 """
 
 import random
@@ -62,10 +62,15 @@ class Sync(NamedTuple):
     inode: int
 
 
-Op = Write | Resize | Enter | Remove | Move | Sync
+class SyncAll(NamedTuple):
+    """Of the whole file system."""
 
 
-def dependents(op: Op) -> int:
+Op = Write | Resize | Enter | Remove | Move | Sync | SyncAll
+Change = Write | Resize | Enter | Remove | Move
+
+
+def dependents(op: Change) -> int:
     """The inode whose sync makes ``op`` safe."""
     return op.directory if isinstance(op, Enter | Remove | Move) else op.inode
 
@@ -130,7 +135,7 @@ class Disk:
                 entries = self.inodes[directory].entries
                 if name in entries:
                     entries[target] = entries.pop(name)
-            case Sync():
+            case Sync() | SyncAll():
                 pass
 
     def key(self) -> int:
@@ -231,6 +236,9 @@ class _Reader:
 
     _fdatasync = _fsync
 
+    def _syncfs(self, _call: Call) -> Iterator[Op]:
+        yield SyncAll()
+
     def _rename(self, call: Call) -> Iterator[Op]:
         source, target = self._paths(call)
         if self._ours(source):
@@ -277,13 +285,14 @@ def cuts(start: Disk, calls: list[Call], *, every: int = 1) -> Iterator[tuple[st
     """
     now = start.copy()
     ops = list(operations(now, calls))
-    safe, pending = start.copy(), list[Op]()
+    safe, pending = start.copy(), list[Change]()
     for inode in list(now.inodes.values())[len(safe.inodes) :]:
         safe.new(inode.kind, inode.data if inode.kind == "link" else b"")
     seen: set[int] = set()
     for number, op in enumerate(ops):
-        if isinstance(op, Sync):
-            for each in [p for p in pending if dependents(p) == op.inode]:
+        if isinstance(op, Sync | SyncAll):
+            every_inode = isinstance(op, SyncAll)
+            for each in [p for p in pending if every_inode or dependents(p) == op.inode]:
                 safe.do(each)
                 pending.remove(each)
         else:
@@ -299,7 +308,7 @@ def cuts(start: Disk, calls: list[Call], *, every: int = 1) -> Iterator[tuple[st
                 yield f"after {number} ({type(op).__name__}), {how}", disk
 
 
-def _choices(pending: list[Op], rng: random.Random) -> Iterator[tuple[str, list[Op]]]:
+def _choices(pending: list[Change], rng: random.Random) -> Iterator[tuple[str, list[Change]]]:
     yield "all kept", pending
     if not pending:
         return

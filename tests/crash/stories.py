@@ -20,6 +20,7 @@ _VOID = {
     "write": lambda: _LIBC.write(-1, None, 0),
     "pwrite64": lambda: _LIBC.pwrite64(-1, None, 0, 0),
     "fsync": lambda: _LIBC.fsync(-1),
+    "syncfs": lambda: _LIBC.syncfs(-1),
     "fdatasync": lambda: _LIBC.fdatasync(-1),
     "ftruncate": lambda: _LIBC.ftruncate(-1, 0),
     "rename": lambda: _LIBC.rename(None, None),

@@ -16,6 +16,7 @@ CHANGING = (
     "openat", "write", "pwrite64", "writev", "pwritev", "fsync", "fdatasync", "ftruncate",
     "fallocate", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat",
     "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "copy_file_range", "sendfile", "msync",
+    "syncfs",
 )  # fmt: skip
 """System calls through which a story may change the disk; those it uses are found by tracing it."""
 

@@ -103,6 +103,8 @@ class DiskStore(Store):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.added: list[tuple[str, bytes]] = []
+        """Since the last commit."""
         self.unfinished: list[Generator[int, None, None]] = []
 
     def put(self, digest: str, data: bytes | memoryview) -> None:
@@ -114,6 +116,25 @@ class DiskStore(Store):
             self.disk.bad_chunks -= 1
             path = self.directory / "chunks" / digest[:2] / digest
             path.write_bytes(b"rotten" + bytes(data[6:]))
+        self.disk.burn()
+
+    def add(self, digest: str, data: bytes | memoryview) -> int:
+        self.disk.burn()
+        if self.disk.full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        self.added.append((digest, bytes(data)))
+        return super().add(digest, data)
+
+    def commit(self) -> None:
+        if not self.added:
+            return
+        self.disk.burn()
+        super().commit()
+        for digest, data in self.added[: self.disk.bad_chunks]:
+            path = self.directory / "chunks" / digest[:2] / digest
+            path.write_bytes(b"rotten" + data[6:])
+        self.disk.bad_chunks -= min(len(self.added), self.disk.bad_chunks)
+        self.added.clear()
         self.disk.burn()
 
     def assemble(self, *args: Any) -> Iterator[int]:

@@ -92,6 +92,15 @@ class FusedStore(Store):
         super().put(digest, data)
         self.fuse.burn()
 
+    def add(self, digest: str, data: bytes | memoryview) -> int:
+        self.fuse.burn()
+        return super().add(digest, data)
+
+    def commit(self) -> None:
+        self.fuse.burn()
+        super().commit()
+        self.fuse.burn()
+
     def assemble(self, *args: Any) -> Iterator[int]:
         for size in super().assemble(*args):
             self.fuse.burn()

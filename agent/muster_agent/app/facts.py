@@ -36,6 +36,11 @@ def usable_runtimes(allow: tuple[str, ...]) -> dict[str, str]:
     return {name: v for name, v in runtimes.available().items() if not allow or name in allow}
 
 
+def providers(allow: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """What each usable runtime can compute with here."""
+    return {name: has for name, has in runtimes.providers().items() if not allow or name in allow}
+
+
 def memory_bytes() -> int:
     """Physical memory of the machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -96,6 +101,7 @@ def read(
         system=f"{platform.system()} {platform.release()}",
         python=".".join(map(str, sys.version_info[:3])),
         runtimes=usable_runtimes(allow),
+        providers=providers(allow),
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=memory_bytes(),
         disk_free_bytes=disk_free_bytes(directory),

@@ -12,7 +12,7 @@ from muster_agent.update.bundle import BundleInstall
 from muster_agent.update.workers import LaunchRefused, Running, Worker
 from muster_agent.worker.control import Shadow
 from muster_agent.worker.events import WorkerEvent
-from muster_agent.worker.process import WorkerProcess, WorkerSpec
+from muster_agent.worker.process import WorkerProcess, WorkerSpec, threads_of
 from muster_agent.worker.ring import Ring, RingError, RingLayout
 from muster_agent.worker.slot_socket import SlotSockets, open_listeners
 from muster_protocol.wire.directive import Goal
@@ -78,6 +78,7 @@ class ProcessLauncher:
             manifest=listing,
             manifest_sha256=goal.manifest,
             build=build,
+            threads=threads_of(build),
             sockets=sockets,
             ring=ring,
             fallback=answers.name if answers is not None else None,
@@ -110,6 +111,7 @@ class ProcessLauncher:
             manifest=listing,
             manifest_sha256=goal.manifest,
             build=build,
+            threads=threads_of(build),
             ring=ring,
             isolation=self._isolation,
             shadow=Shadow(

@@ -13,6 +13,7 @@ from muster_agent.observe.signs import SlotSigns
 from muster_agent.update.ports import Progress
 from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import State
+from muster_agent.worker.events import ComputedBy
 from muster_protocol.wire import messages
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import Refusal
@@ -130,6 +131,7 @@ def _running(runner: SlotRunner, now: Stamp) -> messages.Running | None:
     serving = runner.workers.serving
     if serving is None:
         return None
+    computed_by = serving.computed_by or ComputedBy("")
     since = now
     pointer = runner.pointer
     if pointer is not None and pointer.since and pointer.goal.manifest == serving.goal.manifest:
@@ -138,7 +140,9 @@ def _running(runner: SlotRunner, now: Stamp) -> messages.Running | None:
         model=serving.goal.model,
         version=serving.goal.version,
         manifest=serving.goal.manifest,
-        runtime=serving.runtime,
+        runtime=computed_by.runtime,
+        providers=computed_by.providers,
+        threads=computed_by.threads,
         since=since,
         inferences=serving.counts.inferences,
         errors=serving.counts.errors,

@@ -119,7 +119,7 @@ class Service:
         runtimes = facts.usable_runtimes(allow)
         if available() is Rung.NONE:
             log.warning("this kernel isolates no model's process: see muster-agent doctor")
-        hardware = Hardware(facts.memory_bytes(), runtimes, facts.cpu())
+        hardware = Hardware(facts.memory_bytes(), runtimes, facts.cpu(), facts.providers(allow))
         install = BundleInstall(store, tuple(runtimes), hardware, facts.memory_free_bytes)
         folds = Folds(
             store,

@@ -57,7 +57,7 @@ class WorkerEvents:
         workers = runner.workers
         match event:
             case worker.Ready(worker_id, facts):
-                runner.take(workers.on_ready(worker_id, facts.runtime, now), now)
+                runner.take(workers.on_ready(worker_id, facts.computed_by, now), now)
             case worker.Heartbeat(worker_id, counters):
                 workers.on_counts(worker_id, _counts(counters))
                 runner.judge(now)

@@ -17,6 +17,7 @@ from muster_agent.update.memory import StopStart
 from muster_agent.update.ports import Delivery
 from muster_agent.update.processes import LaunchRefused, Running, Worker
 from muster_agent.update.table import OF_METADATA, PASSING, Cause
+from muster_agent.worker.events import ComputedBy
 from muster_protocol.wire import messages
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import Refusal
@@ -148,10 +149,10 @@ class Challenger:
         else:
             self._look_at = now
 
-    def on_ready(self, runtime: str, now: float) -> None:
+    def on_ready(self, computed_by: ComputedBy, now: float) -> None:
         """Its worker has passed the golden vectors and compares from now on."""
         if self.running is not None:
-            self.running.ready, self.running.runtime = True, runtime
+            self.running.ready, self.running.computed_by = True, computed_by
             self.running.ready_at = now
             self._failures = 0
             self._waiting_for = ""

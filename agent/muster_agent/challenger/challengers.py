@@ -61,7 +61,7 @@ class Challengers:
             return
         match event:
             case worker.Ready(_, facts):
-                challenger.on_ready(facts.runtime, now)
+                challenger.on_ready(facts.computed_by, now)
             case worker.Heartbeat(worker_id, counters):
                 challenger.on_counts(worker_id, counters.inferences, counters.errors)
             case worker.Failed(worker_id, refusal, detail):

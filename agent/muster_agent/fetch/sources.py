@@ -51,13 +51,14 @@ class Sources:
         self.link_up = False
         self.begging = False
         """Whether the broker is worth asking only together with the hub."""
-        self._http_first = False
+        self.http_first = False
+        """Whether the broker was found to lack something."""
         self._rng = rng
         self._resting: dict[int, _Rest] = {}
 
     def broker_missed(self) -> None:
         """The broker was silent where it should have answered: from now on it is asked last."""
-        self._http_first = len(self.all) > 1
+        self.http_first = len(self.all) > 1
 
     def broker_has_no_room(self) -> None:
         """Nor will it have the others of this bundle: what it is asked for, the hub must send."""
@@ -71,7 +72,7 @@ class Sources:
         and what is fetched doesn't stand before acknowledgements.
         """
         order: tuple[int, ...] = self.all
-        if (self._http_first or slow) and not tried.republished:
+        if (self.http_first or slow) and not tried.republished:
             order = (*self.all[1:], BROKER)
         for source in order:
             if source in tried.failed:

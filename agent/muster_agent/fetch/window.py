@@ -111,6 +111,19 @@ class Fetch:
                 self._waiting.append(digest)
         return self._top_up(now)
 
+    @property
+    def by_http(self) -> bool:
+        """Whether HTTP sources are asked before the broker."""
+        return self._sources.http_first
+
+    def broker_missed(self) -> None:
+        """It was found to lack chunks of this bundle before."""
+        self._sources.broker_missed()
+
+    def broker_has_no_room(self) -> None:
+        """The bundle is more than the broker keeps."""
+        self._sources.broker_has_no_room()
+
     def pause(self) -> None:
         """Ask for nothing more; what was asked for may still come."""
         self._paused = True

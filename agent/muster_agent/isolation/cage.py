@@ -59,9 +59,16 @@ def available(at_best: Rung = Rung.FULL) -> Rung:
 class Cage:
     """Closed twice, by the main thread while it is the only one. Nothing opens it again."""
 
-    def __init__(self, rung: Rung) -> None:
+    def __init__(self, rung: Rung, *, makes_code: bool = False) -> None:
+        """``makes_code``: what computes the model compiles it, also for shapes that come later."""
         self.rung = rung
+        self._makes_code = makes_code
         self._pid = os.getpid()
+
+    @property
+    def described(self) -> str:
+        """Its rung, and what it allows beyond that."""
+        return f"{self.rung}, makes code" if self._makes_code else str(self.rung)
 
     def close_for_loading(self, readable: tuple[Path, ...]) -> None:
         """From here on only ``readable`` and the interpreter's files can be read; may raise
@@ -79,12 +86,13 @@ class Cage:
                 return
             case _ as unreachable:
                 assert_never(unreachable)
-        self._filter(policy.loading(self._pid, opens_files=self.rung.opens_files))
+        opens_files, makes_code = self.rung.opens_files, self._makes_code
+        self._filter(policy.loading(self._pid, opens_files=opens_files, makes_code=makes_code))
 
     def close_for_serving(self) -> None:
         """From here on nothing can be opened at all; may raise IsolationError."""
         if self.rung is not Rung.NONE:
-            self._filter(policy.serving(self._pid))
+            self._filter(policy.serving(self._pid, makes_code=self._makes_code))
 
     def _filter(self, rules: dict[str, bpf.Rule]) -> None:
         known = kernel.architecture()

@@ -9,7 +9,7 @@ import errno
 from muster_agent.isolation.bpf import Check, Rule
 
 _ANY = Rule()
-_WRITE, _EXEC = 0x2, 0x4
+_EXEC = 0x4
 _INT = 0xFFFF_FFFF
 _POINTER = 0xFFFF_FFFF_FFFF_FFFF
 _NO_EXEC = Rule(((Check(2, _EXEC, 0),),))
@@ -62,17 +62,26 @@ def _common(pid: int) -> dict[str, Rule]:
     }
 
 
-def loading(pid: int, *, opens_files: bool) -> dict[str, Rule]:
+def _code(*, makes_code: bool) -> dict[str, Rule]:
+    return dict.fromkeys(("mmap", "mprotect"), _ANY) if makes_code else {}
+
+
+def loading(pid: int, *, opens_files: bool, makes_code: bool = False) -> dict[str, Rule]:
     """While a model is loaded and proved by process ``pid``.
 
     ``opens_files`` only where Landlock says which; elsewhere everything it needs is open already.
+    ``makes_code`` for what compiles models: OpenVINO writes into the code that it runs.
     """
-    rules = _common(pid) | {
-        "prlimit64": _any_of(0, 0),
-        "prctl": _any_of(0, _PR_SET_NAME, _PR_SET_SECCOMP),
-        # To narrow itself once more before it serves.
-        "seccomp": Rule(((Check(0, _INT, _SET_MODE_FILTER), Check(1, _INT & ~_TSYNC, 0)),)),
-    }
+    rules = (
+        _common(pid)
+        | _code(makes_code=makes_code)
+        | {
+            "prlimit64": _any_of(0, 0),
+            "prctl": _any_of(0, _PR_SET_NAME, _PR_SET_SECCOMP),
+            # To narrow itself once more before it serves.
+            "seccomp": Rule(((Check(0, _INT, _SET_MODE_FILTER), Check(1, _INT & ~_TSYNC, 0)),)),
+        }
+    )
     if opens_files:
         looks = (
             "newfstatat statx stat lstat access faccessat faccessat2 readlink readlinkat "
@@ -83,6 +92,6 @@ def loading(pid: int, *, opens_files: bool) -> dict[str, Rule]:
     return rules
 
 
-def serving(pid: int) -> dict[str, Rule]:
+def serving(pid: int, *, makes_code: bool = False) -> dict[str, Rule]:
     """From then on: what is open stays open, and nothing new is opened."""
-    return _common(pid) | {"prctl": _any_of(0, _PR_SET_NAME)}
+    return _common(pid) | _code(makes_code=makes_code) | {"prctl": _any_of(0, _PR_SET_NAME)}

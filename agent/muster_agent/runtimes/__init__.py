@@ -7,7 +7,17 @@ from muster_agent.runtimes.base import (
     OutOfMemoryError,
     UnfitInputError,
 )
-from muster_agent.runtimes.registry import MODULES, RUNTIMES, available, load, prepare, version_of
+from muster_agent.runtimes.registry import (
+    MODULES,
+    RUNTIMES,
+    available,
+    lacking,
+    load,
+    needs,
+    prepare,
+    providers,
+    version_of,
+)
 
 __all__ = [
     "MODULES",
@@ -18,7 +28,10 @@ __all__ = [
     "OutOfMemoryError",
     "UnfitInputError",
     "available",
+    "lacking",
     "load",
+    "needs",
     "prepare",
+    "providers",
     "version_of",
 ]

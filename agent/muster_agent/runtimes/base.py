@@ -4,12 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from muster_protocol.wire.errors import MusterError
+from muster_protocol.wire.manifest import Provider, ProviderName
 from muster_protocol.wire.tensors import Datatype, Tensor
 
 Array = NDArray[Any]
@@ -76,15 +77,17 @@ class NoRuntimeError(ModelError):
 
 
 @dataclass(frozen=True)
-class Provider:
-    """An installable package that brings a runtime."""
+class Package:
+    """What is installed to have a runtime."""
 
     module: str
     """Its top-level module."""
     distribution: str
-    """What is installed to have it."""
+    """Its name on the index."""
     oldest: tuple[int, int] = (0, 0)
     """The first two numbers of the oldest version that may be used."""
+    others: tuple[str, ...] = ()
+    """Distributions that bring the same module with other providers."""
 
 
 class Model(Protocol):
@@ -112,11 +115,24 @@ class Model(Protocol):
         ...
 
 
+Needs = Literal["nothing", "code", "device"]
+"""What computing takes besides memory: making code, or a device's driver, which no filter knows."""
+
+
+class LoadedModel(Model, Protocol):
+    """A model as its runtime gives it."""
+
+    @property
+    def providers(self) -> tuple[ProviderName, ...]:
+        """What computes it, preferred first."""
+        ...
+
+
 class Backend(Protocol):
     """A runtime as the registry holds it. Naming it imports nothing of what it needs."""
 
     @property
-    def providers(self) -> tuple[Provider, ...]:
+    def packages(self) -> tuple[Package, ...]:
         """What it can be had from, preferred first."""
         ...
 
@@ -125,16 +141,31 @@ class Backend(Protocol):
         """Its name in the Open Inference Protocol."""
         ...
 
+    def providers(self, module: str) -> tuple[ProviderName, ...]:
+        """What ``module`` brings to compute with here, without importing it."""
+        ...
+
+    def needs(self, providers: Sequence[Provider]) -> Needs:
+        """What these providers ask of a process beyond a runtime's own."""
+        ...
+
     def prepare(self, module: str) -> None:
-        """Import ``module``, one of the providers', so that memory can be counted from there."""
+        """Import ``module``, one of the packages', so that memory can be counted from there."""
         ...
 
     def load(
-        self, source: Path | bytes, *, module: str, threads: int, side_files: Mapping[str, int]
-    ) -> Model:
+        self,
+        source: Path | bytes,
+        *,
+        module: str,
+        threads: int,
+        side_files: Mapping[str, int],
+        providers: Sequence[Provider],
+    ) -> LoadedModel:
         """Load a model from its file or its bytes; raises OutOfMemoryError or ModelError.
 
-        ``side_files`` are open descriptors, by name, of the files that may hold a part of it.
+        ``providers`` are to compute it, preferred first, all of them here; none: the runtime's own
+        choice. ``side_files`` are open descriptors, by name, of files that may hold a part of it.
         """
         ...
 

@@ -1,6 +1,8 @@
 """ONNX Runtime. The only module that imports it, and only when a worker asks for it."""
 
+import functools
 import importlib
+import importlib.util
 import mmap
 import os
 import re
@@ -10,9 +12,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from muster_agent.runtimes.base import Array, ModelError, OutOfMemoryError, Provider, shorten
+from muster_agent.runtimes.base import (
+    Array,
+    ModelError,
+    Needs,
+    OutOfMemoryError,
+    Package,
+    shorten,
+)
 from muster_agent.runtimes.onnx_file import OnnxFileError, external_files
+from muster_agent.runtimes.onnx_providers import NO_CPU, asked, named, needs_of, present
 from muster_agent.runtimes.onnx_values import decoded, output_of, tensor_of
+from muster_protocol.wire.manifest import Provider, ProviderName
 
 _ADVICE = (
     (
@@ -46,21 +57,51 @@ _MEMORY_MARKS = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memo
 class OnnxBackend:
     """What the registry holds."""
 
-    providers = (Provider("onnxruntime", "onnxruntime", oldest=(1, 24)),)
+    packages = (
+        Package(
+            "onnxruntime",
+            "onnxruntime",
+            oldest=(1, 24),
+            others=("onnxruntime-openvino", "onnxruntime-gpu"),
+        ),
+    )
     """Before that it read any file that a model named as its tensors'."""
 
     platform = "onnx_onnxv1"
 
+    def providers(self, module: str) -> tuple[ProviderName, ...]:
+        return _present(module)
+
+    def needs(self, providers: Sequence[Provider]) -> Needs:
+        return needs_of(providers)
+
     def prepare(self, module: str) -> None:
         _imported(module)
+        _present(module)
 
     def load(
-        self, source: Path | bytes, *, module: str, threads: int, side_files: Mapping[str, int]
+        self,
+        source: Path | bytes,
+        *,
+        module: str,
+        threads: int,
+        side_files: Mapping[str, int],
+        providers: Sequence[Provider],
     ) -> "OnnxModel":
-        return OnnxModel(source, module=module, threads=threads, side_files=side_files)
+        return OnnxModel(
+            source, module=module, threads=threads, side_files=side_files, providers=providers
+        )
 
 
 BACKEND = OnnxBackend()
+
+
+@functools.cache
+def _present(module: str) -> tuple[ProviderName, ...]:
+    """Kept from the first look on: where a model is loaded it may be the last one possible."""
+    found = importlib.util.find_spec(module)
+    places = (found.submodule_search_locations or []) if found is not None else []
+    return present(Path(next(iter(places), "")) / "capi")
 
 
 def _imported(module: str) -> Any:
@@ -71,7 +112,7 @@ def _imported(module: str) -> Any:
 
 
 class OnnxModel:
-    """A session on the CPU that keeps no idle thread spinning."""
+    """A session that keeps no idle thread spinning, on the CPU unless told otherwise."""
 
     def __init__(
         self,
@@ -80,8 +121,13 @@ class OnnxModel:
         module: str = "onnxruntime",
         threads: int = 1,
         side_files: Mapping[str, int] = MappingProxyType({}),
+        providers: Sequence[Provider] = (),
     ) -> None:
-        """``side_files`` are open descriptors by name: the only files that tensors may lie in."""
+        """``side_files`` are open descriptors by name: the only files that tensors may lie in.
+
+        The first of ``providers`` that starts computes it; what it can't compute, or all where it
+        doesn't start, is for those after it, and for no other.
+        """
         onnxruntime = _imported(module)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -99,14 +145,11 @@ class OnnxModel:
                 options.add_external_initializers_from_files_in_memory(
                     list(maps), list(maps.values()), [len(each) for each in maps.values()]
                 )
-            try:
-                self._session = onnxruntime.InferenceSession(
-                    source if isinstance(source, bytes) else str(source),
-                    options,
-                    providers=["CPUExecutionProvider"],
-                )
-            except Exception as error:
-                raise _translated(error, "onnxruntime can't load the model") from None
+            self._session = _session(
+                onnxruntime, source, options, providers or (Provider("CPU"),), threads
+            )
+        names = self._session.get_providers()
+        self.providers = named(names, providers or (Provider("CPU"),))
         # Its arena keeps all that it ever took, also what a request was refused for.
         self._shrinking = onnxruntime.RunOptions()
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -145,6 +188,33 @@ class OnnxModel:
         for name, convert in self._converted:
             answers[name] = convert(answers[name])
         return answers
+
+
+def _session(
+    onnxruntime: Any,
+    source: Path | bytes,
+    options: Any,
+    providers: Sequence[Provider],
+    threads: int,
+) -> Any:
+    """A session with the first provider that starts; raises ModelError."""
+    on_cpu = any(provider.name == "CPU" for provider in providers)
+    options.add_session_config_entry(NO_CPU, "0" if on_cpu else "1")
+    given = source if isinstance(source, bytes) else str(source)
+    for number, first in enumerate(providers):
+        left = asked(providers[number:], threads)
+        try:
+            # By itself it would go on without a provider that doesn't start, and only log it.
+            made = onnxruntime.InferenceSession(given, options, providers=left, enable_fallback=0)
+        except Exception as error:
+            where = "" if first.name == "CPU" else f" on {first.name}"
+            failed = _translated(error, f"onnxruntime can't load the model{where}")
+            if number + 1 < len(providers) and not isinstance(failed, OutOfMemoryError):
+                continue
+            raise failed from None
+        if made.get_providers()[0] == left[0][0]:
+            return made
+    raise ModelError(f"onnxruntime can't start {providers[-1].name} here")
 
 
 def _external(source: Path | bytes, side_files: Mapping[str, int]) -> list[str]:

@@ -7,15 +7,15 @@ import functools
 import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import assert_never
 
 from muster_agent.runtimes import onnx, tflite
-from muster_agent.runtimes.base import Backend, Model, NoRuntimeError, Provider
+from muster_agent.runtimes.base import Backend, LoadedModel, Needs, NoRuntimeError, Package
 from muster_protocol.registry import Registry, UnknownWordError
-from muster_protocol.wire.manifest import Runtime
+from muster_protocol.wire.manifest import Provider, Runtime
 
 
 def _backend_of(runtime: Runtime) -> Backend:
@@ -29,7 +29,7 @@ def _backend_of(runtime: Runtime) -> Backend:
 
 
 RUNTIMES = Registry[Runtime, Backend]("runtime", Runtime, _backend_of)
-MODULES = tuple(item.module for backend in RUNTIMES.values() for item in backend.providers)
+MODULES = tuple(item.module for backend in RUNTIMES.values() for item in backend.packages)
 """Every module that may provide a runtime."""
 
 
@@ -57,20 +57,53 @@ def prepare(runtime: str) -> None:
     backend.prepare(module)
 
 
+def needs(runtime: str, providers: Sequence[Provider]) -> Needs:
+    """What the providers that are here ask of a worker's process; raises NoRuntimeError."""
+    backend, module, _ = _usable(runtime)
+    has = backend.providers(module)
+    return backend.needs([provider for provider in providers if provider.name in has])
+
+
 def load(
     runtime: str,
     source: Path | bytes,
     *,
     threads: int = 1,
     side_files: Mapping[str, int] = MappingProxyType({}),
-) -> Model:
+    providers: Sequence[Provider] = (),
+) -> LoadedModel:
     """Load a model from its file or its bytes; raises NoRuntimeError, OutOfMemoryError, ModelError.
 
     ``threads`` bounds the threads of one run. ``side_files`` are open descriptors, by name, of the
-    files that may hold a part of the model.
+    files that may hold a part of the model. ``providers`` are to compute it, preferred first; of
+    those that are not here the next is taken, and without any it is NoRuntimeError.
     """
     backend, module, _ = _usable(runtime)
-    return backend.load(source, module=module, threads=threads, side_files=side_files)
+    has = backend.providers(module)
+    usable = [provider for provider in providers if provider.name in has]
+    if providers and not usable:
+        raise NoRuntimeError(lacking(runtime, [provider.name for provider in providers], has))
+    return backend.load(
+        source, module=module, threads=threads, side_files=side_files, providers=usable
+    )
+
+
+def providers() -> dict[str, tuple[str, ...]]:
+    """What each runtime of this device can compute with, without importing any."""
+    found: dict[str, tuple[str, ...]] = {}
+    for runtime, backend in RUNTIMES.items():
+        provided = _provided(backend)
+        if provided is not None:
+            found[str(runtime)] = backend.providers(provided[0])
+    return found
+
+
+def lacking(runtime: str, asked: Sequence[str], has: Sequence[str]) -> str:
+    """That a device has no provider that a build asks for."""
+    return (
+        f"the {runtime} build asks for {' or '.join(asked)}, and the runtime here has "
+        f"{', '.join(has)}: install one with it, or pack the model with CPU as the last provider"
+    )
 
 
 def _usable(runtime: str) -> tuple[Backend, str, str]:
@@ -81,30 +114,32 @@ def _usable(runtime: str) -> tuple[Backend, str, str]:
         raise NoRuntimeError(f"{error}: install a newer agent") from None
     provided = _provided(backend)
     if provided is None:
-        wanted = " or ".join(_wanted(provider) for provider in backend.providers)
+        wanted = " or ".join(_wanted(package) for package in backend.packages)
         raise NoRuntimeError(f"no {runtime} runtime is installed here: install {wanted}")
     return (backend, *provided)
 
 
 def _provided(backend: Backend) -> tuple[str, str] | None:
     """(module, version) of what provides a runtime here, or None."""
-    found = ((provider.module, _version(provider)) for provider in backend.providers)
+    found = ((package.module, _version(package)) for package in backend.packages)
     return next(((module, version) for module, version in found if version), None)
 
 
 @functools.cache
-def _version(provider: Provider) -> str:
+def _version(package: Package) -> str:
     """Version of a package that is installed here; empty when it is not, or too old.
 
     Kept from the first look on: where a model is loaded it may be the last one possible.
     """
-    if importlib.util.find_spec(provider.module) is None:
+    if importlib.util.find_spec(package.module) is None:
         return ""
-    try:
-        version = importlib.metadata.version(provider.distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-    return version if _release(version) >= provider.oldest else ""
+    for distribution in (package.distribution, *package.others):
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return version if _release(version) >= package.oldest else ""
+    return "unknown"
 
 
 def _release(version: str) -> tuple[float, float]:
@@ -113,7 +148,7 @@ def _release(version: str) -> tuple[float, float]:
     return (int(found[1]), int(found[2])) if found else (float("inf"), 0)
 
 
-def _wanted(provider: Provider) -> str:
-    if provider.oldest == (0, 0):
-        return provider.distribution
-    return "{}>={}.{}".format(provider.distribution, *provider.oldest)
+def _wanted(package: Package) -> str:
+    if package.oldest == (0, 0):
+        return package.distribution
+    return "{}>={}.{}".format(package.distribution, *package.oldest)

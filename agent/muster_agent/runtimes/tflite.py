@@ -14,12 +14,14 @@ from muster_agent.runtimes.base import (
     NAMES,
     Array,
     ModelError,
+    Needs,
     OutOfMemoryError,
-    Provider,
+    Package,
     UnfitInputError,
     shape_fits,
     shorten,
 )
+from muster_protocol.wire.manifest import PROVIDERS, Provider, ProviderName
 from muster_protocol.wire.tensors import FLOATS, Datatype, Quantisation, Tensor
 
 _DATATYPES: dict[type, Datatype] = {dtype.type: name for dtype, name in NAMES.items()} | {
@@ -33,12 +35,18 @@ _MEMORY_MARKS = ("bad_alloc", "Cannot allocate memory", "failed to allocate", "m
 class TfliteBackend:
     """What the registry holds."""
 
-    providers = (
-        Provider("ai_edge_litert", "ai-edge-litert"),
-        Provider("tflite_runtime", "tflite-runtime"),
+    packages = (
+        Package("ai_edge_litert", "ai-edge-litert"),
+        Package("tflite_runtime", "tflite-runtime"),
     )
 
     platform = "tflite_tflitev3"
+
+    def providers(self, module: str) -> tuple[ProviderName, ...]:  # noqa: ARG002  # both have both
+        return PROVIDERS["tflite"]
+
+    def needs(self, providers: Sequence[Provider]) -> Needs:  # noqa: ARG002  # neither asks more
+        return "nothing"
 
     def prepare(self, module: str) -> None:
         _imported(module)
@@ -51,8 +59,9 @@ class TfliteBackend:
         module: str,
         threads: int,
         side_files: Mapping[str, int],  # noqa: ARG002  # a TFLite model is one file
+        providers: Sequence[Provider],
     ) -> "TfliteModel":
-        return TfliteModel(source, module=module, threads=threads)
+        return TfliteModel(source, module=module, threads=threads, providers=providers)
 
 
 BACKEND = TfliteBackend()
@@ -69,15 +78,30 @@ class TfliteModel:
     """
 
     def __init__(
-        self, source: Path | bytes, *, module: str = "ai_edge_litert", threads: int = 1
+        self,
+        source: Path | bytes,
+        *,
+        module: str = "ai_edge_litert",
+        threads: int = 1,
+        providers: Sequence[Provider] = (),
     ) -> None:
         interpreter = _imported(module)
+        first = providers[0] if providers else Provider("XNNPACK")
+        if first.options:
+            raise ModelError(f"{first.name} takes no options, not {', '.join(first.options)}")
+        self.providers: tuple[ProviderName, ...] = ("XNNPACK", "CPU")
+        kernels = interpreter.OpResolverType.AUTO
+        if first.name == "CPU":
+            self.providers = ("CPU",)
+            kernels = interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         self._lock = threading.Lock()
         given = (
             {"model_content": source} if isinstance(source, bytes) else {"model_path": str(source)}
         )
         try:
-            self._interpreter = interpreter.Interpreter(num_threads=threads, **given)
+            self._interpreter = interpreter.Interpreter(
+                num_threads=threads, experimental_op_resolver_type=kernels, **given
+            )
             self._interpreter.allocate_tensors()
             ins = self._interpreter.get_input_details()
             outs = self._interpreter.get_output_details()

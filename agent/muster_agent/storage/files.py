@@ -2,9 +2,10 @@
 
 A file appears under its name only when it is complete: written beside its place, fsynced, renamed,
 and the directory fsynced, so that a power cut leaves the old content or the new, never a mixture.
-Nothing else in the agent writes a file that must survive.
+Many small files share their syncs. Nothing else in the agent writes a file that must survive.
 """
 
+import ctypes
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from typing import Self
 
 PART_SUFFIX = ".part"
 """Names that end so are unfinished and may be removed at any time."""
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class DurableWriter:
@@ -25,7 +28,7 @@ class DurableWriter:
 
     def __init__(self, path: Path, *, mode: int = 0o644) -> None:
         self._path = path
-        self._part = path.with_name(path.name + PART_SUFFIX)
+        self._part = _part(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(self._part, flags, mode)
         self._committed = False
@@ -55,6 +58,58 @@ class DurableWriter:
         os.close(self._descriptor)
         if not self._committed:
             self._part.unlink(missing_ok=True)
+
+
+class DurableBatch:
+    """Many files whose names appear together, when ``commit`` returns: two syncs for all of them.
+
+    Syncing each alone would wait for the disk twice a file, which takes ten times as long as
+    writing it. Both syncs are of the whole file system, so what other programs have written there
+    is waited for, too: keep batches small.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """``directory`` is on the file system of all of them."""
+        self.size_bytes = 0
+        """Written, and not yet safe."""
+        self._directory = directory
+        self._paths: list[Path] = []
+
+    def add(self, path: Path, data: bytes | memoryview) -> None:
+        """Write a file beside its place. Raises OSError; what was added before stays."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(_part(path), flags, 0o644)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError:
+            _part(path).unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+        self._paths.append(path)
+        self.size_bytes += len(data)
+
+    def commit(self) -> None:
+        """Sync the files and give them their names. Raises OSError: then none may have got it."""
+        paths, self._paths, self.size_bytes = self._paths, [], 0
+        if not paths:
+            return
+        try:
+            sync_file_system(self._directory)
+            for path in paths:
+                _part(path).replace(path)
+        except OSError:
+            for path in paths:
+                _part(path).unlink(missing_ok=True)
+            raise
+        sync_file_system(self._directory)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + PART_SUFFIX)
 
 
 def write_durably(path: Path, data: bytes | memoryview, *, mode: int = 0o644) -> None:
@@ -93,7 +148,7 @@ def unlink_durably(path: Path) -> bool:
 
 def link_durably(link: Path, target: Path | str) -> None:
     """Point the symbolic link ``link`` at ``target`` in one step. Raises OSError."""
-    part = link.with_name(link.name + PART_SUFFIX)
+    part = _part(link)
     part.unlink(missing_ok=True)
     part.symlink_to(target)
     part.replace(link)
@@ -134,5 +189,16 @@ def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file_system(path: Path) -> None:
+    """Make all that was written to the file system that ``path`` is on durable; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _LIBC.syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(descriptor)

@@ -3,6 +3,7 @@
 Slots queue; what the second needs of the first's chunks is there already when its turn comes.
 """
 
+import contextlib
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,7 +23,14 @@ from muster_agent.update.ports import Progress
 from muster_protocol.wire import messages, topics
 from muster_protocol.wire.directive import Goal, Source
 from muster_protocol.wire.errors import Refusal
-from muster_protocol.wire.limits import CHUNK_BYTES
+from muster_protocol.wire.limits import BROKER_CACHE_BYTES_MAX, CHUNK_BYTES, MIB
+
+SYNC_BYTES = 8 * MIB
+"""Chunks that are made durable together: more waits too long for a slow disk, while nothing else
+is done."""
+SYNC_SECONDS = 1.0
+"""How long a chunk waits for others before it is made durable; a power cut takes no more."""
+_NEVER = float("inf")
 
 
 class HttpGetter(Protocol):
@@ -58,6 +66,8 @@ class _Spent:
     manifest: str
     seconds: float = 0.0
     source: str = ""
+    by_http: bool = False
+    """The broker lacks its chunks, so that other sources are asked first."""
 
 
 class BundleDelivery:
@@ -105,6 +115,7 @@ class BundleDelivery:
         self._spent: dict[str, _Spent] = {}
         """What a slot's present bundle has taken, kept until it is asked for another."""
         self._moved_at = 0.0
+        self._sync_at = _NEVER
 
     def begin(self, slot: str, goal: Goal, now: float) -> None:
         self._queue[slot] = goal
@@ -145,14 +156,16 @@ class BundleDelivery:
     def deadline(self) -> float:
         """When ``tick`` is next worth calling, in monotonic seconds."""
         if self._fetch is None:
-            return float("inf")
-        paused = self._pause.until if self._pause is not None else float("inf")
-        return min(self._fetch.deadline(), paused)
+            return _NEVER
+        paused = self._pause.until if self._pause is not None else _NEVER
+        return min(self._fetch.deadline(), paused, self._sync_at)
 
     def tick(self, now: float) -> None:
         """Look for silence, budgets and the next bundle in the queue."""
         if (fetch := self._heard(now)) is not None:
             self._do(fetch.tick(now), now)
+        if now >= self._sync_at:
+            self._commit(now)
         if self._pause is not None and now >= self._pause.until:
             self._look(now)
             self._go_on(now)
@@ -234,6 +247,8 @@ class BundleDelivery:
         self._missing = 0
         if self._link_up:
             self._fetch.link_up(now)
+        if self._spent[next(iter(self._queue))].by_http:
+            self._fetch.broker_missed()
         self._look(now)
         self._stage(now)
 
@@ -241,6 +256,8 @@ class BundleDelivery:
         """Ask for what the store lacks, as far as what it has tells: manifest, indexes, files."""
         slot, goal = next(iter(self._queue.items()))
         assert self._fetch is not None
+        if not self._commit(now):
+            return
         if self._install.installed(goal):
             self._finish(slot, None, now)
             return
@@ -257,6 +274,8 @@ class BundleDelivery:
             return
         self._missing = len(missing)
         self._sizes = (self._install.done_bytes(goal, missing), total)
+        if total > BROKER_CACHE_BYTES_MAX:
+            self._fetch.broker_has_no_room()
         self._do(self._fetch.need(missing, now, self._install.places(goal, missing)), now)
 
     def _preflight(self, missing_chunks: int, total_bytes: int) -> None:
@@ -278,6 +297,9 @@ class BundleDelivery:
 
     def _end(self, now: float) -> None:
         """Nothing is asked for any more."""
+        self._sync_at = _NEVER
+        with contextlib.suppress(OSError):  # The next fetch meets it again, and says so.
+            self._install.store.commit()
         if self._fetch is not None:
             stopped, self._fetch = self._fetch, None
             self._do(stopped.stop(), now)
@@ -326,16 +348,34 @@ class BundleDelivery:
         self._meter.spend(len(kept.data), now)
         self._look(now)
         try:
-            self._install.store.put(kept.digest, kept.data)
+            waiting_bytes = self._install.store.add(kept.digest, kept.data)
         except OSError as error:
-            refusal, words = as_refusal(error, Refusal.DEVICE_FAULT)
-            detail = f"a chunk could not be stored: {words}"
-            self._finish(next(iter(self._queue)), (refusal, detail), now)
+            return self._unstorable(error, now)
+        if waiting_bytes < SYNC_BYTES:
+            self._sync_at = min(self._sync_at, now + SYNC_SECONDS)
+        elif not self._commit(now):
             return False
         done, total = self._sizes
         self._sizes = (min(done + len(kept.data), total), total)
         self._altered += kept.healed
         spent = self._spent[next(iter(self._queue))]
+        assert self._fetch is not None
+        spent.by_http = self._fetch.by_http
         from_broker = kept.source == a.BROKER
         spent.source = "broker" if from_broker else self._fetch_sources[kept.source].url
         return True
+
+    def _commit(self, now: float) -> bool:
+        """Make what has come durable; False when the disk won't and the fetch is over."""
+        self._sync_at = _NEVER
+        try:
+            self._install.store.commit()
+        except OSError as error:
+            return self._unstorable(error, now)
+        return True
+
+    def _unstorable(self, error: OSError, now: float) -> bool:
+        refusal, words = as_refusal(error, Refusal.DEVICE_FAULT)
+        detail = f"a chunk could not be stored: {words}"
+        self._finish(next(iter(self._queue)), (refusal, detail), now)
+        return False

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
+from muster_agent.runtimes import lacking
 from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.limits import MIB
 from muster_protocol.wire.manifest import Build
@@ -25,11 +26,13 @@ Only older releases are listed: those that a device may be stuck with while mode
 @dataclass(frozen=True)
 class Hardware:
     """``memory_bytes`` in all, 0 when unknown; ``runtimes``: version by name; ``cpu``: the machine
-    and what all its cores have, by Linux's names, empty when unknown."""
+    and what all its cores have, by Linux's names, empty when unknown; ``providers``: what each
+    runtime can compute with."""
 
     memory_bytes: int = 0
     runtimes: Mapping[str, str] = field(default_factory=dict)
     cpu: frozenset[str] = frozenset()
+    providers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def refusal(build: Build, hardware: Hardware) -> tuple[Refusal, str] | None:
@@ -46,6 +49,10 @@ def refusal(build: Build, hardware: Hardware) -> tuple[Refusal, str] | None:
             f"the {build.runtime} build needs a processor with {', '.join(missing)}, "
             "which this one has not"
         )
+    asked = () if build.providers is UNSET else tuple(each.name for each in build.providers)
+    has = hardware.providers.get(build.runtime, ())
+    if asked and has and not {*asked} & {*has}:
+        return Refusal.NO_RUNTIME, lacking(build.runtime, asked, has)
     version = hardware.runtimes.get(build.runtime, "")
     newest = _OPSETS.get(_release(version)) if build.runtime == "onnx" else None
     if newest is not None and build.opset is not None and build.opset > newest:

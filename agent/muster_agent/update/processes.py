@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from muster_agent.base.system_error import as_refusal
+from muster_agent.worker.events import ComputedBy
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import Refusal
 
@@ -61,7 +62,7 @@ class Running:
     ready: bool = False
     accepting: bool = False
     ready_at: float = float("inf")
-    runtime: str = ""
+    computed_by: ComputedBy | None = None
     counts: Counts = Counts()
 
 

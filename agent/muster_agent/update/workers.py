@@ -9,7 +9,15 @@ Where memory is too short for both models one leaves before the other starts.
 import random
 from dataclasses import dataclass
 
-from muster_agent.update.processes import Counts, Launcher, LaunchRefused, Running, Worker, start
+from muster_agent.update.processes import (
+    Counts,
+    Launcher,
+    LaunchRefused,
+    Running,
+    Worker,
+    start,
+)
+from muster_agent.worker.events import ComputedBy
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import Refusal
 
@@ -264,14 +272,14 @@ class SlotWorkers:
 
     # Events of the processes
 
-    def on_ready(self, worker_id: str, runtime: str, now: float) -> list[Note]:
+    def on_ready(self, worker_id: str, computed_by: ComputedBy, now: float) -> list[Note]:
         """A worker has loaded and passed; what that means for the slot."""
         if self.candidate is not None and self.candidate.id == worker_id:
-            self.candidate.ready, self.candidate.runtime = True, runtime
+            self.candidate.ready, self.candidate.computed_by = True, computed_by
             self.candidate.ready_at = now
             return [CandidateReady()]
         if self.champion is not None and self.champion.id == worker_id:
-            self.champion.ready, self.champion.runtime = True, runtime
+            self.champion.ready, self.champion.computed_by = True, computed_by
             self.champion.ready_at = now
             if self.candidate is None or not self.candidate.accepting:
                 self._accept(self.champion)

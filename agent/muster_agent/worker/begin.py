@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import UNSET
 
 from muster_agent import runtimes
 from muster_agent.base.system_error import as_refusal
 from muster_agent.isolation.cage import Cage, Rung, available
 from muster_agent.isolation.kernel import IsolationError
 from muster_agent.runtimes import Model
+from muster_agent.runtimes.base import Needs
 from muster_agent.worker import limits, startup
 from muster_agent.worker.bundle import OpenBundle, StartRefused, choose_build, read_manifest
 from muster_agent.worker.control import Start
@@ -67,14 +69,19 @@ def open_all(start: Start) -> Opened:
     )
 
 
-def isolate(start: Start) -> Cage:
+def isolate(start: Start, opened: Opened) -> Cage:
     """Close the process for loading; raises StartRefused where that is required and can't be."""
     limits.confine_process(start.supervisor_tasks)
-    cage = Cage(available(start.rung))
+    needs = _needs(opened.files)
+    cage = Cage(
+        available(Rung.NONE if needs == "device" else start.rung), makes_code=needs == "code"
+    )
     if start.isolation == "required" and cage.rung is Rung.NONE:
+        what = "this kernel offers no filter of system calls"
+        if needs == "device":
+            what = "a device's driver can't be isolated"
         raise StartRefused(
-            Refusal.NO_ISOLATION,
-            "this kernel offers no filter of system calls, and the device's settings require one",
+            Refusal.NO_ISOLATION, f"{what}, and the device's settings require isolation"
         )
     try:
         cage.close_for_loading((Path(start.bundle),))
@@ -83,18 +90,18 @@ def isolate(start: Start) -> Cage:
     return cage
 
 
-def prove(start: Start, opened: Opened, rung: Rung) -> tuple[Model | None, Facts]:
+def prove(start: Start, opened: Opened, cage: Cage) -> tuple[Model | None, Facts]:
     """The model, proved, and what that showed; raises StartRefused."""
     if opened.files is None:
-        return None, Facts(isolation=rung)
+        return None, Facts(isolation=cage.described)
     with opened.files as files:
-        in_memory = not rung.opens_files
+        in_memory = not cage.rung.opens_files
         held_bytes = files.manifest.file(files.build.file).size_bytes if in_memory else 0
         limits.confine_memory(
             files.build.memory_bytes + held_bytes, request_bytes_max(opened.manifest)
         )
         limits.confine_cpu(opened.manifest.start.cpu_seconds)
-        threads = min(start.threads, rung.threads_max or start.threads)
+        threads = min(start.threads, cage.rung.threads_max or start.threads)
         model, facts = startup.prove(
             files,
             threads=threads,
@@ -103,7 +110,7 @@ def prove(start: Start, opened: Opened, rung: Rung) -> tuple[Model | None, Facts
             strict=start.strict,
         )
         limits.lift_cpu()
-    return model, facts.on(rung)
+    return model, facts.on(cage.described)
 
 
 def engine_of(start: Start, opened: Opened, model: Model | None, facts: Facts) -> Engine:
@@ -128,6 +135,13 @@ def replay_of(opened: Opened, model: Model | None) -> Replay:
     assert opened.champion is not None
     assert model is not None, "a challenger is a model"
     return Replay(opened.manifest, model, opened.champion, opened.ring)
+
+
+def _needs(files: OpenBundle | None) -> Needs:
+    """What computes the model asks of its process."""
+    if files is None or files.build.providers is UNSET:
+        return "nothing"
+    return runtimes.needs(files.build.runtime, files.build.providers)
 
 
 def _files(start: Start, manifest: Manifest) -> OpenBundle | None:

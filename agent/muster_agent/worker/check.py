@@ -18,7 +18,7 @@ from muster_agent.isolation.cage import Policy
 from muster_agent.runtimes import RUNTIMES
 from muster_agent.worker.bundle import StartRefused, read_manifest
 from muster_agent.worker.events import Drained, Exited, Facts, Failed, Heartbeat, Ready, WorkerEvent
-from muster_agent.worker.process import WorkerProcess, WorkerSpec
+from muster_agent.worker.process import WorkerProcess, WorkerSpec, threads_of
 from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.manifest import Build, Manifest
 
@@ -78,6 +78,7 @@ def check_build(
         manifest=manifest,
         manifest_sha256=sha256,
         build=build,
+        threads=threads_of(build),
         first=True,
         isolation=isolation,
         strict=True,

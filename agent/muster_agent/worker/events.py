@@ -1,15 +1,24 @@
 """What a worker tells the supervisor, as the supervisor's inbox sees it."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct, structs
 
 from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.manifest import ProviderName
 
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Amount = Annotated[float, Meta(ge=0, le=1e12)]
 """Bounds for what a worker says of itself, which a hostile model may have made up."""
+
+
+class ComputedBy(NamedTuple):
+    """What a model runs on: a runtime, its providers, preferred first, and threads a request."""
+
+    runtime: str
+    providers: tuple[str, ...] = ()
+    threads: int = 0
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -17,6 +26,10 @@ class Facts(Struct, frozen=True, kw_only=True):
 
     runtime: Annotated[str, Meta(max_length=64)] = ""
     runtime_version: Annotated[str, Meta(max_length=64)] = ""
+    providers: Annotated[tuple[ProviderName, ...], Meta(max_length=8)] = ()
+    """What computes the model, preferred first."""
+    threads: Count = 0
+    """For one request."""
     load_seconds: Amount = 0.0
     golden_cases: Count = 0
     golden_elements: Count = 0
@@ -31,11 +44,16 @@ class Facts(Struct, frozen=True, kw_only=True):
     """Address space that loading, running and answering took; ``Build.memory_bytes`` bounds it."""
     rss_bytes: Count = 0
     isolation: Annotated[str, Meta(max_length=32)] = ""
-    """The rung of ``isolation.cage.Rung`` that it runs on."""
+    """The rung of ``isolation.cage.Rung`` that it runs on, and whether it may make code."""
 
-    def on(self, rung: str) -> "Facts":
+    @property
+    def computed_by(self) -> ComputedBy:
+        """What the model runs on."""
+        return ComputedBy(self.runtime, self.providers, self.threads)
+
+    def on(self, isolation: str) -> "Facts":
         """The same facts, with how far the kernel isolates the process."""
-        return structs.replace(self, isolation=rung)
+        return structs.replace(self, isolation=isolation)
 
 
 class Counters(Struct, frozen=True, kw_only=True):

@@ -138,10 +138,10 @@ def _made(channel: Channel, start: Start, *, first: bool) -> tuple[Worker | Shad
     What is heavy runs at low priority, in threads that end before the process is closed.
     """
     opened = gently(lambda: begin.open_all(start), first=first)
-    cage = begin.isolate(start)
+    cage = begin.isolate(start, opened)
 
     def prove() -> tuple[Model | None, Facts]:
-        return begin.prove(start, opened, cage.rung)
+        return begin.prove(start, opened, cage)
 
     # A runtime's pool of threads would keep the priority of the one that made it.
     alone = start.threads > 1 and start.shadow is None

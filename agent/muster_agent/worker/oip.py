@@ -21,6 +21,7 @@ from muster_agent.worker.oip_values import (
     from_binary,
     from_json,
     to_binary,
+    to_json,
 )
 from muster_protocol.wire.limits import TENSORS_MAX
 from muster_protocol.wire.tensors import Datatype
@@ -250,7 +251,7 @@ def _tensors(
         elif array.dtype.kind == "O":
             entry["data"] = [bytes(item).decode("utf-8", "replace") for item in array.ravel()]
         else:
-            entry["data"] = array.ravel().tolist()
+            entry["data"] = to_json(array)
         entries.append(entry)
     return entries, data
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import orjson
 
 from muster_agent.runtimes.base import NUMPY_TYPES, Array
 from muster_protocol.wire.errors import ProtocolError
@@ -15,6 +16,11 @@ from muster_protocol.wire.tensors import FLOATS, Datatype
 
 _LENGTH = struct.Struct("<I")
 ELEMENTS_MAX = 1 << 28
+PIECE_ELEMENTS = 1 << 14
+"""Numbers that are written at once."""
+RESERVED_BYTES = 128
+"""Memory that must be free for each: its text, at most 25 bytes, and growing for it by doubling."""
+RESERVED_ELEMENTS_MIN = 1 << 8
 
 
 class OipError(ProtocolError):
@@ -213,6 +219,28 @@ def _objects(items: Sequence[bytes]) -> Array:
     array = np.empty(len(items), NUMPY_TYPES["BYTES"])
     array[:] = items
     return array
+
+
+def to_json(array: Array) -> msgspec.Raw:
+    """Numbers as flat JSON, each with the fewest digits that give it back; NaN and infinity: null.
+
+    Raises MemoryError.
+    """
+    flat = array.ravel()
+    if flat.size <= PIECE_ELEMENTS:
+        return msgspec.Raw(_numbers(flat))
+    starts = range(0, flat.size, PIECE_ELEMENTS)
+    pieces = [_numbers(flat[start : start + PIECE_ELEMENTS])[1:-1] for start in starts]
+    return msgspec.Raw(b"[%b]" % b",".join(pieces))
+
+
+def _numbers(flat: Array) -> bytes:
+    # Where it finds no memory, orjson ends the process: so there must be some, given back at once.
+    np.empty(max(flat.size, RESERVED_ELEMENTS_MIN) * RESERVED_BYTES, np.uint8)
+    return orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+_numbers(np.zeros(1, np.float32))  # It looks for NumPy when it first meets it: now, not in service.
 
 
 def to_binary(array: Array, datatype: Datatype) -> bytes:

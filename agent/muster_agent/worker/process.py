@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import UNSET
+
 from muster_agent import runtimes
 from muster_agent.base.system_error import as_refusal
 from muster_agent.isolation.cage import Policy, Rung
@@ -25,7 +27,7 @@ from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.manifest import Build, Manifest
 
 _KEPT = ("LD_LIBRARY_PATH",)
-_PACKAGES = ("muster_agent", "muster_protocol", "msgspec", "numpy", *runtimes.MODULES)
+_PACKAGES = ("muster_agent", "muster_protocol", "msgspec", "numpy", "orjson", *runtimes.MODULES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +188,13 @@ class WorkerProcess:
             self._theirs.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
+
+
+def threads_of(build: Build | None) -> int:
+    """How many threads a build gets here for one request: what it asks for, or as many as there
+    are cores."""
+    asked = 1 if build is None or build.threads is UNSET else build.threads
+    return min(asked, len(os.sched_getaffinity(0)))
 
 
 def _inherited(sockets: SlotSockets | None) -> tuple[int, ...]:

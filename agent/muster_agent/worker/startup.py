@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec import UNSET
+
 from muster_agent import runtimes
 from muster_agent.runtimes import Model, ModelError, NoRuntimeError, OutOfMemoryError
 from muster_agent.runtimes.base import MODEL_FILE
@@ -22,7 +24,7 @@ from muster_agent.worker.golden import Case
 from muster_agent.worker.ring import Ring
 from muster_agent.worker.sessions import SessionModel
 from muster_protocol.wire.errors import Refusal
-from muster_protocol.wire.manifest import Build, Manifest
+from muster_protocol.wire.manifest import Build, Manifest, ProviderName
 
 
 def prove(
@@ -42,7 +44,7 @@ def prove(
     manifest, build = files.manifest, files.build
     memory = limits.address_space_bytes()
     begun = time.monotonic()
-    load = _loader(files, threads, in_memory=in_memory or _keeps_sessions(manifest))
+    load = _Loader(files, threads, in_memory=in_memory or _keeps_sessions(manifest))
     try:
         model = load()
         loaded = time.monotonic()
@@ -72,6 +74,8 @@ def prove(
     return model, Facts(
         runtime=build.runtime,
         runtime_version=runtimes.version_of(build.runtime),
+        providers=load.providers,
+        threads=threads,
         load_seconds=loaded - begun,
         golden_cases=len(cases),
         golden_elements=sum(array.size for array in cases[0].inputs.values()),
@@ -92,23 +96,35 @@ def open_engine(bundle: Path, *, runtime: str | None = None, ring: Ring | None =
     return Engine(manifest, model, manifest_sha256=sha256, ring=ring)
 
 
-def _loader(files: OpenBundle, threads: int, *, in_memory: bool) -> Callable[[], Model]:
+class _Loader:
     """What loads the build, as often as it is called."""
-    manifest, build = files.manifest, files.build
-    source: Path | bytes = files.path(build.file)
-    if in_memory:
-        with files.file(build.file) as file:
-            source = file.read()
-    descriptors = files.descriptors
 
-    def load() -> Model:
+    def __init__(self, files: OpenBundle, threads: int, *, in_memory: bool) -> None:
+        self.providers: tuple[ProviderName, ...] = ()
+        """What computed the model that was loaded last."""
+        self._manifest, self._build = files.manifest, files.build
+        self._threads = threads
+        self._source: Path | bytes = files.path(self._build.file)
+        if in_memory:
+            with files.file(self._build.file) as file:
+                self._source = file.read()
+        self._descriptors = files.descriptors
+
+    def __call__(self) -> Model:
+        """Raises ModelError."""
+        build = self._build
         try:
-            model = runtimes.load(build.runtime, source, threads=threads, side_files=descriptors)
-            return bound(model, manifest.inputs, manifest.outputs)
+            model = runtimes.load(
+                build.runtime,
+                self._source,
+                threads=self._threads,
+                side_files=self._descriptors,
+                providers=() if build.providers is UNSET else build.providers,
+            )
+            self.providers = model.providers
+            return bound(model, self._manifest.inputs, self._manifest.outputs)
         except ModelError as error:
             raise type(error)(str(error).replace(MODEL_FILE, build.file)) from None
-
-    return load
 
 
 def _keeps_sessions(manifest: Manifest) -> bool:

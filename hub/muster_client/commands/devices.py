@@ -60,6 +60,7 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
                 ("agent", about.get("agent_version")),
                 ("machine", about.get("machine")),
                 ("runtimes", about.get("runtimes")),
+                ("providers", about.get("providers")),
                 ("isolation", about.get("isolation")),
                 ("refused", refusal(report)),
                 ("inferences", counts.get("inferences")),
@@ -67,6 +68,7 @@ def show_device(context: typer.Context, device: str, *, as_json: Json = False) -
                 ("windows", counts.get("windows")),
                 ("by version", counts.get("by_version")),
                 *_answers(counts["label_accuracy"]),
+                *fetched(view),
                 ("waiting", f"{report.get('outbox_rows', 0)} rows on the device"),
                 ("set aside", _set_aside(view)),
             ]
@@ -89,6 +91,15 @@ def _answers(by_version: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]
             if lost:
                 words += f"; {lost} labels of inferences that it doesn't remember"
             yield f"labels of {name}", Text(words, style="yellow" if lost else "")
+
+
+def fetched(view: Device) -> Iterator[tuple[str, Any]]:
+    """From which source each slot's latest version comes or came, and in what time."""
+    for name, slot in sorted(slots(view).items()):
+        update = slot.get("update") or {}
+        if source := update.get("fetched_from"):
+            seconds = update.get("fetch_seconds", 0.0)
+            yield f"{name} fetched", f"{update['version']} from {source}, {seconds:.0f} s so far"
 
 
 def judged(said: Mapping[str, Any]) -> str:
@@ -254,11 +265,22 @@ def slot_row(name: str, view: Device) -> tuple[Any, ...]:
         f"{wanted['model']} {wanted['version']}" if wanted else "",
         running(slot),
         _proved(view, name),
-        (slot.get("running") or {}).get("runtime"),
+        _computed_by(slot.get("running") or {}),
         output.state(slot.get("health")),
         output.state(update.get("state")),
         ": ".join(text for text in details if text),
     )
+
+
+def _computed_by(running: Mapping[str, Any]) -> str | None:
+    """What runs the model: the runtime, where it computes, on how many threads."""
+    if not running:
+        return None
+    words = str(running["runtime"])
+    if providers := running.get("providers"):
+        words += f" on {', '.join(providers)}"
+    threads = running.get("threads", 0)
+    return f"{words}; {threads} threads" if threads > 1 else words
 
 
 def _proved(view: Device, name: str) -> Text:

@@ -1,10 +1,13 @@
-"""What answers when no model can, as a person writes it. Pure."""
+"""What answers when no model can, and what computes one, as a person writes it. Pure."""
 
 from collections.abc import Sequence
 from math import prod
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from muster_client.failures import WrongUsage
-from muster_protocol.wire.manifest import Fallback
+from muster_protocol.wire.manifest import Fallback, Provider
 from muster_protocol.wire.tensors import Tensor
 
 FORMS = "no-decision, last-good=SECONDS, or constant=NUMBER,NUMBER,…"
@@ -41,3 +44,20 @@ def _constant(numbers: list[float], outputs: Sequence[Tensor]) -> dict[str, list
         for tensor in outputs[1:]
     }
     return {outputs[0].name: numbers} | others
+
+
+def providers(texts: Sequence[str]) -> tuple[Provider, ...] | UnsetType:
+    """Providers in the order given, each ``NAME`` or ``NAME:OPTION=VALUE,…``."""
+    return tuple(map(_provider, texts)) or UNSET
+
+
+def _provider(text: str) -> Provider:
+    name, _, said = text.partition(":")
+    pairs = [pair.partition("=") for pair in said.split(",") if pair]
+    if not all(option and equals for option, equals, _ in pairs):
+        raise WrongUsage(f"provider {text!r}: write NAME or NAME:OPTION=VALUE,…")
+    options = {option: value for option, _, value in pairs}
+    try:
+        return msgspec.convert({"name": name, "options": options}, Provider)
+    except msgspec.ValidationError as error:
+        raise WrongUsage(f"provider {text!r}: {str(error).replace('$.', '')}") from None

@@ -23,6 +23,7 @@ _UNNAMED = re.compile(r"[^a-z0-9._-]+")
 
 Positive = Annotated[int, Meta(ge=1)]
 Mebibytes = Annotated[int, Meta(ge=1, le=65_536)]
+Threads = Annotated[int, Meta(ge=1, le=limits.THREADS_MAX)]
 Rtol = Annotated[float, Meta(ge=0, le=limits.GOLDEN_RTOL_MAX)]
 Atol = Annotated[float, Meta(ge=0, le=limits.GOLDEN_ATOL_MAX)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
@@ -104,6 +105,14 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ren
     memory_mib: Annotated[
         Mebibytes | None, _said("Memory it may take; by default twice what was measured.", 256)
     ] = None
+    providers: Annotated[
+        tuple[str, ...],
+        _said(
+            "What is to compute it, preferred first; what one can't do is for those after it.",
+            ["OpenVINO", "CPU"],
+        ),
+    ] = ()
+    threads: Annotated[Threads | None, _said("That one request may take.", 2)] = None
     rtol: Annotated[Rtol | None, _said("Relative tolerance of golden vectors.", 1e-3)] = None
     atol: Annotated[Atol | None, _said("Absolute tolerance of golden vectors.", 1e-4)] = None
     probation_seconds: Annotated[

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from muster_client.failures import OperatorError, WrongUsage
 from muster_client.packing import declare, learning, rewriting, rows, scores, writing
 from muster_client.packing.advice import Notes
-from muster_client.packing.contract import fallbacks
+from muster_client.packing.contract import fallbacks, providers
 from muster_client.packing.findings import Probed, Request
 from muster_client.packing.learning import Work
 from muster_client.packing.model_file import read_model
@@ -111,7 +112,8 @@ def _made(
         "fallbacks": fallbacks(options.fallback, outputs),
         "state": state_of(states, options),
     }
-    if _newer(taken.tensors, outputs, proofs, group):
+    chosen = options.threads is not None or bool(options.providers)
+    if chosen or _newer(taken.tensors, outputs, proofs, group):
         fields["format"] = 2
     kept = {name: array[: len(cases)] for name, array in run_on.items()}
     vectors = writing.Cases(kept, proofs, len(cases) // group, group)
@@ -270,7 +272,16 @@ def _fields(work: Work, probed: Probed) -> dict[str, Any]:
         "created": int(time.time()),
         "inputs": work.taken.tensors,
         "outputs": work.outputs,
-        "builds": (Build(model.runtime, _file_name(model), bound, opset=model.opset),),
+        "builds": (
+            Build(
+                model.runtime,
+                _file_name(model),
+                bound,
+                opset=model.opset,
+                providers=providers(options.providers),
+                threads=UNSET if options.threads is None else options.threads,
+            ),
+        ),
         "golden": _tolerances(options, work.outputs),
     }
     if options.probation_seconds is not None:

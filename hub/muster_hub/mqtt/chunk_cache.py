@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from muster_hub.mqtt.sending import Sending
@@ -24,9 +24,11 @@ _log = logging.getLogger(__name__)
 class Chunks(Protocol):
     """What the hub's database and blobs say about chunks."""
 
-    def live(self) -> Mapping[str, int]:
-        """Every chunk that running rollouts and assignments need, with its size in bytes,
-        most wanted first."""
+    def live(self) -> Sequence[Mapping[str, int]]:
+        """Every chunk that running rollouts and assignments need, with its size in bytes.
+
+        In groups, each of use only as a whole, the most wanted first.
+        """
         ...
 
     def of_directive(self, device: str) -> Collection[str]:
@@ -61,7 +63,7 @@ class ChunkCache:
         """Bring the broker to hold the live chunks, as far as they fit."""
         needed = self._chunks.live()
         live = self._fitting(needed)
-        self._outside = frozenset(needed.keys() - live.keys())
+        self._outside = frozenset().union(*needed) - live.keys()
         if self._held is None:
             note = self._sender.retained(topics.hub_chunks(), NOTE_WAIT_SECONDS)
             self._held = set(live) if note == _note(live) else set()
@@ -123,15 +125,20 @@ class ChunkCache:
             self._sender.drain(DRAIN_SECONDS)
             self._save()
 
-    def _fitting(self, live: Mapping[str, int]) -> dict[str, int]:
-        """What fits into the broker's cache, in order; the rest travels by HTTP only."""
+    def _fitting(self, live: Sequence[Mapping[str, int]]) -> dict[str, int]:
+        """What fits into the broker's cache, in order; the rest travels by HTTP only.
+
+        A bundle of which the broker held a part would be waited for in vain, and a part of one that
+        is larger than the cache would take all others' place.
+        """
         fitting: dict[str, int] = {}
         total = 0
-        for chunk, size_bytes in live.items():
-            if total + size_bytes > BROKER_CACHE_BYTES_MAX:
-                break
-            total += size_bytes
-            fitting[chunk] = size_bytes
+        for group in live:
+            fresh = {chunk: size for chunk, size in group.items() if chunk not in fitting}
+            size_bytes = sum(fresh.values())
+            if total + size_bytes <= BROKER_CACHE_BYTES_MAX:
+                total += size_bytes
+                fitting |= fresh
         return fitting
 
 

@@ -69,7 +69,8 @@ class WorkerCheck:
         for build in result.builds:
             if build.get("refusal") == "no_runtime":
                 runtime = build.get("runtime", "?")
-                raise CheckUnavailable(_missing(runtime, f"the {runtime} build can't be run"))
+                detail = f"the {runtime} build can't be run ({build.get('detail', '')})"
+                raise CheckUnavailable(_missing(runtime, detail))
             if build.get("refusal") == "no_isolation":
                 raise CheckUnavailable(f"the version can't be checked: {build.get('detail')}")
         if result.ok and len(result.builds) != len(manifest.builds):

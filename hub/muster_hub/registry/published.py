@@ -2,12 +2,12 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import func
 from sqlmodel import col, select
 
-from muster_hub.registry.bundle import names
+from muster_hub.registry.bundle import chunks_of
 from muster_hub.storage import models
 from muster_hub.storage.store import Store
 from muster_protocol.signals import baseline as baseline_wire
@@ -15,6 +15,7 @@ from muster_protocol.signals.baseline import Baseline
 from muster_protocol.wire import chunks, limits
 from muster_protocol.wire import directive as directive_wire
 from muster_protocol.wire import manifest as manifest_wire
+from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.directive import DirectiveRefused
 from muster_protocol.wire.errors import MusterError
 
@@ -51,32 +52,40 @@ class Blobs(Protocol):
         ...
 
 
+class Parts(NamedTuple):
+    """A bundle's chunks, each with a bound on its size in bytes."""
+
+    head: Mapping[str, int]
+    """The manifest and the indexes: they tell a device what else there is."""
+    body: Mapping[str, int]
+
+
 class Bundles:
     """Chunks and baselines by manifest; answers are remembered, manifests never change."""
 
     def __init__(self, store: Store, blobs: Blobs) -> None:
         self._store = store
         self._blobs = blobs
-        self._names: OrderedDict[str, dict[str, int]] = OrderedDict()
+        self._known: OrderedDict[str, Parts] = OrderedDict()
         self._baselines: OrderedDict[str, Baseline | None] = OrderedDict()
 
     def read(self, sha256: str) -> bytes:
         return self._blobs.read(sha256)
 
-    def live(self) -> Mapping[str, int]:
-        """Chunks that rollouts in progress and assignments need, the most needed first.
+    def live(self) -> list[Mapping[str, int]]:
+        """Chunks that rollouts in progress and assignments need, with bounds on their sizes.
 
-        Need is the number of devices that a rollout has reached, told in powers of two so that the
-        order changes rarely; of equals the newest rollout's come first, late joiners' last.
+        They are in groups of which one missing chunk makes the others useless: what tells a device
+        about a bundle, first, then what it holds; of each the most needed first. Need is the number
+        of devices that rollouts have reached, told in powers of two so that the order changes
+        rarely; of equals the newest rollout's come first, late joiners' last.
         """
-        sizes: dict[str, int] = {}
         needs: Counter[str] = Counter()
         for manifest, devices in self._live_manifests():
-            for name, size in self._chunks(manifest).items():
-                sizes.setdefault(name, size)
-                needs[name] += devices
-        order = sorted(sizes, key=lambda name: -needs[name].bit_length())
-        return {name: sizes[name] for name in order}
+            needs[manifest] += devices
+        order = sorted(needs, key=lambda manifest: -needs[manifest].bit_length())
+        parts = [self._parts(manifest) for manifest in order]
+        return [part.head for part in parts] + [part.body for part in parts]
 
     def of_directive(self, device: str) -> Collection[str]:
         """Chunks that a device's live directive may need."""
@@ -89,7 +98,7 @@ class Bundles:
         except DirectiveRefused:
             return ()
         goals = [goal for slot in slots for goal in (slot.champion, slot.challenger) if goal]
-        return {chunk for goal in goals for chunk in self._chunks(goal.manifest)}
+        return {chunk for goal in goals for part in self._parts(goal.manifest) for chunk in part}
 
     def baseline(self, manifest: str) -> Baseline | None:
         """The baseline of a version; None when it has none or the version is unknown."""
@@ -110,19 +119,25 @@ class Bundles:
             (manifest, 0) for manifest in dict.fromkeys(assigned) if manifest not in known
         ]
 
-    def _chunks(self, manifest: str) -> dict[str, int]:
-        """Chunk → an upper bound on its size; none while something of the bundle is missing."""
-        if manifest in self._names:
-            return self._names[manifest]
+    def _parts(self, manifest: str) -> Parts:
+        """The chunks of a bundle; none while something of it is missing."""
+        if manifest in self._known:
+            return self._known[manifest]
         try:
-            found = {
-                name: limits.MANIFEST_BYTES_MAX if name == manifest else limits.CHUNK_BYTES
-                for name in names(self._blobs.read(manifest), self._blobs.read)
-            }
+            found = parts_of(self._blobs.read(manifest), self._blobs.read)
         except MusterError:
-            return {}
-        _remember(self._names, manifest, found, REMEMBERED_MAX)
+            return Parts({}, {})
+        _remember(self._known, manifest, found, REMEMBERED_MAX)
         return found
+
+
+def parts_of(manifest_bytes: bytes, read: Callable[[str], bytes]) -> Parts:
+    """What a bundle consists of; raises MusterError when blobs are missing."""
+    files = manifest_wire.decode(manifest_bytes).files
+    head = {sha256_hex(manifest_bytes): len(manifest_bytes)}
+    head |= {name: limits.CHUNK_BYTES for file in files for name in file.index}
+    body = {name: limits.CHUNK_BYTES for file in files for name in chunks_of(file, read)}
+    return Parts(head, body)
 
 
 def read_baseline(manifest: str, read: Callable[[str], bytes]) -> Baseline | None:

@@ -4,6 +4,8 @@ A bundle holds one model version in one or more builds (ONNX, TFLite); a device 
 files of the build it can run. Everything the bundle's files say is covered by their hashes here.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import msgspec
@@ -42,6 +44,24 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
     index: Annotated[tuple[Sha256, ...], Meta(max_length=16)] = ()
 
 
+ProviderName = Literal["CPU", "CUDA", "TensorRT", "OpenVINO", "XNNPACK"]
+PROVIDERS: Mapping[Runtime, tuple[ProviderName, ...]] = MappingProxyType(
+    {"onnx": ("CPU", "CUDA", "TensorRT", "OpenVINO"), "tflite": ("CPU", "XNNPACK")}
+)
+"""Those that each runtime may have."""
+OptionName = Annotated[str, Meta(max_length=64, pattern=r"^[a-z0-9_]{1,64}\Z")]
+OptionValue = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_.,:-]{0,64}\Z")]
+"""Nothing that could name a file elsewhere."""
+
+
+class Provider(Struct, frozen=True, forbid_unknown_fields=True):
+    """What computes: an execution provider of ONNX Runtime, a delegate of TFLite, and its
+    options."""
+
+    name: ProviderName
+    options: Annotated[dict[OptionName, OptionValue], Meta(max_length=16)] = {}
+
+
 class Build(Struct, frozen=True, forbid_unknown_fields=True):
     """The model in one runtime's format, with what it needs to run."""
 
@@ -59,6 +79,12 @@ class Build(Struct, frozen=True, forbid_unknown_fields=True):
     ) = UNSET
     """What every core of a device must have: its machine (``x86_64``, ``aarch64``) and features as
     Linux names them in ``/proc/cpuinfo`` (``avx2``, ``asimddp``). Absent: any will do."""
+    providers: Annotated[tuple[Provider, ...], Meta(min_length=1, max_length=4)] | UnsetType = UNSET
+    """In order of preference. A device uses the first that it has, and leaves to those after it
+    what that one can't compute; one that has none refuses. Absent: what the runtime itself takes on
+    a processor."""
+    threads: Annotated[int, Meta(ge=1, le=limits.THREADS_MAX)] | UnsetType = UNSET
+    """For one request, as far as the device has so many cores. Absent: one."""
 
 
 class Golden(Struct, frozen=True, forbid_unknown_fields=True):
@@ -309,6 +335,8 @@ def check(manifest: Manifest) -> None:
     total = sum(file.size_bytes for file in manifest.files)
     if total > limits.BUNDLE_BYTES_MAX:
         raise LimitError(f"{where}: {total} bytes in all, the limit is {limits.BUNDLE_BYTES_MAX}")
+    for build in manifest.builds:
+        _check_providers(build, where)
     _check_tensors(manifest, where)
     _check_outputs(manifest, where)
 
@@ -317,7 +345,8 @@ def least_format(manifest: Manifest) -> int:
     """The oldest format that can say what a manifest says; older agents read no newer one."""
     tensors = (*manifest.inputs, *manifest.outputs)
     many = max(len(manifest.inputs), len(manifest.outputs)) > limits.TENSORS_MAX_FORMAT_ONE
-    newer = many or manifest.state is not UNSET or "+" in manifest.version
+    chosen = any(b.providers is not UNSET or b.threads is not UNSET for b in manifest.builds)
+    newer = many or chosen or manifest.state is not UNSET or "+" in manifest.version
     return 2 if newer else max(map(format_of, tensors), default=1)
 
 
@@ -342,6 +371,18 @@ def _check_tensors(manifest: Manifest, where: str) -> None:
                 )
     if manifest.state is not UNSET:
         check_state(manifest.state, manifest.inputs, manifest.outputs, where)
+
+
+def _check_providers(build: Build, where: str) -> None:
+    names = [] if build.providers is UNSET else [provider.name for provider in build.providers]
+    known = PROVIDERS.get(build.runtime, ())
+    for name in names:
+        if name not in known:
+            raise ProtocolError(
+                f"{where}: the {build.runtime} build asks for the provider {name}, which that "
+                f"runtime never has: choose of {', '.join(known) or 'none'}"
+            )
+    _unique(list(names), f"{where}: the {build.runtime} build's provider")
 
 
 def _check_index(file: File, where: str) -> None:

@@ -99,6 +99,9 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The ``traceparent`` that the directive named for this update."""
 
 
+PROVIDERS_MAX = 8
+
+
 class Running(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model version that serves, as the device itself observes it."""
 
@@ -109,6 +112,10 @@ class Running(Struct, frozen=True, kw_only=True, omit_defaults=True):
     since: Stamp
     inferences: Integer = 0
     errors: Integer = 0
+    providers: Annotated[tuple[Line, ...], Meta(max_length=PROVIDERS_MAX)] = ()
+    """What computes it, preferred first; empty from an older agent."""
+    threads: Integer = 0
+    """For one request; 0 from an older agent."""
 
 
 class Update(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -184,6 +191,11 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     python: Line = ""
     runtimes: Annotated[dict[Name, Line], Meta(max_length=RUNTIMES_MAX)] = {}
     """Runtime name to its version."""
+    providers: Annotated[
+        dict[Name, Annotated[tuple[Name, ...], Meta(max_length=PROVIDERS_MAX)]],
+        Meta(max_length=RUNTIMES_MAX),
+    ] = {}
+    """Runtime name to what can compute for it here; none from an older agent."""
     cpus: Integer = 0
     memory_bytes: Integer = 0
     disk_free_bytes: Integer = 0

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster_agent.storage.files import (
+    DurableBatch,
     DurableWriter,
     link_durably,
     make_directory,
@@ -83,8 +84,8 @@ def test_directories_are_made_with_their_parents_and_renamed_whole(tmp_path):
 # What the kernel is asked for, in which order: a name may stand only for what is synced, and is
 # itself durable only when its directory is.
 
-SYNCING = "fsync,fdatasync,rename,renameat,renameat2"
-CALL = re.compile(r"(fsync|fdatasync|rename)\w*\((.*)\) += 0")
+SYNCING = "fsync,fdatasync,syncfs,rename,renameat,renameat2"
+CALL = re.compile(r"(fsync|fdatasync|syncfs|rename)\w*\((.*)\) += 0")
 
 
 def asked(tmp_path, line):
@@ -141,3 +142,34 @@ def test_what_goes_is_gone_for_good_before_its_content_is(tmp_path):
         ("rename", "place/old", "place/old.old.part"),
         ("fsync", "place"),
     ]
+
+
+def test_many_files_are_synced_together_before_they_take_their_names_and_after(tmp_path):
+    added = "batch.add(at / 'a', b'data'); batch.add(at / 'b', b'data'); "
+    made = f"batch = files.DurableBatch(at); {added}batch.commit(); batch.commit()"
+    assert asked(tmp_path, made) == [
+        ("syncfs", "place"),
+        ("rename", "place/a.part", "place/a"),
+        ("rename", "place/b.part", "place/b"),
+        ("syncfs", "place"),
+    ]
+
+
+def test_a_file_that_can_t_be_written_takes_none_of_its_batch_along(tmp_path):
+    batch = DurableBatch(tmp_path)
+    batch.add(tmp_path / "one" / "file", b"data")
+    (tmp_path / "two").write_bytes(b"no directory")
+    with pytest.raises(OSError, match="two"):
+        batch.add(tmp_path / "two" / "file", b"data")
+    assert batch.size_bytes == 4
+    batch.commit()
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["file"]
+
+
+def test_a_name_that_can_t_be_taken_leaves_nothing_unfinished(tmp_path):
+    batch = DurableBatch(tmp_path)
+    batch.add(tmp_path / "name", b"data")
+    (tmp_path / "name").mkdir()
+    with pytest.raises(IsADirectoryError):
+        batch.commit()
+    assert not list(tmp_path.glob("*.part"))

@@ -159,3 +159,12 @@ def test_the_current_links_say_what_runs_and_are_repaired(tmp_path, store):
     assert list(goals) == ["main"]
     assert (goals["main"].version, goals["main"].manifest) == ("1", digest)
     assert (tmp_path / "current" / "main" / "model.onnx").is_file()
+
+
+def test_a_sweep_leaves_chunks_that_wait_for_their_commit(store):
+    digest = chunks.sha256_hex(b"data")
+    assert store.add(digest, b"data") == 4
+    assert not store.has(digest)
+    store.sweep(set(), set())
+    store.commit()
+    assert store.read(digest) == b"data"

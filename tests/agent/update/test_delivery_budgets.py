@@ -8,9 +8,9 @@ import pytest
 from muster_agent.app.facts import cpu, cpu_features
 from muster_agent.fetch.meter import Allowance
 from muster_agent.update.preflight import Hardware, refusal
-from muster_protocol.wire import topics
+from muster_protocol.wire import chunks, manifest, topics
 from muster_protocol.wire.errors import Refusal
-from muster_protocol.wire.limits import CHUNK_BYTES, MIB
+from muster_protocol.wire.limits import BROKER_CACHE_BYTES_MAX, CHUNK_BYTES, MIB
 from muster_protocol.wire.maintenance import MaintenanceWindow
 from muster_protocol.wire.manifest import Build
 from support.agent_world import Device, World
@@ -117,6 +117,32 @@ def test_what_the_broker_lacks_comes_in_ranges_and_a_restart_fetches_nothing_twi
     assert kept > 4 * CHUNK_BYTES
     assert sum(digest in first for digest in again) <= 8
     assert len(device.gets) < 12
+
+
+def test_a_bundle_larger_than_the_broker_keeps_comes_by_http_from_its_first_byte(world, device):
+    size = BROKER_CACHE_BYTES_MAX + 1
+    names = [chunks.sha256_hex(str(n).encode()) for n in range(-(-size // CHUNK_BYTES))]
+    index = world.publish_chunks(chunks.cut(chunks.index_of(names)))
+    golden = world.publish_chunks([memoryview(b"golden")])
+    files = (
+        manifest.File("model.onnx", size, "a" * 64, index),
+        manifest.File("golden.npz", 6, golden[0]),
+    )
+    device.boot()
+    world.direct(world.release("1", files=files), sources=1)
+    device.run(4)
+    assert (device.gets[0], device.ranges[0].digests[0]) == (index[0], names[0])
+    assert device.report().update.fetched_from.startswith("https://")
+
+
+def test_what_the_broker_was_found_to_lack_is_not_looked_for_there_again(world, device):
+    from_http(world, device, allowance=Allowance(bytes_per_second=4 * CHUNK_BYTES))
+    device.run(18)
+    seen = len(device.ranges)
+    assert seen
+    device.supervisor.delivery.refetch(world.clock.seconds)
+    device.run(2)
+    assert device.ranges[seen:]
 
 
 def test_a_source_without_ranges_serves_chunks_by_name(world, device):

@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
 import struct
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from muster_agent.runtimes.base import NUMPY_TYPES
 from muster_agent.worker import oip
-from muster_agent.worker.oip_values import OipError
+from muster_agent.worker.oip_values import PIECE_ELEMENTS, OipError
 
 names = st.text(min_size=1, max_size=20)
 NUMBERS = [name for name in NUMPY_TYPES if name != "BYTES"]
@@ -226,6 +229,46 @@ def test_json_has_no_nan_so_it_becomes_null() -> None:
         "id": "a",
         "outputs": [{"name": "y", "shape": [3], "datatype": "FP32", "data": [1.5, None, None]}],
     }
+
+
+def test_each_number_has_the_fewest_digits_that_give_it_back() -> None:
+    body, _ = oip.encode_response({"y": np.float32([0.1, 1e30])}, model="m", version="1")
+    assert b'"data":[0.1,1e+30]' in body
+
+
+@pytest.mark.parametrize("dtype", ["f4", "i8", "?"])
+def test_more_numbers_than_are_written_at_once_come_back_too(dtype: str) -> None:
+    numbers = np.arange(2 * PIECE_ELEMENTS + 3).astype(dtype)
+    body, _ = oip.encode_request({"x": numbers[::-1]})
+    assert np.array_equal(oip.decode_request(body).inputs["x"], numbers[::-1])
+
+
+# One process for all limits: it has what it needs, and each child may take so much more.
+_SHORT_OF_MEMORY = """
+import os, resource
+import numpy as np
+from muster_agent.worker import oip
+numbers = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+had = int(open("/proc/self/statm").read().split()[0]) * 4096
+for more in range(0, 12 << 20, 192 << 10):
+    child = os.fork()
+    if not child:
+        resource.setrlimit(resource.RLIMIT_AS, (had + more, had + more))
+        try:
+            oip.encode_response({"y": numbers}, model="m", version="1")
+        except MemoryError:
+            os._exit(1)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_an_answer_that_memory_does_not_suffice_for_is_an_error_and_no_end() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SHORT_OF_MEMORY], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, timeout=120,
+    )  # fmt: skip
+    assert set(done.stdout.split()) == {"0", "1"}, done.stdout
 
 
 @pytest.mark.parametrize("word", ["null", "NaN"])

@@ -12,7 +12,7 @@ from muster_client.app import app
 from muster_client.failures import WrongUsage
 from muster_protocol.signals import baseline
 from muster_protocol.wire.errors import MusterError
-from muster_protocol.wire.manifest import Fallback
+from muster_protocol.wire.manifest import Fallback, Provider
 from muster_protocol.wire.tensors import Tensor
 from support import models as fixtures
 
@@ -148,6 +148,21 @@ def test_an_earlier_bundle_is_replaced_and_a_folder_of_other_files_is_left_alone
     with pytest.raises(WrongUsage, match="holds files of no earlier bundle"):
         packed(folder, labels="state", time="at")
     assert (folder / "bundle" / "mine.txt").read_text() == "keep me"
+
+
+def test_what_computes_it_is_in_the_words_of_the_command(folder):
+    chosen = ["OpenVINO:device_type=CPU,precision=FP32", "CPU"]
+    found = packed(folder, providers=chosen, threads=2)
+    (build,) = found.manifest.builds
+    assert build.providers == (
+        Provider("OpenVINO", {"device_type": "CPU", "precision": "FP32"}), Provider("CPU"),
+    )  # fmt: skip
+    assert (build.threads, found.manifest.format) == (2, 2)
+    for wrong, says in (("GPU", "Invalid enum value 'GPU'"), ("CPU:x", "write NAME or NAME:")):
+        with pytest.raises(WrongUsage, match=says):
+            packed(folder, providers=[wrong])
+    with pytest.raises(MusterError, match="XNNPACK, which that runtime never has: choose of CPU"):
+        packed(folder, providers=["XNNPACK"])
 
 
 def test_a_fallback_is_in_the_words_of_the_command(folder):

@@ -11,11 +11,14 @@ from support.sending import MemorySender
 FITS, TOO_MUCH = sha256_hex(b"fits"), sha256_hex(b"too much")
 
 
-class Two:
-    """Implements Chunks: two that are needed, of which the cache has room for one."""
+class Live:
+    """Implements Chunks: groups of chunks that are needed, two unless others are given."""
 
-    def live(self) -> Mapping[str, int]:
-        return {FITS: 1000, TOO_MUCH: BROKER_CACHE_BYTES_MAX}
+    def __init__(self, *groups: Mapping[str, int]) -> None:
+        self.groups = groups or ({FITS: 1000}, {TOO_MUCH: BROKER_CACHE_BYTES_MAX})
+
+    def live(self) -> tuple[Mapping[str, int], ...]:
+        return self.groups
 
     def of_directive(self, device: str) -> Collection[str]:
         del device
@@ -27,7 +30,7 @@ class Two:
 
 def test_what_the_cache_has_no_room_for_is_named_when_wanted_and_sent_in_the_last_resort() -> None:
     sender = MemorySender()
-    cache = ChunkCache(sender, Two(), save=lambda: None)
+    cache = ChunkCache(sender, Live(), save=lambda: None)
     cache.publish(1.0)
     assert (topics.chunk(FITS), b"fits", True) in sender.sent
     assert topics.chunk(TOO_MUCH) not in {topic for topic, _, _ in sender.sent}
@@ -43,3 +46,20 @@ def test_what_the_cache_has_no_room_for_is_named_when_wanted_and_sent_in_the_las
     sender.sent.clear()
     cache.publish(2.0)
     assert sender.sent == []  # Nothing that was sent once is cleared again.
+
+
+def retained(*groups: Mapping[str, int]) -> set[str | None]:
+    sender = MemorySender()
+    ChunkCache(sender, Live(*groups), save=lambda: None).publish(1.0)
+    sent = {topics.parse_chunk(topic) for topic, _, retain in sender.sent if retain}
+    return sent - {None}
+
+
+def test_a_bundle_larger_than_the_cache_takes_no_other_bundle_s_place() -> None:
+    large = {TOO_MUCH: BROKER_CACHE_BYTES_MAX // 2, "c" * 64: BROKER_CACHE_BYTES_MAX}
+    assert retained(large, {FITS: 1000}) == {FITS}
+
+
+def test_bundles_share_the_cache_and_what_they_share_counts_once() -> None:
+    half = BROKER_CACHE_BYTES_MAX // 2
+    assert retained({FITS: half}, {FITS: half, TOO_MUCH: half}) == {FITS, TOO_MUCH}

@@ -47,8 +47,8 @@ class Bundle:
         self.names[name] = len(data)
         return name
 
-    def live(self) -> Mapping[str, int]:
-        return dict(self.names)
+    def live(self) -> list[Mapping[str, int]]:
+        return [dict(self.names)]
 
     def of_directive(self, device: str) -> Collection[str]:
         return self.names.keys() - {self.forbidden} if device == "dev-1" else ()

@@ -36,8 +36,8 @@ class Nothing:
     def files_to_publish(self) -> Mapping[str, bytes]:
         return {}
 
-    def live(self) -> Mapping[str, int]:
-        return {}
+    def live(self) -> list[Mapping[str, int]]:
+        return []
 
     def of_directive(self, device: str) -> Collection[str]:
         del device

@@ -45,6 +45,8 @@ def filled(kind: str):
     tree = msgspec.msgpack.decode(messages.encode(SAMPLES[kind]))
     if kind == "Report":
         slot = tree["slots"]["vision"]
+        slot["running"]["providers"] = ["CPU"]
+        tree["facts"]["providers"] = {"onnx": ["CPU"]}
         slot["challenger"] = {
             "state": "comparing", "model": "digits", "version": "2", "manifest": "ab" * 32,
         }  # fmt: skip

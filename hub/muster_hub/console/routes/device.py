@@ -19,8 +19,8 @@ REPORT: dict[str, Any] = {
 }  # fmt: skip
 """What a report leaves out because it is as always."""
 FACTS: dict[str, Any] = {
-    "agent_version": "", "machine": "", "python": "", "runtimes": {}, "memory_bytes": None,
-    "disk_free_bytes": None, "isolation": "", "key": "", "energy": "",
+    "agent_version": "", "machine": "", "python": "", "runtimes": {}, "providers": {},
+    "memory_bytes": None, "disk_free_bytes": None, "isolation": "", "key": "", "energy": "",
 }  # fmt: skip
 UPDATE: dict[str, Any] = {
     "state": "idle", "waiting_for": "", "refusal": None, "detail": "", "bytes_done": 0,

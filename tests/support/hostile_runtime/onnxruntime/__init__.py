@@ -56,6 +56,9 @@ class InferenceSession:
             else []
         )
 
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
+
     def get_inputs(self) -> list[_Node]:
         return [_Node("x", 1)]
 
