@@ -22,6 +22,7 @@ USED_ELSEWHERE = {
     "__getattr__": "by Python, when a module is asked for a name",
     "from_profile": "by scripts and notebooks",
     "downgrade": "by Alembic",
+    "datachange_notification": "by asyncua, of its subscription's handler",
     "download_bytes": "by TUF's client, of its fetcher",
     "redirect_request": "by urllib, of its handler",
     "_create_unix_socket_connection": "by Paho, of its client",
