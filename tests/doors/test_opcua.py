@@ -9,9 +9,9 @@ from asyncua import ua
 
 from muster_agent.base.feed_settings import OpcuaSink, OpcuaSource
 from muster_agent.feeds.answers import FeedAnswer
-from muster_agent.feeds.inlet import Alive
 from muster_agent.feeds.opcua.tags import OpcuaTags
 from muster_agent.feeds.opcua.writes import OpcuaWrites
+from muster_agent.feeds.samples import Alive
 from muster_agent.feeds.sources.base import FeedFault, FeedPlace
 from support.plant_servers import NAMESPACE, Heard, OpcuaPlant, running
 

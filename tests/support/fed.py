@@ -108,12 +108,12 @@ class PlantClient:
             (message.topic, json.loads(message.payload))
         )
         subscribed = queue.Queue[int]()
-        self._client.on_connect = lambda *_: self._client.subscribe([(each, 1) for each in topics])
+        wanted = [(each, 1) for each in topics or ("nothing",)]
+        self._client.on_connect = lambda *_: self._client.subscribe(wanted)
         self._client.on_subscribe = lambda *_: subscribed.put(1)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        if topics:
-            subscribed.get(timeout=WAIT_SECONDS)
+        subscribed.get(timeout=WAIT_SECONDS)
 
     def publish(self, topic: str, payload: object, *, retain: bool = False) -> None:
         text = payload if isinstance(payload, str) else json.dumps(payload)

@@ -11,8 +11,8 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from muster_agent.base.system_clock import SystemClock
-from muster_agent.feeds.inlet import Arrival, Inlet
-from muster_agent.feeds.samples import Sample
+from muster_agent.feeds.inlet import Inlet
+from muster_agent.feeds.samples import Arrival, Sample
 from support.ports import free_port
 
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)

@@ -8,11 +8,21 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from msgspec import UNSET
 
 from muster_agent.base.feed_settings import TagSettings
-from muster_agent.feeds.samples import Grade, Reason, Sample, in_range, worst
+from muster_agent.feeds.samples import (
+    Alive,
+    Arrival,
+    Grade,
+    Lost,
+    Reason,
+    Sample,
+    in_range,
+    worst,
+)
 from muster_agent.feeds.windows import SignalWindow, statistic
 from muster_protocol.wire.feeding import InputFeature, InputQuality, InputWindow
 from muster_protocol.wire.manifest import Manifest
@@ -97,6 +107,18 @@ class Assembler:
         self._held: dict[str, tuple[float, tuple[float, ...]]] = {}
         self.counts: Counter[str] = Counter()
         """Rows by what became of them."""
+
+    def take(self, arrival: Arrival) -> None:
+        """Take whatever came from a source."""
+        match arrival:
+            case Sample():
+                self.put(arrival)
+            case Alive(signals, at):
+                self.alive(signals, at)
+            case Lost(signals):
+                self.lost(signals)
+            case _:
+                assert_never(arrival)
 
     def put(self, sample: Sample) -> None:
         """Take a sample; those of signals that the model doesn't ask for are counted."""

@@ -9,17 +9,15 @@ import logging
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import assert_never
 
 from muster_agent.base.clock import Clock
 from muster_agent.base.feed_settings import FeedSettings
 from muster_agent.feeds.answers import FeedAnswer
 from muster_agent.feeds.assembly import InputRow
 from muster_agent.feeds.control import Notice
-from muster_agent.feeds.inlet import Alive, Inlet, Lost
+from muster_agent.feeds.inlet import Inlet
 from muster_agent.feeds.keeping import Say, SinkKeeper, SourceKeeper
 from muster_agent.feeds.model import FedModel
-from muster_agent.feeds.samples import Sample
 from muster_agent.feeds.sinks.registry import sink_kind
 from muster_agent.feeds.slot_client import SlotClient
 from muster_agent.feeds.sources.base import FeedFault, FeedPlace
@@ -143,18 +141,8 @@ class Feed:
 
     def _drain(self) -> None:
         for arrival in self._inlet.drain():
-            if self._model is None:
-                continue
-            assembler = self._model.assembler
-            match arrival:
-                case Sample():
-                    assembler.put(arrival)
-                case Alive(signals, at):
-                    assembler.alive(signals, at)
-                case Lost(signals):
-                    assembler.lost(signals)
-                case _:
-                    assert_never(arrival)
+            if self._model is not None:
+                self._model.assembler.take(arrival)
 
     async def _answer(self, now: float) -> FeedAnswer:
         model, wall = self._model, self._clock.wall()

@@ -6,30 +6,19 @@ When a source is faster than the feed the oldest are dropped, and counted by the
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from muster_agent.base.clock import Clock
 from muster_agent.base.feed_settings import TagSettings
-from muster_agent.feeds.samples import Grade, Reason, Sample, in_unit, number
-
-
-@dataclass(frozen=True, slots=True)
-class Alive:
-    """The source of these signals is there; what it last said holds."""
-
-    signals: tuple[str, ...]
-    at: float
-    """Monotonic seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The source of these signals is gone."""
-
-    signals: tuple[str, ...]
-
-
-Arrival = Sample | Alive | Lost
+from muster_agent.feeds.samples import (
+    Alive,
+    Arrival,
+    Grade,
+    Lost,
+    Reason,
+    Sample,
+    in_unit,
+    number,
+)
 
 
 class Inlet:

@@ -35,6 +35,26 @@ class Sample:
     reason: Reason = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The source of these signals is there; what it last said holds."""
+
+    signals: tuple[str, ...]
+    at: float
+    """Monotonic seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The source of these signals is gone."""
+
+    signals: tuple[str, ...]
+
+
+Arrival = Sample | Alive | Lost
+"""What may come from a source."""
+
+
 def in_unit(sample: Sample, tag: TagSettings) -> Sample:
     """A raw sample as its tag means it: scaled, and bad where it can't be."""
     value = sample.value * tag.scale + tag.offset

@@ -9,8 +9,8 @@ from msgspec import UNSET, structs
 
 from muster_agent.base.feed_settings import TagSettings
 from muster_agent.feeds.assembly import Assembler, refusals
-from muster_agent.feeds.inlet import Inlet, Lost
-from muster_agent.feeds.samples import Sample, grade_of, in_unit, number
+from muster_agent.feeds.inlet import Inlet
+from muster_agent.feeds.samples import Lost, Sample, grade_of, in_unit, number
 from muster_agent.feeds.windows import SignalWindow, statistic
 from muster_protocol.wire.feeding import InputFeature, InputQuality, InputWindow
 from wire_samples import MANIFEST_2
