@@ -24,6 +24,7 @@ USED_ELSEWHERE = {
     "do_GET": "by http.server, of its handler",
     "log_message": "by http.server, of its handler",
     "downgrade": "by Alembic",
+    "datachange_notification": "by asyncua, of its subscription's handler",
     "download_bytes": "by TUF's client, of its fetcher",
     "redirect_request": "by urllib, of its handler",
     "_create_unix_socket_connection": "by Paho, of its client",

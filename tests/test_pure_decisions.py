@@ -22,6 +22,12 @@ IO = frozenset({
 """Modules that reach the disk, the link, other processes or the clock."""
 
 DECIDING = {
+    "muster_agent.base": {"feed_rules", "feed_settings", "toml_lines"},
+    "muster_agent.feeds": {
+        "answers", "assembly", "control", "samples", "status", "windows",
+    },
+    "muster_agent.feeds.modbus": {"blocks"},
+    "muster_agent.feeds.mqtt": {"json_paths"},
     "muster_agent.fetch": {"meter", "window"},
     "muster_agent.isolation": {"bpf", "landlock", "policy"},
     "muster_agent.observe": {"fold", "health", "merging", "outputs", "pair_fold", "signs"},

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from muster_agent.feeds.sinks.registry import SINKS
+from muster_agent.feeds.sources.registry import SOURCES
 from muster_agent.runtimes import RUNTIMES
 from muster_hub.alerts.channels.registry import CHANNELS
 from muster_hub.rollouts.gates.metrics.registry import METRICS
@@ -16,6 +18,8 @@ REGISTRIES = {
         RUNTIMES,
         {"base", "onnx_file", "onnx_providers", "onnx_values", "registry", "smallest"},
     ),
+    "agent/muster_agent/feeds/sources": (SOURCES, {"base", "registry"}),
+    "agent/muster_agent/feeds/sinks": (SINKS, {"base", "registry"}),
     "hub/muster_hub/alerts/channels": (CHANNELS, {"base", "registry"}),
     "hub/muster_hub/rollouts/gates/metrics": (METRICS, {"registry"}),
 }

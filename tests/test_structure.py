@@ -93,10 +93,9 @@ def test_the_supervisor_loads_no_inference_runtime_and_no_server():
     assert loaded & SERVER == set()
 
 
-def test_only_one_module_of_the_agent_touches_the_mqtt_client():
+def test_the_mqtt_client_is_touched_by_a_module_for_the_hub_and_another_for_the_plant():
     importers = [name for name in supervisor_modules() if imports_paho(source_of(name))]
-    assert len(importers) == 1
-    assert importers[0].startswith("muster_agent.link.")
+    assert importers == ["muster_agent.feeds.mqtt.client", "muster_agent.link.connection"]
 
 
 def source_of(module: str) -> str:

@@ -4,11 +4,12 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from muster_agent.app import doctor, facts, fsck, service, status
+from muster_agent.app import doctor, facts, feed_cli, fsck, service, status
 from muster_agent.base import config
 from muster_agent.base.system_clock import SystemClock
 from muster_agent.fetch import drop
@@ -44,8 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=facts.agent_version())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> _Parser:
-        made = commands.add_parser(name, help=text, description=text)
+    def add(
+        name: str,
+        run: Callable[[argparse.Namespace], int],
+        text: str,
+        to: "argparse._SubParsersAction[_Parser]" = commands,
+    ) -> _Parser:
+        made = to.add_parser(name, help=text, description=text)
         made.add_argument(
             "--dir", type=Path, default=DIRECTORY, metavar="DIR",
             help="the agent's directory (default: %(default)s)",
@@ -78,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("slot", nargs="?", metavar="SLOT", help="one slot (default: every slot)")
     carrying = add("import", _import, "Take an exported folder, such as a USB stick's.")
     carrying.add_argument("folder", type=Path, metavar="FOLDER")
+    feeds = commands.add_parser("feed", help="Put feeds to work.", description="Put feeds to work.")
+    feed_commands = feeds.add_subparsers(required=True, metavar="COMMAND")
+    feed_cli.add_commands(partial(add, to=feed_commands))
     add("fsck", _fsck, "Read every stored file and compare it with its name and manifest.")
     return parser
 

@@ -13,6 +13,8 @@ from muster_agent.app.goals import TrustSource
 from muster_agent.app.outages import Offline
 from muster_agent.base.clock import Clock
 from muster_agent.challenger.challenger import Launch, no_launch
+from muster_agent.feeds.process import FeedEvent
+from muster_agent.feeds.watch import FeedWatch, NoFeeds
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import Allowance
 from muster_agent.link.link import Connected, Disconnected, Link, Message, Subscribed
@@ -35,7 +37,16 @@ class Shutdown:
     """Finish: stop the workers, fold everything, and say goodbye."""
 
 
-Inbox = Connected | Disconnected | Message | Subscribed | HttpAnswer | WorkerEvent | Shutdown
+Inbox = (
+    Connected
+    | Disconnected
+    | Message
+    | Subscribed
+    | HttpAnswer
+    | WorkerEvent
+    | FeedEvent
+    | Shutdown
+)
 
 
 class CrashInputs(Protocol):
@@ -135,6 +146,7 @@ class SupervisorSettings:
 
 _NO_CONDITIONS = NoConditions()
 _NO_CRASH_INPUTS = NoCrashInputs()
+_NO_FEEDS = NoFeeds()
 
 
 @dataclass(frozen=True)
@@ -168,5 +180,7 @@ class SupervisorPorts:
     """Makes workers of challengers."""
     show_offline: Callable[[Offline | None], None] = lambda _offline: None
     """Show whoever stands before the device why it is offline, or that it no longer is."""
+    feeds: FeedWatch = _NO_FEEDS
+    """What asks the slots on behalf of machines."""
     directory: Path | None = None
     """The agent's, where imported folders come; None: none do."""

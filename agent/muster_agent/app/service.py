@@ -19,6 +19,7 @@ from muster_agent.base.clock import Clock, local_time, stamp
 from muster_agent.base.config import Config, load
 from muster_agent.base.settings import hours, zone
 from muster_agent.base.system_clock import SystemClock
+from muster_agent.feeds.watch import Feeds
 from muster_agent.fetch.http_source import HttpSource
 from muster_agent.fetch.meter import Allowance
 from muster_agent.identity import identity
@@ -204,6 +205,18 @@ class Service:
                 crash_inputs=crash_inputs,
                 challenge=launcher.challenge,
                 show_offline=show_offline,
+                feeds=Feeds(
+                    {name: feed.slot for name, feed in config.settings.feeds.items()},
+                    directory,
+                    lambda goal: store.bundle(goal.manifest),
+                    self.mailbox.put,
+                    restart_seconds=(
+                        config.settings.timers.restart_seconds_min,
+                        config.settings.timers.restart_seconds_max,
+                    ),
+                    rng=rng,
+                    now=now,
+                ),
                 directory=directory,
             ),
             now,

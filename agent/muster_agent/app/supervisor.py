@@ -24,6 +24,8 @@ from muster_agent.base.clock import stamp
 from muster_agent.base.news import News
 from muster_agent.challenger import challenger
 from muster_agent.challenger.challengers import Challengers
+from muster_agent.feeds.process import FeedEnded, FeedSaid
+from muster_agent.feeds.watch import Served
 from muster_agent.fetch.dropping import Dropping
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import Meter
@@ -181,6 +183,7 @@ class Supervisor:
             self._dropping.deadline() if self._may_change() else _NEVER,
             self.challengers.deadline() if self._may_change() else _NEVER,
             self._ports.telemetry.deadline(),
+            self._ports.feeds.deadline(),
             *(runner.deadline() for runner in self.runners.values()),
         )
         return max(soonest, self._quiet_until)
@@ -194,7 +197,8 @@ class Supervisor:
     def drained(self) -> bool:
         """After ``Stop``: every worker has ended and every row has been folded."""
         workers = all(runner.workers.idle() for runner in self.runners.values())
-        return self.stopping and workers and self.challengers.idle()
+        idle = self.challengers.idle() and self._ports.feeds.idle()
+        return self.stopping and workers and idle
 
     # Events
 
@@ -216,7 +220,9 @@ class Supervisor:
             case HttpAnswer():
                 self.delivery.answered(event, now)
             case Shutdown():
-                self._stop()
+                self._stop(now)
+            case FeedSaid() | FeedEnded():
+                self._feed(event, now)
             case (
                 worker.Ready()
                 | worker.Failed()
@@ -259,6 +265,21 @@ class Supervisor:
                     self.runners[grant.slot].look(now)
         except ProtocolError as error:
             log.warning("ignored a message on %s: %s", event.topic[:120], error)
+
+    def _feed(self, event: FeedSaid | FeedEnded, now: float) -> None:
+        news = self._ports.feeds.handle(event, now)
+        if news is not None:
+            self._ports.outbox.put_event(reporting.note(news.slot, news.detail, self._stamp()))
+
+    def _served(self) -> dict[str, Served]:
+        """What answers in each slot; where nothing does, what should."""
+        found = {}
+        for slot, runner in self.runners.items():
+            serving = runner.workers.serving
+            goal = runner.workers.goal if serving is None else serving.goal
+            if goal is not None:
+                found[slot] = Served(goal, runner.workers.fallback)
+        return found
 
     # Goals
 
@@ -333,6 +354,7 @@ class Supervisor:
             self._apply_goals(now)
         if now >= self._sweep_at:
             self._sweep()
+        self._ports.feeds.tick(now, self._served())
         self._sending.tick(now)
 
     def report(self) -> messages.Report:
@@ -387,8 +409,9 @@ class Supervisor:
     def _stamp(self) -> Stamp:
         return stamp(self._ports.clock)
 
-    def _stop(self) -> None:
+    def _stop(self, now: float) -> None:
         self.stopping = True
+        self._ports.feeds.stop(now)
         self.challengers.stop()
         for runner in self.runners.values():
             runner.stop()

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from muster_agent.base import feed_rules
 from muster_agent.base.settings import (
     MEANINGS,
     SETTINGS,
@@ -19,6 +20,7 @@ from muster_agent.base.settings import (
     hours,
     zone,
 )
+from muster_agent.base.toml_lines import line_of
 from muster_agent.storage.files import write_durably
 from muster_protocol.wire.errors import MusterError, ProtocolError
 from muster_protocol.wire.topics import check_device_id, check_name
@@ -132,6 +134,9 @@ def _literal(value: Value) -> str:
 
 def _checked(path: Path, text: str, table: dict[str, Any]) -> Settings:
     """The table as settings; raises ConfigError."""
+    if (fault := feed_rules.first_fault(table.get("feeds", {}))) is not None:
+        place, words = ("feeds", *fault[0]), fault[1]
+        raise ConfigError(f"{_file_line(path, line_of(text, place))}: {'.'.join(place)}: {words}")
     try:
         settings = msgspec.convert({"broker": {}} | table, Settings)
     except msgspec.ValidationError as error:
@@ -200,7 +205,7 @@ def _known(key: str) -> str:
     """Keys that may stand where an unknown one does."""
     if key.startswith("slots."):
         return ", ".join(item.key for item in SLOT_SETTINGS)
-    return ", ".join([*MEANINGS, "slots"])
+    return ", ".join([*MEANINGS, "slots", "feeds"])
 
 
 def _meaning(key: str) -> str:
@@ -215,6 +220,10 @@ def _value_at(table: Mapping[str, Any], key: str) -> object:
     for name in key.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+def _file_line(path: Path, line: int | None) -> str:
+    return str(path) if line is None else f"{path}:{line}"
 
 
 def _place(path: Path, text: str, key: str) -> str:

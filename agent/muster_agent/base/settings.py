@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from muster_agent.base.feed_settings import FeedSettings
 from muster_protocol.wire import limits
 from muster_protocol.wire.maintenance import MaintenanceWindow
 
@@ -254,6 +255,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     metrics: Metrics = Metrics()
     timers: Timers = Timers()
     slots: dict[str, Slot] = {}
+    feeds: dict[str, FeedSettings] = {}
 
 
 @dataclass(frozen=True)
@@ -267,11 +269,11 @@ class Setting:
 
 
 def settings(kind: type[Struct] = Settings, prefix: str = "") -> Iterator[Setting]:
-    """Every key there is, in the file's order, but those of slots."""
+    """Every key there is, in the file's order, but those of slots and feeds."""
     for item in msgspec.structs.fields(kind):
         if isinstance(item.type, type) and issubclass(item.type, Struct):
             yield from settings(item.type, f"{prefix}{item.name}.")
-        elif item.name != "slots":
+        elif item.name not in {"slots", "feeds"}:
             meaning = next(
                 meta.description for meta in get_args(item.type) if isinstance(meta, Meta)
             )

@@ -93,7 +93,7 @@ class WorkerProcess:
                 [
                     # -I: nothing of the user's settings or the directory the agent stands in.
                     *(sys.executable, "-I", "-X", "faulthandler", boot.__file__),
-                    *(boot.PATH, os.pathsep.join(_import_path())),
+                    *(boot.PATH, os.pathsep.join(import_path())),
                     *("--control", str(self._theirs.fileno())),
                     *((boot.FIRST,) if self.spec.first else ()),
                 ],
@@ -215,7 +215,7 @@ def _environment(own: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _import_path() -> list[str]:
+def import_path(*packages: str) -> list[str]:
     """Where the interpreter and the worker's own packages are, and no other directory.
 
     The rest of the agent's path, such as the directory it was started in, may hold anything.
@@ -227,7 +227,7 @@ def _import_path() -> list[str]:
         if Path(entry).is_absolute()
         and (
             any(Path(entry).is_relative_to(prefix) for prefix in own)
-            or any((Path(entry) / package).is_dir() for package in _PACKAGES)
+            or any((Path(entry) / package).is_dir() for package in (*_PACKAGES, *packages))
         )
     ]
 

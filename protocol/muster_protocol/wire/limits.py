@@ -26,6 +26,8 @@ TUF_METADATA_BYTES_MAX = 512 * KIB
 """The largest message a broker must carry; packet limits are set from it."""
 
 FEATURES_MAX = 1024
+WINDOW_SAMPLES_MAX = 65_536
+"""Of one signal, that a model may ask for at once."""
 SLOTS_MAX = 16
 BUILDS_MAX = 4
 TENSORS_MAX = 256

@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from muster_protocol.wire import bounds, limits
+from muster_protocol.wire import bounds, feeding, limits
 from muster_protocol.wire.bounds import Amount, Count, Finite, Format, Integer, Line, Name, Text
 from muster_protocol.wire.errors import LimitError, ProtocolError
+from muster_protocol.wire.feeding import InputFeature, InputQuality, InputWindow
 from muster_protocol.wire.tensors import (
     Label,
     ModelState,
@@ -218,6 +219,16 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     demotion: Demotion | UnsetType = UNSET
     state: ModelState | UnsetType = UNSET
     """Absent: none. Since format 2."""
+    features: (
+        Annotated[tuple[InputFeature, ...], Meta(min_length=1, max_length=limits.FEATURES_MAX)]
+        | UnsetType
+    ) = UNSET
+    """What the input's numbers are, in order; a device's feeds fill it by these names. Since
+    format 2, as ``window`` and ``quality``. Absent: programs ask."""
+    window: InputWindow | UnsetType = UNSET
+    """Absent: the last sample of each signal, every second."""
+    quality: InputQuality | UnsetType = UNSET
+    """Absent: bad values are skipped."""
     lineage: Lineage = Lineage()
 
     @property
@@ -338,6 +349,7 @@ def check(manifest: Manifest) -> None:
     for build in manifest.builds:
         _check_providers(build, where)
     _check_tensors(manifest, where)
+    _check_features(manifest, where)
     _check_outputs(manifest, where)
 
 
@@ -345,8 +357,10 @@ def least_format(manifest: Manifest) -> int:
     """The oldest format that can say what a manifest says; older agents read no newer one."""
     tensors = (*manifest.inputs, *manifest.outputs)
     many = max(len(manifest.inputs), len(manifest.outputs)) > limits.TENSORS_MAX_FORMAT_ONE
-    chosen = any(b.providers is not UNSET or b.threads is not UNSET for b in manifest.builds)
-    newer = many or chosen or manifest.state is not UNSET or "+" in manifest.version
+    later = [manifest.state, manifest.features, manifest.window, manifest.quality]
+    for build in manifest.builds:
+        later += [build.providers, build.threads]
+    newer = many or any(value is not UNSET for value in later) or "+" in manifest.version
     return 2 if newer else max(map(format_of, tensors), default=1)
 
 
@@ -383,6 +397,19 @@ def _check_providers(build: Build, where: str) -> None:
                 f"runtime never has: choose of {', '.join(known) or 'none'}"
             )
     _unique(list(names), f"{where}: the {build.runtime} build's provider")
+
+
+def _check_features(manifest: Manifest, where: str) -> None:
+    if manifest.features is UNSET:
+        if manifest.window is not UNSET or manifest.quality is not UNSET:
+            raise ProtocolError(
+                f"{where}: 'window' and 'quality' are of 'features', which it lacks"
+            )
+        return
+    state = () if manifest.state is UNSET else tuple(manifest.state.tensors)
+    feeding.check(
+        manifest.features, manifest.window, manifest.quality, manifest.inputs, state, where
+    )
 
 
 def _check_index(file: File, where: str) -> None:

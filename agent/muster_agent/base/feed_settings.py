@@ -1,0 +1,276 @@
+"""What stands under ``[feeds.<name>]`` in ``agent.toml``: sources, their tags, and sinks.
+
+Addresses, credentials and the mapping of tags to signals are the device's own. What the model needs
+of these signals is in its signed manifest. Pure.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from muster_protocol.wire import limits
+
+SIGNALS_MAX = limits.FEATURES_MAX
+PeriodSeconds = Annotated[float, Meta(gt=0, le=3600)]
+NetworkPort = Annotated[int, Meta(ge=1, le=65_535)]
+SourceKind = Literal["mqtt", "modbus", "opcua"]
+SinkKind = Literal["mqtt", "modbus", "opcua"]
+NumberType = Literal[
+    "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "bit"
+]
+"""What registers hold. ``bit`` is a coil or a discrete input."""
+
+
+class TagSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A tag of a machine, under the name of the signal that the model asks for."""
+
+    unit: Annotated[
+        str, Meta(description="Unit of the value after scale and offset; the model's must be it.")
+    ] = ""
+    scale: Annotated[float, Meta(description="The value is scale × raw + offset.")] = 1.0
+    offset: Annotated[float, Meta(description="See scale.")] = 0.0
+    least: Annotated[
+        float | None,
+        Meta(description="A value below is bad (range), beside what the model says of it."),
+    ] = None
+    most: Annotated[float | None, Meta(description="A value above is bad (range).")] = None
+
+
+class MqttTag(TagSettings, frozen=True, kw_only=True):
+    """A value in the messages of a topic."""
+
+    topic: Annotated[
+        str, Meta(min_length=1, description="Topic of its messages, without wildcards.")
+    ]
+    path: Annotated[
+        str,
+        Meta(
+            description="Where the value stands in a JSON message: names and indexes, such as "
+            "values[0].v; empty: the message is the value."
+        ),
+    ] = ""
+    time_path: Annotated[
+        str,
+        Meta(
+            description="Where its time stands: seconds or milliseconds since 1970, or ISO 8601; "
+            "empty: the time of arrival."
+        ),
+    ] = ""
+    quality_path: Annotated[
+        str,
+        Meta(
+            description="Where its quality stands: good, uncertain or bad, true or false, or OPC's "
+            "192, 64, 0; empty: good."
+        ),
+    ] = ""
+
+
+class MqttAddress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A plant's MQTT broker and who the device is there."""
+
+    host: Annotated[str, Meta(min_length=1, description="Host name or address.")]
+    port: Annotated[NetworkPort, Meta(description="Port; 8883 is usual with ca.")] = 1883
+    client_id: Annotated[
+        str, Meta(description="Client id; empty: of the device, the feed and this part's name.")
+    ] = ""
+    username: Annotated[str, Meta(description="Name to sign in with; empty: none.")] = ""
+    password_file: Annotated[str, Meta(description="File that holds the password.")] = ""
+    ca: Annotated[
+        str, Meta(description="File of the CA that signed the server; empty: no TLS.")
+    ] = ""
+
+
+class MqttSource(MqttAddress, frozen=True, kw_only=True, tag_field="kind", tag="mqtt"):
+    """Values in messages, such as those of a unified namespace."""
+
+    group: Annotated[
+        str,
+        Meta(description="Share the messages with others of this group ($share); empty: no."),
+    ] = ""
+    tags: Annotated[dict[str, MqttTag], Meta(min_length=1, max_length=SIGNALS_MAX)]
+
+
+class ModbusTag(TagSettings, frozen=True, kw_only=True):
+    """A value in registers, a coil or a discrete input."""
+
+    register: Annotated[
+        int, Meta(ge=0, le=65_535, description="Address from 0, as it is sent: 40001 is 0.")
+    ]
+    table: Annotated[
+        Literal["holding", "input", "coil", "discrete"], Meta(description="Where it lies.")
+    ] = "holding"
+    type: Annotated[NumberType, Meta(description="What the registers hold; bit: one coil.")] = (
+        "uint16"
+    )
+    word_order: Annotated[
+        Literal["big", "little"] | None,
+        Meta(
+            description="Which register of several comes first: big, the high one. Must be said "
+            "for types of more than one register: a wrong order gives numbers that look like any."
+        ),
+    ] = None
+
+
+class ModbusAddress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A device that speaks Modbus TCP."""
+
+    host: Annotated[str, Meta(min_length=1, description="Host name or address.")]
+    port: Annotated[NetworkPort, Meta(description="Port.")] = 502
+    unit_id: Annotated[
+        int, Meta(ge=0, le=255, description="Unit, once called the slave's number.")
+    ] = 1
+    timeout_seconds: Annotated[PeriodSeconds, Meta(description="Longest wait for an answer.")] = 1.0
+
+
+class ModbusSource(ModbusAddress, frozen=True, kw_only=True, tag_field="kind", tag="modbus"):
+    """Registers that are read again and again. They have no time and no quality of their own."""
+
+    every_seconds: Annotated[PeriodSeconds, Meta(description="How often they are read.")] = 1.0
+    tags: Annotated[dict[str, ModbusTag], Meta(min_length=1, max_length=SIGNALS_MAX)]
+
+
+class OpcuaTag(TagSettings, frozen=True, kw_only=True):
+    """A variable of an OPC UA server."""
+
+    node: Annotated[
+        str,
+        Meta(
+            min_length=3,
+            description="Node id without a namespace: s=Line.Pump.Flow, i=42, g=… or b=….",
+        ),
+    ]
+    namespace: Annotated[
+        str,
+        Meta(
+            description="Namespace by its URI: its number may change when the server restarts; "
+            "empty: OPC UA's own."
+        ),
+    ] = ""
+
+
+class OpcuaAddress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An OPC UA server and who the device is there."""
+
+    url: Annotated[str, Meta(pattern="^opc.tcp://", description="Address: opc.tcp://host:4840.")]
+    username: Annotated[str, Meta(description="Name to sign in with; empty: anonymous.")] = ""
+    password_file: Annotated[str, Meta(description="File that holds the password.")] = ""
+    security: Annotated[
+        str,
+        Meta(
+            description="Policy, mode, certificate and key, as in "
+            "Basic256Sha256,SignAndEncrypt,device.der,device.pem; empty: none."
+        ),
+    ] = ""
+    timeout_seconds: Annotated[PeriodSeconds, Meta(description="Longest wait for an answer.")] = 4.0
+
+
+class OpcuaSource(OpcuaAddress, frozen=True, kw_only=True, tag_field="kind", tag="opcua"):
+    """Variables that the server tells the changes of."""
+
+    publish_seconds: Annotated[
+        PeriodSeconds, Meta(description="How often the server tells changes and is seen alive.")
+    ] = 0.5
+    tags: Annotated[dict[str, OpcuaTag], Meta(min_length=1, max_length=SIGNALS_MAX)]
+
+
+SourceSettings = MqttSource | ModbusSource | OpcuaSource
+
+
+class MqttSink(MqttAddress, frozen=True, kw_only=True, tag_field="kind", tag="mqtt"):
+    """Each answer as a JSON message; a will says when the feed is gone."""
+
+    topic: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Topic; {device}, {feed} and {slot} are filled in.",
+        ),
+    ]
+    unit: Annotated[str, Meta(description="Unit of the value, for the reader.")] = ""
+    value: Annotated[
+        str,
+        Meta(description="Which output is the value, as risk or scores[2]; empty: the first."),
+    ] = ""
+    qos: Annotated[Literal[0, 1], Meta(description="0 or 1.")] = 1
+    retain: Annotated[bool, Meta(description="Whether the broker keeps the last answer.")] = False
+
+
+class WriteSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is written to a place of the machine, and when no model answers."""
+
+    value: Annotated[
+        str,
+        Meta(description="Which output is written, as risk or scores[2]; empty: the first."),
+    ] = ""
+    at_least: Annotated[
+        float | None,
+        Meta(description="Write 1 where the output is at least this, else 0; none: the output."),
+    ] = None
+    safe: Annotated[
+        float,
+        Meta(description="Written as it is when no model answers: fallback, bad quality, no link."),
+    ]
+
+
+class ModbusWrite(WriteSettings, frozen=True, kw_only=True):
+    """A register or coil that this feed may write."""
+
+    register: Annotated[int, Meta(ge=0, le=65_535, description="Address from 0.")]
+    type: Annotated[NumberType, Meta(description="What it holds; bit: a coil.")] = "float32"
+    word_order: Annotated[Literal["big", "little"] | None, Meta(description="As with tags.")] = None
+    scale: Annotated[float, Meta(gt=0, description="The number written is the output × scale.")] = (
+        1.0
+    )
+
+
+class ModbusSink(ModbusAddress, frozen=True, kw_only=True, tag_field="kind", tag="modbus"):
+    """Writes to a PLC: only to what stands here, and only when allowed."""
+
+    allow_writes: Annotated[
+        bool, Meta(description="Nothing is written without it; changes are only logged.")
+    ] = False
+    writes: Annotated[dict[str, ModbusWrite], Meta(min_length=1, max_length=64)]
+    heartbeat_register: Annotated[
+        Annotated[int, Meta(ge=0, le=65_535)] | None,
+        Meta(
+            description="Holding register that counts up with each answer, so that the PLC notices "
+            "silence; none: no heartbeat.",
+        ),
+    ] = None
+
+
+class OpcuaWrite(WriteSettings, frozen=True, kw_only=True):
+    """A variable that this feed may write."""
+
+    node: Annotated[str, Meta(min_length=3, description="As with tags.")]
+    namespace: Annotated[str, Meta(description="As with tags.")] = ""
+
+
+class OpcuaSink(OpcuaAddress, frozen=True, kw_only=True, tag_field="kind", tag="opcua"):
+    """Writes to variables of a server: only to what stands here, and only when allowed."""
+
+    allow_writes: Annotated[bool, Meta(description="Nothing is written without it.")] = False
+    writes: Annotated[dict[str, OpcuaWrite], Meta(min_length=1, max_length=64)]
+
+
+SinkSettings = MqttSink | ModbusSink | OpcuaSink
+
+
+class FeedSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """From tags to a slot and back."""
+
+    slot: Annotated[str, Meta(description="The slot whose model is asked.")]
+    deadline_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=600,
+            description="Within this of being due an answer, or the fallback, is at the sinks.",
+        ),
+    ] = 2.0
+    queue_samples: Annotated[
+        int,
+        Meta(ge=16, le=1_000_000, description="Samples that may wait; the oldest are dropped."),
+    ] = 10_000
+    sources: Annotated[dict[str, SourceSettings], Meta(min_length=1, max_length=16)]
+    sinks: Annotated[dict[str, SinkSettings], Meta(max_length=16)] = {}

@@ -1,0 +1,1 @@
+"""From a machine to a slot and back: sources, windows, features and sinks, a process per feed."""

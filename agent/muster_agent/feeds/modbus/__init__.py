@@ -1,0 +1,1 @@
+"""Modbus TCP: blocks of registers, a connection, reading tags and writing answers."""

@@ -1,0 +1,1 @@
+"""OPC UA: a connection, subscribed tags and written answers."""

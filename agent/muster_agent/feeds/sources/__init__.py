@@ -1,0 +1,1 @@
+"""Where values come from: one file for each kind of source."""

@@ -1,0 +1,205 @@
+"""The feeds of a device as the supervisor sees them: started, watched, begun again, ended."""
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, assert_never
+
+from muster_agent.feeds.control import Serve
+from muster_agent.feeds.process import FeedEnded, FeedEvent, FeedProcess, FeedSaid
+from muster_agent.storage.content import MANIFEST
+from muster_protocol.wire.bounds import clean
+from muster_protocol.wire.directive import Goal
+
+log = logging.getLogger(__name__)
+STEADY_SECONDS = 60.0
+"""A feed that ran this long before it died is begun again after the shortest pause."""
+DOUBLED_MAX = 16
+STOP_SECONDS = 6.0
+"""After so long a feed that was asked to end is ended."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a slot runs, and which fallback the hub wants."""
+
+    goal: Goal
+    fallback: str | None
+
+
+@dataclass(frozen=True)
+class FeedNews:
+    """Something about a feed that the hub is to hear."""
+
+    feed: str
+    slot: str
+    detail: str
+
+
+class FeedWatch(Protocol):
+    """The feeds, as far as the supervisor uses them."""
+
+    def tick(self, now: float, served: Mapping[str, Served]) -> None:
+        """Start what is due, and let each feed know what its slot runs."""
+        ...
+
+    def deadline(self) -> float:
+        """When ``tick`` is next worth calling, in monotonic seconds."""
+        ...
+
+    def handle(self, event: FeedEvent, now: float) -> FeedNews | None:
+        """A feed said something or ended; what the hub is to hear of it."""
+        ...
+
+    def stop(self, now: float) -> None:
+        """End every feed."""
+        ...
+
+    def idle(self) -> bool:
+        """Whether no feed runs."""
+        ...
+
+
+class NoFeeds:
+    """A device without feeds."""
+
+    def tick(self, now: float, served: Mapping[str, Served]) -> None:
+        pass
+
+    def deadline(self) -> float:
+        return float("inf")
+
+    def handle(self, event: FeedEvent, now: float) -> FeedNews | None:  # noqa: ARG002 - the port's names
+        return None
+
+    def stop(self, now: float) -> None:
+        pass
+
+    def idle(self) -> bool:
+        return True
+
+
+@dataclass
+class _Watched:
+    """One feed."""
+
+    slot: str
+    start_at: float
+    process: FeedProcess | None = None
+    since: float = 0.0
+    failures: int = 0
+    served: Served | None = None
+    """What the process was given last."""
+
+
+class Feeds:
+    """Implements ``watch.FeedWatch`` with real processes."""
+
+    def __init__(
+        self,
+        slots: Mapping[str, str],
+        directory: Path,
+        bundle: Callable[[Goal], Path | None],
+        deliver: Callable[[FeedEvent], None],
+        *,
+        restart_seconds: tuple[float, float],
+        rng: random.Random,
+        now: float,
+    ) -> None:
+        """``slots`` names each feed's; ``bundle`` says where an installed version lies."""
+        self._watched = {feed: _Watched(slot, now) for feed, slot in slots.items()}
+        self._directory = directory
+        self._bundle = bundle
+        self._deliver = deliver
+        self._restart_seconds = restart_seconds
+        self._rng = rng
+        self._stopping = False
+        self._kill_at = float("inf")
+
+    def tick(self, now: float, served: Mapping[str, Served]) -> None:
+        if now >= self._kill_at:
+            self._kill_at = float("inf")
+            for process in self._running():
+                process.kill()
+        if self._stopping:
+            return
+        for name, watched in self._watched.items():
+            if watched.process is None and now >= watched.start_at:
+                self._start(name, watched, now)
+            if watched.process is not None:
+                self._serve(watched.process, watched, served.get(watched.slot))
+
+    def _start(self, name: str, watched: _Watched, now: float) -> None:
+        watched.served = None
+        watched.since = now
+        try:
+            watched.process = FeedProcess(name, self._directory, self._deliver)
+        except OSError:
+            log.exception("feed %s can't be started", name)
+            self._failed(watched, now)
+
+    def _serve(self, process: FeedProcess, watched: _Watched, served: Served | None) -> None:
+        if served is None or served == watched.served:
+            return
+        bundle = self._bundle(served.goal)
+        if bundle is None:
+            return
+        watched.served = served
+        goal = served.goal
+        process.serve(
+            Serve(
+                goal.model,
+                goal.version,
+                goal.manifest,
+                str((bundle / MANIFEST).absolute()),
+                served.fallback,
+            )
+        )
+
+    def deadline(self) -> float:
+        waiting = (each.start_at for each in self._watched.values() if each.process is None)
+        return min(self._kill_at, *(() if self._stopping else waiting), float("inf"))
+
+    def handle(self, event: FeedEvent, now: float) -> FeedNews | None:
+        watched = self._watched[event.feed]
+        match event:
+            case FeedSaid(feed, notice):
+                part = f" {notice.part}" if notice.part else ""
+                words = f"feed {feed}: {notice.kind.replace('_', ' ')}{part}: {notice.detail}"
+                words = clean(words, line=True)
+                log.warning("%s", words)
+                return FeedNews(feed, watched.slot, words)
+            case FeedEnded(feed, pid, status):
+                if watched.process is None or watched.process.pid != pid:
+                    return None
+                watched.process = None
+                if self._stopping:
+                    return None
+                self._failed(watched, now)
+                words = f"feed {feed}: its process ended with status {status}, begun again"
+                log.warning("%s", words)
+                return FeedNews(feed, watched.slot, words)
+            case _:
+                assert_never(event)
+
+    def _failed(self, watched: _Watched, now: float) -> None:
+        if now - watched.since >= STEADY_SECONDS:
+            watched.failures = 0
+        least, most = self._restart_seconds
+        pause = min(least * 2 ** min(watched.failures, DOUBLED_MAX), most)
+        watched.failures += 1
+        watched.start_at = now + pause * self._rng.uniform(0.75, 1.25)
+
+    def stop(self, now: float) -> None:
+        self._stopping = True
+        self._kill_at = now + STOP_SECONDS
+        for process in self._running():
+            process.stop()
+
+    def idle(self) -> bool:
+        return not any(True for _ in self._running())
+
+    def _running(self) -> Iterable[FeedProcess]:
+        return [each.process for each in self._watched.values() if each.process is not None]
