@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from muster_agent.runtimes import RUNTIMES
+from muster_client.importers.registry import IMPORTERS
 from muster_hub.alerts.channels.registry import CHANNELS
 from muster_hub.rollouts.gates.metrics.registry import METRICS
 from muster_protocol.registry import Registry, UnknownWordError
@@ -15,6 +16,10 @@ REGISTRIES = {
     "agent/muster_agent/runtimes": (
         RUNTIMES,
         {"base", "onnx_file", "onnx_values", "registry", "smallest"},
+    ),
+    "hub/muster_client/importers": (
+        IMPORTERS,
+        {"base", "download", "importing", "mlflow_files", "registry"},
     ),
     "hub/muster_hub/alerts/channels": (CHANNELS, {"base", "registry"}),
     "hub/muster_hub/rollouts/gates/metrics": (METRICS, {"registry"}),
