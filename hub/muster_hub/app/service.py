@@ -23,6 +23,7 @@ from muster_hub.api.listening import listen
 from muster_hub.app.watch import Watch
 from muster_hub.console.site import create_site
 from muster_hub.errors import Conflict, HubError
+from muster_hub.loop.trainings import Trainings
 from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
 from muster_hub.mqtt.broker import Broker, memory_bytes_max, own_user
 from muster_hub.mqtt.broker_config import BrokerConfig
@@ -81,6 +82,7 @@ class FleetServices:
             on_published=self.publisher.wake,
             alerts=config.alerts,
             telemetry=config.telemetry,
+            loops=config.loops,
             expiries=hub.catalogue.expiries,
             now=now,
             heartbeats=beats,
@@ -88,6 +90,15 @@ class FleetServices:
         )
         self.sender = WebhookSender(
             hub.store, config.alerts, config.data, hub.sealing, now=now, heartbeats=beats
+        )
+        self.trainings = Trainings(
+            hub.store,
+            config.loops,
+            config.data,
+            hub_url=config.url,
+            now=now,
+            heartbeats=beats,
+            changed=self.engine.changed,
         )
         self.watch = Watch(hub.store, beats, hub.room, config.alerts, holder=holder, now=now)
         self.ingest = Ingest(
@@ -116,6 +127,7 @@ class FleetServices:
                 self.ingest,
                 self.engine,
                 self.sender,
+                self.trainings,
                 self.watch,
             )
             for part in parts:

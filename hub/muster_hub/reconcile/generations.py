@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-
 LEAP_MAX = 10_000
 """How far above its own a hub follows a generation that a device claims to hold."""
 
