@@ -107,7 +107,7 @@ setup:
 	@$(PYTHON) .ci/prepare $(VENV)
 
 constraints:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra postgres --extra hsm \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra modbus --extra opcua --extra postgres --extra hsm \
 	  --extra parquet --group dev --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt
 
 clean:

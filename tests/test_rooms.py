@@ -18,11 +18,13 @@ ROOMS = {
         "isolation", "link", "identity", "trust", "base", "storage",
     ),
     "hub/muster_hub": (
-        "demo", "admin", "app", "mqtt", "reconcile", "console", "api", "metrics", "alerts",
+        "demo", "admin", "app", "mqtt", "reconcile", "console", "api", "metrics", "loop", "alerts",
         "monitoring", "rollouts", "fleet", "registry", "signing", "identity", "audit", "access",
         "storage", "settings",
     ),
-    "hub/muster_client": ("commands", "terminal", "resources", "packing", "training"),
+    "hub/muster_client": (
+        "commands", "terminal", "resources", "importers", "packing", "training",
+    ),
 }  # fmt: skip
 """Rooms from the top down: each may import only those behind it, and the package's root."""
 

@@ -18,6 +18,7 @@ from muster_client.failures import Exit, OperatorError
 from muster_hub.admin.main import app as hub_app
 from muster_hub.errors import Invalid
 from muster_hub.storage.models import Alert, Audit, Device, Model, Rollout, Version
+from muster_hub.storage.registry import LoopRow
 from support.command_tree import commands
 from support.hub_kit import API, Kit, open_kit
 
@@ -27,6 +28,12 @@ OPERATOR = {
     "drift rebaseline": True, "apply": True,
     "device list": False, "device show": False, "device approve": False, "device retry": False,
     "device enroll-token": False, "model push": False, "model pack": False, "model init": False,
+    "model import": False, "model card": False, "model bill": False,
+    "alias list": False, "alias set": False, "alias remove": False, "policy show": False,
+    "policy set": False, "policy remove": False, "release wait": False, "source list": False,
+    "source add": False, "source remove": False, "source run": False, "loop list": False,
+    "loop show": False, "loop start": False, "loop approve": False, "loop candidate": False,
+    "loop abandon": True,
     "model compare": False, "model list": False, "model show": False,
     "baseline fit": False, "rollout plan": False, "rollout start": False, "rollout list": False,
     "rollout status": False, "rollout explain": False, "rollout pause": False,
@@ -34,7 +41,8 @@ OPERATOR = {
     "drift show": False, "drift explain": False, "alert list": False,
     "alert ack": False, "alert resolve": False, "alert silence": False, "alert silences": False,
     "alert unsilence": False, "token make": False, "token list": False, "audit list": False,
-    "audit verify": False, "webhook list": False, "webhook add": False, "webhook test": False,
+    "audit verify": False, "audit export": False,
+    "webhook list": False, "webhook add": False, "webhook test": False,
     "trust show": False, "trust expiring": False, "tail": False,
 }  # fmt: skip
 """Every command of `muster`, and whether what it does can't be taken back."""
@@ -45,6 +53,7 @@ HUB = {
     "init": False, "serve": False, "token": False, "keygen": False, "export-public": False,
     "signing-request": False, "sign": False, "add-signatures": False, "keys show": False,
     "keys refresh": False, "check": False, "sign-model": False, "verify-model": False,
+    "record-verify": False,
     "backup": False, "restore": False, "audit-verify": False, "placebo": False,
 }  # fmt: skip
 
@@ -117,6 +126,11 @@ def arrange(kit: Kit, command: str) -> tuple[list[str], list[str]]:
             return [str(number)], ["digits 1, running", said]
         case "drift rebaseline":
             return ["cam-1", "--model", "digits"], ["digits sees on cam-1", "forgotten"]
+        case "loop abandon":
+            with kit.hub.store.write() as session:
+                session.add(LoopRow(model="digits", state="wanted", opened=1, since=1, deadline=9,
+                                    cause="drift", opened_by="hub"))  # fmt: skip
+            return ["1"], ["loop 1 of digits (wanted)", "cool-down"]
         case "apply":
             file = kit.hub.config.data / "fleet.yaml"
             file.write_text('assignments: [{model: digits, version: "1", slot: main}]\n')

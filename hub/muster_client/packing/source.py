@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Data:
     is_training: bool
     """They are training data, and show what is normal."""
     labels: list[str] | None = None
+    groups: dict[str, list[str]] = field(default_factory=dict)
+    """Of each column that metrics are kept apart by, each row's value."""
     times: NDArray[np.float64] | None = None
     lineage: str = ""
 
@@ -76,8 +78,7 @@ def _read(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes) 
     if data is not None:
         return _of_arrays(tensors, data, options, notes)
     if options.sample:
-        path = Path(options.sample)
-        return Data(rows.of_arrays(tensors, _arrays(path), str(path)), str(path), is_training=False)
+        return _of_sample(tensors, Path(options.sample), options, notes)
     notes.add(
         "generated",
         "There is neither data nor a sample, so the golden vectors are of made-up inputs: they "
@@ -86,6 +87,14 @@ def _read(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes) 
     )
     made = rows.generated(tensors, group_of(tensors))
     return Data(made, "made-up inputs", is_training=False)
+
+
+def _of_sample(tensors: Sequence[Tensor], path: Path, options: Options, notes: Notes) -> Data:
+    if path.suffix in {".npz", ".npy"}:
+        taken = rows.of_arrays(tensors, _arrays(path), str(path))
+    else:
+        taken = rows.of_table(tensors, read_table(path), options.columns, notes)
+    return Data(taken, str(path), is_training=False)
 
 
 def _of_object(data: Any) -> Table | dict[str, NDArray[Any]]:
@@ -127,13 +136,15 @@ def _of_table(tensors: Sequence[Tensor], table: Table, options: Options, notes: 
     labels = None
     if options.labels:
         labels = rows.labels_of(table.column(options.labels, "the labels"))
+    groups = {name: rows.labels_of(table.column(name, "a group's")) for name in options.group}
     times = None
     if options.time:
         times = seconds_of(table.column(options.time, "the time"))
     for name in options.drop:
         table.column(name, "to be dropped")
     used = [name for names in options.columns.values() for name in names]
-    apart = {name for name in (options.labels, options.time, *options.drop) if name} - {*used}
+    named = (options.labels, options.time, *options.drop, *options.group)
+    apart = {name for name in named if name} - {*used}
     features = table.without(*apart)
     taken = rows.of_table(tensors, features, options.columns, notes)
     if options.context and options.context not in {c for n in taken.columns.values() for c in n}:
@@ -143,6 +154,7 @@ def _of_table(tensors: Sequence[Tensor], table: Table, options: Options, notes: 
         table.source,
         is_training=True,
         labels=labels,
+        groups=groups,
         times=times,
         lineage=f"{Path(table.source).name}, {table.rows} rows",
     )
@@ -166,6 +178,8 @@ def _of_arrays(
     tensors: Sequence[Tensor], arrays: dict[str, NDArray[Any]], options: Options, notes: Notes
 ) -> Data:
     source = options.data or "the data"
+    if options.group:
+        raise WrongUsage(f"{source}: --group needs a table with its columns, not arrays")
     asked = [name for name in (options.labels, options.time) if name]
     beside = {name: arrays[name] for name in asked if name in arrays}
     for name in asked:

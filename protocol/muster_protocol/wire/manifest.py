@@ -357,7 +357,7 @@ def least_format(manifest: Manifest) -> int:
     """The oldest format that can say what a manifest says; older agents read no newer one."""
     tensors = (*manifest.inputs, *manifest.outputs)
     many = max(len(manifest.inputs), len(manifest.outputs)) > limits.TENSORS_MAX_FORMAT_ONE
-    later = [manifest.state, manifest.features, manifest.window, manifest.quality]
+    later: list[object] = [manifest.state, manifest.features, manifest.window, manifest.quality]
     for build in manifest.builds:
         later += [build.providers, build.threads]
     newer = many or any(value is not UNSET for value in later) or "+" in manifest.version
