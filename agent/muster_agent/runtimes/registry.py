@@ -15,7 +15,7 @@ from typing import assert_never
 from muster_agent.runtimes import onnx, tflite
 from muster_agent.runtimes.base import Backend, LoadedModel, Needs, NoRuntimeError, Package
 from muster_protocol.registry import Registry, UnknownWordError
-from muster_protocol.wire.manifest import Provider, Runtime
+from muster_protocol.wire.manifest import Provider, Runtime, lacking
 
 
 def _backend_of(runtime: Runtime) -> Backend:
@@ -96,14 +96,6 @@ def providers() -> dict[str, tuple[str, ...]]:
         if provided is not None:
             found[str(runtime)] = backend.providers(provided[0])
     return found
-
-
-def lacking(runtime: str, asked: Sequence[str], has: Sequence[str]) -> str:
-    """That a device has no provider that a build asks for."""
-    return (
-        f"the {runtime} build asks for {' or '.join(asked)}, and the runtime here has "
-        f"{', '.join(has)}: install one with it, or pack the model with CPU as the last provider"
-    )
 
 
 def _usable(runtime: str) -> tuple[Backend, str, str]:

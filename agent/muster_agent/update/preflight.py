@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
-from muster_agent.runtimes import lacking
 from muster_protocol.wire.errors import Refusal
 from muster_protocol.wire.limits import MIB
-from muster_protocol.wire.manifest import Build
+from muster_protocol.wire.manifest import Build, lacking
 
 _OPSETS = {
     (1, 10): 15, (1, 11): 16, (1, 12): 17, (1, 13): 17, (1, 14): 18, (1, 15): 19, (1, 16): 19,

@@ -119,6 +119,13 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ren
     threads: Annotated[Threads | None, _said("That one request may take.", 2)] = None
     rtol: Annotated[Rtol | None, _said("Relative tolerance of golden vectors.", 1e-3)] = None
     atol: Annotated[Atol | None, _said("Absolute tolerance of golden vectors.", 1e-4)] = None
+    trust_pickle: Annotated[
+        bool, _said("Open a pickled estimator: its maker is to be trusted.", example=True)
+    ] = False
+    quantise: Annotated[
+        Literal["", "dynamic", "static"],
+        _said("Make an int8 model of it, and say what that loses.", "dynamic"),
+    ] = ""
     probation_seconds: Annotated[
         Seconds | None, _said("How long a device tries it before it keeps it.", 60.0)
     ] = None

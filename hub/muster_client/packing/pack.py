@@ -9,12 +9,22 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
 from muster_client.failures import OperatorError, WrongUsage
-from muster_client.packing import declare, learning, rewriting, rows, scores, writing
+from muster_client.packing import (
+    declare,
+    estimators,
+    learning,
+    quantising,
+    rewriting,
+    rows,
+    scores,
+    writing,
+)
 from muster_client.packing.advice import Notes
 from muster_client.packing.card_file import read_card
 from muster_client.packing.contract import fallbacks, providers
@@ -59,9 +69,16 @@ def make(
     change, ProtocolError for a bundle that no device would take.
     """
     notes = Notes()
-    found = read_model(model)
     with tempfile.TemporaryDirectory(prefix="muster-pack-") as folder:
-        return _made(found, Path(folder), out, options, data, notes, origin or Lineage())
+        room = Path(folder)
+        known = origin or Lineage()
+        options = msgspec.structs.replace(options, source=options.source or known.source)
+        if estimators.is_estimator(model):
+            model, options = estimators.converted(model, room, options, data, notes)
+        found = read_model(model)
+        if options.quantise:
+            found, options = quantising.quantised(found, room, options, data, notes)
+        return _made(found, room, out, options, data, notes, known)
 
 
 def _made(
@@ -305,7 +322,7 @@ def _tolerances(options: Options, outputs: tuple[Tensor, ...]) -> Golden:
     usual = Golden(GOLDEN_FILE)
     rtol, atol = usual.rtol, usual.atol
     types = {tensor.datatype for tensor in outputs}
-    if "FP16" in types:
+    if "FP16" in types or options.quantise:  # int8 kernels round otherwise on each processor
         rtol, atol = HALF_TOLERANCES
     if types <= {"INT8", "UINT8"}:
         atol = WHOLE_ATOL

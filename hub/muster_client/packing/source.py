@@ -67,12 +67,19 @@ def read_data(
     return replace(found, rows=replace(found.rows, inputs=whole, tensors=filled_in))
 
 
+def read_columns(options: Options, data: Any) -> Table | dict[str, NDArray[Any]]:
+    """The data before any model says what it takes. Raises WrongUsage without any."""
+    if data is not None:
+        return _of_object(data)
+    if not options.data:
+        raise WrongUsage("what is converted is compared on data: give --data")
+    path = Path(options.data)
+    return _arrays(path) if path.suffix in {".npz", ".npy"} else read_table(path)
+
+
 def _read(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes) -> Data:
-    if data is None and options.data:
-        path = Path(options.data)
-        data = _arrays(path) if path.suffix in {".npz", ".npy"} else read_table(path)
-    elif data is not None:
-        data = _of_object(data)
+    if data is not None or options.data:
+        data = read_columns(options, data)
     if isinstance(data, Table):
         return _of_table(tensors, data, options, notes)
     if data is not None:

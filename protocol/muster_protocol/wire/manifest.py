@@ -4,7 +4,7 @@ A bundle holds one model version in one or more builds (ONNX, TFLite); a device 
 files of the build it can run. Everything the bundle's files say is covered by their hashes here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -409,6 +409,14 @@ def _check_features(manifest: Manifest, where: str) -> None:
     state = () if manifest.state is UNSET else tuple(manifest.state.tensors)
     feeding.check(
         manifest.features, manifest.window, manifest.quality, manifest.inputs, state, where
+    )
+
+
+def lacking(runtime: str, asked: Sequence[str], has: Sequence[str]) -> str:
+    """That a device has no provider that a build asks for."""
+    return (
+        f"the {runtime} build asks for {' or '.join(asked)}, and the runtime here has "
+        f"{', '.join(has)}: install one with it, or pack the model with CPU as the last provider"
     )
 
 
