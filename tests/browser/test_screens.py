@@ -39,7 +39,7 @@ def filled(kit: Kit) -> None:
 
 PAGES = (
     "/inbox", "/models", "/models/digits", "/drift", "/drift?model=digits&site=berlin", "/trust",
-    "/audit", "/audit/verify", "/docs", "/devices/cam-1/revoke",
+    "/delivery", "/audit", "/audit/verify", "/docs", "/devices/cam-1/revoke",
 )  # fmt: skip
 
 

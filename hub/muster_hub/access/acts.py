@@ -40,6 +40,7 @@ def _act(roles: frozenset[Role], *kinds: Kind) -> Act:
 ACTS: Final[Mapping[str, Act]] = {
     "whoami.read": _act(ANY, "hub"),
     "metrics.read": _act(ANY, "hub"),
+    "delivery.read": _act(ANY, "hub"),
     "audit.read": _act(ADMINS, "hub"),
     "token.read": _act(ADMINS, "hub"),
     "token.make": _act(ADMINS, "hub"),

@@ -23,6 +23,7 @@ from muster_hub.api.routes import (
     alerts,
     assignments,
     chunks,
+    delivery,
     devices,
     enrol,
     events,
@@ -42,6 +43,7 @@ from muster_hub.api.routes import (
 )
 from muster_hub.api.text import CleanText
 from muster_hub.audit.refusals import Refusals
+from muster_hub.metrics.delivery import read as read_delivery
 from muster_hub.metrics.exposition import families
 from muster_hub.metrics.reading import read
 from muster_hub.metrics.scrape import Scrape, Timed
@@ -85,6 +87,7 @@ ROOMS = (
     webhooks,
     events,
     history,
+    delivery,
 )
 
 
@@ -127,8 +130,9 @@ def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> Fas
 
 def _metrics(hub: Hub) -> Iterator[Metric]:
     with hub.store.read() as session:
-        reading = read(session, hub.clock())
-    return families(reading, expiries=hub.catalogue.expiries(), parts=hub.health())
+        now = hub.clock()
+        reading, delivered = read(session, now), read_delivery(session, now)
+    return families(reading, delivered, expiries=hub.catalogue.expiries(), parts=hub.health())
 
 
 def server_config(app: FastAPI, **settings: Any) -> uvicorn.Config:

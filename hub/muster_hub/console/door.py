@@ -44,6 +44,7 @@ LISTS = frozenset(
         "drift",
         "events",
         "models",
+        "releases",
         "rollouts",
         "silences",
         "tokens",

@@ -26,6 +26,7 @@ NAVIGATION = (
     ("drift", "Drift", "drift.list"),
     ("inbox", "Inbox", "alert.list"),
     ("models", "Models", "model.list"),
+    ("delivery", "Delivery", "delivery.read"),
     ("audit", "Audit", "audit.read"),
     ("trust", "Trust", "signing.read"),
     ("docs", "API", "whoami.read"),

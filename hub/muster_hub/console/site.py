@@ -13,6 +13,7 @@ from muster_hub.console.door import Door
 from muster_hub.console.routes import (
     assets,
     audit,
+    delivery,
     device,
     device_acts,
     docs,
@@ -42,6 +43,7 @@ PAGES = (
     registry,
     audit,
     trust,
+    delivery,
 )
 
 

@@ -104,7 +104,8 @@ def spaced(word: str) -> str:
 TONES: Final[Mapping[str, str]] = {
     "converged": "good", "online": "good", "ok": "good", "committed": "good", "completed": "good",
     "published": "good", "signed": "good", "calibrated": "good", "advance": "good",
-    "resolved": "good",
+    "resolved": "good", "delivered": "good",
+    "under_way": "busy",
     "updating": "busy", "running": "busy", "in_progress": "busy", "targeted": "busy",
     "checking": "busy", "uploaded": "busy", "checked": "busy", "fetching": "busy",
     "verifying": "busy", "starting": "busy", "probation": "busy", "calibrating": "busy",
@@ -113,7 +114,7 @@ TONES: Final[Mapping[str, str]] = {
     "check_function": "wait", "maintenance_required": "wait", "off_spec": "wait",
     "refused": "bad", "failed": "bad", "unhealthy": "bad", "failure": "bad", "stopped": "bad",
     "rejected": "bad", "critical": "bad", "open": "bad", "drifting": "bad", "stop": "bad",
-    "rolling_back": "bad", "rolled_back": "bad", "aborted": "bad",
+    "rolling_back": "bad", "rolled_back": "bad", "aborted": "bad", "taken_back": "bad",
 }  # fmt: skip
 """How a state looks: the word always stands beside the colour."""
 

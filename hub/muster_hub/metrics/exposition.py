@@ -8,12 +8,14 @@ from typing import Any, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from muster_hub.metrics.delivery import DeliveryReading, Outcome
 from muster_hub.metrics.reading import DeviceState, Reading
 from muster_hub.storage.models import RolloutState
 
 
 def families(
     reading: Reading,
+    delivery: DeliveryReading,
     *,
     expiries: Mapping[str, float],
     parts: Mapping[str, Mapping[str, Any]],
@@ -65,6 +67,7 @@ def families(
         "muster_messages_waiting", "Decided messages that the broker has not taken yet.",
         (), (((), reading.messages_waiting),),
     )  # fmt: skip
+    yield from _delivery(delivery)
     ingest = parts.get("ingest", {})
     yield _gauge(
         "muster_ingest_messages_waiting", "Messages of devices that are to be committed yet.",
@@ -77,6 +80,34 @@ def families(
     yield _gauge(
         "muster_hub_part_up", "1 while a part of the hub works.",
         ("part",), (((name,), float(bool(part.get("ok")))) for name, part in parts.items()),
+    )  # fmt: skip
+
+
+def _delivery(delivery: DeliveryReading) -> Iterator[Metric]:
+    """The last month; what there is nothing to say from yet is left out."""
+    yield _gauge(
+        "muster_delivery_releases", "Versions pushed in the last 30 days, by what became of them.",
+        ("outcome",), (((name,), delivery.outcomes[name]) for name in get_args(Outcome)),
+    )  # fmt: skip
+    for name, says, value in (
+        ("lead_time_seconds", "Median, from a push to its first complete rollout, of 30 days.",
+         delivery.lead_seconds),
+        ("exposure_seconds", "Median, from the start of a rollout that went wrong to its end.",
+         delivery.exposed_seconds),
+        ("going_back_seconds", "Median, from that end to the last device's return.",
+         delivery.back_seconds),
+        ("alerts_per_device_month", "Alerts opened in the last 30 days, by device.",
+         delivery.alerts_per_device_month),
+        ("alerts_acted_ratio", "Share of them that somebody acknowledged or resolved.",
+         delivery.alerts_acted / delivery.alerts if delivery.alerts else None),
+    ):  # fmt: skip
+        samples = () if value is None else (((), value),)
+        yield _gauge(f"muster_delivery_{name}", says, (), samples)
+    yield _gauge(
+        "muster_delivery_bytes", "Of 30 days' inferences: summaries (estimated), and as raw data.",
+        ("kind",),
+        (((kind,), value) for kind, value in (("sent", delivery.bytes_sent),
+                                              ("raw", delivery.bytes_raw)) if value is not None),
     )  # fmt: skip
 
 

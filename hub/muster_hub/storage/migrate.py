@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from muster_hub.errors import ConfigError
+from muster_hub.storage import views
 from muster_hub.storage.store import Store
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -28,6 +29,9 @@ def upgrade(store: Store, revision: str = "head") -> None:
         with store.engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
             if current == newest() and revision == "head":
+                if not views.are_current(connection):
+                    views.make(connection)
+                connection.commit()
                 return
             scripts = ScriptDirectory.from_config(config)
             known = {script.revision for script in scripts.walk_revisions()}
@@ -38,8 +42,13 @@ def upgrade(store: Store, revision: str = "head") -> None:
                 )
             connection.rollback()
             config.attributes["connection"] = connection
+            views.drop(connection)
+            connection.commit()
             with _tables_may_be_made_anew(connection):
                 command.upgrade(config, revision)
+                connection.commit()
+            if revision == "head":
+                views.make(connection)
                 connection.commit()
     except OperationalError as error:
         where = store.engine.url.render_as_string(hide_password=True)

@@ -118,6 +118,7 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         "POST /webhooks/{name}/test": Case(ADMINS, path="/webhooks/none/test"),
         "DELETE /webhooks/{name}": Case(ADMINS, path="/webhooks/none"),
         "GET /metrics": Case(ALL, "H", "/metrics"),
+        "GET /delivery": Case(ALL, "H"), "GET /releases": Case(ALL, "H"),
         "GET /devices": Case(ALL), "GET /drift": Case(ALL), "GET /events": Case(ALL),
         "GET /events/stream": Case(ALL, path="/events/stream"),
         "GET /devices/{device}": Case(ALL, "d", device),
@@ -220,6 +221,7 @@ def pages(target: Target) -> dict[str, Case]:
             )
             for act in ("approve", "retry", "revoke")
         },
+        f"GET {PAGE}/delivery": Case(ALL, "H"),
         f"GET {PAGE}/docs": Case(ALL), f"GET {PAGE}/drift": Case(ALL),
         f"GET {PAGE}/drift/{{model}}/{{device}}/{{feature:path}}": Case(
             ALL, "dm", f"{PAGE}/drift/{target.model}/{target.device}/x"
