@@ -14,7 +14,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from muster_client.failures import OperatorError, WrongUsage
-from muster_client.packing import declare, learning, rewriting, rows, scores, writing
+from muster_client.packing import declare, fed, learning, rewriting, rows, scores, writing
 from muster_client.packing.advice import Notes
 from muster_client.packing.card_file import read_card
 from muster_client.packing.contract import fallbacks, providers
@@ -127,6 +127,7 @@ def _made(
     chosen = options.threads is not None or bool(options.providers)
     if chosen or _newer(taken.tensors, outputs, proofs, group):
         fields["format"] = 2
+    fields |= fed.fields_of(options.features)
     kept = {name: array[: len(cases)] for name, array in run_on.items()}
     vectors = writing.Cases(kept, proofs, len(cases) // group, group)
     built, size_bytes = writing.write(out, files, fields, vectors, fitted)
