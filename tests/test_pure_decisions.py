@@ -27,6 +27,7 @@ DECIDING = {
         "answers", "assembly", "control", "json_paths", "samples", "status", "windows",
     },
     "muster_agent.feeds.modbus": {"blocks"},
+    "muster_agent.feeds.sparkplug": {"codec", "host", "node"},
 
     "muster_agent.fetch": {"meter", "window"},
     "muster_agent.isolation": {"bpf", "landlock", "policy"},

@@ -13,8 +13,10 @@ from muster_protocol.wire import limits
 SIGNALS_MAX = limits.FEATURES_MAX
 PeriodSeconds = Annotated[float, Meta(gt=0, le=3600)]
 NetworkPort = Annotated[int, Meta(ge=1, le=65_535)]
-SourceKind = Literal["mqtt", "modbus", "opcua", "csv"]
-SinkKind = Literal["mqtt", "modbus", "opcua", "file", "webhook"]
+SourceKind = Literal["mqtt", "modbus", "opcua", "csv", "sparkplug"]
+SinkKind = Literal["mqtt", "modbus", "opcua", "file", "webhook", "sparkplug"]
+TOPIC_LEVEL = r"^[^+#/]+\Z"
+"""A part of a topic."""
 NumberType = Literal[
     "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "bit"
 ]
@@ -205,7 +207,24 @@ class CsvSource(
     tags: Annotated[dict[str, CsvTag], Meta(min_length=1, max_length=SIGNALS_MAX)]
 
 
-SourceSettings = MqttSource | ModbusSource | OpcuaSource | CsvSource
+class SparkplugTag(TagSettings, frozen=True, kw_only=True):
+    """A metric of an edge node, or of a device behind it."""
+
+    metric: Annotated[str, Meta(min_length=1, description="Name of the metric in its birth.")]
+    device: Annotated[
+        str, Meta(description="Device behind the node; empty: the node's own metric.")
+    ] = ""
+
+
+class SparkplugSource(MqttAddress, frozen=True, kw_only=True, tag_field="kind", tag="sparkplug"):
+    """Metrics of a Sparkplug B edge node."""
+
+    group: Annotated[str, Meta(pattern=TOPIC_LEVEL, description="Group id of the node.")]
+    edge_node: Annotated[str, Meta(pattern=TOPIC_LEVEL, description="Edge node id.")]
+    tags: Annotated[dict[str, SparkplugTag], Meta(min_length=1, max_length=SIGNALS_MAX)]
+
+
+SourceSettings = MqttSource | ModbusSource | OpcuaSource | CsvSource | SparkplugSource
 
 
 class MqttSink(MqttAddress, frozen=True, kw_only=True, tag_field="kind", tag="mqtt"):
@@ -329,7 +348,25 @@ class WebhookSink(
     ] = ""
 
 
-SinkSettings = MqttSink | ModbusSink | OpcuaSink | FileSink | WebhookSink
+class SparkplugSink(MqttAddress, frozen=True, kw_only=True, tag_field="kind", tag="sparkplug"):
+    """Answers as the metrics of a Sparkplug B edge node."""
+
+    group: Annotated[str, Meta(pattern=TOPIC_LEVEL, description="Group id.")]
+    edge_node: Annotated[
+        str,
+        Meta(pattern=r"^[^+#/]*\Z", description="Edge node id; empty: the name of the device."),
+    ] = ""
+    backlog_answers: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Answers kept on the disk without a link; they follow as historical.",
+        ),
+    ] = 10_000
+
+
+SinkSettings = MqttSink | ModbusSink | OpcuaSink | FileSink | WebhookSink | SparkplugSink
 
 
 class FeedSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

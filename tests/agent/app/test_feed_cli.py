@@ -96,7 +96,7 @@ def test_what_is_recorded_can_be_replayed_as_the_model_would_have_seen_it(fed, p
     assert "1.5,2.5,good,," in rows[-1]
     file.write_bytes(file.read_bytes() + b'{"kind": "x", "after": 1, "signals": []}\n')
     assert feed(fed, "replay", "press", file, "--manifest", listed) == 1
-    assert f"{file}:3: 'x' is not known" in capsys.readouterr().err
+    assert f"{file}:3: no line of a recording: Invalid enum value 'x'" in capsys.readouterr().err
 
 
 def test_list_shows_how_each_feed_stands(fed, plant, capsys):
