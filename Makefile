@@ -6,11 +6,16 @@ BIN := $(VENV)/bin
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo test test-doors test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-links lint format setup constraints clean
+.PHONY: demo example-maintenance test test-doors test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-links lint format setup constraints clean
 
 demo: setup
 	@deploy/need mosquitto
 	@$(BIN)/muster demo $(if $(KEEP),--keep)
+
+# A pump line with a PLC, a model that it trains, a bad version, injected wear; ends with EXAMPLE OK.
+example-maintenance: setup
+	@deploy/need mosquitto
+	$(BIN)/python examples/predictive-maintenance/run.py $(ARGS)
 
 test: setup
 	@deploy/need mosquitto strace postgresql softhsm2 openssl-pkcs11 chromium

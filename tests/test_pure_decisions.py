@@ -24,10 +24,11 @@ IO = frozenset({
 DECIDING = {
     "muster_agent.base": {"feed_rules", "feed_settings", "toml_lines"},
     "muster_agent.feeds": {
-        "answers", "assembly", "control", "samples", "status", "windows",
+        "answers", "assembly", "control", "json_paths", "samples", "status", "windows",
     },
     "muster_agent.feeds.modbus": {"blocks"},
-    "muster_agent.feeds.mqtt": {"json_paths"},
+    "muster_agent.feeds.sparkplug": {"codec", "host", "node"},
+
     "muster_agent.fetch": {"meter", "window"},
     "muster_agent.isolation": {"bpf", "landlock", "policy"},
     "muster_agent.observe": {"fold", "health", "merging", "outputs", "pair_fold", "signs"},

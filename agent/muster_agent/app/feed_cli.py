@@ -5,7 +5,7 @@ import asyncio
 import csv
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,6 +23,8 @@ from muster_agent.feeds.status import FeedStatus
 from muster_protocol.wire.manifest import Manifest
 
 CHECK_SECONDS = 10.0
+SETTLE_SECONDS = 1.0
+"""What has come by then of the last signal is what it gives."""
 
 ASK_SECONDS = 10.0
 Run = Callable[[argparse.Namespace], int]
@@ -65,13 +67,19 @@ def check(options: argparse.Namespace) -> int:
         return 1
     assembler = Assembler(manifest)
     latest: dict[str, float] = {}
+    first: dict[str, float] = {}
 
-    def take(arrival: Arrival) -> bool:
-        assembler.take(arrival)
-        if isinstance(arrival, Sample):
-            latest[arrival.signal] = arrival.value
+    def take(arrivals: Sequence[Arrival]) -> bool:
         now = time.monotonic()
-        return any(state.grade != "good" for state in assembler.states(now))
+        for arrival in arrivals:
+            assembler.take(arrival)
+            if isinstance(arrival, Sample):
+                latest[arrival.signal] = arrival.value
+                first.setdefault(arrival.signal, now)
+        states = assembler.states(now)
+        heard = all(state.feature.source in first for state in states)
+        settled = heard and now - max(first.values()) >= SETTLE_SECONDS
+        return not settled and any(state.grade != "good" for state in states)
 
     troubles = asyncio.run(commissioning.listen(loaded, options.feed, options.seconds, take))
     _print_troubles(troubles)
@@ -101,9 +109,8 @@ def _check_tags(loaded: Config, options: argparse.Namespace) -> int:
     tags = tags_of(settings)
     latest: dict[str, Sample] = {}
 
-    def take(arrival: Arrival) -> bool:
-        if isinstance(arrival, Sample):
-            latest[arrival.signal] = arrival
+    def take(arrivals: Sequence[Arrival]) -> bool:
+        latest.update({each.signal: each for each in arrivals if isinstance(each, Sample)})
         return len(latest) < len(tags)
 
     troubles = asyncio.run(commissioning.listen(loaded, options.feed, options.seconds, take))
@@ -186,11 +193,11 @@ def record(options: argparse.Namespace) -> int:
     count = 0
     with options.file.open("xb") as file:
 
-        def take(arrival: Arrival) -> bool:
+        def take(arrivals: Sequence[Arrival]) -> bool:
             nonlocal written, count
-            line = recording.line_of(arrival, began)
-            written += file.write(line)
-            count += isinstance(arrival, Sample)
+            for arrival in arrivals:
+                written += file.write(recording.line_of(arrival, began))
+                count += isinstance(arrival, Sample)
             return bool(written < recording.BYTES_MAX)
 
         troubles = asyncio.run(commissioning.listen(loaded, options.feed, options.seconds, take))

@@ -15,16 +15,14 @@ import msgspec
 from muster_agent.base.feed_settings import (
     FeedSettings,
     ModbusSink,
-    ModbusSource,
     ModbusTag,
     ModbusWrite,
     MqttSink,
-    MqttSource,
     MqttTag,
-    OpcuaSink,
-    OpcuaSource,
     SinkKind,
+    SinkSettings,
     SourceKind,
+    SourceSettings,
 )
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.topics import check_name
@@ -121,9 +119,7 @@ def faults(name: str, feed: FeedSettings) -> Iterator[tuple[Path, str]]:
             yield ("sinks", sink, *path), words
 
 
-def _source_faults(
-    source: MqttSource | ModbusSource | OpcuaSource,
-) -> Iterator[tuple[Path, str]]:
+def _source_faults(source: SourceSettings) -> Iterator[tuple[Path, str]]:
     for name, tag in source.tags.items():
         if tag.scale == 0:
             yield ("tags", name, "scale"), "scale 0 makes every value the same"
@@ -161,7 +157,7 @@ def _register_faults(item: ModbusTag | ModbusWrite, *, bit: bool) -> Iterator[tu
         yield "register", f"a {item.type} at {item.register} ends beyond register 65535"
 
 
-def _sink_faults(sink: MqttSink | ModbusSink | OpcuaSink) -> Iterator[tuple[Path, str]]:
+def _sink_faults(sink: SinkSettings) -> Iterator[tuple[Path, str]]:
     if isinstance(sink, MqttSink):
         yield from _template_faults(sink.topic)
     elif isinstance(sink, ModbusSink):

@@ -13,8 +13,10 @@ from muster_protocol.wire import limits
 SIGNALS_MAX = limits.FEATURES_MAX
 PeriodSeconds = Annotated[float, Meta(gt=0, le=3600)]
 NetworkPort = Annotated[int, Meta(ge=1, le=65_535)]
-SourceKind = Literal["mqtt", "modbus", "opcua"]
-SinkKind = Literal["mqtt", "modbus", "opcua"]
+SourceKind = Literal["mqtt", "modbus", "opcua", "csv", "sparkplug"]
+SinkKind = Literal["mqtt", "modbus", "opcua", "file", "webhook", "sparkplug"]
+TOPIC_LEVEL = r"^[^+#/]+\Z"
+"""A part of a topic."""
 NumberType = Literal[
     "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "bit"
 ]
@@ -173,7 +175,56 @@ class OpcuaSource(OpcuaAddress, frozen=True, kw_only=True, tag_field="kind", tag
     tags: Annotated[dict[str, OpcuaTag], Meta(min_length=1, max_length=SIGNALS_MAX)]
 
 
-SourceSettings = MqttSource | ModbusSource | OpcuaSource
+class CsvTag(TagSettings, frozen=True, kw_only=True):
+    """A column of a file."""
+
+    column: Annotated[str, Meta(min_length=1, description="Name of the column in the first line.")]
+
+
+class CsvSource(
+    Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="csv"
+):
+    """Lines that a logger appends to a file."""
+
+    path: Annotated[
+        str,
+        Meta(min_length=1, description="The file; its first line names the columns."),
+    ]
+    delimiter: Annotated[
+        str, Meta(min_length=1, max_length=1, description="What separates columns.")
+    ] = ","
+    time_column: Annotated[
+        str,
+        Meta(
+            description="Column with each line's time: seconds or milliseconds since 1970, or ISO "
+            "8601; empty: the time of reading."
+        ),
+    ] = ""
+    from_start: Annotated[
+        bool, Meta(description="Read what is there already, too; else only what is appended.")
+    ] = False
+    every_seconds: Annotated[PeriodSeconds, Meta(description="How often it is looked at.")] = 0.2
+    tags: Annotated[dict[str, CsvTag], Meta(min_length=1, max_length=SIGNALS_MAX)]
+
+
+class SparkplugTag(TagSettings, frozen=True, kw_only=True):
+    """A metric of an edge node, or of a device behind it."""
+
+    metric: Annotated[str, Meta(min_length=1, description="Name of the metric in its birth.")]
+    device: Annotated[
+        str, Meta(description="Device behind the node; empty: the node's own metric.")
+    ] = ""
+
+
+class SparkplugSource(MqttAddress, frozen=True, kw_only=True, tag_field="kind", tag="sparkplug"):
+    """Metrics of a Sparkplug B edge node."""
+
+    group: Annotated[str, Meta(pattern=TOPIC_LEVEL, description="Group id of the node.")]
+    edge_node: Annotated[str, Meta(pattern=TOPIC_LEVEL, description="Edge node id.")]
+    tags: Annotated[dict[str, SparkplugTag], Meta(min_length=1, max_length=SIGNALS_MAX)]
+
+
+SourceSettings = MqttSource | ModbusSource | OpcuaSource | CsvSource | SparkplugSource
 
 
 class MqttSink(MqttAddress, frozen=True, kw_only=True, tag_field="kind", tag="mqtt"):
@@ -253,7 +304,69 @@ class OpcuaSink(OpcuaAddress, frozen=True, kw_only=True, tag_field="kind", tag="
     writes: Annotated[dict[str, OpcuaWrite], Meta(min_length=1, max_length=64)]
 
 
-SinkSettings = MqttSink | ModbusSink | OpcuaSink
+class FileSink(
+    Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="file"
+):
+    """Each answer as a JSON object on a line of a file."""
+
+    path: Annotated[
+        str, Meta(min_length=1, description="The file; a full one becomes the same with .1.")
+    ]
+    bytes_max: Annotated[
+        int,
+        Meta(ge=4096, le=1 << 40, description="Size from which a new file is begun; two are kept."),
+    ] = 64 * limits.MIB
+    unit: Annotated[str, Meta(description="Unit of the value, for the reader.")] = ""
+    value: Annotated[
+        str, Meta(description="Which output is the value, as risk or scores[2]; empty: the first.")
+    ] = ""
+
+
+class WebhookSink(
+    Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="webhook"
+):
+    """Each answer as a JSON body that is posted."""
+
+    url: Annotated[str, Meta(pattern="^https?://", description="Where it is posted.")]
+    token_file: Annotated[
+        str,
+        Meta(description="File with a token, sent as Authorization: Bearer; empty: none."),
+    ] = ""
+    ca: Annotated[
+        str, Meta(description="File of the CA that signed the server; empty: the system's.")
+    ] = ""
+    at_least: Annotated[
+        float | None,
+        Meta(
+            description="Post only when the value comes to at least this or falls below it, or the "
+            "quality changes; none: every answer."
+        ),
+    ] = None
+    unit: Annotated[str, Meta(description="Unit of the value, for the reader.")] = ""
+    value: Annotated[
+        str, Meta(description="Which output is the value, as risk or scores[2]; empty: the first.")
+    ] = ""
+
+
+class SparkplugSink(MqttAddress, frozen=True, kw_only=True, tag_field="kind", tag="sparkplug"):
+    """Answers as the metrics of a Sparkplug B edge node."""
+
+    group: Annotated[str, Meta(pattern=TOPIC_LEVEL, description="Group id.")]
+    edge_node: Annotated[
+        str,
+        Meta(pattern=r"^[^+#/]*\Z", description="Edge node id; empty: the name of the device."),
+    ] = ""
+    backlog_answers: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Answers kept on the disk without a link; they follow as historical.",
+        ),
+    ] = 10_000
+
+
+SinkSettings = MqttSink | ModbusSink | OpcuaSink | FileSink | WebhookSink | SparkplugSink
 
 
 class FeedSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

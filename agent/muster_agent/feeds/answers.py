@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Literal, assert_never
+
+import msgspec
 
 from muster_agent.base.feed_rules import OUTPUT
 from muster_agent.base.feed_settings import WriteSettings
@@ -90,3 +93,24 @@ def written(answer: FeedAnswer, item: WriteSettings) -> float:
     if answer.basis != "model" or answer.grade == "bad" or value is None or not isfinite(value):
         return item.safe
     return value if item.at_least is None else float(value >= item.at_least)
+
+
+def message_of(answer: FeedAnswer, wanted: str, unit: str) -> bytes:
+    """An answer as JSON. ``value``, the wanted output, is null when nothing is decided."""
+    at = datetime.fromtimestamp(answer.at, UTC) if answer.at else None
+    return msgspec.json.encode(
+        {
+            "value": answer.value(wanted),
+            "unit": unit,
+            "label": answer.label,
+            "confidence": answer.confidence,
+            "quality": answer.grade,
+            "reason": answer.reason,
+            "basis": answer.basis,
+            "signals": answer.signals,
+            "outputs": answer.outputs,
+            "model": answer.model,
+            "version": answer.version,
+            "timestamp": None if at is None else at.isoformat(timespec="milliseconds"),
+        }
+    )

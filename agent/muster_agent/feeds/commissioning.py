@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from muster_agent.base.config import Config, ConfigError
@@ -18,8 +18,8 @@ from muster_agent.storage.content import MANIFEST, decode_manifest
 from muster_protocol.wire.manifest import Manifest
 
 LOOK_SECONDS = 0.05
-Take = Callable[[Arrival], bool]
-"""Given what arrives; False: enough has come."""
+Take = Callable[[Sequence[Arrival]], bool]
+"""Given what has arrived since the last time, if anything; False: it is enough."""
 
 
 def settings_of(config: Config, name: str) -> FeedSettings:
@@ -85,6 +85,5 @@ async def _until_enough(inlet: Inlet, seconds: float, take: Take) -> None:
     ends = loop.time() + seconds
     while loop.time() < ends:
         await asyncio.sleep(LOOK_SECONDS)  # What arrives is looked at together.
-        wanted = [take(arrival) for arrival in inlet.drain()]
-        if not all(wanted):
+        if not take(inlet.drain()):
             return

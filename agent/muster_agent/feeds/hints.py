@@ -1,29 +1,29 @@
 """What may be the matter with a value that can't be, in words for whoever commissions a feed."""
 
+from collections.abc import Mapping
+
 from muster_agent.base.feed_rules import REGISTERS
 from muster_agent.base.feed_settings import ModbusTag, TagSettings
 from muster_agent.feeds.assembly import FeatureState
+from muster_agent.feeds.samples import Reason
 
 _ORDERS = ("big", "little")
+_LIKELY: Mapping[Reason, str] = {
+    "missing": "nothing came yet: check the address, or wait longer (--seconds)",
+    "unreadable": "what came is no number: check path or type",
+    "source": "the source itself calls it bad",
+}
 
 
 def hint(state: FeatureState, tag: TagSettings, value: float) -> str:
     """A likely cause of a bad value; empty when none is known. ``value`` is the last sample's."""
-    match state.reason:
-        case "range":
-            swapped = _swapped(tag, value)
-            if swapped is not None and _within(state, swapped):
-                order = _ORDERS[1 - _ORDERS.index(getattr(tag, "word_order", "big"))]
-                return f'with word_order = "{order}" it would be {swapped:g}'
-            return f"{value:g} is no value of this signal: check address, type, scale and unit"
-        case "missing":
-            return "nothing came yet: check the address, or wait longer (--seconds)"
-        case "unreadable":
-            return "what came is no number: check path or type"
-        case "source":
-            return "the source itself calls it bad"
-        case _:
-            return ""
+    if state.reason != "range":
+        return _LIKELY.get(state.reason, "")
+    swapped = _swapped(tag, value)
+    if swapped is not None and _within(state, swapped):
+        order = _ORDERS[1 - _ORDERS.index(getattr(tag, "word_order", "big"))]
+        return f'with word_order = "{order}" it would be {swapped:g}'
+    return f"{value:g} is no value of this signal: check address, type, scale and unit"
 
 
 def _within(state: FeatureState, value: float) -> bool:

@@ -97,6 +97,6 @@ class SourceInlet:
         """Some tags can't be had; the others go on."""
         self.words = words
 
-    def lost(self) -> None:
-        """The source is gone."""
-        self._inlet.put(Lost(tuple(self._tags)))
+    def lost(self, signals: Iterable[str] | None = None) -> None:
+        """The source is gone, or some of its signals are."""
+        self._inlet.put(Lost(tuple(self._tags if signals is None else signals)))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from muster_agent.feeds.answers import FeedAnswer
 from muster_agent.feeds.control import Notice
 from muster_agent.feeds.inlet import SourceInlet
-from muster_agent.feeds.sinks.base import Sink
+from muster_agent.feeds.sinks.base import KeepsMissed, Sink
 from muster_agent.feeds.sources.base import FeedFault, Source
 
 PAUSE_SECONDS_MIN = 0.2
@@ -105,7 +105,7 @@ class SinkKeeper:
     def offer(self, answer: FeedAnswer) -> None:
         """The newest answer."""
         if self._next is not None:
-            self.counts["answers_replaced"] += 1
+            self._missed(self._next)
         self._next = answer
         self._idle.clear()
         self._offered.set()
@@ -153,7 +153,12 @@ class SinkKeeper:
         if self._next is None:
             self._next = answer
         else:
-            self.counts["answers_replaced"] += 1
+            self._missed(answer)
+
+    def _missed(self, answer: FeedAnswer) -> None:
+        self.counts["answers_replaced"] += 1
+        if isinstance(self._sink, KeepsMissed):
+            self._sink.miss(answer)
 
     async def _failed(self, words: str) -> None:
         self.counts["failures"] += 1

@@ -1,6 +1,7 @@
 """Samples in a file, a JSON object a line, to be looked at and given to a model again. Pure."""
 
 from collections.abc import Iterator
+from typing import Literal, assert_never
 
 import msgspec
 from msgspec import Struct
@@ -20,7 +21,7 @@ class RecordingError(MusterError):
 class _Line(Struct, frozen=True, omit_defaults=True):
     """Something that arrived. ``after`` is seconds since the recording began."""
 
-    kind: str
+    kind: Literal["sample", "alive", "lost"]
     after: float
     signals: tuple[str, ...]
     value: float | None = None
@@ -38,6 +39,8 @@ def line_of(arrival: Arrival, began: float) -> bytes:
             made = _Line("alive", alive_at - began, signals)
         case Lost(signals):
             made = _Line("lost", 0.0, signals)
+        case _:
+            assert_never(arrival)
     return msgspec.json.encode(made) + b"\n"
 
 
@@ -49,16 +52,16 @@ def read(lines: Iterator[bytes], where: str) -> Iterator[Arrival]:
         except msgspec.DecodeError as error:
             raise RecordingError(f"{where}:{number}: no line of a recording: {error}") from None
         match item.kind:
-            case "sample" if len(item.signals) == 1:
+            case "sample":
                 value = float("nan") if item.value is None else item.value
-                signal = item.signals[0]
-                yield Sample(signal, value, item.at, item.after, item.quality, item.reason)
+                for signal in item.signals:
+                    yield Sample(signal, value, item.at, item.after, item.quality, item.reason)
             case "alive":
                 yield Alive(item.signals, item.after)
             case "lost":
                 yield Lost(item.signals)
             case _:
-                raise RecordingError(f"{where}:{number}: {item.kind!r} is not known")
+                assert_never(item.kind)
 
 
 def rows(arrivals: Iterator[Arrival], assembler: Assembler) -> Iterator[tuple[float, InputRow]]:
@@ -82,3 +85,5 @@ def _time_of(arrival: Arrival, now: float) -> float:
             return at
         case Lost():
             return now
+        case _:
+            assert_never(arrival)

@@ -49,6 +49,10 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ren
     sample: Annotated[
         str, _said("A few inputs (.npz or a table), where there is no training data.", "sample.npz")
     ] = ""
+    features: Annotated[
+        str,
+        _said("A JSON file of features, window and quality, for devices' feeds.", "features.json"),
+    ] = ""
     labels: Annotated[str, _said("The column with the right answers.", "fault")] = ""
     time: Annotated[str, _said("The column with each row's time.", "at")] = ""
     context: Annotated[str, _said("The column that tells recipe, mode or product.", "recipe")] = ""
@@ -147,7 +151,7 @@ def read_options(path: Path) -> Options:
         raise WrongUsage(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongUsage(f"{path}: not TOML: {error}") from None
-    for name in ("data", "sample", "card"):
+    for name in ("data", "sample", "card", "features"):
         if isinstance(stored.get(name), str) and stored[name]:
             stored[name] = str(path.parent / stored[name])
     return of(stored, str(path))

@@ -18,6 +18,7 @@ from muster_client.failures import OperatorError, WrongUsage
 from muster_client.packing import (
     declare,
     estimators,
+    fed,
     learning,
     quantising,
     rewriting,
@@ -144,6 +145,7 @@ def _made(
     chosen = options.threads is not None or bool(options.providers)
     if chosen or _newer(taken.tensors, outputs, proofs, group):
         fields["format"] = 2
+    fields |= fed.fields_of(options.features)
     kept = {name: array[: len(cases)] for name, array in run_on.items()}
     vectors = writing.Cases(kept, proofs, len(cases) // group, group)
     built, size_bytes = writing.write(out, files, fields, vectors, fitted)

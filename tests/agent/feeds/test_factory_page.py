@@ -54,3 +54,11 @@ CONFIGURATIONS = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTA
 def test_every_configuration_is_one(tmp_path, text):
     (tmp_path / "agent.toml").write_text(text)
     assert load(tmp_path).settings.feeds
+
+
+def test_every_rule_in_the_table_names_a_test_that_there_is():
+    here = Path(__file__).parent
+    known = "".join(path.read_text(encoding="utf-8") for path in here.glob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", PAGE))
+    assert named
+    assert {name for name in named if f"def {name}(" not in known} == set()

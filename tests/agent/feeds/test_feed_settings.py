@@ -57,7 +57,7 @@ def test_a_whole_feed_is_read(tmp_path):
     [
         ('kind = "modbus"\nhost = "10.0.0.5"\n[feeds.press.sources.plc.tags]',
          'kind = "profinet"\nhost = "10.0.0.5"\n[feeds.press.sources.plc.tags]',
-         7, "invalid value 'profinet'; there are mqtt, modbus, opcua"),
+         7, "invalid value 'profinet'; there are mqtt, modbus, opcua, csv, sparkplug"),
         ('slot = "pump"', 'slot = "pu mp"', 5, "pu mp"),
         ('slot = "pump"', 'slat = "pump"', 5, "there is no key 'slat' here"),
         ("register = 100", 'register = "100"', 10, "expected `int`"),

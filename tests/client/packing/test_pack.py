@@ -57,6 +57,23 @@ def test_a_model_and_a_csv_become_a_bundle_that_a_device_proves_and_serves(folde
         engine.label("a", "worn")
 
 
+def test_features_of_a_file_are_signed_with_the_model_and_a_wrong_one_is_named(folder):
+    names = ["flow", "temp", "p1", "p2"]
+    file = folder / "features.json"
+    file.write_text(json.dumps({"features": [{"name": name, "unit": "bar"} for name in names]}))
+    found = packed(folder, labels="state", time="at", features=str(file), no_baseline=True)
+    assert [feature.name for feature in found.manifest.features] == names
+    assert found.manifest.format == 2
+    with open_engine(found.folder) as engine:
+        assert engine.infer({"x": ROWS[:1]}).outputs["probabilities"].shape == (1, 3)
+    file.write_text(json.dumps({"features": [{"name": "flow", "units": "bar"}]}))
+    with pytest.raises(WrongUsage, match=r"features.json: .*unknown field `units`"):
+        packed(folder, features=str(file))
+    file.write_text(json.dumps({"features": [{"name": "flow"}]}))
+    with pytest.raises(MusterError, match="1 features are 1 numbers"):
+        packed(folder, labels="state", time="at", features=str(file), no_baseline=True)
+
+
 def test_the_baseline_watches_columns_by_their_names_in_order_of_time(folder):
     found = packed(folder, labels="state", time="at", window_rows=6)
     file = folder / "bundle" / found.manifest.baseline

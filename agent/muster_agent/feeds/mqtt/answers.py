@@ -1,34 +1,9 @@
 """Each answer as a JSON message of MQTT."""
 
-from datetime import UTC, datetime
-
-import msgspec
-
 from muster_agent.base.feed_settings import MqttSink
-from muster_agent.feeds.answers import FeedAnswer
+from muster_agent.feeds.answers import FeedAnswer, message_of
 from muster_agent.feeds.mqtt.client import PlantConnection, Will
 from muster_agent.feeds.sources.base import FeedFault, FeedPlace
-
-
-def message_of(answer: FeedAnswer, settings: MqttSink) -> bytes:
-    """An answer as it is published. ``value`` is null when nothing is decided."""
-    at = datetime.fromtimestamp(answer.at, UTC) if answer.at else None
-    return msgspec.json.encode(
-        {
-            "value": answer.value(settings.value),
-            "unit": settings.unit,
-            "label": answer.label,
-            "confidence": answer.confidence,
-            "quality": answer.grade,
-            "reason": answer.reason,
-            "basis": answer.basis,
-            "signals": answer.signals,
-            "outputs": answer.outputs,
-            "model": answer.model,
-            "version": answer.version,
-            "timestamp": None if at is None else at.isoformat(timespec="milliseconds"),
-        }
-    )
 
 
 class MqttAnswers:
@@ -42,7 +17,7 @@ class MqttAnswers:
 
     async def open(self) -> None:
         gone = FeedAnswer({}, "bad", "lost", "no_decision", "", "", 0.0)
-        said = message_of(gone, self._settings)
+        said = message_of(gone, self._settings.value, self._settings.unit)
         will = Will(self._topic, said, self._settings.qos, self._settings.retain)
         self._connection = PlantConnection(self._settings, self._place, will=will)
         await self._connection.open()
@@ -52,7 +27,7 @@ class MqttAnswers:
             raise FeedFault("not connected")
         await self._connection.publish(
             self._topic,
-            message_of(answer, self._settings),
+            message_of(answer, self._settings.value, self._settings.unit),
             qos=self._settings.qos,
             retain=self._settings.retain,
         )

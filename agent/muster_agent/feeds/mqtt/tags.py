@@ -4,8 +4,8 @@ import asyncio
 from collections import defaultdict
 
 from muster_agent.base.feed_settings import MqttSource, MqttTag
+from muster_agent.feeds import json_paths
 from muster_agent.feeds.inlet import SourceInlet
-from muster_agent.feeds.mqtt import json_paths
 from muster_agent.feeds.mqtt.client import PlantConnection
 from muster_agent.feeds.samples import grade_of
 from muster_agent.feeds.sources.base import FeedFault, FeedPlace

@@ -1,6 +1,6 @@
 """What every kind of sink is to the feed: something that takes answers while connected."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from muster_agent.base.feed_settings import SinkSettings
 from muster_agent.feeds.answers import FeedAnswer
@@ -21,6 +21,15 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Disconnect; never raises."""
+        ...
+
+
+@runtime_checkable
+class KeepsMissed(Protocol):
+    """A sink that can hand over later what it could not take at its time."""
+
+    def miss(self, answer: FeedAnswer) -> None:
+        """An answer that could not be delivered, and that a newer one replaces."""
         ...
 
 

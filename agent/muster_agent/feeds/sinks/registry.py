@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from muster_agent.base.feed_settings import SinkKind, SinkSettings
-from muster_agent.feeds.sinks import modbus, mqtt, opcua
+from muster_agent.feeds.sinks import file, modbus, mqtt, opcua, sparkplug, webhook
 from muster_agent.feeds.sinks.base import SinkKindEntry
 from muster_agent.feeds.sources.base import require
 from muster_protocol.registry import Registry
@@ -17,6 +17,12 @@ def _entry_of(kind: SinkKind) -> SinkKindEntry:
             return modbus.KIND
         case "opcua":
             return opcua.KIND
+        case "file":
+            return file.KIND
+        case "webhook":
+            return webhook.KIND
+        case "sparkplug":
+            return sparkplug.KIND
         case _:
             assert_never(kind)
 

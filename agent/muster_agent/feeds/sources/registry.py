@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from muster_agent.base.feed_settings import SourceKind, SourceSettings
-from muster_agent.feeds.sources import modbus, mqtt, opcua
+from muster_agent.feeds.sources import csv, modbus, mqtt, opcua, sparkplug
 from muster_agent.feeds.sources.base import SourceKindEntry, require
 from muster_protocol.registry import Registry
 
@@ -16,6 +16,10 @@ def _entry_of(kind: SourceKind) -> SourceKindEntry:
             return modbus.KIND
         case "opcua":
             return opcua.KIND
+        case "csv":
+            return csv.KIND
+        case "sparkplug":
+            return sparkplug.KIND
         case _:
             assert_never(kind)
 

@@ -1,0 +1,1 @@
+"""Files and web hooks: lines that a logger appends, answers in a file, answers that are posted."""
