@@ -7,6 +7,7 @@ import pytest
 from muster_agent.feeds.sinks.registry import SINKS
 from muster_agent.feeds.sources.registry import SOURCES
 from muster_agent.runtimes import RUNTIMES
+from muster_client.importers.registry import IMPORTERS
 from muster_hub.alerts.channels.registry import CHANNELS
 from muster_hub.rollouts.gates.metrics.registry import METRICS
 from muster_protocol.registry import Registry, UnknownWordError
@@ -20,6 +21,10 @@ REGISTRIES = {
     ),
     "agent/muster_agent/feeds/sources": (SOURCES, {"base", "registry"}),
     "agent/muster_agent/feeds/sinks": (SINKS, {"base", "registry"}),
+    "hub/muster_client/importers": (
+        IMPORTERS,
+        {"base", "download", "importing", "mlflow_files", "registry"},
+    ),
     "hub/muster_hub/alerts/channels": (CHANNELS, {"base", "registry"}),
     "hub/muster_hub/rollouts/gates/metrics": (METRICS, {"registry"}),
 }

@@ -22,7 +22,9 @@ ROOMS = {
         "monitoring", "rollouts", "fleet", "registry", "signing", "identity", "audit", "access",
         "storage", "settings",
     ),
-    "hub/muster_client": ("commands", "terminal", "resources", "packing", "training"),
+    "hub/muster_client": (
+        "commands", "terminal", "resources", "importers", "packing", "training",
+    ),
 }  # fmt: skip
 """Rooms from the top down: each may import only those behind it, and the package's root."""
 

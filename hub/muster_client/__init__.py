@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from muster_client.failures import OperatorError, Refused, Rejected, Unreachable, WrongUsage
     from muster_client.hub import Hub
+    from muster_client.importers.importing import import_model
     from muster_client.packing.calls import pack
 
-__all__ = ["Hub", "OperatorError", "Refused", "Rejected", "Unreachable", "WrongUsage", "pack"]
+__all__ = [
+    "Hub",
+    "OperatorError",
+    "Refused",
+    "Rejected",
+    "Unreachable",
+    "WrongUsage",
+    "import_model",
+    "pack",
+]
 
 
-_MODULE_OF = {"Hub": "hub", "pack": "packing.calls"}
+_MODULE_OF = {"Hub": "hub", "import_model": "importers.importing", "pack": "packing.calls"}
 """Where names are; all others are failures."""
 
 

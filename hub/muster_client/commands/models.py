@@ -18,6 +18,7 @@ from muster_client.terminal.progress import UploadBars
 
 app = typer.Typer(help="Models and their versions.", no_args_is_help=True)
 app.command("pack")(packing.pack)
+app.command("import")(packing.import_model)
 app.command("init")(packing.init)
 
 

@@ -102,6 +102,33 @@ def pack(
     show(calls.pack(model, out=out, config=config, **said), explain=explain, as_json=as_json)
 
 
+@with_options
+def import_model(
+    uri: Annotated[str, typer.Argument(metavar="SCHEME:PLACE", help="Where the model is.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The bundle's folder; NAME-VERSION.")
+    ] = None,
+    config: Config = None,
+    sha256: Annotated[str, typer.Option(help="Of the model's file; refuse another.")] = "",
+    cache: Annotated[
+        Path | None, typer.Option(help="Where downloads are kept until the bundle is made.")
+    ] = None,
+    explain: Explain = False,
+    as_json: Json = False,
+    said: dict[str, Any],
+) -> None:
+    """Make a bundle of a model that another tool keeps: MLflow, Hugging Face, a folder, …
+
+    SCHEME is folder, mlflow, huggingface, triton or zoo; a wrong one lists how each is written.
+    Lineage, version, sample, columns and classes are the source's, as far as it says them.
+    """
+    from muster_client.importers import importing  # noqa: PLC0415 - an HTTP client
+
+    found = importing.import_model(uri, out=out, cache=cache, sha256=sha256, config=config, **said)
+    show(found, explain=explain, as_json=as_json)
+
+
 def init(
     model: Annotated[Path, typer.Argument(help="Model file: .onnx or .tflite.")],
     *,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster_client.failures import Lacking
 from muster_client.packing.options import plain_name, settled
+from muster_protocol.wire.manifest import Lineage
 
 if TYPE_CHECKING:
     from muster_client.packing.packed import Packed
@@ -16,14 +17,16 @@ def pack(
     *,
     out: str | Path | None = None,
     config: str | Path | None = None,
+    origin: Lineage | None = None,
     **options: Any,
 ) -> "Packed":
     """Make a bundle of a model file, as `muster model pack` does.
 
     ``data`` is the training data: a file, a pandas or Polars data frame, or arrays by input name.
     ``out`` is the bundle's folder (by default NAME-VERSION here); ``options`` are those of the
-    command, with underscores: ``labels="fault"``, ``classes=["ok", "worn"]``. What was inferred is
-    in the answer, and what a person should look at in its ``advice``. Raises OperatorError.
+    command, with underscores: ``labels="fault"``, ``classes=["ok", "worn"]``. ``origin`` is what
+    is known of where the model comes from. What was inferred is in the answer, and what a person
+    should look at in its ``advice``. Raises OperatorError.
 
     with muster_client.Hub.from_profile() as hub:
         hub.push(muster_client.pack("pump.onnx", frame, labels="fault").folder)
@@ -41,4 +44,4 @@ def pack(
             raise
         raise Lacking("packing a model", missing, "pack") from None
     folder = f"{chosen.name or plain_name(path.stem)}-{chosen.version or '1'}"
-    return make(path, Path(folder if out is None else out), chosen, data)
+    return make(path, Path(folder if out is None else out), chosen, data, origin)

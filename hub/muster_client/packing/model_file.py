@@ -138,3 +138,22 @@ def _unzipped(model: Any) -> str:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def input_names(path: Path) -> list[str]:
+    """Names of an ONNX model's inputs in order; empty for a model of another kind.
+
+    Raises WrongUsage, and Lacking without onnx.
+    """
+    if path.suffix.lower() != ".onnx":
+        return []
+    try:
+        import onnx  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise Lacking(f"{path}: reading ONNX", "onnx", "pack") from None
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception as error:
+        raise WrongUsage(f"{path}: not an ONNX model: {_line(error)}") from None
+    own = {weights.name for weights in graph.initializer}
+    return [each.name for each in graph.input if each.name not in own]

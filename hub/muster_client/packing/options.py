@@ -47,7 +47,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ren
         ),
     ] = ""
     sample: Annotated[
-        str, _said("An .npz of a few inputs, where there is no training data.", "sample.npz")
+        str, _said("A few inputs (.npz or a table), where there is no training data.", "sample.npz")
     ] = ""
     labels: Annotated[str, _said("The column with the right answers.", "fault")] = ""
     time: Annotated[str, _said("The column with each row's time.", "at")] = ""

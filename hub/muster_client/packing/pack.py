@@ -48,20 +48,29 @@ WHOLE_ATOL = 2.0
 """Steps by which a quantised answer may differ between processors."""
 
 
-def make(model: Path, out: Path, options: Options, data: Any = None) -> Packed:
+def make(
+    model: Path, out: Path, options: Options, data: Any = None, origin: Lineage | None = None
+) -> Packed:
     """Make the bundle ``out`` of a model file.
 
-    ``data`` is a data frame or arrays by name in place of the options' file. Raises OperatorError
-    that says what to change, ProtocolError for a bundle that no device would take.
+    ``data`` is a data frame or arrays by name in place of the options' file; ``origin`` is what is
+    known of the model's past, and options go over it. Raises OperatorError that says what to
+    change, ProtocolError for a bundle that no device would take.
     """
     notes = Notes()
     found = read_model(model)
     with tempfile.TemporaryDirectory(prefix="muster-pack-") as folder:
-        return _made(found, Path(folder), out, options, data, notes)
+        return _made(found, Path(folder), out, options, data, notes, origin or Lineage())
 
 
 def _made(
-    model: ModelFile, room: Path, out: Path, options: Options, data: Any, notes: Notes
+    model: ModelFile,
+    room: Path,
+    out: Path,
+    options: Options,
+    data: Any,
+    notes: Notes,
+    origin: Lineage,
 ) -> Packed:
     file = _placed(model, room, notes)
     with Probe(model, file) as probe:
@@ -108,7 +117,7 @@ def _made(
     fields = _fields(work, probed) | {
         "classifier": classifier,
         "baseline": BASELINE_FILE if fitted is not None else None,
-        "lineage": _lineage(model, options, given, metrics),
+        "lineage": _lineage(model, options, given, metrics, origin),
         "fallbacks": fallbacks(options.fallback, outputs),
         "state": state_of(states, options),
     }
@@ -305,14 +314,21 @@ def _tolerances(options: Options, outputs: tuple[Tensor, ...]) -> Golden:
 
 
 def _lineage(
-    model: ModelFile, options: Options, given: Data, metrics: Mapping[str, float]
+    model: ModelFile,
+    options: Options,
+    given: Data,
+    metrics: Mapping[str, float],
+    origin: Lineage,
 ) -> Lineage:
     digest = hashlib.sha256(model.path.read_bytes()).hexdigest()
     made_by = f", made by {model.made_by}" if model.made_by else ""
     return Lineage(
-        source=options.source or f"{model.path.name} (SHA-256 {digest[:16]}…){made_by}",
-        commit=options.commit,
-        data=given.lineage,
-        metrics=dict(metrics),
-        notes=options.notes,
+        source=options.source
+        or origin.source
+        or f"{model.path.name} (SHA-256 {digest[:16]}…){made_by}",
+        commit=options.commit or origin.commit,
+        data="; ".join(filter(None, (origin.data, given.lineage))),
+        trained_at=origin.trained_at,
+        metrics={**origin.metrics, **metrics},
+        notes="\n".join(filter(None, (origin.notes, options.notes))),
     )

@@ -76,8 +76,7 @@ def _read(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes) 
     if data is not None:
         return _of_arrays(tensors, data, options, notes)
     if options.sample:
-        path = Path(options.sample)
-        return Data(rows.of_arrays(tensors, _arrays(path), str(path)), str(path), is_training=False)
+        return _of_sample(tensors, Path(options.sample), options, notes)
     notes.add(
         "generated",
         "There is neither data nor a sample, so the golden vectors are of made-up inputs: they "
@@ -86,6 +85,14 @@ def _read(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes) 
     )
     made = rows.generated(tensors, group_of(tensors))
     return Data(made, "made-up inputs", is_training=False)
+
+
+def _of_sample(tensors: Sequence[Tensor], path: Path, options: Options, notes: Notes) -> Data:
+    if path.suffix in {".npz", ".npy"}:
+        taken = rows.of_arrays(tensors, _arrays(path), str(path))
+    else:
+        taken = rows.of_table(tensors, read_table(path), options.columns, notes)
+    return Data(taken, str(path), is_training=False)
 
 
 def _of_object(data: Any) -> Table | dict[str, NDArray[Any]]:
