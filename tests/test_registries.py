@@ -9,6 +9,8 @@ from muster_agent.feeds.sources.registry import SOURCES
 from muster_agent.runtimes import RUNTIMES
 from muster_client.importers.registry import IMPORTERS
 from muster_hub.alerts.channels.registry import CHANNELS
+from muster_hub.loop.pipelines.registry import PIPELINES
+from muster_hub.registry.gates.registry import GATES
 from muster_hub.rollouts.gates.metrics.registry import METRICS
 from muster_protocol.registry import Registry, UnknownWordError
 
@@ -26,6 +28,8 @@ REGISTRIES = {
         {"base", "download", "importing", "mlflow_files", "registry"},
     ),
     "hub/muster_hub/alerts/channels": (CHANNELS, {"base", "registry"}),
+    "hub/muster_hub/loop/pipelines": (PIPELINES, {"airflow", "base", "registry"}),
+    "hub/muster_hub/registry/gates": (GATES, {"base", "registry"}),
     "hub/muster_hub/rollouts/gates/metrics": (METRICS, {"registry"}),
 }
 """Folder of the entries: its registry, and which of its files are no entries."""

@@ -18,7 +18,7 @@ ROOMS = {
         "isolation", "link", "identity", "trust", "base", "storage",
     ),
     "hub/muster_hub": (
-        "demo", "admin", "app", "mqtt", "reconcile", "console", "api", "metrics", "alerts",
+        "demo", "admin", "app", "mqtt", "reconcile", "console", "api", "metrics", "loop", "alerts",
         "monitoring", "rollouts", "fleet", "registry", "signing", "identity", "audit", "access",
         "storage", "settings",
     ),

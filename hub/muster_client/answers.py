@@ -66,12 +66,21 @@ class Build(TypedDict):
     """What loading it showed; its own words for each runtime."""
 
 
+class Judged(TypedDict):
+    gate: str
+    ok: bool
+    says: str
+    value: float | None
+    bound: float | None
+
+
 class Check(TypedDict):
     """What loading the builds and running their golden vectors showed."""
 
     ok: bool | None
     reason: str
     builds: list[Build]
+    gates: list[Judged]
 
 
 class Version(TypedDict):
@@ -421,3 +430,67 @@ class Event(TypedDict):
     refusal: str | None
     detail: str
     data: dict[str, Any]
+
+
+class Alias(TypedDict):
+    alias: str
+    version: str
+    since: float
+    by: str
+
+
+class AliasChange(TypedDict):
+    alias: str
+    version: str | None
+    at: float
+    by: str
+    reason: str
+
+
+class Aliases(TypedDict):
+    aliases: list[Alias]
+    history: list[AliasChange]
+
+
+class Policy(TypedDict):
+    model: str
+    gates: list[dict[str, Any]]
+    updated: float
+    by: str
+
+
+class Source(TypedDict):
+    id: int
+    uri: str
+    model: str
+    every_seconds: float
+    options: dict[str, Any]
+    created: float
+    created_by: str
+    looked: float | None
+    identity: str
+    version: str
+    fault: str
+
+
+class Loop(TypedDict):
+    id: int
+    model: str
+    state: str
+    reason: str
+    opened: float
+    opened_by: str
+    cause: str
+    since: float
+    deadline: float
+    ended: float | None
+    approved_by: str
+    pipeline: str
+    run: str
+    run_state: str
+    run_url: str
+    run_fault: str
+    version: str
+    rollout: int | None
+    detail: dict[str, Any]
+    history: list[dict[str, Any]]

@@ -41,6 +41,11 @@ class Entry:
 COMMANDS = {
     "device": Entry("devices", "app", "Devices and enrolment."),
     "model": Entry("models", "app", "Models and their versions."),
+    "alias": Entry("aliases", "app", "Aliases of versions: list, set, remove."),
+    "policy": Entry("policies", "app", "Gates before release, by model: show, set, remove."),
+    "release": Entry("releases", "app", "Wait for a version to be signed or rolled out."),
+    "source": Entry("sources", "app", "Registries that are looked at for new versions."),
+    "loop": Entry("loops", "app", "Retraining: list, show, start, approve, abandon."),
     "baseline": Entry(
         "baselines", "app", "What training data looked like, to compare with.", "baseline"
     ),

@@ -13,12 +13,17 @@ from muster_client.packing.options import plain_name, settled
 from muster_client.profile import Profile, check, resolve
 from muster_client.resources.access import ApiTokens, AuditLog
 from muster_client.resources.alerts import Alerts
+from muster_client.resources.aliases import ModelAliases
 from muster_client.resources.devices import Devices
 from muster_client.resources.drift import Drifts
 from muster_client.resources.events import follow
 from muster_client.resources.fleet import Change, Fleet, changes, make
+from muster_client.resources.loops import Loops
 from muster_client.resources.models import WAIT_SECONDS, Models, Progress
+from muster_client.resources.policies import Policies
+from muster_client.resources.releases import Releases
 from muster_client.resources.rollouts import Rollouts
+from muster_client.resources.sources import Sources
 from muster_client.resources.trust import Trust
 from muster_client.resources.webhooks import Webhooks
 from muster_client.transport import Api, connect
@@ -45,6 +50,11 @@ class Hub:
         self._api = api
         self.devices = Devices(api)
         self.models = Models(api)
+        self.aliases = ModelAliases(api)
+        self.policies = Policies(api)
+        self.releases = Releases(api)
+        self.sources = Sources(api)
+        self.loops = Loops(api)
         self.rollouts = Rollouts(api)
         self.drift = Drifts(api)
         self.alerts = Alerts(api)

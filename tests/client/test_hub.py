@@ -36,9 +36,10 @@ COMMANDS_FOLDER = Path(inspect.getfile(muster_client)).parent / "commands"
 ATTRIBUTE_OF = {
     "device": "devices", "model": "models", "rollout": "rollouts", "drift": "drift",
     "alert": "alerts", "token": "tokens", "audit": "audit", "webhook": "webhooks",
-    "trust": "trust",
+    "trust": "trust", "alias": "aliases", "policy": "policies", "release": "releases",
+    "source": "sources", "loop": "loops",
 }  # fmt: skip
-NEED_NO_HUB = {"baseline", "model pack", "model init"}
+NEED_NO_HUB = {"baseline", "model pack", "model init", "model import"}
 """Groups and commands that work on files alone."""
 BEHIND_PUSH = {("models", "push"), ("models", "next_version")}
 """What ``Hub.push`` calls, which packs a model's file first."""

@@ -18,6 +18,7 @@ from muster_client.failures import Exit, OperatorError
 from muster_hub.admin.main import app as hub_app
 from muster_hub.errors import Invalid
 from muster_hub.storage.models import Alert, Audit, Device, Model, Rollout, Version
+from muster_hub.storage.registry import LoopRow
 from support.command_tree import commands
 from support.hub_kit import API, Kit, open_kit
 
@@ -27,6 +28,12 @@ OPERATOR = {
     "drift rebaseline": True, "apply": True,
     "device list": False, "device show": False, "device approve": False, "device retry": False,
     "device enroll-token": False, "model push": False, "model pack": False, "model init": False,
+    "model import": False, "model card": False, "model bill": False,
+    "alias list": False, "alias set": False, "alias remove": False, "policy show": False,
+    "policy set": False, "policy remove": False, "release wait": False, "source list": False,
+    "source add": False, "source remove": False, "source run": False, "loop list": False,
+    "loop show": False, "loop start": False, "loop approve": False, "loop candidate": False,
+    "loop abandon": True,
     "model compare": False, "model list": False, "model show": False,
     "baseline fit": False, "rollout plan": False, "rollout start": False, "rollout list": False,
     "rollout status": False, "rollout explain": False, "rollout pause": False,
@@ -117,6 +124,11 @@ def arrange(kit: Kit, command: str) -> tuple[list[str], list[str]]:
             return [str(number)], ["digits 1, running", said]
         case "drift rebaseline":
             return ["cam-1", "--model", "digits"], ["digits sees on cam-1", "forgotten"]
+        case "loop abandon":
+            with kit.hub.store.write() as session:
+                session.add(LoopRow(model="digits", state="wanted", opened=1, since=1, deadline=9,
+                                    cause="drift", opened_by="hub"))  # fmt: skip
+            return ["1"], ["loop 1 of digits (wanted)", "cool-down"]
         case "apply":
             file = kit.hub.config.data / "fleet.yaml"
             file.write_text('assignments: [{model: digits, version: "1", slot: main}]\n')

@@ -95,6 +95,30 @@ def show_version(
     _show(context, hub(context).models.show(model, version), as_json=as_json)
 
 
+@app.command("card")
+def card(context: typer.Context, model: str, version: str, *, as_json: Json = False) -> None:
+    """Show a version's model card: what is measured, and what people say of it."""
+    found = hub(context).models.card(model, version)
+    if as_json:
+        output.show_json(found)
+        return
+    yes = {name.replace("_", " "): text or "nobody has said" for name, text in
+           found["said"].items()}  # fmt: skip
+    output.show(
+        Text(f"{found['model']} {found['version']}, {found['status']}", style="bold"),
+        output.facts([*yes.items(), *found["lineage"].items(), ("metrics", found["metrics"])]),
+    )
+    gates = ((g["gate"], output.state("ok" if g["ok"] else "failed"), g["says"])
+             for g in found["gates"])  # fmt: skip
+    output.show("", output.table(("GATE", "VERDICT", "WHY"), gates, empty="No gates."))
+
+
+@app.command("bill")
+def bill(context: typer.Context, model: str, version: str) -> None:
+    """Print a version's bill of materials as CycloneDX 1.7 JSON."""
+    output.show_json(hub(context).models.bill(model, version))
+
+
 @app.command("compare")
 def compare(
     context: typer.Context,

@@ -1,6 +1,5 @@
 """One call from a source's name to a bundle's folder."""
 
-import fcntl
 import hashlib
 import shutil
 import time
@@ -86,6 +85,8 @@ def _packed(
 @contextmanager
 def _room(parent: Path, found: Found) -> Iterator[Path]:
     """A folder for what is fetched, this import's alone; removed once all went well."""
+    import fcntl  # noqa: PLC0415 - not on every system that operates a hub
+
     room = parent / hashlib.sha256(found.identity.encode()).hexdigest()[:24]
     try:
         room.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from muster_client.failures import WrongUsage
@@ -18,9 +19,14 @@ from muster_client.training.data import TrainingData
 from muster_client.training.fitting import fit_rows
 from muster_protocol.signals.baseline import Baseline
 from muster_protocol.signals.features import Feature
+from muster_protocol.wire.card import group_metric
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.manifest import Classifier
 from muster_protocol.wire.tensors import Tensor
+
+GROUPS_MAX = 64
+"""Values of a column by which metrics are kept apart."""
+ROWS = "rows"
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,30 @@ def metrics(work: Work) -> dict[str, float]:
     if work.given.labels is None:
         return {}
     labels = work.given.labels[: len(next(iter(work.answered.values())))]
+    return _measured(work, labels) | _by_group(work, labels)
+
+
+def _by_group(work: Work, labels: list[str]) -> dict[str, float]:
+    """The same metrics and the number of rows, for each value of each column of groups."""
+    found: dict[str, float] = {}
+    for column, values in work.given.groups.items():
+        known = [*dict.fromkeys(values)]
+        if len(known) > GROUPS_MAX:
+            raise WrongUsage(
+                f"--group {column}: {len(known)} different values, at most {GROUPS_MAX}: give a "
+                "column of groups, such as sites"
+            )
+        for value in known:
+            rows = np.flatnonzero([each == value for each in values[: len(labels)]])
+            answered = {name: array[rows] for name, array in work.answered.items()}
+            apart = dataclasses.replace(work, answered=answered, notes=Notes())
+            own = _measured(apart, [labels[row] for row in rows]) if len(rows) else {}
+            for metric, number in {ROWS: float(len(rows)), **own}.items():
+                found[group_metric(metric, column, value)] = number
+    return found
+
+
+def _measured(work: Work, labels: list[str]) -> dict[str, float]:
     if work.classifier is not None:
         answers = work.answered[work.classifier.output]
         right = scores.accuracy(work.classifier, answers, labels, work.notes)

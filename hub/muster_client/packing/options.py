@@ -53,6 +53,10 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ren
     time: Annotated[str, _said("The column with each row's time.", "at")] = ""
     context: Annotated[str, _said("The column that tells recipe, mode or product.", "recipe")] = ""
     drop: Annotated[tuple[str, ...], _said("Columns that are no input.", ["serial"])] = ()
+    group: Annotated[
+        tuple[str, ...],
+        _said("Columns by whose values metrics are kept apart, to compare groups.", ["site"]),
+    ] = ()
     columns: Annotated[
         dict[str, tuple[str, ...]],
         _said("Columns of an input, where their order doesn't say.", {"x": ["flow", "pressure"]}),
@@ -122,6 +126,9 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ren
         str, _said("Where the model comes from, for its lineage.", "registry/pump/7")
     ] = ""
     commit: Annotated[str, _said("Of the code that made it.", "4f2a91c")] = ""
+    card: Annotated[
+        str, _said("A TOML file with intended_use, limitations, licence, contact, …", "card.toml")
+    ] = ""
     notes: Annotated[str, _said("What else people should know.", "trained on line 2 only")] = ""
 
 
@@ -133,7 +140,7 @@ def read_options(path: Path) -> Options:
         raise WrongUsage(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongUsage(f"{path}: not TOML: {error}") from None
-    for name in ("data", "sample"):
+    for name in ("data", "sample", "card"):
         if isinstance(stored.get(name), str) and stored[name]:
             stored[name] = str(path.parent / stored[name])
     return of(stored, str(path))

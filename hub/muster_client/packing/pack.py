@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from muster_client.failures import OperatorError, WrongUsage
 from muster_client.packing import declare, learning, rewriting, rows, scores, writing
 from muster_client.packing.advice import Notes
+from muster_client.packing.card_file import read_card
 from muster_client.packing.contract import fallbacks, providers
 from muster_client.packing.findings import Probed, Request
 from muster_client.packing.learning import Work
@@ -27,7 +28,7 @@ from muster_client.packing.remembering import carried, state_of
 from muster_client.packing.rows import Rows
 from muster_client.packing.source import Data, read_data
 from muster_protocol.signals import baseline
-from muster_protocol.wire import limits
+from muster_protocol.wire import card, limits
 from muster_protocol.wire.manifest import Build, Golden, Lineage, Probation
 from muster_protocol.wire.tensors import Tensor
 from muster_protocol.wire.usable import is_recorded
@@ -112,6 +113,8 @@ def _made(
     fitted = learning.baseline_of(work)
     files: dict[str, bytes | Path] = {_file_name(model): file}
     files |= {path.name: path for path in model.side_files}
+    if options.card:
+        files[card.FILE] = card.encode(read_card(Path(options.card)))
     if fitted is not None:
         files[BASELINE_FILE] = baseline.encode(fitted)
     fields = _fields(work, probed) | {

@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Data:
     is_training: bool
     """They are training data, and show what is normal."""
     labels: list[str] | None = None
+    groups: dict[str, list[str]] = field(default_factory=dict)
+    """Of each column that metrics are kept apart by, each row's value."""
     times: NDArray[np.float64] | None = None
     lineage: str = ""
 
@@ -134,13 +136,15 @@ def _of_table(tensors: Sequence[Tensor], table: Table, options: Options, notes: 
     labels = None
     if options.labels:
         labels = rows.labels_of(table.column(options.labels, "the labels"))
+    groups = {name: rows.labels_of(table.column(name, "a group's")) for name in options.group}
     times = None
     if options.time:
         times = seconds_of(table.column(options.time, "the time"))
     for name in options.drop:
         table.column(name, "to be dropped")
     used = [name for names in options.columns.values() for name in names]
-    apart = {name for name in (options.labels, options.time, *options.drop) if name} - {*used}
+    named = (options.labels, options.time, *options.drop, *options.group)
+    apart = {name for name in named if name} - {*used}
     features = table.without(*apart)
     taken = rows.of_table(tensors, features, options.columns, notes)
     if options.context and options.context not in {c for n in taken.columns.values() for c in n}:
@@ -150,6 +154,7 @@ def _of_table(tensors: Sequence[Tensor], table: Table, options: Options, notes: 
         table.source,
         is_training=True,
         labels=labels,
+        groups=groups,
         times=times,
         lineage=f"{Path(table.source).name}, {table.rows} rows",
     )
@@ -173,6 +178,8 @@ def _of_arrays(
     tensors: Sequence[Tensor], arrays: dict[str, NDArray[Any]], options: Options, notes: Notes
 ) -> Data:
     source = options.data or "the data"
+    if options.group:
+        raise WrongUsage(f"{source}: --group needs a table with its columns, not arrays")
     asked = [name for name in (options.labels, options.time) if name]
     beside = {name: arrays[name] for name in asked if name in arrays}
     for name in asked:

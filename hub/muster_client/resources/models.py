@@ -133,6 +133,18 @@ class Models(Resource):
         numbers = [int(v["version"]) for v in known if v["version"].isdecimal()]
         return str(max(numbers, default=0) + 1)
 
+    def card(self, model: str, version: str) -> dict[str, Any]:
+        """A version's model card: what is measured, and what people say of it."""
+        path = f"/models/{part(model)}/versions/{part(version)}/card"
+        found: dict[str, Any] = self._api.get(path)
+        return found
+
+    def bill(self, model: str, version: str) -> dict[str, Any]:
+        """A version's bill of materials, CycloneDX 1.7."""
+        path = f"/models/{part(model)}/versions/{part(version)}/bill"
+        found: dict[str, Any] = self._api.get(path)
+        return found
+
     def show(self, model: str, version: str) -> VersionDetail:
         """One version: where it comes from, what its check found, its manifest."""
         path = f"/models/{part(model)}/versions/{part(version)}"

@@ -20,6 +20,7 @@ Kind = Literal["hub", "listing", "device", "model", "release", "devices", "alert
 
 ANY: Final[frozenset[Role]] = frozenset({"viewer", "operator", "releaser", "admin"})
 OPERATORS: Final[frozenset[Role]] = frozenset({"operator", "admin"})
+WORKERS: Final[frozenset[Role]] = frozenset({"operator", "releaser", "admin"})
 RELEASERS: Final[frozenset[Role]] = frozenset({"releaser", "admin"})
 ADMINS: Final[frozenset[Role]] = frozenset({"admin"})
 
@@ -73,6 +74,20 @@ ACTS: Final[Mapping[str, Act]] = {
     "silence.end": _act(OPERATORS, "devices"),
     "model.list": _act(ANY, "listing"),
     "model.read": _act(ANY, "model"),
+    "alias.put": _act(RELEASERS, "model"),
+    "alias.remove": _act(RELEASERS, "model"),
+    "policy.put": _act(ADMINS, "model"),
+    "policy.remove": _act(ADMINS, "model"),
+    "source.list": _act(ANY, "listing"),
+    "source.add": _act(RELEASERS, "model"),
+    "source.note": _act(RELEASERS, "model"),
+    "source.remove": _act(RELEASERS, "model"),
+    "loop.list": _act(ANY, "listing"),
+    "loop.read": _act(ANY, "model"),
+    "loop.start": _act(WORKERS, "model"),
+    "loop.approve": _act(WORKERS, "model"),
+    "loop.abandon": _act(WORKERS, "model"),
+    "loop.candidate": _act(RELEASERS, "model"),
     "version.push": _act(RELEASERS, "model"),
     "version.recheck": _act(RELEASERS, "model"),
     "version.approve": _act(RELEASERS, "model"),

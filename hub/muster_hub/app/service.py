@@ -23,6 +23,7 @@ from muster_hub.api.listening import listen
 from muster_hub.app.watch import Watch
 from muster_hub.console.site import create_site
 from muster_hub.errors import Conflict, HubError
+from muster_hub.loop.trainings import Trainings
 from muster_hub.metrics.tracer import Tracer
 from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
 from muster_hub.mqtt.broker import Broker, memory_bytes_max, own_user
@@ -86,6 +87,7 @@ class FleetServices:
             on_published=self.publisher.wake,
             alerts=config.alerts,
             telemetry=config.telemetry,
+            loops=config.loops,
             expiries=hub.catalogue.expiries,
             now=now,
             heartbeats=beats,
@@ -104,6 +106,15 @@ class FleetServices:
             Tracer(hub.store, traces, config.traces.endpoint, config.url, now=now, heartbeats=beats)
             if config.traces.endpoint
             else None
+        )
+        self.trainings = Trainings(
+            hub.store,
+            config.loops,
+            config.data,
+            hub_url=config.url,
+            now=now,
+            heartbeats=beats,
+            changed=self.engine.changed,
         )
         self.watch = Watch(hub.store, beats, hub.room, config.alerts, holder=holder, now=now)
         self.ingest = Ingest(
@@ -132,6 +143,7 @@ class FleetServices:
                 self.ingest,
                 self.engine,
                 self.sender,
+                self.trainings,
                 self.watch,
                 self.tracer,
             )

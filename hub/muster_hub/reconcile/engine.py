@@ -5,7 +5,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from muster_hub.fleet import set_aside
 from muster_hub.fleet.fleet import Fleet
 from muster_hub.fleet.known import HEARD_SECONDS, Known
 from muster_hub.heartbeats import Heartbeats
+from muster_hub.loop import loop_step
 from muster_hub.monitoring import drift_step, rollup_step
 from muster_hub.reconcile import lease
 from muster_hub.reconcile.directives import Directives, DirectiveTerms, SignsDirectives
@@ -29,6 +30,7 @@ from muster_hub.rollouts import step as rollout_step
 from muster_hub.rollouts.gates import readings
 from muster_hub.rollouts.step import Moves, Rollouts
 from muster_hub.settings.alerts import Alerts
+from muster_hub.settings.loop import LoopTerms
 from muster_hub.settings.retention import Telemetry
 from muster_hub.signing.catching_up import CaughtUp
 from muster_hub.storage import faults, models
@@ -54,6 +56,7 @@ CAREFUL_SECONDS = 60.0
 """For so long after something failed its part takes every row by itself."""
 PARTS = (
     "fleet", "rollouts", "grants", "directives", "drift", "alerts", "notices", "rollup",
+    "loops",
     "catalogue", "claims", "housekeeping",
 )  # fmt: skip
 Done = TypeVar("Done")
@@ -109,6 +112,7 @@ class Engine:
         alerts: Alerts | None = None,
         expiries: Callable[[], dict[str, float]] = dict,
         telemetry: Telemetry | None = None,
+        loops: Sequence[LoopTerms] = (),
         now: Callable[[], float] = time.time,
         heartbeats: Heartbeats | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -122,6 +126,7 @@ class Engine:
         self._alerts = alerts or Alerts()
         self._expiries = expiries
         self._telemetry = telemetry
+        self._loops = tuple(loops)
         self._now = now
         self._holder = holder
         self._fleet = Fleet()
@@ -299,6 +304,8 @@ class Engine:
             self._alerted = now
             self._do("alerts", lambda session, care: self._alert(session, care, known, now))
             self._do("notices", lambda session, _: telling_step.step(session, self._alerts, now))
+            if self._loops:
+                self._do("loops", lambda session, _: loop_step.step(session, self._loops, now))
         if force or not 0 <= now - self._rolled < ROLLUP_SECONDS:
             added = self._do(
                 "rollup", lambda session, care: rollup_step.step(session, self.bundles, now, care)

@@ -28,6 +28,7 @@ def versions(session: Session, names: Sequence[str]) -> dict[str, list[Plain]]:
             "ok": kept.get("ok"),
             "reason": kept.get("reason", ""),
             "builds": kept.get("builds", []),
+            "gates": kept.get("gates", []),
         }
         found.setdefault(version["model"], []).append(version)
     return found

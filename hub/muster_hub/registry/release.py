@@ -19,8 +19,10 @@ from muster_hub.access import people
 from muster_hub.audit import log
 from muster_hub.errors import Conflict, HubError, Invalid, NoSpace, NotFound
 from muster_hub.heartbeats import Heartbeats
-from muster_hub.registry import bundle
+from muster_hub.registry import bundle, policy
 from muster_hub.registry.check import Checker, CheckResult
+from muster_hub.registry.gates import registry as gates
+from muster_hub.registry.gates.base import Verdict
 from muster_hub.signing import model_signature
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.storage.blobs import Blobs
@@ -183,9 +185,12 @@ class Releases:
                 return
             row.status = "checking"
         result = self._check(row)
+        verdicts = self._judge(row, result)
+        if result.ok and (refused := gates.refusal(verdicts)):
+            result = msgspec.structs.replace(result, ok=False, reason=refused)
         with self._store.write() as session:
             row = find(session, model, version)
-            row.check = msgspec.to_builtins(result)
+            row.check = msgspec.to_builtins(result) | {"gates": msgspec.to_builtins(verdicts)}
             passed = "awaiting_approval" if self._two_people else "checked"
             row.status = passed if result.ok else "rejected"
             self._record(session, row, "hub", f"version.{row.status}", reason=result.reason)
@@ -255,6 +260,20 @@ class Releases:
                 return self._checker(Path(directory), parsed)
             except (MusterError, OSError) as error:
                 return CheckResult(ok=False, reason=str(error))
+
+    def _judge(self, row: Version, result: CheckResult) -> list[Verdict]:
+        """How the gates of the model's policy judge a version that the check found sound."""
+        if not result.ok:
+            return []
+        with self._store.read() as session:
+            rules = policy.gates_of(session, row.model)
+            held = policy.champion(session, row.model)
+        if not rules:
+            return []
+        read, trusted = self._blobs.read, bool(self._model_keys)
+        champion = None if held is None else policy.shown(held, held.check["builds"], read)
+        candidate = policy.shown(row, result.builds, read, trusts_signatures=trusted)
+        return gates.judge(rules, candidate, champion)
 
     def _sign(self, row: Version) -> None:
         try:

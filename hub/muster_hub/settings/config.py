@@ -13,6 +13,7 @@ from muster_hub.errors import ConfigError
 from muster_hub.settings.alerts import Alerts
 from muster_hub.settings.database import sqlite_url
 from muster_hub.settings.drift import DriftSettings
+from muster_hub.settings.loop import LoopTerms
 from muster_hub.settings.retention import Telemetry
 from muster_hub.settings.roles import Role
 from muster_hub.settings.traces import TraceSettings
@@ -121,6 +122,8 @@ class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     oidc: Oidc = Oidc()
     alerts: Alerts = Alerts()
     drift: DriftSettings = DriftSettings()
+    loops: Annotated[tuple[LoopTerms, ...], Meta(max_length=64)] = ()
+    """For which models drift leads to retraining, as ``[[loops]]`` entries; see loop.md."""
     telemetry: Telemetry = Telemetry()
     traces: TraceSettings = TraceSettings()
 

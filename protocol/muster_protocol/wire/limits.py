@@ -10,6 +10,7 @@ MANIFEST_BYTES_MAX = 256 * KIB
 BUNDLE_BYTES_MAX = 4096 * MIB
 FILES_PER_BUNDLE_MAX = 64
 BASELINE_BYTES_MAX = 4 * MIB
+CARD_BYTES_MAX = 64 * KIB
 GOLDEN_BYTES_MAX = 64 * MIB
 GOLDEN_RTOL_MAX = 0.1
 """Of an expected value. A wider tolerance would prove nothing about a model."""

@@ -37,6 +37,7 @@ from muster_hub.storage.models import (
     SummaryWindow,
     Version,
 )
+from muster_hub.storage.registry import LoopRow, ModelSource
 from support.hub_kit import Kit, open_kit
 
 PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
@@ -71,9 +72,12 @@ TARGETS = {
 }
 
 ALL, OPERATORS, RELEASERS, ADMINS = (
-    frozenset(ROLES), frozenset({"operator", "admin"}), frozenset({"releaser", "admin"}),
+    frozenset(ROLES),
+    frozenset({"operator", "admin"}),
+    frozenset({"releaser", "admin"}),
     frozenset({"admin"}),
-)  # fmt: skip
+)
+WORKERS = frozenset({"operator", "releaser", "admin"})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,35 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         ),
         "GET /models": Case(ALL), "GET /models/{model}": Case(ALL, "m", model),
         "GET /models/{model}/versions/{version}": Case(ALL, "m", f"{model}/versions/1"),
+        "GET /models/{model}/aliases": Case(ALL, "m", f"{model}/aliases"),
+        "PUT /models/{model}/aliases/{alias}": Case(
+            RELEASERS, "m", f"{model}/aliases/champion", {"version": "1"}
+        ),
+        "DELETE /models/{model}/aliases/{alias}": Case(RELEASERS, "m", f"{model}/aliases/none"),
+        "GET /models/{model}/policy": Case(ALL, "m", f"{model}/policy"),
+        "PUT /models/{model}/policy": Case(
+            ADMINS, "m", f"{model}/policy", {"gates": [{"gate": "card"}]}
+        ),
+        "DELETE /models/{model}/policy": Case(ADMINS, "m", f"{model}/policy"),
+        "GET /models/{model}/versions/{version}/card": Case(ALL, "m", f"{model}/versions/1/card"),
+        "GET /models/{model}/versions/{version}/card.md": Case(
+            ALL, "m", f"{model}/versions/1/card.md"
+        ),
+        "GET /models/{model}/versions/{version}/bill": Case(ALL, "m", f"{model}/versions/1/bill"),
+        "GET /sources": Case(ALL),
+        "POST /sources": Case(
+            RELEASERS, "m", "/sources", {"uri": f"folder:{target.model}", "model": target.model}
+        ),
+        "POST /sources/{source}/look": Case(RELEASERS, "m", f"/sources/{number}/look", {}),
+        "DELETE /sources/{source}": Case(RELEASERS, "m", f"/sources/{number}"),
+        "GET /loops": Case(ALL),
+        "POST /loops": Case(WORKERS, "m", "/loops", {"model": target.model}),
+        "GET /loops/{loop}": Case(ALL, "m", f"/loops/{number}"),
+        "POST /loops/{loop}/approve": Case(WORKERS, "m", f"/loops/{number}/approve"),
+        "POST /loops/{loop}/abandon": Case(WORKERS, "m", f"/loops/{number}/abandon", {}),
+        "POST /loops/{loop}/candidate": Case(
+            RELEASERS, "m", f"/loops/{number}/candidate", {"version": "1"}
+        ),
         "GET /models/{model}/history": Case(ALL, "m", f"{model}/history"),
         "POST /models/{model}/versions": Case(RELEASERS, "m", f"{model}/versions", form=True),
         "POST /models/{model}/versions/{version}/check": Case(
@@ -292,6 +325,12 @@ class Matrix:
                   state="open", opened=1, updated=1, device=target.device, detail=about,
                   title=f"{target.device}: {target.model} drifts")
         )  # fmt: skip
+        session.add(ModelSource(uri=f"folder:{target.number}", model=target.model,
+                                every_seconds=60, created=1, created_by="x"))  # fmt: skip
+        alerts = [{"device": target.device, "title": "it drifts"}]
+        session.add(LoopRow(model=target.model, state="closed", opened=1, since=1, deadline=1,
+                            ended=1, cause="drift", opened_by="hub",
+                            detail={"alerts": alerts}))  # fmt: skip
         session.add(Silence(selector=f"site={target.site}", until=now + 9e6, by="x", created=1))
         session.add(SummaryWindow(device=target.device, epoch="e", sequence=target.number,
                                   start=1.0, seconds=1.0, n=5, received=2.0, payload=b"",

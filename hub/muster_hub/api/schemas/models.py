@@ -16,12 +16,24 @@ class Build(BaseModel):
     detail: str | None = None
 
 
+class Judged(BaseModel):
+    """A gate of the model's policy on this version."""
+
+    model_config = ConfigDict(extra="allow")
+    gate: str = Field(examples=["metric accuracy"])
+    ok: bool
+    says: str = Field(examples=["0.91 is below 0.93 (champion pump 2: 0.94)"])
+    value: float | None = Field(default=None, examples=[0.91])
+    bound: float | None = Field(default=None, examples=[0.93])
+
+
 class Check(BaseModel):
     """What loading the builds and running their golden vectors showed."""
 
     ok: bool | None = Field(default=None, description="null until the check has run.")
     reason: str = Field(default="", examples=["onnx: golden_mismatch: case 3, output 'y'"])
     builds: list[Build] = []
+    gates: list[Judged] = Field(default=[], description="How the model's policy judged it.")
 
 
 class VersionView(BaseModel):

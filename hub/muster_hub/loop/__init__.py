@@ -1,0 +1,1 @@
+"""From drift to a better model: when to retrain, what becomes of it, who starts it."""

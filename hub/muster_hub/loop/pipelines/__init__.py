@@ -1,0 +1,1 @@
+"""Orchestrators that train: one file each."""
