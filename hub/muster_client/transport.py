@@ -49,6 +49,16 @@ class Api:
         """The answer to GET; parameters that are None are left out. Raises OperatorError."""
         return self._json("GET", path, params=_given(parameters))
 
+    def raw(self, path: str, **parameters: Any) -> bytes:
+        """The answer to GET as it came: a file. Raises OperatorError."""
+        try:
+            answer = self._http.get(API + path, params=_given(parameters))
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        if answer.is_error:
+            raise _refused(answer)
+        return answer.content
+
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer to POST. Raises OperatorError."""
         return self._json("POST", path, json=body)

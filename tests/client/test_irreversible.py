@@ -41,7 +41,8 @@ OPERATOR = {
     "drift show": False, "drift explain": False, "alert list": False,
     "alert ack": False, "alert resolve": False, "alert silence": False, "alert silences": False,
     "alert unsilence": False, "token make": False, "token list": False, "audit list": False,
-    "audit verify": False, "webhook list": False, "webhook add": False, "webhook test": False,
+    "audit verify": False, "audit export": False,
+    "webhook list": False, "webhook add": False, "webhook test": False,
     "trust show": False, "trust expiring": False, "tail": False,
 }  # fmt: skip
 """Every command of `muster`, and whether what it does can't be taken back."""
@@ -52,6 +53,7 @@ HUB = {
     "init": False, "serve": False, "token": False, "keygen": False, "export-public": False,
     "signing-request": False, "sign": False, "add-signatures": False, "keys show": False,
     "keys refresh": False, "check": False, "sign-model": False, "verify-model": False,
+    "record-verify": False,
     "backup": False, "restore": False, "audit-verify": False, "placebo": False,
 }  # fmt: skip
 

@@ -1,6 +1,8 @@
 """`muster token` and `muster audit`: who may do what, and what was done."""
 
+import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -102,6 +104,36 @@ def list_rows(context: typer.Context, *, limit: int = 1000, as_json: Json = Fals
         for row in items
     )
     output.show(output.table(headings, rows, empty="Nothing was done yet."))
+
+
+@audit.command("export")
+def export(
+    context: typer.Context,
+    device: str,
+    *,
+    since: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The first day, UTC.")],
+    until: Annotated[
+        datetime, typer.Option(formats=["%Y-%m-%d"], help="The day after the last, UTC.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder; it is made.")],
+    as_json: Json = False,
+) -> None:
+    """Write a device's record for an auditor: signed JSON Lines, and a page that shows them."""
+    from muster_client.resources.record_page import page  # noqa: PLC0415 - for this alone
+
+    first, last = (moment.replace(tzinfo=UTC).timestamp() for moment in (since, until))
+    data = hub(context).audit.export(device, first, last)
+    lines = [json.loads(line) for line in data.splitlines()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "record.jsonl").write_bytes(data)
+        (out / "record.html").write_text(page(lines), encoding="utf-8")
+    except OSError as error:
+        raise WrongUsage(f"{out}: {error.strerror}") from None
+    if as_json:
+        output.show_json({"folder": str(out), "lines": len(lines) - 1})
+    else:
+        output.show(Text(f"{out}: record.jsonl ({len(lines) - 1} lines, signed), record.html"))
 
 
 @audit.command("verify")

@@ -60,6 +60,14 @@ class AuditLog(Resource):
         """Rows, the oldest first; all when ``limit`` is None."""
         return cast("Iterator[Audit]", self._api.pages("/audit", limit))
 
+    def export(self, device: str, since: float, until: float) -> bytes:
+        """A device's record of a time in seconds since 1970: JSON Lines, the last a signature.
+
+        What ran when, from which data, on whose approval, until when. ``muster-hub
+        record-verify`` checks the signature.
+        """
+        return self._api.raw(f"/devices/{part(device)}/record", since=since, until=until)
+
     def verify(self, archives: Iterable[str | Path] = ()) -> AuditChecked:
         """Have the hub check every row's seal, and check archives of earlier rows here.
 

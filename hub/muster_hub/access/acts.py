@@ -56,6 +56,7 @@ ACTS: Final[Mapping[str, Act]] = {
     "device.list": _act(ANY, "listing"),
     "device.read": _act(ANY, "device"),
     "device.set-aside": _act(ANY, "device"),
+    "record.read": _act(ADMINS, "device"),
     "device.relabel": _act(OPERATORS, "device"),
     "device.approve": _act(OPERATORS, "device"),
     "device.revoke": _act(OPERATORS, "device"),

@@ -13,7 +13,9 @@ from muster_hub.admin.keys import DEFAULT_DATA, Data
 from muster_hub.api.hub import Hub
 from muster_hub.audit import archive as audit_archive
 from muster_hub.audit import log
+from muster_hub.errors import ConfigError
 from muster_hub.settings import config
+from muster_hub.signing import records, roles
 from muster_protocol.wire.audit import checked_in_words
 
 Archives = Annotated[
@@ -26,6 +28,7 @@ def add_to(app: typer.Typer) -> None:
     """Make these commands the app's own."""
     app.command("audit-verify")(verify)
     app.command("audit-archive")(archive)
+    app.command("record-verify")(verify_record)
 
 
 def verify(*, archives: Archives = None, data: Data = DEFAULT_DATA) -> None:
@@ -41,6 +44,23 @@ def verify(*, archives: Archives = None, data: Data = DEFAULT_DATA) -> None:
         )
     words = checked_in_words(found.rows, found.archived, missing, found.keyed_from)
     print(words, f"Latest: {found.latest}")
+
+
+def verify_record(
+    file: Annotated[Path, typer.Argument(help="record.jsonl, of `muster audit export`.")],
+    *,
+    targets: Annotated[
+        Path, typer.Option(help="The hub's targets.json of that time, got by a trusted way.")
+    ],
+) -> None:
+    """Check that a device's record is as the hub signed it. Needs no hub."""
+    try:
+        data = file.read_bytes()
+        keys = roles.director_keys(targets.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from None
+    about, *lines = records.verified(data, keys)
+    print(f"{file}: {len(lines) + 1} lines about {about.get('device')}, as signed.")
 
 
 def archive(

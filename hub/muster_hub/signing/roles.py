@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import Signer
+from securesystemslib.signer import Key, Signer
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import (
     DelegatedRole,
@@ -234,6 +234,16 @@ def keyids(delegator: Root | Targets, role: str) -> list[str]:
         return [] if found is None else list(found.keyids)
     delegated = (delegator.delegations and delegator.delegations.roles) or {}
     return list(delegated[role].keyids) if role in delegated else []
+
+
+def director_keys(data: bytes) -> list[Key]:
+    """The director's public keys, by the bytes of a targets.json. Raises CatalogueError."""
+    try:
+        targets = Metadata[Targets].from_bytes(data).signed
+    except (DeserializationError, RepositoryError) as error:
+        raise CatalogueError(f"no targets.json: {error}") from None
+    known = {} if targets.delegations is None else targets.delegations.keys
+    return [known[keyid] for keyid in keyids(targets, directive.ROLE)]
 
 
 def new_root(keyring: Keyring) -> Root:

@@ -125,6 +125,9 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         "GET /devices/{device}/windows": Case(ALL, "d", f"{device}/windows"),
         "GET /devices/{device}/counts": Case(ALL, "d", f"{device}/counts"),
         "GET /devices/{device}/set-aside": Case(ALL, "dD", f"{device}/set-aside"),
+        "GET /devices/{device}/record": Case(
+            ADMINS, "dD", f"{device}/record?since=0&until=86400"
+        ),
         "PATCH /devices/{device}": Case(OPERATORS, "dD", device, labels),
         "POST /devices/{device}/approve": Case(OPERATORS, "dD", f"{device}/approve"),
         "POST /devices/{device}/revoke": Case(OPERATORS, "dD", f"{device}/revoke"),
