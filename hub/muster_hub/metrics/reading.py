@@ -131,7 +131,7 @@ def _drifting(detail: Mapping[str, Any]) -> set[tuple[str, str]]:
 def _loops(session: Session, found: Reading) -> None:
     latest = select(func.max(LoopRow.id)).group_by(col(LoopRow.model))
     query = select(LoopRow.model, LoopRow.state).where(col(LoopRow.id).in_(latest))
-    found.loops = {model: state for model, state in session.exec(query)}
+    found.loops = dict(session.exec(query).all())
 
 
 def _rollouts(session: Session, found: Reading, now: float) -> None:
