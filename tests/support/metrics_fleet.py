@@ -2,6 +2,7 @@
 
 from muster_hub.api.hub import Hub
 from muster_hub.storage.models import Alert, Device, Model, Rollout, Rollup, Version
+from muster_hub.storage.registry import LoopRow
 
 
 def fill(hub: Hub, *, devices: int, now: float) -> None:
@@ -32,6 +33,9 @@ def fill(hub: Hub, *, devices: int, now: float) -> None:
                 state="running", created=now, created_by="ann", updated=now,
             )
         )  # fmt: skip
+        for state, ended in (("closed", now), ("training", None)):
+            session.add(LoopRow(model="pump", state=state, opened=now, since=now, deadline=now,
+                                ended=ended, cause="drift", opened_by="hub"))  # fmt: skip
         session.add(
             Alert(
                 key="drift/d-0", device="d-0", kind="drift", severity="warning", state="open",

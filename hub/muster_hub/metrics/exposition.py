@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from muster_hub.metrics.delivery import DeliveryReading, Outcome
 from muster_hub.metrics.reading import DeviceState, Reading
 from muster_hub.storage.models import RolloutState
+from muster_hub.storage.registry import LoopState
 
 
 def families(
@@ -56,6 +57,15 @@ def families(
             ((str(number), model, state), float(state == held))
             for (number, model), held in reading.rollouts.items()
             for state in get_args(RolloutState)
+        ),
+    )  # fmt: skip
+    yield _gauge(
+        "muster_loop_state", "1 for the state that a model's latest loop is in.",
+        ("model", "state"),
+        (
+            ((model, state), float(state == held))
+            for model, held in reading.loops.items()
+            for state in get_args(LoopState)
         ),
     )  # fmt: skip
     yield _gauge(

@@ -11,6 +11,7 @@ from sqlmodel import Session, col, func, or_, select
 
 from muster_hub.fleet.known import HEARD_SECONDS
 from muster_hub.storage import models
+from muster_hub.storage.registry import LoopRow
 from muster_hub.storage.sums import total, whole
 
 DeviceState = Literal["online", "offline", "awaiting_approval", "revoked"]
@@ -50,6 +51,8 @@ class Reading:
     """(cause, severity) → alerts that are open or acknowledged."""
     rollouts: dict[tuple[int, str], str] = field(default_factory=dict)
     """(rollout, model) → its state."""
+    loops: dict[str, str] = field(default_factory=dict)
+    """Model → the state of its latest loop."""
     messages_waiting: int = 0
 
 
@@ -60,6 +63,7 @@ def read(session: Session, now: float) -> Reading:
     _inferences(session, found)
     _alerts(session, found)
     _rollouts(session, found, now)
+    _loops(session, found)
     waiting = select(func.count()).where(col(models.OutboxMessage.published_at).is_(None))
     found.messages_waiting = session.exec(waiting).one()
     return found
@@ -122,6 +126,12 @@ def _alerts(session: Session, found: Reading) -> None:
 def _drifting(detail: Mapping[str, Any]) -> set[tuple[str, str]]:
     model = str(detail.get("model", ""))
     return {(model, str(feature)) for feature in detail.get("features", ())}
+
+
+def _loops(session: Session, found: Reading) -> None:
+    latest = select(func.max(LoopRow.id)).group_by(col(LoopRow.model))
+    query = select(LoopRow.model, LoopRow.state).where(col(LoopRow.id).in_(latest))
+    found.loops = dict(session.exec(query).all())
 
 
 def _rollouts(session: Session, found: Reading, now: float) -> None:

@@ -46,6 +46,9 @@ def test_a_scrape_counts_devices_models_inferences_alerts_and_rollouts(kit):
     for name, value in (("running", 1), ("paused", 0)):
         labels = tuple(sorted((state | {"state": name}).items()))
         assert found["muster_rollout_state", labels] == value
+    for name, value in (("training", 1), ("closed", 0)):
+        labels = (("model", "pump"), ("state", name))
+        assert found["muster_loop_state", labels] == value
     ends = kit.hub.catalogue.expiries()["timestamp"]
     assert found["muster_metadata_expiry_timestamp_seconds", (("role", "timestamp"),)] == ends
 
