@@ -66,7 +66,7 @@ class Build(TypedDict):
     """What loading it showed; its own words for each runtime."""
 
 
-class Judged(TypedDict):
+class GateJudged(TypedDict):
     gate: str
     ok: bool
     says: str
@@ -80,7 +80,7 @@ class Check(TypedDict):
     ok: bool | None
     reason: str
     builds: list[Build]
-    gates: list[Judged]
+    gates: list[GateJudged]
 
 
 class Version(TypedDict):

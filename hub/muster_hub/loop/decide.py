@@ -8,8 +8,7 @@ At most one loop of a model is open; one drift opens one loop, however long it l
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
-from muster_hub.settings.loop import DAY_SECONDS, LoopTerms
-from muster_hub.storage.registry import ENDED, LoopState
+from muster_hub.settings.loop import DAY_SECONDS, ENDED, LoopState, LoopTerms
 
 MONTH_SECONDS = 30 * DAY_SECONDS
 RunState = Literal["", "running", "succeeded", "failed"]
@@ -152,28 +151,25 @@ def _from_training(loop: LoopSeen) -> LoopMove | None:
 
 
 def _by_version(loop: LoopSeen) -> LoopMove | None:
-    match loop.version_status:
-        case "rejected":
-            return LoopMove("failed", f"the candidate was rejected: {loop.version_reason}")
-        case "retired" | "":
-            return LoopMove("failed", "the candidate is gone")
-        case "awaiting_approval" | "awaiting_signatures" if loop.state == "checking":
-            return LoopMove("signing", "the candidate passed; people must sign it")
-        case "published" | "signed":
-            return LoopMove("rollout", "the candidate is signed; somebody must roll it out")
-        case _:
-            return None
+    status = loop.version_status
+    if status == "rejected":
+        return LoopMove("failed", f"the candidate was rejected: {loop.version_reason}")
+    if status in {"retired", ""}:
+        return LoopMove("failed", "the candidate is gone")
+    if status in {"published", "signed"}:
+        return LoopMove("rollout", "the candidate is signed; somebody must roll it out")
+    if status in {"awaiting_approval", "awaiting_signatures"} and loop.state == "checking":
+        return LoopMove("signing", "the candidate passed; people must sign it")
+    return None
 
 
 def _by_rollout(loop: LoopSeen) -> LoopMove | None:
-    match loop.rollout_state:
-        case "completed":
-            return LoopMove("closed", "the candidate is rolled out")
-        case "stopped" | "aborted" | "rolled_back":
-            why = f": {loop.rollout_reason}" if loop.rollout_reason else ""
-            return LoopMove("failed", f"the rollout was {loop.rollout_state}{why}")
-        case _:
-            return None
+    if loop.rollout_state == "completed":
+        return LoopMove("closed", "the candidate is rolled out")
+    if loop.rollout_state in {"stopped", "aborted", "rolled_back"}:
+        why = f": {loop.rollout_reason}" if loop.rollout_reason else ""
+        return LoopMove("failed", f"the rollout was {loop.rollout_state}{why}")
+    return None
 
 
 def _too_late(loop: LoopSeen) -> str:

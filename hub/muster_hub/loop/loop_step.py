@@ -8,10 +8,10 @@ from sqlmodel import Session, col, select
 from muster_hub.access.leave import model_of_alert
 from muster_hub.loop import loops
 from muster_hub.loop.decide import LoopSeen, Memory, RunState, advance, trigger
-from muster_hub.settings.loop import LoopTerms
+from muster_hub.settings.loop import LoopState, LoopTerms
 from muster_hub.storage.alerting import NotifierState
 from muster_hub.storage.models import Alert, Rollout, Version
-from muster_hub.storage.registry import LoopRow, LoopState
+from muster_hub.storage.registry import LoopRow
 
 MEMORY = "loop/"
 HUB = "hub"

@@ -8,9 +8,9 @@ from sqlmodel import Session, col, func, select
 from muster_hub.audit import log
 from muster_hub.errors import Conflict, NotFound
 from muster_hub.loop.decide import MONTH_SECONDS, LoopMove, ModelSeen, held_back, seconds_of
-from muster_hub.settings.loop import LoopTerms
+from muster_hub.settings.loop import ENDED, LoopTerms
 from muster_hub.storage.models import Rollout, Version
-from muster_hub.storage.registry import ENDED, LoopRow
+from muster_hub.storage.registry import LoopRow
 
 HISTORY_MAX = 64
 LIVE = ("running", "paused")

@@ -10,8 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from muster_hub.metrics.delivery import DeliveryReading, Outcome
 from muster_hub.metrics.reading import DeviceState, Reading
+from muster_hub.settings.loop import LoopState
 from muster_hub.storage.models import RolloutState
-from muster_hub.storage.registry import LoopState
 
 
 def families(

@@ -22,7 +22,7 @@ from muster_hub.heartbeats import Heartbeats
 from muster_hub.registry import bundle, policy
 from muster_hub.registry.check import Checker, CheckResult
 from muster_hub.registry.gates import registry as gates
-from muster_hub.registry.gates.base import Verdict
+from muster_hub.registry.gates.base import GateVerdict
 from muster_hub.signing import model_signature
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.storage.blobs import Blobs
@@ -261,7 +261,7 @@ class Releases:
             except (MusterError, OSError) as error:
                 return CheckResult(ok=False, reason=str(error))
 
-    def _judge(self, row: Version, result: CheckResult) -> list[Verdict]:
+    def _judge(self, row: Version, result: CheckResult) -> list[GateVerdict]:
         """How the gates of the model's policy judge a version that the check found sound."""
         if not result.ok:
             return []

@@ -6,6 +6,10 @@ from msgspec import Meta, Struct
 
 from muster_protocol.wire.bounds import Name
 
+LoopState = Literal[
+    "wanted", "training", "checking", "signing", "rollout", "closed", "failed", "abandoned"
+]
+ENDED: tuple[LoopState, ...] = ("closed", "failed", "abandoned")
 PipelineName = Literal["webhook", "airflow2", "airflow3"]
 """What starts a training; each is a file in ``loop/pipelines/``."""
 DAY_SECONDS = 86_400.0

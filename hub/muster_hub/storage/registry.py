@@ -1,16 +1,12 @@
 """Tables of the registry beside models and versions: names, policies, sources, loops."""
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from sqlalchemy import BigInteger, Index, UniqueConstraint, text
 from sqlmodel import Field
 
+from muster_hub.settings.loop import LoopState
 from muster_hub.storage.tables import NAME, Rowid, Table, json_field, one_of, version_exists
-
-LoopState = Literal[
-    "wanted", "training", "checking", "signing", "rollout", "closed", "failed", "abandoned"
-]
-ENDED: tuple[LoopState, ...] = ("closed", "failed", "abandoned")
 
 
 class ModelAlias(Table, table=True):

@@ -16,8 +16,7 @@ from muster_hub.loop.decide import (
     seconds_of,
     trigger,
 )
-from muster_hub.settings.loop import LoopTerms
-from muster_hub.storage.registry import ENDED, LoopState
+from muster_hub.settings.loop import ENDED, LoopState, LoopTerms
 
 HOUR = 3600.0
 DAY = 24 * HOUR

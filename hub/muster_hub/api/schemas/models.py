@@ -16,7 +16,7 @@ class Build(BaseModel):
     detail: str | None = None
 
 
-class Judged(BaseModel):
+class GateJudged(BaseModel):
     """A gate of the model's policy on this version."""
 
     model_config = ConfigDict(extra="allow")
@@ -33,7 +33,7 @@ class Check(BaseModel):
     ok: bool | None = Field(default=None, description="null until the check has run.")
     reason: str = Field(default="", examples=["onnx: golden_mismatch: case 3, output 'y'"])
     builds: list[Build] = []
-    gates: list[Judged] = Field(default=[], description="How the model's policy judged it.")
+    gates: list[GateJudged] = Field(default=[], description="How the model's policy judged it.")
 
 
 class VersionView(BaseModel):

@@ -33,7 +33,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateVerdict:
     """How a gate judged. ``says`` names gate, value and bound for people."""
 
     gate: str
@@ -50,6 +50,6 @@ RuleT_contra = TypeVar("RuleT_contra", bound=Struct, contravariant=True)
 class ReleaseGate(Protocol, Generic[RuleT_contra]):
     """One kind of condition."""
 
-    def judge(self, rule: RuleT_contra, candidate: Shown, champion: Shown | None, /) -> Verdict:
+    def judge(self, rule: RuleT_contra, candidate: Shown, champion: Shown | None, /) -> GateVerdict:
         """Whether a version passes; the champion is what it would replace, if there is any."""
         ...

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from muster_hub.registry.gates.base import Shown, Verdict
+from muster_hub.registry.gates.base import GateVerdict, Shown
 from muster_protocol.wire.card import CardText
 
 FIELDS = tuple(CardText.__struct_fields__)
@@ -12,6 +12,8 @@ FIELDS = tuple(CardText.__struct_fields__)
 
 class CardRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="card",
                tag_field="gate"):  # fmt: skip
+    """What people must have said."""
+
     fields: Annotated[tuple[str, ...], Meta(min_length=1, max_length=len(FIELDS))] = (
         "intended_use", "limitations", "contact",
     )  # fmt: skip
@@ -25,13 +27,13 @@ class CardRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
 class CardGate:
     """Whether it is true is for people to judge."""
 
-    def judge(self, rule: CardRule, candidate: Shown, _champion: Shown | None) -> Verdict:
+    def judge(self, rule: CardRule, candidate: Shown, _champion: Shown | None) -> GateVerdict:
         if candidate.card is None:
-            return Verdict("card", ok=False, says="there is none: pack with --card FILE.toml")
+            return GateVerdict("card", ok=False, says="there is none: pack with --card FILE.toml")
         held = candidate.card
         empty = [name for name in rule.fields if not getattr(held, name).strip()]
         says = f"it says nothing of {', '.join(empty)}" if empty else "complete"
-        return Verdict("card", says, ok=not empty)
+        return GateVerdict("card", says, ok=not empty)
 
 
 GATE = CardGate()

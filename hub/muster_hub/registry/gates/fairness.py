@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from muster_hub.registry.gates.base import Shown, Verdict
+from muster_hub.registry.gates.base import GateVerdict, Shown
 from muster_protocol.wire.bounds import Amount, Line
 from muster_protocol.wire.card import metrics_by_group
 
@@ -26,7 +26,7 @@ class FairnessRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class FairnessGate:
     """Refuses what can't be judged: fewer than two groups that are large enough."""
 
-    def judge(self, rule: FairnessRule, candidate: Shown, _champion: Shown | None) -> Verdict:
+    def judge(self, rule: FairnessRule, candidate: Shown, _champion: Shown | None) -> GateVerdict:
         gate = f"fairness {rule.metric} by {rule.group}"
         metrics = candidate.metrics
         rows = metrics_by_group(metrics, ROWS, rule.group)
@@ -41,7 +41,7 @@ class FairnessGate:
                 f"{len(judged)} groups have {rule.rows_min} rows or more, 2 are needed "
                 f"(groups: {', '.join(sorted(found)) or 'none; pack with --group ' + rule.group})"
             )
-            return Verdict(gate, ok=False, says=says, detail=detail)
+            return GateVerdict(gate, ok=False, says=says, detail=detail)
         low, high = min(judged, key=judged.__getitem__), max(judged, key=judged.__getitem__)
         between = f"{low} {judged[low]:g}, {high} {judged[high]:g}"
         apart = judged[high] - judged[low]
@@ -49,12 +49,12 @@ class FairnessGate:
         left = f"; too small to judge: {', '.join(small)}" if small else ""
         if rule.ratio_min is not None and ratio < rule.ratio_min:
             says = f"ratio {ratio:.3g} is below {rule.ratio_min:g} ({between}){left}"
-            return Verdict(gate, says, ratio, rule.ratio_min, detail=detail, ok=False)
+            return GateVerdict(gate, says, ratio, rule.ratio_min, detail=detail, ok=False)
         if rule.difference_max is not None and apart > rule.difference_max:
             says = f"difference {apart:.3g} is above {rule.difference_max:g} ({between}){left}"
-            return Verdict(gate, says, apart, rule.difference_max, detail=detail, ok=False)
+            return GateVerdict(gate, says, apart, rule.difference_max, detail=detail, ok=False)
         says = f"ratio {ratio:.3g}, difference {apart:.3g} ({between}){left}"
-        return Verdict(gate, says, ratio, rule.ratio_min, detail=detail, ok=True)
+        return GateVerdict(gate, says, ratio, rule.ratio_min, detail=detail, ok=True)
 
 
 GATE = FairnessGate()

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from muster_hub.registry.gates.base import Shown, Verdict
+from muster_hub.registry.gates.base import GateVerdict, Shown
 from muster_protocol.wire.bounds import Amount, Finite, Line
 
 
@@ -21,21 +21,23 @@ class MetricRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, 
 class MetricGate:
     """Refuses where the metric is missing; without a champion only fixed bounds count."""
 
-    def judge(self, rule: MetricRule, candidate: Shown, champion: Shown | None) -> Verdict:
+    def judge(self, rule: MetricRule, candidate: Shown, champion: Shown | None) -> GateVerdict:
         gate = f"metric {rule.metric}"
         value = candidate.metrics.get(rule.metric)
         if value is None:
             known = ", ".join(sorted(candidate.metrics)[:8]) or "none"
-            return Verdict(gate, ok=False, says=f"the lineage has no such metric (it has {known})")
+            return GateVerdict(
+                gate, ok=False, says=f"the lineage has no such metric (it has {known})"
+            )
         for least, bound, what in _bounds(rule, champion):
             if value < bound if least else value > bound:
                 word = "below" if least else "above"
-                return Verdict(
+                return GateVerdict(
                     gate, f"{value:g} is {word} {bound:g} ({what})", value, bound, ok=False
                 )
         bounds = [*_bounds(rule, champion)]
         last = bounds[-1][1] if bounds else None
-        return Verdict(gate, f"{value:g}", value, last, ok=True)
+        return GateVerdict(gate, f"{value:g}", value, last, ok=True)
 
 
 GATE = MetricGate()

@@ -16,7 +16,7 @@ from muster_hub.registry.gates import (
     signature,
     size,
 )
-from muster_hub.registry.gates.base import ReleaseGate, Shown, Verdict
+from muster_hub.registry.gates.base import GateVerdict, ReleaseGate, Shown
 from muster_protocol.registry import Registry
 
 GateKind = Literal[
@@ -71,7 +71,7 @@ def read_policy(stored: Any) -> tuple[Rule, ...]:
     return rules
 
 
-def judge(rules: Sequence[Rule], candidate: Shown, champion: Shown | None) -> list[Verdict]:
+def judge(rules: Sequence[Rule], candidate: Shown, champion: Shown | None) -> list[GateVerdict]:
     """How each gate of a policy judges a version."""
     return [GATES.find(_kind(rule)).judge(rule, candidate, champion) for rule in rules]
 
@@ -80,6 +80,6 @@ def _kind(rule: Rule) -> str:
     return str(rule.__struct_config__.tag)
 
 
-def refusal(verdicts: Sequence[Verdict]) -> str:
+def refusal(verdicts: Sequence[GateVerdict]) -> str:
     """Why a version may not be released, gate by gate; empty when it may."""
     return "; ".join(f"gate {each.gate}: {each.says}" for each in verdicts if not each.ok)
