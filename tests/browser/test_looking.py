@@ -19,7 +19,14 @@ def filled(kit: Kit) -> None:
     add_devices(kit, [HOSTILE], online=False, labels={"site": HOSTILE})
 
 
-PAGES = ("/?q=cam-00", "/?state=waiting&q=site=berlin", "/devices/waits", "/sign-in", "/none")
+PAGES = (
+    "/bulk?q=site=berlin&act=revoke",
+    "/?q=cam-00",
+    "/?state=waiting&q=site=berlin",
+    "/devices/waits",
+    "/sign-in",
+    "/none",
+)
 
 
 def test_the_fleet_and_a_device_as_the_docs_show_them(ada: Person) -> None:

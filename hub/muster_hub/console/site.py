@@ -13,6 +13,7 @@ from muster_hub.console.door import Door
 from muster_hub.console.routes import (
     assets,
     audit,
+    bulk,
     delivery,
     device,
     device_acts,
@@ -44,6 +45,7 @@ PAGES = (
     audit,
     trust,
     delivery,
+    bulk,
 )
 
 
