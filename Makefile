@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo example-maintenance test test-doors test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-links lint format setup constraints clean
+.PHONY: demo example-maintenance test test-doors test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-links lint format setup setup-demo constraints clean
 
-demo: setup
+demo: setup-demo
 	@deploy/need mosquitto
 	@$(BIN)/muster demo $(if $(KEEP),--keep)
 
@@ -111,9 +111,15 @@ format: setup
 setup:
 	@$(PYTHON) .ci/prepare $(VENV)
 
+# What make demo needs, and no more: half of it all.
+setup-demo:
+	@$(PYTHON) .ci/prepare $(VENV) demo
+
 constraints:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra modbus --extra opcua --extra postgres --extra hsm \
 	  --extra parquet --group dev --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --group build -c constraints.txt \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints-demo.txt
 
 clean:
 	rm -rf build $(VENV) $(VENV).lock .mypy_cache .ruff_cache .pytest_cache .hypothesis
