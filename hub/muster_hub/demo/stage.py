@@ -39,7 +39,7 @@ TIMERS = {
 }
 """Patience of minutes on a plant is seconds here."""
 
-ENOUGH_SECONDS = 60.0
+ENOUGH_SECONDS = 180.0
 """How long anything may take on a busy machine before it counts as not happening."""
 T = TypeVar("T")
 
