@@ -19,7 +19,7 @@ from support.ports import free_port
 
 CALLS = 5000
 ROUNDS = 9
-SETTLE_SECONDS = 30.0
+SETTLE_SECONDS = 75.0
 RING_ROWS = 4096
 PROBATION = ("--probation-seconds", "5")
 KIB = 1024
