@@ -8,7 +8,8 @@ WORKERS ?= 4
 
 .PHONY: demo example-maintenance test test-doors test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-links lint format setup constraints clean
 
-demo: setup
+demo:
+	@$(PYTHON) .ci/prepare $(VENV) demo
 	@deploy/need mosquitto
 	@$(BIN)/muster demo $(if $(KEEP),--keep)
 
@@ -114,6 +115,8 @@ setup:
 constraints:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra modbus --extra opcua --extra postgres --extra hsm \
 	  --extra parquet --group dev --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --group build -c constraints.txt \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o .ci/demo.txt
 
 clean:
 	rm -rf build $(VENV) $(VENV).lock .mypy_cache .ruff_cache .pytest_cache .hypothesis
