@@ -27,7 +27,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # its models, workers and clients
 
-from bench import serving_models, serving_report, signals_peers
+from bench import serving_cost, serving_models, serving_report, signals_peers
 from bench.serving_models import Served
 
 from muster_agent.isolation.cage import Rung, available
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--starts", type=int, default=10)
-    parts = (*serving_models.MODELS, "starts")
+    parts = (*serving_models.MODELS, "starts", "recording", "supervisor")
     parser.add_argument("--part", choices=parts, action="append", help="only this")
     options = parser.parse_args()
     found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -188,6 +188,10 @@ def main() -> None:
                 name: starts(build(), options.starts)
                 for name, build in serving_models.MODELS.items()
             }
+        elif part == "recording":
+            made = serving_cost.recording(serving_models.mlp())
+        elif part == "supervisor":
+            made = serving_cost.supervisor(serving_models.mlp())
         else:
             made = measure(serving_models.MODELS[part](), options.rounds, options.seconds)
         found[part] = {"measured": made, "machine": machine}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bench import serving_cost
 from bench.signals_report import README, put
 
 TITLES = {
@@ -20,7 +21,8 @@ def write(results: dict[str, Any]) -> None:
     for name, title in MODELS.items():
         if name in results:
             lines += table(title, results[name])
-    put(README, "serving", lines + starts(results.get("starts")))
+    lines += starts(results.get("starts"))
+    put(README, "serving", lines + serving_cost.lines(results))
 
 
 def table(title: str, part: dict[str, Any]) -> list[str]:

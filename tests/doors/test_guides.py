@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,15 @@ from support.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CLASSES = ("ok", "worn", "dry")
+CLIENTS = {
+    "tritonclient": ["tritonclient[http]==2.73.0", "numpy==2.4.6"],
+    "kserve": ["kserve==0.21.0"],
+}
+"""Clients of other makers that a page uses, and what is installed for them."""
+NODE_RED = "4.1.15"
+NODE_RED_SECONDS = 120.0
+NOT_RUN = {"csharp"}
+"""Languages that there is nothing to run with here; the page says so."""
 COMMANDS_MAX = 4
 """From a model file and a table to a running model that is watched."""
 
@@ -98,31 +108,64 @@ def test_labels_are_counted_and_drift_is_named_by_its_column(shown):
 
 @pytest.mark.usefixtures("shown")
 @pytest.mark.parametrize(
-    ("language", "text"), blocks("ask.md"), ids=lambda value: value.split("\n")[0][:40]
+    ("language", "text"),
+    [each for each in blocks("ask.md") if each[0] not in NOT_RUN],
+    ids=lambda value: value.split("\n")[0][:40],
 )
-def test_each_way_to_ask_works_as_it_stands(visitor, language, text, triton):
-    interpreter = language or "bash"
-    if "tritonclient" in text:
-        printed = triton(text.replace("localhost:8080", f"localhost:{visitor.port}"))
+def test_each_way_to_ask_works_as_it_stands(visitor, language, text, tmp_path):
+    here = text.replace("localhost:8080", f"localhost:{visitor.port}")
+    client = next((name for name in CLIENTS if name in text and language == "python"), None)
+    if language == "json":
+        printed = node_red(here, tmp_path)
+    elif client is not None:
+        printed = with_packages(CLIENTS[client], here, tmp_path)
     else:
-        printed = visitor.types(text, interpreter)
+        printed = visitor.types(text, language or "bash")
     assert printed.strip()
 
 
-@pytest.fixture(scope="module")
-def triton(tmp_path_factory):
-    """Runs Python with Triton's client, in an environment of its own."""
+def test_what_no_test_runs_says_so():
+    page = (ROOT / "docs" / "ask.md").read_text(encoding="utf-8")
+    for language in NOT_RUN:
+        assert language in {each for each, _ in blocks("ask.md")}
+    assert "the one example here that no test runs" in page
 
-    def run(text: str) -> str:
-        folder = tmp_path_factory.mktemp("triton")
-        python = folder / "bin" / "python"
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
-        wanted = ["tritonclient[http]==2.73.0", "numpy==2.4.6"]
-        install = [python, "-m", "pip", "install", "-q", "--only-binary=:all:", *wanted]
-        subprocess.run(install, check=True, timeout=400)
-        done = subprocess.run(
-            [python, "-c", text], capture_output=True, text=True, timeout=60, check=True
-        )
-        return done.stdout
 
-    return run
+def with_packages(wanted: list[str], text: str, folder: Path) -> str:
+    """What Python prints that has these packages, in an environment of its own."""
+    python = folder / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
+    install = [python, "-m", "pip", "install", "-q", "--only-binary=:all:", *wanted]
+    subprocess.run(install, check=True, timeout=400)
+    done = subprocess.run(
+        [python, "-c", text], capture_output=True, text=True, timeout=120, check=True
+    )
+    return done.stdout
+
+
+def node_red(flow: str, folder: Path) -> str:
+    """What a flow shows first. Node-RED is installed once into `build/node-red`."""
+    home = ROOT / "build" / "node-red" / NODE_RED
+    if not (home / "ready").exists():
+        home.mkdir(parents=True, exist_ok=True)
+        npm = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", home]
+        subprocess.run([*npm, f"node-red@{NODE_RED}"], check=True, timeout=600)
+        (home / "ready").touch()
+    (folder / "flows.json").write_text(flow)
+    program = [home / "node_modules" / ".bin" / "node-red", "--userDir", folder]
+    with subprocess.Popen(
+        [*program, "--port", str(free_port()), "flows.json"], cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        limit = threading.Timer(NODE_RED_SECONDS, process.kill)
+        limit.start()
+        try:
+            lines = iter(process.stdout.readline, "")
+            shown = next((line for line in lines if "[debug:shown]" in line), None)
+            assert shown is not None, "the flow showed nothing"
+            scores = next(lines)
+        finally:
+            limit.cancel()
+            process.kill()
+    assert len(json.loads(scores)) == len(CLASSES)
+    return scores

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from muster_agent.app import facts, metrics
+from muster_agent.app import facts
 from muster_agent.app.launch import ProcessLauncher
 from muster_agent.app.notify import Notifier
 from muster_agent.app.outages import shown_in
 from muster_agent.app.ports import Inbox, Shutdown, SupervisorPorts, SupervisorSettings
 from muster_agent.app.supervisor import Supervisor
+from muster_agent.base import memory
 from muster_agent.base.clock import Clock, local_time, stamp
 from muster_agent.base.config import Config, load
 from muster_agent.base.settings import hours, zone
@@ -57,6 +58,8 @@ WAIT_SECONDS_MAX = 0.5
 """The longest nap between two looks at signals and the watchdog."""
 FAREWELL_SECONDS = 3.0
 """How long a stopping agent waits for the hub to acknowledge what it still holds."""
+TRIM_SECONDS = 60.0
+"""How often memory that is free is given back; it takes a millisecond."""
 WINDOW_SECONDS = 300.0
 """Until a directive names another."""
 
@@ -228,9 +231,13 @@ class Service:
     def loop(self, finished: Callable[[], bool], beat: Callable[[], None]) -> None:
         """Hand events and time to the supervisor until ``finished``; ``beat`` feeds a watchdog."""
         supervisor, monotonic = self.supervisor, self.clock.monotonic
+        trim_at = monotonic() + TRIM_SECONDS
         while not finished():
             beat()
             now = monotonic()
+            if now >= trim_at:
+                trim_at = now + TRIM_SECONDS
+                memory.give_back()
             wait = min(max(supervisor.deadline(now) - now, 0.0), WAIT_SECONDS_MAX)
             event = self.mailbox.get(wait)
             for _ in range(EVENTS_BETWEEN_TICKS):
@@ -276,7 +283,10 @@ def run(directory: Path) -> int:
     with ExitStack() as stack:
         config = load(directory)
         service = Service(config, stack)
-        stack.enter_context(metrics.serving(config))
+        if config.settings.metrics.port:
+            from muster_agent.app import metrics  # noqa: PLC0415 - a server, for those who want one
+
+            stack.enter_context(metrics.serving(config))
         notifier.notify("READY=1", "STATUS=serving")
         log.info("serving %s", directory)
         service.loop(lambda: stopping, beat)

@@ -25,7 +25,7 @@ _BOOSTED = ("lightgbm", "xgboost")
 _LIBRARIES: dict[str, Any] = {}
 
 
-class Task(msgspec.Struct, frozen=True):
+class Conversion(msgspec.Struct, frozen=True):
     """What to convert, and what to compare it on."""
 
     estimator: str
@@ -58,7 +58,7 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True, tag="converted"):
     """Rows with another class; None where there are none."""
 
 
-class Refused(msgspec.Struct, frozen=True, tag="refused"):
+class NotConverted(msgspec.Struct, frozen=True, tag="not converted"):
     """Why not."""
 
     error: str
@@ -66,18 +66,18 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     """A module that isn't installed."""
 
 
-Answer = Converted | Refused
+Answer = Converted | NotConverted
 
 
 def prepare(arguments: Sequence[str]) -> None:
     """Import all there is to unpickle and convert with."""
-    task = msgspec.json.decode(arguments[0], type=Task)
+    task = msgspec.json.decode(arguments[0], type=Conversion)
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it reports to its maker
     for name in _NEEDED:
         try:
             _LIBRARIES[name] = importlib.import_module(name)
         except ModuleNotFoundError as error:
-            _say(task, Refused(line(error), error.name or name))
+            _say(task, NotConverted(line(error), error.name or name))
             raise SystemExit(0) from None
     for name in (*_BOOSTED, "onnxmltools", "pandas"):
         with suppress(ImportError):
@@ -87,17 +87,17 @@ def prepare(arguments: Sequence[str]) -> None:
 
 def work(arguments: Sequence[str]) -> None:
     """Convert, compare and answer."""
-    task = msgspec.json.decode(arguments[0], type=Task)
+    task = msgspec.json.decode(arguments[0], type=Conversion)
     try:
         found: Answer = _convert(task)
     except ModuleNotFoundError as error:
-        found = Refused(line(error), error.name or "")
+        found = NotConverted(line(error), error.name or "")
     except Exception as error:
-        found = Refused(f"{type(error).__name__}: {line(error)}")
+        found = NotConverted(f"{type(error).__name__}: {line(error)}")
     _say(task, found)
 
 
-def _say(task: Task, found: Answer) -> None:
+def _say(task: Conversion, found: Answer) -> None:
     with os.fdopen(task.answer, "wb") as file:
         file.write(msgspec.json.encode(found))
 
@@ -128,17 +128,17 @@ def _register() -> None:
             register(estimator, f"{library}{prefix}{kind}", shape, convert, options=options)
 
 
-def _convert(task: Task) -> Answer:
+def _convert(task: Conversion) -> Answer:
     estimator = _LIBRARIES["joblib"].load(task.estimator)
     if not callable(getattr(estimator, "predict", None)):
-        return Refused(f"it holds a {type(estimator).__name__}, which has no predict")
+        return NotConverted(f"it holds a {type(estimator).__name__}, which has no predict")
     with np.load(task.rows, allow_pickle=True) as archive:  # written by the parent
         names = [str(name) for name in archive["names"]]
         table = {name: archive[f"column{place}"] for place, name in enumerate(names)}
     columns = _columns(estimator, names)
     missing = [name for name in columns if name not in table]
     if missing:
-        return Refused(f"it takes a column {missing[0]!r}, which the data don't have")
+        return NotConverted(f"it takes a column {missing[0]!r}, which the data don't have")
     taken = {name: table[name] for name in columns}
     by_column = _picks_columns(estimator) or any(c.dtype.kind == "O" for c in taken.values())
     model = _onnx(estimator, taken, by_column=by_column)
@@ -243,7 +243,7 @@ def _answers(
 
 
 def _compared(
-    wanted: list[NDArray[Any]], got: list[NDArray[Any]], task: Task
+    wanted: list[NDArray[Any]], got: list[NDArray[Any]], task: Conversion
 ) -> tuple[float, int, int | None]:
     """(Largest difference, rows beyond the tolerances, rows with another class)."""
     want, have = wanted[-1].astype(np.float64), got[len(wanted) - 1].astype(np.float64)

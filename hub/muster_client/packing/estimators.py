@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from muster_client.failures import Lacking, OperatorError, WrongUsage
 from muster_client.packing import source
 from muster_client.packing.advice import Notes
-from muster_client.packing.converting import MATRIX, Answer, Converted, Refused, Task
+from muster_client.packing.converting import MATRIX, Answer, Conversion, Converted, NotConverted
 from muster_client.packing.options import Options
 from muster_client.training.table import Table
 from muster_protocol.wire.manifest import Golden
@@ -58,7 +58,7 @@ def converted(
     numbered = {f"column{place}": column for place, column in enumerate(columns.values())}
     np.savez(rows, names=np.array([*columns], object), **numbered)  # type: ignore[arg-type]
     found = _run(path, rows, made, options)
-    if isinstance(found, Refused):
+    if isinstance(found, NotConverted):
         raise _refused(path, found)
     _judge(path, found)
     _note(found, notes)
@@ -100,7 +100,7 @@ def _run(path: Path, rows: Path, made: Path, options: Options) -> Answer:
     atol = usual.atol if options.atol is None else options.atol
     with made.open("wb") as model_file, answer.open("wb") as answer_file:
         ends = model_file.fileno(), answer_file.fileno()
-        task = Task(str(path.absolute()), str(rows), rtol, atol, *ends)
+        task = Conversion(str(path.absolute()), str(rows), rtol, atol, *ends)
         command = [
             *(sys.executable, "-P", "-m", "muster_agent.isolation.run"),
             *("--read", str(path.absolute()), "--read", str(rows), "--read", _CGROUPS),
@@ -139,7 +139,7 @@ def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in kept if name in os.environ} | alone
 
 
-def _refused(path: Path, found: Refused) -> OperatorError:
+def _refused(path: Path, found: NotConverted) -> OperatorError:
     library = found.lacking.partition(".")[0]
     if library in _OF_EXTRA:
         return Lacking(f"converting {path.name}", library, "convert")

@@ -17,7 +17,7 @@ from muster_client.packing import running
 CALIBRATION_RUNS_MAX = 500
 
 
-class Task(msgspec.Struct, frozen=True):
+class Quantising(msgspec.Struct, frozen=True):
     """What to make of what."""
 
     source: str
@@ -29,16 +29,17 @@ class Task(msgspec.Struct, frozen=True):
     group: int
 
 
-class Rows:
+class CalibrationRuns:
     """Implements ONNX Runtime's ``CalibrationDataReader``: runs of the data, one by one."""
 
-    def __init__(self, inputs: dict[str, NDArray[Any]], task: Task) -> None:
+    def __init__(self, inputs: dict[str, NDArray[Any]], task: Quantising) -> None:
         self._inputs, self._task = inputs, task
         runs = len(next(iter(inputs.values()))) // task.group
         step = max(runs // CALIBRATION_RUNS_MAX, 1)
         self._left = iter(range(0, runs * task.group, step * task.group))
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
+        """The inputs of the next run; None after the last."""
         begin = next(self._left, None)
         if begin is None:
             return None
@@ -48,7 +49,7 @@ class Rows:
 
 def main(text: str) -> None:
     """Quantise; whatever the library raises ends the process with its last line."""
-    task = msgspec.json.decode(text, type=Task)
+    task = msgspec.json.decode(text, type=Quantising)
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it reports to its maker
     from onnxruntime import quantization  # noqa: PLC0415 - not before the line above
 
@@ -61,9 +62,9 @@ def main(text: str) -> None:
         return
     with np.load(task.rows, allow_pickle=True) as archive:  # written by the parent
         inputs = {name: archive[name] for name in archive.files}
-    quantization.CalibrationDataReader.register(Rows)
+    quantization.CalibrationDataReader.register(CalibrationRuns)
     quantization.quantize_static(
-        task.source, task.target, Rows(inputs, task),
+        task.source, task.target, CalibrationRuns(inputs, task),
         quant_format=quantization.QuantFormat.QDQ,
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,

@@ -15,7 +15,7 @@ from muster_client.failures import OperatorError, WrongUsage
 from muster_client.packing import declare, rewriting
 from muster_client.packing.advice import Notes
 from muster_client.packing.findings import Request
-from muster_client.packing.int8 import Task
+from muster_client.packing.int8 import Quantising
 from muster_client.packing.model_file import read_model
 from muster_client.packing.options import Options
 from muster_client.packing.packed import ModelFile
@@ -108,7 +108,7 @@ def _make(model: ModelFile, file: Path, target: Path, rows: _Rows, options: Opti
     assert options.quantise
     stored = target.with_suffix(".npz")
     np.savez(stored, **rows.inputs)  # type: ignore[arg-type]  # names of tensors
-    task = Task(str(file), str(target), options.quantise, str(stored), rows.axes, rows.group)
+    task = Quantising(str(file), str(target), options.quantise, str(stored), rows.axes, rows.group)
     command = [sys.executable, "-P", "-m", "muster_client.packing.int8"]
     try:
         done = subprocess.run(

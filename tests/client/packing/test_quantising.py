@@ -49,9 +49,9 @@ def test_an_int8_model_proves_itself_and_says_what_it_loses(model, tmp_path, kin
     worst = float(re.search(r"on average, (\S+) at most", said)[1])
     (others,) = re.findall(r"another class is best in (\d+) of 300 rows", said)
     assert found.manifest.lineage.source == f"net.onnx, as int8 ({kind})"
-    with open_engine(plain.folder) as one, open_engine(found.folder) as other:
-        want = [one.infer({"x": row[np.newaxis]}).outputs["probabilities"] for row in ROWS]
-        got = [other.infer({"x": row[np.newaxis]}).outputs["probabilities"] for row in ROWS]
+    with open_engine(plain.folder) as whole, open_engine(found.folder) as small:
+        want = [whole.infer({"x": row[np.newaxis]}).outputs["probabilities"] for row in ROWS]
+        got = [small.infer({"x": row[np.newaxis]}).outputs["probabilities"] for row in ROWS]
     apart = np.abs(np.concatenate(got) - np.concatenate(want))
     assert 0 < apart.max() < 0.2
     assert 0 < worst < 0.2
