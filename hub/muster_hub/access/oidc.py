@@ -1,9 +1,11 @@
 """People who log in elsewhere: tokens of an OpenID Connect issuer, verified by its public keys."""
 
+import hmac
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import httpx
 import jwt
@@ -48,11 +50,26 @@ class Login:
     groups: tuple[str, ...]
 
 
+class _Given(msgspec.Struct):
+    """What a token endpoint answers, as far as it matters here."""
+
+    id_token: str = ""
+    error: str = ""
+
+
 class Issuer:
     """Verifies tokens of one issuer. Its keys are fetched when needed and kept for an hour."""
 
-    def __init__(self, settings: Oidc, http: httpx.Client, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Oidc,
+        http: httpx.Client,
+        clock: Callable[[], float],
+        secret: Callable[[], str] = str,
+    ) -> None:
+        """``secret``: of the client, for issuers that want one; empty: a public client."""
         self._settings = settings
+        self._secret = secret
         self._http = http
         self._clock = clock
         self._lock = threading.Lock()
@@ -61,10 +78,68 @@ class Issuer:
 
     def verify(self, token: str) -> Login:
         """Raises TokenRefused with the reason, IssuerUnreachable when there are no keys."""
+        return self._login(self._checked(token, self._settings.audience))
+
+    def authorization(self, *, redirect: str, state: str, nonce: str, challenge: str) -> str:
+        """The address at the issuer where somebody signs in, to come back to ``redirect`` with a
+        code. ``challenge``: of the verifier, by PKCE's S256. Raises IssuerUnreachable."""
+        asked = {
+            "response_type": "code", "client_id": self._settings.client_id,
+            "redirect_uri": redirect, "scope": " ".join(self._settings.scopes), "state": state,
+            "nonce": nonce, "code_challenge": challenge, "code_challenge_method": "S256",
+        }  # fmt: skip
+        endpoint = self._endpoint("authorization_endpoint")
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(asked)}"
+
+    def redeem(self, code: str, verifier: str, redirect: str, nonce: str) -> Login:
+        """Who a code is for, by the ID token that the issuer gives for it.
+
+        Raises TokenRefused, and IssuerUnreachable when the issuer doesn't answer.
+        """
+        form = {
+            "grant_type": "authorization_code", "code": code, "redirect_uri": redirect,
+            "code_verifier": verifier, "client_id": self._settings.client_id,
+        }  # fmt: skip
+        secret = self._secret()
+        known = httpx.BasicAuth(quote(self._settings.client_id), quote(secret))
+        try:
+            answer = self._http.post(
+                self._endpoint("token_endpoint"),
+                data=form,
+                auth=known if secret else httpx.USE_CLIENT_DEFAULT,
+                timeout=TIMEOUT_SECONDS,
+            )
+            given = msgspec.json.decode(answer.content[:DOCUMENT_BYTES_MAX], type=_Given)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise IssuerUnreachable(f"the issuer can't be asked for a token: {error}") from None
+        except (msgspec.MsgspecError, RecursionError):
+            raise TokenRefused("the issuer gave no token for this sign-in") from None
+        if answer.status_code != httpx.codes.OK or not given.id_token:
+            why = given.error[:80] or f"it answered {answer.status_code}"
+            raise TokenRefused(f"the issuer gave no token for this sign-in: {why}")
+        claims = self._checked(given.id_token, self._settings.client_id)
+        if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()):
+            raise TokenRefused("the token is of another sign-in")
+        if claims.get("azp", self._settings.client_id) != self._settings.client_id:
+            raise TokenRefused("the token was made for another client")
+        return self._login(claims)
+
+    def _endpoint(self, name: str) -> str:
+        """An address of the issuer's; over TLS wherever the issuer itself is."""
+        found = self.discover().get(name)
+        scheme = self._settings.issuer.split(":", 1)[0]
+        if not isinstance(found, str) or found.split(":", 1)[0] not in ("https", scheme):
+            raise IssuerUnreachable(f"the issuer names no {name} over TLS")
+        return found
+
+    def _checked(self, token: str, audience: str) -> Claims:
         if len(token) > TOKEN_CHARS_MAX:
             raise TokenRefused(f"the token is over {TOKEN_CHARS_MAX} characters")
-        claims = self._claims(token)
+        claims = self._claims(token, audience)
         self._check_times(claims)
+        return claims
+
+    def _login(self, claims: Claims) -> Login:
         name = claims.get(self._settings.name_claim)
         if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARS_MAX:
             raise TokenRefused(f"the token has no claim {self._settings.name_claim!r} with a name")
@@ -84,7 +159,7 @@ class Issuer:
             )
         return document
 
-    def _claims(self, token: str) -> Claims:
+    def _claims(self, token: str, audience: str) -> Claims:
         try:
             header = jwt.get_unverified_header(token)
             algorithm = str(header.get("alg"))
@@ -95,7 +170,7 @@ class Issuer:
                 token,
                 key,
                 algorithms=[algorithm],
-                audience=self._settings.audience,
+                audience=audience,
                 issuer=self._settings.issuer,
                 # Times are checked against the hub's clock, below.
                 options={

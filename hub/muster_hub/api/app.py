@@ -106,7 +106,9 @@ def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> Fas
     app.state.streams = 0
     app.state.refusals = Refusals(hub.store, hub.clock)
     oidc = hub.config.oidc
-    app.state.issuer = Issuer(oidc, httpx.Client(), hub.clock) if oidc.issuer else None
+    app.state.issuer = (
+        Issuer(oidc, httpx.Client(), hub.clock, hub.oidc_secret) if oidc.issuer else None
+    )
     for room in ROOMS:
         app.include_router(room.router, prefix=PREFIX, responses=problems.answers(400, 422, 429))
     app.include_router(scrape.router)

@@ -12,7 +12,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from muster_hub.access import capability
+from muster_hub.access import capability, sessions
 from muster_hub.access.acts import ACTS, Actor
 from muster_hub.access.governance import (
     TOKEN_PREFIX,
@@ -64,8 +64,10 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 def identify(hub: Hub, issuer: Issuer | None, bearer: str) -> Actor:
     """The holder of a bearer token; raises 401 or 403 with what to do."""
+    if bearer.startswith(sessions.PREFIX):
+        return _signed_in(hub, issuer, bearer)
     if issuer is not None and not bearer.startswith(TOKEN_PREFIX) and bearer.count(".") == 2:
-        return _person(hub, _login(issuer, bearer))
+        return person(hub, _login(issuer, bearer))
     with hub.store.read() as session:
         row = session.get(ApiToken, sha256_hex(bearer.encode()))
     refusal = token_refusal(row, hub.clock())
@@ -114,7 +116,15 @@ def _login(issuer: Issuer, token: str) -> Login:
         raise HTTPException(401, str(error), CHALLENGE) from None
 
 
-def _person(hub: Hub, login: Login) -> Actor:
+def _signed_in(hub: Hub, issuer: Issuer | None, bearer: str) -> Actor:
+    """Somebody who signed in to the console at the issuer; none does where there is none."""
+    login = sessions.login_of(hub.sealing, bearer, hub.clock()) if issuer is not None else None
+    if login is None:
+        raise HTTPException(401, "the session has ended: sign in again", CHALLENGE)
+    return person(hub, login)
+
+
+def person(hub: Hub, login: Login) -> Actor:
     """What somebody may do: their own entry counts, else the first group that has a role."""
     with hub.store.read() as session:
         row = session.get(Person, login.name)

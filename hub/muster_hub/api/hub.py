@@ -137,6 +137,16 @@ class Hub:
         """A device's capability to fetch chunks over HTTP, for ``directive.Source.token``."""
         return capability.mint(self.capability_key, device, expires)
 
+    def oidc_secret(self) -> str:
+        """The hub's own secret at the issuer; empty where it has none. Raises ConfigError."""
+        name = self.config.oidc.client_secret_file
+        if not name:
+            return ""
+        try:
+            return (self.config.data / name).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"oidc.client_secret_file: {error}") from None
+
     def server_certificate(self) -> tuple[Path, Path]:
         """Files with a fresh certificate and key (0600) for the API's listener."""
         pair = self.pki.issue_server(self.config.names, self.clock())

@@ -26,6 +26,7 @@ from muster_hub.console.routes import (
     rollouts,
     sign_in,
     sign_in_link,
+    sign_in_oidc,
     trust,
 )
 
@@ -33,6 +34,7 @@ PAGES = (
     assets,
     sign_in,
     sign_in_link,
+    sign_in_oidc,
     live,
     fleet,
     device,

@@ -4,7 +4,6 @@ Of reports and directives only what an overview says is decoded. Nothing here wr
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -37,38 +36,37 @@ STANDINGS: tuple[Standing, ...] = get_args(Standing)
 MOVING = frozenset({"fetching", "verifying", "staged", "starting", "probation", "rolling_back"})
 
 
-class _Release(msgspec.Struct):
+class _Release(msgspec.Struct, gc=False):
     model: str = ""
     version: str = ""
     manifest: str = ""
 
 
-class _Update(msgspec.Struct):
+class _Update(msgspec.Struct, gc=False):
     state: str = "idle"
     waiting_for: str = ""
     refusal: str | None = None
 
 
-class _Slot(msgspec.Struct):
+class _Slot(msgspec.Struct, gc=False):
     health: str = "ok"
     running: _Release | None = None
     update: _Update = msgspec.field(default_factory=_Update)
 
 
-class _Report(msgspec.Struct):
+class _Report(msgspec.Struct, gc=False):
     slots: dict[str, _Slot] = {}
 
 
-class _Goal(msgspec.Struct):
+class _Goal(msgspec.Struct, gc=False):
     champion: _Release = msgspec.field(default_factory=_Release)
 
 
-class _Directive(msgspec.Struct):
+class _Directive(msgspec.Struct, gc=False):
     slots: dict[str, _Goal] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Glimpse:
+class Glimpse(msgspec.Struct, frozen=True, gc=False):
     """One device of the overview."""
 
     id: str
@@ -94,39 +92,45 @@ def read(session: Session, scope: Scope, selector: Selector, now: float) -> list
         .where(selecting.matching(selector))
         .order_by(col(device.id))
     )  # fmt: skip
+    # Each line here is run for each of thousands of devices, while somebody waits for a page.
     labels_of = msgspec.json.Decoder(dict[str, str])
     reports: msgspec.json.Decoder[_Report | None] = msgspec.json.Decoder(_Report | None)
     directives = msgspec.json.Decoder(_Directive)
+    labelled: dict[str, Mapping[str, str]] = {}
     found = []
-    for name, labels, approved, revoked, online, last_seen, report, payload in (
-        session.connection().execute(query)
+    for name, text, approved, revoked, online, last_seen, report, payload in (
+        session.connection().execute(query).all()
     ):  # fmt: skip
+        labels = labelled.get(text)
+        if labels is None:
+            labels = labelled[text] = labels_of.decode(text)
         reported = reports.decode(report) if report else None
         slots = _in_scope(scope, reported.slots) if reported else {}
-        goals = directives.decode(payload).slots if payload else {}
-        wanted = {
-            slot: goal.champion
-            for slot, goal in goals.items()
-            if scope.has_model(goal.champion.model)
-        }
-        heard = online and (last_seen is None or now - last_seen < HEARD_SECONDS)
+        wanted = _wanted(scope, directives.decode(payload).slots) if payload else {}
+        if revoked or not approved:
+            standing: Standing = "revoked" if revoked else "awaiting_approval"
+        elif not online or (last_seen is not None and now - last_seen >= HEARD_SECONDS):
+            standing = "offline"
+        else:
+            standing = _standing(slots, wanted)
+        waits = ""
+        for slot in slots.values():
+            waits = waits or slot.update.waiting_for
+        running = {where: slot.running for where, slot in slots.items() if slot.running}
         found.append(
             Glimpse(
-                id=name,
-                labels=labels_of.decode(labels),
-                standing=_standing(
-                    {"approved": approved, "revoked": revoked, "heard": heard}, slots, wanted
-                ),
-                waiting_for=next(
-                    (slot.update.waiting_for for slot in slots.values() if slot.update.waiting_for),
-                    "",
-                ),
-                runs=_releases({n: slot.running for n, slot in slots.items() if slot.running}),
-                wanted=_releases(wanted),
-                last_seen=last_seen,
+                name, labels, standing, waits, _releases(running), _releases(wanted), last_seen
             )
-        )
+        )  # fmt: skip
     return found
+
+
+def _wanted(scope: Scope, goals: Mapping[str, _Goal]) -> dict[str, _Release]:
+    return {
+        slot: goal.champion
+        for slot, goal in goals.items()
+        if not scope.models or scope.has_model(goal.champion.model)
+    }
 
 
 def _in_scope(scope: Scope, slots: Mapping[str, _Slot]) -> Mapping[str, _Slot]:
@@ -139,22 +143,23 @@ def _in_scope(scope: Scope, slots: Mapping[str, _Slot]) -> Mapping[str, _Slot]:
     }
 
 
-def _standing(
-    row: Mapping[str, bool], slots: Mapping[str, _Slot], wanted: Mapping[str, _Release]
-) -> Standing:
-    """The first that holds."""
-    updates = [slot.update for slot in slots.values()]
-    holds: tuple[tuple[Standing, bool], ...] = (
-        ("revoked", row["revoked"]),
-        ("awaiting_approval", not row["approved"]),
-        ("offline", not row["heard"]),
-        ("refused", any(update.state == "failed" or update.refusal for update in updates)),
-        ("waiting", any(update.waiting_for for update in updates)),
-        ("updating", any(update.state in MOVING for update in updates) or not _has(slots, wanted)),
-        ("unhealthy", any(slot.health != "ok" for slot in slots.values())),
-        ("converged", bool(wanted or slots)),
-    )
-    return next((word for word, true in holds if true), "unassigned")
+def _standing(slots: Mapping[str, _Slot], wanted: Mapping[str, _Release]) -> Standing:
+    """The first that holds, of a device that is there."""
+    waiting = moving = unwell = False
+    for slot in slots.values():
+        update = slot.update
+        if update.refusal or update.state == "failed":
+            return "refused"
+        waiting = waiting or bool(update.waiting_for)
+        moving = moving or update.state in MOVING
+        unwell = unwell or slot.health != "ok"
+    if waiting:
+        return "waiting"
+    if moving or not _has(slots, wanted):
+        return "updating"
+    if unwell:
+        return "unhealthy"
+    return "converged" if wanted or slots else "unassigned"
 
 
 def _has(slots: Mapping[str, _Slot], wanted: Mapping[str, _Release]) -> bool:
@@ -167,4 +172,5 @@ def _has(slots: Mapping[str, _Slot], wanted: Mapping[str, _Release]) -> bool:
 
 
 def _releases(found: Mapping[str, _Release]) -> tuple[tuple[str, str, str], ...]:
-    return tuple((slot, item.model, item.version) for slot, item in sorted(found.items()))
+    ordered = found.items() if len(found) == 1 else sorted(found.items())
+    return tuple([(slot, item.model, item.version) for slot, item in ordered])

@@ -95,7 +95,12 @@ class Oidc(Struct, frozen=True, forbid_unknown_fields=True):
     audience: str = "muster"
     """What a token must be made for."""
     client_id: str = "muster"
-    """Under which `muster login` is known to the issuer."""
+    """Under which `muster login` and the console are known to the issuer."""
+    client_secret_file: str = ""
+    """The client's secret, where the issuer gave it one: a file, relative to the hub's directory.
+    """
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    """What the console asks the issuer for; some give groups under a scope of their own."""
     name_claim: str = "email"
     groups_claim: str = "groups"
     groups: dict[str, Role] = {}

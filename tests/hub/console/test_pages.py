@@ -49,7 +49,7 @@ class Links(HTMLParser):
 PAGES = ("/", "/devices/cam-0001")
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", [*PAGES, "/delivery", "/drift", "/bulk?act=retry"])
 def test_a_page_takes_as_many_statements_for_a_thousand_devices_as_for_ten(
     path: str, tmp_path
 ) -> None:

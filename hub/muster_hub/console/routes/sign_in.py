@@ -19,13 +19,13 @@ Way = Annotated[str, Query(max_length=WAY_CHARS_MAX)]
 
 
 @router.get("/sign-in", dependencies=[open_to("anybody")])
-def form(request: Request, to: Way = "") -> Response:
+def form(request: Request, issuer: IssuerDep, to: Way = "") -> Response:
     """Where somebody signs in; ``to`` is the page they came for, from the console's root."""
     if request.headers.get("sec-fetch-site") == "cross-site" and to:
         # A link in another site's page or an e-mail: the browser held the session's cookie back.
         # From our own page it sends it.
         return render(request, "returning.html", to=to)
-    return render(request, "sign_in.html", to=to, fault="")
+    return render(request, "sign_in.html", to=to, fault="", issuer=issuer is not None)
 
 
 @router.post("/sign-in", dependencies=[open_to("anybody")])
@@ -37,17 +37,19 @@ async def sign_in(
     to: Annotated[str, Form(max_length=WAY_CHARS_MAX)] = "",
 ) -> Response:
     """Begin a session with a token that lets somebody in."""
-    bearer = token.strip()
+    bearer, offered = token.strip(), issuer is not None
     try:
         await run_in_threadpool(identify, hub, issuer, bearer)
     except HTTPException as error:
-        return render(request, "sign_in.html", status=401, to=to, fault=str(error.detail))
+        fault, status = str(error.detail), 401
     except HubError as error:
-        return render(request, "sign_in.html", status=error.status, to=to, fault=str(error))
-    text = session.sealed(hub.sealing, Session(bearer, hub.clock() + SESSION_SECONDS))
-    response = redirect(request, to)
-    session.begin(response, text, secure=by_tls(request))
-    return response
+        fault, status = str(error), error.status
+    else:
+        text = session.sealed(hub.sealing, Session(bearer, hub.clock() + SESSION_SECONDS))
+        response = redirect(request, to)
+        session.begin(response, text, secure=by_tls(request))
+        return response
+    return render(request, "sign_in.html", status=status, to=to, fault=fault, issuer=offered)
 
 
 @router.post("/sign-out", dependencies=[open_to("anybody")])
