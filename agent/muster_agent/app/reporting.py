@@ -73,17 +73,23 @@ def build(
     waiting: Mapping[str, str],
     signs: Callable[[str, Goal], SlotSigns],
     challenger: Callable[[str], messages.Challenger | None] = lambda _slot: None,
+    feed: Callable[[str], str] = lambda _slot: "",
 ) -> messages.Report:
-    """``progress`` and ``waiting`` are by slot: of the download; what is waited for."""
+    """``progress`` and ``waiting`` are by slot: of the download; what is waited for.
+
+    ``feed`` says what a slot's feeds lack.
+    """
     slots = {}
     for name, runner in runners.items():
-        health = _health(runner, signs)
+        starved = feed(name)
+        health = _health(runner, signs, starved)
         serving = runner.workers.serving
         seen = signs(name, serving.goal) if serving is not None else None
         slots[name] = messages.SlotReport(
             health=health.state,
             reason=health.reason,
             fallback=runner.workers.falls_back,
+            feed=starved,
             assigned=runner.assigned,
             running=_running(runner, standing.at),
             update=_update(runner, progress.get(name, Progress()), waiting.get(name, "")),
@@ -107,7 +113,7 @@ def build(
     )
 
 
-def _health(runner: SlotRunner, signs: Callable[[str, Goal], SlotSigns]) -> Health:
+def _health(runner: SlotRunner, signs: Callable[[str, Goal], SlotSigns], feed: str) -> Health:
     serving = runner.workers.serving
     first = runner.pointer is None and runner.state not in _REFUSED
     if serving is None:
@@ -123,6 +129,7 @@ def _health(runner: SlotRunner, signs: Callable[[str, Goal], SlotSigns]) -> Heal
             errors=slot_signs.errors,
             labels_overdue=slot_signs.labels.overdue,
             trouble=slot_signs.trouble,
+            feed=feed,
         )
     )
 

@@ -270,6 +270,7 @@ class Supervisor:
         news = self._ports.feeds.handle(event, now)
         if news is not None:
             self._ports.outbox.put_event(reporting.note(news.slot, news.detail, self._stamp()))
+            self._changed()
 
     def _served(self) -> dict[str, Served]:
         """What answers in each slot; where nothing does, what should."""
@@ -363,7 +364,13 @@ class Supervisor:
         progress = {slot: self.delivery.progress(slot) for slot in self.runners}
         waiting = {slot: self.delivery.waiting(slot) for slot in self.runners}
         return reporting.build(
-            standing, self.runners, progress, waiting, self._ports.signs, self.challengers.report
+            standing,
+            self.runners,
+            progress,
+            waiting,
+            self._ports.signs,
+            self.challengers.report,
+            self._ports.feeds.trouble,
         )
 
     def _sweep(self) -> None:

@@ -172,6 +172,12 @@ class Assembler:
             return ("bad" if self.quality.uncertain == "bad" else "uncertain"), "source"
         return "good", ""
 
+    def bad_signals(self, now: float) -> str:
+        """Which signals are bad and why: ``flow (stale), temp (lost)``; empty when none is."""
+        states = (state for state in self.states(now) if state.grade == "bad")
+        named = dict.fromkeys(f"{state.feature.source} ({state.reason})" for state in states)
+        return ", ".join(named)
+
     def row(self, now: float) -> InputRow:
         """What the model is to be asked now; counted."""
         made = self.peek(now)

@@ -6,7 +6,10 @@ import msgspec
 from msgspec import Struct
 
 LINE_BYTES_MAX = 65_536
-NoticeKind = Literal["refused", "accepted", "source_lost", "source_back", "sink_lost", "sink_back"]
+NoticeKind = Literal[
+    "refused", "accepted", "source_lost", "source_back", "sink_lost", "sink_back", "signals_bad",
+    "signals_good",
+]  # fmt: skip
 
 
 class Serve(Struct, frozen=True):

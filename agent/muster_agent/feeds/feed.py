@@ -30,6 +30,8 @@ ASK_SHARE = 0.5
 LOOKS_PER_DEADLINE = 4
 FAREWELL_SECONDS = 2.0
 """How long a feed that ends may take to give its sinks the last word."""
+BAD_SECONDS = 5.0
+"""How long signals are bad before it is said: a single bad value is no news."""
 NO_MODEL_SECONDS = 1.0
 """How often sinks hear that there is no model to ask."""
 
@@ -64,6 +66,9 @@ class Feed:
         """Why no model is asked; empty while one is."""
         self._usable = False
         self._due_at = 0.0
+        self._bad = ""
+        self._bad_since = 0.0
+        self._bad_said = ""
         self._sources = [
             SourceKeeper(
                 name,
@@ -128,6 +133,7 @@ class Feed:
     async def _look(self, now: float) -> None:
         """Take in what has come; answer when it is time, or when usable values have ended."""
         self._drain()
+        self._watch(now)
         model = self._model
         ended = self._usable and model is not None and model.assembler.peek(now).values is None
         if now < self._due_at and not ended:
@@ -138,6 +144,19 @@ class Feed:
         answer = await self._answer(now)
         for sink in self._sinks:
             sink.offer(answer)
+
+    def _watch(self, now: float) -> None:
+        """Say which signals are bad once they have been for a while, and when none is."""
+        words = "" if self._model is None else self._model.assembler.bad_signals(now)
+        if words != self._bad:
+            self._bad, self._bad_since = words, now
+        if words == self._bad_said or (words and now - self._bad_since < BAD_SECONDS):
+            return
+        self._bad_said = words
+        if words:
+            self._say(Notice("signals_bad", words))
+        else:
+            self._say(Notice("signals_good", "every signal is usable again"))
 
     def _drain(self) -> None:
         for arrival in self._inlet.drain():

@@ -3,11 +3,11 @@
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, assert_never
 
-from muster_agent.feeds.control import Serve
+from muster_agent.feeds.control import Notice, Serve
 from muster_agent.feeds.process import FeedEnded, FeedEvent, FeedProcess, FeedSaid
 from muster_agent.storage.content import MANIFEST
 from muster_protocol.wire.bounds import clean
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 STEADY_SECONDS = 60.0
 """A feed that ran this long before it died is begun again after the shortest pause."""
 DOUBLED_MAX = 16
+TROUBLE_CHARS_MAX = 1000
 STOP_SECONDS = 6.0
 """After so long a feed that was asked to end is ended."""
 
@@ -53,6 +54,10 @@ class FeedWatch(Protocol):
         """A feed said something or ended; what the hub is to hear of it."""
         ...
 
+    def trouble(self, slot: str) -> str:
+        """What the feeds of a slot lack, in one line; empty when nothing."""
+        ...
+
     def stop(self, now: float) -> None:
         """End every feed."""
         ...
@@ -74,6 +79,9 @@ class NoFeeds:
     def handle(self, event: FeedEvent, now: float) -> FeedNews | None:  # noqa: ARG002 - the port's names
         return None
 
+    def trouble(self, slot: str) -> str:  # noqa: ARG002 - the port's names
+        return ""
+
     def stop(self, now: float) -> None:
         pass
 
@@ -92,6 +100,8 @@ class _Watched:
     failures: int = 0
     served: Served | None = None
     """What the process was given last."""
+    troubles: dict[str, str] = field(default_factory=dict)
+    """What it lacks, by the kind of notice and the part's name."""
 
 
 class Feeds:
@@ -166,6 +176,7 @@ class Feeds:
         watched = self._watched[event.feed]
         match event:
             case FeedSaid(feed, notice):
+                self._heard(watched, notice)
                 part = f" {notice.part}" if notice.part else ""
                 words = f"feed {feed}: {notice.kind.replace('_', ' ')}{part}: {notice.detail}"
                 words = clean(words, line=True)
@@ -175,6 +186,7 @@ class Feeds:
                 if watched.process is None or watched.process.pid != pid:
                     return None
                 watched.process = None
+                watched.troubles = {"process": "its process ended and is begun again"}
                 if self._stopping:
                     return None
                 self._failed(watched, now)
@@ -183,6 +195,40 @@ class Feeds:
                 return FeedNews(feed, watched.slot, words)
             case _:
                 assert_never(event)
+
+    @staticmethod
+    def _heard(watched: _Watched, notice: Notice) -> None:
+        """What is in trouble now."""
+        part = f" {notice.part}" if notice.part else ""
+        match notice.kind:
+            case "refused":
+                watched.troubles["model"] = notice.detail
+            case "accepted":
+                watched.troubles.pop("model", None)
+                watched.troubles.pop("process", None)
+            case "source_lost":
+                watched.troubles[f"source{part}"] = notice.detail
+            case "source_back":
+                watched.troubles.pop(f"source{part}", None)
+            case "sink_lost":
+                watched.troubles[f"sink{part}"] = notice.detail
+            case "sink_back":
+                watched.troubles.pop(f"sink{part}", None)
+            case "signals_bad":
+                watched.troubles["signals"] = notice.detail
+            case "signals_good":
+                watched.troubles.pop("signals", None)
+            case _:
+                assert_never(notice.kind)
+
+    def trouble(self, slot: str) -> str:
+        found = [
+            f"feed {name}: {what}: {words}"
+            for name, watched in self._watched.items()
+            if watched.slot == slot
+            for what, words in watched.troubles.items()
+        ]
+        return clean("; ".join(found), line=True)[:TROUBLE_CHARS_MAX]
 
     def _failed(self, watched: _Watched, now: float) -> None:
         if now - watched.since >= STEADY_SECONDS:

@@ -25,6 +25,8 @@ class Signs:
     """Failed in the last window."""
     labels_overdue: bool = False
     """Labels used to come and have stopped."""
+    feed: str = ""
+    """What the slot's feeds lack: a source, a signal, a sink."""
     trouble: str = ""
     """What keeps the device from seeing its own state: features not counted, disk not writable."""
 
@@ -49,6 +51,7 @@ def judge(signs: Signs) -> Health:
         (signs.swapping, "check_function", "another version is starting or on probation"),
         (bool(named), "off_spec", f"inputs drift: {', '.join(named[:3])}{more}"),
         (signs.labels_overdue, "maintenance_required", "labels are overdue"),
+        (bool(signs.feed), "maintenance_required", signs.feed),
         (bool(signs.trouble), "maintenance_required", signs.trouble),
     )
     return next((Health(state, why) for holds, state, why in states if holds), Health("ok", ""))

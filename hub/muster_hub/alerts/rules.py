@@ -164,6 +164,26 @@ def refused(device: str, slot: str, update: Mapping[str, Any]) -> Condition | No
     )
 
 
+def starved(device: str, slot: str, report: Mapping[str, Any]) -> Condition | None:
+    """A slot whose feeds lack values: a source is lost, a signal is stale, a sink takes nothing."""
+    words = str(report.get("feed") or "")
+    if not words:
+        return None
+    return Condition(
+        key=f"feed/{device}/{slot}",
+        kind="feed",
+        severity="warning",
+        device=device,
+        title=f"{device}, slot {slot}: {words}",
+        detail={
+            "slot": slot,
+            "detail": words,
+            "advice": "Look at the source and its tags on the device: muster-agent feed list, then "
+            "muster-agent feed check. Until then the model's fallback answers.",
+        },
+    )
+
+
 def drifted(
     device: str,
     model: str,

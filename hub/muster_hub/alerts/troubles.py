@@ -22,6 +22,7 @@ class Troubles:
     def forget(self) -> None:
         """Work out everything anew the next time."""
         self._refused: dict[str, list[Condition]] = {}
+        self._starved: dict[str, list[Condition]] = {}
         self._running: dict[str, frozenset[str]] = {}
         self._heard: list[tuple[float, str]] = []
         """A heap of when devices were heard of, each time."""
@@ -58,6 +59,7 @@ class Troubles:
         """Troubles that are present; ``standing``: keys of alerts that aren't resolved."""
         refused = [item for listed in self._refused.values() for item in listed]
         found = grouping.refusals(refused, standing)
+        found += [item for listed in self._starved.values() for item in listed]
         if not judges_silence:
             return found
         while self._heard and now - self._heard[0][0] >= SILENT_SECONDS:
@@ -72,15 +74,21 @@ class Troubles:
     def _take(self, device: Known) -> None:
         site = device.labels.get(LABEL_SITE, "")
         refused, running = [], set()
+        starved = []
         for slot, report in ((device.report or {}).get("slots") or {}).items():
             condition = rules.refused(device.id, slot, report.get("update") or {})
             if condition is not None:
                 refused.append(condition)
+            lacking = rules.starved(device.id, slot, report)
+            if lacking is not None:
+                starved.append(lacking)
             running.add(str((report.get("running") or {}).get("manifest", "")))
         self._sites[device.id] = site
         self._active[site] += 1
         if refused:
             self._refused[device.id] = refused
+        if starved:
+            self._starved[device.id] = starved
         self._running[device.id] = frozenset(running)
         if device.last_seen is not None:
             self._last[device.id] = device.last_seen
@@ -93,4 +101,5 @@ class Troubles:
         self._silent.discard(name)
         self._last.pop(name, None)
         self._refused.pop(name, None)
+        self._starved.pop(name, None)
         self._running.pop(name, None)

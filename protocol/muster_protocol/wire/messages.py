@@ -165,6 +165,8 @@ class SlotReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why the health is not ok, in one line."""
     fallback: bool = False
     """No model answers now; the signed manifest's fallback does."""
+    feed: Text = ""
+    """Which feeds lack values for this slot's model, and why, in one line; empty: none does."""
     assigned: bool = True
     """False: the directive doesn't name this slot any more; what runs there goes on."""
     calibration: Literal["calibrating", "calibrated", "refused", ""] = ""

@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from muster_hub.alerts import rules
 from muster_hub.alerts.rules import Condition, StandingAlert, decide
+from muster_hub.alerts.troubles import Troubles
+from muster_hub.fleet.known import Known
+from muster_hub.storage.care import Care
 
 CONDITION = Condition(key="k", kind="drift", severity="warning", title="t", detail={"a": 1})
 
@@ -63,6 +66,19 @@ def test_a_refused_update_names_model_and_reason():
     assert found is not None
     assert found.title == "d refused m 2 in s: golden_mismatch"
     assert rules.refused("d", "s", {"state": "committed"}) is None
+
+
+def test_a_slot_whose_feeds_lack_something_is_a_trouble_of_its_own_while_it_says_so():
+    report = {"slots": {"main": {"feed": "feed press: source plc: no answer"}, "b": {}}}
+    device = Known("d", {}, True, report, 1.0, 1.0, True, 0.0)
+    troubles = Troubles()
+    troubles.look({"d": device}, ["d"], Care())
+    (found,) = troubles.conditions((), 2.0, judges_silence=True)
+    assert (found.key, found.kind) == ("feed/d/main", "feed")
+    assert found.title == "d, slot main: feed press: source plc: no answer"
+    well = replace(device, report={"slots": {"main": {}}})
+    troubles.look({"d": well}, ["d"], Care())
+    assert troubles.conditions((), 2.0, judges_silence=True) == []
 
 
 def test_drift_names_the_feature_and_when_it_was_found():
