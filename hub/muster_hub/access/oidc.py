@@ -194,15 +194,23 @@ class Issuer:
             raise TokenRefused("the token isn't valid yet: check the clocks")
 
     def _key(self, identifier: str) -> jwt.PyJWK:
-        """The issuer's key; an unknown one has the keys fetched again, but not at every guess."""
+        """The issuer's key; an unknown one has the keys fetched again, but not at every guess.
+
+        A token need not name its key where the issuer has just one (OpenID Connect Core, 10.1).
+        """
         with self._lock:
             age = self._clock() - self._fetched
-            if age >= KEYS_SECONDS or (identifier not in self._keys and age >= RETRY_SECONDS):
+            if age >= KEYS_SECONDS or (self._find(identifier) is None and age >= RETRY_SECONDS):
                 self._refresh()
-            found = self._keys.get(identifier)
+            found = self._find(identifier)
         if found is None:
             raise TokenRefused("the token is signed by a key that its issuer doesn't publish")
         return found
+
+    def _find(self, identifier: str) -> jwt.PyJWK | None:
+        if not identifier and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(identifier)
 
     def _refresh(self) -> None:
         self._fetched = self._clock()

@@ -137,6 +137,20 @@ def test_a_token_signed_by_anyone_else_is_refused(kit, issuer):
     assert "HS256" in is_problem(who(kit, shared), 401, "unauthenticated")
 
 
+def unnamed(kit, issuer) -> str:
+    """A good token that doesn't say which key signed it."""
+    token = issuer.token(kit.clock(), groups=["plant"])
+    claims = jwt.decode(token, options={"verify_signature": False})
+    return jwt.encode(claims, issuer.keys["k1"], algorithm="RS256")
+
+
+def test_a_token_need_not_name_its_key_where_there_is_but_one(kit, issuer):
+    assert who(kit, unnamed(kit, issuer)).status_code == 200
+    issuer.keys["k2"] = ec.generate_private_key(ec.SECP256R1())
+    kit.clock.now += 3600
+    is_problem(who(kit, unnamed(kit, issuer)), 401, "unauthenticated")
+
+
 def test_new_keys_are_fetched_but_not_at_every_guess(kit, issuer):
     now = kit.clock()
     assert who(kit, issuer.token(now, groups=["plant"])).status_code == 200
