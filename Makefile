@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo example-maintenance test test-doors test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-links lint format setup setup-demo constraints clean
+.PHONY: demo example-maintenance test test-doors test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-feeds bench-links lint format setup setup-demo constraints clean
 
 demo: setup-demo
 	@deploy/need mosquitto
@@ -87,6 +87,10 @@ bench-trust: setup
 
 bench-api: setup
 	$(BIN)/python -m bench.api $(ARGS)
+
+bench-feeds: setup
+	@deploy/need mosquitto
+	$(BIN)/python -m bench feeds $(ARGS)
 
 # As root, or where anybody may make network namespaces.
 bench-links: setup

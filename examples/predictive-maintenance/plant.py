@@ -60,7 +60,8 @@ class Plant:
         self._loop.run_until_complete(self._live())
 
     async def _live(self) -> None:
-        logging.getLogger("asyncua").setLevel(logging.ERROR)
+        for library in ("asyncua", "pymodbus"):
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         server, nodes = await self._opcua()
         self._plc = await self._modbus()
         async with server:

@@ -1,6 +1,7 @@
 """Keeping sources and sinks connected: begun again after a jittered, growing pause, for ever."""
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from muster_agent.feeds.inlet import SourceInlet
 from muster_agent.feeds.sinks.base import KeepsMissed, Sink
 from muster_agent.feeds.sources.base import FeedFault, Source
 
+log = logging.getLogger(__name__)
 PAUSE_SECONDS_MIN = 0.2
 PAUSE_SECONDS_MAX = 10.0
 DOUBLED_MAX = 8
@@ -60,6 +62,9 @@ class SourceKeeper:
                 fault = "it has ended"
             except (FeedFault, OSError) as error:
                 fault = str(error)
+            except Exception as error:  # a driver that breaks takes nothing else down
+                log.exception("source %s", self.name)
+                fault = f"{type(error).__name__}: {error}"
             finally:
                 watcher.cancel()
             if self._inlet.heard:
@@ -118,10 +123,13 @@ class SinkKeeper:
             try:
                 async with asyncio.timeout(self._write_seconds):
                     await self._write()
-            except (FeedFault, OSError) as error:
-                await self._failed(str(error))
             except TimeoutError:
                 await self._failed(f"no answer within {self._write_seconds:g} s")
+            except (FeedFault, OSError) as error:
+                await self._failed(str(error))
+            except Exception as error:  # as above
+                log.exception("sink %s", self.name)
+                await self._failed(f"{type(error).__name__}: {error}")
 
     async def _write(self) -> None:
         if not self._open:

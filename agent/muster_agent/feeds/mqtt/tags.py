@@ -10,6 +10,10 @@ from muster_agent.feeds.mqtt.client import PlantConnection
 from muster_agent.feeds.samples import grade_of
 from muster_agent.feeds.sources.base import FeedFault, FeedPlace
 
+SILENCE_SECONDS = 20.0
+"""After so long without a message the connection is made anew: a broker that waits for an
+acknowledgement which was lost sends nothing more, and looks alive."""
+
 
 class MqttTags:
     """Gives what the messages of the tags' topics hold."""
@@ -18,11 +22,19 @@ class MqttTags:
         self._settings = settings
         self._inlet = inlet
         self._place = place
+        self._came = False
         self._by_topic = defaultdict[str, list[tuple[str, MqttTag]]](list)
         for signal, tag in settings.tags.items():
             self._by_topic[tag.topic].append((signal, tag))
 
     async def run(self) -> None:
+        while True:
+            reason = await self._follow()
+            if reason is not None:
+                raise FeedFault(f"the connection to the MQTT broker has ended: {reason}")
+
+    async def _follow(self) -> str | None:
+        """One connection: why it has ended, or None when it was silent for too long."""
         connection = PlantConnection(self._settings, self._place, take=self._take)
         await connection.open()
         try:
@@ -30,12 +42,18 @@ class MqttTags:
             prefix = f"$share/{group}/" if group else ""
             await connection.subscribe([prefix + topic for topic in self._by_topic])
             self._inlet.connected()
-            reason = await asyncio.shield(connection.ended)
+            while True:
+                self._came = False
+                done, _ = await asyncio.wait({connection.ended}, timeout=SILENCE_SECONDS)
+                if done:
+                    return connection.ended.result()
+                if not self._came:
+                    return None
         finally:
             await connection.close()
-        raise FeedFault(f"the connection to the MQTT broker has ended: {reason}")
 
     def _take(self, topic: str, payload: bytes) -> None:
+        self._came = True
         for signal, tag in self._by_topic.get(topic, ()):
             try:
                 self._put(signal, tag, payload)
