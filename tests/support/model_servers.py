@@ -85,6 +85,7 @@ class Mlflow(ModelServer):
     aliases: dict[str, str] = field(default_factory=lambda: {"champion": "3"})
     artifact_uri: str = "mlflow-artifacts:/1/models/m-7/artifacts"
     status: str = "READY"
+    knows_sizes: bool = True
     run: dict[str, Any] = field(default_factory=dict)
 
     def answer(self, path: str, query: dict[str, str], headers: dict[str, str]) -> Answer:
@@ -127,7 +128,8 @@ class Mlflow(ModelServer):
         inner = [name.removeprefix(prefix) for name in self.files if name.startswith(prefix)]
         for name in sorted({name.partition("/")[0] for name in inner}):
             size = len(self.files.get(f"{prefix}{name}", b""))
-            yield {"path": name, "is_dir": f"{prefix}{name}" not in self.files, "file_size": size}
+            known = {"file_size": size} if self.knows_sizes else {}
+            yield {"path": name, "is_dir": f"{prefix}{name}" not in self.files, **known}
 
 
 @dataclass
@@ -140,6 +142,8 @@ class HuggingFace(ModelServer):
     digests: dict[str, str] = field(default_factory=dict)
     """In place of a file's own SHA-256."""
     private: bool = False
+    moved_to: str = ""
+    """Where files are, as with a store of large files: asking for one is redirected there."""
 
     def answer(self, path: str, query: dict[str, str], headers: dict[str, str]) -> Answer:
         if self.private and headers.get("authorization") != f"Bearer {TOKEN}":
@@ -158,6 +162,8 @@ class HuggingFace(ModelServer):
             return said({"sha": self.commit, "siblings": siblings, "cardData": self.card})
         prefix = f"/plant/pump/resolve/{self.commit}/"
         name = path.removeprefix(prefix)
+        if path.startswith(prefix) and name in self.files and self.moved_to:
+            return 302, {"Location": f"{self.moved_to}{path}"}, b""
         if path.startswith(prefix) and name in self.files:
             return ranged(self.files[name], headers)
         return said({"error": "Repository not found"}, 404)

@@ -92,9 +92,12 @@ class _Server(Web):
             return {}
         return found
 
-    def listed(self, root: str) -> dict[str, int]:
-        """Paths below a folder of the artifact store, with their sizes. Raises OperatorError."""
-        found: dict[str, int] = {}
+    def listed(self, root: str) -> dict[str, int | None]:
+        """Paths below a folder of the artifact store, with sizes where the store knows them.
+
+        Raises OperatorError.
+        """
+        found: dict[str, int | None] = {}
         folders = [""]
         for number, folder in enumerate(folders):
             if number >= FOLDERS_MAX:
@@ -108,7 +111,8 @@ class _Server(Web):
                 if item.get("is_dir"):
                     folders.append(inner)
                 else:
-                    found[inner] = int(item.get("file_size") or 0)
+                    size = item.get("file_size")
+                    found[inner] = None if size is None else int(size)
                 if len(found) + len(folders) > LISTED_MAX:
                     raise OperatorError(f"MLflow: {root}: more than {LISTED_MAX} files")
         return found

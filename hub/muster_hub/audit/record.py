@@ -30,6 +30,8 @@ LINES_MAX = 100_000
 SECONDS_MAX = 5 * 366 * 86_400.0
 DAY_SECONDS = 86_400.0
 COMMITTED = "committed"
+RUNS = ("update", "rolled_back")
+"""Events by which another version runs."""
 Plain = dict[str, Any]
 
 
@@ -40,7 +42,7 @@ def lines(
     if not 0 < until - since <= SECONDS_MAX:
         raise Invalid("until: it must lie after since, by five years at most")
     found: list[Plain] = [_about(session, device, since, until, hub=hub, by=by, now=now)]
-    events = _events(session, device.id, until)
+    events = _events(session, device.id, since, until)
     found += _ran(events, since, until)
     found += [_event(row) for row in events if row.received >= since]
     used = _used(session, device.id, since, until)
@@ -90,14 +92,19 @@ def _about(
         "audit_rows_archived": 0 if held is None else held.rows,
         "notes": [
             "Times are the hub's: of events, when it received them.",
+            "What ran and what was counted is what the device reported under its certificate.",
             "Acts that were archived from the hub's audit log are in its archives, not here.",
         ],
     }  # fmt: skip
 
 
-def _events(session: Session, device: str, until: float) -> Sequence[EventRow]:
-    """All events of the device up to ``until``: what ran at the beginning began earlier."""
-    query = select(EventRow).where(EventRow.device == device, col(EventRow.received) < until)
+def _events(session: Session, device: str, since: float, until: float) -> Sequence[EventRow]:
+    """Events of the time, and earlier ones that say what ran when it began."""
+    query = select(EventRow).where(
+        EventRow.device == device,
+        col(EventRow.received) < until,
+        or_(col(EventRow.received) >= since, col(EventRow.kind).in_(RUNS)),
+    )
     return session.exec(query.order_by(col(EventRow.received), col(EventRow.id))).all()
 
 
@@ -106,7 +113,7 @@ def _ran(events: Iterable[EventRow], since: float, until: float) -> list[Plain]:
     running: dict[str, Plain] = {}
     found: list[Plain] = []
     for row in events:
-        if row.kind not in {"update", "rolled_back"} or not row.manifest:
+        if row.kind not in RUNS or not row.manifest:
             continue
         if row.kind == "update" and row.data.get("state") != COMMITTED:
             continue

@@ -222,6 +222,28 @@ def test_a_private_repository_asks_for_a_token(tmp_path, hugging_face, monkeypat
     assert brought(tmp_path, "huggingface:plant/pump").model.read_bytes() == MODEL
 
 
+def test_a_token_does_not_follow_a_redirect_to_another_server(tmp_path, monkeypatch):
+    other = HuggingFace(files={"model.onnx": MODEL})
+    with other.served() as elsewhere:
+        server = HuggingFace(files={"model.onnx": MODEL}, moved_to=elsewhere)
+        with server.served() as url:
+            monkeypatch.setenv("HF_ENDPOINT", url)
+            monkeypatch.setenv("HF_TOKEN", TOKEN)
+            assert brought(tmp_path, "huggingface:plant/pump").model.read_bytes() == MODEL
+    assert {headers.get("authorization") for _, headers in server.asked} == {f"Bearer {TOKEN}"}
+    assert [headers.get("authorization") for _, headers in other.asked] == [None]
+
+
+def test_a_store_that_does_not_know_sizes_is_read_all_the_same(tmp_path, mlflow):
+    mlflow.knows_sizes = False
+    assert brought(tmp_path, "mlflow:Pump 7@champion").model.read_bytes() == MODEL
+
+
+def test_folders_without_an_end_are_refused(tmp_path, mlflow):
+    mlflow.files["a/" * 40 + "b"] = b""
+    assert "more than 16 folders" in refusal(tmp_path, "mlflow:Pump 7@champion", OperatorError)
+
+
 @pytest.mark.parametrize(
     ("place", "words"),
     [

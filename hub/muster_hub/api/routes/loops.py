@@ -32,6 +32,8 @@ def list_loops(
         if not cursor.isdecimal():
             raise Invalid("cursor: pass what `next` said")
         query = query.where(col(LoopRow.id) < int(cursor))
+    if not scope.models:
+        query = query.limit(limit + 1)
     with hub.store.read() as session:
         rows = session.exec(query).all()
     found = [_view(leave, row) for row in rows if scope.has_model(row.model)][: limit + 1]
