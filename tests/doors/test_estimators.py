@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from muster_agent.worker.startup import open_engine
+from support.counterparts import install
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
@@ -27,7 +28,7 @@ ROWS = 400
 CLASSES = ("calm", "gust", "storm")
 COLUMNS = ("flow", "temp", "p1", "p2")
 
-pytestmark = [pytest.mark.doors, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.doors, pytest.mark.timeout(1800)]
 
 MAKE = """
 import sys
@@ -64,7 +65,7 @@ def environment():
     if not (site / "ready").exists():
         pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "install"]
         listed = ["--no-deps", "--only-binary=:all:", "--upgrade", "--target", site, *PACKAGES]
-        subprocess.run([*pip, *listed], check=True, timeout=800)
+        install([*pip, *listed])
         (site / "ready").touch()
     return os.environ | {"PYTHONPATH": str(site)}
 

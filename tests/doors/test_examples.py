@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.doors, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.doors, pytest.mark.timeout(1800)]
 
 
 def test_a_worn_pump_is_stopped_through_the_interlock_and_a_bad_version_never_touches_the_plc():

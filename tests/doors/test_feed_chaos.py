@@ -24,7 +24,7 @@ MODES: tuple[Mode, ...] = ("cut", "stall", "garbage", "cut", "garbage", "stall")
 MODE_SECONDS = 2.0
 PLACE = FeedPlace("press-7", "press", "chaos", "slot", Path())
 
-pytestmark = [pytest.mark.doors, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.doors, pytest.mark.timeout(1800)]
 
 
 async def survive(settings: Any, line: BadLine, change: Callable[[float], Any]) -> None:

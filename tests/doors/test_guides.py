@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import counterparts
 from support import models as fixtures
 from support.ports import free_port
 
@@ -29,7 +30,7 @@ NOT_RUN = {"csharp"}
 COMMANDS_MAX = 4
 """From a model file and a table to a running model that is watched."""
 
-pytestmark = [pytest.mark.doors, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.doors, pytest.mark.timeout(1800)]
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -133,10 +134,7 @@ def test_what_no_test_runs_says_so():
 
 def with_packages(wanted: list[str], text: str, folder: Path) -> str:
     """What Python prints that has these packages, in an environment of its own."""
-    python = folder / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
-    install = [python, "-m", "pip", "install", "-q", "--only-binary=:all:", *wanted]
-    subprocess.run(install, check=True, timeout=400)
+    python = counterparts.environment("client", *wanted) / "python"
     done = subprocess.run(
         [python, "-c", text], capture_output=True, text=True, timeout=120, check=True
     )
@@ -145,17 +143,17 @@ def with_packages(wanted: list[str], text: str, folder: Path) -> str:
 
 def node_red(flow: str, folder: Path) -> str:
     """What a flow shows first. Node-RED is installed once into `build/node-red`."""
-    home = ROOT / "build" / "node-red" / NODE_RED
+    home, environment = ROOT / "build" / "node-red" / NODE_RED, counterparts.with_node()
     if not (home / "ready").exists():
         home.mkdir(parents=True, exist_ok=True)
         npm = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", home]
-        subprocess.run([*npm, f"node-red@{NODE_RED}"], check=True, timeout=600)
+        counterparts.install([*npm, f"node-red@{NODE_RED}"], env=environment)
         (home / "ready").touch()
     (folder / "flows.json").write_text(flow)
     program = [home / "node_modules" / ".bin" / "node-red", "--userDir", folder]
     with subprocess.Popen(
-        [*program, "--port", str(free_port()), "flows.json"], cwd=folder, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [*program, "--port", str(free_port()), "flows.json"], cwd=folder, env=environment,
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
         limit = threading.Timer(NODE_RED_SECONDS, process.kill)
         limit.start()

