@@ -1,12 +1,15 @@
 """Every other screen in a real browser: readable by everybody, and its act asks first."""
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
-from browser.conftest import Person
+from browser.conftest import Person, person
+from muster_hub.access.links import make_link
 from muster_hub.storage import models
+from muster_protocol.wire import manifest
 from support.console_kit import MANIFESTS, add_devices
 from support.hub_kit import Kit
+from wire_samples import MANIFEST
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -16,6 +19,13 @@ def filled(kit: Kit) -> None:
     with kit.hub.store.write() as session:
         session.add(models.Model(name="digits", created=1.0))
         session.flush()
+        session.add(
+            models.Version(
+                model="digits", version="1", manifest_sha256=MANIFESTS["1"],
+                manifest=manifest.encode(MANIFEST), status="published", size_bytes=1,
+                created=kit.clock() - 7200, created_by="ada",
+            )
+        )  # fmt: skip
         for number, name in enumerate(("cam-1", "cam-2", "cam-3")):
             drifting = ["image.brightness"] if number == 0 else []
             view = {
@@ -38,8 +48,9 @@ def filled(kit: Kit) -> None:
 
 
 PAGES = (
-    "/inbox", "/models", "/models/digits", "/drift", "/drift?model=digits&site=berlin", "/trust",
-    "/delivery", "/audit", "/audit/verify", "/docs", "/devices/cam-1/revoke",
+    "/inbox", "/models", "/models/digits", "/models/digits/1", "/drift",
+    "/drift?model=digits&site=berlin", "/trust", "/delivery", "/audit", "/audit/verify", "/docs",
+    "/devices/cam-1/revoke",
 )  # fmt: skip
 
 
@@ -53,7 +64,45 @@ def test_alerts_are_ticked_and_acknowledged(ada: Person) -> None:
     page.get_by_label("cam-2: image.brightness").check()
     ada.picture("inbox")
     page.get_by_role("button", name="Acknowledge the ticked").click()
-    expect(page.get_by_text("acknowledged", exact=True)).to_have_count(1)
+    row = page.get_by_role("listitem").or_(page.get_by_role("row")).filter(has_text="cam-2")
+    expect(row.get_by_text("acknowledged", exact=True).first).to_be_visible()
+
+
+def test_an_alert_is_acknowledged_by_keyboard_alone(ada: Person) -> None:
+    page = ada.go("/inbox")
+    for target in (
+        page.get_by_label("cam-3: image.brightness"),
+        page.get_by_role("button", name="Acknowledge the ticked"),
+    ):
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if target.evaluate("(element) => element === document.activeElement"):
+                break
+        page.keyboard.press("Space")
+    expect(page.get_by_text("acknowledged", exact=True).first).to_be_visible()
+
+
+def test_a_link_signs_somebody_in_with_a_button(browser: Browser, kit: Kit) -> None:
+    with kit.hub.store.write() as session:
+        code = make_link(session, "guest", "viewer", kit.clock())
+    with person(browser, kit) as guest:
+        assert guest.examine(f"/sign-in-link?code={code}") == []
+        guest.page.get_by_role("button", name="Sign in").click()
+        expect(guest.page.get_by_role("heading", name="Fleet")).to_be_visible()
+        expect(guest.page.get_by_text("guest")).to_be_visible()
+
+
+def test_many_devices_get_a_label_after_a_look(ada: Person, kit: Kit) -> None:
+    page = ada.go("/?q=site=oslo")
+    page.get_by_role("link", name="Act on all").click()
+    page.get_by_label("Label", exact=True).fill("shift")
+    page.get_by_label("Its value").fill("night")
+    page.get_by_role("button", name="See what it would do").click()
+    expect(page.get_by_role("heading", name="What it would do")).to_be_visible()
+    page.get_by_role("button", name="Set a label on").click()
+    expect(page.get_by_role("heading", name="done on")).to_be_visible()
+    ada.go("/?q=shift=night")
+    expect(page.get_by_role("rowheader").first).to_have_text("cam-2")
 
 
 def test_a_new_device_is_approved_and_an_old_one_revoked_once_asked(ada: Person) -> None:
