@@ -20,7 +20,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 NAMESPACE = "urn:example:pump-line"
 STOP_COIL = 0
 CURRENT_REGISTER, HEARTBEAT_REGISTER, RISK_REGISTER = 0, 10, 12
-HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 20.0
 COILS, HOLDING = 1, 3
 """Function codes by which a server's own values are read."""
 
