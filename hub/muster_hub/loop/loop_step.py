@@ -18,6 +18,14 @@ HUB = "hub"
 ALERTS_SHOWN = 20
 
 
+def is_due(session: Session, terms: Sequence[LoopTerms]) -> bool:
+    """Whether there is anything to look at; reads only."""
+    if terms:
+        return True
+    running = select(LoopRow.id).where(col(LoopRow.ended).is_(None)).limit(1)
+    return session.exec(running).first() is not None
+
+
 def step(session: Session, terms: Sequence[LoopTerms], now: float) -> int:
     """Look, decide, persist; how many loops moved or opened."""
     moved = 0

@@ -304,7 +304,9 @@ class Engine:
             self._alerted = now
             self._do("alerts", lambda session, care: self._alert(session, care, known, now))
             self._do("notices", lambda session, _: telling_step.step(session, self._alerts, now))
-            if self._loops:
+            if self._do(
+                "loops", lambda session, _: loop_step.is_due(session, self._loops), reads=True
+            ):
                 self._do("loops", lambda session, _: loop_step.step(session, self._loops, now))
         if force or not 0 <= now - self._rolled < ROLLUP_SECONDS:
             added = self._do(

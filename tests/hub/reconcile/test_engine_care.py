@@ -198,3 +198,15 @@ def test_an_event_of_a_device_never_stops_the_engine(plant: Plant):
     heartbeats = Heartbeats()
     assert engine_of(plant, heartbeats).step()
     assert all(item.ok for item in heartbeats.standings().values())
+
+
+def test_every_part_is_heard_of_in_hours_in_which_it_has_nothing_to_do(plant: Plant):
+    moment = 0.0
+    beats = Heartbeats(lambda: moment)
+    engine = engine_of(plant, beats)
+    for _ in range(40):
+        moment += 100.0
+        plant.now += 100.0
+        engine.step()
+    parts = {name: at for name, at in beats.standings().items() if name.startswith("engine/")}
+    assert [name for name, at in parts.items() if not at.ok] == []
