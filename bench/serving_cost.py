@@ -84,7 +84,7 @@ def supervisor(model: Served) -> dict[str, Any]:
             idle = _memory(pid)
             types("model", "push", "dense.onnx", "--sample", "sample.npz", *PROBATION)
             types("rollout", "start", "dense", "1", "--min-soak-seconds", "5", "--watch")
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(SETTLE_SECONDS)  # free memory goes back once a minute
             serving = _memory(pid)
         finally:
             types("quickstart", "fleet", "--stop")

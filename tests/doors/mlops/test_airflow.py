@@ -51,7 +51,7 @@ def airflow(kit, tmp_path):
     (terms,) = kit.hub.config.loops
     port = terms.url.rpartition(":")[2]
     token = kit.as_("releaser")["Authorization"].removeprefix("Bearer ")
-    told = os.environ | {
+    variables = os.environ | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -69,10 +69,10 @@ def airflow(kit, tmp_path):
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": ":".join(str(ROOT / part) for part in ("protocol", "hub", "tests")),
     }
-    subprocess.run([programs / "airflow", "db", "migrate"], env=told, check=True, timeout=600,
+    subprocess.run([programs / "airflow", "db", "migrate"], env=variables, check=True, timeout=600,
                    capture_output=True)  # fmt: skip
     with (tmp_path / "log").open("wb") as log:
-        running = subprocess.Popen([programs / "airflow", "standalone"], env=told, stdout=log,
+        running = subprocess.Popen([programs / "airflow", "standalone"], env=variables, stdout=log,
                                    stderr=log, start_new_session=True)  # fmt: skip
         try:
             passwords = home / "simple_auth_manager_passwords.json.generated"

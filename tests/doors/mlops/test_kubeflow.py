@@ -35,7 +35,7 @@ def test_a_component_pushes_a_model_and_gives_its_version(kit, tmp_path):
     programs = environment("kubeflow", *PACKAGES)
     (tmp_path / "train.py").write_text(integration_pages.TRAINING)
     (tmp_path / "seed").write_text("5")
-    told = os.environ | {
+    variables = os.environ | {
         "MUSTER_HUB": str(kit.http.base_url),
         "MUSTER_TOKEN": kit.as_("releaser")["Authorization"].removeprefix("Bearer "),
         "PYTHONPATH": ":".join(str(ROOT / part) for part in ("protocol", "hub", "tests")),
@@ -46,7 +46,7 @@ def test_a_component_pushes_a_model_and_gives_its_version(kit, tmp_path):
     assert here != shown
     (tmp_path / "pipeline.py").write_text(here + RUN)
     for words in (["train.py"], ["pipeline.py", tmp_path / "pump.onnx", tmp_path / "train.csv"]):
-        done = subprocess.run([programs / "python", *words], cwd=tmp_path, env=told, text=True,
+        done = subprocess.run([programs / "python", *words], cwd=tmp_path, env=variables, text=True,
                               capture_output=True, timeout=600, check=False)  # fmt: skip
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "VERSION 1" in done.stdout
