@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 
 from muster_agent import runtimes
-from muster_agent.isolation.cage import Rung
+from muster_agent.isolation.cage import Cage, Rung
 from muster_agent.worker import begin
 from muster_agent.worker.bundle import StartRefused
 from muster_agent.worker.control import Start
@@ -35,7 +35,7 @@ def outcome(bundle: Path, runtime: str, sha256: str) -> str:
                 supervisor=os.getppid(), bundle=str(bundle),
                 manifest_sha256=sha256, runtime=runtime,
             )  # fmt: skip
-            begin.prove(start, begin.open_all(start), Rung.NONE)
+            begin.prove(start, begin.open_all(start), Cage(Rung.NONE))
         except StartRefused as refused:
             os._exit(CODES[refused.refusal])
         except MemoryError:

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 from muster_hub.access.leave import Leave
 from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.once import OnceRoute
-from muster_hub.api.pages import Cursor, Limit, Page, page
+from muster_hub.api.pages import Cursor, Limit, Number, Page, page
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas.loops import LoopAsk, LoopCandidate, LoopEnd, LoopView
 from muster_hub.errors import Invalid
@@ -53,14 +53,16 @@ def start_loop(hub: HubDep, leave: Annotated[Leave, asks("loop.start")], ask: Lo
 
 
 @router.get("/loops/{loop}", responses=answers(401, 403, 404))
-def show_loop(hub: HubDep, leave: Annotated[Leave, asks("loop.read")], loop: int) -> LoopView:
+def show_loop(hub: HubDep, leave: Annotated[Leave, asks("loop.read")], loop: Number) -> LoopView:
     """One loop, with each state it entered and why."""
     with hub.store.read() as session:
         return _view(leave, _of(session, leave, loop))
 
 
 @router.post("/loops/{loop}/approve", responses=answers(401, 403, 404, 409))
-def approve_loop(hub: HubDep, leave: Annotated[Leave, asks("loop.approve")], loop: int) -> LoopView:
+def approve_loop(
+    hub: HubDep, leave: Annotated[Leave, asks("loop.approve")], loop: Number
+) -> LoopView:
     """Let the training start."""
     with hub.store.write() as session:
         row = _of(session, leave, loop)
@@ -72,7 +74,7 @@ def approve_loop(hub: HubDep, leave: Annotated[Leave, asks("loop.approve")], loo
 
 @router.post("/loops/{loop}/abandon", responses=answers(401, 403, 404, 409))
 def abandon_loop(
-    hub: HubDep, leave: Annotated[Leave, asks("loop.abandon")], loop: int, ask: LoopEnd
+    hub: HubDep, leave: Annotated[Leave, asks("loop.abandon")], loop: Number, ask: LoopEnd
 ) -> LoopView:
     """End a loop. What the orchestrator runs is not stopped."""
     with hub.store.write() as session:
@@ -83,7 +85,7 @@ def abandon_loop(
 
 @router.post("/loops/{loop}/candidate", responses=answers(401, 403, 404, 409))
 def name_candidate(
-    hub: HubDep, leave: Annotated[Leave, asks("loop.candidate")], loop: int, ask: LoopCandidate
+    hub: HubDep, leave: Annotated[Leave, asks("loop.candidate")], loop: Number, ask: LoopCandidate
 ) -> LoopView:
     """Say which version the training made: the pipeline's last step, after its push."""
     with hub.store.write() as session:

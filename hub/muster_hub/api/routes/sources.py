@@ -8,6 +8,7 @@ from sqlmodel import Session
 from muster_hub.access.leave import Leave
 from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.once import OnceRoute
+from muster_hub.api.pages import Number
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas.registry import SourceAsk, SourceLook, SourceView
 from muster_hub.audit import log
@@ -47,7 +48,7 @@ def add_source(
 
 @router.post("/sources/{source}/look", responses=answers(401, 403, 404))
 def note_look(
-    hub: HubDep, leave: Annotated[Leave, asks("source.note")], source: int, ask: SourceLook
+    hub: HubDep, leave: Annotated[Leave, asks("source.note")], source: Number, ask: SourceLook
 ) -> SourceView:
     """Keep what a look at a source found."""
     now = hub.clock()
@@ -64,7 +65,9 @@ def note_look(
 
 
 @router.delete("/sources/{source}", status_code=204, responses=answers(401, 403, 404))
-def remove_source(hub: HubDep, leave: Annotated[Leave, asks("source.remove")], source: int) -> None:
+def remove_source(
+    hub: HubDep, leave: Annotated[Leave, asks("source.remove")], source: Number
+) -> None:
     """Look there no more."""
     with hub.store.write() as session:
         row = _of(session, leave, source)
