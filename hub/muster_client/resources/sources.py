@@ -1,18 +1,18 @@
 """Sources: places outside that are looked at for new versions, by a process beside the hub."""
 
+import importlib
 import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from muster_client.answers import Source
-from muster_client.failures import OperatorError, Refused, WrongUsage
-from muster_client.importers import importing
+from muster_client.failures import Lacking, OperatorError, Refused, WrongUsage
 from muster_client.importers.base import Found
-from muster_client.importers.registry import importer_of
 from muster_client.resources.aliases import ModelAliases
 from muster_client.resources.base import Resource
 from muster_client.resources.loops import Loops
@@ -44,7 +44,7 @@ class Sources(Resource):
         options: Mapping[str, Any] | None = None,
     ) -> Source:  # fmt: skip
         """Have a place looked at; ``options`` are those of packing. Raises WrongUsage."""
-        importer_of(uri)
+        _importing().importer_of(uri)
         body = {
             "uri": uri, "model": model, "every_seconds": every_seconds, "options": options or {}
         }  # fmt: skip
@@ -76,7 +76,7 @@ class Sources(Resource):
     def _look(self, source: Source) -> Look:
         fault, version, identity = "", "", ""
         try:
-            found = importing.find(source["uri"])
+            found = _importing().find(source["uri"])
             identity = found.identity
             news = identity != source["identity"]
             if news:
@@ -99,7 +99,7 @@ class Sources(Resource):
             with tempfile.TemporaryDirectory(prefix="muster-source-") as folder:
                 said = {**source["options"], "name": model}
                 said["version"] = wanted if wanted and not held else models.next_version(model)
-                packed = importing.import_model(
+                packed = _importing().import_model(
                     source["uri"], found=found, out=Path(folder) / "bundle", **said
                 )
                 version = models.push(packed.folder)["version"]
@@ -118,6 +118,14 @@ class Sources(Resource):
             if refusal.status != NOT_FOUND:
                 raise
             return ""
+
+
+def _importing() -> ModuleType:
+    """What finds and packs: of the extra ``pack``. Raises Lacking."""
+    try:
+        return importlib.import_module("muster_client.importers.importing")
+    except ModuleNotFoundError as error:
+        raise Lacking("looking at sources", error.name or "", "pack") from None
 
 
 def seconds_of(text: str) -> float:
