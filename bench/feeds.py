@@ -22,19 +22,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # its plant, workers and models
 
-import msgspec  # noqa: E402
-import psutil  # noqa: E402
-from msgspec import structs  # noqa: E402
-from pymodbus.client import AsyncModbusTcpClient  # noqa: E402
+import msgspec  # noqa: E402 the path comes first
+import psutil  # noqa: E402 the path comes first
+from msgspec import structs  # noqa: E402 the path comes first
+from pymodbus.client import AsyncModbusTcpClient  # noqa: E402 the path comes first
 
-from muster_agent.base.feed_settings import ModbusSource  # noqa: E402
-from muster_agent.feeds.assembly import Assembler  # noqa: E402
-from muster_agent.feeds.modbus.tags import ModbusTags  # noqa: E402
-from muster_agent.feeds.samples import Sample  # noqa: E402
+from muster_agent.base.feed_settings import ModbusSource  # noqa: E402 the path comes first
+from muster_agent.feeds.assembly import Assembler  # noqa: E402 the path comes first
+from muster_agent.feeds.modbus.tags import ModbusTags  # noqa: E402 the path comes first
+from muster_agent.feeds.samples import Sample  # noqa: E402 the path comes first
 from muster_protocol.wire.feeding import InputFeature, InputWindow  # noqa: E402
-from support.fed import FedSlot, PlantBroker, PlantClient  # noqa: E402
-from support.plant_servers import Heard, Plc  # noqa: E402
-from wire_samples import MANIFEST_2  # noqa: E402
+from support.fed import FedSlot, PlantBroker, PlantClient  # noqa: E402 the path comes first
+from support.plant_servers import Heard, Plc  # noqa: E402 the path comes first
+from wire_samples import MANIFEST_2  # noqa: E402 the path comes first
 
 RESULTS = Path(__file__).parent / "results" / "feeds.json"
 SIGNALS = 1000

@@ -34,7 +34,7 @@ FEATURES = {
 
 def rows_of(pump: Pump, seconds: float) -> tuple[Floats, Floats]:
     """Features ``[rows, 3]`` of a pump's life, and its wear ``[rows]``, four a second."""
-    span = FEATURES["window"]["seconds"]  # type: ignore[index]
+    span = FEATURES["window"]["seconds"]  # type: ignore[index]  # plain JSON
     names = [each.get("signal", each["name"]) for each in FEATURES["features"]]
     kinds = [each["statistic"] for each in FEATURES["features"]]
     windows = {name: SignalWindow(seconds=span) for name in names}

@@ -115,7 +115,7 @@ class Heard:
 @contextlib.asynccontextmanager
 async def running(source: object) -> AsyncIterator["asyncio.Task[None]"]:
     """A source that runs meanwhile."""
-    task = asyncio.create_task(source.run())  # type: ignore[attr-defined]
+    task = asyncio.create_task(source.run())  # type: ignore[attr-defined]  # of the double
     try:
         yield task
     finally:

@@ -132,5 +132,5 @@ def _arrays(parsed: Any, room: Path, where: str) -> Path:
     if not arrays or any(array.dtype.kind == "O" for array in arrays.values()):
         raise WrongUsage(f"{where}: neither a table nor arrays: give --sample or --data")
     path = room / EXAMPLE_NPZ
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # by keywords
     return path

@@ -35,7 +35,7 @@ def answer(risk: float, at: float = 1000.0, **fields: object) -> FeedAnswer:
         "outputs": {"risk": [risk]}, "grade": "good", "reason": "", "basis": "model",
         "model": "m", "version": "1", "at": at,
     }  # fmt: skip
-    return FeedAnswer(**given | fields)  # type: ignore[arg-type]
+    return FeedAnswer(**given | fields)  # type: ignore[arg-type]  # by keywords
 
 
 def whole(kind: DataType, bits: int, *, sign: bool) -> st.SearchStrategy[Metric]:

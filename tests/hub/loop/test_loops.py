@@ -80,7 +80,7 @@ class Orchestrator:
                 self.end_headers()
                 self.wfile.write(out)
 
-            do_GET = do_POST = _do  # noqa: N815
+            do_GET = do_POST = _do  # noqa: N815 the library's names
 
             def log_message(self, *_):
                 pass
