@@ -8,6 +8,7 @@ import pytest
 
 from muster_agent.base.feed_settings import ModbusSink, ModbusSource
 from muster_agent.feeds.answers import FeedAnswer
+from muster_agent.feeds.modbus.client import registers_of
 from muster_agent.feeds.modbus.tags import ModbusTags
 from muster_agent.feeds.modbus.writes import ModbusWrites
 from muster_agent.feeds.sources.base import FeedFault
@@ -171,3 +172,10 @@ def test_modbus_is_named_when_it_is_missing():
 
     with pytest.raises(FeedFault, match=r"pip install 'muster-edge\[modbus\]'"):
         require(("a_module_that_is_not_there", "modbus"))
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int16", "uint32", "int32"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_a_number_that_no_register_holds_is_refused_by_name(kind, value) -> None:
+    with pytest.raises(FeedFault, match=f"is no {kind}"):
+        registers_of(value, kind, None)
