@@ -55,6 +55,7 @@ HUB = {
     "keys refresh": False, "check": False, "sign-model": False, "verify-model": False,
     "record-verify": False,
     "backup": False, "restore": False, "audit-verify": False, "placebo": False,
+    "console link": False,
 }  # fmt: skip
 
 
