@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from muster_hub.mqtt.broker import own_user
 from muster_hub.mqtt.broker_config import BrokerConfig
 from support.ports import HOST, free_port
-from support.waiting import eventually
+from support.waiting import PATIENCE_SECONDS, eventually
 
 
 class Authority:
@@ -168,7 +168,7 @@ class DeviceClient:
         self._paho.subscribe(topic, qos=1)
         assert self.acked.get(timeout=60) == "subscribed"
 
-    def next(self, timeout: float = 5) -> tuple[str, bytes]:
+    def next(self, timeout: float = PATIENCE_SECONDS) -> tuple[str, bytes]:
         return self.received.get(timeout=timeout)
 
     def close(self) -> None:

@@ -189,7 +189,7 @@ def test_devices_that_subscribe_to_everything_and_read_nothing_cost_a_bounded_me
             topic = topics.chunk(sha256_hex(data))
             hub.publish(topic, data, retain=True)
             honest.subscribe(topic)
-            assert honest.next(20) == (topic, data)
+            assert honest.next() == (topic, data)
         honest.close()
         assert rss_bytes(broker) < bound + 16 * MIB
         assert broker.restarts == 0

@@ -119,7 +119,7 @@ def test_decided_messages_are_published_in_order_and_marked(hub: Hub, device: De
     for number in range(450):
         hub.send(topics.down("dev-1", "ack"), b"%d" % number)
     hub.publisher.start()
-    assert [device.next(15)[1] for _ in range(450)] == [b"%d" % number for number in range(450)]
+    assert [device.next()[1] for _ in range(450)] == [b"%d" % number for number in range(450)]
     assert eventually(lambda: hub.waiting() == 0)
 
 
@@ -200,7 +200,7 @@ def test_a_broker_that_lost_its_memory_is_filled_again(hub: Hub, authority: Auth
             topics.chunk(chunk),
         ):
             device.subscribe(topic)
-        found = {device.next(15)[0] for _ in range(3)}
+        found = {device.next()[0] for _ in range(3)}
         assert topics.chunk(chunk) in found
         assert len(found) == 3
     finally:
