@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Hubs, agents and workers start by the hundred: bytecode that is kept spares each the compiling.
+unexport PYTHONDONTWRITEBYTECODE
+
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
