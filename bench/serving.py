@@ -136,7 +136,8 @@ def measure(model: Served, rounds: int, seconds: float) -> dict[str, Any]:
                     if got["wrong"]:
                         raise AssertionError(f"{server}, {form}: {got['wrong']} wrong answers")
                     samples.setdefault(f"{server} {form} {clients}", []).append(got)
-    return {name: middle(each) for name, each in samples.items()}
+    found: dict[str, Any] = {name: middle(each) for name, each in samples.items()}
+    return found | {"runtime_calls_per_second": serving_cost.calls_a_second(model)}
 
 
 def middle(rounds: list[dict[str, float]]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from bench.serving_models import Served
 
 from muster_agent.worker.ring import Ring, RingLayout
@@ -19,6 +20,7 @@ from support.ports import free_port
 
 CALLS = 5000
 ROUNDS = 9
+ALONE_SECONDS = 0.5
 SETTLE_SECONDS = 75.0
 RING_ROWS = 4096
 PROBATION = ("--probation-seconds", "5")
@@ -53,6 +55,22 @@ def recording(model: Served) -> dict[str, Any]:
         "engine_microseconds": round(found["recorded"] - found["bare"], 2),
         "calls": CALLS, "rounds": ROUNDS,
     }  # fmt: skip
+
+
+def calls_a_second(model: Served) -> float:
+    """Of the runtime alone, one thread and no server: what no server on one core can exceed."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])
+    given = {"x": model.element}
+    taken: list[float] = []
+    for _ in range(ROUNDS):
+        begun, calls = time.perf_counter(), 0
+        while time.perf_counter() - begun < ALONE_SECONDS:
+            session.run(None, given)
+            calls += 1
+        taken.append(calls / (time.perf_counter() - begun))
+    return round(float(np.median(taken)), 1)
 
 
 def _microseconds(call: Callable[[], object]) -> float:

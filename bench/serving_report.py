@@ -65,7 +65,9 @@ def ratios(measured: dict[str, Any]) -> str:
         for server in ("mlserver", "uvicorn")
         if (ratio := [rate("isolated", "json", n) / rate(server, "json", n) for n in CLIENTS])
     ]
+    alone = measured["runtime_calls_per_second"]
     return (
+        f"The runtime alone, with one thread and no server, makes {alone:,.0f} calls a second. "
         f"Isolated it answers {min(cost):.2f} to {max(cost):.2f} times as many requests as not "
         f"isolated; in JSON {' and '.join(times)}."
     )

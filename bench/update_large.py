@@ -4,7 +4,6 @@ Chunks are made durable as an agent does it; the disk alone takes the same bytes
 synced as often. Both are taken by turns in one run.
 """
 
-import random
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ def measure(megabytes: int, started: Any) -> dict[str, Any]:
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(prefix="mu") as name:
         file = Path(name) / "file"
-        file.write_bytes(random.Random(1).randbytes(megabytes << 20))
+        file.write_bytes(np.random.default_rng(1).bytes(megabytes << 20))
         with update_http.running(started, Path(name) / "hub", file) as (_, server):
             places = update_http.places(server)
             ways = {
