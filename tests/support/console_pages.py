@@ -31,6 +31,8 @@ from support.models import write_bundle
 
 MODEL, DEVICE, ROLLOUT = "digits", "cam-0000", 1
 FEATURE = "temperature"
+HOSTILE = "<script>alert(1)</script>'\"&\u202egpj\u202c".ljust(64, "x")
+"""The longest name a device may have; no address holds it: it turns text around."""
 LINK = "{link}"
 """Stands for a new link's code: it is known only once the hub is there."""
 NO_PAGES: Final[Mapping[str, str]] = {

@@ -12,11 +12,10 @@ import pytest
 
 from muster_hub.settings.config import Http
 from support.console_kit import counted, signed_in
-from support.console_pages import NO_PAGES, QUERIES, Filled, address, examples, routes
+from support.console_pages import HOSTILE, NO_PAGES, QUERIES, Filled, address, examples, routes
 from support.hub_kit import Kit, open_kit
 
 PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
-HOSTILE = "<script>alert(1)</script>'\"&\u202egpj\u202c" + "x" * 31
 IN_AN_ADDRESS = "<script>alert(1)<script>'\"&".ljust(64, "x")
 """A hostile name that a page can be asked by: addresses that turn text around are refused."""
 STATEMENTS_MAX = 20
