@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import msgspec
 import uvicorn
-from bench.api_fill import BUSY, fill
+from bench.api_fill import BUSY, ROLLOUTS, fill
 
 from muster_hub.api.hub import Hub
 from muster_hub.app.initialise import NewHub, initialise
@@ -70,12 +70,19 @@ PAGES = {
     "the fleet by a label": "/?q=site%3Doslo",
     "a device": f"/devices/{BUSY}",
     "rollouts": "/rollouts",
+    "a rollout on the whole fleet": f"/rollouts/{ROLLOUTS}",
+    "its rollback": f"/rollouts/{ROLLOUTS}/rollback",
+    "a new rollout": "/rollouts/new",
     "drift": "/drift",
+    "drift on a site": "/drift?model=model-00&site=oslo",
+    "an act on a site": "/bulk?q=site%3Doslo&act=retry",
     "inbox": "/inbox",
     "models": "/models",
+    "a model": "/models/model-00",
     "delivery": "/delivery",
     "audit": "/audit",
     "trust": "/trust",
+    "the API": "/docs",
 }
 """Of the console."""
 

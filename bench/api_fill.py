@@ -33,17 +33,11 @@ BUSY = "dev-00042"
 DAY = 86_400.0
 ROWS_AT_ONCE = 2_000
 
+FEATURES = tuple(f"sensor.{n}" for n in range(8))
+USED_HOURS = 48
+
 REPORT: dict[str, Any] = {
     "epoch": 1, "generation": 3, "outbox_rows": 0, "refusal": None, "refusal_detail": "",
-    "slots": {
-        "vision": {
-            "running": {
-                "model": "model-00", "version": "2", "manifest": "ab" * 32, "runtime": "onnx",
-            },
-            "update": {"state": "committed", "detail": "", "refusal": None},
-            "health": "ok",
-        }
-    },
     "facts": {
         "agent_version": "0.1.0", "machine": "aarch64", "memory_bytes": 4 << 30,
         "runtimes": {"onnx": "1.32.0", "tflite": "2.3.0"},
@@ -66,6 +60,7 @@ def fill(hub: Hub, devices: int) -> dict[str, str]:
         _alerts_and_events(session, devices, now)
         _people(session, now)
         _windows(session, now)
+        _drift(session, devices, now)
         _audit(session, now)
         return {
             "admin": make_token(session, "bench", "admin", now),
@@ -73,6 +68,19 @@ def fill(hub: Hub, devices: int) -> dict[str, str]:
                 session, "limited", "operator", now, models=["model-0*"], selector="site=oslo"
             ),
         }
+
+
+def _report(n: int, now: float) -> dict[str, Any]:
+    """What a device says; no two say the same."""
+    running = {
+        "model": "model-00", "version": "2", "manifest": "ab" * 32, "runtime": "onnx",
+        "since": ["Ym9vdA==", float(n), now - n, "synchronised"],
+    }  # fmt: skip
+    update = {"state": "committed", "detail": "", "refusal": None}
+    return REPORT | {
+        "slots": {"vision": {"running": running, "update": update, "health": "ok"}},
+        "boot": f"{n:032x}",
+    }
 
 
 def name_of(device: int) -> str:
@@ -85,7 +93,7 @@ def _devices(session: Session, devices: int, now: float) -> None:
         (
             models.Device(
                 id=name_of(n), created=now, online=n % 20 > 0, last_seen=now, reported=now,
-                report=REPORT, certificate_expires=now + DAY * (n % 1000),
+                report=_report(n, now), certificate_expires=now + DAY * (n % 1000),
                 late_from=expiry.late_from(REPORT),
                 labels={"site": SITES[n % 3], "line": str(n % 8), "cell": str(n % 100)},
             )
@@ -263,6 +271,39 @@ def _windows(session: Session, now: float) -> None:
                 n=3000, received=now, payload=payload, folded=True,
             )
             for n in range(WINDOWS_OF_ONE)
+        ),
+    )  # fmt: skip
+
+
+def _drift(session: Session, devices: int, now: float) -> None:
+    """What the monitor says of each device, one in fifty of which drifts; the fleet's hours."""
+    finding = {"since": now - 900.0, "score": 8.25, "p": 1e-9, "shift": 1.5, "kind": "mean"}
+    _add(
+        session,
+        (
+            models.DriftState(
+                device=name_of(n), manifest="ab" * 32, state=b"x" * 2000, updated=now,
+                alarming=n % 50 == 0,
+                view={
+                    "model": "model-00", "version": "2", "inputs": {}, "labels": {},
+                    "confidence": {}, "calibration": dict.fromkeys(FEATURES, "calibrated"),
+                    "drifting": [FEATURES[n % 8]] if n % 50 == 0 else [],
+                    "findings": {FEATURES[n % 8]: finding} if n % 50 == 0 else {},
+                },
+            )
+            for n in range(devices)
+        ),
+    )  # fmt: skip
+    _add(
+        session,
+        (
+            models.Rollup(
+                level=level, device="", manifest=f"{v:064}", start=now - seconds * (n + 1),
+                model="model-00", version=str(v), n=3000 * devices, payload=b"",
+            )
+            for level, seconds in (("hour", 3600.0), ("day", DAY))
+            for n in range(USED_HOURS)
+            for v in (1, 2)
         ),
     )  # fmt: skip
 

@@ -13,8 +13,9 @@ import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from muster_hub.console.session import COOKIE
 from muster_hub.settings.config import Http
-from support.console_kit import token
+from support.console_kit import signed_in, token
 from support.hub_kit import Kit, open_kit
 
 PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
@@ -72,6 +73,13 @@ class Person:
         ):
             self.complaints.append(message.text)
 
+    def arrive(self, role: str = "admin", name: str = "ada", **scope: object) -> None:
+        """Be signed in already."""
+        client = signed_in(self.kit, role, name, **scope)
+        held = {"name": COOKIE, "value": client.cookies[COOKIE], "url": self.base}
+        self.context.add_cookies([held | {"httpOnly": True, "sameSite": "Strict"}])
+        client.close()
+
     def sign_in(self, role: str = "admin", name: str = "ada", **scope: object) -> None:
         text = token(self.kit, role, name, **scope)
         self.go("/sign-in")
@@ -83,9 +91,11 @@ class Person:
         self.page.goto(self.base + path)
         return self.page
 
-    def examine(self, path: str) -> list[str]:
-        """What axe finds against a page, light and dark, narrow and wide."""
-        self.go(path)
+    def examine(self, path: str = "") -> list[str]:
+        """What axe finds against a page, light and dark, narrow and wide; without a path, against
+        the one that is there."""
+        if path:
+            self.go(path)
         self.page.evaluate(AXE_FILE_PATH.read_text(encoding="utf-8"))
         found = []
         for (scheme, width), options in LOOKS.items():
@@ -100,6 +110,7 @@ class Person:
             wider = self.page.evaluate("document.documentElement.scrollWidth")
             if wider > width:
                 found.append(f"{path} {scheme} {width}: {wider} pixels wide")
+        self.page.emulate_media(color_scheme="light")
         return found
 
     def picture(self, name: str) -> None:
@@ -129,5 +140,5 @@ def person(browser: Browser, kit: Kit, **settings: object) -> Iterator[Person]:
 def ada(browser: Browser, kit: Kit) -> Iterator[Person]:
     """Signed in as an administrator."""
     with person(browser, kit) as somebody:
-        somebody.sign_in()
+        somebody.arrive()
         yield somebody

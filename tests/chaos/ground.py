@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muster_agent.observe.outbox import Outbox
-from muster_hub.demo import bundles, digits
+from muster_hub.demo import bundles, digits, settings
 from muster_hub.demo.feeder import Feeder, Tally
 from muster_hub.demo.fleet import DemoDevice, DemoHub, DeviceSpec
 from muster_hub.demo.processes import Child, ProcessError
@@ -90,7 +90,9 @@ class Sent:
 class Ground:
     """A hub with its broker, ``count`` devices under load, and the hand that kills them."""
 
-    def __init__(self, directory: Path, count: int, seed: int, stack: ExitStack) -> None:
+    def __init__(
+        self, directory: Path, count: int, seed: int, stack: ExitStack, **hub_settings: str
+    ) -> None:
         self.chance = random.Random(seed)
         self.kills: Counter[str] = Counter()
         self._stack = stack
@@ -98,6 +100,7 @@ class Ground:
         self._logs.mkdir(parents=True)
         self.services: dict[str, Service] = {}
         self.hub = DemoHub(directory / "hub", window_seconds=WINDOW_SECONDS)
+        settings.change(directory / "hub" / "hub.toml", hub_settings)
         self._serve(self.hub)
         self.api = stack.enter_context(self.hub.api())
         self.wait("the hub answers", lambda: self.get("/health") is not None)

@@ -133,7 +133,10 @@ def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> Fas
 def _metrics(hub: Hub) -> Iterator[Metric]:
     with hub.store.read() as session:
         now = hub.clock()
-        reading, delivered = read(session, now), read_delivery(session, now)
+        reading = read(session, now)
+        delivered = read_delivery(
+            session, now, joules_per_byte=hub.config.telemetry.joules_per_byte
+        )
     return families(reading, delivered, expiries=hub.catalogue.expiries(), parts=hub.health())
 
 

@@ -65,6 +65,12 @@ def size(count: float | None) -> str:
     raise AssertionError("the last unit takes what is left")
 
 
+def energy(joules: float) -> str:
+    """Joules, as kWh once there are some."""
+    kilowatt_hours = joules / 3.6e6
+    return f"{kilowatt_hours:,.1f} kWh" if abs(kilowatt_hours) >= 1 else f"{number(joules)} J"
+
+
 def whole(count: float | None) -> str:
     """A count with its thousands apart."""
     return NOTHING if count is None else f"{count:,.0f}".replace(",", THOUSANDS)
@@ -147,10 +153,10 @@ def segment(name: str) -> str:
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "duration": duration, "ago": ago, "stamp": stamp, "size": size, "whole": whole,
-    "share": share, "number": number, "plural": plural, "labels": labels, "spaced": spaced,
-    "brief": brief, "effect": effect, "state": state, "segment": segment, "tones": tones,
-    "listed": listed,
+    "duration": duration, "ago": ago, "stamp": stamp, "size": size, "energy": energy,
+    "whole": whole, "share": share, "number": number, "plural": plural, "labels": labels,
+    "spaced": spaced, "brief": brief, "effect": effect, "state": state, "segment": segment,
+    "tones": tones, "listed": listed,
     "tone": lambda word: TONES.get(word, "calm"),
 }  # fmt: skip
 """By the name that templates use."""

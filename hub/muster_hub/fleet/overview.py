@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col
 
 from muster_hub.access.scope import Scope
-from muster_hub.fleet.known import HEARD_SECONDS
+from muster_hub.fleet.known import heard
 from muster_hub.storage import models, selecting
 from muster_protocol.wire.selectors import Selector
 
@@ -94,9 +94,10 @@ def read(session: Session, scope: Scope, selector: Selector, now: float) -> list
     )  # fmt: skip
     # Each line here is run for each of thousands of devices, while somebody waits for a page.
     labels_of = msgspec.json.Decoder(dict[str, str])
-    reports: msgspec.json.Decoder[_Report | None] = msgspec.json.Decoder(_Report | None)
-    directives = msgspec.json.Decoder(_Directive)
     labelled: dict[str, Mapping[str, str]] = {}
+    looks = {} if scope.models else _looks
+    if len(looks) > LOOKS_MAX:
+        looks.clear()
     found = []
     for name, text, approved, revoked, online, last_seen, report, payload in (
         session.connection().execute(query).all()
@@ -104,25 +105,47 @@ def read(session: Session, scope: Scope, selector: Selector, now: float) -> list
         labels = labelled.get(text)
         if labels is None:
             labels = labelled[text] = labels_of.decode(text)
-        reported = reports.decode(report) if report else None
-        slots = _in_scope(scope, reported.slots) if reported else {}
-        wanted = _wanted(scope, directives.decode(payload).slots) if payload else {}
+        key = (hash(report), hash(payload))
+        look = looks.get(key)
+        if look is None:
+            look = looks[key] = _look(scope, report, payload)
+        standing = look.standing
         if revoked or not approved:
-            standing: Standing = "revoked" if revoked else "awaiting_approval"
-        elif not online or (last_seen is not None and now - last_seen >= HEARD_SECONDS):
+            standing = "revoked" if revoked else "awaiting_approval"
+        elif not heard(online, last_seen, now):
             standing = "offline"
-        else:
-            standing = _standing(slots, wanted)
-        waits = ""
-        for slot in slots.values():
-            waits = waits or slot.update.waiting_for
-        running = {where: slot.running for where, slot in slots.items() if slot.running}
         found.append(
-            Glimpse(
-                name, labels, standing, waits, _releases(running), _releases(wanted), last_seen
-            )
-        )  # fmt: skip
+            Glimpse(name, labels, standing, look.waiting_for, look.runs, look.wanted, last_seen)
+        )
     return found
+
+
+class _Look(msgspec.Struct, frozen=True, gc=False):
+    """What a report and a directive say together of a device that is there."""
+
+    standing: Standing
+    waiting_for: str
+    runs: tuple[tuple[str, str, str], ...]
+    wanted: tuple[tuple[str, str, str], ...]
+
+
+LOOKS_MAX = 50_000
+"""Kept from page to page, some hundred bytes each; most devices say what they said last time."""
+_looks: dict[tuple[int, int], _Look] = {}
+"""By the texts' hashes, of 64 bits and with a key of this process: what a pure function gave."""
+_reports: msgspec.json.Decoder[_Report | None] = msgspec.json.Decoder(_Report | None)
+_directives = msgspec.json.Decoder(_Directive)
+
+
+def _look(scope: Scope, report: str | None, payload: bytes | None) -> _Look:
+    reported = _reports.decode(report) if report else None
+    slots = _in_scope(scope, reported.slots) if reported else {}
+    wanted = _wanted(scope, _directives.decode(payload).slots) if payload else {}
+    waits = ""
+    for slot in slots.values():
+        waits = waits or slot.update.waiting_for
+    running = {where: slot.running for where, slot in slots.items() if slot.running}
+    return _Look(_standing(slots, wanted), waits, _releases(running), _releases(wanted))
 
 
 def _wanted(scope: Scope, goals: Mapping[str, _Goal]) -> dict[str, _Release]:

@@ -81,6 +81,8 @@ class DeliveryReading:
     """What their summaries took, estimated from the newest ones."""
     bytes_raw: float | None = None
     """What their inputs and outputs would have taken."""
+    joules_saved: float | None = None
+    """What devices' radios didn't spend on the difference, estimated."""
 
     def summary(self) -> dict[str, Any]:
         """All but the releases, as plain values."""
@@ -89,8 +91,11 @@ class DeliveryReading:
         return found | {"outcomes": dict(self.outcomes)}
 
 
-def read(session: Session, now: float, days: float = MONTH_DAYS) -> DeliveryReading:
-    """The last ``days`` until ``now``, in a constant number of statements."""
+def read(
+    session: Session, now: float, days: float = MONTH_DAYS, *, joules_per_byte: float = 0.0
+) -> DeliveryReading:
+    """The last ``days`` until ``now``, in a constant number of statements; energy by what sending a
+    byte takes, 0 where that isn't known."""
     since = now - days * DAY_SECONDS
     found = DeliveryReading(days)
     found.releases = _releases(session, since)
@@ -100,6 +105,8 @@ def read(session: Session, now: float, days: float = MONTH_DAYS) -> DeliveryRead
     found.back_seconds = _median(story.back_seconds for story in found.releases)
     _alerts(session, found, since)
     _bytes(session, found, since)
+    if joules_per_byte and found.bytes_sent is not None and found.bytes_raw is not None:
+        found.joules_saved = (found.bytes_raw - found.bytes_sent) * joules_per_byte
     return found
 
 

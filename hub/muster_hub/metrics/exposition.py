@@ -110,6 +110,8 @@ def _delivery(delivery: DeliveryReading) -> Iterator[Metric]:
          delivery.alerts_per_device_month),
         ("alerts_acted_ratio", "Share of them that somebody acknowledged or resolved.",
          delivery.alerts_acted / delivery.alerts if delivery.alerts else None),
+        ("energy_saved_joules", "By devices' radios, estimated, in 30 days: raw data not sent.",
+         delivery.joules_saved),
     ):  # fmt: skip
         samples = () if value is None else (((), value),)
         yield _gauge(f"muster_delivery_{name}", says, (), samples)

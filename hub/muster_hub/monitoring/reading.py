@@ -20,8 +20,17 @@ Plain = dict[str, Any]
 
 
 def counts(session: Session, scope: Scope, device: str) -> Plain:
+    """``totals`` with what labels said of each version."""
+    found = totals(session, scope, device)
+    said = labels.by_version(session, scope, device)
+    nothing = labels.LabelSums()
+    accuracy = {name: said.get(name, nothing).shown() for name in sorted(found["by_version"])}
+    return found | {"label_accuracy": accuracy}
+
+
+def totals(session: Session, scope: Scope, device: str) -> Plain:
     """What the hub has counted of a device, each window once, those no longer kept included; of
-    models in scope."""
+    models in scope. Sums of the database's: no window is opened."""
     window, day = models.SummaryWindow, models.Rollup
     by_version: dict[str, list[int]] = {}
     for table, among, rows in (
@@ -43,16 +52,12 @@ def counts(session: Session, scope: Scope, device: str) -> Plain:
         for model, version, *numbers in found:
             sums = by_version.setdefault(f"{model}/{version}", [0] * len(numbers))
             sums[:] = [a + whole(b) for a, b in zip(sums, numbers, strict=True)]
-    said = labels.by_version(session, scope, device)
     return {
         "device": device,
         "inferences": sum(sums[1] for sums in by_version.values()),
         "errors": sum(sums[2] for sums in by_version.values()),
         "windows": sum(sums[0] for sums in by_version.values()),
         "by_version": {name: sums[1] for name, sums in by_version.items()},
-        "label_accuracy": {
-            name: said.get(name, labels.LabelSums()).shown() for name in sorted(by_version)
-        },
         "unreadable_windows": session.exec(
             select(func.count())
             .where(col(window.device) == device, col(window.fault) != "")

@@ -1,14 +1,15 @@
 """Rollouts as they are shown. Nothing here writes."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import select as columns_of
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, col, func, or_, select
 
 from muster_hub.access import scoped
 from muster_hub.access.scope import Scope
-from muster_hub.fleet.known import is_online
+from muster_hub.fleet.known import heard
 from muster_hub.rollouts import comparisons, kept
 from muster_hub.rollouts.members import Judged
 from muster_hub.rollouts.plan import read_plan, stages
@@ -37,32 +38,24 @@ def _without_pictures(item: Plain) -> Plain:
     return item | {"judged": judged if item["judged"] is not None else None}
 
 
-def rollout(session: Session, rollout: int, now: float) -> Plain | None:
-    """A rollout with its waves, and in each its devices, what became of them and why."""
+def rollout(
+    session: Session, rollout: int, now: float, *, devices_max: int | None = None
+) -> Plain | None:
+    """A rollout with its waves, and in each its devices, what became of them and why.
+
+    With ``devices_max`` no more devices than that, the first waves' first; the counts are of all.
+    """
     row = session.get(models.Rollout, rollout)
     if row is None:
         return None
-    found = session.exec(
-        select(models.RolloutDevice, models.Device)
-        .where(
-            col(models.RolloutDevice.rollout) == rollout,
-            col(models.RolloutDevice.device) == col(models.Device.id),
-        )
-        .order_by(col(models.RolloutDevice.device))
-    ).all()
     waves: list[Plain] = [
-        {"wave": wave, "name": stage.name, "devices": []}
+        {"wave": wave, "name": stage.name, "counts": {}, "devices": []}
         for wave, stage in enumerate(stages(read_plan(row.plan)))
     ]
-    for reached, known in found:
-        online = is_online(known, now)
-        waiting = reached.state in ("targeted", "in_progress")
-        shown = reached.model_dump(exclude={"rollout", "wave"})
-        detail = "waiting until it is back" if waiting and not online else reached.detail
-        waves[reached.wave]["devices"].append(shown | {"online": online, "detail": detail})
-    for wave in waves:
-        states = [device["state"] for device in wave["devices"]]
-        wave["counts"] = {state: states.count(state) for state in sorted(set(states))}
+    for wave, state, count in _counts(session, rollout):
+        waves[wave]["counts"][state] = count
+    for device in _devices(session, rollout, now, devices_max):
+        waves[device.pop("wave")]["devices"].append(device)
     judged = kept.judged(row)
     return row.model_dump() | {
         "waves": waves,
@@ -73,6 +66,46 @@ def rollout(session: Session, rollout: int, now: float) -> Plain | None:
         "history": _history(session, rollout),
         "permits": _permits(session, row),
     }
+
+
+def still_on(session: Session, rollout: int, *, limit: int) -> tuple[int, list[str]]:
+    """How many devices a rollout reached and didn't withdraw from, and the first of them."""
+    row = models.RolloutDevice
+    among = (col(row.rollout) == rollout, col(row.state) != "withdrawn")
+    names = session.exec(select(row.device).where(*among).order_by(col(row.device)).limit(limit))
+    count = session.exec(select(func.count()).select_from(row).where(*among)).one()
+    return count, list(names)
+
+
+def _counts(session: Session, rollout: int) -> list[tuple[int, str, int]]:
+    """Wave, state of a device and how many are in it, by their order."""
+    row = models.RolloutDevice
+    keys = (col(row.wave), col(row.state))
+    query = columns_of(*keys, func.count()).where(col(row.rollout) == rollout)
+    found = session.connection().execute(query.group_by(*keys).order_by(*keys))
+    return [(wave, state, count) for wave, state, count in found]
+
+
+def _devices(
+    session: Session, rollout: int, now: float, devices_max: int | None
+) -> Iterator[Plain]:
+    """Plain columns: a rollout may reach ten thousand devices, whose reports nobody asks for."""
+    row, device = models.RolloutDevice, models.Device
+    shown = [name for name in row.model_fields if name != "rollout"]
+    query = (
+        columns_of(*(col(getattr(row, name)) for name in shown),
+                   col(device.online), col(device.last_seen))
+        .join(device, col(device.id) == col(row.device))
+        .where(col(row.rollout) == rollout)
+        .order_by(col(row.wave), col(row.device))
+        .limit(devices_max)
+    )  # fmt: skip
+    for *values, connected, last_seen in session.connection().execute(query).all():
+        found = dict(zip(shown, values, strict=True))
+        found["online"] = online = heard(connected, last_seen, now)
+        if found["state"] in ("targeted", "in_progress") and not online:
+            found["detail"] = "waiting until it is back"
+        yield found
 
 
 def _shadow(session: Session, row: models.Rollout) -> Plain | None:

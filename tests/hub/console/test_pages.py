@@ -1,4 +1,4 @@
-"""Pages: as many statements for a thousand devices as for ten; small, escaped, relative links."""
+"""Pages: as many statements for a thousand devices as for ten; small, with relative links."""
 
 import re
 from html.parser import HTMLParser
@@ -7,12 +7,10 @@ from urllib.parse import urljoin
 import pytest
 
 from muster_hub.settings.config import Http
-from muster_hub.storage import models
 from support.console_kit import add_devices, counted, report, signed_in
 from support.hub_kit import Kit, open_kit
 
 PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
-HOSTILE = "<script>alert(1)</script>'\"&\u202egpj\u202c" + "x" * 32
 BYTES_FIRST_MAX, BYTES_AFTER_MAX = 150_000, 20_000
 
 
@@ -146,23 +144,6 @@ def test_devices_come_page_by_page(tmp_path) -> None:
             path = "/" + following[1].replace("&amp;", "&") if following else ""
         assert seen == [f"cam-{number:03}" for number in range(120)]
         assert path == ""
-    finally:
-        made.close()
-
-
-def test_a_hostile_name_is_shown_as_text_and_can_not_turn_what_follows_around(tmp_path) -> None:
-    made = open_kit(tmp_path, settings={"http": PATIENT})
-    try:
-        add_devices(made, [HOSTILE], labels={HOSTILE: HOSTILE}, set_aside=1, set_aside_at=1.0,
-                    set_aside_fault=HOSTILE)  # fmt: skip
-        with made.hub.store.write() as session:
-            session.add(models.EventRow(device=HOSTILE, kind="note", received=1.0, detail=HOSTILE))
-        client = signed_in(made)
-        for path in ("/", f"/devices/{HOSTILE.replace('/', '%2F')}"):
-            text = client.get(path).text
-            assert "<script>alert" not in text
-            assert "\u202e" not in text
-        assert "&lt;script&gt;alert(1)" in client.get("/").text
     finally:
         made.close()
 

@@ -10,7 +10,7 @@ from muster_hub.settings.config import Http
 from muster_hub.storage import models
 from muster_hub.storage.alerting import Silence
 from muster_protocol.wire import manifest
-from support.console_kit import add_devices, counted, signed_in
+from support.console_kit import add_devices, signed_in
 from support.hub_kit import Kit, open_kit
 from wire_samples import MANIFEST
 
@@ -173,38 +173,3 @@ def test_the_api_s_page_shows_every_operation_with_a_command(kit: Kit) -> None:
         for method in methods:
             assert f"<b>{method.upper()}</b> {path}<" in page
     assert page.count("<pre") == sum(len(methods) for methods in paths.values())
-
-
-SCREENS = (
-    "/drift",
-    "/docs",
-    "/rollouts",
-    "/rollouts/new",
-    "/inbox",
-    "/models",
-    "/models/digits",
-    "/trust",
-    "/audit",
-)
-
-
-def test_screens_take_as_many_statements_for_many_rows_as_for_few(kit: Kit) -> None:
-    client = signed_in(kit)
-    before = {}
-    for path in SCREENS:
-        with counted(kit.hub.store) as seen:
-            assert client.get(path).status_code == 200
-        before[path] = len(seen.texts)
-    with kit.hub.store.write() as session:
-        for number in range(300):
-            session.add(
-                models.Alert(
-                    key=f"x/{number}", kind="offline", severity="warning", state="open",
-                    opened=1.0, updated=1.0, title=f"x {number}", device="cam-2",
-                )
-            )  # fmt: skip
-            session.add(models.Model(name=f"model-{number}", created=1.0))
-    for path in SCREENS:
-        with counted(kit.hub.store) as seen:
-            assert client.get(path).status_code == 200
-        assert len(seen.texts) == before[path] <= 20, (path, seen.texts)

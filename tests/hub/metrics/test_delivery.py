@@ -116,7 +116,8 @@ class Month:
 
 def test_a_month_of_delivery_in_numbers(kit: Kit) -> None:
     with kit.hub.store.read() as session:
-        found = delivery.read(session, kit.clock())
+        found = delivery.read(session, kit.clock(), joules_per_byte=2.0)
+        unknown = delivery.read(session, kit.clock())
     assert found.outcomes == {"delivered": 1, "refused": 1, "taken_back": 1, "not_rolled_out": 1}
     assert found.lead_seconds == 0.75 * DAY
     assert found.exposed_seconds == 2 * HOUR
@@ -125,6 +126,8 @@ def test_a_month_of_delivery_in_numbers(kit: Kit) -> None:
     assert found.inferences == 1000
     assert found.bytes_sent == 500
     assert found.bytes_raw == 1000 * delivery.row_bytes(manifest.encode(MANIFEST)) > 0
+    assert found.joules_saved == 2.0 * (found.bytes_raw - 500)
+    assert unknown.joules_saved is None
 
 
 def test_a_period_without_anything_says_nothing_rather_than_zero(kit: Kit) -> None:
@@ -149,6 +152,10 @@ def test_the_page_the_api_and_the_metrics_say_the_same(kit: Kit) -> None:
     assert 'muster_delivery_releases{outcome="taken_back"} 1.0' in scraped
     assert "muster_delivery_lead_time_seconds 64800.0" in scraped
     assert 'muster_delivery_bytes{kind="sent"} 500.0' in scraped
+    saved = view["joules_saved"]
+    assert saved == kit.hub.config.telemetry.joules_per_byte * (view["bytes_raw"] - 500)
+    assert f"muster_delivery_energy_saved_joules {saved}" in scraped
+    assert "J of the devices' radios (estimated at 5.6e-06 J a byte)" in page
 
 
 def test_a_period_of_any_size_takes_as_many_statements(kit: Kit, tmp_path: Path) -> None:

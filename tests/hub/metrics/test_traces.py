@@ -1,10 +1,7 @@
 """One trace from a rollout's start to the report of each device, at a test's own collector."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +16,7 @@ from muster_hub.mqtt.inbound import read
 from muster_hub.rollouts.tracing import Traces
 from muster_hub.storage import models
 from muster_protocol.wire import topics
-from support import channel_schemas
+from support.collector import spans
 from support.hub_engine import SLOT, Plant
 from support.hub_store import batch, event
 from support.web import Web, serving
@@ -64,23 +61,6 @@ class Traced(Plant):
         message = read(topics.up(device, "event"), payload, self.now)
         with self.store.write() as session:
             commit(session, [message], self.now)
-
-
-def spans(web: Web) -> list[dict[str, Any]]:
-    """All that the collector has, each with its service."""
-    found = []
-    for path, headers, body in web.got:
-        assert (path, headers["Content-Type"]) == ("/hook/v1/traces", "application/json")
-        sent = json.loads(body)
-        jsonschema_rs.validate(channel_schemas.OTLP, sent)
-        for resource in sent["resourceSpans"]:
-            (service,) = [
-                item["value"]["stringValue"] for item in resource["resource"]["attributes"]
-                if item["key"] == "service.name"
-            ]  # fmt: skip
-            for scope in resource["scopeSpans"]:
-                found += [span | {"service": service} for span in scope["spans"]]
-    return found
 
 
 def test_one_trace_spans_start_directive_publish_and_each_step_on_the_device(

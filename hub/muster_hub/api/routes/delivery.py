@@ -31,4 +31,6 @@ def releases(hub: HubDep, days: Days = MONTH_DAYS) -> Page[ReleaseStoryView]:
 
 def _read(hub: HubDep, days: float) -> delivery.DeliveryReading:
     with hub.store.read() as session:
-        return delivery.read(session, hub.clock(), days)
+        return delivery.read(
+            session, hub.clock(), days, joules_per_byte=hub.config.telemetry.joules_per_byte
+        )

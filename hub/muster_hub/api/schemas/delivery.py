@@ -38,3 +38,6 @@ class DeliveryView(BaseModel):
     inferences: float
     bytes_sent: float | None = Field(description="Of their summaries, estimated.")
     bytes_raw: float | None = Field(description="Of their inputs and outputs, had they been sent.")
+    joules_saved: float | None = Field(
+        description="By devices' radios for the difference, estimated: `telemetry.joules_per_byte`."
+    )

@@ -21,10 +21,12 @@ def page(
     hub: HubDep,
     days: Annotated[float, Query(gt=0, le=366)] = MONTH_DAYS,
 ) -> Response:
-    """Lead time, what was refused and taken back, how long that took, alerts, bytes saved."""
+    """Lead time, what was refused and taken back, how long that took, alerts, what was saved."""
     with hub.store.read() as session:
-        found = delivery.read(session, hub.clock(), days)
+        found = delivery.read(
+            session, hub.clock(), days, joules_per_byte=hub.config.telemetry.joules_per_byte
+        )
     return render(
         request, "delivery.html", found=found, rows=found.releases[:ROWS], days=days,
-        periods=PERIODS,
+        periods=PERIODS, joules_per_byte=hub.config.telemetry.joules_per_byte,
     )  # fmt: skip

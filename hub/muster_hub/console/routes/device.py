@@ -47,7 +47,7 @@ def device(
         windows = monitoring_reading.windows(
             session, scope, device, model=None, before=None, limit=WINDOWS
         )
-        counts = monitoring_reading.counts(session, scope, device)
+        counts = monitoring_reading.totals(session, scope, device)
         events = fleet_reading.latest_events(session, scope, device, EVENTS)
         alerts = alerts_reading.of_device(session, scope, device)
     report = found["report"] or {}

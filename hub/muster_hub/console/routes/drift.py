@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -51,7 +52,9 @@ def drift(
     found = [item for item in found if item.model == model]
     if site:
         found = [item for item in found if item.labels.get(by, NO_SITE) == site]
-    features = _columns(found)
+    watched = _watched(found)
+    features = _columns(found, watched)
+    cells = _devices(found, features) if site else _sites(found, features, by)
     return render(
         request,
         "drift.html",
@@ -62,8 +65,9 @@ def drift(
         by=by,
         site=site,
         features=features,
-        cells=_devices(found, features) if site else _sites(found, features, by),
-        more=max(len({name for item in found for name in item.features}) - len(features), 0),
+        cells=cells,
+        more=len(watched) - len(features),
+        rows_more=(len(found) if site else len(cells)) - ROWS_MAX,
         rows_max=ROWS_MAX,
         watched=len(found),
         drifting=sum(1 for item in found if item.drifting),
@@ -138,13 +142,24 @@ def _most_drifting(found: Iterable[WatchedModel]) -> str:
     return counted.most_common(1)[0][0] if counted else ""
 
 
-def _columns(found: Sequence[WatchedModel]) -> list[str]:
-    """Features, those that drift on most devices first."""
-    counted: Counter[str] = Counter()
+def _watched(found: Iterable[WatchedModel]) -> Counter[str]:
+    """Feature → on how many devices it is watched, those where it drifts among them."""
+    found = list(found)
+    counted = Counter(chain.from_iterable(item.features for item in found))
     for item in found:
-        counted.update(dict.fromkeys(item.features, 0))
-        counted.update(item.drifting)
-    return sorted(counted, key=lambda name: (-counted[name], name))[:COLUMNS_MAX]
+        if item.drifting:
+            counted.update(name for name in item.drifting if name not in item.features)
+    return counted
+
+
+def _drifting(found: Iterable[WatchedModel]) -> Counter[str]:
+    return Counter(chain.from_iterable(item.drifting for item in found))
+
+
+def _columns(found: Sequence[WatchedModel], watched: Iterable[str]) -> list[str]:
+    """Features, those that drift on most devices first."""
+    counted = _drifting(found)
+    return sorted(watched, key=lambda name: (-counted[name], name))[:COLUMNS_MAX]
 
 
 def _sites(
@@ -154,27 +169,17 @@ def _sites(
     groups: dict[str, list[WatchedModel]] = {}
     for item in found:
         groups.setdefault(item.labels.get(by, NO_SITE), []).append(item)
-    rows = [
-        (
-            value,
-            [
-                (
-                    name,
-                    sum(1 for item in items if name in item.drifting),
-                    sum(1 for item in items if name in item.features or name in item.drifting),
-                )
-                for name in features
-            ],
-        )
-        for value, items in groups.items()
-    ]
+    rows = []
+    for value, items in groups.items():
+        drifting, watched = _drifting(items), _watched(items)
+        rows.append((value, [(name, drifting[name], watched[name]) for name in features]))
     return sorted(rows, key=lambda row: (-sum(count for _, count, _ in row[1]), row[0]))
 
 
 def _devices(
     found: Sequence[WatchedModel], features: Sequence[str]
 ) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Device → of each feature (name, how it stands)."""
+    """Device → of each feature (name, how it stands); as many as a page shows."""
     ordered = sorted(found, key=lambda item: (-len(item.drifting), item.device))
     return [
         (
@@ -184,7 +189,7 @@ def _devices(
                 for name in features
             ],
         )
-        for item in ordered
+        for item in ordered[:ROWS_MAX]
     ]
 
 

@@ -93,9 +93,9 @@ def _counts(found: list[Glimpse]) -> list[tuple[Standing, int]]:
 def _sites(found: list[Glimpse], key: str) -> list[tuple[str, int, list[tuple[str, int]]]]:
     """By value of a label: how many devices, and how they stand; the largest first."""
     groups: dict[str, Counter[str]] = {}
-    for item in found:
-        if key in item.labels:
-            groups.setdefault(item.labels[key], Counter())[item.standing] += 1
+    stands = Counter((item.labels[key], item.standing) for item in found if key in item.labels)
+    for (value, word), count in stands.items():
+        groups.setdefault(value, Counter())[word] = count
     ordered = sorted(groups.items(), key=lambda entry: (-entry[1].total(), entry[0]))
     return [
         (value, counts.total(), [(word, counts[word]) for word in STANDINGS if counts[word]])

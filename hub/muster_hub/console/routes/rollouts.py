@@ -28,6 +28,7 @@ router = APIRouter(route_class=OnceRoute)
 NOT_JUDGED: dict[str, Any] = {"look": 0, "action": "wait", "reason": ""}
 ROWS = 30
 DEVICES_SHOWN = 200
+NAMES_SHOWN = 20
 HISTORY_SHOWN = 40
 Asked = Literal["approve", "advance", "abort", "rollback"]
 """Acts that are asked about with what they reach; ``pause`` and ``resume`` need no question."""
@@ -95,7 +96,7 @@ def rollout(
     """One rollout's page."""
     with hub.store.read() as session:
         row = leave.rollout(session, rollout)
-        found = reading.rollout(session, rollout, hub.clock())
+        found = reading.rollout(session, rollout, hub.clock(), devices_max=DEVICES_SHOWN)
     assert found is not None
     return render(
         request,
@@ -109,6 +110,7 @@ def rollout(
         acts=_acts(found, stages(read_plan(row.plan))),
         may_act=may_do(leave.actor, "rollout.act"),
         devices_shown=DEVICES_SHOWN,
+        reached=sum(sum(wave["counts"].values()) for wave in found["waves"]),
         history=found["history"][-HISTORY_SHOWN:][::-1],
         permits=[item for item in found["permits"] if item["given_at"] is not None],
         refused=[item for item in found["permits"] if item["given_at"] is None],
@@ -127,15 +129,15 @@ def question(
     """What an act would reach, before it is done."""
     with hub.store.read() as session:
         row = leave.rollout(session, rollout)
-        found = reading.rollout(session, rollout, hub.clock())
-    assert found is not None
+        count, names = reading.still_on(session, rollout, limit=NAMES_SHOWN)
     return render(
         request,
         "rollout_question.html",
-        rollout=found,
+        rollout=row,
         action=action,
         tag=api.tag_of(row),
-        reached=_reached(found, action),
+        reached=count,
+        names=names,
         stages=stages(read_plan(row.plan)),
     )
 
@@ -237,15 +239,3 @@ def _acts(found: dict[str, Any], planned: tuple[Any, ...]) -> list[str]:
     if watching or found["advanced"] < wave:
         acts.append("advance")
     return [*acts, "abort", "rollback"]
-
-
-def _reached(found: dict[str, Any], action: Asked) -> list[str]:
-    """The devices that an act would change something for, as far as is known now."""
-    if action in ("abort", "rollback"):
-        return [
-            device["device"]
-            for wave in found["waves"]
-            for device in wave["devices"]
-            if device["state"] != "withdrawn"
-        ]
-    return []

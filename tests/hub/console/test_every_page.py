@@ -1,0 +1,86 @@
+"""Every page there is, by the console's routes: as many statements whatever the size of the fleet,
+and nothing that somebody wrote is taken for markup."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from muster_hub.settings.config import Http
+from support.console_kit import counted, signed_in
+from support.console_pages import HOSTILE, NO_PAGES, QUERIES, Filled, address, examples, routes
+from support.hub_kit import Kit, open_kit
+
+PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
+IN_AN_ADDRESS = "<script>alert(1)<script>'\"&".ljust(64, "x")
+"""A hostile name that a page can be asked by: addresses that turn text around are refused."""
+STATEMENTS_MAX = 20
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A hub that is filled, and somebody who looks at it."""
+
+    kit: Kit
+    client: httpx.Client
+
+
+@contextmanager
+def filled(folder: Path, count: int, **texts: Any) -> Iterator[Hub]:
+    kit = open_kit(folder, settings={"http": PATIENT})
+    try:
+        Filled(kit, folder / "bundle", count, **texts)
+        yield Hub(kit, signed_in(kit))
+    finally:
+        kit.close()
+
+
+@pytest.fixture(scope="module")
+def hubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Hub]]:
+    """One with ten of everything, and one with two hundred."""
+    folder = tmp_path_factory.mktemp
+    with filled(folder("few"), 10) as few, filled(folder("many"), 200) as many:
+        yield [few, many]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    names = (IN_AN_ADDRESS, HOSTILE)
+    with filled(tmp_path_factory.mktemp("hostile"), 10, names=names, text=HOSTILE) as hub:
+        yield hub
+
+
+def test_what_is_said_of_pages_is_of_pages_that_are_there() -> None:
+    assert {*NO_PAGES, *QUERIES} <= set(routes())
+
+
+@pytest.mark.parametrize("example", examples())
+def test_a_page_takes_as_many_statements_for_two_hundred_of_everything_as_for_ten(
+    hubs: list[Hub], example: str
+) -> None:
+    taken = []
+    for hub in hubs:
+        path = address(hub.kit, example)
+        with counted(hub.kit.hub.store) as seen:
+            assert hub.client.get(path).status_code == 200
+        taken.append(seen.texts)
+    few, many = map(len, taken)
+    assert few == many <= STATEMENTS_MAX, taken[1]
+
+
+@pytest.mark.parametrize("example", examples())
+def test_what_somebody_wrote_is_text_on_every_page(hostile: Hub, example: str) -> None:
+    answer = hostile.client.get(address(hostile.kit, example, IN_AN_ADDRESS))
+    assert answer.status_code == 200
+    assert "<script>alert" not in answer.text
+    assert "\u202e" not in answer.text
+
+
+def test_what_somebody_wrote_is_there(hostile: Hub) -> None:
+    shown = "&lt;script&gt;alert(1)&lt;/script&gt;&#39;&#34;&amp;\ufffdgpj\ufffd"
+    for path in ("/", "/rollouts/1", "/inbox", "/audit"):
+        assert shown in hostile.client.get(path).text, path
