@@ -74,6 +74,15 @@ def compared(
     return rows
 
 
+def kept(rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> None:
+    """Peers that weren't run now keep what they scored before on the same windows."""
+    scored_before = {(run["set"], run["run"], run["windows"]): run["scores"] for run in before}
+    for run in rows:
+        scores = scored_before.get((run["set"], run["run"], run["windows"]), {})
+        for name in scores:
+            run["scores"].setdefault(name, scores[name])
+
+
 def evidently(runs: list[Run], minutes: float) -> list[list[bool] | None]:
     """Flags of each run's windows, all from one process: it takes long to begin. None for a run
     that wasn't reached in time."""
@@ -140,7 +149,9 @@ def main(arguments: list[str] | None = None) -> None:
     }  # fmt: skip
     parts = options.parts.split(",")
     if "runs" in parts:
+        before = results.get("runs", [])
         results["runs"] = compared(runs, peers, options.evidently_minutes)
+        kept(results["runs"], before)
         results["rows"] = rows_of(results["runs"])
     if "faults" in parts:
         results["seed"] = options.seed

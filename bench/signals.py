@@ -1,29 +1,26 @@
 """Summaries and the alert rule measured here and now, beside their peers, on the same data.
 
-    python -m bench signals [--parts speed,peers] [--months 60] [--minutes 120] [--quick]
+    python -m bench signals [--parts speed,peers] [--months 60] [--minutes 15] [--quick]
 
 Parts are speed, peers, outbox, time (the rule of baselines in time) and alerts (of those out of
 order). Writes ``bench/results/signals.json``, part by part, and the tables in ``bench/README.md``
-and ``docs/drift.md``. Alert scenarios run one to a core, the costliest last, and none
-starts another device after ``--minutes``: the months that each could simulate are in its row. Rules
+and ``docs/drift.md``. Both simulations live through all scenarios in rounds of a device each, and
+begin no other device after ``--minutes`` of their own: how many months each row has is in it. Rules
 were tuned on seeds below 1000; a run's seed is drawn afresh from above, and written down.
 """
 
 import argparse
 import json
-import multiprocessing
 import os
 import platform
 import secrets
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import signals_in_time, signals_report
-from bench.signals_alerts import measured
+from bench import signals_alerts, signals_in_time, signals_report, signals_rounds
 from bench.signals_outbox import ninety_days
 from bench.signals_peers import compared, peers
 from bench.signals_streams import Scenario
@@ -44,44 +41,35 @@ SCENARIOS = tuple(
 def alerts(
     scenarios: tuple[Scenario, ...], months: float, devices: int, seed: int, minutes: float
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows so far, after every scenario."""
-    rows: list[dict[str, Any]] = []
-    end = time.monotonic() + 60 * minutes
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        item = partial(measured, months=months, devices=devices, seed=seed, end=end)
-        for row in pool.imap(item, scenarios):
-            rows.append(row)
-            rates_in_words = "; ".join(
-                f"{name} {rule['per_month']:.2f} (≤ {rule['upper']:.2f})"
-                for name, rule in row["false_alerts"].items()
-            )
-            simulated = row["false_alerts"]["Muster"]["months"]
-            found = row["detected_within_3_windows"]
-            name = Scenario(row["dependence"], row["rows"], row["features"])
-            print(f"{name}, {simulated} months: {rates_in_words}; finds {found:.0%}", flush=True)
-            yield rows
+    """The rows so far, after every device, of baselines out of order."""
+    cells: dict[Scenario, signals_alerts.Cell] = {}
+    life = partial(signals_alerts.life, months=months / devices, seed=seed)
+    for scenario, found in signals_rounds.lived(life, scenarios, devices, minutes):
+        cell = cells.setdefault(scenario, signals_alerts.Cell(scenario))
+        cell.add(found)
+        own = cell.muster
+        print(f"{scenario}, {cell.devices} devices: {own.alerts} alerts", flush=True)
+        yield [cells[item].row() for item in scenarios if item in cells]
 
 
 def in_time(
     scenarios: tuple[Scenario, ...], devices: int, seed: int, minutes: float
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows so far, after every scenario, of baselines in time."""
-    rows: list[dict[str, Any]] = []
-    share = 60 * minutes * (os.cpu_count() or 1) / len(scenarios)
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        item = partial(
-            signals_in_time.measured, devices=devices, days=DAYS_IN_TIME, seed=seed, seconds=share
+    """The rows so far, after every device, of baselines in time."""
+    cells: dict[Scenario, dict[str, signals_in_time.Cell]] = {}
+    life = partial(signals_in_time.life, days=DAYS_IN_TIME, seed=seed)
+    for scenario, found in signals_rounds.lived(life, scenarios, devices, minutes):
+        before = cells.get(scenario)
+        cells[scenario] = (
+            found if before is None else {name: before[name] + found[name] for name in found}
         )
-        for row in pool.imap(item, scenarios):
-            rows.append(row)
-            name = Scenario(row["dependence"], row["rows"], row["features"])
-            for trained, cell in row["trained"].items():
-                print(
-                    f"{name}, {trained}, {cell['months']} months: {cell['per_month']:.2f} (≤ "
-                    f"{cell['upper']:.2f}); finds {cell['found_in_3']} of {cell['trials']}",
-                    flush=True,
-                )
-            yield rows
+        for trained, cell in cells[scenario].items():
+            print(
+                f"{scenario}, {trained}, {cell.devices} devices: {cell.alerts} alerts in "
+                f"{cell.windows / signals_in_time.WINDOWS_PER_MONTH:.0f} months",
+                flush=True,
+            )
+        yield [signals_in_time.row(item, cells[item]) for item in scenarios if item in cells]
 
 
 def made(
@@ -104,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--months", type=float, default=60.0)
     parser.add_argument("--devices", type=int, default=20, help="that share a scenario's months")
-    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--quick", action="store_true", help="five minutes, four scenarios")
     parser.add_argument("--out", type=Path, default=RESULTS)

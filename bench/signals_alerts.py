@@ -6,7 +6,6 @@ flags nearly every window opens few alerts and never closes them: read alerts be
 windows flagged.
 """
 
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,6 +81,11 @@ class Tally:
         self.alerts += int(opens.sum())
         self.flagged += int(flags.any(axis=1).sum())
 
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.windows + other.windows, self.alerts + other.alerts, self.flagged + other.flagged
+        )
+
     def rates(self) -> dict[str, float]:
         months = max(self.windows, 1) / WINDOWS_PER_MONTH
         return {
@@ -94,20 +98,28 @@ class Tally:
 
 
 class Cell:
-    """One scenario's devices, simulated one after the other."""
+    """What devices did in one scenario."""
 
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self._seed = seed
         self.devices = 0
         self.muster = Tally()
         self.peers = {name: Tally() for name in PEERS}
         self.first_day_alerts = 0
         self.found = self.trials = 0
 
-    def run_device(self, months: float) -> None:
+    def add(self, other: "Cell") -> None:
+        """Count another cell's devices too."""
+        self.devices += other.devices
+        self.muster += other.muster
+        for name in PEERS:
+            self.peers[name] += other.peers[name]
+        self.first_day_alerts += other.first_day_alerts
+        self.found += other.found
+        self.trials += other.trials
+
+    def run_device(self, months: float, rng: np.random.Generator) -> None:
         """A device's first day, in which it calibrates, and ``months`` after that."""
-        rng = np.random.default_rng([self._seed, self.devices])
         fitted = trained(self.scenario, rng)
         windows, monitor = Windows(self.scenario, fitted, rng), DriftMonitor(fitted, RULE)
         self.devices += 1
@@ -160,16 +172,8 @@ class Cell:
         }
 
 
-def measured(
-    scenario: Scenario, *, months: float, devices: int, seed: int, end: float
-) -> dict[str, Any]:
-    """The row of devices simulated until ``months`` are full or the clock says ``end``.
-
-    At least one device lives.
-    """
-    cell = Cell(scenario, seed)
-    for _ in range(devices):
-        cell.run_device(months / devices)
-        if time.monotonic() > end:
-            break
-    return cell.row()
+def life(scenario: Scenario, number: int, *, months: float, seed: int) -> Cell:
+    """What one device did: the cell of it alone."""
+    cell = Cell(scenario)
+    cell.run_device(months, np.random.default_rng([seed, number]))
+    return cell

@@ -1,13 +1,12 @@
 """False alerts and missed drift of the rule in time, by simulation, in the scenarios of format 1.
 
-A device's baseline is fitted on its first two days or week of five-minute windows in order; then it
-lives a month in which nothing drifts. Every fifth day, and so many windows into life, a twin of its
-monitor sees the first feature shifted.
+A device is trained on its first week of five-minute windows in order, and on the last two
+days of it; then it lives a month in which nothing drifts, under both. Every fifth day, and so many
+windows into life, a twin of its monitor sees the first feature shifted.
 """
 
-import time
-from collections import defaultdict
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,53 +28,32 @@ TRIAL_DAYS = 5
 YOUNG_SHIFT, YOUNG_TRIAL_WINDOWS = 1.0, 36
 LIVES = (1, 6, 30, 60, WINDOWS_PER_DAY)
 """Windows that a device has lived when a shift begins; the last is calibrated."""
+SCENARIO_SEEDS = {"iid": 0, "wander": 1, "weak": 2, "ar": 3}
 
 
+@dataclass
 class Cell:
-    """One scenario's devices, trained for so long, simulated one after the other."""
+    """What devices trained for so long did in one scenario."""
 
-    def __init__(self, scenario: Scenario, trained: str, seed: int) -> None:
-        self._scenario, self._windows, self._seed = scenario, TRAINING[trained], seed
-        self.devices = self.alerts = self.windows = 0
-        self.delays: list[int] = []
-        """Of the shifts of ``SHIFT``; more than ``TRIAL_WINDOWS``: not found."""
-        self.young: dict[int, list[int]] = defaultdict(list)
+    training_windows: int
+    devices: int = 0
+    alerts: int = 0
+    windows: int = 0
+    delays: list[int] = field(default_factory=list)
+    """Of the shifts of ``SHIFT``; more than ``TRIAL_WINDOWS``: not found."""
+    young: dict[int, list[int]] = field(default_factory=lambda: {lived: [] for lived in LIVES})
 
-    def run_device(self, days: int) -> None:
-        rng = np.random.default_rng([self._seed, self._windows, self.devices])
-        stream = Stream(self._scenario, rng)
-        bare = stream.prepared()
-        training = stream.draw(bare, self._windows)
-        counted = [training.counts(bare, place) for place in range(len(training))]
-        trained = learning.learnt(bare, counted, InTime(self._scenario.rows, 300.0))
-        replay = Replay(trained)
-        self.devices += 1
-        for day in range(days):
-            drawn = stream.draw(trained, WINDOWS_PER_DAY)
-            if day in (0, 1):
-                for lived in LIVES[:-1] if day == 0 else LIVES[-1:]:
-                    self._young(trained, replay if day else None, drawn, lived)
-            opened = replay.feed(drawn)
-            self.alerts += int(opened.sum())
-            self.windows += len(opened)
-            if day % TRIAL_DAYS == TRIAL_DAYS - 1 and not replay.monitor().drifting():
-                after = stream.draw(trained, TRIAL_WINDOWS)
-                self.delays.append(_delay(replay.monitor(), trained, after, SHIFT))
-                replay.feed(after)
-
-    def _young(self, trained: Baseline, replay: Replay | None, drawn: Drawn, lived: int) -> None:
-        """A shift after so many windows of life; of a device that lives on, at once."""
-        monitor, begin = (replay.monitor(), 0) if replay else (ChartMonitor(trained), lived)
-        for window in range(begin):
-            monitor.feed(drawn.summary(trained, window))
-        if not monitor.drifting():
-            some = drawn.part(begin, begin + YOUNG_TRIAL_WINDOWS)
-            self.young[lived].append(_delay(monitor, trained, some, YOUNG_SHIFT))
+    def __add__(self, other: "Cell") -> "Cell":
+        return Cell(
+            self.training_windows, self.devices + other.devices, self.alerts + other.alerts,
+            self.windows + other.windows, self.delays + other.delays,
+            {lived: self.young[lived] + other.young[lived] for lived in LIVES},
+        )  # fmt: skip
 
     def row(self) -> dict[str, Any]:
         months = max(self.windows, 1) / WINDOWS_PER_MONTH
         return {
-            "training_windows": self._windows,
+            "training_windows": self.training_windows,
             "devices": self.devices,
             "months": round(months, 2),
             "alerts": self.alerts,
@@ -85,9 +63,67 @@ class Cell:
             "found_in_3": sum(delay <= 3 for delay in self.delays),
             "found_in_12": sum(delay <= TRIAL_WINDOWS for delay in self.delays),
             "young_median_delay": {
-                str(lived): float(np.median(delays)) for lived, delays in self.young.items()
+                str(lived): float(np.median(delays))
+                for lived, delays in self.young.items()
+                if delays
             },
         }
+
+
+class Life:
+    """A device under one of its baselines."""
+
+    def __init__(self, trained: Baseline, training_windows: int) -> None:
+        self._trained, self._replay = trained, Replay(trained)
+        self.cell = Cell(training_windows, devices=1)
+
+    def day(self, number: int, drawn: Drawn) -> None:
+        """The next day's windows, after what twins would say to a shift at its beginning."""
+        if number == 0:
+            for lived in LIVES[:-1]:
+                young = ChartMonitor(self._trained)
+                for window in range(lived):
+                    young.feed(drawn.summary(self._trained, window))
+                self._try_young(young, drawn, lived, lived)
+        elif number == 1:
+            self._try_young(self._replay.monitor(), drawn, LIVES[-1], 0)
+        if number % TRIAL_DAYS == TRIAL_DAYS - 1:
+            twin = self._replay.monitor()
+            if not twin.drifting():
+                some = drawn.part(0, TRIAL_WINDOWS)
+                self.cell.delays.append(_delay(twin, self._trained, some, SHIFT))
+        opened = self._replay.feed(drawn)
+        self.cell.alerts += int(opened.sum())
+        self.cell.windows += len(opened)
+
+    def _try_young(self, monitor: ChartMonitor, drawn: Drawn, lived: int, begin: int) -> None:
+        if not monitor.drifting():
+            some = drawn.part(begin, begin + YOUNG_TRIAL_WINDOWS)
+            self.cell.young[lived].append(_delay(monitor, self._trained, some, YOUNG_SHIFT))
+
+
+def life(scenario: Scenario, number: int, *, days: int, seed: int) -> dict[str, Cell]:
+    """One device's, under each of ``TRAINING``: the same rows, so that only training differs."""
+    rng = np.random.default_rng([seed, SCENARIO_SEEDS[scenario.dependence], scenario.rows,
+                                 scenario.features, number])  # fmt: skip
+    stream = Stream(scenario, rng)
+    bare = stream.prepared()
+    training = stream.draw(bare, max(TRAINING.values()))
+    counted = [training.counts(bare, place) for place in range(len(training))]
+    lives = {
+        name: Life(learning.learnt(bare, counted[-windows:], InTime(scenario.rows, 300.0)), windows)
+        for name, windows in TRAINING.items()
+    }
+    for day in range(days):
+        drawn = stream.draw(bare, WINDOWS_PER_DAY)
+        for each in lives.values():
+            each.day(day, drawn)
+    return {name: each.cell for name, each in lives.items()}
+
+
+def row(scenario: Scenario, cells: Mapping[str, Cell]) -> dict[str, Any]:
+    """The scenario's row in the results."""
+    return asdict(scenario) | {"trained": {name: cell.row() for name, cell in cells.items()}}
 
 
 def _delay(monitor: ChartMonitor, trained: Baseline, drawn: Drawn, shift: float) -> int:
@@ -98,17 +134,3 @@ def _delay(monitor: ChartMonitor, trained: Baseline, drawn: Drawn, shift: float)
         if any(finding.state == "opened" for finding in found):
             return window + 1
     return len(drawn) + 1
-
-
-def measured(
-    scenario: Scenario, *, devices: int, days: int, seed: int, seconds: float
-) -> dict[str, Any]:
-    """The row of a scenario: devices until there are so many, or so much time is over."""
-    cells = {name: Cell(scenario, name, seed) for name in TRAINING}
-    end = time.monotonic() + seconds
-    for _ in range(devices):
-        for cell in cells.values():
-            cell.run_device(days)
-        if time.monotonic() > end:
-            break
-    return asdict(scenario) | {"trained": {name: cell.row() for name, cell in cells.items()}}

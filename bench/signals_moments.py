@@ -108,7 +108,10 @@ class Stream:
         bartlett = np.tril(self._rng.normal(size=(windows, count, count)), -1)
         diagonal = np.arange(count)
         freedom = n - 1 - diagonal
-        bartlett[:, diagonal, diagonal] = np.sqrt(self._rng.chisquare(freedom, (windows, count)))
+        some = diagonal[freedom > 0]
+        # As many features as rows, or more: the scatter has no more dimensions than it has rows.
+        bartlett[:, :, len(some) :] = 0.0
+        bartlett[:, some, some] = np.sqrt(self._rng.chisquare(freedom[some], (windows, len(some))))
         scatter = np.square(bartlett).sum(axis=2)
         projected = np.square(weights @ bartlett).sum(axis=2)
         first = n * means @ weights.T

@@ -113,7 +113,7 @@ def in_time(results: dict[str, Any]) -> list[str]:
         return []
     lines = [
         (
-            "| scenario | device-months | false alerts a device-month, 95 % upper bound: trained on two days "
+            "| scenario | device-months, each | false alerts a device-month, 95 % upper bound: trained on two days "
             "| on a week | 0.5 σ found within 3, 12 windows (week) | a shift of 1 σ, median delay after 1, 6, 30, "
             "60, 288 windows of life |"
         ),
@@ -123,8 +123,8 @@ def in_time(results: dict[str, Any]) -> list[str]:
         short, long = row["trained"]["two days"], row["trained"]["a week"]
         young = long["young_median_delay"]
         lines.append(
-            f"| {row['dependence']}, n = {row['rows']}, {row['features']} features | {short['months']:.0f} + "
-            f"{long['months']:.0f} | {short['per_month']:.2f}, ≤ {short['upper']:.2f} | {long['per_month']:.2f}, "
+            f"| {row['dependence']}, n = {row['rows']}, {row['features']} features | {short['months']:.0f} "
+            f"| {short['per_month']:.2f}, ≤ {short['upper']:.2f} | {long['per_month']:.2f}, "
             f"≤ {long['upper']:.2f} | {long['found_in_3']}, {long['found_in_12']} of {long['trials']} "
             f"| {', '.join(_delay(young.get(lived)) for lived in ('1', '6', '30', '60', '288'))} |"
         )

@@ -90,7 +90,9 @@ class Plant:
         self.engine.changed()
         self.engine.step()
 
-    def publish(self, version: str, status: str = "published", **changes: Any) -> str:
+    def publish(
+        self, version: str, status: str = "published", *, baseline_format: int = 1, **changes: Any
+    ) -> str:
         """Register a version, its manifest changed so; the manifest's hash."""
         made = msgspec.structs.replace(MANIFEST, model="digits", version=version, **changes)
         data = manifest.encode(made)
@@ -106,6 +108,7 @@ class Plant:
                     manifest_sha256=sha256,
                     manifest=data,
                     status=status,
+                    check={"ok": True, "builds": [], "baseline_format": baseline_format},
                     size_bytes=1,
                     created=self.now,
                     created_by="test",

@@ -17,8 +17,11 @@ from muster_protocol.wire.messages import Facts
 DISTRIBUTION = "muster-edge"
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
-UNDERSTANDS = ("attempt", "drift", manifest.UNDERSTANDS, trace.FIELD)
-"""What came after the first formats: fields of a directive's slot, and of manifests the second."""
+UNDERSTANDS = (
+    "attempt", "drift", manifest.UNDERSTANDS, manifest.BASELINE_UNDERSTANDS, trace.FIELD,
+)  # fmt: skip
+"""What came after the first formats: fields of a directive's slot, and of manifests and baselines
+the second."""
 OWN_CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 

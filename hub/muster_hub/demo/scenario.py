@@ -116,6 +116,7 @@ class Scenario:
         feeder.camera = FROZEN
         alert = stage.wait(f"an alert of {FAILING_CAMERA} that names the fault", self._frozen)
         feeder.camera = DEGRADED
+        promise(standing > 0, "the degraded camera's first alert should have stood until it froze")
         self._only_the_failing_camera_drifts()
         screen.kept(f"beside {standing} standing alert(s) a new one: {alert['title']}")
 

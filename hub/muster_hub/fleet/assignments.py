@@ -16,8 +16,8 @@ class Release:
     version: str
     manifest: str
     manifest_bytes: int
-    format: int = 1
-    """Of the manifest: not every agent reads the later ones."""
+    needs: frozenset[str] = frozenset()
+    """What came after the first formats, which an agent must say that it ``understands``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,18 @@ HEARD_SECONDS = 200.0
 """A device reports about every minute; one unheard of for three is taken as offline."""
 
 
+NEWER = {
+    manifest.UNDERSTANDS: "no manifest of format 2",
+    manifest.BASELINE_UNDERSTANDS: "no baseline of format 2",
+}
+"""What an agent may not read of a release, in words."""
+
+
+def in_words(needs: Collection[str]) -> str:
+    """What an agent doesn't read."""
+    return " and ".join(words for need, words in NEWER.items() if need in needs)
+
+
 @dataclass(frozen=True)
 class Known:
     """A device, as far as decisions go."""
@@ -35,16 +47,15 @@ class Known:
         found: Collection[str] = ((self.report or {}).get("facts") or {}).get("understands") or ()
         return found
 
-    def reads(self, manifest_format: int) -> bool:
-        """Whether its agent reads manifests of this format."""
-        return manifest_format == 1 or manifest.UNDERSTANDS in self.understands
+    def reads(self, needs: Collection[str]) -> bool:
+        """Whether its agent reads all that a release has; ``NEWER`` names what there is."""
+        return all(need in self.understands for need in needs)
 
-    def words_of_old_agent(self, manifest_format: int) -> str:
+    def words_of_old_agent(self, needs: Collection[str]) -> str:
         """What to do where it doesn't."""
         version = ((self.report or {}).get("facts") or {}).get("agent_version", "unknown")
-        return (
-            f"its agent ({version}) reads no manifest of format {manifest_format}: update the agent"
-        )
+        unread = [need for need in needs if need not in self.understands]
+        return f"its agent ({version}) reads {in_words(unread)}: update the agent"
 
 
 def is_online(device: models.Device, now: float) -> bool:

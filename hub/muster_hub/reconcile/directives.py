@@ -359,7 +359,7 @@ class Directives:
         watched = rolling.challenges.get(device.id, ())
         choices = choose(device.labels, assignments, own, watched)
         kept: dict[str, Slot] = {}
-        if not all(device.reads(release.format) for release in _releases(choices)):
+        if not all(device.reads(release.needs) for release in _releases(choices)):
             unread = choices.keys()
             choices = choose(
                 device.labels,
@@ -382,7 +382,7 @@ def _releases(choices: Mapping[str, Choice]) -> Iterator[Release]:
 
 def _readable(device: Known, asked: Iterable[_Asked]) -> list[_Asked]:
     """Without what the device's agent can't read: it would refuse that, and may hold the next."""
-    return [each for each in asked if device.reads(each.release.format)]
+    return [each for each in asked if device.reads(each.release.needs)]
 
 
 def _kept(session: Session, device: str, slots: AbstractSet[str]) -> dict[str, Slot]:

@@ -98,3 +98,10 @@ def check_usable(parsed: Manifest, directory: Path) -> None:
     except ProtocolError as error:
         raise ProtocolError(f"{file.path}: {error}") from None
     watching.check(parsed, found)
+
+
+def baseline_format(parsed: Manifest, directory: Path) -> int:
+    """Of the baseline in an unpacked bundle; 1 where there is none. Raises ProtocolError."""
+    if parsed.baseline is None:
+        return 1
+    return baseline.format_of((directory / parsed.file(parsed.baseline).path).read_bytes())

@@ -31,6 +31,8 @@ class CheckResult(msgspec.Struct, frozen=True):
     ok: bool
     reason: str = ""
     builds: list[dict[str, Any]] = []
+    baseline_format: int = 1
+    """Of the bundle's baseline: agents that don't read it aren't given the version."""
 
 
 class Checker(Protocol):

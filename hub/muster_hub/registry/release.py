@@ -257,7 +257,9 @@ class Releases:
                 _check_sizes(parsed)
                 bundle.check_usable(parsed, Path(directory))
                 _check_signature(parsed, Path(directory), self._model_keys)
-                return self._checker(Path(directory), parsed)
+                result = self._checker(Path(directory), parsed)
+                named = bundle.baseline_format(parsed, Path(directory))
+                return msgspec.structs.replace(result, baseline_format=named)
             except (MusterError, OSError) as error:
                 return CheckResult(ok=False, reason=str(error))
 

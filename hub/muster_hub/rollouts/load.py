@@ -19,12 +19,17 @@ from muster_hub.rollouts.plan import CANARY, Plan, read_plan
 from muster_hub.storage import models
 from muster_protocol.wire import manifest, selectors
 
+_FORMATS: tuple[Any, ...] = (
+    func.substr(models.Version.manifest, 1, manifest.HEAD_BYTES).label("head"),
+    col(models.Version.check)["baseline_format"].as_integer().label("baseline_format"),
+)
+"""Of a version's manifest, and of its baseline, as its check found it: none by older hubs."""
 _RELEASE: tuple[Any, ...] = (
     col(models.Version.model),
     col(models.Version.version),
     col(models.Version.manifest_sha256).label("manifest"),
     func.length(models.Version.manifest).label("manifest_bytes"),
-    func.substr(models.Version.manifest, 1, manifest.HEAD_BYTES).label("head"),
+    *_FORMATS,
 )
 """What ``_release`` reads of a version: not the manifest itself, which may be large."""
 
@@ -41,8 +46,18 @@ def _release(row: Any) -> Release:
         version=row.version,
         manifest=row.manifest,
         manifest_bytes=row.manifest_bytes,
-        format=manifest.format_in(bytes(row.head)),
+        needs=_needs(row),
     )
+
+
+def _needs(row: Any) -> frozenset[str]:
+    """Of the columns of ``_FORMATS``: what an agent must understand to be given it."""
+    needs = set()
+    if manifest.format_in(bytes(row.head)) > 1:
+        needs.add(manifest.UNDERSTANDS)
+    if (row.baseline_format or 1) > 1:
+        needs.add(manifest.BASELINE_UNDERSTANDS)
+    return frozenset(needs)
 
 
 _ASSIGNED = (
@@ -253,7 +268,7 @@ def members(
     """
     concerns = concerned(row)
     required = plan(row).require_proof
-    named = manifest_format(session, row)
+    needs = needs_of(session, row)
     found = []
     for device in devices:
         matches = concerns(device)
@@ -261,8 +276,8 @@ def members(
         if not matches and mine is None:
             continue
         evidence = _evidence(row, mine, device, events.get(device.id, ()))
-        if mine is not None and device.report is not None and not device.reads(named):
-            evidence = DeviceEvidence(stage="failed", detail=device.words_of_old_agent(named))
+        if mine is not None and device.report is not None and not device.reads(needs):
+            evidence = DeviceEvidence(stage="failed", detail=device.words_of_old_agent(needs))
         news = (
             evidence.stage == "committed" and mine is not None and mine.reached.state != "committed"
         )
@@ -281,13 +296,13 @@ def members(
     return found
 
 
-def manifest_format(session: Session, row: models.Rollout) -> int:
-    """Of the manifest that a rollout brings."""
-    head = func.substr(models.Version.manifest, 1, manifest.HEAD_BYTES)
-    query = select(head).where(
+def needs_of(session: Session, row: models.Rollout) -> frozenset[str]:
+    """What an agent must understand to be given the version that a rollout brings."""
+    query = sqlalchemy.select(*_FORMATS).where(
         col(models.Version.model) == row.model, col(models.Version.version) == row.version
     )
-    return manifest.format_in(bytes(session.exec(query).first() or b""))
+    found = session.execute(query).first()
+    return frozenset() if found is None else _needs(found)
 
 
 UNPROVED = DeviceEvidence(

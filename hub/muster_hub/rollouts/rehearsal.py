@@ -6,7 +6,7 @@ from typing import Any
 from sqlmodel import Session
 
 from muster_hub.fleet.fleet import Fleet
-from muster_hub.fleet.known import Known
+from muster_hub.fleet.known import Known, in_words
 from muster_hub.registry.bundle import names
 from muster_hub.rollouts import commands, load
 from muster_hub.rollouts.forecast import Forecast, forecast
@@ -69,15 +69,16 @@ def _view(session: Session, blobs: Blobs, row: Rollout, now: float) -> Plain:
 def _unread(
     session: Session, row: Rollout, members: Sequence[Member], known: Mapping[str, Known]
 ) -> list[str]:
-    """A warning of devices whose agents can't read the version's manifest."""
-    named = load.manifest_format(session, row)
-    unread = [member.device for member in members if not known[member.device].reads(named)]
+    """A warning of devices whose agents can't read all of the version."""
+    needs = load.needs_of(session, row)
+    unread = [member.device for member in members if not known[member.device].reads(needs)]
     if not unread:
         return []
+    missing = {need for name in unread for need in needs if need not in known[name].understands}
     shown = ", ".join(unread[:UNREAD_SHOWN]) + (", …" * (len(unread) > UNREAD_SHOWN))
     words = (
         f"{len(unread)} of {len(members)} devices count as failed when they are reached, because "
-        f"their agents read no manifest of format {named}: update them first ({shown})"
+        f"their agents read {in_words(missing)}: update them first ({shown})"
     )
     return [words]
 

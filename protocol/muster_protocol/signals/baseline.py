@@ -223,16 +223,22 @@ def _pack(features: tuple[Feature, ...], bins: tuple[Bins, ...], file: Timeline 
     return msgspec.msgpack.encode(_FileInTime(FORMAT_IN_TIME, features, bins, file))
 
 
+def format_of(data: bytes) -> int:
+    """The format that a baseline file names; raises ProtocolError when it is none."""
+    head = len(MAGIC)
+    if data[:head] != MAGIC or len(data) == head:
+        raise ProtocolError("not a baseline file: make one with `muster baseline fit`")
+    return data[head]
+
+
 def decode(data: bytes) -> Baseline:
     """Parse and check a baseline file; raises ProtocolError that says what is wrong with it."""
     if len(data) > limits.BASELINE_BYTES_MAX:
         raise LimitError(
             f"a baseline of {len(data)} bytes, the limit is {limits.BASELINE_BYTES_MAX}"
         )
+    kind = {FORMAT: _File, FORMAT_IN_TIME: _FileInTime}.get(format_of(data))
     head = len(MAGIC)
-    if data[:head] != MAGIC or len(data) == head:
-        raise ProtocolError("not a baseline file: make one with `muster baseline fit`")
-    kind = {FORMAT: _File, FORMAT_IN_TIME: _FileInTime}.get(data[head])
     if kind is None:
         raise ProtocolError(
             f"baseline format {data[head]} is not known here (know {FORMAT} and {FORMAT_IN_TIME}): "

@@ -145,7 +145,18 @@ def _limit(chart: Chart, chance: float) -> float:
     freedom = chart.file.freedom
     quantile = student_quantile(2 * chance, freedom)
     foretold = chart.file.center + quantile * chart.file.scale * np.sqrt(1 + 1 / freedom)
-    return max(chart.file.top, float(foretold))
+    return max(chart.file.top, float(foretold), _least_limit(chart, chance))
+
+
+def _least_limit(chart: Chart, chance: float) -> float:
+    """What the largest of so many normal numbers exceeds with ``chance``, each over a spread known
+    with the chart's degrees of freedom (Student 1908, shared out as Bonferroni 1936 says).
+
+    The largest of many hardly varies on most days: alone, its upper half foretells rare days as
+    too tame."""
+    if not chart.file.largest or not len(chart.mean):
+        return -math.inf
+    return 2 * math.log(student_quantile(chance / len(chart.mean), chart.file.freedom))
 
 
 def fit(plan: Plan, x: Doubles, floor: Doubles) -> Chart:
@@ -162,7 +173,9 @@ def fit(plan: Plan, x: Doubles, floor: Doubles) -> Chart:
     above = scored[scored > center] - center
     keep = (1 - plan.smoothing) ** 2
     worth = min(
-        windows * (1 - keep) / (1 + keep), float(independent_windows(scored[:, None], 1)[0])
+        windows * (1 - keep) / (1 + keep),
+        float(independent_windows(scored[:, None], 1)[0]),
+        _worth_of_spreads(chart, x) if plan.largest else math.inf,
     )
     file = _filed(
         plan, chart, center=center,
@@ -170,6 +183,19 @@ def fit(plan: Plan, x: Doubles, floor: Doubles) -> Chart:
         freedom=max(1.0, worth - 1), top=float(scored.max()),
     )  # fmt: skip
     return replace(chart, file=file)
+
+
+def _worth_of_spreads(chart: Chart, x: Doubles) -> float:
+    """Independent windows behind the spread that is known least.
+
+    The largest deviation is one number's, over its own spread. A running mean's squares resemble
+    each other for as long as the signal wanders, however often the largest is another number's.
+    What windows bring beyond their forecast does not: there all windows count.
+    """
+    if chart.innovations or not len(chart.mean):
+        return math.inf
+    e = _deviations(chart, x)
+    return float(independent_windows(np.square(e - e.mean(axis=0)), 1).min())
 
 
 def _fitted(plan: Plan, x: Doubles, floor: Doubles) -> Chart:
@@ -266,11 +292,15 @@ def scores(chart: Chart, x: Doubles) -> Doubles:
 def _shrunk_axes(z: Doubles) -> tuple[Doubles, Doubles]:
     """Leading eigenvectors [axes, numbers] of the correlation of standardised z [windows, numbers],
     shrunk to the identity as Schäfer and Strimmer (2005, table 1, target D) say, and eigenvalues:
-    of each axis, then the mean of all others."""
+    of each axis, then the mean of all others. Windows that resemble those before them say less of a
+    correlation than independent ones (Bartlett 1946)."""
     windows, numbers = z.shape
     gram = z.T @ z
     correlation = gram / (windows - 1)
     varying = windows / (windows - 1) ** 3 * (np.square(z).T @ np.square(z) - gram**2 / windows)
+    lasting = carried(z)
+    together = np.outer(lasting, lasting)
+    varying *= (1 + together) / (1 - together)
     apart = ~np.eye(numbers, dtype=np.bool_)
     power = float(np.square(correlation[apart]).sum())
     share = min(max(float(varying[apart].sum()) / power, 0.0), 1.0) if power > 0 else 1.0

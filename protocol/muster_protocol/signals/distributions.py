@@ -29,6 +29,7 @@ def student_tail(value: float, freedom: float) -> float:
     return _beta_share(freedom / 2, 0.5, freedom / (freedom + value * value))
 
 
+@lru_cache(maxsize=256)
 def student_quantile(alpha: float, freedom: float) -> float:
     """The value that |T| exceeds with probability ``alpha``; infinite below half a degree."""
     if freedom < 0.5:

@@ -28,6 +28,9 @@ from muster_protocol.wire.topics import check_name, check_sha256, check_version
 FORMATS = (1, 2)
 UNDERSTANDS = "manifest-2"
 """What an agent that reads format 2 names among its facts; the hub gives it to no other."""
+BASELINE_UNDERSTANDS = "baseline-2"
+"""The same of a baseline that knows training in time: an agent without it would run the model and
+count none of its features."""
 
 Runtime = Literal["onnx", "tflite"]
 Sha256 = Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]{64}\Z")]

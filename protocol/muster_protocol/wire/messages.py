@@ -209,7 +209,7 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where the identity key lies; empty: an agent that does not say."""
     understands: Annotated[tuple[Name, ...], Meta(max_length=UNDERSTANDS_MAX)] = ()
     """What came after the first formats, which an agent without it refuses: fields of a directive
-    by name, and ``manifest-2``."""
+    by name, ``manifest-2`` and ``baseline-2``."""
 
 
 class TrustReport(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,7 +7,9 @@ import pytest
 from muster_agent.app import doctor, facts
 from muster_agent.base.config import FILE, load
 from muster_agent.isolation.cage import Rung, available
-from muster_protocol.wire import messages
+from muster_protocol.signals import baseline
+from muster_protocol.wire import manifest, messages
+from support import in_time
 
 
 def test_free_memory_is_the_systems_or_what_the_services_own_limit_leaves(tmp_path, monkeypatch):
@@ -56,3 +58,10 @@ def test_doctor_says_what_the_kernel_lacks(tmp_path, rung, policy, grade):
     finding = doctor._isolation(load(tmp_path), rung)
     assert finding.grade == grade
     assert ("seccomp" in finding.line) == (rung is Rung.NONE)
+
+
+def test_an_agent_that_reads_baselines_in_time_says_so() -> None:
+    trained = baseline.encode(in_time.fitted())
+    assert baseline.format_of(trained) == baseline.FORMAT_IN_TIME
+    assert baseline.decode(trained).normal is not None
+    assert manifest.BASELINE_UNDERSTANDS in facts.UNDERSTANDS

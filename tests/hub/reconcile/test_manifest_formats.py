@@ -1,4 +1,4 @@
-"""A manifest that an agent can't read is never sent to it, and the operator is told what to do."""
+"""What an agent can't read is never sent to it, and the operator is told what to do."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlmodel import select
 
+from muster_agent.app.facts import UNDERSTANDS
 from muster_hub.rollouts.rehearsal import rehearse
 from muster_hub.storage import models
 from muster_protocol.wire import manifest
@@ -16,6 +17,7 @@ NEWER = {"format": 2, "inputs": MANIFEST_2.inputs, "outputs": MANIFEST_2.outputs
          "state": MANIFEST_2.state, "classifier": None, "fallbacks": ()}  # fmt: skip
 READS = {"agent_version": "0.2.0", "understands": ["attempt", manifest.UNDERSTANDS]}
 OLD = {"agent_version": "0.1.0"}
+COUNTS = {**READS, "understands": [*UNDERSTANDS]}
 
 
 @pytest.fixture
@@ -93,3 +95,32 @@ def test_an_agent_that_never_held_a_version_is_sent_none_that_it_can_not_read(tm
         plant.tick()
     assert plant.versions() == {}
     plant.close()
+
+
+def test_a_baseline_in_time_is_given_to_agents_that_count_against_it_and_to_no_other(plant):
+    plant.publish("3", baseline_format=2)
+    asked = {
+        "model": "digits", "slot": SLOT, "selector": "", "min_soak_seconds": 0, "canary": 0,
+    }  # fmt: skip
+    say(plant, new=COUNTS, old=READS)
+    warned = rehearse(plant.store, plant.blobs, {**asked, "version": "3"}, by="ann", now=plant.now)[
+        "warnings"
+    ]
+    assert any("read no baseline of format 2: update them first (old)" in words for words in warned)
+    number = plant.start("3", failures_allowed=1)
+    for _ in range(3):
+        plant.tick()
+    assert plant.versions() == {"new": "3", "old": "1"}
+    assert plant.states(number)["old"] == "failed"
+    assert "(0.2.0) reads no baseline of format 2: update the agent" in detail(plant, number, "old")
+
+
+def test_a_version_checked_before_formats_were_told_is_given_to_all(plant):
+    plant.publish("3")
+    with plant.store.write() as session:
+        row = session.get(models.Version, ("digits", "3"))
+        row.check = {"ok": True, "builds": []}
+        session.add(row)
+    plant.start("3")
+    plant.tick()
+    assert plant.versions() == {"new": "3", "old": "3"}

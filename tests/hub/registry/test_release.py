@@ -24,7 +24,8 @@ from muster_hub.storage.blobs import BlobDamaged, Blobs
 from muster_hub.storage.models import Audit, Version
 from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
-from muster_protocol.signals import baseline, features
+from muster_protocol.signals import baseline, features, learning
+from muster_protocol.signals.learning import InTime
 from muster_protocol.wire import manifest
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import ProtocolError
@@ -214,6 +215,19 @@ def test_a_baseline_that_would_switch_drift_detection_off_is_rejected(tmp_path, 
     row = registry.release(made)
     assert row.status == "rejected"
     assert "watches a tensor 'pixels'" in row.check["reason"]
+
+
+def test_a_check_tells_the_format_of_the_baseline(tmp_path, registry):
+    for name in ("first", "in-time"):
+        (tmp_path / name).mkdir()
+    parsed, _ = fixtures.write_bundle(tmp_path / "first")
+    rows = np.random.default_rng(1).normal(size=(320, 4)).astype(np.float32)
+    name = parsed.inputs[0].name
+    trained = learning.fit({name: rows}, features.elements(name, 4), InTime(20))
+    fixtures.write_bundle(tmp_path / "in-time", trained=baseline.encode(trained))
+    row = registry.release(tmp_path / "in-time")
+    assert row.status == "published", row.check["reason"]
+    assert row.check["baseline_format"] == baseline.FORMAT_IN_TIME
 
 
 def test_without_the_release_key_a_checked_version_waits_for_signatures(tmp_path):

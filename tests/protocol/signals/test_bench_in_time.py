@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from bench import signals_alerts, signals_rounds
 from bench.signals_charts import Replay
-from bench.signals_in_time import measured
+from bench.signals_in_time import life, row
 from bench.signals_moments import Stream
 from bench.signals_streams import Scenario
 
@@ -68,10 +69,45 @@ def test_a_shift_of_moments_is_a_shift_of_rows() -> None:
         np.testing.assert_allclose(vectors.relations(after), vectors.relations(before), rtol=1e-6)
 
 
-def test_a_scenario_is_measured_with_both_trainings() -> None:
-    row = measured(Scenario("iid", ROWS, 2), devices=1, days=6, seed=1, seconds=0.0)
-    assert {cell["training_windows"] for cell in row["trained"].values()} == {600, 2016}
-    for cell in row["trained"].values():
+def test_a_device_lives_under_both_trainings() -> None:
+    cells = life(Scenario("iid", ROWS, 2), 0, days=6, seed=1)
+    trained = row(Scenario("iid", ROWS, 2), cells)["trained"]
+    assert {cell["training_windows"] for cell in trained.values()} == {600, 2016}
+    for cell in trained.values():
         assert cell["devices"] == 1
         assert cell["trials"] == 1
         assert set(cell["young_median_delay"]) <= {"1", "6", "30", "60", "288"}
+    both = cells["a week"] + cells["a week"]
+    assert (both.devices, both.windows) == (2, 2 * cells["a week"].windows)
+
+
+def test_as_many_features_as_rows_have_moments_too() -> None:
+    stream = Stream(Scenario("iid", ROWS, 2 * ROWS), np.random.default_rng(6))
+    bare = stream.prepared()
+    drawn = stream.draw(bare, 500)
+    within = np.array([vectors.variance(drawn.counts(bare, window)) for window in range(500)])
+    np.testing.assert_allclose(within.mean(), 1.0, atol=0.05)
+
+
+def test_every_scenarios_first_device_lives_however_little_time_there_is() -> None:
+    scenarios = (Scenario("iid", ROWS, 1), Scenario("iid", ROWS, 2))
+    found = list(signals_rounds.lived(size, scenarios, 3, 0.0))
+    assert sorted(count for _, count in found) == [1, 2]
+
+
+def test_devices_of_a_scenario_add_up_out_of_order_too() -> None:
+    scenario = Scenario("iid", 300, 1)
+    one_day = signals_alerts.life(scenario, 0, months=1 / 30, seed=1)
+    both = signals_alerts.Cell(scenario)
+    both.add(one_day)
+    both.add(signals_alerts.life(scenario, 1, months=1 / 30, seed=1))
+    row = both.row()
+    assert row["devices"] == 2
+    assert row["trials"] == 2 * one_day.trials == 2
+    assert row["false_alerts"]["Muster"]["months"] > 2 * 0.9 / 30
+    assert set(row["false_alerts"]) == {"Muster", *signals_alerts.PEERS}
+
+
+def size(scenario: Scenario, number: int) -> int:
+    """A life for ``lived``, of a module so that another process finds it."""
+    return scenario.features + number

@@ -43,6 +43,15 @@ def test_a_folder_of_runs_is_scored_and_written(tmp_path: Path) -> None:
     assert run["agreed"] == run["windows"] == 40
 
 
+def test_peers_that_are_not_run_again_keep_what_they_scored(tmp_path: Path) -> None:
+    out = tmp_path / "real.json"
+    runs = [str(folder(tmp_path)), "--parts", "runs", "--out", str(out)]
+    real.main([*runs, "--peers", "T² chart"])
+    before = json.loads(out.read_text())
+    real.main([*runs, "--peers", "none"])
+    assert json.loads(out.read_text())["rows"] == before["rows"]
+
+
 def test_a_run_without_its_column_of_events_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

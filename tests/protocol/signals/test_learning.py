@@ -1,5 +1,7 @@
 """Baselines in time: what they learn, their file, and charts on what they learnt."""
 
+import math
+
 import msgspec
 import numpy as np
 import pytest
@@ -263,3 +265,33 @@ def test_what_windows_bring_varies_as_much_in_a_lifes_first_window_as_later() ->
         lives.append([charts.follow(chart, track, c) for c in lived])
     spread = np.array(lives).std(axis=0)
     np.testing.assert_allclose(spread, 1.0, atol=0.25)
+
+
+WANDER_WINDOWS, WANDERING_WINDOWS = 72, 600
+
+
+def straying(features: int, seed: int) -> np.ndarray:
+    """[windows, features]: levels that stray for six hours at a time, under sampling noise."""
+    rng, keep = np.random.default_rng(seed), np.exp(-1 / WANDER_WINDOWS)
+    level, levels = rng.normal(0, 0.25, features), []
+    for kick in rng.normal(0, 0.25 * np.sqrt(1 - keep**2), (WANDERING_WINDOWS, features)):
+        level = keep * level + kick
+        levels.append(level)
+    return np.array(levels) + rng.normal(0, 50**-0.5, (WANDERING_WINDOWS, features))
+
+
+def test_the_largest_of_many_wandering_levels_is_known_no_better_than_one_level() -> None:
+    plan = Plan(0.3, largest=True)
+    fits = [charts.fit(plan, straying(20, seed), np.zeros(20)) for seed in range(5)]
+    freedom = np.mean([chart.file.freedom for chart in fits])
+    # An AR(1)'s variance is known by as many independent windows as it has correlation times.
+    assert freedom < 2 * WANDERING_WINDOWS / WANDER_WINDOWS
+
+
+@pytest.mark.parametrize("features", [2, 16, 100])
+def test_the_largest_of_many_numbers_is_as_seldom_over_its_limit_as_of_few(features: int) -> None:
+    x = np.random.default_rng(1).normal(size=(600, features))
+    chart = charts.fit(Plan(1.0, largest=True), x, np.zeros(features))
+    (limit,) = charts.limits([chart], 1e-5)
+    tail = math.erfc(math.exp(limit / 2) / math.sqrt(2))
+    assert tail * features < 1e-5
