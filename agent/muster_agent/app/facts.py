@@ -11,13 +11,13 @@ from muster_agent import runtimes
 from muster_agent.isolation.cage import available
 from muster_agent.observe.energy import EnergySource
 from muster_agent.storage.content import disk_free_bytes
-from muster_protocol.wire import manifest, trace
+from muster_protocol.wire import manifest, sampling, trace
 from muster_protocol.wire.messages import Facts
 
 DISTRIBUTION = "muster-edge"
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
-UNDERSTANDS = ("attempt", "drift", manifest.UNDERSTANDS, trace.FIELD)
+UNDERSTANDS = ("attempt", "drift", manifest.UNDERSTANDS, sampling.UNDERSTANDS, trace.FIELD)
 """What came after the first formats: fields of a directive's slot, and of manifests the second."""
 OWN_CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
