@@ -141,7 +141,7 @@ class Outbox:
             return self._table.drop_waiting("sample", policy) + self._table.blank("sample", policy)
 
     def samples(self, policy: str) -> int:
-        """How many rows of a policy the hub has not acknowledged."""
+        """How many rows of a policy are here and the hub has not acknowledged."""
         return self._table.count("sample", policy)
 
     def next(self, now: float, sent: Stamp) -> tuple[Stream, Batch] | None:

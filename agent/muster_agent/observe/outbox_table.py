@@ -242,9 +242,11 @@ class OutboxTable:
         return len(gone)
 
     def count(self, stream: Stream, name: str) -> int:
-        """Rows of a name, in flight or not."""
+        """Rows of a name that hold something, in flight or not."""
         (found,) = self._connection.execute(
-            "SELECT COUNT(*) FROM outbox_row WHERE stream = ? AND manifest = ?", (stream, name)
+            "SELECT COUNT(*) FROM outbox_row "
+            "WHERE stream = ? AND manifest = ? AND LENGTH(payload) > 0",
+            (stream, name),
         ).fetchone()
         return int(found)
 

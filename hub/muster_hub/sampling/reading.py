@@ -8,7 +8,7 @@ from sqlmodel import Session, col, func, select
 
 from muster_hub.access.scope import Scope
 from muster_hub.storage.sampling import SampleRow, SamplingPolicyRow
-from muster_protocol.wire.sampling import Content, numbers
+from muster_protocol.wire.sampling import Content, columns
 
 EXPORT_ROWS = 500
 """Read from the database at once."""
@@ -57,8 +57,8 @@ def line(row: SampleRow) -> Plain:
         "taken": row.taken,
         "stratum": row.stratum,
         "label": row.label,
-        "features": dict(numbers(content.features)),
-        "answers": dict(numbers(content.answers)),
+        "features": dict(columns(content.features)) | content.codes,
+        "answers": dict(columns(content.answers)),
     }
 
 

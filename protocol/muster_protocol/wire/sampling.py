@@ -6,7 +6,7 @@ policy is a field of a directive's slot, and a device takes no more of it than t
 Pure.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Annotated, Literal
 
@@ -85,10 +85,12 @@ class Content(Struct, frozen=True, array_like=True):
     version: Format
     manifest: Sha256
     features: Annotated[
-        dict[Label, tuple[Finite | None, ...] | Line],
-        Meta(max_length=limits.SAMPLED_FEATURES_MAX),
+        dict[Label, tuple[Finite | None, ...]], Meta(max_length=limits.SAMPLED_FEATURES_MAX)
     ]
-    """Numbers, None for what was missing; or the code of a hashed feature."""
+    """Numbers; None for what was missing."""
+    codes: Annotated[dict[Label, Line], Meta(max_length=limits.SAMPLED_FEATURES_MAX)] = {}
+    """Of hashed features. Not in one mapping with the numbers: msgspec 0.22 frees the type of a
+    union of both twice."""
     answers: Annotated[
         dict[Label, tuple[Finite | None, ...]], Meta(max_length=limits.TENSORS_MAX)
     ] = {}
@@ -195,10 +197,10 @@ def decode(data: bytes) -> tuple[Sample, Content]:
     return sample, content
 
 
-def numbers(content: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+def columns(numbers: Mapping[str, Sequence[float | None]]) -> Iterator[tuple[str, float | None]]:
     """Features as columns: one of several numbers as ``name[0]``, ``name[1]``, …"""
-    for name, value in content.items():
-        if isinstance(value, tuple | list) and len(value) != 1:
-            yield from ((f"{name}[{place}]", number) for place, number in enumerate(value))
+    for name, values in numbers.items():
+        if len(values) == 1:
+            yield name, values[0]
         else:
-            yield name, value[0] if isinstance(value, tuple | list) else value
+            yield from ((f"{name}[{place}]", number) for place, number in enumerate(values))

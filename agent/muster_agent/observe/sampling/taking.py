@@ -1,7 +1,7 @@
 """From recorded rows to samples: what a policy names of them, and nothing else. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,13 +61,22 @@ def contents(
     outputs = layout.output_arrays(rows) if policy.answers else {}
     found = []
     for place in range(len(rows)):
-        features: dict[str, tuple[float | None, ...] | str] = {}
+        features: dict[str, tuple[float | None, ...]] = {}
+        codes: dict[str, str] = {}
         for name, privacy in policy.features.items():
             part = _part(inputs, allowed.features[name], place)
-            features[name] = _numbers(part) if privacy == "plain" else code(name, part.tobytes())
+            match privacy:
+                case "plain":
+                    features[name] = _numbers(part)
+                case "hash":
+                    codes[name] = code(name, part.tobytes())
+                case _:
+                    assert_never(privacy)
         answers = {name: _numbers(array[place].ravel()) for name, array in outputs.items()}
         found.append(
-            sampling.encode_content(Content(sampling.FORMAT, layout.manifest, features, answers))
+            sampling.encode_content(
+                Content(sampling.FORMAT, layout.manifest, features, codes, answers)
+            )
         )
     return found
 
@@ -80,6 +89,7 @@ def _part(tensors: Tensors, feature: SampledFeature, place: int) -> NDArray[Any]
 def _numbers(values: NDArray[Any]) -> tuple[float | None, ...]:
     plain = np.asarray(values)
     if plain.dtype.kind == "f":
+        plain = plain.astype(np.float64)
         known = np.isfinite(plain) & (np.abs(plain) <= limits.NUMBER_MAX)
         return tuple(
             number if good else None
