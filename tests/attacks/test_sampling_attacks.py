@@ -68,6 +68,14 @@ def answers(device: Device, goal: Goal, count: int) -> None:
     device.run(2)
 
 
+def assert_updates(world: World, device: Device) -> None:
+    """The device still takes the next release."""
+    world.clock.trusted = "unknown"  # This world's catalogue is signed for a day, and days went by.
+    world.direct(world.release("2"), expires=NOW + 30 * DAY)
+    device.run(60)
+    assert device.serving == ["2"]
+
+
 def kept_bytes(device: Device) -> bytes:
     """All that lies in the agent's directory, as a thief of the disk's image reads it."""
     files = (path for path in device.directory.rglob("*") if path.is_file())
@@ -83,12 +91,14 @@ def test_rows_are_sent_under_a_policy_within_the_release(world: World, device: D
     assert content.features == {"flow": (0.0,)}
     assert content.answers == {}
     assert "policy 1: 1 rows today" in device.report().sampling
+    assert_updates(world, device)
 
 
 def test_nothing_leaves_without_a_policy(world: World, device: Device) -> None:
     goal = serving(world, device)
     answers(device, goal, 50)
     assert device.samples == []
+    assert_updates(world, device)
 
 
 BEYOND = {
@@ -110,6 +120,7 @@ def test_a_stolen_hub_can_not_sample_beyond_what_release_keys_signed(
     (event,) = device.events_of("sampling")
     assert "refused: " in event.detail
     assert "refused" in device.report().sampling
+    assert_updates(world, device)
 
 
 def test_a_stolen_hub_can_not_sample_a_version_whose_release_says_nothing_of_it(
@@ -122,6 +133,7 @@ def test_a_stolen_hub_can_not_sample_a_version_whose_release_says_nothing_of_it(
     answers(device, goal, 5)
     assert device.samples == []
     assert "allows no sampling" in device.events_of("sampling")[0].detail
+    assert_updates(world, device)
 
 
 def test_new_policies_do_not_raise_what_a_release_allows_in_all(
@@ -138,6 +150,7 @@ def test_new_policies_do_not_raise_what_a_release_allows_in_all(
         ask(world, device, goal, policy)
         answers(device, goal, 5)
     assert len(device.samples) == ALLOWED.rows_max
+    assert_updates(world, device)
 
 
 def test_setting_the_clock_back_gains_nothing(world: World, device: Device) -> None:
@@ -147,6 +160,7 @@ def test_setting_the_clock_back_gains_nothing(world: World, device: Device) -> N
         ask(world, device, goal, msgspec.structs.replace(POLICY, policy=str(number)))
         answers(device, goal, 5)
     assert len(device.samples) == ALLOWED.rows_per_day
+    assert_updates(world, device)
 
 
 def test_an_altered_file_of_limits_allows_nothing(world: World, device: Device) -> None:
@@ -162,6 +176,7 @@ def test_an_altered_file_of_limits_allows_nothing(world: World, device: Device) 
     answers(device, goal, 5)
     assert device.samples == []
     assert "not what the manifest says" in device.report().sampling
+    assert_updates(world, device)
 
 
 def test_a_device_that_refuses_stays_refused(world: World, device: Device) -> None:
@@ -175,6 +190,7 @@ def test_a_device_that_refuses_stays_refused(world: World, device: Device) -> No
         assert "refused: this device is not to be sampled" in device.report().sampling
     assert device.samples == []
     assert len(device.events_of("sampling")) == 3
+    assert_updates(world, device)
 
 
 def test_a_device_that_comes_to_refuse_deletes_what_waits(world: World, device: Device) -> None:
@@ -189,6 +205,7 @@ def test_a_device_that_comes_to_refuse_deletes_what_waits(world: World, device: 
     device.run(5)
     assert device.samples == []
     assert "1 rows deleted" in device.events_of("sampling")[0].detail
+    assert_updates(world, device)
 
 
 def test_a_hashed_feature_never_leaves_in_the_clear(world: World, device: Device) -> None:
@@ -199,6 +216,7 @@ def test_a_hashed_feature_never_leaves_in_the_clear(world: World, device: Device
     (_, content), *_ = device.samples
     assert content.features == {}
     assert np.float32(SECRET).tobytes().hex() not in content.codes["serial"]
+    assert_updates(world, device)
 
 
 def test_what_waits_is_sealed_and_the_end_of_a_policy_destroys_its_key(
@@ -225,6 +243,7 @@ def test_what_waits_is_sealed_and_the_end_of_a_policy_destroys_its_key(
     assert device.outbox.samples(f"{SLOT}/1") == 0
     assert not (device.directory / "samples" / f"{SLOT}.key").exists()
     assert "over: expired" in device.report().sampling
+    assert_updates(world, device)
 
 
 def test_samples_of_a_withdrawn_policy_are_gone_with_a_receipt(
@@ -241,6 +260,7 @@ def test_samples_of_a_withdrawn_policy_are_gone_with_a_receipt(
     assert receipt.values == {"captured": 1.0, "deleted": 0.0}
     assert not (device.directory / "samples" / f"{SLOT}.key").exists()
     assert device.report().sampling == ""
+    assert_updates(world, device)
 
 
 def test_an_expired_policy_takes_nothing_and_is_not_taken_up_again(
@@ -256,6 +276,7 @@ def test_an_expired_policy_takes_nothing_and_is_not_taken_up_again(
     ask(world, device, goal, POLICY)
     answers(device, goal, 5)
     assert device.samples == []
+    assert_updates(world, device)
 
 
 def test_a_device_without_the_time_counts_its_own_until_the_end(
@@ -269,6 +290,7 @@ def test_a_device_without_the_time_counts_its_own_until_the_end(
     answers(device, goal, 1)
     assert len(device.samples) == 1
     assert "over: expired" in device.report().sampling
+    assert_updates(world, device)
 
 
 def test_rows_of_another_version_than_the_policys_are_not_taken(
@@ -282,6 +304,7 @@ def test_rows_of_another_version_than_the_policys_are_not_taken(
     device.sampler.offer(SLOT, other, listing, rows, False)
     device.run(2)
     assert device.samples == []
+    assert_updates(world, device)
 
 
 def test_sampling_survives_a_restart_and_goes_on(world: World, device: Device) -> None:
@@ -295,3 +318,4 @@ def test_sampling_survives_a_restart_and_goes_on(world: World, device: Device) -
     assert len(device.samples) == 1
     answers(device, goal, 1)
     assert len(device.samples) == 2
+    assert_updates(world, device)

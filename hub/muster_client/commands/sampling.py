@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from muster_client.failures import OperatorError, WrongUsage
-from muster_client.resources.sampling import Policy, Privacy, Stratum
+from muster_client.resources.sampling import Privacy, SamplePolicy, Stratum
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
@@ -211,7 +211,7 @@ def _write_table(out: Path, data: bytes) -> None:
             writer.writerow([*row, *more])
 
 
-def _state(found: Policy) -> Any:
+def _state(found: SamplePolicy) -> Any:
     if found["ended"] is None:
         return output.state("open")
     return f"ended: {found['ended_reason']}" if found["ended_reason"] else "ended"
@@ -221,14 +221,14 @@ def _moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _show(found: Policy, *, as_json: bool) -> None:
+def _show(found: SamplePolicy, *, as_json: bool) -> None:
     if as_json:
         output.show_json(found)
         return
     output.show(*_lines(found))
 
 
-def _lines(found: Policy) -> Iterator[Any]:
+def _lines(found: SamplePolicy) -> Iterator[Any]:
     asked = found["asked"]
     features = ", ".join(
         name if privacy == "plain" else f"{name} ({privacy})"

@@ -10,7 +10,7 @@ Stratum = Literal["random", "low_confidence", "drifting", "by_class"]
 LABELS_AT_ONCE = 1_000
 
 
-class Policy(TypedDict):
+class SamplePolicy(TypedDict):
     """What devices are asked to send."""
 
     id: int
@@ -49,13 +49,13 @@ class Sample(TypedDict):
 class Sampling(Resource):
     """Sampling policies by their numbers."""
 
-    def list(self, limit: int | None = None) -> Iterator[Policy]:
+    def list(self, limit: int | None = None) -> Iterator[SamplePolicy]:
         """Policies, the newest first."""
-        return cast("Iterator[Policy]", self._api.pages("/sampling", limit))
+        return cast("Iterator[SamplePolicy]", self._api.pages("/sampling", limit))
 
-    def show(self, policy: int) -> Policy:
+    def show(self, policy: int) -> SamplePolicy:
         """One policy."""
-        found: Policy = self._api.get(f"/sampling/{policy}")
+        found: SamplePolicy = self._api.get(f"/sampling/{policy}")
         return found
 
     def begin(
@@ -71,12 +71,12 @@ class Sampling(Resource):
         answers: bool = False,
         confidence_below: float = 0.6,
         reason: str = "",
-    ) -> Policy:
+    ) -> SamplePolicy:
         """Ask devices that run a version for rows of what it sees; what isn't named is dropped.
 
         The hub refuses what the version's release doesn't allow, and so does each device.
         """
-        found: Policy = self._api.post(
+        found: SamplePolicy = self._api.post(
             "/sampling",
             {
                 "model": model,
@@ -93,9 +93,9 @@ class Sampling(Resource):
         )
         return found
 
-    def end(self, policy: int, *, reason: str = "") -> Policy:
+    def end(self, policy: int, *, reason: str = "") -> SamplePolicy:
         """Ask for no more rows: devices delete what waits there."""
-        found: Policy = self._api.post(f"/sampling/{policy}/end", {"reason": reason})
+        found: SamplePolicy = self._api.post(f"/sampling/{policy}/end", {"reason": reason})
         return found
 
     def samples(self, policy: int, limit: int | None = None) -> Iterator[Sample]:

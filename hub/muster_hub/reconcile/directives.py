@@ -32,6 +32,7 @@ from muster_hub.reconcile.issuing import Issue, signed_by, write
 from muster_hub.reconcile.sampled import asked_otherwise, sampled
 from muster_hub.rollouts import load
 from muster_hub.sampling import policies
+from muster_hub.sampling.asked import OpenPolicy
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
 from muster_hub.storage.tables import target
@@ -128,7 +129,7 @@ class _Terms:
     challenged: frozenset[tuple[int, str]]
     epoch: int
     keyid: str
-    sampling: Sequence[policies.Wanted] = ()
+    sampling: Sequence[OpenPolicy] = ()
     """The newest first."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from muster_hub.fleet.known import Known
-from muster_hub.sampling.policies import Wanted
+from muster_hub.sampling.asked import OpenPolicy
 from muster_protocol.wire import limits, sampling
 from muster_protocol.wire.directive import Directive
 
@@ -15,8 +15,8 @@ SAMPLING_BYTES_MAX = 8 * limits.KIB
 
 def asked_otherwise(
     known: Mapping[str, Known],
-    before: Sequence[Wanted],
-    after: Sequence[Wanted],
+    before: Sequence[OpenPolicy],
+    after: Sequence[OpenPolicy],
 ) -> Iterator[str]:
     """Devices that a sampling policy began or ceased to ask."""
     numbers = {each.id for each in before} ^ {each.id for each in after}
@@ -26,7 +26,7 @@ def asked_otherwise(
             yield name
 
 
-def sampled(content: Directive, device: Known, wanted: Sequence[Wanted]) -> Directive:
+def sampled(content: Directive, device: Known, wanted: Sequence[OpenPolicy]) -> Directive:
     """With what is to be sampled, for an agent that knows of it; as much as a directive holds."""
     if sampling.UNDERSTANDS not in device.understands or not wanted:
         return content

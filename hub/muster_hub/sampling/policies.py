@@ -3,7 +3,6 @@ session. A device holds each policy to its signed release by itself, whatever st
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,11 +12,11 @@ from muster_hub.audit import log
 from muster_hub.errors import Conflict, Invalid
 from muster_hub.registry import bundle
 from muster_hub.registry.release import find
+from muster_hub.sampling.asked import OpenPolicy
 from muster_hub.storage.sampling import SampleRow, SamplingPolicyRow
 from muster_protocol.wire import limits, manifest, sampling, selectors
 from muster_protocol.wire.manifest import Manifest
 from muster_protocol.wire.sampling import SamplingLimits, SamplingPolicy
-from muster_protocol.wire.selectors import Selector
 
 DAY_SECONDS = 86_400.0
 DAYS_MAX = 366.0
@@ -28,16 +27,6 @@ BYTES_MAX = 256 * limits.MIB
 POLICY_BYTES_MAX = 4 * limits.KIB
 SIGNED = ("signed", "published")
 HUB = "hub"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """An open policy, as directives go by it."""
-
-    id: int
-    manifest: str
-    selector: Selector
-    policy: SamplingPolicy
 
 
 def limits_of(parsed: Manifest, read: Callable[[str], bytes]) -> SamplingLimits | None:
@@ -150,11 +139,11 @@ def is_due(session: Session, now: float) -> bool:
     return session.exec(query).first() is not None
 
 
-def wanted(session: Session) -> Sequence[Wanted]:
+def wanted(session: Session) -> Sequence[OpenPolicy]:
     """Open policies, the newest first: of several for a device the newest counts."""
     query = select(SamplingPolicyRow).where(col(SamplingPolicyRow.ended).is_(None))
     return tuple(
-        Wanted(row.id or 0, row.manifest, selectors.parse(row.selector), _policy(row.asked))
+        OpenPolicy(row.id or 0, row.manifest, selectors.parse(row.selector), _policy(row.asked))
         for row in session.exec(query.order_by(col(SamplingPolicyRow.id).desc()))
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from muster_hub.access.scope import Scope
 from muster_hub.storage.sampling import SampleRow, SamplingPolicyRow
@@ -35,16 +35,6 @@ def samples(session: Session, policy: int, *, after: int, limit: int) -> Sequenc
     """A policy's samples in the order in which they came."""
     query = select(SampleRow).where(SampleRow.policy == policy, col(SampleRow.id) > after)
     return session.exec(query.order_by(col(SampleRow.id)).limit(limit)).all()
-
-
-def by_stratum(session: Session, policy: int) -> dict[str, int]:
-    """How many samples came of each stratum."""
-    query = (
-        select(SampleRow.stratum, func.count())
-        .where(SampleRow.policy == policy)
-        .group_by(col(SampleRow.stratum))
-    )
-    return dict(session.exec(query).all())
 
 
 def line(row: SampleRow) -> Plain:

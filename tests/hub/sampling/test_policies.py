@@ -1,4 +1,4 @@
-"""Sampling at the hub: asked for within a release, told to agents that know it, received, ended."""
+"""Sampling at the hub: begun within a release, sent to agents that know it, received, ended."""
 
 import json
 
@@ -201,9 +201,9 @@ def test_only_agents_that_know_policies_are_told_of_one_until_it_expires(tmp_pat
         )  # fmt: skip
         number, expires = row.id, int(row.expires)
     plant.tick()
-    told = {name: plant.directive(name).slots[SLOT].sampling for name in ("new", "old")}
-    assert told["old"] is UNSET
-    assert (told["new"].policy, told["new"].expires) == (str(number), expires)
+    heard = {name: plant.directive(name).slots[SLOT].sampling for name in ("new", "old")}
+    assert heard["old"] is UNSET
+    assert (heard["new"].policy, heard["new"].expires) == (str(number), expires)
     assert plant.directive("new").slots[SLOT].champion.manifest == digest
     plant.tick(2 * 86_400.0)
     plant.tick(10.0)

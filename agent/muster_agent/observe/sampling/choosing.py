@@ -16,7 +16,7 @@ BURST_SHARE = 1 / 24
 
 
 @dataclass
-class Pace:
+class RowPace:
     """Spreads a day's rows over the day: a token bucket that holds an hour's."""
 
     rows_per_day: int
@@ -36,9 +36,9 @@ class Pace:
         self.tokens -= rows
 
 
-def full(rows_per_day: int, now: float) -> Pace:
+def full(rows_per_day: int, now: float) -> RowPace:
     """A bucket that begins full."""
-    return Pace(rows_per_day, now, max(1.0, rows_per_day * BURST_SHARE))
+    return RowPace(rows_per_day, now, max(1.0, rows_per_day * BURST_SHARE))
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class _Taking:
     asked: SamplingPolicy
     until: float
     """Monotonic seconds at which it ends whatever the clock says."""
-    pace: choosing.Pace
+    pace: choosing.RowPace
     limits: SamplingLimits | None = None
     by_class: Counter[int] = field(default_factory=Counter)
 
