@@ -223,26 +223,20 @@ def test_what_waits_is_sealed_and_the_end_of_a_policy_destroys_its_key(
     world: World, device: Device
 ) -> None:
     goal = serving(world, device)
-    device.link.stop()
-    policy = msgspec.structs.replace(POLICY, expires=NOW + DAY)
-    directed = Slot(goal, sampling=policy)
-    device.linked = False
-    device.cut()
-    device.linked = True
-    device.boot()
-    world.direct(None, slots={SLOT: directed})
-    device.run(2)
+    ask(world, device, goal, POLICY)
     device.link.stop()
     answers(device, goal, 1)
-    flow = msgspec.msgpack.encode("flow")
-    assert flow not in kept_bytes(device)
-    assert (device.directory / "samples" / f"{SLOT}.key").stat().st_mode & 0o777 == 0o600
+    key = device.directory / "samples" / f"{SLOT}.key"
+    assert msgspec.msgpack.encode("flow") not in kept_bytes(device)
+    assert key.stat().st_mode & 0o777 == 0o600
     assert device.outbox.samples(f"{SLOT}/1") == 1
     world.clock.seconds += 2 * DAY
     device.run(200)
     assert device.outbox.samples(f"{SLOT}/1") == 0
-    assert not (device.directory / "samples" / f"{SLOT}.key").exists()
+    assert not key.exists()
     assert "over: expired" in device.report().sampling
+    device.cut()
+    device.boot()
     assert_updates(world, device)
 
 
