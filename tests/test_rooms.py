@@ -18,9 +18,9 @@ ROOMS = {
         "isolation", "link", "identity", "trust", "base", "storage",
     ),
     "hub/muster_hub": (
-        "demo", "admin", "app", "mqtt", "reconcile", "console", "api", "metrics", "loop", "alerts",
-        "monitoring", "rollouts", "fleet", "registry", "signing", "identity", "audit", "access",
-        "storage", "settings",
+        "demo", "admin", "app", "mqtt", "reconcile", "console", "api", "metrics", "loop",
+        "sampling", "alerts", "monitoring", "rollouts", "fleet", "registry", "signing", "identity",
+        "audit", "access", "storage", "settings",
     ),
     "hub/muster_client": (
         "commands", "terminal", "resources", "importers", "packing", "training",

@@ -46,6 +46,9 @@ COMMANDS = {
     "release": Entry("releases", "app", "Wait for a version to be signed or rolled out."),
     "source": Entry("sources", "app", "Registries that are looked at for new versions."),
     "loop": Entry("loops", "app", "Retraining: list, show, start, approve, abandon."),
+    "sampling": Entry(
+        "sampling", "app", "Rows of raw data from devices, within what release keys signed."
+    ),
     "baseline": Entry(
         "baselines", "app", "What training data looked like, to compare with.", "baseline"
     ),

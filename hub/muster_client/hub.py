@@ -23,6 +23,7 @@ from muster_client.resources.models import WAIT_SECONDS, Models, Progress
 from muster_client.resources.policies import Policies
 from muster_client.resources.releases import Releases
 from muster_client.resources.rollouts import Rollouts
+from muster_client.resources.sampling import Sampling
 from muster_client.resources.sources import Sources
 from muster_client.resources.trust import Trust
 from muster_client.resources.webhooks import Webhooks
@@ -55,6 +56,7 @@ class Hub:
         self.releases = Releases(api)
         self.sources = Sources(api)
         self.loops = Loops(api)
+        self.sampling = Sampling(api)
         self.rollouts = Rollouts(api)
         self.drift = Drifts(api)
         self.alerts = Alerts(api)

@@ -7,7 +7,9 @@ every run with the same seed is the same. ``Fuse`` cuts the power at the n-th st
 import hashlib
 import random
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from muster_agent.app.ports import Shutdown, SupervisorPorts, SupervisorSettings
@@ -19,18 +21,22 @@ from muster_agent.link.link import LinkEvent
 from muster_agent.link.memory import MemoryBroker, MemoryLink
 from muster_agent.observe.crash_inputs import CrashInputs
 from muster_agent.observe.observing import Folds
-from muster_agent.observe.outbox import Outbox
+from muster_agent.observe.outbox import Outbox, SampleBounds
+from muster_agent.observe.sampling.releases import BundleLimits
+from muster_agent.observe.sampling.sampler import Sampler, SamplerPorts
+from muster_agent.observe.sampling.sealing import SampleKeys
 from muster_agent.observe.telemetry import Telemetry
 from muster_agent.storage.current import CurrentLinks
 from muster_agent.storage.state import open_state
 from muster_agent.trust.store import TrustStore
+from muster_agent.trust.time import ClockReading
 from muster_agent.update import interlocks
 from muster_agent.update.bundle import BundleInstall
 from muster_agent.update.preflight import Hardware
 from muster_agent.update.processes import LaunchRefused, Running
 from muster_agent.worker import events as w
 from muster_agent.worker.watch import FROM_OUTSIDE
-from muster_protocol.wire import chunks, manifest, messages, topics
+from muster_protocol.wire import chunks, manifest, messages, sampling, topics
 from muster_protocol.wire import directive as d
 from muster_protocol.wire.directive import Goal, Slot, Source
 from muster_protocol.wire.errors import Refusal
@@ -147,10 +153,20 @@ class World:
             self.broker.publish(topics.tuf(file), data, retain=True)
 
     def release(
-        self, version: str, *, size: int = 300_000, signed: bool = True, **fields: Any
+        self,
+        version: str,
+        *,
+        size: int = 300_000,
+        signed: bool = True,
+        beside: Mapping[str, bytes] = MappingProxyType({}),
+        **fields: Any,
     ) -> Goal:
-        """Make a version with a model file of ``size`` random bytes, sign it and publish it all."""
+        """Make a version with a model file of ``size`` random bytes, sign it and publish it all.
+
+        ``beside`` are other files of the bundle by name.
+        """
         files = {"model.onnx": self.rng.randbytes(size), "golden.npz": self.rng.randbytes(100)}
+        files |= beside
         entries = []
         for path, data in files.items():
             names = self.publish_chunks(chunks.cut(data))
@@ -213,11 +229,14 @@ class Device:
         self.memory_bytes = 0
         """For models; 0: as much as they want, and nothing is known of it."""
         self.memory_used_most = 0
+        self.samples: list[tuple[sampling.Sample, sampling.Content]] = []
         self.asked: list[messages.GrantRequest] = []
         """Requests for a permit to swap that the hub has heard."""
         self.forbidden = ""
         """What the machine says against a swap."""
         self.challengers: list[ScriptedWorker] = []
+        self.may_be_sampled = True
+        """What ``agent.toml`` says."""
         self.supervisor: Supervisor | None = None
         (directory / "trust").mkdir(parents=True, exist_ok=True)
         (directory / "trust" / "root.json").write_bytes(world.repository.factory_root)
@@ -240,7 +259,12 @@ class Device:
         opened = open_state(self.directory, links.read())
         self.state = FusedState(opened.connection, trouble=opened.trouble)
         self.state.fuse = self.fuse
-        self.outbox = Outbox(self.state.connection, uniform=world.rng.random)
+        keys = SampleKeys(self.directory / "samples")
+        self.outbox = Outbox(
+            self.state.connection,
+            uniform=world.rng.random,
+            samples=SampleBounds(1 << 20, open=keys.open),
+        )
         self.link = MemoryLink(
             world.broker,
             DEVICE,
@@ -251,7 +275,24 @@ class Device:
         install = self.install = BundleInstall(
             store, ("onnx",), self.hardware, self.memory_free_bytes
         )
-        folds = self.folds = Folds(store, report=self.outbox.put_event)
+        trust = TrustStore(self.directory / "trust")
+        self.sampler = Sampler(
+            SamplerPorts(
+                state=self.state,
+                outbox=self.outbox,
+                keys=keys,
+                releases=BundleLimits(store),
+                clock=world.clock,
+                trusted_now=lambda: trust.now(
+                    ClockReading(world.clock.wall(), world.clock.quality())
+                ),
+                day=lambda: int(world.clock.wall() // 86_400),
+                rng=world.rng,
+                allowed=self.may_be_sampled,
+            ),
+            now,
+        )
+        folds = self.folds = Folds(store, report=self.outbox.put_event, offer=self.sampler.offer)
         telemetry = Telemetry(
             self.directory / "rings", state=self.state, folds=folds,
             put=self.outbox.put_summary, stamp=lambda: stamp(world.clock), rng=world.rng,
@@ -262,11 +303,11 @@ class Device:
             SupervisorSettings(DEVICE, **settings),
             SupervisorPorts(
                 clock=world.clock, link=self.link, http=self, state=self.state, install=install,
-                links=links, trust=TrustStore(self.directory / "trust"), launcher=self,
+                links=links, trust=trust, launcher=self,
                 telemetry=telemetry, outbox=self.outbox,
                 facts=lambda: Facts(agent_version="test"), rng=world.rng, signs=folds.signs,
                 inputs=self, directory=self.directory, crash_inputs=self.crash_inputs,
-                challenge=self.challenge,
+                challenge=self.challenge, sampling=self.sampler,
             ),
             now,
         )  # fmt: skip
@@ -391,9 +432,13 @@ class Device:
                 self.reports.append(messages.decode(message.payload, messages.Report))
             elif leaf == "grant":
                 self.asked.append(messages.decode(message.payload, messages.GrantRequest))
-            elif leaf in ("event", "telemetry"):
+            elif leaf in ("event", "telemetry", "sample"):
                 batch = messages.decode(message.payload, messages.Batch)
-                stream: messages.Stream = "event" if leaf == "event" else "summary"
+                stream: messages.Stream = "summary" if leaf == "telemetry" else leaf
+                if stream == "sample":
+                    self.samples += [
+                        sampling.decode(row.payload) for row in batch.rows if row.payload
+                    ]
                 if stream == "event":
                     rows = [messages.decode(row.payload, messages.Event) for row in batch.rows]
                     self.events += [event for event in rows if event not in self.events]

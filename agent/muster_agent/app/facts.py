@@ -11,14 +11,15 @@ from muster_agent import runtimes
 from muster_agent.isolation.cage import available
 from muster_agent.observe.energy import EnergySource
 from muster_agent.storage.content import disk_free_bytes
-from muster_protocol.wire import manifest, trace
+from muster_protocol.wire import manifest, sampling, trace
 from muster_protocol.wire.messages import Facts
 
 DISTRIBUTION = "muster-edge"
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 UNDERSTANDS = (
-    "attempt", "drift", manifest.UNDERSTANDS, manifest.BASELINE_UNDERSTANDS, trace.FIELD,
+    "attempt", "drift", manifest.UNDERSTANDS, manifest.BASELINE_UNDERSTANDS, sampling.UNDERSTANDS,
+    trace.FIELD,
 )  # fmt: skip
 """What came after the first formats: fields of a directive's slot, and of manifests and baselines
 the second."""

@@ -28,7 +28,7 @@ from muster_agent.update.permit import NoConditions, SwapConditions
 from muster_agent.update.workers import Launcher
 from muster_agent.worker.events import WorkerEvent
 from muster_protocol.wire import limits
-from muster_protocol.wire.directive import Drift, Goal
+from muster_protocol.wire.directive import Directive, Drift, Goal
 from muster_protocol.wire.messages import Ack, Batch, Event, Facts, Report, Stamp, Stream
 
 
@@ -69,6 +69,42 @@ class NoCrashInputs:
         pass
 
     def end(self, worker_id: str, *, crashed: bool) -> str:  # noqa: ARG002 - the port's names
+        return ""
+
+
+class Sampling(Protocol):
+    """``sampler.Sampler``, as far as the supervisor uses it."""
+
+    def obey(self, directive: Directive, now: float) -> None:
+        """Begin what a directive asks for and end what it doesn't any more."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """End what has expired."""
+        ...
+
+    def deadline(self) -> float:
+        """When ``tick`` is next worth calling."""
+        ...
+
+    def says(self, slot: str) -> str:
+        """What becomes of a slot's policy, for the report; empty: it has none."""
+        ...
+
+
+class NoSampling:
+    """Takes nothing."""
+
+    def obey(self, directive: Directive, now: float) -> None:
+        pass
+
+    def tick(self, now: float) -> None:
+        pass
+
+    def deadline(self) -> float:
+        return float("inf")
+
+    def says(self, slot: str) -> str:  # noqa: ARG002 - the port's names
         return ""
 
 
@@ -147,6 +183,7 @@ class SupervisorSettings:
 _NO_CONDITIONS = NoConditions()
 _NO_CRASH_INPUTS = NoCrashInputs()
 _NO_FEEDS = NoFeeds()
+_NO_SAMPLING = NoSampling()
 
 
 @dataclass(frozen=True)
@@ -176,6 +213,8 @@ class SupervisorPorts:
     inputs: SwapConditions = _NO_CONDITIONS
     """What on the device may forbid a swap."""
     crash_inputs: CrashInputs = _NO_CRASH_INPUTS
+    sampling: Sampling = _NO_SAMPLING
+    """What takes rows for the hub where a directive asks for them."""
     challenge: Launch = no_launch
     """Makes workers of challengers."""
     show_offline: Callable[[Offline | None], None] = lambda _offline: None

@@ -74,10 +74,11 @@ def build(
     signs: Callable[[str, Goal], SlotSigns],
     challenger: Callable[[str], messages.Challenger | None] = lambda _slot: None,
     feed: Callable[[str], str] = lambda _slot: "",
+    sampling: Callable[[str], str] = lambda _slot: "",
 ) -> messages.Report:
     """``progress`` and ``waiting`` are by slot: of the download; what is waited for.
 
-    ``feed`` says what a slot's feeds lack.
+    ``feed`` says what a slot's feeds lack, ``sampling`` what becomes of its sampling policy.
     """
     slots = {}
     for name, runner in runners.items():
@@ -96,6 +97,7 @@ def build(
             calibration=seen.calibration if seen else "",
             rebaselines=seen.rebaselines if seen else 0,
             challenger=challenger(name),
+            sampling=sampling(name),
         )
     return messages.Report(
         at=standing.at,

@@ -1,18 +1,23 @@
 """What the device says while its link is up: presence, reports, the outbox's batches, questions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from muster_agent.app.ports import SupervisorPorts, SupervisorSettings
 from muster_protocol.wire import messages, topics
-from muster_protocol.wire.messages import Stamp
+from muster_protocol.wire.messages import Stamp, Stream
 
 REPORT_SOON_SECONDS = 0.2
 """Changes within this time make one report."""
 SEND_AGAIN_SECONDS = 0.5
 """Pause after the link would not take a batch."""
 _NEVER = float("inf")
+_LEAVES: Mapping[Stream, topics.UpLeaf] = {
+    "event": "event",
+    "summary": "telemetry",
+    "sample": "sample",
+}
 
 
 class Sending:
@@ -69,7 +74,7 @@ class Sending:
             return
         while self.connected and (due := outbox.next(now, self._stamp())) is not None:
             stream, batch = due
-            topic = self._topic("event" if stream == "event" else "telemetry")
+            topic = self._topic(_LEAVES[stream])
             if not self._ports.link.publish(topic, messages.encode(batch)):
                 outbox.not_sent(stream, batch)
                 self._send_at = now + SEND_AGAIN_SECONDS

@@ -33,12 +33,15 @@ from muster_agent.observe.crash_inputs import CrashInputs
 from muster_agent.observe.day_budget import DayBudget
 from muster_agent.observe.energy import EnergyPrice, read_rapl
 from muster_agent.observe.observing import Folds
-from muster_agent.observe.outbox import Outbox
+from muster_agent.observe.outbox import Outbox, SampleBounds
+from muster_agent.observe.sampling.releases import BundleLimits
+from muster_agent.observe.sampling.sampler import Sampler, SamplerPorts
+from muster_agent.observe.sampling.sealing import SampleKeys
 from muster_agent.observe.telemetry import Telemetry
 from muster_agent.storage.content import Store
 from muster_agent.storage.current import CurrentLinks
 from muster_agent.storage.lock import Lock
-from muster_agent.storage.state import open_state
+from muster_agent.storage.state import StateDatabase, open_state
 from muster_agent.trust.store import TrustStore
 from muster_agent.trust.time import ClockReading, Instant
 from muster_agent.update.bundle import BundleInstall
@@ -110,12 +113,8 @@ class Service:
         stack.callback(state.close)
         if state.trouble:
             log.error("%s: serving what is committed; nothing new is taken", state.trouble)
-        budget = DayBudget(
-            config.settings.limits.telemetry_bytes_per_day,
-            lambda: local_time(clock, zone(config.settings.time_zone)).toordinal(),
-            state.sent,
-        )
-        outbox = Outbox(state.connection, budget=budget)
+        keys = SampleKeys(directory / "samples")
+        outbox = _outbox(config, clock, state, keys)
         energy = EnergyPrice(read_rapl, config.settings.energy.watts_per_core)
         trust = TrustStore(directory / "trust")
         allow = config.settings.runtimes.allow
@@ -125,11 +124,30 @@ class Service:
             log.warning("this kernel isolates no model's process: see muster-agent doctor")
         hardware = Hardware(facts.memory_bytes(), runtimes, facts.cpu(), facts.providers(allow))
         install = BundleInstall(store, tuple(runtimes), hardware, facts.memory_free_bytes)
+
+        def trusted_now() -> Instant:
+            return trust.now(ClockReading(clock.wall(), clock.quality()))
+
+        sampler = Sampler(
+            SamplerPorts(
+                state=state,
+                outbox=outbox,
+                keys=keys,
+                releases=BundleLimits(store),
+                clock=clock,
+                trusted_now=trusted_now,
+                day=_days(config, clock),
+                rng=rng,
+                allowed=config.settings.sampling.allow,
+            ),
+            now,
+        )
         folds = Folds(
             store,
             report=outbox.put_event,
             window_seconds=lambda: telemetry.window_seconds,
             monitors=state,
+            offer=sampler.offer,
         )
         telemetry = Telemetry(
             directory / "rings",
@@ -155,9 +173,6 @@ class Service:
             last_input=crash_inputs.begin,
         )
         stack.callback(launcher.close)
-
-        def trusted_now() -> Instant:
-            return trust.now(ClockReading(clock.wall(), clock.quality()))
 
         http = HttpSource(who.ca, self.mailbox.put, trusted_now)
         http.start()
@@ -206,6 +221,7 @@ class Service:
                 prove=prover(config.device, directory / "identity"),
                 inputs=DeviceConditions(directory, config.interlocks),
                 crash_inputs=crash_inputs,
+                sampling=sampler,
                 challenge=launcher.challenge,
                 show_offline=show_offline,
                 feeds=Feeds(
@@ -321,6 +337,21 @@ def settings(config: Config, certificate_expires: int) -> SupervisorSettings:
             bytes_per_bundle=config.settings.limits.fetch_bytes_per_bundle,
             hours=hours(config.settings.limits.fetch_hours),
         ),
+    )
+
+
+def _days(config: Config, clock: Clock) -> Callable[[], int]:
+    """Today, by number, where the device is."""
+    return lambda: local_time(clock, zone(config.settings.time_zone)).toordinal()
+
+
+def _outbox(config: Config, clock: Clock, state: StateDatabase, keys: SampleKeys) -> Outbox:
+    day, own = _days(config, clock), config.settings.sampling
+    samples = DayBudget(own.bytes_per_day, day, state.sampled, samples_share=1.0)
+    return Outbox(
+        state.connection,
+        budget=DayBudget(config.settings.limits.telemetry_bytes_per_day, day, state.sent),
+        samples=SampleBounds(own.ring_bytes, samples, keys.open),
     )
 
 

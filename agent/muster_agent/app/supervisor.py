@@ -184,6 +184,7 @@ class Supervisor:
             self.challengers.deadline() if self._may_change() else _NEVER,
             self._ports.telemetry.deadline(),
             self._ports.feeds.deadline(),
+            self._ports.sampling.deadline() if self._may_change() else _NEVER,
             *(runner.deadline() for runner in self.runners.values()),
         )
         return max(soonest, self._quiet_until)
@@ -324,6 +325,7 @@ class Supervisor:
         self.delivery.sources = directive.sources
         self._ports.telemetry.set_window(directive.window_seconds, now)
         self._ports.crash_inputs.allow(directive.sampling.keep_crash_input)
+        self._ports.sampling.obey(directive, now)
         for name, slot in directive.slots.items():
             windows = slot.maintenance if slot.maintenance is not UNSET else ()
             self.permits.rule(name, Policy(slot.swap, windows))
@@ -345,6 +347,7 @@ class Supervisor:
         serving = (runner.workers.serving for runner in self.runners.values())
         telemetry.tick(now, {running.id for running in serving if running is not None})
         if self._may_change():
+            self._ports.sampling.tick(now)
             self._dropping.tick(now)
             if not self.stopping:
                 self.challengers.tick(self.runners, now)
@@ -371,6 +374,7 @@ class Supervisor:
             self._ports.signs,
             self.challengers.report,
             self._ports.feeds.trouble,
+            self._ports.sampling.says,
         )
 
     def _sweep(self) -> None:

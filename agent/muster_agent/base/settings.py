@@ -106,6 +106,36 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 0
 
 
+class SamplingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a hub may be given of the raw data that models see here."""
+
+    allow: Annotated[
+        bool,
+        Meta(
+            description="false: no raw data leaves this device, whatever the hub asks for and the "
+            "release allows; what waits of a policy is deleted."
+        ),
+    ] = True
+    ring_bytes: Annotated[
+        int,
+        Meta(
+            ge=65_536,
+            le=limits.OUTBOX_BYTES_MAX,
+            description="Most that sampled rows may take of the disk until the hub has them; the "
+            "oldest go first.",
+        ),
+    ] = 4 * limits.MIB
+    bytes_per_day: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Most that sampled rows send on one day, within "
+            "limits.telemetry_bytes_per_day, of which they leave half to telemetry; 0: no bound "
+            "of their own.",
+        ),
+    ] = 16 * limits.MIB
+
+
 class ChallengerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a challenger may take beside the model that serves."""
 
@@ -250,6 +280,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     broker: Broker
     runtimes: Runtimes = Runtimes()
     limits: Limits = Limits()
+    sampling: SamplingSettings = SamplingSettings()
     challenger: ChallengerSettings = ChallengerSettings()
     energy: Energy = Energy()
     metrics: Metrics = Metrics()

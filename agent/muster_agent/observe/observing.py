@@ -8,7 +8,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import UNSET, UnsetType
 
@@ -43,6 +43,10 @@ class Monitors(Protocol):
         ...
 
 
+Offer = Callable[[str, Goal, Manifest, Any, bool], None]
+"""Slot, what answered, its manifest, rows of its ring, and whether it drifts."""
+
+
 class Folds:
     """Implements ``telemetry.Folds``. Labels and drift are remembered by slot, across workers."""
 
@@ -55,12 +59,15 @@ class Folds:
         monitors: Monitors | None = None,
         open_ring: Callable[[Path], Ring] = ring.RingReader,
         counting: Callable[..., Counting] = Fold,
+        offer: Offer = lambda _slot, _goal, _listing, _rows, _drifting: None,
     ) -> None:
         """``report`` takes events of drift; it may join an open transaction.
 
         ``monitors`` keep what was learnt of drift across restarts; None: nothing is kept.
-        ``counting`` begins a window of what the rings that ``open_ring`` opens hold.
+        ``counting`` begins a window of what the rings that ``open_ring`` opens hold. ``offer`` is
+        shown the rows of champions, to be sampled.
         """
+        self._offer = offer
         self._store = store
         self._open_ring = open_ring
         self._counting = counting
@@ -119,7 +126,13 @@ class Folds:
         def found(finding: DriftFinding, at: Stamp) -> None:
             self._report(_event(slot, goal, finding, at))
 
-        return Watched(fold, signs, found, lambda signs: self._keep(slot, goal, signs))
+        return Watched(
+            fold,
+            signs,
+            found,
+            lambda signs: self._keep(slot, goal, signs),
+            lambda rows: self._offer(slot, goal, listing, rows, bool(signs.drifting)),
+        )
 
     def pairs(self, champion: Goal, challenger: Goal, opened: Stamp) -> PairFold:
         """Raises ProtocolError when either manifest is gone."""

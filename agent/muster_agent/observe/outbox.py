@@ -23,7 +23,7 @@ from muster_protocol.signals.baseline import Baseline
 from muster_protocol.signals.summary import Summary, merge
 from muster_protocol.wire import limits, messages
 from muster_protocol.wire.errors import LimitError, ProtocolError
-from muster_protocol.wire.messages import Ack, Batch, Event, Stamp, Stream
+from muster_protocol.wire.messages import Ack, Batch, Event, Row, Stamp, Stream
 
 BATCH_BYTES_MAX = limits.TELEMETRY_BYTES_MAX - limits.KIB
 EVENTS_SHARE = 1 / 8
@@ -42,6 +42,7 @@ class OutboxStats:
     """How full the outbox is, and what its bound has cost so far."""
 
     rows: int
+    """Events and summaries that the hub has not acknowledged."""
     bytes: int
     in_flight: int
     merged: int
@@ -51,6 +52,19 @@ class OutboxStats:
     """Given up because nothing could be merged any more, ever."""
     waiting_for: str
     """Why summaries wait although they could be sent; empty when they don't."""
+
+
+@dataclass(frozen=True)
+class SampleBounds:
+    """What sampled rows may take of the disk and the link, and how they are opened."""
+
+    bytes_max: int = 0
+    budget: DayBudget = UNBOUNDED
+    open: Callable[[bytes], bytes] = lambda _sealed: b""
+    """A sealed row as it is sent; empty when its key is gone."""
+
+
+NO_SAMPLES = SampleBounds()
 
 
 class _Again(NamedTuple):
@@ -71,12 +85,14 @@ class Outbox:
         uniform: Callable[[], float] = random.random,
         new_epoch: Callable[[int], bytes] = os.urandom,
         budget: DayBudget = UNBOUNDED,
+        samples: SampleBounds = NO_SAMPLES,
     ) -> None:
         """``connection`` is in autocommit mode (``isolation_level=None``)."""
         self._table = OutboxTable(connection, new_epoch)
         self._bytes_max = bytes_max
         self._uniform = uniform
         self._budget = budget
+        self._samples = samples
         self._again: dict[tuple[Stream, int], _Again] = {}
         """Rows sent over this connection; any other row in flight is due at once."""
         self._baselines: dict[str, Baseline] = {}
@@ -105,6 +121,29 @@ class Outbox:
             self._table.insert("summary", summary.manifest, summary.windows, payload)
             self._make_room()
 
+    def put_sample(self, policy: str, sealed: bytes) -> None:
+        """Queue a sealed row of a sampling policy; when samples fill their share, the oldest that
+        never left go.
+        """
+        with self._table.transaction():
+            self._table.insert("sample", policy, 0, sealed)
+            while self._table.totals("sample").bytes > self._samples.bytes_max:
+                if not self._table.drop_oldest("sample"):
+                    break
+            self._make_room()
+
+    def drop_samples(self, policy: str) -> int:
+        """Delete what waits of a policy; how many rows. Joins an open transaction.
+
+        A row in flight keeps its number and loses what it held: the hub may have it already.
+        """
+        with self._table.transaction():
+            return self._table.drop_waiting("sample", policy) + self._table.blank("sample", policy)
+
+    def samples(self, policy: str) -> int:
+        """How many rows of a policy are here and the hub has not acknowledged."""
+        return self._table.count("sample", policy)
+
     def next(self, now: float, sent: Stamp) -> tuple[Stream, Batch] | None:
         """The next batch to publish, None when nothing is due; call it until then.
 
@@ -114,7 +153,7 @@ class Outbox:
         assert not self._table.in_transaction, "a batch must not leave before its commit"
         for stream in STREAMS:
             waiting = self._table.totals(stream).rows
-            if not waiting or (left := self._budget.left(stream)) <= 0:
+            if not waiting or (left := self._left(stream)) <= 0:
                 continue
             flying = self._table.in_flight(stream)
             rows = [row for row in flying if self._due(stream, row[0], now) <= now]
@@ -132,7 +171,7 @@ class Outbox:
             waiting = self._table.totals(stream).rows
             if not waiting:
                 continue
-            if self._budget.left(stream) <= 0:
+            if self._left(stream) <= 0:
                 times.append(now + LOOK_SECONDS)
                 continue
             flying = self._table.in_flight(stream)
@@ -168,7 +207,7 @@ class Outbox:
         return done
 
     def stats(self) -> OutboxStats:
-        events, summaries = (self._table.totals(stream) for stream in STREAMS)
+        events, summaries = self._table.totals("event"), self._table.totals("summary")
         return OutboxStats(
             rows=events.rows + summaries.rows,
             bytes=self._table.size_bytes(),
@@ -178,6 +217,10 @@ class Outbox:
             dropped_summaries=summaries.dropped,
             waiting_for=self._budget.reason("summary") if summaries.rows else "",
         )
+
+    def _left(self, stream: Stream) -> float:
+        left = self._budget.left(stream)
+        return min(left, self._samples.budget.left(stream)) if stream == "sample" else left
 
     def _due(self, stream: Stream, sequence: int, now: float) -> float:
         again = self._again.get((stream, sequence))
@@ -203,15 +246,23 @@ class Outbox:
             size += more
             chosen.append(sequence)
         self._budget.spend(size)
+        if stream == "sample":
+            self._samples.budget.spend(size)
         times = max(self._again.get((stream, n), _Again(0, 0)).times for n in chosen)
         pause = min(RESEND_SECONDS * 2 ** min(times, _DOUBLINGS_MAX), RESEND_SECONDS_MAX)
         due = now + pause * (0.75 + 0.5 * self._uniform())
         self._again.update({(stream, sequence): _Again(due, times + 1) for sequence in chosen})
         epoch = self._table.totals(stream).epoch
-        return Batch(PROTOCOL_VERSION, epoch, sent, self._table.rows(stream, chosen))
+        found = self._table.rows(stream, chosen)
+        if stream == "sample":
+            found = [Row(row.sequence, self._samples.open(row.payload)) for row in found]
+        return Batch(PROTOCOL_VERSION, epoch, sent, found)
 
     def _make_room(self) -> None:
-        """Merge, and only when nothing merges any more drop, until there is room again."""
+        """Give up samples, then merge, and only when nothing merges any more drop summaries."""
+        while self._table.size_bytes() > self._bytes_max:
+            if not self._table.drop_oldest("sample"):
+                break
         over = self._table.size_bytes() - self._bytes_max
         if over <= 0:
             return

@@ -215,6 +215,41 @@ class OutboxTable:
                 )
         return bool(gone)
 
+    def drop_waiting(self, stream: Stream, name: str) -> int:
+        """Delete rows of a name that never left; how many."""
+        with self.transaction():
+            gone = self._change(
+                "DELETE FROM outbox_row WHERE stream = ? AND manifest = ? AND sequence IS NULL "
+                "RETURNING LENGTH(payload)",
+                (stream, name),
+            ).fetchall()
+            self._grow(stream, -len(gone), -sum(row[0] + ROW_OVERHEAD_BYTES for row in gone))
+        return len(gone)
+
+    def blank(self, stream: Stream, name: str) -> int:
+        """Empty the rows of a name that are in flight; how many were not empty."""
+        with self.transaction():
+            gone = self._connection.execute(
+                "SELECT LENGTH(payload) FROM outbox_row "
+                "WHERE stream = ? AND manifest = ? AND LENGTH(payload) > 0",
+                (stream, name),
+            ).fetchall()
+            self._change(
+                "UPDATE outbox_row SET payload = x'' WHERE stream = ? AND manifest = ?",
+                (stream, name),
+            )
+            self._grow(stream, 0, -sum(row[0] for row in gone))
+        return len(gone)
+
+    def count(self, stream: Stream, name: str) -> int:
+        """Rows of a name that hold something, in flight or not."""
+        (found,) = self._connection.execute(
+            "SELECT COUNT(*) FROM outbox_row "
+            "WHERE stream = ? AND manifest = ? AND LENGTH(payload) > 0",
+            (stream, name),
+        ).fetchone()
+        return int(found)
+
     def mergeable(self) -> list[Mergeable]:
         """Waiting summaries in order of time."""
         return [

@@ -264,8 +264,13 @@ class Watched:
         signs: SlotSigns,
         found: Callable[[DriftFinding, Stamp], None],
         keep: Callable[[SlotSigns], None] = lambda _signs: None,
+        offer: Callable[[Any], None] = lambda _rows: None,
     ) -> None:
-        """``keep`` saves the signs' monitor; it joins the transaction of a closing window."""
+        """``keep`` saves the signs' monitor; it joins the transaction of a closing window.
+
+        ``offer`` is shown each row that is counted.
+        """
+        self._offer = offer
         self._fold = fold
         self._signs = signs
         self._found = found
@@ -286,6 +291,10 @@ class Watched:
         except Exception as error:
             self._fault("rows could not be counted", error)
         self._signs.trouble = self._signs.trouble or self._fold.trouble
+        try:
+            self._offer(rows)
+        except Exception:
+            log.exception("rows could not be sampled")
 
     def recall(self, rows: Any) -> None:
         try:

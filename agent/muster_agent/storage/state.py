@@ -140,6 +140,10 @@ class StateDatabase:
         """The same for the bytes of telemetry sent."""
         return self._on_day("sent", day, more)
 
+    def sampled(self, day: int, more: int) -> int:
+        """The same for the bytes of sampled rows sent."""
+        return self._on_day("sampled", day, more)
+
     def _on_day(self, what: str, day: int, more: int) -> int:
         name = f"{what}:{day}"
         if more:

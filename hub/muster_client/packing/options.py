@@ -140,6 +140,14 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ren
     card: Annotated[
         str, _said("A TOML file with intended_use, limitations, licence, contact, …", "card.toml")
     ] = ""
+    sampling: Annotated[
+        str,
+        _said(
+            "A TOML file with the most that may be sampled of it on devices: features, "
+            "rows_per_day, rows_max, answers; by default nothing.",
+            "sampling.toml",
+        ),
+    ] = ""
     notes: Annotated[str, _said("What else people should know.", "trained on line 2 only")] = ""
 
 
@@ -151,7 +159,7 @@ def read_options(path: Path) -> Options:
         raise WrongUsage(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongUsage(f"{path}: not TOML: {error}") from None
-    for name in ("data", "sample", "card", "features"):
+    for name in ("data", "sample", "card", "features", "sampling"):
         if isinstance(stored.get(name), str) and stored[name]:
             stored[name] = str(path.parent / stored[name])
     return of(stored, str(path))

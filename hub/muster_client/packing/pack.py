@@ -23,6 +23,7 @@ from muster_client.packing import (
     quantising,
     rewriting,
     rows,
+    sampled,
     scores,
     writing,
 )
@@ -39,7 +40,7 @@ from muster_client.packing.remembering import carried, state_of
 from muster_client.packing.rows import Rows
 from muster_client.packing.source import Data, read_data
 from muster_protocol.signals import baseline
-from muster_protocol.wire import card, limits
+from muster_protocol.wire import card, limits, sampling
 from muster_protocol.wire.manifest import Build, Golden, Lineage, Probation
 from muster_protocol.wire.tensors import Tensor
 from muster_protocol.wire.usable import is_recorded
@@ -133,6 +134,9 @@ def _made(
     files |= {path.name: path for path in model.side_files}
     if options.card:
         files[card.FILE] = card.encode(read_card(Path(options.card)))
+    if options.sampling:
+        allowed = sampled.read(Path(options.sampling), taken.tensors, taken.columns)
+        files[sampling.FILE] = sampling.encode_limits(allowed)
     if fitted is not None:
         files[BASELINE_FILE] = baseline.encode(fitted)
     fields = _fields(work, probed) | {

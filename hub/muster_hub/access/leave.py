@@ -13,6 +13,7 @@ from muster_hub.access.scope import Scope
 from muster_hub.errors import NotFound, Refused
 from muster_hub.storage.alerting import Silence
 from muster_hub.storage.models import Alert, Assignment, Device, Rollout
+from muster_hub.storage.sampling import SamplingPolicyRow
 
 METADATA_OF_MODEL = "model-"
 """What the role of a model in the catalogue begins with."""
@@ -104,6 +105,14 @@ class Leave:
         if row is None:
             raise NotFound(f"there is no assignment {number}")
         self.release(row.model, row.selector, f"assignment {number}")
+        return row
+
+    def sampling(self, session: Session, number: int) -> SamplingPolicyRow:
+        """A sampling policy that the actor may do it on; raises NotFound and Refused."""
+        row = session.get(SamplingPolicyRow, number)
+        if row is None:
+            raise NotFound(f"there is no sampling policy {number}")
+        self.release(row.model, row.selector, f"sampling policy {number}")
         return row
 
     def selector(self, selector: str, words: str) -> None:

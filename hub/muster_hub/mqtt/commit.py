@@ -26,8 +26,10 @@ from muster_hub.mqtt.inbound import (
     Shows,
     Wanted,
 )
+from muster_hub.sampling import receiving
 from muster_hub.storage.models import Device, EventRow, SummaryWindow, SwapGrant
 from muster_hub.storage.models import Stream as StreamRow
+from muster_hub.storage.sampling import SampleRow
 from muster_hub.storage.tables import target
 from muster_protocol.wire import limits
 from muster_protocol.wire.messages import Ack, GrantRequest, Stream
@@ -35,9 +37,11 @@ from muster_protocol.wire.messages import Ack, GrantRequest, Stream
 EPOCHS_PER_STREAM_MAX = 8
 """Epochs of a device's stream whose mark is kept; the newest are."""
 Key = tuple[str, Stream, bytes]
-TABLES: dict[Stream, type[EventRow] | type[SummaryWindow]] = {
+RowTable = type[EventRow] | type[SummaryWindow] | type[SampleRow]
+TABLES: dict[Stream, RowTable] = {
     "event": EventRow,
     "summary": SummaryWindow,
+    "sample": SampleRow,
 }
 _ONLINE = select(Device.id, Device.online).where(
     col(Device.id).in_(bindparam("devices", expanding=True))
@@ -126,6 +130,8 @@ def _commit_rows(session: Session, batches: list[Rows], now: float, result: Comm
             for sequence, row in rows.items()
             if sequence > marks[key].contiguous
         ]
+        if stream == "sample":
+            receiving.admit(session, fresh, now)
         _insert_new(session, table, fresh)
     beyond = _beyond(session, pending)
     for key, rows in pending.items():
@@ -134,6 +140,10 @@ def _commit_rows(session: Session, batches: list[Rows], now: float, result: Comm
         result.duplicates += sum(1 for sequence in rows if sequence <= before)
         _advance(mark, max(rows), beyond.get(key, []), result)
         result.acks.append((key[0], Ack(1, key[1], key[2], mark.contiguous)))
+    samples = [
+        (key[0], key[2].hex(), marks[key].contiguous) for key in pending if key[1] == "sample"
+    ]
+    receiving.forget_empty(session, samples)
     # Sorted: two ingests that touch the same streams then wait for each other, not in a circle.
     session.connection().execute(
         _PUT_MARK,
@@ -193,9 +203,7 @@ def _forget_epochs(
         )
 
 
-def _insert_new(
-    session: Session, table: type[EventRow] | type[SummaryWindow], rows: list[dict[str, Any]]
-) -> None:
+def _insert_new(session: Session, table: RowTable, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
     postgres = session.get_bind().dialect.name == "postgresql"

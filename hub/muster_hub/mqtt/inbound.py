@@ -15,7 +15,7 @@ import msgspec
 from muster_hub.storage import counts
 from muster_protocol.signals import summary_wire
 from muster_protocol.signals.summary import Summary, Tally
-from muster_protocol.wire import bounds, messages, topics
+from muster_protocol.wire import bounds, limits, messages, sampling, topics
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.messages import (
     Batch,
@@ -125,7 +125,7 @@ def read(topic: str, payload: bytes, received: float) -> Inbound:
     device = ""
     try:
         device, leaf = topics.parse_up(topic)
-        if leaf in ("telemetry", "event"):
+        if leaf in ("telemetry", "event", "sample"):
             return _rows(device, leaf, messages.decode(payload, Batch), received)
         return _state(device, leaf, payload)
     except ProtocolError as error:
@@ -144,6 +144,8 @@ def _rows(device: str, leaf: topics.UpLeaf, batch: Batch, received: float) -> Ro
         raise ProtocolError("the batch's sequence numbers don't rise")
     if leaf == "event":
         return Rows(device, "event", batch.epoch, _events(device, batch, received))
+    if leaf == "sample":
+        return Rows(device, "sample", batch.epoch, _samples(device, batch, received))
     return Rows(device, "summary", batch.epoch, _summaries(device, batch, received))
 
 
@@ -168,7 +170,7 @@ def _state(device: str, leaf: topics.UpLeaf, payload: bytes) -> Inbound:
             if len(payload) > PEM_BYTES_MAX or not (payload.isascii() and payload.startswith(PEM)):
                 raise ProtocolError("not a certificate request in PEM")
             return Renews(device, payload.decode())
-        case "telemetry" | "event":
+        case "telemetry" | "event" | "sample":
             raise ProtocolError(f"{leaf!r} messages hold rows, no state")
         case _:
             assert_never(leaf)
@@ -215,14 +217,19 @@ def unkept(rows: Rows, fault: str) -> Rows:
     """The same rows as what the database takes in any case: their bytes, and what is wrong."""
     made: dict[int, dict[str, Any]] = {}
     for sequence, row in rows.rows.items():
-        if rows.stream == "event":
-            columns = _plain_event(rows.device, row["epoch"], sequence, row["received"])
-            made[sequence] = columns | _unreadable(fault, b"")
-        else:
-            columns = _plain_summary(
-                rows.device, row["epoch"], sequence, row["payload"], row["received"]
-            )
-            made[sequence] = columns | {"fault": _clipped(fault)}
+        device, epoch, received = rows.device, row["epoch"], row["received"]
+        match rows.stream:
+            case "event":
+                columns = _plain_event(device, epoch, sequence, received)
+                made[sequence] = columns | _unreadable(fault, b"")
+            case "summary":
+                columns = _plain_summary(device, epoch, sequence, row["payload"], received)
+                made[sequence] = columns | {"fault": _clipped(fault)}
+            case "sample":
+                columns = _plain_sample(device, epoch, sequence, received)
+                made[sequence] = columns | {"fault": _clipped(fault)}
+            case _:
+                assert_never(rows.stream)
     return replace(rows, rows=made)
 
 
@@ -256,6 +263,43 @@ def _summary(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
 def _log_p95(summary: Summary) -> float | None:
     quantile = summary.latency_quantile(0.95)
     return math.log(quantile) if 0 < quantile < math.inf else None
+
+
+def _samples(device: str, batch: Batch, received: float) -> dict[int, dict[str, Any]]:
+    epoch = batch.epoch.hex()
+    return {
+        row.sequence: _plain_sample(device, epoch, row.sequence, received)
+        | (_sample(row.payload, batch.sent, received) if row.payload else {})
+        for row in batch.rows
+    }
+
+
+def _plain_sample(device: str, epoch: str, sequence: int, received: float) -> dict[str, Any]:
+    """Columns of a sample of which nothing is kept, such as one that its device has deleted."""
+    return {
+        "device": device, "epoch": epoch, "sequence": sequence, "received": received,
+        "policy": 0, "slot": "", "manifest": "", "sha256": "", "stratum": "", "taken": received,
+        "content": b"", "fault": "", "label": None, "labelled_by": "",
+    }  # fmt: skip
+
+
+def _sample(payload: bytes, sent: Stamp, received: float) -> dict[str, Any]:
+    try:
+        sample, content = sampling.decode(payload)
+        number = int(sample.policy) if sample.policy.isdecimal() else 0
+    except (ProtocolError, ValueError) as error:
+        return {"fault": _clipped(str(error))}
+    if not 0 < number <= limits.SERIAL_MAX:
+        return {"fault": "names no policy of this hub"}
+    return {
+        "policy": number,
+        "slot": sample.slot,
+        "manifest": content.manifest,
+        "sha256": sample.sha256,
+        "stratum": sample.stratum,
+        "taken": anchor(sample.at, sent, received),
+        "content": sample.content,
+    }
 
 
 def _events(device: str, batch: Batch, received: float) -> dict[int, dict[str, Any]]:

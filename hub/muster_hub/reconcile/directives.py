@@ -29,7 +29,10 @@ from muster_hub.fleet.known import Known
 from muster_hub.monitoring import drift_step
 from muster_hub.reconcile.generations import Generations, Held
 from muster_hub.reconcile.issuing import Issue, signed_by, write
+from muster_hub.reconcile.sampled import asked_otherwise, sampled
 from muster_hub.rollouts import load
+from muster_hub.sampling import policies
+from muster_hub.sampling.asked import OpenPolicy
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
 from muster_hub.storage.tables import target
@@ -126,6 +129,8 @@ class _Terms:
     challenged: frozenset[tuple[int, str]]
     epoch: int
     keyid: str
+    sampling: Sequence[OpenPolicy] = ()
+    """The newest first."""
 
 
 class Directives:
@@ -164,12 +169,16 @@ class Directives:
         terms = _Terms(
             load.assignments(session), load.first_tries(session),
             drift_step.rebaselines(session), load.challenged(session), epoch, self._signing.keyid,
+            policies.wanted(session),
         )  # fmt: skip
         if self._held is None:
             self._read(session)
         before = self._terms
         alike = before is not None and replace(
-            before, rebaselines=terms.rebaselines, challenged=terms.challenged
+            before,
+            rebaselines=terms.rebaselines,
+            challenged=terms.challenged,
+            sampling=terms.sampling,
         )
         if before is None or alike != terms:
             self._inputs.clear()
@@ -178,6 +187,7 @@ class Directives:
             differ = before.rebaselines.items() ^ terms.rebaselines.items()
             self.changed({device for (device, _), _ in differ})
             self.changed({device for _, device in before.challenged ^ terms.challenged})
+            self.changed(asked_otherwise(known, before.sampling, terms.sampling))
         self._terms = terms
         self.changed(self._failed | self._generations.review(self._pending))
         self._failed.clear()
@@ -339,7 +349,7 @@ class Directives:
         inputs = (
             device.labels, device.retries, tuple(device.understands),
             rolling.overrides.get(device.id), rolling.challenges.get(device.id),
-            self._terms.rebaselines or None,
+            self._terms.rebaselines or None, tuple(each.id for each in self._terms.sampling),
         )  # fmt: skip
         if held is not None and self._inputs.get(device.id) == (held.content_sha256, inputs):
             return None, held.content_sha256
@@ -370,7 +380,7 @@ class Directives:
             kept = _kept(session, device.id, unread - choices.keys())
         attempts = attempts_of(device, choices, self._terms.first_tries)
         content = _content(device, choices, self._settings, self._terms.rebaselines, attempts, kept)
-        return content, choices
+        return sampled(content, device, self._terms.sampling), choices
 
 
 def _releases(choices: Mapping[str, Choice]) -> Iterator[Release]:

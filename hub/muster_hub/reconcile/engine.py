@@ -29,6 +29,7 @@ from muster_hub.rollouts import permit_step
 from muster_hub.rollouts import step as rollout_step
 from muster_hub.rollouts.gates import readings
 from muster_hub.rollouts.step import Moves, Rollouts
+from muster_hub.sampling import policies
 from muster_hub.settings.alerts import Alerts
 from muster_hub.settings.loop import LoopTerms
 from muster_hub.settings.retention import Telemetry
@@ -56,7 +57,7 @@ CAREFUL_SECONDS = 60.0
 """For so long after something failed its part takes every row by itself."""
 PARTS = (
     "fleet", "rollouts", "grants", "directives", "drift", "alerts", "notices", "rollup",
-    "loops",
+    "loops", "sampling",
     "catalogue", "claims", "housekeeping",
 )  # fmt: skip
 Done = TypeVar("Done")
@@ -308,6 +309,9 @@ class Engine:
                 "loops", lambda session, _: loop_step.is_due(session, self._loops), reads=True
             ):
                 self._do("loops", lambda session, _: loop_step.step(session, self._loops, now))
+            if self._do("sampling", lambda session, _: policies.is_due(session, now), reads=True):
+                self._do("sampling", lambda session, _: policies.expire(session, now))
+                self._dirty.set()
         if force or not 0 <= now - self._rolled < ROLLUP_SECONDS:
             added = self._do(
                 "rollup", lambda session, care: rollup_step.step(session, self.bundles, now, care)

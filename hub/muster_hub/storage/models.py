@@ -18,7 +18,13 @@ from sqlalchemy import (
 from sqlmodel import Field
 
 from muster_hub.settings.roles import Role
-from muster_hub.storage import alerting, governance, quarantine, registry  # noqa: F401 - fill METADATA
+from muster_hub.storage import (  # noqa: F401 - fill METADATA
+    alerting,
+    governance,
+    quarantine,
+    registry,
+    sampling,
+)
 from muster_hub.storage.staging import (
     Assignment,
     MetricValue,

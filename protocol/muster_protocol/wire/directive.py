@@ -14,6 +14,7 @@ from muster_protocol.wire.bounds import Format, Integer, Name, Serial
 from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
 from muster_protocol.wire.maintenance import MaintenanceWindow
 from muster_protocol.wire.manifest import Sha256
+from muster_protocol.wire.sampling import SamplingPolicy
 from muster_protocol.wire.topics import check_device_id, check_name
 from muster_protocol.wire.trace import Traceparent
 
@@ -70,6 +71,10 @@ class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     traceparent: Traceparent | UnsetType = UNSET
     """The trace of the rollout that asks for the champion, which events of its update name. Told
     only to agents whose facts say ``understands``."""
+    sampling: SamplingPolicy | UnsetType = UNSET
+    """Which rows that the champion sees are sent home, within what its release allows. Absent:
+    none, and what waits of an earlier policy is deleted. Told only to agents whose facts say
+    ``understands``."""
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ BUNDLE_BYTES_MAX = 4096 * MIB
 FILES_PER_BUNDLE_MAX = 64
 BASELINE_BYTES_MAX = 4 * MIB
 CARD_BYTES_MAX = 64 * KIB
+SAMPLING_FILE_BYTES_MAX = 128 * KIB
 GOLDEN_BYTES_MAX = 64 * MIB
 GOLDEN_RTOL_MAX = 0.1
 """Of an expected value. A wider tolerance would prove nothing about a model."""
@@ -55,6 +56,15 @@ WINDOW_SECONDS_MIN = 1
 WINDOW_SECONDS_MAX = 86_400
 DRIFT_SECONDS_MAX = 366 * 86_400
 IN_FLIGHT_ROWS_MAX = 64
+SAMPLE_BYTES_MAX = 60 * KIB
+"""Of what one sampled row holds: it travels in a message of telemetry."""
+SAMPLE_NUMBERS_MAX = 60 * KIB
+"""Of one feature; a number takes a byte at least."""
+SAMPLED_FEATURES_MAX = 128
+"""Of one policy: it travels in a directive."""
+SAMPLES_PER_DAY_MAX = 100_000
+"""Of one model on one device."""
+SAMPLES_MAX = 10_000_000
 OUTBOX_BYTES_MAX = 32 * MIB
 JOURNAL_RESUMES_MAX = 8
 FETCH_WINDOW_CHUNKS = 4

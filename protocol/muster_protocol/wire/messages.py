@@ -26,8 +26,8 @@ from muster_protocol.wire.bounds import (
 )
 from muster_protocol.wire.errors import LimitError, ProtocolError
 
-Stream = Literal["event", "summary"]
-"""Each stream has its own sequence; events go before summaries."""
+Stream = Literal["event", "summary", "sample"]
+"""Each stream has its own sequence; events go before summaries, and samples last."""
 
 ClockQuality = Literal["unknown", "floor", "synchronised"]
 UpdateState = Literal[
@@ -83,8 +83,9 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that happened once on a device."""
 
     kind: Literal[
-        "update", "refused", "rolled_back", "worker_died", "drift", "fetch_healed", "note"
-    ]
+        "update", "refused", "rolled_back", "worker_died", "drift", "fetch_healed", "note",
+        "sampling",
+    ]  # fmt: skip
     at: Stamp
     slot: Name = ""
     model: Name = ""
@@ -176,6 +177,8 @@ class SlotReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     running: Running | None = None
     update: Update
     challenger: Challenger | None = None
+    sampling: Text = ""
+    """What becomes of the directive's sampling policy, in one line; empty: there is none."""
 
 
 RUNTIMES_MAX = 16

@@ -11,10 +11,12 @@ from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.limits import NAME_CHARS_MAX
 
 ROOT = "muster/v1"
-UpLeaf = Literal["report", "presence", "telemetry", "event", "want", "csr", "grant", "shown"]
+UpLeaf = Literal[
+    "report", "presence", "telemetry", "event", "want", "csr", "grant", "shown", "sample"
+]
 DownLeaf = Literal["directive", "ack", "cert", "grant", "show"]
 UP_LEAVES: tuple[UpLeaf, ...] = (
-    "report", "presence", "telemetry", "event", "want", "csr", "grant", "shown",
+    "report", "presence", "telemetry", "event", "want", "csr", "grant", "shown", "sample",
 )  # fmt: skip
 DOWN_LEAVES: tuple[DownLeaf, ...] = ("directive", "ack", "cert", "grant", "show")
 

@@ -11,8 +11,10 @@ from muster_agent.worker.startup import open_engine
 from muster_client.app import app
 from muster_client.failures import WrongUsage
 from muster_protocol.signals import baseline
+from muster_protocol.wire import sampling
 from muster_protocol.wire.errors import MusterError
 from muster_protocol.wire.manifest import Fallback, Provider
+from muster_protocol.wire.sampling import SampledFeature
 from muster_protocol.wire.tensors import Tensor
 from support import models as fixtures
 
@@ -72,6 +74,24 @@ def test_features_of_a_file_are_signed_with_the_model_and_a_wrong_one_is_named(f
     file.write_text(json.dumps({"features": [{"name": "flow"}]}))
     with pytest.raises(MusterError, match="1 features are 1 numbers"):
         packed(folder, labels="state", time="at", features=str(file), no_baseline=True)
+
+
+def test_what_may_be_sampled_is_signed_with_the_model_by_names_of_columns(folder):
+    file = folder / "sampling.toml"
+    text = (
+        'rows_per_day = 5\nrows_max = 9\n[features]\ntemp = "plain"\nx = "hash"\n"x[3]" = "hash"\n'
+    )
+    file.write_text(text)
+    found = packed(folder, labels="state", time="at", sampling=str(file), no_baseline=True)
+    allowed = sampling.decode_limits((found.folder / sampling.FILE).read_bytes())
+    sampling.check_limits(allowed, found.manifest)
+    assert allowed.features == {
+        "temp": SampledFeature("x", 1, 1), "x": SampledFeature("x", privacy="hash"),
+        "x[3]": SampledFeature("x", 3, 1, "hash"),
+    }  # fmt: skip
+    file.write_text(text.replace("temp", "heat"))
+    with pytest.raises(WrongUsage, match=r"sampling.toml: features.heat: .*there are flow, temp"):
+        packed(folder, labels="state", time="at", sampling=str(file), no_baseline=True)
 
 
 def test_the_baseline_watches_columns_by_their_names_in_order_of_time(folder):

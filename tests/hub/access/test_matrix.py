@@ -38,6 +38,7 @@ from muster_hub.storage.models import (
     Version,
 )
 from muster_hub.storage.registry import LoopRow, ModelSource
+from muster_hub.storage.sampling import SamplingPolicyRow
 from support.access_table import (
     ADMINS,
     ALL,
@@ -141,6 +142,21 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         "POST /loops/{loop}/candidate": Case(
             RELEASERS, "m", f"/loops/{number}/candidate", {"version": "1"}
         ),
+        "GET /sampling": Case(ALL),
+        "POST /sampling": Case(
+            OPERATORS, "dm", "/sampling",
+            release(target) | {"features": {"x": "plain"}, "rows_per_day": 1},
+        ),
+        "GET /sampling/{policy}": Case(ALL, "dm", f"/sampling/{number}"),
+        "POST /sampling/{policy}/end": Case(OPERATORS, "dm", f"/sampling/{number}/end", {}),
+        "GET /sampling/{policy}/samples": Case(WORKERS, "dm", f"/sampling/{number}/samples"),
+        "GET /sampling/{policy}/samples.jsonl": Case(
+            WORKERS, "dm", f"/sampling/{number}/samples.jsonl"
+        ),
+        "POST /sampling/{policy}/labels": Case(
+            WORKERS, "dm", f"/sampling/{number}/labels", {"labels": {"ab" * 32: "ok"}}
+        ),
+        "POST /sampling/{policy}/forget": Case(OPERATORS, "dm", f"/sampling/{number}/forget"),
         "GET /models/{model}/history": Case(ALL, "m", f"{model}/history"),
         "POST /models/{model}/versions": Case(RELEASERS, "m", f"{model}/versions", form=True),
         "POST /models/{model}/versions/{version}/check": Case(
@@ -255,6 +271,9 @@ class Matrix:
         session.add(LoopRow(model=target.model, state="closed", opened=1, since=1, deadline=1,
                             ended=1, cause="drift", opened_by="hub",
                             detail={"alerts": alerts}))  # fmt: skip
+        session.add(SamplingPolicyRow(model=target.model, version="1", manifest="",
+                                      selector=f"site={target.site},x=1", bytes_max=1, created=1,
+                                      created_by="x", expires=9e9))  # fmt: skip
         session.add(Silence(selector=f"site={target.site}", until=now + 9e6, by="x", created=1))
         session.add(SummaryWindow(device=target.device, epoch="e", sequence=target.number,
                                   start=1.0, seconds=1.0, n=5, received=2.0, payload=b"",

@@ -1,0 +1,1 @@
+"""Raw data from devices: who asked for which rows, what came, and its end."""
