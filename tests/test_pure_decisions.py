@@ -60,6 +60,7 @@ DECIDING = {
 """Rooms that decide something, and where they do. These must say ``Pure.``; others may."""
 
 BESIDE_FILES = {
+    "muster_hub.reconcile.sampled": {"muster_hub.fleet.known"},
     "muster_hub.metrics.exposition": {
         "muster_hub.metrics.delivery",
         "muster_hub.metrics.reading",
