@@ -39,6 +39,9 @@ BLOCK_WINDOWS_MIN = 8
 WEIGHT_MIN = 1e-3
 STATISTIC_MIN = 1e-12
 SCALE_MIN = 1e-3
+LASTING_ERRORS = 2.0
+"""Sampling errors of an independent signal's lag-1 regression, from which on a signal lasts by
+itself. A running mean of others lasts, too, but is related as its windows are, however long."""
 FREEDOM_MIN = 3.0
 """With fewer degrees of freedom, Student's t puts a limit for one window in many thousands farther
 off than anything that happens."""
@@ -189,13 +192,13 @@ def _worth_of_spreads(chart: Chart, x: Doubles) -> float:
     """Independent windows behind the spread that is known least.
 
     The largest deviation is one number's, over its own spread. A running mean's squares resemble
-    each other for as long as the signal wanders, however often the largest is another number's.
-    What windows bring beyond their forecast does not: there all windows count.
+    each other for as long as the signal wanders (Bayley and Hammersley 1946), however often the
+    largest is another number's. What windows bring beyond their forecast does not: all count there.
     """
     if chart.innovations or not len(chart.mean):
         return math.inf
-    e = _deviations(chart, x)
-    return float(independent_windows(np.square(e - e.mean(axis=0)), 1).min())
+    squared = np.square(carried(_deviations(chart, x)))
+    return float((len(x) * (1 - squared) / (1 + squared)).min())
 
 
 def _fitted(plan: Plan, x: Doubles, floor: Doubles) -> Chart:
@@ -207,7 +210,8 @@ def _fitted(plan: Plan, x: Doubles, floor: Doubles) -> Chart:
     rough = replace(bare, file=_filed(plan, bare))
     e = _deviations(rough, x)
     spread = np.maximum(e.std(axis=0, ddof=1), floor)
-    axes, weights = _shrunk_axes((e - e.mean(axis=0)) / spread)
+    lasting = np.where(carried(x) > LASTING_ERRORS / np.sqrt(len(x)), carried(e), 0.0)
+    axes, weights = _shrunk_axes((e - e.mean(axis=0)) / spread, lasting)
     return replace(rough, spread=spread, axes=axes, weights=weights)
 
 
@@ -289,16 +293,16 @@ def scores(chart: Chart, x: Doubles) -> Doubles:
     return statistics(chart, _deviations(chart, x))
 
 
-def _shrunk_axes(z: Doubles) -> tuple[Doubles, Doubles]:
+def _shrunk_axes(z: Doubles, lasting: Doubles) -> tuple[Doubles, Doubles]:
     """Leading eigenvectors [axes, numbers] of the correlation of standardised z [windows, numbers],
     shrunk to the identity as Schäfer and Strimmer (2005, table 1, target D) say, and eigenvalues:
-    of each axis, then the mean of all others. Windows that resemble those before them say less of a
-    correlation than independent ones (Bartlett 1946)."""
+    of each axis, then the mean of all others. Signals that last (``lasting``: each one's lag-1
+    correlation, 0 where it doesn't) say less of how they are related than independent windows do
+    (Bartlett 1946)."""
     windows, numbers = z.shape
     gram = z.T @ z
     correlation = gram / (windows - 1)
     varying = windows / (windows - 1) ** 3 * (np.square(z).T @ np.square(z) - gram**2 / windows)
-    lasting = carried(z)
     together = np.outer(lasting, lasting)
     varying *= (1 + together) / (1 - together)
     apart = ~np.eye(numbers, dtype=np.bool_)

@@ -295,3 +295,14 @@ def test_the_largest_of_many_numbers_is_as_seldom_over_its_limit_as_of_few(featu
     (limit,) = charts.limits([chart], 1e-5)
     tail = math.erfc(math.exp(limit / 2) / math.sqrt(2))
     assert tail * features < 1e-5
+
+
+def test_levels_that_wander_for_themselves_are_not_taken_for_related() -> None:
+    def steadiest(x: np.ndarray) -> float:
+        """The variance, of 1, of what varies least among all mixtures of the numbers."""
+        return float(charts.fit(Plan(0.3), x, np.zeros(x.shape[1])).weights.min())
+
+    assert all(steadiest(straying(8, seed)) > 0.5 for seed in range(5))
+    x = np.random.default_rng(0).normal(size=(WANDERING_WINDOWS, 8))
+    x[:, 1::2] = 0.9 * x[:, ::2] + np.sqrt(1 - 0.9**2) * x[:, 1::2]
+    assert steadiest(x) < 0.15
