@@ -62,6 +62,9 @@ HUB = {
 }  # fmt: skip
 
 
+ASKED = {"features": {"flow": "plain"}, "rows_per_day": 1, "strata": ["random"]}
+
+
 def asks(command: Any) -> bool:
     return any("--yes" in parameter.opts for parameter in command.params)
 
@@ -139,7 +142,7 @@ def arrange(kit: Kit, command: str) -> tuple[list[str], list[str]]:
             with kit.hub.store.write() as session:
                 session.add(SamplingPolicyRow(model="digits", version="1", manifest="1",
                                               bytes_max=1, created=1, created_by="x",
-                                              expires=9e9, rows=7))  # fmt: skip
+                                              expires=9e9, rows=7, asked=ASKED))  # fmt: skip
             return ["1"], ["sampling policy 1 of digits 1 (7 samples)", "deleted"]
         case "apply":
             file = kit.hub.config.data / "fleet.yaml"
