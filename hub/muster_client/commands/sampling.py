@@ -18,7 +18,7 @@ from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
 
 app = typer.Typer(
-    help="Raw data from devices: begin, list, show, end, samples, download, label, forget.",
+    help="Rows of raw data from devices, within what release keys signed.",
     no_args_is_help=True,
 )
 Number = Annotated[int, typer.Argument(metavar="POLICY", min=1)]
