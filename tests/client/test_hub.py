@@ -37,7 +37,7 @@ ATTRIBUTE_OF = {
     "device": "devices", "model": "models", "rollout": "rollouts", "drift": "drift",
     "alert": "alerts", "token": "tokens", "audit": "audit", "webhook": "webhooks",
     "trust": "trust", "alias": "aliases", "policy": "policies", "release": "releases",
-    "source": "sources", "loop": "loops",
+    "source": "sources", "loop": "loops", "sampling": "sampling",
 }  # fmt: skip
 NEED_NO_HUB = {"baseline", "model pack", "model init", "model import"}
 """Groups and commands that work on files alone."""

@@ -19,6 +19,7 @@ from muster_hub.admin.main import app as hub_app
 from muster_hub.errors import Invalid
 from muster_hub.storage.models import Alert, Audit, Device, Model, Rollout, Version
 from muster_hub.storage.registry import LoopRow
+from muster_hub.storage.sampling import SamplingPolicyRow
 from support.command_tree import commands
 from support.hub_kit import API, Kit, open_kit
 
@@ -33,7 +34,9 @@ OPERATOR = {
     "policy set": False, "policy remove": False, "release wait": False, "source list": False,
     "source add": False, "source remove": False, "source run": False, "loop list": False,
     "loop show": False, "loop start": False, "loop approve": False, "loop candidate": False,
-    "loop abandon": True,
+    "loop abandon": True, "sampling begin": False, "sampling list": False,
+    "sampling show": False, "sampling end": True, "sampling samples": False,
+    "sampling download": False, "sampling label": False, "sampling forget": True,
     "model compare": False, "model list": False, "model show": False,
     "baseline fit": False, "rollout plan": False, "rollout start": False, "rollout list": False,
     "rollout status": False, "rollout explain": False, "rollout pause": False,
@@ -57,6 +60,9 @@ HUB = {
     "backup": False, "restore": False, "audit-verify": False, "placebo": False,
     "console link": False,
 }  # fmt: skip
+
+
+ASKED = {"features": {"flow": "plain"}, "rows_per_day": 1, "strata": ["random"]}
 
 
 def asks(command: Any) -> bool:
@@ -132,6 +138,12 @@ def arrange(kit: Kit, command: str) -> tuple[list[str], list[str]]:
                 session.add(LoopRow(model="digits", state="wanted", opened=1, since=1, deadline=9,
                                     cause="drift", opened_by="hub"))  # fmt: skip
             return ["1"], ["loop 1 of digits (wanted)", "cool-down"]
+        case "sampling end" | "sampling forget":
+            with kit.hub.store.write() as session:
+                session.add(SamplingPolicyRow(model="digits", version="1", manifest="1",
+                                              bytes_max=1, created=1, created_by="x",
+                                              expires=9e9, rows=7, asked=ASKED))  # fmt: skip
+            return ["1"], ["sampling policy 1 of digits 1 (7 samples)", "deleted"]
         case "apply":
             file = kit.hub.config.data / "fleet.yaml"
             file.write_text('assignments: [{model: digits, version: "1", slot: main}]\n')

@@ -124,6 +124,8 @@ def write(directory: Path, given: Mapping[str, Value]) -> Path:
 
 
 def _literal(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_literal(item) for item in value) + "]"
     if not isinstance(value, str):

@@ -18,7 +18,7 @@ from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
 
 app = typer.Typer(
-    help="Raw data from devices: begin, list, show, end, samples, download, label, forget.",
+    help="Rows of raw data from devices, within what release keys signed.",
     no_args_is_help=True,
 )
 Number = Annotated[int, typer.Argument(metavar="POLICY", min=1)]
@@ -104,9 +104,12 @@ def end(
     as_json: Json = False,
 ) -> None:
     """Ask for no more rows. Devices delete what waits there; what came stays at the hub."""
-    asking.confirm(
-        f"sampling policy {policy} ends: what devices have not sent yet is deleted there", yes=yes
-    )
+    if not yes:
+        asking.confirm(
+            f"{_words(hub(context).sampling.show(policy))} ends: what devices have not sent yet is "
+            "deleted there",
+            yes=yes,
+        )
     _show(hub(context).sampling.end(policy, reason=reason), as_json=as_json)
 
 
@@ -168,8 +171,18 @@ def label(
 @app.command("forget")
 def forget(context: typer.Context, policy: Number, *, yes: Yes = False) -> None:
     """End a policy and delete its samples, at the hub and on devices."""
-    asking.confirm(f"all samples of policy {policy} are deleted, here and on devices", yes=yes)
+    if not yes:
+        asking.confirm(
+            f"{_words(hub(context).sampling.show(policy))} ends, and its samples are deleted, here "
+            "and on devices",
+            yes=yes,
+        )
     output.show(f"{hub(context).sampling.forget(policy)} samples deleted")
+
+
+def _words(found: SamplePolicy) -> str:
+    which = f"sampling policy {found['id']} of {found['model']} {found['version']}"
+    return f"{which} ({found['rows']} samples)"
 
 
 def _feature(text: str) -> tuple[str, Privacy]:

@@ -1,4 +1,4 @@
-"""What directives say of sampling: the newest open policy for what a slot runs. Pure."""
+"""What directives say of sampling: the newest open policy for what a slot runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

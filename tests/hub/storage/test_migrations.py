@@ -51,7 +51,9 @@ def allowed(engine: Engine, table: Table) -> dict[str, str]:
     found = {}
     for check in inspect(engine).get_check_constraints(table.name):
         words = re.findall(r"'(\w+)'", check["sqltext"])
-        named = [column for column in table.columns.keys() if f"{column}" in check["sqltext"]]  # noqa: SIM118 - no mapping
+        # Without the words: one of a loop's states is the name of another column.
+        condition = re.sub(r"'\w*'", "", check["sqltext"])
+        named = [column for column in table.columns.keys() if column in condition]  # noqa: SIM118 - no mapping
         if words and named:
             found[max(named, key=len)] = words[0]
     return found
