@@ -15,7 +15,16 @@ import pytest
 
 from muster_hub.settings.config import Http
 from support.console_kit import counted, signed_in
-from support.console_pages import HOSTILE, NO_PAGES, QUERIES, Filled, address, examples, routes
+from support.console_pages import (
+    DEVICE,
+    HOSTILE,
+    NO_PAGES,
+    QUERIES,
+    Filled,
+    address,
+    examples,
+    routes,
+)
 from support.hub_kit import Kit, open_kit
 
 PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
@@ -103,6 +112,12 @@ def wire_bytes(hub: Hub, path: str) -> int:
 @pytest.mark.parametrize("example", examples())
 def test_a_page_is_small_over_the_wire(hubs: list[Hub], example: str) -> None:
     assert wire_bytes(hubs[1], address(hubs[1].kit, example)) <= BYTES_AFTER_MAX
+
+
+def test_a_device_shows_the_energy_of_an_inference(hubs: list[Hub]) -> None:
+    page = hubs[0].client.get(f"/devices/{DEVICE}").text
+    assert "An inference took 12.5 mJ (estimated)" in page
+    assert "2.5 J" in page
 
 
 def test_what_a_first_visit_needs_is_small(hubs: list[Hub]) -> None:
