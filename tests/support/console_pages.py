@@ -195,7 +195,7 @@ class Filled:
         for sequence in range(self.count):
             counted = Summary(
                 model=MODEL, version="1", manifest=self.manifest, opened=stamp(0.0),
-                closed=stamp(300.0), counts=Tally(inferences=200),
+                closed=stamp(300.0), counts=Tally(inferences=200), energy_joules=2.5,
                 features=binning.count(self.baseline, summaries.rows(200, seed=sequence % 7)),
             )  # fmt: skip
             start = self.now - 300.0 * (self.count - sequence)

@@ -109,4 +109,5 @@ def _counted(row: models.SummaryWindow) -> Plain:
         "merged_windows": summary.windows,
         "p95_seconds": p95 if np.isfinite(p95) else None,
         "accuracy": summary.accuracy,
+        "energy_joules": summary.energy_joules or None,
     }

@@ -1,8 +1,6 @@
-"""Pages: as many statements for a thousand devices as for ten; small, with relative links."""
+"""Pages of the fleet and of a device: counts that choose, search, what waits, who sees what."""
 
 import re
-from html.parser import HTMLParser
-from urllib.parse import urljoin
 
 import pytest
 
@@ -11,7 +9,6 @@ from support.console_kit import add_devices, counted, report, signed_in
 from support.hub_kit import Kit, open_kit
 
 PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
-BYTES_FIRST_MAX, BYTES_AFTER_MAX = 150_000, 20_000
 
 
 @pytest.fixture(scope="module")
@@ -27,27 +24,9 @@ def kit(tmp_path_factory):
     made.close()
 
 
-class Links(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.inline: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if name in ("href", "src", "action"):
-                self.found.append(value or "")
-            if name == "style" or name.startswith("on"):
-                self.inline.append(f"{tag} {name}")
-        if tag == "style":
-            self.inline.append(tag)
-
-
-PAGES = ("/", "/devices/cam-0001")
-
-
-@pytest.mark.parametrize("path", [*PAGES, "/delivery", "/drift", "/bulk?act=retry"])
+@pytest.mark.parametrize(
+    "path", ["/", "/devices/cam-0001", "/delivery", "/drift", "/bulk?act=retry"]
+)
 def test_a_page_takes_as_many_statements_for_a_thousand_devices_as_for_ten(
     path: str, tmp_path
 ) -> None:
@@ -65,38 +44,12 @@ def test_a_page_takes_as_many_statements_for_a_thousand_devices_as_for_ten(
         made.close()
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_a_page_is_small_over_the_wire_and_all_it_needs_is_small_too(kit: Kit, path: str) -> None:
-    client = signed_in(kit)
-    sizes = {}
-    for part in (path, "/static/console.css", "/static/console.js", "/static/favicon.svg"):
-        with client.stream("GET", part) as answer:
-            sizes[part] = len(b"".join(answer.iter_raw()))
-    assert sum(sizes.values()) <= BYTES_FIRST_MAX
-    assert sizes[path] <= BYTES_AFTER_MAX
-
-
 def test_a_file_of_the_console_is_not_sent_twice(kit: Kit) -> None:
     client = signed_in(kit)
     tag = client.get("/static/console.css").headers["etag"]
     again = client.get("/static/console.css", headers={"If-None-Match": tag})
     assert (again.status_code, again.content) == (304, b"")
     assert client.get("/static/none").status_code == 404
-
-
-@pytest.mark.parametrize("path", [*PAGES, "/sign-in", "/none/at/all"])
-def test_links_are_relative_so_that_they_hold_under_a_proxy_s_prefix(kit: Kit, path: str) -> None:
-    links = Links(signed_in(kit).get(path).text)
-    outside = [
-        link
-        for link in links.found
-        if not urljoin(f"https://x/prefix{path}", link).startswith(
-            ("https://x/prefix/", "https://x/prefix?")
-        )
-    ]
-    assert outside == []
-    assert links.found
-    assert links.inline == []
 
 
 def test_the_fleet_s_counts_choose_and_add_up(kit: Kit) -> None:

@@ -6,10 +6,12 @@ import msgspec
 import pytest
 from sqlmodel import select
 
+from muster_hub.access.scope import Scope
+from muster_hub.monitoring import drift_map
 from muster_hub.settings.config import Http
 from muster_hub.storage import models
 from muster_hub.storage.alerting import Silence
-from muster_protocol.wire import manifest
+from muster_protocol.wire import manifest, selectors
 from support.console_kit import add_devices, signed_in
 from support.hub_kit import Kit, open_kit
 from wire_samples import MANIFEST
@@ -164,6 +166,22 @@ def test_drift_is_a_map_of_sites_then_of_devices(kit: Kit) -> None:
     assert re.search(r"cam-0 +drifting +calibrating +cam-2 +calibrated +calibrating", shown)
     assert client.get("/drift/digits/cam-0/brightness").status_code == 404, "no windows came"
     assert "cam-0" not in signed_in(kit, "viewer", "eve", selector="site=oslo").get("/drift").text
+
+
+@pytest.mark.parametrize("newest", ["c", "f"])
+def test_the_map_of_drift_has_of_each_model_the_version_seen_last(kit: Kit, newest: str) -> None:
+    name = f"swapped-{newest}"
+    add_devices(kit, [name])
+    with kit.hub.store.write() as session:
+        for sign in "cf":
+            view = {"model": "digits", "version": sign, "calibration": {"x": "calibrated"}}
+            session.add(
+                models.DriftState(device=name, manifest=sign * 64, state=b"", view=view,
+                                  updated=2.0 if sign == newest else 1.0)
+            )  # fmt: skip
+    with kit.hub.store.read() as session:
+        found = drift_map.read(session, Scope(), selectors.parse(""))
+    assert [item.version for item in found if item.device == name] == [newest]
 
 
 def test_the_api_s_page_shows_every_operation_with_a_command(kit: Kit) -> None:

@@ -27,7 +27,7 @@ UPDATE: dict[str, Any] = {
     "bytes_total": 0,
 }  # fmt: skip
 CHALLENGER: dict[str, Any] = {"state": "", "waiting_for": "", "detail": ""}
-UNREAD: dict[str, Any] = {"p95_seconds": None, "accuracy": None}
+UNREAD: dict[str, Any] = {"p95_seconds": None, "accuracy": None, "energy_joules": None}
 """Of a window that can't be read."""
 WINDOWS = 60
 WINDOWS_LISTED = 12
@@ -64,6 +64,11 @@ def device(
             (row["start"], row["p95_seconds"] * 1000)
             for row in reversed(windows)
             if row.get("p95_seconds") is not None
+        ],
+        energy=[
+            (row["start"], row["energy_joules"] * 1000 / row["n"])
+            for row in reversed(windows)
+            if row.get("energy_joules") is not None and row["n"]
         ],
         counts=counts,
         events=events,
