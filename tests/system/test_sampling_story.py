@@ -62,7 +62,7 @@ def test_rows_of_a_served_model_come_home_under_a_policy_and_no_more_after_its_e
                  "features": {"pixels": "plain", "first": "hash"}, "rows_per_day": 2_400,
                  "strata": ["random", "by_class"]}  # fmt: skip
         policy = f"/sampling/{ground.api.post('/sampling', asked)['id']}"
-        ground.wait("rows come", lambda: (ground.get(policy, "rows") or 0) >= 50)
+        ground.wait("rows come", lambda: int(ground.api.get(policy)["rows"]) >= 50)
         lines = [
             json.loads(line) for line in ground.api.raw(f"{policy}/samples.jsonl").splitlines()
         ]
