@@ -23,7 +23,6 @@ QUIET_WINDOWS = 6
 ANSWERS_JUDGED = 100
 """Answers behind the degraded camera that an accuracy is taken from."""
 ACCURACY_RECOVERED = 0.9
-REFUSED_SECONDS = 30.0
 T = TypeVar("T")
 Counts = tuple[int, int]
 """Inferences and labels of a device."""
@@ -260,7 +259,7 @@ class Scenario:
                 outsider.insist(name, SLOT, bad.bundle)
             return said if set(said) >= set(stage.names) else None
 
-        said = stage.wait(f"every device refuses {bad.title}", refused, REFUSED_SECONDS)
+        said = stage.wait(f"every device refuses {bad.title}", refused)
         promise(
             set(said.values()) == {bad.refusal},
             f"{bad.title}: expected {bad.refusal.value} of every device, got {said}",
