@@ -47,6 +47,7 @@ LISTS = frozenset(
         "models",
         "releases",
         "rollouts",
+        "sampling",
         "silences",
         "sources",
         "tokens",
