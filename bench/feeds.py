@@ -31,7 +31,7 @@ from muster_agent.base.feed_settings import ModbusSource  # noqa: E402 the path 
 from muster_agent.feeds.assembly import Assembler  # noqa: E402 the path comes first
 from muster_agent.feeds.modbus.tags import ModbusTags  # noqa: E402 the path comes first
 from muster_agent.feeds.samples import Sample  # noqa: E402 the path comes first
-from muster_protocol.wire.feeding import InputFeature, InputWindow  # noqa: E402
+from muster_protocol.wire.feeding import InputFeature, InputWindow  # noqa: E402 the path comes first
 from support.fed import FedSlot, PlantBroker, PlantClient  # noqa: E402 the path comes first
 from support.plant_servers import Heard, Plc  # noqa: E402 the path comes first
 from wire_samples import MANIFEST_2  # noqa: E402 the path comes first

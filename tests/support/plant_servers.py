@@ -84,7 +84,7 @@ class OpcuaPlant:
 
     async def set(self, name: str, value: float, status: int = 0) -> None:
         data = ua.DataValue(ua.Variant(value, ua.VariantType.Double), ua.StatusCode(status))
-        await self.server.write_attribute_value(self.nodes[name].nodeid, data)  # type: ignore[attr-defined]
+        await self.server.write_attribute_value(self.nodes[name].nodeid, data)  # type: ignore[attr-defined]  # no stubs
 
 
 class Heard:

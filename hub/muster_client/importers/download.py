@@ -97,7 +97,7 @@ class Web:
         for number in range(TRIES):
             if number:
                 # The server or the way to it needs a moment.
-                time.sleep(WAIT_SECONDS * 2 ** (number - 1) * random.uniform(1, 1.5))  # noqa: S311
+                time.sleep(WAIT_SECONDS * 2 ** (number - 1) * random.uniform(1, 1.5))  # noqa: S311 - jitter, no secret
             try:
                 self._attempt(path, part, bytes_max)
                 break

@@ -56,7 +56,7 @@ def converted(
     columns = _columns(options, data)
     rows, made = room / "rows.npz", room / f"{path.stem}.onnx"
     numbered = {f"column{place}": column for place, column in enumerate(columns.values())}
-    np.savez(rows, names=np.array([*columns], object), **numbered)  # type: ignore[arg-type]
+    np.savez(rows, names=np.array([*columns], object), **numbered)  # type: ignore[arg-type]  # by keywords
     found = _run(path, rows, made, options)
     if isinstance(found, NotConverted):
         raise _refused(path, found)

@@ -103,7 +103,7 @@ class Hook(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.posted.append((self.headers["Authorization"], json.loads(body)))  # type: ignore[attr-defined]
+        self.server.posted.append((self.headers["Authorization"], json.loads(body)))  # type: ignore[attr-defined]  # of the double
         self.send_response(self.server.status)  # type: ignore[attr-defined]  # of the double
         if self.server.status == 302:  # type: ignore[attr-defined]  # of the double
             self.send_header("Location", "/elsewhere")

@@ -36,7 +36,7 @@ def sink(plc: Plc, **fields: object) -> ModbusWrites:
 
 
 def answer(risk: float, basis: str = "model", grade: str = "good") -> FeedAnswer:
-    return FeedAnswer({"risk": [risk]}, grade, "", basis, "m", "1", 1.0)  # type: ignore[arg-type]
+    return FeedAnswer({"risk": [risk]}, grade, "", basis, "m", "1", 1.0)  # type: ignore[arg-type]  # any word
 
 
 def test_registers_become_values_by_type_word_order_and_scale():

@@ -169,7 +169,7 @@ class Sampler:
         goal: Goal,
         manifest: Manifest,
         rows: Rows,
-        drifting: bool,  # noqa: FBT001
+        drifting: bool,  # noqa: FBT001 - as the fold calls it
     ) -> None:
         """Take what the slot's policy asks for of rows that its champion answered."""
         taking_ = self._taking.get(slot)
