@@ -14,11 +14,9 @@ from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from muster_hub.console.session import COOKIE
-from muster_hub.settings.config import Http
 from support.console_kit import signed_in, token
 from support.hub_kit import Kit, open_kit
 
-PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
 WAIT_MS = 60_000
 PICTURES = "MUSTER_SCREENSHOTS"
 """Names the folder that ``make screenshots`` wants pictures in."""
@@ -49,7 +47,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
-    made = open_kit(tmp_path_factory.mktemp("browser"), settings={"http": PATIENT})
+    made = open_kit(tmp_path_factory.mktemp("browser"))
     yield made
     made.close()
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from browser.conftest import PATIENT, Person, person
+from browser.conftest import Person, person
 from support.console_pages import DEVICE, HOSTILE, Filled, address, examples
 from support.hub_kit import Kit, open_kit
 
@@ -17,7 +17,7 @@ NOT_THERE = "/none"
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
     folder = tmp_path_factory.mktemp("pages")
-    made = open_kit(folder, settings={"http": PATIENT})
+    made = open_kit(folder)
     Filled(made, folder / "bundle", COUNT, names=(DEVICE, HOSTILE), text=HOSTILE)
     yield made
     made.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from browser.conftest import PATIENT, Person, person
+from browser.conftest import Person, person
 from muster_hub.settings.config import Governance
 from support.console_fleet import ConsoleFleet
 from support.hub_kit import Kit, open_kit
@@ -14,7 +14,7 @@ from support.hub_kit import Kit, open_kit
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
-    two = {"http": PATIENT, "governance": Governance(two_people=True)}
+    two = {"governance": Governance(two_people=True)}
     made = open_kit(tmp_path_factory.mktemp("story"), settings=two)
     yield made
     made.close()

@@ -25,6 +25,8 @@ from muster_hub.console.site import create_site
 from muster_hub.settings.config import BrokerSettings, Http, load
 
 API = "/api/v1"
+PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
+"""A test asks as fast as its machine can; the tests of the hub's pace set one of their own."""
 
 
 @dataclass
@@ -85,13 +87,15 @@ def _initialise(directory: Path, **wanted) -> None:
 def open_kit(directory: Path, *, settings: dict | None = None, **wanted) -> Kit:
     """Make a hub in ``directory`` and serve its API on a free port, without TLS.
 
-    ``settings`` are sections of its configuration, over what ``init`` writes.
+    ``settings`` are sections of its configuration, over what ``init`` writes and ``PATIENT``.
     """
     if wanted:
         _initialise(directory / "hub", **wanted)
     else:
         shutil.copytree(_example(), directory / "hub")
-    config = msgspec.structs.replace(load(directory / "hub"), **(settings or {}))
+    config = msgspec.structs.replace(
+        load(directory / "hub"), **{"http": PATIENT, **(settings or {})}
+    )
     clock = Clock()
     hub = Hub.open(config, clock)
     server, thread, url = serve(hub)

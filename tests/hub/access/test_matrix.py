@@ -24,7 +24,6 @@ from muster_hub.api.app import PREFIX
 from muster_hub.api.auth import asks, check_declared, declared, routes_of
 from muster_hub.api.once import OnceRoute
 from muster_hub.console.site import create_site
-from muster_hub.settings.config import Http
 from muster_hub.storage.alerting import Silence
 from muster_hub.storage.models import (
     Alert,
@@ -55,7 +54,6 @@ from support.access_table import (
 )  # fmt: skip
 from support.hub_kit import Kit, open_kit
 
-PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
 SCOPES: dict[str, dict[str, Any]] = {
     "nothing": {}, "site": {"selector": "site=berlin"}, "model": {"models": ["digits"]},
     "both": {"selector": "site=berlin", "models": ["dig*"]},
@@ -220,7 +218,7 @@ class Matrix:
     """A hub with an object of each kind for each target, and a way back to how it was."""
 
     def __init__(self, directory: Path) -> None:
-        self.kit: Kit = open_kit(directory, settings={"http": PATIENT})
+        self.kit: Kit = open_kit(directory)
         now = self.kit.clock()
         for model in ("digits", "pump"):
             self.kit.hub.catalogue.release(model, "1", model.encode(), now)

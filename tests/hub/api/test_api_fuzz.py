@@ -19,12 +19,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from muster_hub.settings.config import Http
 from muster_hub.storage.models import Alert, Device, EventRow
 from support.hub_kit import API, Kit, open_kit
 
 EXAMPLES = 4
-PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -39,7 +37,7 @@ LEFT_OUT = {f"{API}/events/stream"}
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory) -> Iterator[Kit]:
-    made = open_kit(tmp_path_factory.mktemp("hub"), settings={"http": PATIENT})
+    made = open_kit(tmp_path_factory.mktemp("hub"))
     with made.hub.store.write() as session:
         session.add(Device(id="cam-1", labels={"site": "berlin"}, created=1))
         session.flush()

@@ -11,19 +11,17 @@ from muster_hub.api.app import PREFIX, create_app
 from muster_hub.api.csv import FORMULAS, cell, text
 from muster_hub.api.pages import PAGE_MAX
 from muster_hub.console.door import LISTS
-from muster_hub.settings.config import Http
 from muster_hub.storage import models
 from support.console_kit import add_devices, signed_in
 from support.hub_kit import Kit, open_kit
 
-PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
 MANY = PAGE_MAX + 20
 FORMULA = '=HYPERLINK("http://evil.example")'
 
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
-    made = open_kit(tmp_path_factory.mktemp("csv"), settings={"http": PATIENT})
+    made = open_kit(tmp_path_factory.mktemp("csv"))
     add_devices(made, [f"cam-{number:04}" for number in range(MANY)])
     add_devices(made, [FORMULA], labels={"site": "-1+1"})
     yield made

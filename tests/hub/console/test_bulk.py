@@ -9,18 +9,15 @@ from muster_hub.console.bulk import DEVICES_MAX, BulkAsk, reach
 from muster_hub.errors import Invalid
 from muster_hub.fleet.assignments import AssignedRelease, Release
 from muster_hub.fleet.overview import Glimpse
-from muster_hub.settings.config import Http
 from muster_hub.storage import models
 from muster_protocol.wire import selectors
 from support.console_kit import add_devices, signed_in
 from support.hub_kit import Kit, open_kit
 
-PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
-
 
 @pytest.fixture
 def kit(tmp_path):
-    made = open_kit(tmp_path, settings={"http": PATIENT})
+    made = open_kit(tmp_path)
     add_devices(made, ["cam-1", "cam-2", "cam-3", "cam-4"])
     add_devices(made, ["new"], approved=False, labels={"site": "rome"})
     yield made

@@ -13,7 +13,6 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
-from muster_hub.settings.config import Http
 from support.console_kit import counted, signed_in
 from support.console_pages import (
     DEVICE,
@@ -27,7 +26,6 @@ from support.console_pages import (
 )
 from support.hub_kit import Kit, open_kit
 
-PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
 IN_AN_ADDRESS = "<script>alert(1)<script>'\"&".ljust(64, "x")
 """A hostile name that a page can be asked by: addresses that turn text around are refused."""
 STATEMENTS_MAX = 20
@@ -63,7 +61,7 @@ class Links(HTMLParser):
 
 @contextmanager
 def filled(folder: Path, count: int, **texts: Any) -> Iterator[Hub]:
-    kit = open_kit(folder, settings={"http": PATIENT})
+    kit = open_kit(folder)
     try:
         Filled(kit, folder / "bundle", count, **texts)
         yield Hub(kit, signed_in(kit))

@@ -4,16 +4,13 @@ import re
 
 import pytest
 
-from muster_hub.settings.config import Http
 from support.console_kit import add_devices, counted, report, signed_in
 from support.hub_kit import Kit, open_kit
-
-PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
 
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
-    made = open_kit(tmp_path_factory.mktemp("console"), settings={"http": PATIENT})
+    made = open_kit(tmp_path_factory.mktemp("console"))
     add_devices(made, [f"cam-{number:04}" for number in range(10)])
     add_devices(made, ["waits"], running="1", wanted="2", report=report(
         "1", now=made.clock(), state="staged", waiting_for="permit: budget of line=2"
@@ -30,7 +27,7 @@ def kit(tmp_path_factory):
 def test_a_page_takes_as_many_statements_for_a_thousand_devices_as_for_ten(
     path: str, tmp_path
 ) -> None:
-    made = open_kit(tmp_path, settings={"http": PATIENT})
+    made = open_kit(tmp_path)
     try:
         client = signed_in(made)
         taken = []
@@ -85,7 +82,7 @@ def test_a_selector_that_can_not_be_read_is_said_and_the_page_still_stands(kit: 
 
 
 def test_devices_come_page_by_page(tmp_path) -> None:
-    made = open_kit(tmp_path, settings={"http": PATIENT})
+    made = open_kit(tmp_path)
     try:
         add_devices(made, [f"cam-{number:03}" for number in range(120)])
         client = signed_in(made)

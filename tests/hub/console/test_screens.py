@@ -8,7 +8,6 @@ from sqlmodel import select
 
 from muster_hub.access.scope import Scope
 from muster_hub.monitoring import drift_map
-from muster_hub.settings.config import Http
 from muster_hub.storage import models
 from muster_hub.storage.alerting import Silence
 from muster_protocol.wire import manifest, selectors
@@ -16,12 +15,10 @@ from support.console_kit import add_devices, signed_in
 from support.hub_kit import Kit, open_kit
 from wire_samples import MANIFEST
 
-PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
-
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
-    made = open_kit(tmp_path_factory.mktemp("console"), settings={"http": PATIENT})
+    made = open_kit(tmp_path_factory.mktemp("console"))
     add_devices(made, ["cam-0", "cam-1", "cam-2"])
     with made.hub.store.write() as session:
         session.add(models.Model(name="digits", created=1.0))

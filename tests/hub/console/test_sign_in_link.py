@@ -9,18 +9,15 @@ from muster_hub.access.links import LINK_SECONDS, make_link
 from muster_hub.admin import main
 from muster_hub.api.app import PREFIX
 from muster_hub.console.session import SESSION_SECONDS
-from muster_hub.settings.config import Http
 from muster_hub.storage.governance import SignInLink
 from muster_hub.storage.models import ApiToken, Audit
 from support.console_kit import browser
 from support.hub_kit import Kit, open_kit
 
-PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
-
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
-    made = open_kit(tmp_path_factory.mktemp("links"), settings={"http": PATIENT})
+    made = open_kit(tmp_path_factory.mktemp("links"))
     yield made
     made.close()
 

@@ -11,21 +11,19 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import httpx
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from sqlmodel import select
 
 from muster_hub.api.app import PREFIX
 from muster_hub.console.session import SESSION_SECONDS
-from muster_hub.settings.config import Http, Oidc
+from muster_hub.settings.config import Oidc
 from muster_hub.storage.governance import Person
 from muster_hub.storage.models import Audit
 from support.console_kit import browser
-from support.hub_kit import Kit, open_kit
+from support.hub_kit import PATIENT, Kit, open_kit
 
-PATIENT = Http(
-    url="http://hub.test", reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6
-)
 SECRET = "s:e c/ret"
 
 
@@ -123,7 +121,10 @@ def provider() -> Iterator[Provider]:
 def kit(tmp_path, provider: Provider) -> Iterator[Kit]:
     oidc = Oidc(issuer=provider.url, groups={"plant": "operator"}, audience="the-api",
                 client_secret_file="oidc.secret")  # fmt: skip
-    made = open_kit(tmp_path, settings={"oidc": oidc, "http": PATIENT})
+    made = open_kit(
+        tmp_path,
+        settings={"oidc": oidc, "http": msgspec.structs.replace(PATIENT, url="http://hub.test")},
+    )
     (made.hub.config.data / "oidc.secret").write_text(SECRET + "\n")
     provider.now = made.clock()
     yield made

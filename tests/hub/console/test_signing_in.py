@@ -7,13 +7,11 @@ from sqlmodel import select
 from muster_hub.api.app import PREFIX
 from muster_hub.console import session
 from muster_hub.console.session import SESSION_SECONDS, Session
-from muster_hub.settings.config import Http
 from muster_hub.storage.models import ApiToken
 from muster_hub.storage.sealing import Sealing
 from support.console_kit import HTML, browser, signed_in, token
 from support.hub_kit import Kit, open_kit, serve
 
-PATIENT = Http(reads_per_second=1e6, writes_per_second=1e6, strangers_per_second=1e6)
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -22,7 +20,7 @@ CSP = (
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
-    made = open_kit(tmp_path_factory.mktemp("console"), settings={"http": PATIENT})
+    made = open_kit(tmp_path_factory.mktemp("console"))
     yield made
     made.close()
 
