@@ -207,7 +207,8 @@ def _alerts_and_events(session: Session, devices: int, now: float) -> None:
         (
             models.EventRow(
                 device=name_of(n % devices), kind=("update", "note")[n % 2],
-                received=now - (EVENTS - n), detail="committed", data={"state": "committed"},
+                model=f"model-{n % MODELS:02}", received=now - (EVENTS - n), detail="committed",
+                data={"state": "committed"},
             )
             for n in range(EVENTS)
         ),
