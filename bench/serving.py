@@ -4,12 +4,14 @@
 
 Writes ``bench/results/serving.json``, part by part, and the tables in ``bench/README.md``. Every
 server runs the same model file in ONNX Runtime with one thread and is asked over loopback TCP by
-the same closed-loop client; isolated, not isolated and peers take turns.
+the same closed-loop client (MLServer in binary by gRPC, which alone it reads binary by); isolated,
+not isolated and peers take turns.
 """
 
 # ruff: noqa: E402 - the tests' builders are found only after the path is set
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -19,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ from support.workers import Workers
 RESULTS = ROOT / "bench" / "results" / "serving.json"
 PEERS = {"mlserver": "mlserver_onnx.py", "uvicorn": "plain_uvicorn.py"}
 MUSTER = {"isolated": Rung.FULL, "not_isolated": Rung.NONE}
+FORMATS = ("json", "binary")
 CLIENTS = (1, 4, 16)
 START_SECONDS_MAX = 90.0
 WARM_SECONDS = 0.5
@@ -62,7 +66,11 @@ _LENGTH = "Inference-Header-Content-Length"
 @contextmanager
 def muster(model: Served, rung: Rung) -> Iterator[str]:
     """The loopback port of a worker that serves the model."""
-    with tempfile.TemporaryDirectory(prefix="mu") as name, Workers(Path(name), tcp=True) as slot:
+    in_memory = "/dev/shm" if os.path.ismount("/dev/shm") else None  # as a device's run_dir is
+    with (
+        tempfile.TemporaryDirectory(prefix="mu", dir=in_memory) as name,
+        Workers(Path(name), tcp=True) as slot,
+    ):
         signed = model.bundle(Path(name) / "b")
         worker = slot.start(Path(name) / "b", *signed, rung=rung)
         assert slot.wait(worker, Ready).facts.isolation == available(rung)
@@ -102,23 +110,34 @@ def wait_answering(port: int, asked: bytes, service: "subprocess.Popen[bytes]") 
 
 
 def ask(address: str, asked: bytes, *, clients: int, seconds: float) -> dict[str, float]:
+    client: tuple[Any, ...] = (sys.executable, ROOT / "bench" / "serving_client.py")
+    return _asked(client, address, asked, clients, seconds)
+
+
+def ask_mlserver(address: str, model: Served, *, clients: int, seconds: float) -> dict[str, float]:
+    """In binary, which it speaks by gRPC alone, by a client made of its own messages."""
+    array = io.BytesIO()
+    np.save(array, model.element)
+    client = (signals_peers.interpreter("mlserver"), ROOT / "bench" / "peers" / "mlserver_asks.py")
+    return _asked(client, str(int(address) + 1), array.getvalue(), clients, seconds)
+
+
+def _asked(
+    client: tuple[Any, ...], address: str, asked: bytes, clients: int, seconds: float
+) -> dict[str, float]:
     with tempfile.NamedTemporaryFile() as file:
         file.write(asked)
         file.flush()
         done = subprocess.run(
-            [
-                *(sys.executable, ROOT / "bench" / "serving_client.py", address, str(clients)),
-                *(str(seconds), file.name),
-            ],
+            [*client, address, str(clients), str(seconds), file.name],
             capture_output=True, text=True, check=True, timeout=seconds + 60,
         )  # fmt: skip
     return dict(json.loads(done.stdout))
 
 
 def ways() -> list[tuple[str, str]]:
-    """(Server, format); the peers' runners know JSON alone."""
-    own = [(server, form) for form in ("json", "binary") for server in MUSTER]
-    return own + [(server, "json") for server in PEERS]
+    """(Server, format), each of both."""
+    return [(server, form) for form in FORMATS for server in (*MUSTER, *PEERS)]
 
 
 def measure(model: Served, rounds: int, seconds: float) -> dict[str, Any]:
@@ -129,10 +148,13 @@ def measure(model: Served, rounds: int, seconds: float) -> dict[str, Any]:
         for server, form in turns[number % len(turns) :] + turns[: number % len(turns)]:
             serve = muster(model, MUSTER[server]) if server in MUSTER else peer(model, server)
             with serve as address:
-                asked = question(model, binary=form == "binary")
-                ask(address, asked, clients=1, seconds=WARM_SECONDS)
+                if (server, form) == ("mlserver", "binary"):
+                    put = partial(ask_mlserver, address, model)
+                else:
+                    put = partial(ask, address, question(model, binary=form == "binary"))
+                put(clients=1, seconds=WARM_SECONDS)
                 for clients in CLIENTS:
-                    got = ask(address, asked, clients=clients, seconds=seconds)
+                    got = put(clients=clients, seconds=seconds)
                     if got["wrong"]:
                         raise AssertionError(f"{server}, {form}: {got['wrong']} wrong answers")
                     samples.setdefault(f"{server} {form} {clients}", []).append(got)

@@ -1,7 +1,8 @@
 """Clients that ask when they are answered: ``serving_client.py ADDRESS CLIENTS SECONDS FILE``.
 
 Closed loop: each of CLIENTS connections sends the request in FILE, byte for byte, waits for the
-whole answer and sends it again, all on one thread. ADDRESS is a loopback port or a socket's path.
+whole answer and sends it again, all on one thread, where none waits for another. ADDRESS is
+a loopback port or a socket's path.
 Prints JSON: requests a second, percentiles in milliseconds, answers that were no 200.
 """
 
@@ -33,36 +34,71 @@ def whole(data: bytearray) -> bool:
     return len(data) >= end + 4 + int(head[at:].split(b"\r\n", 1)[0])
 
 
+class Client:
+    """One connection: what of its question is not sent yet, and what of the answer has come."""
+
+    def __init__(self, address: str, question: bytes, poll: select.epoll) -> None:
+        self._poll, self._question = poll, memoryview(question)
+        self._socket = connect(address)
+        self._socket.settimeout(0.0)
+        self.number = self._socket.fileno()
+        self.number = self._socket.fileno()
+        self._unsent = self._question[:0]
+        self.data = bytearray()
+        self.since = 0.0
+        poll.register(self.number, select.EPOLLIN)
+
+    def ask(self, now: float) -> None:
+        self.data.clear()
+        self.since, self._unsent = now, self._question
+        if not self.send():
+            self._poll.modify(self.number, select.EPOLLIN | select.EPOLLOUT)
+
+    def go_on(self) -> None:
+        if self._unsent and self.send():
+            self._poll.modify(self.number, select.EPOLLIN)
+
+    def send(self) -> bool:
+        """Whether the whole question is with the kernel."""
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            return False
+        return True
+
+    def receive(self) -> None:
+        part = self._socket.recv(262_144)
+        if not part:
+            sys.exit("the server closed a connection")
+        self.data += part
+
+
 def main() -> None:
     address, count, seconds, file = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
     request = Path(file).read_bytes()
-    clients = [connect(address) for _ in range(count)]
     poll = select.epoll()
-    by_number = {each.fileno(): each for each in clients}
-    since: dict[int, float] = {}
-    data = {number: bytearray() for number in by_number}
+    clients = [Client(address, request, poll) for _ in range(count)]
+    by_number = {client.number: client for client in clients}
     taken: list[float] = []
     wrong = 0
-    for number, client in by_number.items():
-        poll.register(number, select.EPOLLIN)
-        since[number] = time.perf_counter()
-        client.sendall(request)
+    for client in clients:
+        client.ask(time.perf_counter())
     begun = time.perf_counter()
-    while (now := time.perf_counter()) - begun < seconds:
-        for number, _ in poll.poll(1.0):
+    while time.perf_counter() - begun < seconds:
+        for number, events in poll.poll(1.0):
             client = by_number[number]
-            part = client.recv(262_144)
-            if not part:
-                sys.exit("the server closed a connection")
-            data[number] += part
-            if not whole(data[number]):
+            if events & select.EPOLLOUT:
+                client.go_on()
+            if not events & ~select.EPOLLOUT:
                 continue
-            wrong += not data[number].startswith(b"HTTP/1.1 200")
+            client.receive()
+            if not whole(client.data):
+                continue
+            wrong += not client.data.startswith(b"HTTP/1.1 200")
             now = time.perf_counter()
-            taken.append(now - since[number])
-            data[number].clear()
-            since[number] = now
-            client.sendall(request)
+            taken.append(now - client.since)
+            client.ask(now)
     spent = time.perf_counter() - begun
     taken.sort()
     print(

@@ -36,7 +36,8 @@ def table(title: str, part: dict[str, Any]) -> list[str]:
             if f"{server} {form} 1" not in measured:
                 continue
             cells = [cell(measured[f"{server} {form} {clients}"]) for clients in CLIENTS]
-            lines.append(f"| {name} | {form} | {' | '.join(cells)} |")
+            way = "binary by gRPC" if (server, form) == ("mlserver", "binary") else form
+            lines.append(f"| {name} | {way} | {' | '.join(cells)} |")
     machine = part["machine"]
     summary = (
         f"{ratios(measured)} Isolation: {machine['isolation']}. ({machine['cpus']} cores, "
@@ -61,15 +62,17 @@ def ratios(measured: dict[str, Any]) -> str:
         for clients in CLIENTS
     ]
     times = [
-        f"{min(ratio):.1f} to {max(ratio):.1f} times as many as {TITLES[server]}"
+        f"in {form} {min(ratio):.1f} to {max(ratio):.1f} times as many as {TITLES[server]}"
+        for form in ("json", "binary")
         for server in ("mlserver", "uvicorn")
-        if (ratio := [rate("isolated", "json", n) / rate(server, "json", n) for n in CLIENTS])
+        if f"{server} {form} 1" in measured
+        and (ratio := [rate("isolated", form, n) / rate(server, form, n) for n in CLIENTS])
     ]
     alone = measured["runtime_calls_per_second"]
     return (
         f"The runtime alone, with one thread and no server, makes {alone:,.0f} calls a second. "
         f"Isolated it answers {min(cost):.2f} to {max(cost):.2f} times as many requests as not "
-        f"isolated; in JSON {' and '.join(times)}."
+        f"isolated; {', '.join(times)}."
     )
 
 

@@ -5,6 +5,8 @@ import shutil
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from muster_agent.app.ports import SupervisorPorts, SupervisorSettings
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import stamp
@@ -13,7 +15,7 @@ from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import Allowance
 from muster_agent.observe.observing import Folds
 from muster_agent.observe.outbox import Outbox
-from muster_agent.observe.telemetry import Telemetry
+from muster_agent.observe.telemetry import Recording, Telemetry
 from muster_agent.storage.current import CurrentLinks
 from muster_agent.storage.state import open_state
 from muster_agent.update.bundle import BundleInstall
@@ -172,11 +174,12 @@ class Device:
         self.link = Link(
             world.broker, self.name, (topics.up(self.name, "presence"), will), self.hear
         )
+        self._forfeit()
         self.telemetry.recover(now)
         waiting = {f"{name}.ring" for name in self.state.recordings()}
         for name in self.rings.keys() - waiting:
             if not self.rings[name].recorded:
-                self._lose(self.rings[name])
+                self._lose(self.rings[name], 0)
             del self.rings[name]
         self.supervisor = Supervisor(
             SupervisorSettings(self.name, allowance=self._allowance(), **SETTINGS),
@@ -225,7 +228,7 @@ class Device:
         d.tear(self.directory / "store", self.rng)
         for ring in self.rings.values():
             if self.rng.random() < 0.5:
-                self._lose(ring)
+                ring.lost = True
         life = self.life
 
         def back() -> None:
@@ -237,12 +240,20 @@ class Device:
 
         self.world.clock.after(off_seconds, back)
 
-    def _lose(self, ring: Ring) -> None:
-        """Its open window is forfeited, nothing else."""
-        if not ring.lost:
-            ring.lost = True
-            rows = ring.numbers[ring.closed :]
-            self.lost = (self.lost[0] + len(rows), self.lost[1] + sum(rows))
+    def _forfeit(self) -> None:
+        """Of lost rings, what was not saved with the window that was open."""
+        for worker_id, row in self.state.recordings().items():
+            ring = self.rings.get(f"{worker_id}.ring")
+            if ring is not None and ring.lost:
+                recording = msgspec.msgpack.decode(row, type=Recording)
+                self._lose(ring, recording.cursor if recording.fold else 0)
+
+    def _lose(self, ring: Ring, saved: int) -> None:
+        """Forfeit its rows from ``saved`` on, but for those in a window that is closed."""
+        ring.lost = True
+        rows = ring.numbers[max(saved, ring.closed) :]
+        del ring.numbers[max(saved, ring.closed) :]
+        self.lost = (self.lost[0] + len(rows), self.lost[1] + sum(rows))
 
     def crash(self) -> None:
         """The agent is killed; systemd starts it again. Rings and clock go on."""

@@ -169,10 +169,9 @@ class Rings:
         self._opened: Ring | None = None
 
     def open(self, path: Path) -> Ring:
-        ring = self._rings.get(path.name)
+        ring = self._opened = self._rings.get(path.name)
         if ring is None or ring.lost:
             raise FileNotFoundError(f"{path.name} is not there")
-        self._opened = ring
         return ring
 
     def counting(

@@ -170,7 +170,7 @@ class ProcessLauncher:
         path = self._telemetry.ring_path(worker_id)
         rows = layout.capacity_for(self._config.settings.limits.ring_bytes)
         try:
-            make_directory(path.parent)
+            make_directory(path.parent, mode=0o700)
             Ring.create(path, layout, rows).close()
         except RingError as error:
             raise LaunchRefused(Refusal.NO_SPACE, str(error)) from None

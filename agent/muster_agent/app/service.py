@@ -14,6 +14,7 @@ from muster_agent.app.launch import ProcessLauncher
 from muster_agent.app.notify import Notifier
 from muster_agent.app.outages import shown_in
 from muster_agent.app.ports import Inbox, Shutdown, SupervisorPorts, SupervisorSettings
+from muster_agent.app.rings import rings_directory
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base import memory
 from muster_agent.base.clock import Clock, local_time, stamp
@@ -150,7 +151,7 @@ class Service:
             offer=sampler.offer,
         )
         telemetry = Telemetry(
-            directory / "rings",
+            rings_directory(config),
             state=state,
             folds=folds,
             put=lambda summary: _put_summary(outbox, clock, summary),

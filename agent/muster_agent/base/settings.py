@@ -260,7 +260,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str, Meta(description="Name of this device; the common name of its certificate.")
     ]
     run_dir: Annotated[
-        str, Meta(description="Directory of the slots' sockets, from the agent's directory.")
+        str,
+        Meta(
+            description="Directory of the slots' sockets and of the workers' ring files, from the "
+            "agent's directory. In memory, such as /run/muster, the rings wear no disk."
+        ),
     ] = "run"
     isolation: Annotated[
         Literal["auto", "required"],

@@ -3,6 +3,7 @@
 Each worker has a ring file. Its rows are folded into an open window about once a second. Cursor
 and open window are saved together every few seconds, and always in the transaction that puts a
 closed window into the outbox; after a crash the rows since the saved cursor are still in the ring.
+A power cut may take the ring: then those rows are lost, and what was saved is counted.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -133,6 +134,24 @@ class Recording(Struct, frozen=True):
     """Answers of an earlier boot have no age any more."""
     champion: Goal | None = None
     """Whose answers a challenger's ring holds beside its own."""
+
+
+class _NoRows(NamedTuple):
+    rows: tuple[()]
+    cursor: int
+    overrun: int = 0
+
+
+class _GoneRing:
+    """In place of a ring file that the power took, or that can't be read: nothing more comes."""
+
+    capacity_rows = 1
+
+    def read(self, cursor: int = 0, rows_max: int = READ_ROWS) -> _NoRows:  # noqa: ARG002
+        return _NoRows((), cursor)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 @dataclass
@@ -263,7 +282,8 @@ class Telemetry:
         saved = self._state.recordings()
         for worker_id, row in saved.items():
             try:
-                self._follow(worker_id, msgspec.msgpack.decode(row, type=Recording), now)
+                lost = self._follow(worker_id, msgspec.msgpack.decode(row, type=Recording), now)
+                faults += [] if lost is None else [lost]
                 self.end(worker_id)
             except (OSError, ValueError, MusterError) as error:
                 faults.append(f"{self.ring_path(worker_id)}: {error}: its open window is lost")
@@ -331,9 +351,19 @@ class Telemetry:
             for summary in opened.fold.close(self._stamp()):
                 self._put(summary)
 
-    def _follow(self, worker_id: str, recording: Recording, now: float) -> None:
+    def _follow(self, worker_id: str, recording: Recording, now: float) -> str | None:
+        """What was lost of it, if anything was."""
         path = self.ring_path(worker_id)
-        ring = self._folds.ring(path)
+        lost = None
+        try:
+            ring = self._folds.ring(path)
+        except (OSError, MusterError) as error:
+            if not recording.fold:
+                raise
+            # What had been counted when the power went is counted, whatever became of the ring.
+            lost = f"{path}: {error}: what came within {SAVE_SECONDS:g} s of its end is lost"
+            ring = _GoneRing()
+            recording = msgspec.structs.replace(recording, keep=False)
         opened = self._stamp()
         if recording.champion is not None:
             fold = self._folds.pairs(recording.champion, recording.goal, opened)
@@ -343,6 +373,7 @@ class Telemetry:
             fold.restore(recording.fold)
         self._recall(ring, fold, recording.cursor)
         self._open[worker_id] = _Open(path, recording, ring, fold, recording.cursor, now)
+        return lost
 
     def _recall(self, ring: Ring, fold: Fold, end: int) -> None:
         """Rows counted before a restart, for the labels still to come."""

@@ -67,6 +67,12 @@ class Connection:
         return not (self.busy or self.out or self.parser.pending_bytes)
 
     @property
+    def unfinished(self) -> bool:
+        """A request has begun and the rest is still to come."""
+        awaited = not (self.busy or self.closed or self.ended or self.finishing)
+        return awaited and bool(self.parser.pending_bytes)
+
+    @property
     def may_move(self) -> bool:
         """Whether another process can go on with it, knowing only its unanswered bytes."""
         return not (

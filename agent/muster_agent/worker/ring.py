@@ -177,6 +177,9 @@ class Ring(RingReader):
         self._view = memoryview(self._map)
         self._head_dtype = self.layout.head_dtype
         self._counts = self._view[:_PAGE].cast("Q")
+        self._inputs_bytes, self._outputs_bytes = self.layout.input_bytes, self.layout.output_bytes
+        whole = f"{HEAD_FORMAT}{self._inputs_bytes}s{self._outputs_bytes}s"
+        self._pack_into = struct.Struct(whole).pack_into
         barrier.register()
 
     @classmethod
@@ -233,6 +236,38 @@ class Ring(RingReader):
         published = self._counts[_COUNT_INDEX]
         start = self._start + published % self.capacity_rows * self._row_bytes
         self._view[start : start + size] = data
+        self._counts[_COUNT_INDEX] = published + 1
+
+    def append_answer(
+        self,
+        monotonic_ns: int,
+        latency_us: int,
+        kind: int,
+        error: int,
+        quality: int,
+        identifier: bytes,
+        inputs: bytes,
+        outputs: bytes,
+    ) -> None:
+        """Publish one row of a model's usual shape: as ``append``, in half the time.
+
+        Every answer of every model pays for this, so it packs straight into the file.
+        """
+        if len(inputs) != self._inputs_bytes or len(outputs) != self._outputs_bytes:
+            raise ValueError(f"a row of {len(inputs)} and {len(outputs)} bytes is not of this ring")
+        published = self._counts[_COUNT_INDEX]
+        self._pack_into(
+            self._map,
+            self._start + published % self.capacity_rows * self._row_bytes,
+            monotonic_ns,
+            latency_us,
+            kind,
+            error,
+            quality,
+            identifier,
+            inputs,
+            outputs,
+        )
         self._counts[_COUNT_INDEX] = published + 1
 
     def latencies_us(self, rows_max: int = 1024) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:

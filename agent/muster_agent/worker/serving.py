@@ -17,7 +17,7 @@ from typing import assert_never
 
 import msgspec
 
-from muster_agent.worker import handover
+from muster_agent.worker import handover, patience
 from muster_agent.worker.connection import Connection
 from muster_agent.worker.http1 import (
     BODY_BYTES_MAX,
@@ -39,14 +39,9 @@ TAKEN_OVER_MAX = 192
 HELD_REQUESTS_MAX = 2
 """Of the largest: so much of requests not answered and of answers not taken, over all connections.
 """
-SMALL_BYTES = 64 * 1024
-"""A request of so much is taken whatever else is held."""
-PATIENCE_SECONDS = 1.0
-"""Where connections or memory run short, a client that takes longer than this makes way."""
-IDLE_PATIENCE_SECONDS = 0.1
-"""Likewise, one that has been answered and asks nothing: a client that opens a connection for each
-request and closes none must leave room for others."""
 RECEIVE_BYTES = 256 * 1024
+RECEIVES_MAX = 8
+"""In one turn of a connection."""
 OUT_BYTES_MAX = 1024 * 1024
 """A client that doesn't read its answers is not asked for more requests beyond this."""
 TICK_SECONDS = 0.25
@@ -241,13 +236,23 @@ class Server:
             self._close(connection)
 
     def _receive(self, connection: Connection) -> None:
+        """Take what has come of a request: in parts, as reading one lets the kernel take the next.
+
+        Else a request longer than the kernel's buffer waits a turn of all others for each part.
+        """
+        for _ in range(RECEIVES_MAX):
+            if not self._received(connection) or not connection.unfinished:
+                return
+
+    def _received(self, connection: Connection) -> bool:
+        """Whether there was anything."""
         try:
             data = connection.client.recv(RECEIVE_BYTES)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             self._close(connection)
-            return
+            return False
         if not data:
             connection.ended = True
             if connection.lingering or not connection.out:
@@ -256,12 +261,13 @@ class Server:
                 self._want(connection, connection.interest & ~select.EPOLLIN)
         elif not connection.lingering:
             self._take(connection, data)
+        return bool(data)
 
     def _take(self, connection: Connection, data: bytes) -> None:
         now = self._monotonic()
         try:
             connection.received(data, now)
-            if connection.parser.pending_bytes > SMALL_BYTES:
+            if connection.parser.pending_bytes > patience.SMALL_BYTES:
                 self._free_memory(now, connection)
             self._advance(connection)
         except MemoryError:
@@ -283,7 +289,8 @@ class Server:
             self._ready.append(connection)
             return
         if connection.parser.wants_continue():
-            if self._held() + connection.parser.announced_bytes > self._held_bytes_max:
+            held = patience.held_bytes(self._connections.values())
+            if held + connection.parser.announced_bytes > self._held_bytes_max:
                 self._refuse(connection)
                 return
             self._send(connection, CONTINUE)
@@ -342,53 +349,33 @@ class Server:
         connection.parser.clear()
         self._send(connection, encode(response, keep_alive=False))
 
-    def _held(self) -> int:
-        return sum(each.held_bytes for each in self._connections.values())
-
     def _free_memory(self, now: float, asking: Connection) -> None:
         """Keep what is held within bounds: the slowest clients' requests are refused, or this."""
-        while self._held() > self._held_bytes_max:
-            large = [
-                each
-                for each in self._connections.values()
-                if each is not asking and each.held_bytes > SMALL_BYTES
-            ]
-            slowest = max(large, key=lambda each: each.waits(now), default=asking)
-            if slowest.waits(now) <= PATIENCE_SECONDS:
-                self._refuse(asking)
-                return
-            if slowest.out:
+        while patience.held_bytes(self._connections.values()) > self._held_bytes_max:
+            slowest = patience.for_memory(self._connections.values(), asking, now)
+            if slowest is not asking and slowest.out:
                 self._close(slowest)
             else:
                 self._refuse(slowest)
+            if slowest is asking:
+                return
 
     def _may_answer(self, connection: Connection) -> bool:
         """Whether answers that nobody takes leave room for one more."""
         now = self._monotonic()
-        while self._owing() > self._held_bytes_max:
-            owed = [each for each in self._connections.values() if each.out]
-            slowest = max(owed, key=lambda each: now - each.since)
-            if slowest is connection or now - slowest.since <= PATIENCE_SECONDS:
+        while patience.owed_bytes(self._connections.values()) > self._held_bytes_max:
+            slowest = patience.for_answer(self._connections.values(), connection, now)
+            if slowest is None:
                 return False
             self._close(slowest)
         return True
 
-    def _owing(self) -> int:
-        return sum(len(each.out) for each in self._connections.values())
-
     def _free_connection(self) -> bool:
         """Close the connection whose client has been waited for longest, if that is long."""
-        now = self._monotonic()
-        every = self._connections.values()
-        for some, patience_seconds in (
-            ((each for each in every if each.idle), IDLE_PATIENCE_SECONDS),
-            (every, PATIENCE_SECONDS),
-        ):
-            slowest = max(some, key=lambda each: each.waits(now), default=None)
-            if slowest is not None and slowest.waits(now) > patience_seconds:
-                self._close(slowest)
-                return True
-        return False
+        slowest = patience.for_client(self._connections.values(), self._monotonic())
+        if slowest is not None:
+            self._close(slowest)
+        return slowest is not None
 
     def _send(self, connection: Connection, data: bytes) -> None:
         connection.out += data

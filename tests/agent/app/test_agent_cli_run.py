@@ -205,7 +205,7 @@ def test_a_signed_model_is_swapped_under_load_without_a_failed_request_and_count
         pass
     assert hub.inferences() == answered["answers"]
     assert not agent.socket.exists()
-    assert not list((agent.directory / "rings").iterdir())
+    assert not list((agent.socket.parent / "rings").iterdir())
 
 
 def test_a_model_that_fails_its_golden_vectors_here_is_refused_and_the_champion_serves_on(field):

@@ -11,7 +11,7 @@ from muster_agent.base.clock import stamp
 from muster_agent.observe.observing import Folds
 from muster_agent.observe.outbox import Outbox
 from muster_agent.observe.signs import SAVE_WINDOWS
-from muster_agent.observe.telemetry import Telemetry
+from muster_agent.observe.telemetry import SAVE_SECONDS, Telemetry
 from muster_agent.storage.content import Store
 from muster_agent.storage.state import open_state
 from muster_agent.worker.ring import Ring, RingLayout, RingReader
@@ -230,6 +230,29 @@ def test_a_slow_reader_is_told_how_much_it_lost(tmp_path):
     recorder.run(15)
     counted = recorder.collect()
     assert counted + recorder.overruns == 250
+    recorder.cut()
+
+
+@pytest.mark.parametrize("left", [None, b"not a ring"])
+def test_when_the_power_takes_a_ring_what_was_saved_of_it_is_counted(tmp_path, left):
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.begin()
+    recorder.record(40)
+    recorder.run(SAVE_SECONDS + 2)  # saved, in a window that is open still
+    recorder.record(2)
+    recorder.cut()
+    ring = tmp_path / "rings" / f"{WORKER}.ring"
+    ring.unlink()
+    if left is not None:
+        ring.write_bytes(left)
+    recorder.clock.boots += 1
+    recorder.boot()
+    assert recorder.collect() == 40
+    assert len(recorder.faults) == 1
+    assert f"what came within {SAVE_SECONDS:g} s of its end is lost" in recorder.faults[0]
+    assert recorder.state.recordings() == {}
+    assert list((tmp_path / "rings").iterdir()) == []
     recorder.cut()
 
 

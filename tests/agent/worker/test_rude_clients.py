@@ -17,11 +17,10 @@ from muster_agent.worker.api import InferenceApi
 from muster_agent.worker.engine import Engine
 from muster_agent.worker.events import Heartbeat, Ready
 from muster_agent.worker.http1 import BODY_BYTES_MAX, HEAD_BYTES_MAX, Request, Response
+from muster_agent.worker.patience import PATIENCE_SECONDS, SMALL_BYTES
 from muster_agent.worker.serving import (
     CONNECTIONS_MAX,
     HELD_REQUESTS_MAX,
-    PATIENCE_SECONDS,
-    SMALL_BYTES,
 )
 from muster_agent.worker.startup import open_engine
 from muster_protocol.wire.limits import MIB

@@ -223,7 +223,7 @@ MUTATIONS = (
         name="answers that nobody takes",
         breaks="Clients that don't read fill the worker's memory with answers.",
         where=WORKER,
-        old="while self._owing() > self._held_bytes_max:",
+        old="while patience.owed_bytes(self._connections.values()) > self._held_bytes_max:",
         new="while False:",
         tests=(f"{RUDE}::test_answers_that_nobody_takes_leave_room_for_others",),
     ),

@@ -194,4 +194,14 @@ MUTATIONS = (
             "tests/agent/observe/test_telemetry.py::test_a_crash_at_any_commit_neither_loses_nor_doubles_a_row",
         ),
     ),
+    Mutation(
+        name="what was saved goes with its ring",
+        breaks="A power cut loses a whole window of counts, and not just the last seconds.",
+        where=OBSERVE,
+        old="if not recording.fold:",
+        new="if True:",
+        tests=(
+            "tests/agent/observe/test_telemetry.py::test_when_the_power_takes_a_ring_what_was_saved_of_it_is_counted",
+        ),
+    ),
 )
