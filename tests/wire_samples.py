@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from muster_protocol.wire import limits, messages
+from muster_protocol.wire.contact import BrokerAddress, Contact
 from muster_protocol.wire.directive import Directive, Goal, Sampling, Slot, Source
 from muster_protocol.wire.manifest import (
     Build,
@@ -98,6 +99,12 @@ DIRECTIVE = Directive(
     sampling=Sampling(keep_crash_input=True),
     sources=(Source("https://hub.example:8443/api/v1/chunks", "token"),),
 )
+CONTACT = Contact(
+    hubs=("https://next.example:8443", "https://hub.example:8443"),
+    brokers=(BrokerAddress("next.example", 8883), BrokerAddress("::1", 8883)),
+    authorities=(b"der of the next", b"der of the last"),
+)
+DIRECTIVE_CONTACT = msgspec.structs.replace(DIRECTIVE, contact=CONTACT)
 
 BATCH = messages.Batch(
     version=1,

@@ -52,7 +52,7 @@ OPERATOR = {
 
 HUB = {
     "retire": True, "keys set": True, "keys rotate": True, "keys new-epoch": True,
-    "audit-archive": True,
+    "audit-archive": True, "move": True, "keys rotate-ca": True,
     "init": False, "serve": False, "token": False, "keygen": False, "export-public": False,
     "signing-request": False, "sign": False, "add-signatures": False, "keys show": False,
     "keys refresh": False, "check": False, "sign-model": False, "verify-model": False,
@@ -179,6 +179,8 @@ def hub(kit: Kit, *arguments: str) -> Any:
         ("retire digits", "every version of digits"),
         ("keys rotate snapshot", "the snapshot key of this hub is deleted as soon as this is sig"),
         ("keys new-epoch", "the directives of 0 devices are void"),
+        ("move --to https://next.example", "devices seek the hub first where it will be"),
+        ("keys rotate-ca", "a second authority is made, and 1 devices are told to believe it"),
         ("audit-archive --before 2020-01-01 --out old.jsonl", "the only copy of them"),
     ],
 )

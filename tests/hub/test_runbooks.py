@@ -14,6 +14,7 @@ from securesystemslib.signer import Signer
 from sqlmodel import select
 from typer.testing import CliRunner
 
+from muster_agent.identity.contact import Contacts
 from muster_agent.trust.mirror import TrustMirror
 from muster_agent.trust.store import TrustStore
 from muster_agent.trust.time import DAY_SECONDS, ClockReading
@@ -28,6 +29,7 @@ from muster_hub.signing import keys, roles
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.storage.models import Audit, Device, Model
+from muster_protocol.wire.contact import BrokerAddress
 from muster_protocol.wire.directive import Directive, DirectiveRefused, Goal, Slot
 from muster_protocol.wire.errors import Refusal
 from support.command_tree import commands
@@ -43,7 +45,7 @@ class Plant:
     def __init__(self, directory: Path, run: Callable[..., str], now: float | None = None) -> None:
         self.names = {
             "DATA": directory / "hub", "VAULT": directory / "vault", "OUT": directory / "carried",
-            "BACKUP": directory / "backup",
+            "BACKUP": directory / "backup", "NEW": directory / "moved",
         }  # fmt: skip
         self.run_command = run
         vault = self.names["VAULT"]
@@ -112,7 +114,11 @@ class Plant:
 
     def carry_out(self, runbook: str) -> str:
         """Run every command of a runbook, with a yes where one asks; what they printed."""
-        blocks = BLOCK.findall((RUNBOOKS / runbook).read_text())
+        return self.carry_out_text((RUNBOOKS / runbook).read_text())
+
+    def carry_out_text(self, text: str) -> str:
+        """The same of a part of one."""
+        blocks = BLOCK.findall(text)
         return "\n".join(self._carry_out(line) for block in blocks for line in block.splitlines())
 
     def _carry_out(self, line: str) -> str:
@@ -250,6 +256,70 @@ def test_an_expired_timestamp_is_signed_anew(tmp_path: Path, run: Callable[..., 
     assert refused.value.refusal is Refusal.METADATA_EXPIRED
     said = plant.carry_out("expired-timestamp.md")
     assert "Nothing waits for signatures." in said
+    assert plant.may_install("1")
+
+
+class Follower:
+    """The device's identity: it takes what a directive of this hub says and targets confirm."""
+
+    def __init__(self, plant: Plant, directory: Path) -> None:
+        self.plant = plant
+        place = directory / "identity"
+        place.mkdir()
+        shutil.copy(plant.data / "keys" / "ca" / "ca.pem", place / "ca.pem")
+        self.enrolled = BrokerAddress("localhost", 8883)
+        self.contacts = Contacts(place, hub="https://localhost:8443", broker=self.enrolled)
+
+    def hears(self, data: Path) -> tuple[str, ...]:
+        """From the hub in ``data``, as if it had been started anew; the brokers it then tries."""
+        hub = Hub.open(config.load(data), time.time)
+        try:
+            self.contacts.follow(hub.contact(), self.plant.follow().contact)
+        finally:
+            hub.store.close()
+        return tuple(map(str, self.contacts.brokers()))
+
+
+def test_a_hub_that_moves_takes_its_devices_along(tmp_path: Path, run: Callable[..., str]) -> None:
+    plant = Plant(tmp_path, run)
+    device = Follower(plant, tmp_path)
+    announced, _, finished = (RUNBOOKS / "move-the-hub.md").read_text().partition("Stop the hub")
+    said = plant.carry_out_text(announced)
+    assert "Nothing was changed." in said
+    assert (
+        "devices find hub https://hub2.example:8443, then https://localhost:8443; broker " in said
+    )
+    assert "0 devices have not heard of it." in said
+    assert device.hears(plant.data) == ("hub2.example:8883", "localhost:8883")
+    plant.carry_out_text(finished)
+    shutil.rmtree(plant.data)
+    plant.names["DATA"] = plant.names["NEW"]
+    assert device.hears(plant.data) == ("localhost:8883",), "the new hub.toml was not edited here"
+    plant.release("2")
+    assert plant.may_install("2")
+
+
+def test_an_authority_that_is_replaced_leaves_devices_with_the_new_one_alone(
+    tmp_path: Path, run: Callable[..., str]
+) -> None:
+    plant = Plant(tmp_path, run)
+    device = Follower(plant, tmp_path)
+    (first,) = device.contacts.authorities
+    begun, _, ended = (RUNBOOKS / "replace-the-authority.md").read_text().partition("End the first")
+    said = plant.carry_out_text(begun)
+    assert "Restart the hub" in said
+    assert "0 devices have not heard of it." in said
+    device.hears(plant.data)
+    second, before = device.contacts.authorities
+    assert before == first
+    said = plant.carry_out_text(ended)
+    assert "0 devices are cut off until they are enrolled again." in said
+    device.hears(plant.data)
+    assert device.contacts.authorities == (second,)
+    hub = Hub.open(config.load(plant.data), time.time)
+    assert hub.pki.ca_fingerprint == second
+    assert (plant.data / "ca.pem").read_bytes() == hub.pki.ca_pem
+    hub.store.close()
     assert plant.may_install("1")
 
 

@@ -19,8 +19,8 @@ from muster_hub.errors import HubError
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.mqtt.intake import Intake
 from muster_hub.mqtt.publisher import Publisher
-from muster_hub.reconcile.directives import DirectiveTerms
 from muster_hub.reconcile.engine import Engine
+from muster_hub.reconcile.terms import DirectiveTerms
 from muster_hub.registry.published import Bundles
 from muster_hub.rollouts import commands
 from muster_hub.settings.database import sqlite_url

@@ -10,14 +10,16 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner
 from sqlmodel import col, select
 
-from muster_hub.reconcile.directives import DirectiveTerms, SignsDirectives
+from muster_hub.reconcile.directives import SignsDirectives
 from muster_hub.reconcile.engine import Engine
+from muster_hub.reconcile.terms import DirectiveTerms
 from muster_hub.registry.published import Bundles
 from muster_hub.rollouts import commands
 from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.storage import models
 from muster_hub.storage.blobs import Blobs
 from muster_protocol.wire import directive, manifest
+from muster_protocol.wire.contact import Contact
 from muster_protocol.wire.directive import Directive, Drift
 from support.hub_store import open_store
 from wire_samples import MANIFEST
@@ -55,6 +57,7 @@ class Plant:
         url: str | None = None,
         drift: Drift | UnsetType = UNSET,
         trace: Callable[[int | None], str] = lambda _rollout: "",
+        contact: Callable[[], Contact | UnsetType] = lambda: UNSET,
         **options: Any,
     ) -> None:
         self.now = 1_000_000.0
@@ -69,6 +72,7 @@ class Plant:
             token=lambda device, expires: f"{device}-{expires}",
             drift=lambda _model, _labels: drift,
             trace=trace,
+            contact=contact,
         )
         self.engine = Engine(
             self.store,

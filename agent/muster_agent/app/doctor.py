@@ -15,6 +15,7 @@ from muster_agent.base import config as configuration
 from muster_agent.base.clock import Clock
 from muster_agent.base.config import Config
 from muster_agent.identity import identity, tls
+from muster_agent.identity.contact import Contacts
 from muster_agent.isolation.cage import Rung, available
 from muster_agent.storage import lock
 from muster_agent.storage.content import disk_free_bytes
@@ -23,6 +24,7 @@ from muster_agent.trust.store import TrustStore
 from muster_agent.trust.time import DAY_SECONDS, ClockReading, Instant, trusted_now
 from muster_protocol.wire import limits
 from muster_protocol.wire.addresses import joined
+from muster_protocol.wire.contact import BrokerAddress
 from muster_protocol.wire.errors import MusterError
 
 BROKER_SECONDS = 5.0
@@ -177,7 +179,21 @@ def _isolation(config: Config, rung: Rung) -> Finding:
 
 
 def _broker(config: Config, now: Instant) -> Finding:
-    host, port = config.settings.broker.host, config.settings.broker.port
+    """The first broker that lets this device in; else what is wrong with each."""
+    own, directory = config.settings.broker, config.directory / "identity"
+    contacts = Contacts(
+        directory, hub=config.settings.hub.url, broker=BrokerAddress(own.host, own.port)
+    )
+    failed = []
+    for address in contacts.brokers():
+        finding = _answers(config, now, address.host, address.port)
+        if finding.grade == "ok":
+            return finding
+        failed.append(finding)
+    return Finding("broker", "fail", "; ".join(finding.line for finding in failed))
+
+
+def _answers(config: Config, now: Instant, host: str, port: int) -> Finding:
     where = joined(host, port)
     who = identity.load(config.directory / "identity")
     context = tls.context(who.ca, key=who.key, cert=who.cert)

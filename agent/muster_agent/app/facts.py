@@ -11,18 +11,18 @@ from muster_agent import runtimes
 from muster_agent.isolation.cage import available
 from muster_agent.observe.energy import EnergySource
 from muster_agent.storage.content import disk_free_bytes
-from muster_protocol.wire import manifest, sampling, trace
+from muster_protocol.wire import contact, manifest, sampling, trace
 from muster_protocol.wire.messages import Facts
 
 DISTRIBUTION = "muster-edge"
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 UNDERSTANDS = (
-    "attempt", "drift", manifest.UNDERSTANDS, manifest.BASELINE_UNDERSTANDS, sampling.UNDERSTANDS,
-    trace.FIELD,
+    "attempt", "drift", contact.FIELD, manifest.UNDERSTANDS, manifest.BASELINE_UNDERSTANDS,
+    sampling.UNDERSTANDS, trace.FIELD,
 )  # fmt: skip
-"""What came after the first formats: fields of a directive's slot, and of manifests and baselines
-the second."""
+"""What came after the first formats: fields of a directive or its slots, and of
+manifests and baselines the second."""
 OWN_CGROUP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 

@@ -28,6 +28,7 @@ from muster_agent.update.permit import NoConditions, SwapConditions
 from muster_agent.update.workers import Launcher
 from muster_agent.worker.events import WorkerEvent
 from muster_protocol.wire import limits
+from muster_protocol.wire.contact import Approved, Contact
 from muster_protocol.wire.directive import Directive, Drift, Goal
 from muster_protocol.wire.messages import Ack, Batch, Event, Facts, Report, Stamp, Stream
 
@@ -108,6 +109,34 @@ class NoSampling:
         return ""
 
 
+class HubContact(Protocol):
+    """``identity.contact.Contacts``, as far as the supervisor uses it."""
+
+    @property
+    def digest(self) -> str:
+        """Of what was taken last; empty: nothing was."""
+        ...
+
+    @property
+    def authorities(self) -> tuple[str, ...]:
+        """Whose certificates are believed at the hub: SHA-256 of theirs."""
+        ...
+
+    def follow(self, wanted: Contact | UnsetType, signed: Approved | None) -> None:
+        """Take what a directive tells when targets name the same; never raises."""
+        ...
+
+
+class AsEnrolled:
+    """Goes nowhere else."""
+
+    digest = ""
+    authorities: tuple[str, ...] = ()
+
+    def follow(self, wanted: Contact | UnsetType, signed: Approved | None) -> None:
+        pass
+
+
 class OutboxStats(Protocol):
     """How full the outbox is, as reports say it."""
 
@@ -184,6 +213,7 @@ _NO_CONDITIONS = NoConditions()
 _NO_CRASH_INPUTS = NoCrashInputs()
 _NO_FEEDS = NoFeeds()
 _NO_SAMPLING = NoSampling()
+_AS_ENROLLED = AsEnrolled()
 
 
 @dataclass(frozen=True)
@@ -215,6 +245,8 @@ class SupervisorPorts:
     crash_inputs: CrashInputs = _NO_CRASH_INPUTS
     sampling: Sampling = _NO_SAMPLING
     """What takes rows for the hub where a directive asks for them."""
+    contact: HubContact = _AS_ENROLLED
+    """Where the hub is sought."""
     challenge: Launch = no_launch
     """Makes workers of challengers."""
     show_offline: Callable[[Offline | None], None] = lambda _offline: None

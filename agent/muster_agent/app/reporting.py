@@ -17,7 +17,7 @@ from muster_agent.worker.events import ComputedBy
 from muster_protocol.wire import messages
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import Refusal
-from muster_protocol.wire.limits import EVENT_DETAIL_CHARS_MAX
+from muster_protocol.wire.limits import AUTHORITIES_MAX, EVENT_DETAIL_CHARS_MAX
 from muster_protocol.wire.messages import Facts, Stamp
 
 _REFUSED = frozenset({State.FAILED, State.ROLLING_BACK})
@@ -56,6 +56,8 @@ def stand(
         trust=messages.TrustReport(
             versions=dict(trusted.versions) if trusted else {},
             expires=dict(trusted.expires) if trusted else {},
+            contact=ports.contact.digest,
+            authorities=ports.contact.authorities[:AUTHORITIES_MAX],
         ),
         refusal=refusal[0] if refusal else None,
         refusal_detail=refusal[1] if refusal else trouble,

@@ -25,6 +25,7 @@ from muster_agent.feeds.watch import Feeds
 from muster_agent.fetch.http_source import HttpSource
 from muster_agent.fetch.meter import Allowance
 from muster_agent.identity import identity
+from muster_agent.identity.contact import Contacts
 from muster_agent.identity.proof import prover
 from muster_agent.identity.renewal import Renewal
 from muster_agent.isolation import kernel
@@ -50,6 +51,7 @@ from muster_agent.update.interlocks import DeviceConditions
 from muster_agent.update.preflight import Hardware
 from muster_protocol.signals.summary import Summary
 from muster_protocol.wire import messages, topics
+from muster_protocol.wire.contact import BrokerAddress
 from muster_protocol.wire.errors import LimitError
 from muster_protocol.wire.messages import Event
 
@@ -123,8 +125,12 @@ class Service:
         runtimes = facts.usable_runtimes(allow)
         if available() is Rung.NONE:
             log.warning("this kernel isolates no model's process: see muster-agent doctor")
-        hardware = Hardware(facts.memory_bytes(), runtimes, facts.cpu(), facts.providers(allow))
-        install = BundleInstall(store, tuple(runtimes), hardware, facts.memory_free_bytes)
+        install = BundleInstall(
+            store,
+            tuple(runtimes),
+            Hardware(facts.memory_bytes(), runtimes, facts.cpu(), facts.providers(allow)),
+            facts.memory_free_bytes,
+        )
 
         def trusted_now() -> Instant:
             return trust.now(ClockReading(clock.wall(), clock.quality()))
@@ -179,21 +185,8 @@ class Service:
         http.start()
         stack.callback(http.stop)
 
-        link = MqttLink(
-            MqttSettings(
-                host=config.settings.broker.host,
-                port=config.settings.broker.port,
-                device=config.device,
-                key=who.key,
-                cert=who.cert,
-                ca=who.ca,
-                keepalive_seconds=config.settings.broker.keepalive_seconds,
-            ),
-            will=_will(config.device),
-            deliver=self.mailbox.put,
-            now=trusted_now,
-            renewal=Renewal(directory / "identity", config.settings.hub.url, trusted_now, rng),
-        )
+        contacts = _contacts(config)
+        link = _link(config, who, self.mailbox, trusted_now, contacts, rng)
         show_offline = shown_in(directory)
         show_offline(None)  # Whatever an agent before this one said.
         for fault in telemetry.recover(now):
@@ -223,6 +216,7 @@ class Service:
                 inputs=DeviceConditions(directory, config.interlocks),
                 crash_inputs=crash_inputs,
                 sampling=sampler,
+                contact=contacts,
                 challenge=launcher.challenge,
                 show_offline=show_offline,
                 feeds=Feeds(
@@ -353,6 +347,42 @@ def _outbox(config: Config, clock: Clock, state: StateDatabase, keys: SampleKeys
         state.connection,
         budget=DayBudget(config.settings.limits.telemetry_bytes_per_day, day, state.sent),
         samples=SampleBounds(own.ring_bytes, samples, keys.open),
+    )
+
+
+def _contacts(config: Config) -> Contacts:
+    broker = config.settings.broker
+    return Contacts(
+        config.directory / "identity",
+        hub=config.settings.hub.url,
+        broker=BrokerAddress(broker.host, broker.port),
+    )
+
+
+def _link(
+    config: Config,
+    who: identity.Identity,
+    mailbox: Mailbox,
+    trusted_now: Callable[[], Instant],
+    contacts: Contacts,
+    rng: random.Random,
+) -> MqttLink:
+    broker = config.settings.broker
+    return MqttLink(
+        MqttSettings(
+            host=broker.host,
+            port=broker.port,
+            device=config.device,
+            key=who.key,
+            cert=who.cert,
+            ca=who.ca,
+            keepalive_seconds=broker.keepalive_seconds,
+        ),
+        will=_will(config.device),
+        deliver=mailbox.put,
+        now=trusted_now,
+        renewal=Renewal(config.directory / "identity", contacts, trusted_now, rng),
+        brokers=contacts.brokers,
     )
 
 

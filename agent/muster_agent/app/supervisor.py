@@ -326,6 +326,8 @@ class Supervisor:
         self._ports.telemetry.set_window(directive.window_seconds, now)
         self._ports.crash_inputs.allow(directive.sampling.keep_crash_input)
         self._ports.sampling.obey(directive, now)
+        trusted = self.goals.trusted
+        self._ports.contact.follow(directive.contact, trusted.contact if trusted else None)
         for name, slot in directive.slots.items():
             windows = slot.maintenance if slot.maintenance is not UNSET else ()
             self.permits.rule(name, Policy(slot.swap, windows))

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from muster_agent.base import config
-from muster_agent.identity import identity
+from muster_agent.identity import contact, identity
 from muster_agent.identity.hardware_key import HardwareKeyError
 from muster_agent.identity.hub_contact import (
     EnrolError,
@@ -28,6 +28,7 @@ from muster_agent.identity.hub_contact import (
 from muster_agent.storage.files import make_directory, write_durably
 from muster_agent.trust.time import ClockReading, trusted_now
 from muster_protocol.wire.chunks import sha256_hex
+from muster_protocol.wire.contact import BrokerAddress
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.topics import check_device_id, check_sha256
 
@@ -233,5 +234,9 @@ def _write(
     write_durably(directory / "trust" / "root.json", root)
     write_durably(directory / "identity" / identity.CA_FILE, reply.ca_pem.encode())
     write_durably(directory / "identity" / identity.CERT_FILE, reply.certificate_pem.encode())
-    if not settings.exists():
+    if settings.exists():
+        address = BrokerAddress(reply.broker.host, reply.broker.port)
+        contact.enrolled_again(directory / "identity", str(given["hub.url"]), address)
+    else:
+        contact.enrolled_first(directory / "identity")
         config.write(directory, given)

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from muster_agent.identity import identity, tls
+from muster_agent.identity.contact import Contacts
 from muster_agent.identity.hub_contact import EnrolError, HubContact
 from muster_agent.identity.identity import Identity, IdentityError
 from muster_agent.storage.files import write_durably
@@ -27,6 +28,8 @@ DUE_SHARE = (0.60, 0.70)
 """Of its validity, after which a certificate is renewed: at a share drawn for each device."""
 ASK_SECONDS = 3600.0
 """Between two questions; jittered by a quarter."""
+SPREAD_SECONDS = 10.0
+"""Within which the devices that hear of a new authority ask for its certificates."""
 SHUT_OUT_ATTEMPTS = 4
 """Connections refused in a row before the hub is asked over HTTPS: the clock may not know that the
 certificate has expired."""
@@ -40,13 +43,13 @@ class Renewal:
     def __init__(
         self,
         directory: Path,
-        hub_url: str,
+        contacts: Contacts,
         instant: Callable[[], Instant],
         rng: random.Random,
     ) -> None:
         """``directory`` is the identity's. Raises IdentityError."""
         self._directory = directory
-        self._hub_url = hub_url
+        self._contacts = contacts
         self._instant = instant
         self._rng = rng
         self._share = rng.uniform(*DUE_SHARE)
@@ -55,6 +58,8 @@ class Renewal:
         self._refused = 0
         self._ready = False
         self._trying = False
+        self._judged: tuple[object, ...] = ()
+        self._superseded = False
         self.who: Identity = identity.load(directory)
 
     @property
@@ -76,7 +81,8 @@ class Renewal:
 
     def question(self, now: float) -> tuple[str, bytes] | None:
         """Topic and request to publish, when it is time to ask."""
-        if self._ready or now < self._ask_at or not self._due():
+        self._judge(now)
+        if self._ready or now < self._ask_at or not (self._superseded or self._due()):
             return None
         try:
             request = self._request()
@@ -102,6 +108,7 @@ class Renewal:
         try:
             identity.promote(self._directory)
             self.who = identity.load(self._directory)
+            self._judged = ()
         except (OSError, IdentityError) as error:
             _log.warning("can't put the new identity in place: %s", error)
         else:
@@ -125,6 +132,22 @@ class Renewal:
         life = self.who.expires - self.who.issued
         return self._instant().past(int(self.who.issued + self._share * life))
 
+    def _judge(self, now: float) -> None:
+        """Find out, when either has changed, whether another authority than ours issues now."""
+        state = (self._contacts.authorities, self.who.expires, self.who.issued)
+        if state == self._judged:
+            return
+        self._judged = state
+        try:
+            held = identity.read_certificate(self.who.cert.read_bytes(), str(self.who.cert))
+            newest = x509.load_pem_x509_certificates(self.who.ca.read_bytes())[0]
+        except (OSError, ValueError, IdentityError) as error:
+            _log.warning("can't tell who issues certificates: %s", error)
+            return
+        before, self._superseded = self._superseded, not _issued_by(held, newest)
+        if self._superseded and not before:
+            self._ask_at = now + self._rng.uniform(0, SPREAD_SECONDS)
+
     def _request(self) -> str:
         """A request for the new key, made once and kept until it is used; a key in hardware stays,
         and asks for another certificate.
@@ -138,19 +161,23 @@ class Renewal:
         return self.who.key if hardware else self._directory / identity.NEXT_KEY
 
     def _by_https(self) -> None:
-        try:
-            request = self._request()
-            old = identity.read_key(self.who.key)
-            signature = old.sign(proof_of(request))
-            hub = HubContact(self._hub_url, self._instant())
-            certificate = hub.renew(
-                self.who.ca.read_text(), self.who.cert.read_text(), request, signature
-            )
-            self._take(certificate.encode())
-        except EnrolError as error:
-            _log.info("not renewed over HTTPS: %s", error)
-        except (OSError, MusterError) as error:
-            _log.warning("not renewed over HTTPS: %s", error)
+        """Ask the hub at one address after the other, until one answers with a certificate."""
+        for url in self._contacts.hubs():
+            try:
+                request = self._request()
+                old = identity.read_key(self.who.key)
+                signature = old.sign(proof_of(request))
+                hub = HubContact(url, self._instant())
+                certificate = hub.renew(
+                    self.who.ca.read_text(), self.who.cert.read_text(), request, signature
+                )
+                self._take(certificate.encode())
+            except EnrolError as error:
+                _log.info("not renewed over HTTPS: %s", error)
+            except (OSError, MusterError) as error:
+                _log.warning("not renewed over HTTPS: %s", error)
+            else:
+                return
 
     def _take(self, pem: bytes) -> None:
         """Check a certificate and lay it beside the old one, to be tried next."""

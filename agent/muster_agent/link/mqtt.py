@@ -7,13 +7,14 @@ makes the next. Subscriptions are remembered here and asked for again on each.
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from muster_agent.identity.renewal import Renewal
 from muster_agent.link.connection import BrokerConnection, ConnectionLost, MqttSettings
 from muster_agent.link.link import Connected, Disconnected, LinkEvent, Message
 from muster_agent.trust.time import Instant
+from muster_protocol.wire.contact import BrokerAddress
 
 __all__ = ["MqttLink", "MqttSettings", "backoff"]
 
@@ -40,11 +41,14 @@ class MqttLink:
         deliver: Callable[[LinkEvent], None],
         now: Callable[[], Instant],
         renewal: Renewal | None = None,
+        brokers: Callable[[], Sequence[BrokerAddress]] | None = None,
     ) -> None:
         """``now`` is trusted time, by which the broker's certificate is judged. ``renewal`` keeps
         this device's own certificate fresh; without it the files in ``settings`` stay in use.
+        ``brokers`` are tried in their order; without it there is the one in ``settings``.
         """
         self._renewal = renewal
+        self._brokers = brokers or (lambda: [BrokerAddress(settings.host, settings.port)])
         self._settings = settings
         self._will = will
         self._deliver = deliver
@@ -90,9 +94,12 @@ class MqttLink:
         return 0 if connection is None else connection.received_bytes()
 
     def _run(self) -> None:
-        attempt = 0
+        attempt = turn = 0
+        unreached: list[str] = []
         while not self._stopping.is_set():
-            connection = BrokerConnection(self._identified(), self._will, self._hear, self._up)
+            brokers = self._brokers()
+            settings = self._identified(brokers[turn % len(brokers)])
+            connection = BrokerConnection(settings, self._will, self._hear, self._up)
             reason = ""
             try:
                 connection.open(self._now())
@@ -104,31 +111,41 @@ class MqttLink:
                 with self._lock:
                     self._connection = None
                 connection.close()
-            if reason:
-                self._deliver(Disconnected(reason))
             if self._renewal is not None and connection.never_connected and reason:
                 self._renewal.failed(reason, time.monotonic())
+            if connection.never_connected and reason:
+                turn += 1
+                unreached.append(reason)
+                # Nobody needs to know of an address while there is another one to try.
+                reason = "" if turn % len(brokers) else "; ".join(unreached)
+            if reason:
+                unreached.clear()
+                self._deliver(Disconnected(reason))
             if self._leaving():
-                continue
+                continue  # The address that let us in is the one to try a new certificate at.
+            if not connection.never_connected:
+                turn = 0
+                unreached.clear()
             attempt = 0 if connection.lasted_seconds() >= STEADY_SECONDS else attempt + 1
             # Jitter needs no secrecy.
             fraction = random.random()  # noqa: S311 - jitter, no secret
             settings = self._settings
             self._stopping.wait(
                 backoff(
-                    attempt - 1,
+                    (attempt - 1) // len(brokers),
                     settings.backoff_seconds_min,
                     settings.backoff_seconds_max,
                     fraction,
                 )
             )
 
-    def _identified(self) -> MqttSettings:
-        """The settings with the identity to be shown next."""
+    def _identified(self, broker: BrokerAddress) -> MqttSettings:
+        """The settings for this broker, with the identity to be shown next."""
+        settings = replace(self._settings, host=broker.host, port=broker.port)
         if self._renewal is None:
-            return self._settings
+            return settings
         key, cert = self._renewal.begin()
-        return replace(self._settings, key=key, cert=cert)
+        return replace(settings, key=key, cert=cert)
 
     def _leaving(self) -> bool:
         return self._stopping.is_set() or (self._renewal is not None and self._renewal.ready)

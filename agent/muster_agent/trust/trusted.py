@@ -15,10 +15,11 @@ from tuf.api import exceptions
 from tuf.api.metadata import Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 
 from muster_agent.trust.time import DAY_SECONDS
-from muster_protocol.wire import directive, limits, manifest
+from muster_protocol.wire import contact, directive, limits, manifest
+from muster_protocol.wire.contact import Approved
 from muster_protocol.wire.directive import Directive, DirectiveRefused
 from muster_protocol.wire.errors import MusterError, Refusal
-from muster_protocol.wire.metadata import DIRECTOR_EPOCH_FIELD, ISSUED_FIELD
+from muster_protocol.wire.metadata import CONTACT_FIELD, DIRECTOR_EPOCH_FIELD, ISSUED_FIELD
 
 ISSUED_MAX = 2**53 - 1
 
@@ -59,6 +60,11 @@ class Trusted:
     def director_epoch(self) -> int:
         """0 when targets name none; no directive is of that epoch."""
         return _whole(self.roles[Targets.type], DIRECTOR_EPOCH_FIELD)
+
+    @property
+    def contact(self) -> Approved | None:
+        """Where a directive may send this device; None: nowhere."""
+        return contact.read(self.roles[Targets.type].unrecognized_fields.get(CONTACT_FIELD))
 
     def expired(self, now: int, model: str | None = None) -> tuple[str, ...]:
         """Roles on the way to ``model`` that have expired, as ``timestamp (3 days ago)``."""

@@ -102,7 +102,7 @@ def signing_request(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Write what waits for signatures as files, to be carried to where the keys are."""
-    hub = _open(data)
+    hub = open_hub(data)
     pending, waiting = hub.catalogue.pending(), hub.catalogue.waiting()
     names = hub.keyring.names()
     out.mkdir(parents=True, exist_ok=True)
@@ -148,11 +148,11 @@ def add_signatures(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Take signed files in. A running hub publishes within seconds what is complete."""
-    hub = _open(data)
+    hub = open_hub(data)
     for file in files:
         hub.catalogue.add_signatures(file.read_bytes(), time.time())
     hub.releases.settle()
-    _say_waiting(hub)
+    say_waiting(hub)
 
 
 def retire(
@@ -166,25 +166,25 @@ def retire(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Take a version, or a whole model, out: no device installs it again. What runs goes on."""
-    hub = _open(data)
+    hub = open_hub(data)
     plan = hub.releases.retire(model, version, "hub-cli", dry_run=True)
     if not dry_run:
         asking.confirm(_retired(hub, model, version), yes=yes)
         plan = hub.releases.retire(model, version, "hub-cli")
-    _say_plan(hub, plan, dry_run=dry_run)
+    say_plan(hub, plan, dry_run=dry_run)
 
 
 @keys_app.command("show")
 def show(*, data: Data = DEFAULT_DATA) -> None:
     """Show who may sign each role, when it expires, and what waits for whose signature."""
-    hub = _open(data)
+    hub = open_hub(data)
     names = hub.keyring.names()
     for role, standing in hub.catalogue.standing().items():
         who = ", ".join(_called(key, names) for key in standing.keyids)
         here = " (on this hub)" if hub.keyring.signers(standing.keyids) else ""
         print(f"{role}: {standing.threshold} of {who}{here}; "
               f"version {standing.version}, good until {_day(standing.expires)}")  # fmt: skip
-    _say_waiting(hub)
+    say_waiting(hub)
 
 
 @keys_app.command("set")
@@ -205,19 +205,19 @@ def set_keys(
     """Give a role exactly these keys. A key left out is withdrawn once the others have signed."""
     if role in keys.ONLINE:
         raise ConfigError(f"the {role} key is the hub's own: `muster-hub keys rotate {role}`")
-    hub = _open(data)
+    hub = open_hub(data)
     group = keys.group(map(keys.load_public, public), threshold)
     now = time.time()
     if not dry_run:
         planned = hub.catalogue.set_keys(role, group, now, dry_run=True)
         asking.confirm(
             f"{role} is signed by {group.threshold} of {len(group.ids)} keys, and by no other, "
-            f"once this is signed: {_in_one_line(planned)}",
+            f"once this is signed: {in_one_line(planned)}",
             yes=yes,
         )
         hub.keyring.put_names(names_of(public))
     plan = hub.catalogue.set_keys(role, group, now, dry_run=dry_run)
-    _done(hub, "keys.set", role, plan, dry_run=dry_run, keys=group.ids, threshold=group.threshold)
+    done(hub, "keys.set", role, plan, dry_run=dry_run, keys=group.ids, threshold=group.threshold)
 
 
 @keys_app.command("rotate")
@@ -235,12 +235,12 @@ def rotate(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Replace one of the hub's own keys; the old one is deleted when the new one is in force."""
-    hub = _open(data)
+    hub = open_hub(data)
     if not dry_run:
         planned = hub.catalogue.rotate_online(role, time.time(), dry_run=True)
         asking.confirm(
             f"the {role} key of this hub is deleted as soon as this is signed: "
-            f"{_in_one_line(planned)}",
+            f"{in_one_line(planned)}",
             yes=yes,
         )
     found = None
@@ -252,13 +252,13 @@ def rotate(
         )
         found = (uri, key)
     plan = hub.catalogue.rotate_online(role, time.time(), hardware=found, dry_run=dry_run)
-    _done(hub, "keys.rotate", role, plan, dry_run=dry_run)
+    done(hub, "keys.rotate", role, plan, dry_run=dry_run)
 
 
 @keys_app.command("new-epoch")
 def new_epoch(*, dry_run: DryRun = False, yes: Yes = False, data: Data = DEFAULT_DATA) -> None:
     """Make devices ignore every directive signed so far: after a restore or an attack."""
-    hub = _open(data)
+    hub = open_hub(data)
     if not dry_run:
         with hub.store.read() as session:
             devices = session.exec(select(func.count()).select_from(DirectiveRow)).one()
@@ -267,17 +267,17 @@ def new_epoch(*, dry_run: DryRun = False, yes: Yes = False, data: Data = DEFAULT
             yes=yes,
         )
     plan = hub.catalogue.new_epoch(time.time(), dry_run=dry_run)
-    _done(hub, "keys.new-epoch", "director", plan, dry_run=dry_run)
+    done(hub, "keys.new-epoch", "director", plan, dry_run=dry_run)
 
 
 @keys_app.command("refresh")
 def refresh(*, data: Data = DEFAULT_DATA) -> None:
     """Sign what expires soon, as a running hub does, and draft what the hub can't sign."""
-    hub = _open(data)
+    hub = open_hub(data)
     while hub.catalogue.refresh(time.time()):
         pass
     hub.catalogue.draft_due(time.time())
-    _say_waiting(hub)
+    say_waiting(hub)
 
 
 def names_of(files: Iterable[Path]) -> dict[str, str]:
@@ -312,7 +312,8 @@ def _runs(report: Mapping[str, Any], model: str, version: str | None) -> bool:
     )
 
 
-def _in_one_line(plan: SigningPlan) -> str:
+def in_one_line(plan: SigningPlan) -> str:
+    """A plan as part of a question."""
     return "; ".join(f"{role}: {words}" for role, words in plan.items()) or "nothing"
 
 
@@ -324,32 +325,36 @@ def _day(seconds: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
-def _open(data: Path) -> Hub:
+def open_hub(data: Path) -> Hub:
+    """The hub in a directory, whether it runs or not. Raises ConfigError."""
     return Hub.open(config.load(data), time.time)
 
 
-def _done(
+def done(
     hub: Hub, action: str, subject: str, plan: SigningPlan, *, dry_run: bool, **detail: object
 ) -> None:
+    """Record an act, unless it was only planned, and say what is to be signed for it."""
     if not dry_run:
         with hub.store.write() as session:
             log.append(
                 session, actor="hub-cli", action=action, subject=subject, now=time.time(), **detail
             )
         hub.releases.settle()
-    _say_plan(hub, plan, dry_run=dry_run)
+    say_plan(hub, plan, dry_run=dry_run)
 
 
-def _say_plan(hub: Hub, plan: SigningPlan, *, dry_run: bool) -> None:
+def say_plan(hub: Hub, plan: SigningPlan, *, dry_run: bool) -> None:
+    """Print what is to be signed."""
     if dry_run:
         print("Nothing was changed. This would have to be signed:")
     for role, text in plan.items():
         print(f"{role}: {text}")
     if not dry_run:
-        _say_waiting(hub)
+        say_waiting(hub)
 
 
-def _say_waiting(hub: Hub) -> None:
+def say_waiting(hub: Hub) -> None:
+    """Print what waits for whose signature."""
     waiting, names = hub.catalogue.waiting(), hub.keyring.names()
     if not waiting:
         print("Everything is signed.")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from muster_hub.access.governance import make_token
-from muster_hub.admin import asking, console, models, placebo
+from muster_hub.admin import asking, console, models, moving, placebo
 from muster_hub.admin import audit as cli_audit
 from muster_hub.admin import data as cli_data
 from muster_hub.admin import keys as cli_keys
@@ -46,6 +46,7 @@ cli_data.add_to(app)
 cli_audit.add_to(app)
 placebo.add_to(app)
 console.add_to(app)
+moving.add_to(app)
 
 
 @app.command()

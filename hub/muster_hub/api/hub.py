@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.x509 import load_pem_x509_certificate
+from msgspec import UNSET, UnsetType
 
 from muster_hub.access import capability
 from muster_hub.audit import log
@@ -28,6 +29,8 @@ from muster_hub.storage.disk import Room
 from muster_hub.storage.files import make_private_directory, write_durably
 from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
+from muster_protocol.wire import contact
+from muster_protocol.wire.contact import Contact
 
 CAPABILITY_KEY = "capability.key"
 CAPABILITY_KEY_BYTES = 32
@@ -136,6 +139,15 @@ class Hub:
     def chunk_token(self, device: str, expires: int) -> str:
         """A device's capability to fetch chunks over HTTP, for ``directive.Source.token``."""
         return capability.mint(self.capability_key, device, expires)
+
+    def contact(self) -> Contact | UnsetType:
+        """Where devices are sent, for directives; nowhere while targets don't say so, or name an
+        authority that this hub doesn't have, or has only since it was started.
+        """
+        approved = self.catalogue.contact
+        known = (authority.certificate_der for authority in self.pki.authorities)
+        found = None if approved is None else contact.bring(approved, known)
+        return UNSET if found is None else found
 
     def oidc_secret(self) -> str:
         """The hub's own secret at the issuer; empty where it has none. Raises ConfigError."""

@@ -35,8 +35,8 @@ from muster_hub.mqtt.publisher import Publisher
 from muster_hub.mqtt.renewals import Renewals
 from muster_hub.mqtt.showing import Showing
 from muster_hub.mqtt.takeover_log import TakeoverLog
-from muster_hub.reconcile.directives import DirectiveTerms
 from muster_hub.reconcile.engine import Engine
+from muster_hub.reconcile.terms import DirectiveTerms
 from muster_hub.registry.published import Bundles
 from muster_hub.rollouts.tracing import Traces
 from muster_hub.settings.config import HubConfig
@@ -82,6 +82,7 @@ class FleetServices:
                 keep_crash_input=config.directives.keep_crash_input,
                 drift=config.drift.of,
                 trace=traces.parent if config.traces.endpoint else lambda _rollout: "",
+                contact=hub.contact,
             ),
             holder=holder,
             on_published=self.publisher.wake,

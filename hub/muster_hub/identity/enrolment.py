@@ -14,8 +14,8 @@ from sqlmodel import Session, col, select
 
 from muster_hub.audit import log
 from muster_hub.errors import Conflict, HubError, Invalid, NotFound
-from muster_hub.identity.parsing import Request, read_request
-from muster_hub.identity.pki import Pki
+from muster_hub.identity.parsing import Request, read_request, read_shown
+from muster_hub.identity.pki import Authority, Pki
 from muster_hub.storage.models import Certificate, Device, EnrolBinding, EnrolToken, EventRow
 from muster_protocol.wire import selectors
 from muster_protocol.wire.chunks import sha256_hex
@@ -158,6 +158,7 @@ def renew(session: Session, pki: Pki, device: str, csr_pem: str, now: float) -> 
     row = session.get(Device, device)
     if row is None:
         raise NotFound(f"there is no device {device!r}")
+    issuer = _issuer(pki, row)
     if row.revoked or not row.approved:
         raise Conflict(f"{device} is {'revoked' if row.revoked else 'not approved'}")
     held = session.exec(
@@ -169,14 +170,14 @@ def renew(session: Session, pki: Pki, device: str, csr_pem: str, now: float) -> 
     ).all()
     for held_certificate in held:
         if held_certificate.key_fingerprint == request.key_fingerprint and _fresh(
-            held_certificate, now
+            held_certificate, issuer, now
         ):
             return held_certificate.pem
-    if held and _fresh(held[0], now):
+    if any(_fresh(each, issuer, now) for each in held):
         raise Conflict(f"the newest certificate of {device} is good for long: not renewed yet")
     if len(held) == RENEWALS_PER_DAY and held[-1].issued > now - DAY_SECONDS:
         raise Conflict(f"{device} was given {RENEWALS_PER_DAY} certificates within a day")
-    certificate = pki.issue_device(request, device, now)
+    certificate = issuer.issue_device(request, device, now)
     row.certificate_expires = certificate.expires
     session.add(
         Certificate(
@@ -199,16 +200,37 @@ def renew(session: Session, pki: Pki, device: str, csr_pem: str, now: float) -> 
     return certificate.pem.decode()
 
 
-def _fresh(certificate: Certificate, now: float) -> bool:
-    return certificate.expires - now > RENEW_SHARE_MAX * (certificate.expires - certificate.issued)
+def trusted_by(device: Device) -> tuple[str, ...]:
+    """Whose certificates a device believes, by its own word: SHA-256 of the authorities'."""
+    trust: dict[str, Any] = (device.report or {}).get("trust") or {}
+    return tuple(trust.get("authorities") or ())
+
+
+def _issuer(pki: Pki, device: Device) -> Authority:
+    """The first authority that the device believes: others it would refuse a certificate of."""
+    believed = trusted_by(device)
+    return next((each for each in pki.authorities if each.ca_fingerprint in believed), pki)
+
+
+def _fresh(certificate: Certificate, issuer: Authority, now: float) -> bool:
+    """Whether it has long to go, and is of the authority that would issue the next one."""
+    left = certificate.expires - now
+    long = left > RENEW_SHARE_MAX * (certificate.expires - certificate.issued)
+    return long and issuer.issued(certificate.pem.encode())
 
 
 def renew_by_proof(
     session: Session, pki: Pki, certificate_pem: str, csr_pem: str, signature: bytes, now: float
 ) -> Enrolled:
-    """Renew for the holder of a certificate of ours, expired or not, but never a revoked one."""
-    old = pki.read_own(certificate_pem.encode())
+    """Renew for the holder of a certificate of ours, expired or not, but never a revoked one.
+
+    One of an authority that was replaced since counts, if it is the very one that was issued.
+    """
+    old = read_shown(certificate_pem.encode())
     row = session.get(Certificate, old.serial)
+    if row is None or read_shown(row.pem.encode()).fingerprint != old.fingerprint:
+        pki.read_own(certificate_pem.encode())  # A stranger's is no certificate to us.
+        row = None
     if row is None or not old.verifies(signature, proof_of(csr_pem)):
         raise RenewalRefused("this is no proof of a certificate that this hub issued")
     if row.revoked is not None:

@@ -40,6 +40,8 @@ class Issued:
 
     serial: str
     public_key: ec.EllipticCurvePublicKey
+    fingerprint: str
+    """SHA-256 of the whole certificate."""
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
         """Whether its key made the signature: ECDSA with SHA-256."""
@@ -84,14 +86,24 @@ def read_request(csr_pem: bytes) -> Request:
 
 def read_issued(pem: bytes, authority: x509.Certificate) -> Issued:
     """Read a certificate that ``authority`` issued; raises Invalid."""
+    return read_shown(pem, authority)
+
+
+def read_shown(pem: bytes, authority: x509.Certificate | None = None) -> Issued:
+    """Read a certificate, by ``authority`` if one is given; raises Invalid.
+
+    Without one the caller must know the very certificate from elsewhere.
+    """
     _check_size("certificate_pem", pem)
     with _reading("certificate_pem: not a certificate that this hub issued"):
         certificate = x509.load_pem_x509_certificate(pem)
-        certificate.verify_directly_issued_by(authority)
+        if authority is not None:
+            certificate.verify_directly_issued_by(authority)
         key = certificate.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise Invalid("certificate_pem: not for a key on an elliptic curve")
-        return Issued(f"{certificate.serial_number:x}", key)
+        fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
+        return Issued(f"{certificate.serial_number:x}", key, fingerprint)
 
 
 def verifies(key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes) -> bool:

@@ -2,7 +2,8 @@
 
 import datetime as dt
 import ipaddress
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from muster_hub.errors import ConfigError
+from muster_hub.errors import ConfigError, Invalid
 from muster_hub.identity import parsing
 from muster_hub.identity.parsing import Issued, Request
-from muster_hub.storage.files import make_private_directory, write_durably
+from muster_hub.storage.files import flush_directory, make_private_directory, write_durably
 
 CA_DAYS = 3650
 DEVICE_DAYS = 365
@@ -27,6 +28,8 @@ SKEW = dt.timedelta(hours=1)
 """Certificates are valid from a little before now: clocks differ."""
 
 CHAIN = "chain.pem"
+NEXT = "next"
+"""Where the authority waits that is to replace the one in force."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class KeyPair:
     key_pem: bytes
 
 
-class Pki:
-    """The authority kept in a directory: ``ca.pem`` and ``ca.key`` (0600).
+class Authority:
+    """One kept in a directory: ``ca.pem`` and ``ca.key`` (0600).
 
     One that somebody else's authority issued has ``chain.pem`` beside it, up to their root.
     """
@@ -61,11 +64,10 @@ class Pki:
             key_pem = (directory / "ca.key").read_bytes()
         except FileNotFoundError as error:
             raise ConfigError(f"{error.filename} is missing: run `muster-hub init` first") from None
-        chain = directory / CHAIN
-        self.chain_pem = chain.read_bytes() if chain.exists() else self.ca_pem
+        self._ca = x509.load_pem_x509_certificate(self.ca_pem)
+        self.chain_pem = _chain(directory, self._ca) or self.ca_pem
         """For a broker, which wants to see a root. Devices are given ``ca_pem``, to trust nothing
         else that the root may have issued."""
-        self._ca = x509.load_pem_x509_certificate(self.ca_pem)
         key = serialization.load_pem_private_key(key_pem, None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ConfigError(f"{directory / 'ca.key'} is not an elliptic-curve key")
@@ -81,9 +83,22 @@ class Pki:
         """SHA-256 of the CA certificate in DER: what an enrolment token carries."""
         return self._ca.fingerprint(hashes.SHA256()).hex()
 
+    @property
+    def certificate_der(self) -> bytes:
+        """The authority's own certificate."""
+        return self._ca.public_bytes(serialization.Encoding.DER)
+
     def read_own(self, pem: bytes) -> Issued:
         """Read a certificate that this authority issued; raises Invalid."""
         return parsing.read_issued(pem, self._ca)
+
+    def issued(self, pem: bytes) -> bool:
+        """Whether this authority issued a certificate."""
+        try:
+            self.read_own(pem)
+        except Invalid:
+            return False
+        return True
 
     def issue_device(self, request: Request, device: str, now: float) -> IssuedCertificate:
         """A client certificate for the request's key, in the name of ``device``."""
@@ -165,6 +180,80 @@ class Pki:
 
     def _authority(self) -> x509.AuthorityKeyIdentifier:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+
+
+class Pki(Authority):
+    """The authority in force, and while it is being replaced the ``next`` one in ``next/``.
+
+    Until the next one is promoted, servers and newly enrolled devices have certificates of the one
+    in force, which everybody trusts; devices that have heard of the next one are renewed by that.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        _finish_promotion(directory)
+        super().__init__(directory)
+        waiting = directory / NEXT
+        self.next = Authority(waiting) if waiting.is_dir() else None
+
+    @property
+    def authorities(self) -> tuple[Authority, ...]:
+        """All that are believed; the one that issues to whoever trusts it first."""
+        return (self,) if self.next is None else (self.next, self)
+
+    @property
+    def trusted_pem(self) -> bytes:
+        """What a broker believes, up to the roots."""
+        return self.chain_pem + (b"" if self.next is None else self.next.chain_pem)
+
+    def crls(self, revoked: Iterable[tuple[str, float]], now: float) -> bytes:
+        """A list of each authority: a broker refuses whom it has no list for; PEM."""
+        listed = list(revoked)
+        return b"".join(authority.crl(listed, now) for authority in reversed(self.authorities))
+
+
+def begin(directory: Path, make: Callable[[Path], object]) -> Authority:
+    """Put the authority that ``make`` makes beside the one in ``directory``, whole or not at all.
+
+    One that waits there already is kept.
+    """
+    waiting, building = directory / NEXT, directory / f".{NEXT}.new"
+    if not waiting.is_dir():
+        shutil.rmtree(building, ignore_errors=True)
+        make(building)
+        building.rename(waiting)
+        flush_directory(directory)
+    return Authority(waiting)
+
+
+def promote(directory: Path) -> Pki:
+    """Put the next authority in force; the key of the one before is gone. Raises ConfigError."""
+    key = directory / NEXT / "ca.key"
+    if not key.exists():
+        raise ConfigError(f"{directory / NEXT} holds no authority that waits")
+    key.rename(directory / "ca.key")
+    flush_directory(directory)
+    return Pki(directory)
+
+
+def _finish_promotion(directory: Path) -> None:
+    """Once the key is in place its certificate follows, though the power failed in between."""
+    waiting = directory / NEXT
+    if not waiting.is_dir() or (waiting / "ca.key").exists():
+        return
+    for name in (CHAIN, "ca.pem"):
+        if (waiting / name).exists():
+            (waiting / name).rename(directory / name)
+    flush_directory(directory)
+    waiting.rmdir()
+
+
+def _chain(directory: Path, own: x509.Certificate) -> bytes | None:
+    """The chain above ``own``; one that an authority before it left behind doesn't count."""
+    path = directory / CHAIN
+    if not path.exists():
+        return None
+    pem = path.read_bytes()
+    return pem if x509.load_pem_x509_certificates(pem)[:1] == [own] else None
 
 
 def create(directory: Path, name: str, now: float) -> Pki:

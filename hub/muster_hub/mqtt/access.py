@@ -23,6 +23,7 @@ from muster_hub.storage.store import Store
 CRL_RENEW_SECONDS = 86_400.0
 CANARY = "_revoked"
 """Revoked from the start: whoever lets it in has not read the list."""
+CRL_END = b"-----END X509 CRL-----\n"
 CHECK_SECONDS = 30.0
 KICK_SECONDS = 5.0
 
@@ -89,7 +90,7 @@ class BrokerFiles:
 
     def _write_ca(self) -> None:
         self.ca.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_durably(self.ca, self._pki.chain_pem)
+        write_durably(self.ca, self._pki.trusted_pem)
 
     def refresh_crl(self, now: float) -> frozenset[str] | None:
         """Write the list when it changed or grows old; devices newly on it, None if unwritten."""
@@ -101,8 +102,9 @@ class BrokerFiles:
             return None
         revoked = [(serial, when) for serial, when, _ in rows]
         revoked += [self._canary] if self._canary is not None else []
-        pem = self._pki.crl(revoked, now)
-        x509.load_pem_x509_crl(pem)
+        pem = self._pki.crls(revoked, now)
+        for part in pem.split(CRL_END)[:-1]:
+            x509.load_pem_x509_crl(part + CRL_END)
         write_durably(self.crl, pem)
         before = self._listed if self._listed is not None else serials
         self._listed, self._written = serials, now

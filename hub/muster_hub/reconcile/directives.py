@@ -5,7 +5,7 @@ The generation rises only when the content changes; renewing one that would expi
 
 import hashlib
 import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -30,14 +30,16 @@ from muster_hub.monitoring import drift_step
 from muster_hub.reconcile.generations import Generations, Held
 from muster_hub.reconcile.issuing import Issue, signed_by, write
 from muster_hub.reconcile.sampled import asked_otherwise, sampled
+from muster_hub.reconcile.terms import DirectiveTerms
 from muster_hub.rollouts import load
 from muster_hub.sampling import policies
 from muster_hub.sampling.asked import OpenPolicy
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
 from muster_hub.storage.tables import target
+from muster_protocol.wire import contact, trace
 from muster_protocol.wire import directive as wire
-from muster_protocol.wire import trace
+from muster_protocol.wire.contact import Contact
 from muster_protocol.wire.directive import Directive, Drift, Goal, Sampling, Slot, Source
 
 RENEW_SHARE = 0.5
@@ -88,22 +90,6 @@ class SignsDirectives(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class DirectiveTerms:
-    """What every directive says besides its slots."""
-
-    window_seconds: float
-    valid_seconds: int
-    chunks_url: str
-    token: Callable[[str, int], str]
-    """A device's capability to fetch chunks by HTTP until a time in seconds since 1970."""
-    keep_crash_input: bool = False
-    drift: Callable[[str, Mapping[str, str]], Drift | UnsetType] = lambda _model, _labels: UNSET
-    """How drift of a model is judged on a device with such labels."""
-    trace: Callable[[int | None], str] = lambda _rollout: ""
-    """The ``traceparent`` of what a rollout asks for; empty: it isn't traced."""
-
-
 @dataclass
 class Draft:
     """What one look found: directives to commit, and generations that rollouts are to know."""
@@ -131,6 +117,7 @@ class _Terms:
     keyid: str
     sampling: Sequence[OpenPolicy] = ()
     """The newest first."""
+    contact: Contact | UnsetType = UNSET
 
 
 class Directives:
@@ -169,7 +156,7 @@ class Directives:
         terms = _Terms(
             load.assignments(session), load.first_tries(session),
             drift_step.rebaselines(session), load.challenged(session), epoch, self._signing.keyid,
-            policies.wanted(session),
+            policies.wanted(session), self._settings.contact(),
         )  # fmt: skip
         if self._held is None:
             self._read(session)
@@ -354,7 +341,7 @@ class Directives:
         if held is not None and self._inputs.get(device.id) == (held.content_sha256, inputs):
             return None, held.content_sha256
         content, choices = self._build(session, device, rolling)
-        if held is None and not choices:
+        if held is None and not choices and content.contact is UNSET:
             return None, ""
         digest = _digest(content)
         self._inputs[device.id] = digest, inputs
@@ -380,6 +367,8 @@ class Directives:
             kept = _kept(session, device.id, unread - choices.keys())
         attempts = attempts_of(device, choices, self._terms.first_tries)
         content = _content(device, choices, self._settings, self._terms.rebaselines, attempts, kept)
+        if contact.FIELD in device.understands:
+            content = msgspec.structs.replace(content, contact=self._terms.contact)
         return sampled(content, device, self._terms.sampling), choices
 
 

@@ -23,7 +23,8 @@ from muster_hub.heartbeats import Heartbeats
 from muster_hub.loop import loop_step
 from muster_hub.monitoring import drift_step, rollup_step
 from muster_hub.reconcile import lease
-from muster_hub.reconcile.directives import Directives, DirectiveTerms, SignsDirectives
+from muster_hub.reconcile.directives import Directives, SignsDirectives
+from muster_hub.reconcile.terms import DirectiveTerms
 from muster_hub.registry.published import Bundles
 from muster_hub.rollouts import permit_step
 from muster_hub.rollouts import step as rollout_step

@@ -13,7 +13,7 @@ from securesystemslib.signer import Signer, SSlibKey
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from muster_hub.errors import CatalogueError
-from muster_hub.signing import catching_up, ceremonies, roles
+from muster_hub.signing import catching_up, ceremonies, roles, withdrawn
 from muster_hub.signing.catalogue_files import CatalogueFiles, signing_order
 from muster_hub.signing.catching_up import CaughtUp
 from muster_hub.signing.ceremonies import Basis, Changes
@@ -21,6 +21,7 @@ from muster_hub.signing.keys import ONLINE, KeyGroup, Keyring
 from muster_hub.signing.remembered import Remembered
 from muster_hub.signing.roles import AnyMetadata, Kind, RoleStanding, Signatures
 from muster_protocol.wire import directive, manifest
+from muster_protocol.wire.contact import Approved
 
 VERSION_LEAP_MAX = 1_000_000
 """How far ahead a reported version is believed: no device may use up the range of versions."""
@@ -40,7 +41,7 @@ class Catalogue:
     def __init__(self, directory: Path, keyring: Keyring) -> None:
         self._files = CatalogueFiles(directory)
         self._keyring = keyring
-        self._epoch = Remembered(self._files.stamp, self._read_epoch)
+        self._named = Remembered(self._files.stamp, self._read_targets)
         self._director = Remembered(
             lambda: (self._files.stamp(), keyring.stamp()), self._open_director
         )
@@ -63,11 +64,18 @@ class Catalogue:
     @property
     def director_epoch(self) -> int:
         """Devices ignore directives of any other epoch."""
-        return self._epoch()
+        return self._named()[0]
 
-    def _read_epoch(self) -> int:
+    @property
+    def contact(self) -> Approved | None:
+        """Where devices may be sent; None: they stay where they were enrolled."""
+        return self._named()[1]
+
+    def _read_targets(self) -> tuple[int, Approved | None]:
         targets = self._files.current("targets", Targets)
-        return FIRST_EPOCH if targets is None else roles.director_epoch(targets.signed)
+        if targets is None:
+            return FIRST_EPOCH, None
+        return roles.director_epoch(targets.signed), roles.contact(targets.signed)
 
     def factory_root(self) -> bytes:
         """The first root: what a device must be given from outside the hub's own reply."""
@@ -153,6 +161,12 @@ class Catalogue:
         """Begin a new director epoch, in which generations count from 1."""
         return self._change(ceremonies.next_epoch, now, dry_run)
 
+    def set_contact(
+        self, change: Callable[[Approved], Approved], now: float, *, dry_run: bool = False
+    ) -> SigningPlan:
+        """Change where devices may be sent, from what is drafted or in force."""
+        return self._change(lambda basis: ceremonies.set_contact(basis, change), now, dry_run)
+
     def director(self) -> Signer:
         """The signer of directives: the key that published targets delegate to."""
         return self._director()
@@ -199,7 +213,7 @@ class Catalogue:
             if not self._sealed(snapshot, timestamp):
                 self._seal({}, now)
                 return True
-            self._forget_withdrawn()
+            withdrawn.forget(self._files, self._keyring)
             if roles.lifetime("snapshot").due(snapshot.signed, now):
                 self._seal({}, now)
                 return True
@@ -446,20 +460,6 @@ class Catalogue:
             roles.verified(root.signed, role, metadata)
             for role, metadata in (("snapshot", snapshot), ("timestamp", timestamp))
         )
-
-    def _forget_withdrawn(self) -> None:
-        """Delete the hub's own keys that neither what is published nor a draft names."""
-        for role in ONLINE:
-            both: list[AnyMetadata | None] = (
-                [self._files.current("targets", Targets), self._files.draft("targets", Targets)]
-                if role == "director"
-                else [self._files.current("root", Root), self._files.draft("root", Root)]
-            )
-            ids = {
-                key for metadata in both if metadata for key in roles.keyids(metadata.signed, role)
-            }
-            if ids:
-                self._keyring.drop_online(role, ids)
 
     def _seal(self, changed: Mapping[str, AnyMetadata], now: float) -> None:
         """Write changed roles, then the snapshot that names them, then the timestamp."""

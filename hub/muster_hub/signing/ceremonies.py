@@ -4,9 +4,10 @@ Each function takes a ``Basis`` (fresh copies it may change) and returns the rol
 version. What is signed, checked and published then is the catalogue's affair.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import msgspec
 from tuf.api.metadata import Role as RootRole
 from tuf.api.metadata import Root, Targets
 
@@ -14,7 +15,8 @@ from muster_hub.errors import CatalogueError, NotFound
 from muster_hub.signing import roles
 from muster_hub.signing.keys import KeyGroup
 from muster_protocol.wire import directive, manifest
-from muster_protocol.wire.metadata import DIRECTOR_EPOCH_FIELD
+from muster_protocol.wire.contact import Approved
+from muster_protocol.wire.metadata import CONTACT_FIELD, DIRECTOR_EPOCH_FIELD
 
 Changes = dict[str, Root | Targets]
 TOP = ("root", "targets", "snapshot", "timestamp")
@@ -71,6 +73,13 @@ def next_epoch(basis: Basis) -> Changes:
     """Begin a new director epoch: whatever generation was signed before counts for nothing."""
     epoch = roles.director_epoch(basis.targets)
     basis.targets.unrecognized_fields[DIRECTOR_EPOCH_FIELD] = epoch + 1
+    return {"targets": basis.targets}
+
+
+def set_contact(basis: Basis, change: Callable[[Approved], Approved]) -> Changes:
+    """Name where devices may be sent. A hub's own keys alone can't: it takes those of targets."""
+    wanted = change(roles.contact(basis.targets) or Approved())
+    basis.targets.unrecognized_fields[CONTACT_FIELD] = msgspec.to_builtins(wanted)
     return {"targets": basis.targets}
 
 

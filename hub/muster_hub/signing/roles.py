@@ -23,9 +23,11 @@ from tuf.api.serialization import DeserializationError
 from muster_hub.errors import CatalogueError
 from muster_hub.signing.keys import KeyGroup, Keyring
 from muster_hub.signing.keys import Role as KeyRole
+from muster_protocol.wire import contact as wire_contact
 from muster_protocol.wire import directive, limits, manifest
+from muster_protocol.wire.contact import Approved
 from muster_protocol.wire.errors import MusterError
-from muster_protocol.wire.metadata import DIRECTOR_EPOCH_FIELD, ISSUED_FIELD
+from muster_protocol.wire.metadata import CONTACT_FIELD, DIRECTOR_EPOCH_FIELD, ISSUED_FIELD
 
 AnyMetadata = Metadata[Any]
 Kind = TypeVar("Kind", Root, Timestamp, Snapshot, Targets)
@@ -150,6 +152,8 @@ def describe_signed(signed: Signed) -> str:
             named = ["no version may be installed any more"]
         if DIRECTOR_EPOCH_FIELD in signed.unrecognized_fields:
             named.append(f"director epoch {signed.unrecognized_fields[DIRECTOR_EPOCH_FIELD]}")
+        if (sent := contact(signed)) is not None:
+            named.append(f"devices find {sent}")
         named += [
             f"delegates {name} to {role.threshold} of {_short(role.keyids)}"
             for name, role in delegated.items()
@@ -303,6 +307,11 @@ def director_epoch(targets: Targets) -> int:
     if not isinstance(epoch, int) or epoch < 1:
         raise CatalogueError(f"targets.json names no {DIRECTOR_EPOCH_FIELD}")
     return epoch
+
+
+def contact(targets: Targets) -> Approved | None:
+    """Where targets let devices be sent; None when they say nothing that makes sense."""
+    return wire_contact.read(targets.unrecognized_fields.get(CONTACT_FIELD))
 
 
 def next_snapshot(current: Snapshot | None, changed: dict[str, int]) -> Snapshot:

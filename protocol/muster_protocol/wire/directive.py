@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from muster_protocol.wire import bounds, limits
 from muster_protocol.wire.bounds import Format, Integer, Name, Serial
+from muster_protocol.wire.contact import Contact
 from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
 from muster_protocol.wire.maintenance import MaintenanceWindow
 from muster_protocol.wire.manifest import Sha256
@@ -110,6 +111,9 @@ class Directive(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 300.0
     sampling: Sampling = Sampling()
     sources: Annotated[tuple[Source, ...], Meta(max_length=4)] = ()
+    contact: Contact | UnsetType = UNSET
+    """Where the hub is, or will be; taken only when targets name the same. Absent: what the device
+    holds stays. Told only to agents whose facts say ``understands``."""
 
 
 class DirectiveRefused(MusterError):

@@ -19,6 +19,12 @@ GOLDEN_ATOL_MAX = 16.0
 """In an output's own unit: some steps of a quantised output, which are whole numbers."""
 
 DIRECTIVE_BYTES_MAX = 16 * KIB
+CONTACT_ADDRESSES_MAX = 3
+"""Of hubs, and of brokers, that a device is told beside those of its enrolment."""
+AUTHORITIES_MAX = 2
+"""Certificate authorities that a device believes at once: the one before and the one after."""
+AUTHORITY_BYTES_MAX = 2 * KIB
+"""Of an authority's certificate in DER."""
 TELEMETRY_BYTES_MAX = 64 * KIB
 REPORT_BYTES_MAX = 64 * KIB
 EVENT_DETAIL_CHARS_MAX = 512

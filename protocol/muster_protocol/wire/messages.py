@@ -221,6 +221,11 @@ class TrustReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     versions: Annotated[dict[RoleName, Integer], Meta(max_length=limits.TRUST_ROLES_MAX)] = {}
     expires: Annotated[dict[RoleName, Integer], Meta(max_length=limits.TRUST_ROLES_MAX)] = {}
     """Seconds since 1970."""
+    contact: Name = ""
+    """Digest of the contact that was taken last; empty: none, the enrolment's is in force."""
+    authorities: Annotated[tuple[Name, ...], Meta(max_length=limits.AUTHORITIES_MAX)] = ()
+    """Whose certificates the device believes at the hub: SHA-256 of theirs. Empty from an older
+    agent."""
 
 
 class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from muster_agent.identity import identity, tls
+from muster_agent.identity.contact import Contacts
 from muster_agent.identity.enroll import EnrolError, EnrolmentRequest, enroll
 from muster_agent.identity.hardware_key import HardwareKeyError, check_uri, open_key
 from muster_agent.identity.proof import prover
@@ -23,6 +24,7 @@ from muster_agent.link.mqtt import MqttLink, MqttSettings
 from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, ClockReading, Instant
 from muster_hub.identity.proof import proved_slots
 from muster_protocol.wire import topics
+from muster_protocol.wire.contact import BrokerAddress
 from support import softhsm
 from support.enrol_hub import EnrolHub
 from support.mosquitto import Mosquitto
@@ -135,7 +137,8 @@ def test_renewal_keeps_the_key_and_changes_the_certificate(
 ) -> None:
     place = device / "identity"
     later = Instant(BUILD_TIME + 80 * DAY_SECONDS, "floor")
-    renewal = Renewal(place, "https://127.0.0.1:1", lambda: later, random.Random("hsm"))
+    contacts = Contacts(place, hub="https://127.0.0.1:1", broker=BrokerAddress("127.0.0.1", 1))
+    renewal = Renewal(place, contacts, lambda: later, random.Random("hsm"))
     asked = renewal.question(0.0)
     assert asked is not None
     before = (place / "cert.pem").read_bytes()

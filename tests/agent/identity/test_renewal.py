@@ -9,19 +9,28 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from muster_agent.identity import identity
+from muster_agent.identity.contact import Contacts
 from muster_agent.identity.identity import IdentityError
-from muster_agent.identity.renewal import ASK_SECONDS, SHUT_OUT_ATTEMPTS, Renewal
+from muster_agent.identity.renewal import (
+    ASK_SECONDS,
+    SHUT_OUT_ATTEMPTS,
+    SPREAD_SECONDS,
+    Renewal,
+)
 from muster_agent.link.link import Connected, Disconnected, LinkEvent, Message
 from muster_agent.link.mqtt import MqttLink, MqttSettings
 from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, Instant
 from muster_protocol.wire import topics
+from muster_protocol.wire.contact import BrokerAddress, Contact, approved
 from support.mosquitto import Mosquitto
 from support.pki import DAY, Authority
 
 START = dt.datetime.fromtimestamp(BUILD_TIME, dt.UTC)
 LIFE_DAYS = 90
+NOBODY = "https://127.0.0.1:1"
 
 
 class Machine:
@@ -38,9 +47,8 @@ class Machine:
         self.renewal = self.make()
 
     def make(self) -> Renewal:
-        return Renewal(
-            self.directory, "https://127.0.0.1:1", self.instant, random.Random("renewal")
-        )
+        self.contacts = Contacts(self.directory, hub=NOBODY, broker=BrokerAddress("127.0.0.1", 1))
+        return Renewal(self.directory, self.contacts, self.instant, random.Random("renewal"))
 
     def instant(self) -> Instant:
         return Instant(BUILD_TIME + int(self.day * DAY_SECONDS), "floor")
@@ -106,6 +114,41 @@ def test_what_the_broker_accepted_becomes_the_identity(
     assert {path.name for path in machine.directory.iterdir()} == {"key.pem", "cert.pem", "ca.pem"}
     assert machine.renewal.question(1e9) is None, "fresh for long"
     assert machine.renewal.begin() == (machine.renewal.who.key, machine.renewal.who.cert)
+
+
+def believe(machine: Machine, *authorities: Authority) -> None:
+    """Signed directives name these; the first issues what is issued now."""
+    ders = [each.certificate.public_bytes(serialization.Encoding.DER) for each in authorities]
+    wanted = Contact(authorities=tuple(ders))
+    machine.contacts.follow(wanted, approved(wanted))
+
+
+def test_when_another_authority_issues_now_a_fresh_certificate_is_renewed_soon_and_once(
+    tmp_path: Path, machine: Machine, authority: Authority
+) -> None:
+    assert machine.renewal.question(0.0) is None
+    second = Authority(tmp_path, "second", start=START - DAY, end=START + 3650 * DAY)
+    believe(machine, second, authority)
+    machine.renewal.question(0.0)  # Finds out, and draws when to ask: not all devices at once.
+    asked = machine.renewal.question(SPREAD_SECONDS)
+    assert asked is not None
+    machine.renewal.answered(second.sign_csr(asked[1].decode(), "dev-1").encode())
+    assert machine.renewal.ready
+    machine.renewal.begin()
+    machine.renewal.connected()
+    assert machine.renewal.question(1e9) is None
+    believe(machine, second)
+    assert machine.renewal.question(2e9) is None, "it has one of the authority that is left"
+
+
+def test_an_authority_that_is_not_believed_yet_issues_nothing_for_this_device(
+    tmp_path: Path, machine: Machine
+) -> None:
+    before = serial(machine)
+    second = Authority(tmp_path, "second", start=START - DAY, end=START + 3650 * DAY)
+    machine.renewal.answered(answer(machine, second))
+    assert not machine.renewal.ready
+    assert serial(machine) == before
 
 
 def test_what_the_broker_refused_is_dropped_and_the_old_identity_stays(

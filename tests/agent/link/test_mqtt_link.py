@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -20,6 +20,7 @@ from muster_agent.link.link import Connected, Disconnected, LinkEvent, Message, 
 from muster_agent.link.mqtt import MqttLink, MqttSettings, backoff
 from muster_agent.trust.time import BUILD_TIME, Instant
 from muster_protocol.wire import messages, topics
+from muster_protocol.wire.contact import BrokerAddress
 from support.mosquitto import Mosquitto
 from support.pki import Authority, Pair
 from support.ports import free_port
@@ -63,6 +64,7 @@ def linked(
     pair: Pair | None = None,
     host: str = "127.0.0.1",
     now: Instant | None = None,
+    brokers: Callable[[], list[BrokerAddress]] | None = None,
 ) -> Iterator[tuple[MqttLink, Inbox]]:
     pair = pair or authority.issue(device)
     inbox = Inbox()
@@ -71,7 +73,7 @@ def linked(
         backoff_seconds_min=0.05, backoff_seconds_max=0.2,
     )  # fmt: skip
     will = (topics.up(device, "presence"), messages.encode(messages.Presence(online=False)))
-    link = MqttLink(settings, will, inbox.put, lambda: now or today())
+    link = MqttLink(settings, will, inbox.put, lambda: now or today(), brokers=brokers)
     link.start()
     try:
         yield link, inbox
@@ -109,6 +111,40 @@ def test_a_device_receives_what_was_retained_and_what_comes_later(
         assert inbox.message() == Message(topic, b"two", retained=False)
         assert device.publish(topics.up("dev-1", "report"), b"here")
         assert hub_inbox.message().payload == b"here"
+
+
+def test_brokers_are_tried_in_order_and_the_first_again_once_a_connection_ends(
+    tmp_path: Path, authority: Authority, broker: Mosquitto
+) -> None:
+    (tmp_path / "next").mkdir()
+    following = Mosquitto(tmp_path / "next", authority)
+    elsewhere = following.port
+    addresses = [BrokerAddress("127.0.0.1", elsewhere), BrokerAddress("127.0.0.1", broker.port)]
+    with linked(authority, broker.port, brokers=lambda: addresses) as (_, inbox):
+        assert inbox.next() == Connected(), "nobody hears of the first while the second answers"
+        with following:
+            broker.stop()
+            assert str(broker.port) in inbox.reason()
+            assert inbox.next() == Connected()
+        assert str(elsewhere) in inbox.reason()
+        said = inbox.reason()
+        assert all(str(port) in said for port in (elsewhere, broker.port)), said
+
+
+def test_a_broker_that_is_named_while_the_link_is_up_is_tried_when_that_ends(
+    tmp_path: Path, authority: Authority, broker: Mosquitto
+) -> None:
+    addresses = [BrokerAddress("127.0.0.1", broker.port)]
+    (tmp_path / "next").mkdir()
+    with (
+        Mosquitto(tmp_path / "next", authority) as following,
+        linked(authority, broker.port, brokers=lambda: addresses) as (_, inbox),
+    ):
+        assert inbox.next() == Connected()
+        addresses.insert(0, BrokerAddress("127.0.0.1", following.port))
+        broker.stop()
+        assert str(broker.port) in inbox.reason()
+        assert inbox.next() == Connected()
 
 
 def test_asking_again_for_a_topic_brings_its_retained_message_again(

@@ -1,5 +1,6 @@
 """``muster-hub serve`` as a process: it starts whole, ends clean, and survives its own murder."""
 
+import os
 import re
 import signal
 import socket
@@ -40,6 +41,17 @@ def test_it_serves_until_told_to_end_and_leaves_nothing_behind(served: Served, n
     assert served.brokers() == []
     with socket.create_server((HOST, served.http)), socket.create_server((HOST, served.broker)):
         pass
+
+
+def test_the_broker_is_in_no_process_group_of_the_hub_s_so_that_a_stop_reaches_the_hub_first(
+    served: Served,
+):
+    process = served.ready()
+    (broker,) = served.brokers()
+    assert os.getpgid(broker) != os.getpgid(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert finish(process) == (0, ""), "the hub ends it, after what speaks with it"
+    assert served.brokers() == []
 
 
 def test_a_second_hub_on_the_same_directory_is_refused(served: Served):

@@ -1,10 +1,7 @@
 """Certificates renewed: over the broker by its word, over HTTP by proof of the old key."""
 
-import base64
-
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlmodel import select
 
@@ -13,8 +10,9 @@ from muster_hub.mqtt.inbound import Malformed, Renews, read
 from muster_hub.mqtt.renewals import Renewals
 from muster_hub.storage.models import Audit, Certificate, Device, OutboxMessage
 from muster_protocol.wire import topics
-from muster_protocol.wire.renewal import PEM_BYTES_MAX, proof_of
+from muster_protocol.wire.renewal import PEM_BYTES_MAX
 from support.hub_kit import API, Kit, csr, is_problem, new_key, open_kit
+from support.renewing import ask
 
 DAY = 86_400.0
 
@@ -35,19 +33,6 @@ def key():
 def old(kit: Kit, key: ec.EllipticCurvePrivateKey) -> str:
     """The certificate of the enrolled cam-1, in PEM."""
     return kit.enrol(kit.enrol_token(), key).json()["certificate_pem"]
-
-
-def ask(kit: Kit, certificate: str, key, *, new=None, name="cam-1", signed: str | None = None):
-    request = csr(new or new_key(), name)
-    signature = key.sign(proof_of(signed or request), ec.ECDSA(hashes.SHA256()))
-    return kit.http.post(
-        f"{API}/renew",
-        json={
-            "certificate_pem": certificate,
-            "csr_pem": request,
-            "signature": base64.b64encode(signature).decode(),
-        },
-    )
 
 
 def serial(pem: str) -> int:

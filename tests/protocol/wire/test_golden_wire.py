@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from muster_protocol.wire import directive, manifest, messages, proof, topics
-from wire_samples import DIRECTIVE, MANIFEST, MANIFEST_2, MESSAGES, PROVED, SHA_A
+from wire_samples import (
+    DIRECTIVE,
+    DIRECTIVE_CONTACT,
+    MANIFEST,
+    MANIFEST_2,
+    MESSAGES,
+    PROVED,
+    SHA_A,
+)
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 FROZEN = {
@@ -28,10 +36,14 @@ def test_a_manifest_has_the_bytes_that_release_keys_signed(name, value):
     assert manifest.encode(value) == frozen
 
 
-def test_a_directive_has_the_bytes_that_deployed_devices_know():
-    frozen = (GOLDEN / "directive_v1.json").read_bytes()
-    assert directive.decode(frozen) == DIRECTIVE
-    assert directive.encode(DIRECTIVE) == frozen
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("directive_v1.json", DIRECTIVE), ("directive_contact_v1.json", DIRECTIVE_CONTACT)],
+)
+def test_a_directive_has_the_bytes_that_deployed_devices_know(name, value):
+    frozen = (GOLDEN / name).read_bytes()
+    assert directive.decode(frozen) == value
+    assert directive.encode(value) == frozen
 
 
 def test_every_kind_of_message_has_a_fixture():
