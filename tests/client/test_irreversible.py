@@ -28,6 +28,7 @@ OPERATOR = {
     "rollout abort": True, "rollout rollback": True, "rollout advance": True,
     "drift rebaseline": True, "apply": True,
     "device list": False, "device show": False, "device approve": False, "device retry": False,
+    "device diagnose": False,
     "device enroll-token": False, "model push": False, "model pack": False, "model init": False,
     "model import": False, "model card": False, "model bill": False,
     "alias list": False, "alias set": False, "alias remove": False, "policy show": False,

@@ -62,7 +62,7 @@ def pages(target: Target) -> dict[str, Case]:
             f"POST {PAGE}/devices/{{device}}/{act}": Case(
                 OPERATORS, "dD", f"{device}/{act}", fields={}
             )
-            for act in ("approve", "retry", "revoke")
+            for act in ("approve", "diagnose", "retry", "revoke")
         },
         f"GET {PAGE}/delivery": Case(ALL, "H"), f"GET {PAGE}/bulk": Case(ALL),
         **{

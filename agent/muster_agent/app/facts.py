@@ -11,15 +11,15 @@ from muster_agent import runtimes
 from muster_agent.isolation.cage import available
 from muster_agent.observe.energy import EnergySource
 from muster_agent.storage.content import disk_free_bytes
-from muster_protocol.wire import contact, manifest, sampling, trace
+from muster_protocol.wire import contact, directive, manifest, sampling, trace
 from muster_protocol.wire.messages import Facts
 
 DISTRIBUTION = "muster-edge"
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 UNDERSTANDS = (
-    "attempt", "drift", contact.FIELD, manifest.UNDERSTANDS, manifest.BASELINE_UNDERSTANDS,
-    sampling.UNDERSTANDS, trace.FIELD,
+    "attempt", "drift", contact.FIELD, directive.DIAGNOSES, manifest.UNDERSTANDS,
+    manifest.BASELINE_UNDERSTANDS, sampling.UNDERSTANDS, trace.FIELD,
 )  # fmt: skip
 """What came after the first formats: fields of a directive or its slots, and of
 manifests and baselines the second."""

@@ -38,6 +38,14 @@ class Shutdown:
     """Finish: stop the workers, fold everything, and say goodbye."""
 
 
+@dataclass(frozen=True)
+class Diagnosed:
+    """A look at everything here has ended."""
+
+    request: int
+    lines: tuple[str, ...]
+
+
 Inbox = (
     Connected
     | Disconnected
@@ -46,6 +54,7 @@ Inbox = (
     | HttpAnswer
     | WorkerEvent
     | FeedEvent
+    | Diagnosed
     | Shutdown
 )
 
@@ -107,6 +116,29 @@ class NoSampling:
 
     def says(self, slot: str) -> str:  # noqa: ARG002 - the port's names
         return ""
+
+
+class Diagnosis(Protocol):
+    """``diagnosing.Diagnosing``, as far as the supervisor uses it."""
+
+    def obey(self, asked: int | UnsetType) -> None:
+        """Begin to look when a directive asks for more looks than there have been."""
+        ...
+
+    def events(self, done: Diagnosed, at: Stamp) -> list[Event]:
+        """What a look found, when nobody has been told yet; joins a transaction."""
+        ...
+
+
+class NoDiagnosis:
+    """Never looks."""
+
+    def obey(self, asked: int | UnsetType) -> None:
+        pass
+
+    def events(self, done: Diagnosed, at: Stamp) -> list[Event]:
+        del done, at
+        return []
 
 
 class HubContact(Protocol):
@@ -214,6 +246,7 @@ _NO_CRASH_INPUTS = NoCrashInputs()
 _NO_FEEDS = NoFeeds()
 _NO_SAMPLING = NoSampling()
 _AS_ENROLLED = AsEnrolled()
+_NO_DIAGNOSIS = NoDiagnosis()
 
 
 @dataclass(frozen=True)
@@ -247,6 +280,8 @@ class SupervisorPorts:
     """What takes rows for the hub where a directive asks for them."""
     contact: HubContact = _AS_ENROLLED
     """Where the hub is sought."""
+    diagnosis: Diagnosis = _NO_DIAGNOSIS
+    """What looks at everything here when an operator asks for it."""
     challenge: Launch = no_launch
     """Makes workers of challengers."""
     show_offline: Callable[[Offline | None], None] = lambda _offline: None

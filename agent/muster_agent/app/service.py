@@ -10,6 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 from muster_agent.app import facts
+from muster_agent.app.diagnosing import Diagnosing, LatestWarnings
+from muster_agent.app.doctor import examine
 from muster_agent.app.launch import ProcessLauncher
 from muster_agent.app.notify import Notifier
 from muster_agent.app.outages import shown_in
@@ -217,6 +219,7 @@ class Service:
                 crash_inputs=crash_inputs,
                 sampling=sampler,
                 contact=contacts,
+                diagnosis=_diagnosing(directory, clock, state, self.mailbox, stack),
                 challenge=launcher.challenge,
                 show_offline=show_offline,
                 feeds=Feeds(
@@ -348,6 +351,15 @@ def _outbox(config: Config, clock: Clock, state: StateDatabase, keys: SampleKeys
         budget=DayBudget(config.settings.limits.telemetry_bytes_per_day, day, state.sent),
         samples=SampleBounds(own.ring_bytes, samples, keys.open),
     )
+
+
+def _diagnosing(
+    directory: Path, clock: Clock, state: StateDatabase, mailbox: Mailbox, stack: ExitStack
+) -> Diagnosing:
+    warnings = LatestWarnings()
+    logging.getLogger().addHandler(warnings)
+    stack.callback(logging.getLogger().removeHandler, warnings)
+    return Diagnosing(state, lambda: examine(directory, clock), mailbox.put, warnings.lines)
 
 
 def _contacts(config: Config) -> Contacts:

@@ -17,7 +17,13 @@ from msgspec import UNSET
 from muster_agent.app import reporting
 from muster_agent.app.goals import Goals
 from muster_agent.app.outages import Outages
-from muster_agent.app.ports import Inbox, Shutdown, SupervisorPorts, SupervisorSettings
+from muster_agent.app.ports import (
+    Diagnosed,
+    Inbox,
+    Shutdown,
+    SupervisorPorts,
+    SupervisorSettings,
+)
 from muster_agent.app.sending import Sending
 from muster_agent.app.worker_events import WorkerEvents
 from muster_agent.base.clock import stamp
@@ -220,6 +226,8 @@ class Supervisor:
                 self.goals.subscribed(filter(None, map(topics.parse_tuf, event.topics)), now)
             case HttpAnswer():
                 self.delivery.answered(event, now)
+            case Diagnosed():
+                self._diagnosed(event)
             case Shutdown():
                 self._stop(now)
             case FeedSaid() | FeedEnded():
@@ -272,6 +280,14 @@ class Supervisor:
         if news is not None:
             self._ports.outbox.put_event(reporting.note(news.slot, news.detail, self._stamp()))
             self._changed()
+
+    def _diagnosed(self, done: Diagnosed) -> None:
+        with self._ports.state.transaction():
+            for event in self._ports.diagnosis.events(done, self._stamp()):
+                self._ports.outbox.put_event(event)
+        if self.goals.directive is not None:  # It may ask for another look by now.
+            self._ports.diagnosis.obey(self.goals.directive.diagnoses)
+        self._changed()
 
     def _served(self) -> dict[str, Served]:
         """What answers in each slot; where nothing does, what should."""
@@ -326,6 +342,7 @@ class Supervisor:
         self._ports.telemetry.set_window(directive.window_seconds, now)
         self._ports.crash_inputs.allow(directive.sampling.keep_crash_input)
         self._ports.sampling.obey(directive, now)
+        self._ports.diagnosis.obey(directive.diagnoses)
         trusted = self.goals.trusted
         self._ports.contact.follow(directive.contact, trusted.contact if trusted else None)
         for name, slot in directive.slots.items():

@@ -132,6 +132,23 @@ class StateDatabase:
             ).fetchone()
         return int(row[0])
 
+    def counter(self, name: str) -> int:
+        """Where a counter stands; 0 before its first time."""
+        row = self.connection.execute(
+            "SELECT value FROM counter WHERE name = ?", (name,)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def reach(self, name: str, value: int) -> bool:
+        """Raise a counter to ``value``; False when it stood there or beyond already."""
+        with self.transaction():
+            done = self.connection.execute(
+                "INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) "
+                "DO UPDATE SET value = excluded.value WHERE excluded.value > counter.value",
+                (name, value),
+            )
+        return done.rowcount > 0
+
     def fetched(self, day: int, more: int) -> int:
         """Add to the bytes fetched on a day, forget other days, and return that day's sum."""
         return self._on_day("fetched", day, more)
@@ -156,10 +173,7 @@ class StateDatabase:
                     "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
                     (name, more),
                 )
-        row = self.connection.execute(
-            "SELECT value FROM counter WHERE name = ?", (name,)
-        ).fetchone()
-        return int(row[0]) if row else 0
+        return self.counter(name)
 
     def monitor(self, slot: str, manifest: str) -> tuple[int, bytes] | None:
         """Rebaselines done, and the encoded drift monitor of a model in a slot."""

@@ -1,5 +1,6 @@
 """`muster device`: the fleet, one device, and tokens that let new ones in."""
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
 
+POLL_SECONDS = 1.0
 app = typer.Typer(help="Devices and enrolment.", no_args_is_help=True)
 
 Selector = Annotated[
@@ -185,6 +187,38 @@ def retry(
         output.show_json(answer)
         return
     output.show(f"{device} tries anew what it refused in {', '.join(answer['slots'])}.")
+
+
+@app.command("diagnose")
+def diagnose(
+    context: typer.Context,
+    device: str,
+    *,
+    wait_seconds: Annotated[
+        float, typer.Option(min=0, help="How long to wait for the answer; 0: only ask.")
+    ] = 60.0,
+    last: Annotated[
+        bool, typer.Option("--last", help="Show the last answer; ask nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask a device what is wrong on it: its agent's doctor, and its latest warnings."""
+    devices = hub(context).devices
+    request = 0 if last else devices.diagnose(device)["request"]
+    found = devices.diagnosis(device)
+    until = time.monotonic() + wait_seconds
+    while found["answered"] < request and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)  # The hub pushes no answers to a command.
+        found = devices.diagnosis(device)
+    if as_json:
+        output.show_json(found)
+    elif found["answered"] < request or not found["answered"]:
+        output.show(f"{device} has not answered yet: muster device diagnose --last {device}")
+    else:
+        rows = ((line["grade"], line["check"], line["line"]) for line in found["lines"])
+        output.show(output.table(("", "CHECK", "FOUND"), rows, empty="It found nothing to tell."))
+    if found["answered"] < request or any(line["grade"] == "fail" for line in found["lines"]):
+        raise typer.Exit(1)
 
 
 @app.command("revoke")

@@ -3,7 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from muster_client.answers import Counts, Device, Retry, TokenAnswer
+from muster_client.answers import (
+    Counts,
+    Device,
+    Diagnosis,
+    DiagnosisAsked,
+    Retry,
+    TokenAnswer,
+)
 from muster_client.resources.base import Resource
 from muster_client.transport import part
 
@@ -58,6 +65,16 @@ class Devices(Resource):
     def retry(self, device: str, slot: str | None = None) -> Retry:
         """Have a device try anew what one slot, or any of its slots, has refused."""
         found: Retry = self._api.post(f"/devices/{part(device)}/retry", {"slot": slot})
+        return found
+
+    def diagnose(self, device: str) -> DiagnosisAsked:
+        """Ask a device what is wrong on it; it answers when it has a link."""
+        found: DiagnosisAsked = self._api.post(f"/devices/{part(device)}/diagnose", {})
+        return found
+
+    def diagnosis(self, device: str) -> Diagnosis:
+        """What it answered last, and to which request."""
+        found: Diagnosis = self._api.get(f"/devices/{part(device)}/diagnosis")
         return found
 
     def revoke(self, device: str) -> Device:

@@ -38,6 +38,8 @@ class Known:
     created: float
     retries: Mapping[str, int] = field(default_factory=dict)
     """Slot → fresh tries that an operator has asked for."""
+    diagnoses: int = 0
+    """How often an operator has asked what is wrong on it."""
     revision: int = 0
     """Of the latest change by anyone but the device."""
 

@@ -10,6 +10,7 @@ from sqlmodel import Session, and_, col, or_, select
 
 from muster_hub.access import scoped
 from muster_hub.access.scope import Scope
+from muster_hub.fleet import diagnosing
 from muster_hub.fleet.known import is_online
 from muster_hub.identity import proof
 from muster_hub.storage import models, selecting
@@ -85,9 +86,14 @@ def events(
 
 
 def latest_events(session: Session, scope: Scope, device: str, limit: int) -> list[Plain]:
-    """What happened last on a device, the newest first, as far as the scope lets it be seen."""
+    """What happened last on a device, the newest first, as far as the scope lets it be seen.
+
+    Answers to what is wrong there are shown by themselves.
+    """
     row = models.EventRow
-    query = select(row).where(col(row.device) == device, _seen(scope))
+    query = select(row).where(
+        col(row.device) == device, col(row.kind) != diagnosing.KIND, _seen(scope)
+    )
     return [
         row.model_dump() for row in session.exec(query.order_by(col(row.id).desc()).limit(limit))
     ]

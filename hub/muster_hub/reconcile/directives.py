@@ -334,14 +334,15 @@ class Directives:
         """
         assert self._terms is not None
         inputs = (
-            device.labels, device.retries, tuple(device.understands),
+            device.labels, device.retries, device.diagnoses, tuple(device.understands),
             rolling.overrides.get(device.id), rolling.challenges.get(device.id),
             self._terms.rebaselines or None, tuple(each.id for each in self._terms.sampling),
         )  # fmt: skip
         if held is not None and self._inputs.get(device.id) == (held.content_sha256, inputs):
             return None, held.content_sha256
         content, choices = self._build(session, device, rolling)
-        if held is None and not choices and content.contact is UNSET:
+        asks = content.contact is not UNSET or content.diagnoses is not UNSET
+        if held is None and not choices and not asks:
             return None, ""
         digest = _digest(content)
         self._inputs[device.id] = digest, inputs
@@ -369,6 +370,8 @@ class Directives:
         content = _content(device, choices, self._settings, self._terms.rebaselines, attempts, kept)
         if contact.FIELD in device.understands:
             content = msgspec.structs.replace(content, contact=self._terms.contact)
+        if wire.DIAGNOSES in device.understands:
+            content = msgspec.structs.replace(content, diagnoses=device.diagnoses or UNSET)
         return sampled(content, device, self._terms.sampling), choices
 
 

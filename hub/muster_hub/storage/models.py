@@ -122,6 +122,8 @@ class Device(Table, table=True):
     set_aside_fault: str = ""
     retries: dict[str, int] = json_field(dict)
     """Slot → how often an operator has asked for a fresh try at what it should hold."""
+    diagnoses: int = 0
+    """How often an operator has asked what is wrong on it."""
     revision: int = Field(default=0, sa_type=BigInteger, index=True)
     """Of its latest change by anyone but itself; see ``storage.changes``."""
 

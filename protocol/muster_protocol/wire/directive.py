@@ -24,6 +24,8 @@ PAYLOAD_TYPE = "application/vnd.muster.directive+json"
 ROLE = "director"
 """The delegation of the TUF targets role whose keys sign directives."""
 
+DIAGNOSES = "diagnoses"
+"""As ``understands`` names the field."""
 SERIAL_MAX = limits.SERIAL_MAX
 
 
@@ -111,6 +113,9 @@ class Directive(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 300.0
     sampling: Sampling = Sampling()
     sources: Annotated[tuple[Source, ...], Meta(max_length=4)] = ()
+    diagnoses: Annotated[int, Meta(ge=1, le=2**31)] | UnsetType = UNSET
+    """How often an operator has asked what is wrong here: a device that has looked less often does
+    so, and tells it in events. Told only to agents whose facts say ``understands``."""
     contact: Contact | UnsetType = UNSET
     """Where the hub is, or will be; taken only when targets name the same. Absent: what the device
     holds stays. Told only to agents whose facts say ``understands``."""

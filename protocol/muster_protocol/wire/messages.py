@@ -84,7 +84,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     kind: Literal[
         "update", "refused", "rolled_back", "worker_died", "drift", "fetch_healed", "note",
-        "sampling",
+        "sampling", "diagnosis",
     ]  # fmt: skip
     at: Stamp
     slot: Name = ""

@@ -103,6 +103,8 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         "POST /devices/{device}/approve": Case(OPERATORS, "dD", f"{device}/approve"),
         "POST /devices/{device}/revoke": Case(OPERATORS, "dD", f"{device}/revoke"),
         "POST /devices/{device}/retry": Case(OPERATORS, "dD", f"{device}/retry", {}),
+        "POST /devices/{device}/diagnose": Case(OPERATORS, "dD", f"{device}/diagnose"),
+        "GET /devices/{device}/diagnosis": Case(ALL, "dD", f"{device}/diagnosis"),
         "POST /devices/{device}/rebaseline": Case(
             OPERATORS, "dm", f"{device}/rebaseline", {"model": target.model}
         ),

@@ -16,6 +16,8 @@ from muster_hub.api.schemas.base import View
 from muster_hub.api.schemas.devices import (
     CountsView,
     DeviceView,
+    DiagnosisAsked,
+    DiagnosisView,
     LabelsPatch,
     Retry,
     RetryView,
@@ -24,8 +26,8 @@ from muster_hub.api.schemas.devices import (
 )
 from muster_hub.api.schemas.drift import DriftView, Rebaseline, RebaselineView
 from muster_hub.audit import log
+from muster_hub.fleet import diagnosing, retrying, set_aside
 from muster_hub.fleet import reading as fleet_reading
-from muster_hub.fleet import retrying, set_aside
 from muster_hub.identity import enrolment
 from muster_hub.monitoring import drift_reading, drift_step
 from muster_hub.monitoring import reading as monitoring_reading
@@ -154,6 +156,31 @@ def retry(
         slots = retrying.retry(session, row, slot=ask.slot, by=leave.actor.label, now=hub.clock())
     hub.changed()
     return RetryView(device=device, slots=slots)
+
+
+@router.post("/devices/{device}/diagnose", status_code=202, responses=answers(401, 403, 404, 409))
+def diagnose(
+    hub: HubDep, leave: Annotated[Leave, asks("device.diagnose")], device: str
+) -> DiagnosisAsked:
+    """Ask a device what is wrong on it; it answers when it has a link.
+
+    What its agent's `doctor` finds comes, and the latest warnings of its log.
+    """
+    with hub.store.write() as session:
+        row = leave.device(session, device, whole=True)
+        request = diagnosing.ask(session, row, by=leave.actor.label, now=hub.clock())
+    hub.changed()
+    return DiagnosisAsked(device=device, request=request)
+
+
+@router.get("/devices/{device}/diagnosis", responses=answers(401, 403, 404))
+def diagnosis(
+    hub: HubDep, leave: Annotated[Leave, asks("device.diagnosis")], device: str
+) -> DiagnosisView:
+    """What a device answered last when it was asked what is wrong on it."""
+    with hub.store.read() as session:
+        row = leave.device(session, device, whole=True)
+        return DiagnosisView(**diagnosing.answer(session, row))
 
 
 @router.get("/devices/{device}/drift", responses=answers(401, 403, 404))

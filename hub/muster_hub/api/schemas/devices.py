@@ -78,6 +78,27 @@ class RetryView(Grows):
     slots: list[str] = Field(examples=[["main"]], description="Which are tried anew.")
 
 
+class DiagnosisAsked(Grows):
+    device: str = Field(examples=["cam-1"])
+    request: int = Field(examples=[3], description="Its number; the answer names it.")
+
+
+class DiagnosisLine(Grows):
+    grade: str = Field(
+        examples=["fail"], description="ok, warn or fail; log: a line of the agent's log."
+    )
+    check: str = Field(examples=["clock"])
+    line: str = Field(examples=["not synchronised: expiry is judged by signed times; check NTP"])
+
+
+class DiagnosisView(Grows):
+    device: str = Field(examples=["cam-1"])
+    asked: int = Field(examples=[3], description="The latest request; 0: nobody has asked.")
+    answered: int = Field(examples=[3], description="The latest that was answered; 0: none.")
+    received: float | None = Field(examples=[1_800_000_000.0])
+    lines: list[DiagnosisLine]
+
+
 class CountsView(Grows):
     device: str = Field(examples=["cam-1"])
     inferences: int

@@ -9,6 +9,7 @@ from muster_hub.alerts import reading as alerts_reading
 from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.once import OnceRoute
 from muster_hub.console.rendering import render
+from muster_hub.fleet import diagnosing
 from muster_hub.fleet import reading as fleet_reading
 from muster_hub.monitoring import reading as monitoring_reading
 
@@ -41,7 +42,8 @@ def device(
     """One device's page."""
     scope, now = leave.actor.scope, hub.clock()
     with hub.store.read() as session:
-        leave.device(session, device)
+        row = leave.device(session, device)
+        answered = diagnosing.answer(session, row) if row.diagnoses and not scope.models else None
         found = fleet_reading.device(session, scope, device, now)
         assert found is not None
         windows = monitoring_reading.windows(
@@ -71,6 +73,7 @@ def device(
             if row.get("energy_joules") is not None and row["n"]
         ],
         counts=counts,
+        diagnosis=answered,
         events=events,
         alerts=alerts,
     )

@@ -49,6 +49,15 @@ def retry(
     return redirect(request, f"devices/{device}")
 
 
+@router.post("/devices/{device}/diagnose")
+def diagnose(
+    request: Request, hub: HubDep, leave: Annotated[Leave, asks("device.diagnose")], device: str
+) -> Response:
+    """Ask what is wrong on it: nothing there changes, so nobody is asked about it first."""
+    api.diagnose(hub, leave, device)
+    return redirect(request, f"devices/{device}")
+
+
 @router.post("/devices/{device}/revoke")
 def revoke(
     request: Request, hub: HubDep, leave: Annotated[Leave, asks("device.revoke")], device: str
