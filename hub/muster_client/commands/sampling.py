@@ -16,6 +16,7 @@ from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
+from muster_client.training.label_file import read_labels
 
 app = typer.Typer(
     help="Rows of raw data from devices, within what release keys signed.",
@@ -161,10 +162,10 @@ def download(
 def label(
     context: typer.Context,
     policy: Number,
-    file: Annotated[Path, typer.Argument(help="CSV with the columns sha256 and label.")],
+    file: Annotated[Path, typer.Argument(help="CSV with columns sha256 and label, or JSON Lines.")],
 ) -> None:
     """Say what the right answers to samples are."""
-    done = hub(context).sampling.label(policy, _labels(file))
+    done = hub(context).sampling.label(policy, read_labels(file))
     output.show(f"{done} samples have a label from {file}")
 
 
@@ -200,20 +201,11 @@ def _strata(text: str) -> list[Stratum]:
     return cast("list[Stratum]", found)
 
 
-def _labels(file: Path) -> dict[str, str]:
-    try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            rows = list(csv.DictReader(opened))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise WrongUsage(f"{file}: {error}") from None
-    if not rows or not {"sha256", "label"} <= rows[0].keys():
-        raise WrongUsage(f"{file}: needs the columns sha256 and label, and a row at least")
-    return {row["sha256"]: row["label"] for row in rows if row["label"]}
-
-
 def _write_table(out: Path, data: bytes) -> None:
-    """One column a feature, then the label and where each row is from."""
+    """One column a feature, then the label and where each row is from. Rows of a device stand
+    together in order of time: so a baseline's windows are as a device has them."""
     found: list[dict[str, Any]] = [msgspec.json.decode(line) for line in data.splitlines()]
+    found.sort(key=lambda sample: (sample["device"], sample["taken"]))
     names = list(dict.fromkeys(name for sample in found for name in sample["features"]))
     with out.open("w", encoding="utf-8", newline="") as opened:
         writer = csv.writer(opened)

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from muster_client.app import app
 from muster_client.failures import WrongUsage
+from muster_client.training.label_file import read_labels
 from muster_hub.storage.models import Device, Model, Version
 from muster_hub.storage.sampling import SampleRow
 from muster_protocol.wire import chunks, manifest, sampling
@@ -78,6 +79,27 @@ def test_a_policy_from_its_begin_to_labelled_rows_for_training(kit, tmp_path):
     assert json.loads((tmp_path / "rows.jsonl").read_text())["sha256"] == name
     assert "ended" in shown(kit, "end", "1", "--yes")
     assert "1 samples deleted" in shown(kit, "forget", "1", "--yes")
+
+
+def test_labels_are_json_lines_too_of_our_own_or_of_sagemakers_form(tmp_path):
+    file = tmp_path / "labels.jsonl"
+    truth = {
+        "groundTruthData": {"data": "worn", "encoding": "CSV"},
+        "eventMetadata": {"eventId": "bb"}, "eventVersion": "0",
+    }  # fmt: skip
+    lines = [{"sha256": "aa", "label": 3, "features": {"flow": 1.0}}, truth,
+             {"sha256": "cc", "label": None}]  # fmt: skip
+    file.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
+    assert read_labels(file) == {"aa": "3", "bb": "worn"}
+    for wrong, words in (
+        ('{"label": "x"}', "line 1: .*needs sha256 and label, or groundTruthData"),
+        ('{"groundTruthData": {"data": "x"}}', "line 1"),
+        ("[", "line 1"),
+        ('{"sha256": "aa"}', "no line has a label"),
+    ):
+        file.write_text(wrong)
+        with pytest.raises(WrongUsage, match=words):
+            read_labels(file)
 
 
 def test_what_was_typed_wrong_is_named(kit, tmp_path):
