@@ -1,7 +1,7 @@
 """`muster sampling`: rows of raw data that devices send because release keys let them."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -149,7 +149,8 @@ def download(
     data = hub(context).sampling.download(policy)
     try:
         if out.suffix == ".csv":
-            _write_table(out, data)
+            asked = hub(context).sampling.show(policy)["asked"]["features"]
+            _write_table(out, data, [*asked])
         else:
             out.write_bytes(data)
     except OSError as error:
@@ -201,12 +202,19 @@ def _strata(text: str) -> list[Stratum]:
     return cast("list[Stratum]", found)
 
 
-def _write_table(out: Path, data: bytes) -> None:
-    """One column a feature, then the label and where each row is from. Rows of a device stand
-    together in order of time: so a baseline's windows are as a device has them."""
+def _write_table(out: Path, data: bytes, asked: Sequence[str]) -> None:
+    """One column a feature in the order in which they were asked for, as a training has its own,
+    then the label and where each row is from. Rows of a device stand together in order of time: so
+    a baseline's windows are as a device has them."""
     found: list[dict[str, Any]] = [msgspec.json.decode(line) for line in data.splitlines()]
     found.sort(key=lambda sample: (sample["device"], sample["taken"]))
-    names = list(dict.fromkeys(name for sample in found for name in sample["features"]))
+    seen = dict.fromkeys(name for sample in found for name in sample["features"])
+    places = {name: place for place, name in enumerate(asked)}
+
+    def place(name: str) -> int:
+        return places.get(name, places.get(name.rpartition("[")[0], len(places)))
+
+    names = sorted(seen, key=place)
     with out.open("w", encoding="utf-8", newline="") as opened:
         writer = csv.writer(opened)
         writer.writerow([*names, "label", "sha256", "device", "stratum"])
