@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo example-maintenance test test-doors test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-feeds bench-links lint format setup setup-demo constraints clean
+.PHONY: demo example-maintenance test test-doors story-loop test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-feeds bench-links lint format setup setup-demo constraints clean
 
 demo: setup-demo
 	@deploy/need mosquitto
@@ -28,6 +28,11 @@ test: setup
 test-doors: setup
 	@deploy/need prometheus prometheus-alertmanager mosquitto curl
 	$(BIN)/pytest -m doors tests/doors $(ARGS)
+
+# From drift to a better model and to the auditor's record, with a real Airflow: docs/loop.md.
+story-loop: setup
+	@deploy/need mosquitto
+	$(BIN)/pytest -s -m doors tests/doors/mlops/test_loop_story.py $(ARGS)
 
 # The zoo: models that others made, from packages on the index, packed, checked and served.
 test-zoo: setup

@@ -3,7 +3,6 @@
 The converters and the boosting libraries are installed once into `build/convert`.
 """
 
-import hashlib
 import os
 import pickle
 import re
@@ -16,14 +15,9 @@ import numpy as np
 import pytest
 
 from muster_agent.worker.startup import open_engine
-from support.counterparts import install
+from support.counterparts import converters
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = (
-    "skl2onnx==1.20.0", "onnxmltools==1.16.0", "onnxconverter-common==1.16.0", "lightgbm==4.7.0",
-    "xgboost-cpu==3.2.0",
-)  # fmt: skip
-BUILD = ROOT / "build" / "convert"
 ROWS = 400
 CLASSES = ("calm", "gust", "storm")
 COLUMNS = ("flow", "temp", "p1", "p2")
@@ -61,13 +55,7 @@ for name, model in made.items():
 @pytest.fixture(scope="session")
 def environment():
     """Variables with which Python has the converters."""
-    site = BUILD / hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:12]
-    if not (site / "ready").exists():
-        pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "install"]
-        listed = ["--no-deps", "--only-binary=:all:", "--upgrade", "--target", site, *PACKAGES]
-        install([*pip, *listed])
-        (site / "ready").touch()
-    return os.environ | {"PYTHONPATH": str(site)}
+    return os.environ | {"PYTHONPATH": str(converters())}
 
 
 @pytest.fixture(scope="session")
@@ -118,6 +106,12 @@ def test_an_estimator_becomes_a_bundle_that_answers_as_it_did(environment, folde
             [engine.infer({"x": row[np.newaxis]}).outputs[scores] for row in x[:50]]
         )
     np.testing.assert_allclose(got.reshape(want[:50].shape), want[:50], rtol=1e-3, atol=1e-4)
+
+
+def test_a_column_of_groups_is_no_input_of_an_estimator(environment, folder):
+    flags = ("--labels", "state", "--group", "state")
+    done = pack(environment, folder, "forest.joblib", *flags)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

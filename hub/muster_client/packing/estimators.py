@@ -75,8 +75,7 @@ def _columns(options: Options, data: Any) -> dict[str, NDArray[Any]]:
     """The data by column, less what is no input."""
     given = source.read_columns(options, data)
     if isinstance(given, Table):
-        apart = [name for name in (options.labels, options.time, *options.drop) if name]
-        columns = dict(given.without(*apart).columns)
+        columns = dict(given.without(*source.apart(options)).columns)
     else:
         beside = {options.labels, options.time} - {""}
         arrays = {name: array for name, array in given.items() if name not in beside}

@@ -1,5 +1,6 @@
 """Where a model's rows come from: a table, arrays, a sample, or nowhere."""
 
+import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -77,7 +78,23 @@ def read_columns(options: Options, data: Any) -> Table | dict[str, NDArray[Any]]
     return _arrays(path) if path.suffix in {".npz", ".npy"} else read_table(path)
 
 
+def apart(options: Options) -> set[str]:
+    """Columns that are no input: answers, times, groups, what is dropped; save those that options
+    name for one."""
+    used = {name for names in options.columns.values() for name in names}
+    return {options.labels, options.time, *options.drop, *options.group} - used - {""}
+
+
 def _read(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes) -> Data:
+    found = _found(tensors, options, data, notes)
+    if data is not None or not options.data:
+        return found
+    with Path(options.data).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return replace(found, lineage=f"{found.lineage}, SHA-256 {digest}")
+
+
+def _found(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes) -> Data:
     if data is not None or options.data:
         data = read_columns(options, data)
     if isinstance(data, Table):
@@ -149,10 +166,7 @@ def _of_table(tensors: Sequence[Tensor], table: Table, options: Options, notes: 
         times = seconds_of(table.column(options.time, "the time"))
     for name in options.drop:
         table.column(name, "to be dropped")
-    used = [name for names in options.columns.values() for name in names]
-    named = (options.labels, options.time, *options.drop, *options.group)
-    apart = {name for name in named if name} - {*used}
-    features = table.without(*apart)
+    features = table.without(*apart(options))
     taken = rows.of_table(tensors, features, options.columns, notes)
     if options.context and options.context not in {c for n in taken.columns.values() for c in n}:
         raise WrongUsage(f"--context {options.context}: no such column among the inputs")

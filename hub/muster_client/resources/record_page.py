@@ -27,6 +27,17 @@ SECTIONS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = (
         ("started", "started"), ("started_by", "by"), ("asked", "device asked"),
         ("device_state", "device"), ("state", "ended as"), ("reason", "why"),
     )),
+    ("loop", "Retraining: why, who approved it, what became of it", (
+        ("loop", "loop"), ("model", "model"), ("opened", "opened"), ("opened_by", "by"),
+        ("cause", "cause"), ("approved_by", "approved by"), ("run", "training"),
+        ("candidate", "candidate"), ("rollout", "rollout"), ("state", "ended as"),
+        ("reason", "why"),
+    )),
+    ("sampling", "Raw data that it was asked for", (
+        ("policy", "policy"), ("model", "model"), ("version", "version"), ("begun", "begun"),
+        ("begun_by", "by"), ("reason", "why"), ("rows_of_device", "rows it sent"),
+        ("ended", "ended"), ("ended_by", "by"),
+    )),
     ("act", "Who did what: approvals, signatures, overrides", (
         ("at", "when"), ("who", "who"), ("did", "did"), ("to", "to"), ("detail", "detail"),
         ("audit_row", "audit row"),
@@ -46,7 +57,9 @@ SECTIONS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = (
         ("detail", "detail"),
     )),
 )  # fmt: skip
-MOMENTS = frozenset({"at", "from", "until", "pushed", "started", "asked", "opened", "updated"})
+MOMENTS = frozenset({
+    "at", "from", "until", "pushed", "started", "asked", "opened", "updated", "begun", "ended",
+})  # fmt: skip
 
 
 def page(lines: Iterable[Plain]) -> str:

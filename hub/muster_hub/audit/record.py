@@ -7,7 +7,7 @@ in. Times are seconds since 1970 by the hub's clock.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, col, func, or_, select
 
 from muster_hub.audit import log
 from muster_hub.errors import Invalid
@@ -23,7 +23,9 @@ from muster_hub.storage.models import (
     Rollup,
     Version,
 )
-from muster_protocol.wire import manifest
+from muster_hub.storage.registry import LoopRow
+from muster_hub.storage.sampling import SampleRow, SamplingPolicyRow
+from muster_protocol.wire import manifest, selectors
 
 FORM = "muster-record-1"
 LINES_MAX = 100_000
@@ -50,12 +52,15 @@ def lines(
     versions = sorted({(line["model"], line["version"]) for line in found if line.get("version")})
     rollouts = _rollouts(session, device.id, since, until)
     alerts = _alerts(session, device.id, since, until)
-    found += _versions(session, versions) + rollouts + alerts
+    trained = sorted({model for model, _ in versions})
+    loops = _loops(session, trained, since, until)
+    policies = _sampling(session, device, trained, since, until)
+    found += _versions(session, versions) + rollouts + alerts + loops + policies
     subjects = {
         device.id,
         *(f"{model}/{version}" for model, version in versions),
-        *(f"rollout/{line['rollout']}" for line in rollouts),
-        *(f"alert/{line['alert']}" for line in alerts),
+        *(f"{line['kind']}/{line[line['kind']]}" for line in (*rollouts, *alerts, *loops)),
+        *(f"sampling/{line['policy']}" for line in policies),
     }
     found += _acts(session, subjects, until)
     if len(found) > LINES_MAX:
@@ -216,8 +221,54 @@ def _alerts(session: Session, device: str, since: float, until: float) -> list[P
     ]  # fmt: skip
 
 
+def _loops(session: Session, trained: Sequence[str], since: float, until: float) -> list[Plain]:
+    """Retrainings of the models that the device had, ended in failure or not."""
+    query = select(LoopRow).where(
+        col(LoopRow.model).in_(trained),
+        col(LoopRow.opened) < until,
+        or_(col(LoopRow.ended).is_(None), col(LoopRow.ended) >= since),
+    )
+    return [
+        {
+            "kind": "loop", "loop": row.id, "model": row.model, "opened": row.opened,
+            "cause": row.cause, "opened_by": row.opened_by,
+            "alerts": [alert["id"] for alert in row.detail.get("alerts", ())],
+            "approved_by": row.approved_by, "pipeline": row.pipeline, "run": row.run,
+            "run_url": row.run_url, "candidate": row.version, "rollout": row.rollout,
+            "state": row.state, "reason": row.reason, "ended": row.ended, "steps": row.history,
+        }
+        for row in session.exec(query.order_by(col(LoopRow.id)))
+    ]  # fmt: skip
+
+
+def _sampling(
+    session: Session, device: Device, trained: Sequence[str], since: float, until: float
+) -> list[Plain]:
+    """Policies that asked the device for rows of what its models saw, and how many it sent."""
+    policy = SamplingPolicyRow
+    query = select(policy).where(
+        col(policy.model).in_(trained),
+        col(policy.created) < until,
+        or_(col(policy.ended).is_(None), col(policy.ended) >= since),
+    )
+    rows = session.exec(query.order_by(col(policy.id))).all()
+    counted = select(SampleRow.policy, func.count()).where(SampleRow.device == device.id)
+    sent = dict(session.exec(counted.group_by(col(SampleRow.policy))).all())
+    return [
+        {
+            "kind": "sampling", "policy": row.id, "model": row.model, "version": row.version,
+            "begun": row.created, "begun_by": row.created_by, "reason": row.reason,
+            "asked": row.asked, "selector": row.selector, "expires": row.expires,
+            "ended": row.ended, "ended_by": row.ended_by, "ended_reason": row.ended_reason,
+            "rows_of_device": sent.get(row.id or 0, 0),
+        }
+        for row in rows
+        if row.id in sent or selectors.parse(row.selector).matches(device.labels)
+    ]  # fmt: skip
+
+
 def _acts(session: Session, subjects: set[str], until: float) -> list[Plain]:
-    """What people and the hub did to the device, its versions, rollouts and alerts."""
+    """What people and the hub did to the device and to all that is told of it."""
     return [
         {
             "kind": "act", "at": row.at, "who": row.actor, "did": row.action,

@@ -24,6 +24,7 @@ NAVIGATION = (
     ("", "Fleet", "device.list"),
     ("rollouts", "Rollouts", "rollout.list"),
     ("drift", "Drift", "drift.list"),
+    ("loops", "Loops", "loop.list"),
     ("inbox", "Inbox", "alert.list"),
     ("models", "Models", "model.list"),
     ("delivery", "Delivery", "delivery.read"),

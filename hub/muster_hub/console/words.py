@@ -110,17 +110,20 @@ def spaced(word: str) -> str:
 TONES: Final[Mapping[str, str]] = {
     "converged": "good", "online": "good", "ok": "good", "committed": "good", "completed": "good",
     "published": "good", "signed": "good", "calibrated": "good", "advance": "good",
-    "resolved": "good", "delivered": "good",
+    "resolved": "good", "delivered": "good", "closed": "good", "succeeded": "good",
     "under_way": "busy",
     "updating": "busy", "running": "busy", "in_progress": "busy", "targeted": "busy",
     "checking": "busy", "uploaded": "busy", "checked": "busy", "fetching": "busy",
     "verifying": "busy", "starting": "busy", "probation": "busy", "calibrating": "busy",
+    "training": "busy",
     "waiting": "wait", "paused": "wait", "staged": "wait", "wait": "wait", "warning": "wait",
+    "wanted": "wait", "signing": "wait", "rollout": "wait",
     "awaiting_approval": "wait", "awaiting_signatures": "wait", "acknowledged": "wait",
     "check_function": "wait", "maintenance_required": "wait", "off_spec": "wait",
     "refused": "bad", "failed": "bad", "unhealthy": "bad", "failure": "bad", "stopped": "bad",
     "rejected": "bad", "critical": "bad", "open": "bad", "drifting": "bad", "stop": "bad",
     "rolling_back": "bad", "rolled_back": "bad", "aborted": "bad", "taken_back": "bad",
+    "abandoned": "bad",
 }  # fmt: skip
 """How a state looks: the word always stands beside the colour."""
 

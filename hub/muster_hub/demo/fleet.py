@@ -3,7 +3,7 @@
 import shutil
 import socket
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +44,14 @@ class DemoHub:
 
     name = "hub"
 
-    def __init__(self, data: Path, *, window_seconds: float) -> None:
+    def __init__(
+        self, data: Path, *, window_seconds: float, keys: Sequence[str] = ("--all-keys-here",)
+    ) -> None:
+        """``keys``: what `init` is told of those that sign models."""
         self.data = data
         http, self.broker_port = free_ports(2)
         ports = ["--http-port", str(http), "--broker-port", str(self.broker_port)]
-        run([program("muster-hub"), "init", "--data", str(data), "--all-keys-here", *ports])
+        run([program("muster-hub"), "init", "--data", str(data), *keys, *ports])
         settings.change(data / "hub.toml", {"directives.window_seconds": window_seconds})
         self.url = f"https://localhost:{http}"
         self.profile = data / "operator.toml"

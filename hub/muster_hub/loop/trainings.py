@@ -8,16 +8,16 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sqlmodel import col, select
 
 from muster_hub.errors import ConfigError
 from muster_hub.heartbeats import Heartbeats
-from muster_hub.loop.pipelines.base import Order, PipelineFault, Run
+from muster_hub.loop.pipelines.base import Order, Pipeline, PipelineFault, Run
 from muster_hub.loop.pipelines.registry import PIPELINES
-from muster_hub.settings.loop import LoopTerms
+from muster_hub.settings.loop import LoopTerms, PipelineName
 from muster_hub.storage.registry import LoopRow
 from muster_hub.storage.store import Store
 
@@ -46,13 +46,17 @@ class Trainings:
         uniform: Callable[[float, float], float] = _random.uniform,
         heartbeats: Heartbeats | None = None,
         changed: Callable[[], None] = lambda: None,
+        pipelines: Mapping[PipelineName, Pipeline] = PIPELINES,
     ) -> None:
         """``directory``: what secrets' files are relative to; ``changed`` wakes the engine."""
         self._store = store
         self._terms = {terms.model: terms for terms in loops}
         if len(self._terms) != len(loops):
             raise ConfigError("hub.toml: [[loops]]: a model is listed twice")
-        self._secrets = {terms.model: _secret(terms, directory) for terms in loops}
+        self._pipelines = pipelines
+        self._secrets = {
+            terms.model: _secret(terms, pipelines[terms.pipeline], directory) for terms in loops
+        }
         self._hub_url = hub_url
         self._now = now
         self._uniform = uniform
@@ -93,7 +97,7 @@ class Trainings:
         if terms is None:
             self._note(row, None, PipelineFault("hub.toml has no loop of it any more", final=True))
             return
-        pipeline = PIPELINES[terms.pipeline]
+        pipeline = self._pipelines[terms.pipeline]
         secret = self._secrets[row.model]
         try:
             if row.run:
@@ -154,9 +158,9 @@ class Trainings:
                 self._part.beat()
 
 
-def _secret(terms: LoopTerms, directory: Path) -> str:
+def _secret(terms: LoopTerms, pipeline: Pipeline, directory: Path) -> str:
     where = f"hub.toml: the loop of {terms.model!r}"
-    lacks = PIPELINES[terms.pipeline].lacks(terms)
+    lacks = pipeline.lacks(terms)
     if lacks:
         raise ConfigError(f"{where} {lacks}")
     path = directory / terms.secret_file

@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -247,7 +247,8 @@ class Releases:
             for row in waiting:
                 if self._catalogue.is_released(row.model, row.version, row.manifest_sha256):
                     row.status = "published"
-                    self._record(session, row, "hub", "version.published")
+                    signed_by = self._catalogue.signed_by(row.model)
+                    self._record(session, row, "hub", "version.published", signed_by=signed_by)
         self._released()
 
     def _check(self, row: Version) -> CheckResult:
@@ -290,7 +291,10 @@ class Releases:
             row.status = status
             if reason:
                 row.check = row.check | {"ok": False, "reason": reason}
-            self._record(session, row, "hub", f"version.{status}", reason=reason)
+            signed_by = self._catalogue.signed_by(row.model) if signed else {}
+            self._record(
+                session, row, "hub", f"version.{status}", reason=reason, signed_by=signed_by
+            )
         if signed:
             self._released()
 
@@ -306,7 +310,7 @@ class Releases:
                 raise Invalid(f"{name!r} is not the file that the manifest describes")
 
     def _record(
-        self, session: Session, row: Version, actor: str, action: str, *, reason: str = ""
+        self, session: Session, row: Version, actor: str, action: str, **detail: Any
     ) -> None:
         log.append(
             session,
@@ -314,7 +318,7 @@ class Releases:
             action=action,
             subject=f"{row.model}/{row.version}",
             now=self._clock(),
-            **({"reason": reason} if reason else {}),
+            **{name: value for name, value in detail.items() if value},
         )
 
 

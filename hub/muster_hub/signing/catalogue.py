@@ -196,6 +196,11 @@ class Catalogue:
             found[role] = [group for group in groups if not group.complete] or groups[-1:]
         return found
 
+    def signed_by(self, model: str) -> dict[str, str]:
+        """Keys that signed a model's published versions: what people call each, by its id."""
+        names = self._keyring.names()
+        return {key: names.get(key, "") for key in self._files.signed_by(manifest.role_name(model))}
+
     def refresh(self, now: float) -> bool:
         """Sign anew what nears its end and can be signed here; True when anything changed."""
         with self._files.writing():

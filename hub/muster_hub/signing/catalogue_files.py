@@ -79,6 +79,14 @@ class CatalogueFiles:
             found[role] = roles.standing(targets.signed, role, own)
         return found
 
+    def signed_by(self, role: str) -> tuple[str, ...]:
+        """Ids of the keys by whose signatures a model's published role counts."""
+        targets = self.current("targets", Targets)
+        metadata = self.current(role, Targets)
+        if targets is None or metadata is None:
+            return ()
+        return roles.signatures(targets.signed, role, metadata).signed
+
     def _signed(self, role: str) -> Signed:
         name = "timestamp.json" if role == "timestamp" else f"{self.version(role)}.{role}.json"
         signed: Signed = roles.parse_any(self.must(name), name).signed

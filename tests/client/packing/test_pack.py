@@ -1,5 +1,6 @@
 """From a model file and a table to a bundle that a device proves, with nothing written by hand."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -119,6 +120,12 @@ def test_without_data_inputs_are_made_up_and_the_packer_says_so(folder):
     found = muster_client.pack(folder / "Pump 7.onnx", out=folder / "bundle")
     assert {"generated", "no_baseline"} <= codes(found)
     open_engine(found.folder).close()
+
+
+def test_the_lineage_names_the_data_by_its_digest(folder):
+    digest = hashlib.sha256((folder / "train.csv").read_bytes()).hexdigest()
+    found = packed(folder, labels="state", time="at", no_baseline=True)
+    assert found.manifest.lineage.data == f"train.csv, 900 rows, SHA-256 {digest}"
 
 
 def test_a_sample_proves_the_model_and_is_no_training(folder):

@@ -25,6 +25,8 @@ from muster_hub.storage.models import (
     Rollup,
     Version,
 )
+from muster_hub.storage.registry import LoopRow
+from muster_hub.storage.sampling import SampleRow, SamplingPolicyRow
 from muster_protocol.wire import manifest
 from support import models as fixtures
 from support.hub_kit import API, is_problem, open_kit
@@ -86,6 +88,50 @@ def fill(kit, folder):
                              ("person:eve", "alert.acknowledge", "alert/1"),
                              ("person:eve", "device.rebaseline", "cam-2")):  # fmt: skip
             log.append(session, actor=who, action=did, subject=to, now=START + 9 * DAY)
+
+
+def retrain(kit):
+    """A loop of the model that the device's alert opened, and rows that it was asked for."""
+    with kit.hub.store.write() as session:
+        steps = [{"at": START + 12 * DAY, "state": "wanted", "reason": "drift", "by": "hub"}]
+        session.add(LoopRow(
+            model="pump", state="closed", opened=START + 12 * DAY, since=1, deadline=1,
+            ended=START + 14 * DAY, cause="it drifts on 1 device(s)", opened_by="hub",
+            approved_by="person:ann", run="muster-loop-1", version="2", history=steps,
+            detail={"alerts": [{"id": 1, "device": "cam-1", "title": "x"}]},
+        ))  # fmt: skip
+        session.add(LoopRow(model="fan", state="closed", opened=START, since=1, deadline=1,
+                            ended=START + DAY, cause="not its own", opened_by="hub"))  # fmt: skip
+        for selector in ("site=berlin", "site=oslo"):
+            session.add(SamplingPolicyRow(
+                model="pump", version="1", manifest="1" * 64, selector=selector, bytes_max=1,
+                created=START + 12 * DAY, created_by="person:bob", expires=START + 20 * DAY,
+                asked={"features": {"flow": "plain"}}, reason="a new pump",
+            ))  # fmt: skip
+        session.flush()
+        session.add(SampleRow(device="cam-1", epoch="e", sequence=1, policy=1, received=1.0))
+        for who, did, to in (("person:ann", "loop.approve", "loop/1"),
+                             ("person:bob", "sampling.begin", "sampling/1"),
+                             ("person:bob", "sampling.begin", "sampling/2")):  # fmt: skip
+            log.append(session, actor=who, action=did, subject=to, now=START + 12 * DAY)
+
+
+def test_retraining_and_sampling_are_told_with_who_approved_them_and_what_was_sent(kit):
+    retrain(kit)
+    lines = lines_of(kit)
+    (loop,) = of(lines, "loop")
+    assert (loop["approved_by"], loop["candidate"], loop["state"]) == ("person:ann", "2", "closed")
+    assert loop["alerts"] == [of(lines, "alert")[0]["alert"]]
+    assert loop["steps"][0]["reason"] == "drift"
+    (asked_for,) = of(lines, "sampling")
+    assert (asked_for["begun_by"], asked_for["rows_of_device"]) == ("person:bob", 1)
+    acts = {(act["who"], act["did"], act["to"]) for act in of(lines, "act")}
+    assert ("person:ann", "loop.approve", "loop/1") in acts
+    assert ("person:bob", "sampling.begin", "sampling/1") in acts
+    assert ("person:bob", "sampling.begin", "sampling/2") not in acts, "it asked another site"
+    text = page(lines)
+    assert "it drifts on 1 device(s)" in text
+    assert "a new pump" in text
 
 
 def asked(kit, device="cam-1", role="admin", **period):

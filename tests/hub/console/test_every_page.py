@@ -50,8 +50,11 @@ class Links(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        outward = ("rel", "external noreferrer") in attrs
         for name, value in attrs:
-            if name in ("href", "src", "action"):
+            if outward and name == "href":
+                assert (value or "").startswith(("https://", "http://"))
+            elif name in ("href", "src", "action"):
                 self.found.append(value or "")
             if name == "style" or name.startswith("on"):
                 self.inline.append(f"{tag} {name}")

@@ -338,6 +338,7 @@ def test_every_step_is_in_the_audit_log(tmp_path, registry):
         ("hub", "version.checked"),
         ("hub", "version.published"),
     ]
+    assert set(rows[-1].detail["signed_by"]) == set(registry.catalogue.signed_by("dense")) != set()
 
 
 # Blobs and bundles

@@ -14,6 +14,7 @@ from muster_hub.api.routes import alerts as api
 from muster_hub.api.routes import silences as silences_api
 from muster_hub.api.schemas.silences import SECONDS_MAX, SilenceAsk
 from muster_hub.console.rendering import may_do, redirect, render
+from muster_hub.console.routes import loops
 from muster_hub.errors import Invalid
 
 router = APIRouter(route_class=OnceRoute)
@@ -45,6 +46,7 @@ def inbox(
                 limit=RESOLVED_SHOWN if wanted == "resolved" else ALERTS_MAX,
                 selector=chosen,
             )
+        waiting = [] if state else loops.waiting(session, leave)
     silences = silences_api.silences(hub, leave, 100, None).items
     return render(
         request,
@@ -53,6 +55,8 @@ def inbox(
         state=state,
         total=len(found),
         silences=silences,
+        loops=waiting,
+        waits=loops.WAITS,
         group_shown=GROUP_SHOWN,
         may_act=may_do(leave.actor, "alert.acknowledge"),
         may_silence=may_do(leave.actor, "silence.begin"),
