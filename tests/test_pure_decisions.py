@@ -26,6 +26,7 @@ DECIDING = {
     "muster_agent.feeds": {
         "answers", "assembly", "control", "json_paths", "samples", "status", "windows",
     },
+    "muster_agent.feeds.images": {"assembly"},
     "muster_agent.feeds.modbus": {"blocks"},
     "muster_agent.feeds.sparkplug": {"codec", "host", "node"},
 

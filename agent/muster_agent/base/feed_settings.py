@@ -13,7 +13,7 @@ from muster_protocol.wire import limits
 SIGNALS_MAX = limits.FEATURES_MAX
 PeriodSeconds = Annotated[float, Meta(gt=0, le=3600)]
 NetworkPort = Annotated[int, Meta(ge=1, le=65_535)]
-SourceKind = Literal["mqtt", "modbus", "opcua", "csv", "sparkplug"]
+SourceKind = Literal["mqtt", "modbus", "opcua", "csv", "sparkplug", "images"]
 SinkKind = Literal["mqtt", "modbus", "opcua", "file", "webhook", "sparkplug"]
 TOPIC_LEVEL = r"^[^+#/]+\Z"
 """A part of a topic."""
@@ -224,7 +224,67 @@ class SparkplugSource(MqttAddress, frozen=True, kw_only=True, tag_field="kind", 
     tags: Annotated[dict[str, SparkplugTag], Meta(min_length=1, max_length=SIGNALS_MAX)]
 
 
-SourceSettings = MqttSource | ModbusSource | OpcuaSource | CsvSource | SparkplugSource
+class PictureTag(TagSettings, frozen=True, kw_only=True):
+    """Pictures, for a model whose input is one. They have no unit and no scale."""
+
+
+class ImagesSource(
+    Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="images"
+):
+    """A folder into which a camera's software drops pictures; each is judged once."""
+
+    path: Annotated[
+        str, Meta(min_length=1, description="The folder; .png, .jpg, .jpeg and .bmp in it count.")
+    ]
+    signal: Annotated[str, Meta(min_length=1, description="Signal that the pictures are.")] = (
+        "image"
+    )
+    every_seconds: Annotated[PeriodSeconds, Meta(description="How often it is looked at.")] = 0.2
+    settle_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="For so long a file must not have changed; 0 where files are renamed into "
+            "the folder when they are whole.",
+        ),
+    ] = 0.2
+    done: Annotated[
+        Literal["move", "delete", "keep"],
+        Meta(
+            description="What becomes of a picture once its answer is given: it moves to the "
+            "folder done in there, is deleted, or stays. One that can't be read moves to bad, "
+            "unless all stay."
+        ),
+    ] = "move"
+    done_files_max: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000, description="Files kept in done, and in bad; the oldest go."),
+    ] = 1000
+    waiting_files_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Pictures that may wait; the oldest beyond are not judged, and counted.",
+        ),
+    ] = 100
+    file_bytes_max: Annotated[
+        int, Meta(ge=1024, le=256 * limits.MIB, description="Size of a file that is still read.")
+    ] = 16 * limits.MIB
+    pixels_max: Annotated[
+        int, Meta(ge=1, le=200_000_000, description="Height × width that is still decoded.")
+    ] = 32_000_000
+
+    @property
+    def tags(self) -> dict[str, PictureTag]:
+        """As every source has them."""
+        return {self.signal: PictureTag()}
+
+
+SourceSettings = (
+    MqttSource | ModbusSource | OpcuaSource | CsvSource | SparkplugSource | ImagesSource
+)
 
 
 class MqttSink(MqttAddress, frozen=True, kw_only=True, tag_field="kind", tag="mqtt"):

@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from muster_agent.base.feed_settings import SourceKind, SourceSettings
-from muster_agent.feeds.sources import csv, modbus, mqtt, opcua, sparkplug
+from muster_agent.feeds.sources import csv, images, modbus, mqtt, opcua, sparkplug
 from muster_agent.feeds.sources.base import SourceKindEntry, require
 from muster_protocol.registry import Registry
 
@@ -20,6 +20,8 @@ def _entry_of(kind: SourceKind) -> SourceKindEntry:
             return csv.KIND
         case "sparkplug":
             return sparkplug.KIND
+        case "images":
+            return images.KIND
         case _:
             assert_never(kind)
 
