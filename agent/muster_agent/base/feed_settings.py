@@ -15,6 +15,7 @@ PeriodSeconds = Annotated[float, Meta(gt=0, le=3600)]
 NetworkPort = Annotated[int, Meta(ge=1, le=65_535)]
 SourceKind = Literal["mqtt", "modbus", "opcua", "csv", "sparkplug", "images"]
 SinkKind = Literal["mqtt", "modbus", "opcua", "file", "webhook", "sparkplug"]
+Parity = Literal["none", "even", "odd"]
 TOPIC_LEVEL = r"^[^+#/]+\Z"
 """A part of a topic."""
 NumberType = Literal[
@@ -114,10 +115,22 @@ class ModbusTag(TagSettings, frozen=True, kw_only=True):
 
 
 class ModbusAddress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A device that speaks Modbus TCP."""
+    """A device that speaks Modbus TCP, or RTU on a serial line."""
 
-    host: Annotated[str, Meta(min_length=1, description="Host name or address.")]
+    host: Annotated[
+        str, Meta(description="Host name or address, for Modbus TCP; this or serial_port.")
+    ] = ""
     port: Annotated[NetworkPort, Meta(description="Port.")] = 502
+    serial_port: Annotated[
+        str, Meta(description="Serial port, such as /dev/ttyUSB0, for Modbus RTU.")
+    ] = ""
+    baudrate: Annotated[
+        int, Meta(ge=300, le=4_000_000, description="Of the serial line; the manual says it.")
+    ] = 19_200
+    parity: Annotated[Parity, Meta(description="Of the serial line: none, even or odd.")] = "even"
+    stop_bits: Annotated[
+        Literal[1, 2], Meta(description="Of the serial line: 1, or 2 as is usual without parity.")
+    ] = 1
     unit_id: Annotated[
         int, Meta(ge=0, le=255, description="Unit, once called the slave's number.")
     ] = 1
