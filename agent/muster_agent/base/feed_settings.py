@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from muster_agent.base.picture_settings import CameraSource, ImagesSource
+from muster_agent.base.tag_settings import PeriodSeconds, TagSettings
 from muster_protocol.wire import limits
 
 SIGNALS_MAX = limits.FEATURES_MAX
-PeriodSeconds = Annotated[float, Meta(gt=0, le=3600)]
 NetworkPort = Annotated[int, Meta(ge=1, le=65_535)]
-SourceKind = Literal["mqtt", "modbus", "opcua", "csv", "sparkplug", "images"]
+SourceKind = Literal["mqtt", "modbus", "opcua", "csv", "sparkplug", "images", "camera"]
 SinkKind = Literal["mqtt", "modbus", "opcua", "file", "webhook", "sparkplug"]
 Parity = Literal["none", "even", "odd"]
 TOPIC_LEVEL = r"^[^+#/]+\Z"
@@ -22,21 +23,6 @@ NumberType = Literal[
     "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "bit"
 ]
 """What registers hold. ``bit`` is a coil or a discrete input."""
-
-
-class TagSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A tag of a machine, under the name of the signal that the model asks for."""
-
-    unit: Annotated[
-        str, Meta(description="Unit of the value after scale and offset; the model's must be it.")
-    ] = ""
-    scale: Annotated[float, Meta(description="The value is scale × raw + offset.")] = 1.0
-    offset: Annotated[float, Meta(description="See scale.")] = 0.0
-    least: Annotated[
-        float | None,
-        Meta(description="A value below is bad (range), beside what the model says of it."),
-    ] = None
-    most: Annotated[float | None, Meta(description="A value above is bad (range).")] = None
 
 
 class MqttTag(TagSettings, frozen=True, kw_only=True):
@@ -237,66 +223,9 @@ class SparkplugSource(MqttAddress, frozen=True, kw_only=True, tag_field="kind", 
     tags: Annotated[dict[str, SparkplugTag], Meta(min_length=1, max_length=SIGNALS_MAX)]
 
 
-class PictureTag(TagSettings, frozen=True, kw_only=True):
-    """Pictures, for a model whose input is one. They have no unit and no scale."""
-
-
-class ImagesSource(
-    Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="images"
-):
-    """A folder into which a camera's software drops pictures; each is judged once."""
-
-    path: Annotated[
-        str, Meta(min_length=1, description="The folder; .png, .jpg, .jpeg and .bmp in it count.")
-    ]
-    signal: Annotated[str, Meta(min_length=1, description="Signal that the pictures are.")] = (
-        "image"
-    )
-    every_seconds: Annotated[PeriodSeconds, Meta(description="How often it is looked at.")] = 0.2
-    settle_seconds: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=60,
-            description="For so long a file must not have changed; 0 where files are renamed into "
-            "the folder when they are whole.",
-        ),
-    ] = 0.2
-    done: Annotated[
-        Literal["move", "delete", "keep"],
-        Meta(
-            description="What becomes of a picture once its answer is given: it moves to the "
-            "folder done in there, is deleted, or stays. One that can't be read moves to bad, "
-            "unless all stay."
-        ),
-    ] = "move"
-    done_files_max: Annotated[
-        int,
-        Meta(ge=1, le=1_000_000, description="Files kept in done, and in bad; the oldest go."),
-    ] = 1000
-    waiting_files_max: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=100_000,
-            description="Pictures that may wait; the oldest beyond are not judged, and counted.",
-        ),
-    ] = 100
-    file_bytes_max: Annotated[
-        int, Meta(ge=1024, le=256 * limits.MIB, description="Size of a file that is still read.")
-    ] = 16 * limits.MIB
-    pixels_max: Annotated[
-        int, Meta(ge=1, le=200_000_000, description="Height × width that is still decoded.")
-    ] = 32_000_000
-
-    @property
-    def tags(self) -> dict[str, PictureTag]:
-        """As every source has them."""
-        return {self.signal: PictureTag()}
-
-
+PictureSource = ImagesSource | CameraSource
 SourceSettings = (
-    MqttSource | ModbusSource | OpcuaSource | CsvSource | SparkplugSource | ImagesSource
+    MqttSource | ModbusSource | OpcuaSource | CsvSource | SparkplugSource | PictureSource
 )
 
 

@@ -13,7 +13,8 @@ from typing import Any, assert_never
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from muster_agent.base.feed_settings import PictureTag, TagSettings
+from muster_agent.base.picture_settings import PictureTag
+from muster_agent.base.tag_settings import TagSettings
 from muster_agent.feeds.samples import (
     Alive,
     Arrival,

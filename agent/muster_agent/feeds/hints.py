@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 
 from muster_agent.base.feed_rules import REGISTERS
-from muster_agent.base.feed_settings import ModbusTag, PictureTag, TagSettings
+from muster_agent.base.feed_settings import ModbusTag
+from muster_agent.base.picture_settings import PictureTag
+from muster_agent.base.tag_settings import TagSettings
 from muster_agent.feeds.assembly import FeatureState
 from muster_agent.feeds.samples import Reason
 

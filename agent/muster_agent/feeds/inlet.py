@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 
 from muster_agent.base.clock import Clock
-from muster_agent.base.feed_settings import TagSettings
+from muster_agent.base.tag_settings import TagSettings
 from muster_agent.feeds.samples import (
     Alive,
     Arrival,
@@ -93,7 +93,9 @@ class SourceInlet:
         self.heard = True
         self._inlet.put(in_unit(sample, self._tags[signal]))
 
-    async def picture(self, signal: str, name: str, pixels: Pixels | None, *, at: float) -> bool:
+    async def picture(
+        self, signal: str, name: str, pixels: Pixels | None, *, at: float | None = None
+    ) -> bool:
         """A picture, or one that can't be read; whether its answer was given, once that is known.
 
         It waits for that: of a source's pictures one is under way. Called in the feed's own loop.
@@ -105,7 +107,8 @@ class SourceInlet:
                 settled.set_result(judged)
 
         self.heard = True
-        self._inlet.put(Picture(signal, name, pixels, at, self._clock.monotonic(), settle))
+        now = self._clock.wall() if at is None else at
+        self._inlet.put(Picture(signal, name, pixels, now, self._clock.monotonic(), settle))
         return await settled
 
     def alive(self, signals: Iterable[str]) -> None:

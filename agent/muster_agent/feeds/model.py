@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from msgspec import UNSET
 
-from muster_agent.base.feed_settings import FeedSettings, TagSettings
+from muster_agent.base.feed_settings import FeedSettings
+from muster_agent.base.tag_settings import TagSettings
 from muster_agent.feeds.answers import Basis, FeedAnswer, classified, grade_of_basis
 from muster_agent.feeds.assembly import Assembler, InputRow, refusals
 from muster_agent.feeds.images.assembly import PictureAssembler

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from muster_agent.base.feed_settings import TagSettings
+from muster_agent.base.tag_settings import TagSettings
 from muster_protocol.images.decoding import Pixels
 
 Grade = Literal["good", "uncertain", "bad"]

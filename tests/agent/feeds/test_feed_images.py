@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from muster_agent.base.feed_settings import ImagesSource
+from muster_agent.base.picture_settings import ImagesSource
 from muster_agent.feeds.images.folder import DroppedPictures
 from muster_agent.feeds.samples import Picture
 from muster_agent.feeds.sources.base import FeedFault, FeedPlace

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from muster_agent.base.feed_settings import ImagesSource
+from muster_agent.base.picture_settings import ImagesSource
 from muster_agent.feeds.inlet import SourceInlet
 from muster_agent.feeds.sources.base import FeedFault, FeedPlace
 from muster_protocol.images.decoding import SUFFIXES, ImageError, Pixels, decoded
