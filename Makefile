@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo example-maintenance test test-doors story-loop test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-feeds bench-links lint format setup setup-demo constraints clean
+.PHONY: demo example-maintenance example-vision test test-doors story-loop test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-feeds bench-links lint format setup setup-demo constraints clean
 
 demo: setup-demo
 	@deploy/need mosquitto
@@ -19,6 +19,11 @@ demo: setup-demo
 example-maintenance: setup
 	@deploy/need mosquitto
 	$(BIN)/python examples/predictive-maintenance/run.py $(ARGS)
+
+# A cell whose camera drops pictures, a PLC, a lamp that fades, a retrained model; ends with EXAMPLE OK.
+example-vision: setup
+	@deploy/need mosquitto
+	$(BIN)/python examples/visual-quality-control/run.py $(ARGS)
 
 test: setup
 	@deploy/need mosquitto strace postgresql softhsm2 openssl-pkcs11 chromium
@@ -128,7 +133,7 @@ setup-demo:
 	@$(PYTHON) .ci/prepare $(VENV) demo
 
 constraints:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra modbus --extra opcua --extra postgres --extra hsm \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra camera --extra images --extra modbus --extra opcua --extra postgres --extra hsm \
 	  --extra parquet --group dev --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --group build -c constraints.txt \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints-demo.txt

@@ -22,10 +22,13 @@ IO = frozenset({
 """Modules that reach the disk, the link, other processes or the clock."""
 
 DECIDING = {
-    "muster_agent.base": {"feed_rules", "feed_settings", "toml_lines"},
+    "muster_agent.base": {
+        "feed_rules", "feed_settings", "picture_settings", "tag_settings", "toml_lines",
+    },
     "muster_agent.feeds": {
         "answers", "assembly", "control", "json_paths", "samples", "status", "windows",
     },
+    "muster_agent.feeds.images": {"assembly"},
     "muster_agent.feeds.modbus": {"blocks"},
     "muster_agent.feeds.sparkplug": {"codec", "host", "node"},
 

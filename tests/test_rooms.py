@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOT_MODULES_MAX = 8
 
 ROOMS = {
-    "protocol/muster_protocol": ("signals", "wire"),
+    "protocol/muster_protocol": ("images", "signals", "wire"),
     "agent/muster_agent": (
         "app", "feeds", "challenger", "update", "fetch", "observe", "worker", "runtimes",
         "isolation", "link", "identity", "trust", "base", "storage",

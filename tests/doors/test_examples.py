@@ -23,3 +23,19 @@ def test_a_worn_pump_is_stopped_through_the_interlock_and_a_bad_version_never_to
     wear = re.search(r"at wear (0\.\d+) of 1\.00", last[0])
     assert wear is not None
     assert 0.3 < float(wear[1]) < 0.95
+
+
+def test_scratched_discs_are_rejected_a_faded_lamp_is_named_and_a_retrained_model_wins():
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "visual-quality-control" / "run.py"],
+        capture_output=True, text=True, timeout=800, check=False,
+    )  # fmt: skip
+    last = done.stdout.strip().splitlines()[-1:]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert last[0].startswith("EXAMPLE OK: ")
+    counts = re.search(
+        r"right in (\d+) of (\d+) labelled pictures where version 1 was in (\d+)", last[0]
+    )
+    assert counts is not None
+    right, labelled, before = map(int, counts.groups())
+    assert before < right <= labelled

@@ -36,7 +36,7 @@ UNSURE = Fallback("unsure", "constant", {"probabilities": [0.25, 0.25, 0.5]})
 def fed_bundle(directory: Path, **fields: Any) -> tuple[Manifest, str]:
     """A classifier of two features with a constant fallback."""
     features = fields.pop("features", FEATURES)
-    count = fields.pop("inputs", len(features))
+    count = fields.pop("inputs", 0) or len(features)
     w, b = models.weights(count, 3)
     cases = np.random.default_rng(3).normal(size=(2, 1, count)).astype(np.float32)
     golden = {f"{number}/input:x": case for number, case in enumerate(cases)} | {

@@ -13,10 +13,10 @@ import msgspec
 from muster_agent.base import config
 from muster_agent.base.config import Config, ConfigError
 from muster_agent.feeds import commissioning, recording
-from muster_agent.feeds.assembly import Assembler, refusals
+from muster_agent.feeds.assembly import Assembler, Values, refusals
 from muster_agent.feeds.hints import hint
-from muster_agent.feeds.model import FedModel, tags_of
-from muster_agent.feeds.samples import Arrival, Sample
+from muster_agent.feeds.model import FedModel, assembler_of, tags_of
+from muster_agent.feeds.samples import Arrival, Grade, Picture, Reason, Sample
 from muster_agent.feeds.slot_client import SlotClient
 from muster_agent.feeds.sources.base import FeedFault
 from muster_agent.feeds.status import FeedStatus
@@ -65,7 +65,7 @@ def check(options: argparse.Namespace) -> int:
     if faults:
         print("\n".join(faults))
         return 1
-    assembler = Assembler(manifest)
+    assembler = assembler_of(manifest)
     latest: dict[str, float] = {}
     first: dict[str, float] = {}
 
@@ -73,7 +73,7 @@ def check(options: argparse.Namespace) -> int:
         now = time.monotonic()
         for arrival in arrivals:
             assembler.take(arrival)
-            if isinstance(arrival, Sample):
+            if isinstance(arrival, Sample | Picture):
                 latest[arrival.signal] = arrival.value
                 first.setdefault(arrival.signal, now)
         states = assembler.states(now)
@@ -110,7 +110,9 @@ def _check_tags(loaded: Config, options: argparse.Namespace) -> int:
     latest: dict[str, Sample] = {}
 
     def take(arrivals: Sequence[Arrival]) -> bool:
-        latest.update({each.signal: each for each in arrivals if isinstance(each, Sample)})
+        latest.update(
+            {each.signal: _sample(each) for each in arrivals if isinstance(each, Sample | Picture)}
+        )
         return len(latest) < len(tags)
 
     troubles = asyncio.run(commissioning.listen(loaded, options.feed, options.seconds, take))
@@ -127,12 +129,21 @@ def _check_tags(loaded: Config, options: argparse.Namespace) -> int:
     return 0 if good and not any(troubles.values()) else 1
 
 
+def _sample(arrival: Sample | Picture) -> Sample:
+    """A picture is shown by the mean of its pixels."""
+    if isinstance(arrival, Sample):
+        return arrival
+    grade: Grade = "bad" if arrival.pixels is None else "good"
+    reason: Reason = "unreadable" if arrival.pixels is None else ""
+    return Sample(arrival.signal, arrival.value, arrival.at, arrival.arrived, grade, reason)
+
+
 def _print_troubles(troubles: dict[str, str]) -> None:
     for part, words in troubles.items():
         print(f"source {part}: {words or 'well'}")
 
 
-async def _ask(socket: Path, model: FedModel, values: tuple[float, ...]) -> bool:
+async def _ask(socket: Path, model: FedModel, values: Values) -> bool:
     slot = SlotClient(socket)
     try:
         async with asyncio.timeout(ASK_SECONDS):
@@ -216,6 +227,10 @@ def replay(options: argparse.Namespace) -> int:
     faults = refusals(manifest, tags_of(settings))
     if faults:
         raise ConfigError("; ".join(faults))
+    if manifest.features is msgspec.UNSET:
+        raise ConfigError(
+            f"{manifest.model} {manifest.version} takes pictures: there is no recording"
+        )
     assembler = Assembler(manifest)
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow(["seconds", *_columns(manifest), "quality", "reason", "signals"])
@@ -223,7 +238,7 @@ def replay(options: argparse.Namespace) -> int:
     with options.file.open("rb") as file:
         for after, row in recording.rows(recording.read(iter(file), str(options.file)), assembler):
             skipped += row.values is None
-            values = row.values or ("",) * len(list(_columns(manifest)))
+            values = ("",) * len(list(_columns(manifest))) if row.values is None else row.values
             out.writerow([f"{after:.3f}", *values, row.grade, row.reason, " ".join(row.signals)])
     return 1 if skipped else 0
 

@@ -14,7 +14,9 @@ import msgspec
 
 from muster_agent.base.feed_settings import (
     FeedSettings,
+    ModbusAddress,
     ModbusSink,
+    ModbusSource,
     ModbusTag,
     ModbusWrite,
     MqttSink,
@@ -117,9 +119,33 @@ def faults(name: str, feed: FeedSettings) -> Iterator[tuple[Path, str]]:
     for sink, made in feed.sinks.items():
         for path, words in _sink_faults(made):
             yield ("sinks", sink, *path), words
+    yield from _line_faults(feed)
+
+
+def _address_faults(address: ModbusAddress) -> Iterator[tuple[Path, str]]:
+    if bool(address.host) == bool(address.serial_port):
+        yield ("host",), "name host, for Modbus TCP, or serial_port, for RTU"
+
+
+def _line_faults(feed: FeedSettings) -> Iterator[tuple[Path, str]]:
+    """Parts of a feed share a serial line, and so its settings."""
+    lines: dict[str, tuple[str, tuple[object, ...]]] = {}
+    parts = [(("sources", name), part) for name, part in feed.sources.items()]
+    both = [*parts, *((("sinks", name), part) for name, part in feed.sinks.items())]
+    for place, part in both:
+        if isinstance(part, ModbusAddress) and part.serial_port:
+            settings = (part.baudrate, part.parity, part.stop_bits)
+            owner, known = lines.setdefault(part.serial_port, (place[1], settings))
+            if known != settings:
+                yield (
+                    (*place, "serial_port"),
+                    f"{owner} has the same line with another baudrate, parity or stop_bits",
+                )
 
 
 def _source_faults(source: SourceSettings) -> Iterator[tuple[Path, str]]:
+    if isinstance(source, ModbusSource):
+        yield from _address_faults(source)
     for name, tag in source.tags.items():
         if tag.scale == 0:
             yield ("tags", name, "scale"), "scale 0 makes every value the same"
@@ -161,6 +187,7 @@ def _sink_faults(sink: SinkSettings) -> Iterator[tuple[Path, str]]:
     if isinstance(sink, MqttSink):
         yield from _template_faults(sink.topic)
     elif isinstance(sink, ModbusSink):
+        yield from _address_faults(sink)
         taken: dict[int, str] = {}
         if sink.heartbeat_register is not None:
             taken[sink.heartbeat_register] = "the heartbeat"

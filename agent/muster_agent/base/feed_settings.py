@@ -8,34 +8,21 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from muster_agent.base.picture_settings import CameraSource, ImagesSource
+from muster_agent.base.tag_settings import PeriodSeconds, TagSettings
 from muster_protocol.wire import limits
 
 SIGNALS_MAX = limits.FEATURES_MAX
-PeriodSeconds = Annotated[float, Meta(gt=0, le=3600)]
 NetworkPort = Annotated[int, Meta(ge=1, le=65_535)]
-SourceKind = Literal["mqtt", "modbus", "opcua", "csv", "sparkplug"]
+SourceKind = Literal["mqtt", "modbus", "opcua", "csv", "sparkplug", "images", "camera"]
 SinkKind = Literal["mqtt", "modbus", "opcua", "file", "webhook", "sparkplug"]
+Parity = Literal["none", "even", "odd"]
 TOPIC_LEVEL = r"^[^+#/]+\Z"
 """A part of a topic."""
 NumberType = Literal[
     "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "bit"
 ]
 """What registers hold. ``bit`` is a coil or a discrete input."""
-
-
-class TagSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A tag of a machine, under the name of the signal that the model asks for."""
-
-    unit: Annotated[
-        str, Meta(description="Unit of the value after scale and offset; the model's must be it.")
-    ] = ""
-    scale: Annotated[float, Meta(description="The value is scale × raw + offset.")] = 1.0
-    offset: Annotated[float, Meta(description="See scale.")] = 0.0
-    least: Annotated[
-        float | None,
-        Meta(description="A value below is bad (range), beside what the model says of it."),
-    ] = None
-    most: Annotated[float | None, Meta(description="A value above is bad (range).")] = None
 
 
 class MqttTag(TagSettings, frozen=True, kw_only=True):
@@ -114,10 +101,22 @@ class ModbusTag(TagSettings, frozen=True, kw_only=True):
 
 
 class ModbusAddress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A device that speaks Modbus TCP."""
+    """A device that speaks Modbus TCP, or RTU on a serial line."""
 
-    host: Annotated[str, Meta(min_length=1, description="Host name or address.")]
+    host: Annotated[
+        str, Meta(description="Host name or address, for Modbus TCP; this or serial_port.")
+    ] = ""
     port: Annotated[NetworkPort, Meta(description="Port.")] = 502
+    serial_port: Annotated[
+        str, Meta(description="Serial port, such as /dev/ttyUSB0, for Modbus RTU.")
+    ] = ""
+    baudrate: Annotated[
+        int, Meta(ge=300, le=4_000_000, description="Of the serial line; the manual says it.")
+    ] = 19_200
+    parity: Annotated[Parity, Meta(description="Of the serial line: none, even or odd.")] = "even"
+    stop_bits: Annotated[
+        Literal[1, 2], Meta(description="Of the serial line: 1, or 2 as is usual without parity.")
+    ] = 1
     unit_id: Annotated[
         int, Meta(ge=0, le=255, description="Unit, once called the slave's number.")
     ] = 1
@@ -224,7 +223,10 @@ class SparkplugSource(MqttAddress, frozen=True, kw_only=True, tag_field="kind", 
     tags: Annotated[dict[str, SparkplugTag], Meta(min_length=1, max_length=SIGNALS_MAX)]
 
 
-SourceSettings = MqttSource | ModbusSource | OpcuaSource | CsvSource | SparkplugSource
+PictureSource = ImagesSource | CameraSource
+SourceSettings = (
+    MqttSource | ModbusSource | OpcuaSource | CsvSource | SparkplugSource | PictureSource
+)
 
 
 class MqttSink(MqttAddress, frozen=True, kw_only=True, tag_field="kind", tag="mqtt"):

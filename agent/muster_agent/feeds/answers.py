@@ -36,6 +36,10 @@ class FeedAnswer:
     """Of a classifier: that score."""
     signals: tuple[str, ...] = ()
     """Those whose values are not good."""
+    picture: str = ""
+    """Name of the picture that it is about."""
+    again: bool = False
+    """It was given before, and nothing new has come."""
 
     def value(self, wanted: str) -> float | None:
         """An output by its name, as ``risk`` or ``scores[2]``; the first of all when empty.
@@ -98,6 +102,7 @@ def written(answer: FeedAnswer, item: WriteSettings) -> float:
 def message_of(answer: FeedAnswer, wanted: str, unit: str) -> bytes:
     """An answer as JSON. ``value``, the wanted output, is null when nothing is decided."""
     at = datetime.fromtimestamp(answer.at, UTC) if answer.at else None
+    named = {"picture": answer.picture} if answer.picture else {}
     return msgspec.json.encode(
         {
             "value": answer.value(wanted),
@@ -112,5 +117,6 @@ def message_of(answer: FeedAnswer, wanted: str, unit: str) -> bytes:
             "model": answer.model,
             "version": answer.version,
             "timestamp": None if at is None else at.isoformat(timespec="milliseconds"),
+            **named,
         }
     )

@@ -8,16 +8,19 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Any, assert_never
 
 from msgspec import UNSET
+from numpy.typing import NDArray
 
-from muster_agent.base.feed_settings import TagSettings
+from muster_agent.base.picture_settings import PictureTag
+from muster_agent.base.tag_settings import TagSettings
 from muster_agent.feeds.samples import (
     Alive,
     Arrival,
     Grade,
     Lost,
+    Picture,
     Reason,
     Sample,
     in_range,
@@ -43,11 +46,15 @@ class FeatureState:
     """Since its source's last sign of life."""
 
 
+Values = tuple[float, ...] | NDArray[Any]
+"""Numbers of a model's input: of features one by one, of a picture an array."""
+
+
 @dataclass(frozen=True)
 class InputRow:
     """What the model is asked with, or why it can't be."""
 
-    values: tuple[float, ...] | None
+    values: Values | None
     """In the order of the input's element; None: the model isn't asked."""
     grade: Grade
     reason: Reason
@@ -55,15 +62,23 @@ class InputRow:
     """Those whose values are not good."""
     at: float
     """Source time of the newest sample; seconds since 1970."""
+    picture: str = ""
+    """Name of the picture that it is."""
+    again: bool = False
+    """The model was asked it before, and nothing new has come."""
 
 
 def refusals(manifest: Manifest, tags: Mapping[str, TagSettings]) -> list[str]:
     """Why a feed with these tags can't fill this model's input; empty when it can."""
     where = f"{manifest.model} {manifest.version}"
-    if manifest.features is UNSET:
+    pictures = manifest.image is not UNSET
+    features = () if manifest.features is UNSET else manifest.features
+    if manifest.image is not UNSET:
+        features = (InputFeature(manifest.image.signal),)
+    if not features:
         return [f"{where} names no features: its manifest is for programs that ask, not for feeds"]
     found = []
-    for feature in {feature.source: feature for feature in manifest.features}.values():
+    for feature in {feature.source: feature for feature in features}.values():
         tag = tags.get(feature.source)
         if tag is None:
             known = ", ".join(sorted(tags))
@@ -71,6 +86,9 @@ def refusals(manifest: Manifest, tags: Mapping[str, TagSettings]) -> list[str]:
                 f"{where} needs the signal {feature.source!r} and no tag has this name; "
                 f"there are {known}"
             )
+        elif isinstance(tag, PictureTag) != pictures:
+            wants, gives = ("pictures", "numbers") if pictures else ("numbers", "pictures")
+            found.append(f"signal {feature.source!r}: {where} takes {wants}, the tag gives {gives}")
         elif tag.unit != feature.unit:
             found.append(
                 f"signal {feature.source!r}: {where} takes it in {feature.unit or 'no unit'!r}, "
@@ -108,11 +126,23 @@ class Assembler:
         self.counts: Counter[str] = Counter()
         """Rows by what became of them."""
 
+    waiting = False
+    """No answer is due for a sample; answers are due by time."""
+
+    def answered(self) -> None:
+        """The sinks have the answer to the last row."""
+
+    def abandon(self) -> None:
+        """Another model is asked from now on."""
+
     def take(self, arrival: Arrival) -> None:
         """Take whatever came from a source."""
         match arrival:
             case Sample():
                 self.put(arrival)
+            case Picture():
+                self.counts["pictures_unused"] += 1
+                arrival.settle(True)  # noqa: FBT003 - all that it is told
             case Alive(signals, at):
                 self.alive(signals, at)
             case Lost(signals):

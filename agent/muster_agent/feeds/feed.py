@@ -8,16 +8,18 @@ import contextlib
 import logging
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from muster_agent.base.clock import Clock
 from muster_agent.base.feed_settings import FeedSettings
 from muster_agent.feeds.answers import FeedAnswer
-from muster_agent.feeds.assembly import InputRow
+from muster_agent.feeds.assembly import InputRow, Values
 from muster_agent.feeds.control import Notice
 from muster_agent.feeds.inlet import Inlet
 from muster_agent.feeds.keeping import Say, SinkKeeper, SourceKeeper
 from muster_agent.feeds.model import FedModel
+from muster_agent.feeds.samples import Picture
 from muster_agent.feeds.sinks.registry import sink_kind
 from muster_agent.feeds.slot_client import SlotClient
 from muster_agent.feeds.sources.base import FeedFault, FeedPlace
@@ -65,6 +67,7 @@ class Feed:
         self.refusal = "no model runs in the slot"
         """Why no model is asked; empty while one is."""
         self._usable = False
+        self._last: FeedAnswer | None = None
         self._due_at = 0.0
         self._bad = ""
         self._bad_since = 0.0
@@ -96,6 +99,8 @@ class Feed:
             self._say(Notice("refused", refusal))
         elif model is not None and self.refusal:
             self._say(Notice("accepted", f"{model.manifest.model} {model.manifest.version}"))
+        if self._model is not None:
+            self._model.assembler.abandon()
         self._model, self.refusal = model, refusal
         self._usable = False
         self._due_at = 0.0
@@ -131,19 +136,33 @@ class Feed:
         self._woken.clear()
 
     async def _look(self, now: float) -> None:
-        """Take in what has come; answer when it is time, or when usable values have ended."""
+        """Take in what has come; answer each picture, or when it is time, or when usable values
+        have ended."""
         self._drain()
         self._watch(now)
         model = self._model
+        waiting = model is not None and model.assembler.waiting
         ended = self._usable and model is not None and model.assembler.peek(now).values is None
-        if now < self._due_at and not ended:
+        if now < self._due_at and not ended and not waiting:
             return
         every = NO_MODEL_SECONDS if model is None else model.assembler.window.every_seconds
         if now >= self._due_at:
             self._due_at = max(self._due_at + every, now)
-        answer = await self._answer(now)
+        self._last = answer = await self._answer(now)
         for sink in self._sinks:
             sink.offer(answer)
+        if waiting and model is not None:
+            await self._delivered()
+            model.assembler.answered()
+            self._woken.set()  # Another may wait.
+
+    async def _delivered(self) -> None:
+        """Let each sink that works take the answer, before there is one to the next picture."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.deadline_seconds * (1 - ASK_SHARE)):
+                for sink in self._sinks:
+                    if not sink.failing:
+                        await sink.settled()
 
     def _watch(self, now: float) -> None:
         """Say which signals are bad once they have been for a while, and when none is."""
@@ -162,6 +181,8 @@ class Feed:
         for arrival in self._inlet.drain():
             if self._model is not None:
                 self._model.assembler.take(arrival)
+            elif isinstance(arrival, Picture):
+                arrival.settle(False)  # noqa: FBT003 - all that it is told
 
     async def _answer(self, now: float) -> FeedAnswer:
         model, wall = self._model, self._clock.wall()
@@ -169,6 +190,8 @@ class Feed:
             return FeedAnswer({}, "bad", "model", "no_decision", "", "", wall)
         row = model.assembler.row(now)
         self._usable = row.values is not None
+        if row.again and self._last is not None:
+            return replace(self._last, again=True)
         if row.values is None:
             return model.substitute(row, row.reason, now, wall)
         try:
@@ -178,11 +201,13 @@ class Feed:
             return model.substitute(row, "model", self._clock.monotonic(), wall)
 
     async def _asked(
-        self, model: FedModel, row: InputRow, values: tuple[float, ...], now: float
+        self, model: FedModel, row: InputRow, values: Values, now: float
     ) -> FeedAnswer:
         manifest = model.manifest
         async with asyncio.timeout(self._settings.deadline_seconds * ASK_SHARE):
-            said = await self._slot.ask(manifest.model, manifest.version, model.tensor, values)
+            said = await self._slot.ask(
+                manifest.model, manifest.version, model.tensor, values, identifier=row.picture
+            )
         return model.answer(row, said, now, self._clock.wall())
 
     async def _farewell(self) -> None:
@@ -209,7 +234,9 @@ class Feed:
             version="" if model is None else model.manifest.version,
             refusal=self.refusal,
             signals=[] if model is None else list(_signals(model, now)),
-            sources={each.name: PartStatus(each.words) for each in self._sources},
+            sources={
+                each.name: PartStatus(each.words, dict(each.counts)) for each in self._sources
+            },
             sinks={each.name: PartStatus(each.words, dict(each.counts)) for each in self._sinks},
             counts={} if model is None else model.assembler.totals(),
             dropped=dict(self._inlet.dropped),

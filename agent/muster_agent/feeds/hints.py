@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 
 from muster_agent.base.feed_rules import REGISTERS
-from muster_agent.base.feed_settings import ModbusTag, TagSettings
+from muster_agent.base.feed_settings import ModbusTag
+from muster_agent.base.picture_settings import PictureTag
+from muster_agent.base.tag_settings import TagSettings
 from muster_agent.feeds.assembly import FeatureState
 from muster_agent.feeds.samples import Reason
 
@@ -17,6 +19,8 @@ _LIKELY: Mapping[Reason, str] = {
 
 def hint(state: FeatureState, tag: TagSettings, value: float) -> str:
     """A likely cause of a bad value; empty when none is known. ``value`` is the last sample's."""
+    if state.reason == "unreadable" and isinstance(tag, PictureTag):
+        return "what came is no picture that can be read: see its source above"
     if state.reason != "range":
         return _LIKELY.get(state.reason, "")
     swapped = _swapped(tag, value)

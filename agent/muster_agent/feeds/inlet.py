@@ -3,22 +3,25 @@
 When a source is faster than the feed the oldest are dropped, and counted by the signal's name.
 """
 
+import asyncio
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 
 from muster_agent.base.clock import Clock
-from muster_agent.base.feed_settings import TagSettings
+from muster_agent.base.tag_settings import TagSettings
 from muster_agent.feeds.samples import (
     Alive,
     Arrival,
     Grade,
     Lost,
+    Picture,
     Reason,
     Sample,
     in_unit,
     number,
 )
+from muster_protocol.images.decoding import Pixels
 
 
 class Inlet:
@@ -38,12 +41,16 @@ class Inlet:
         """Leave something; the oldest makes room."""
         with self._lock:
             if len(self._queue) >= self._size:
-                oldest = self._queue.popleft()
-                if isinstance(oldest, Sample):
-                    self.dropped[oldest.signal] += 1
+                self._drop(self._queue.popleft())
             self._queue.append(sample)
-        if isinstance(sample, Lost):
+        if isinstance(sample, Lost | Picture):
             self._wake()
+
+    def _drop(self, oldest: Arrival) -> None:
+        if isinstance(oldest, Sample | Picture):
+            self.dropped[oldest.signal] += 1
+        if isinstance(oldest, Picture):
+            oldest.settle(False)  # noqa: FBT003 - all that it is told
 
     def drain(self) -> list[Arrival]:
         """All that has arrived, in its order."""
@@ -68,6 +75,8 @@ class SourceInlet:
         """Whether anything came since this was last set to False."""
         self.words = ""
         """What the source last complained of, of some of its tags."""
+        self.counts: Counter[str] = Counter()
+        """What else became of what it had, by name."""
 
     def put(
         self,
@@ -83,6 +92,24 @@ class SourceInlet:
         sample = Sample(signal, number(raw), now, self._clock.monotonic(), grade, reason)
         self.heard = True
         self._inlet.put(in_unit(sample, self._tags[signal]))
+
+    async def picture(
+        self, signal: str, name: str, pixels: Pixels | None, *, at: float | None = None
+    ) -> bool:
+        """A picture, or one that can't be read; whether its answer was given, once that is known.
+
+        It waits for that: of a source's pictures one is under way. Called in the feed's own loop.
+        """
+        settled: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def settle(judged: bool) -> None:  # noqa: FBT001 - all that it is told
+            if not settled.done():
+                settled.set_result(judged)
+
+        self.heard = True
+        now = self._clock.wall() if at is None else at
+        self._inlet.put(Picture(signal, name, pixels, now, self._clock.monotonic(), settle))
+        return await settled
 
     def alive(self, signals: Iterable[str]) -> None:
         """Nothing has changed, and the source would say so if it had."""

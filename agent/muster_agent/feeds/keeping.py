@@ -4,18 +4,19 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from muster_agent.feeds.answers import FeedAnswer
 from muster_agent.feeds.control import Notice
 from muster_agent.feeds.inlet import SourceInlet
-from muster_agent.feeds.sinks.base import KeepsMissed, Sink
+from muster_agent.feeds.sinks.base import KeepsMissed, Sink, TakesAgain
 from muster_agent.feeds.sources.base import FeedFault, Source
 
 log = logging.getLogger(__name__)
 PAUSE_SECONDS_MIN = 0.2
 PAUSE_SECONDS_MAX = 10.0
 DOUBLED_MAX = 8
+CONNECTING = "connecting"
 Say = Callable[[Notice], None]
 
 
@@ -44,12 +45,17 @@ class SourceKeeper:
         self, name: str, source: Source, inlet: SourceInlet, say: Say, rng: random.Random
     ) -> None:
         self.name = name
-        self.words = "connecting"
+        self.words = CONNECTING
         """Why it gives nothing; empty while it does."""
         self._source = source
         self._inlet = inlet
         self._say = say
         self._pause = Retries(rng)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What the source counts of its own, by name."""
+        return self._inlet.counts
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -93,7 +99,7 @@ class SinkKeeper:
         self, name: str, sink: Sink, say: Say, rng: random.Random, write_seconds: float
     ) -> None:
         self.name = name
-        self.words = "connecting"
+        self.words = CONNECTING
         """Why it takes nothing; empty while it does."""
         self.counts: Counter[str] = Counter()
         self._sink = sink
@@ -109,6 +115,9 @@ class SinkKeeper:
 
     def offer(self, answer: FeedAnswer) -> None:
         """The newest answer."""
+        beats = isinstance(self._sink, TakesAgain) and self._sink.beats
+        if answer.again and (self._next is not None or not beats):
+            return
         if self._next is not None:
             self._missed(self._next)
         self._next = answer
@@ -179,6 +188,11 @@ class SinkKeeper:
         await asyncio.sleep(self._pause.next())  # before it is tried again
         if self._next is not None:
             self._offered.set()
+
+    @property
+    def failing(self) -> bool:
+        """Whether it was tried and takes nothing."""
+        return self.words not in {"", CONNECTING}
 
     async def settled(self) -> None:
         """Wait until the newest answer is delivered."""

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 
 import numpy as np
+from msgspec import UNSET
 
-from muster_agent.base.feed_settings import FeedSettings, TagSettings
+from muster_agent.base.feed_settings import FeedSettings
+from muster_agent.base.tag_settings import TagSettings
 from muster_agent.feeds.answers import Basis, FeedAnswer, classified, grade_of_basis
 from muster_agent.feeds.assembly import Assembler, InputRow, refusals
+from muster_agent.feeds.images.assembly import PictureAssembler
 from muster_agent.feeds.samples import Reason
 from muster_agent.feeds.sinks.registry import sink_kind
 from muster_agent.feeds.slot_client import SlotAnswer
@@ -16,6 +19,7 @@ from muster_agent.worker.fallback import FallbackContract
 from muster_agent.worker.rows import Quality
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.feeding import fed_input
+from muster_protocol.wire.imaging import pictured_input
 from muster_protocol.wire.manifest import Manifest
 
 _BASES: Mapping[Quality, Basis] = {
@@ -36,6 +40,11 @@ def tags_of(settings: FeedSettings) -> dict[str, TagSettings]:
     return {name: tag for source in settings.sources.values() for name, tag in source.tags.items()}
 
 
+def assembler_of(manifest: Manifest) -> Assembler | PictureAssembler:
+    """What fills this model's input; ``refusals`` come first."""
+    return Assembler(manifest) if manifest.image is UNSET else PictureAssembler(manifest)
+
+
 class FedModel:
     """A version that a feed asks; raises ProtocolError, with every reason, when it can't."""
 
@@ -50,10 +59,13 @@ class FedModel:
             raise ProtocolError("; ".join(found))
         self.manifest = manifest
         where = f"{manifest.model} {manifest.version}"
-        self.tensor = fed_input(manifest.inputs, (), where)
+        if manifest.image is UNSET:
+            self.tensor = fed_input(manifest.inputs, (), where)
+        else:
+            self.tensor = pictured_input(manifest.image, manifest.inputs, where)
         if self.tensor.batch is not None and self.tensor.shape[self.tensor.batch] not in (-1, 1):
             raise ProtocolError(f"{where}: a feed asks with single elements, not with batches")
-        self.assembler = Assembler(manifest)
+        self.assembler = assembler_of(manifest)
         chosen = manifest.fallback(fallback)
         self._contract = None if chosen is None else FallbackContract(manifest, chosen.name)
 
@@ -75,6 +87,7 @@ class FedModel:
             label=label,
             confidence=confidence,
             signals=row.signals,
+            picture=row.picture,
         )
 
     def _remember(self, said: SlotAnswer, now: float) -> None:
@@ -109,4 +122,5 @@ class FedModel:
             label=label,
             confidence=confidence,
             signals=row.signals,
+            picture=row.picture,
         )

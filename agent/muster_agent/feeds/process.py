@@ -12,7 +12,7 @@ from pathlib import Path
 from muster_agent.feeds.control import LINE_BYTES_MAX, Notice, Serve, line_of, read_notice
 from muster_agent.worker.process import import_path
 
-PACKAGES = ("asyncua", "pymodbus", "paho")
+PACKAGES = ("asyncua", "pymodbus", "paho", "PIL", "cv2", "serial")
 _BEGIN = (
     "import sys; sys.path[:] = sys.argv.pop(1).split(':'); "
     "from muster_agent.feeds.main import main; sys.exit(main())"

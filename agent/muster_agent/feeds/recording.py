@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from muster_agent.feeds.assembly import Assembler, InputRow
-from muster_agent.feeds.samples import Alive, Arrival, Grade, Lost, Reason, Sample
+from muster_agent.feeds.samples import Alive, Arrival, Grade, Lost, Picture, Reason, Sample
 from muster_protocol.wire.errors import MusterError
 
 BYTES_MAX = 256 << 20
@@ -35,6 +35,8 @@ def line_of(arrival: Arrival, began: float) -> bytes:
     match arrival:
         case Sample(signal, value, at, arrived, grade, reason):
             made = _Line("sample", arrived - began, (signal,), value, at, grade, reason)
+        case Picture():
+            raise RecordingError('pictures aren\'t recorded: keep the files (done = "move")')
         case Alive(signals, alive_at):
             made = _Line("alive", alive_at - began, signals)
         case Lost(signals):
@@ -79,7 +81,7 @@ def rows(arrivals: Iterator[Arrival], assembler: Assembler) -> Iterator[tuple[fl
 
 def _time_of(arrival: Arrival, now: float) -> float:
     match arrival:
-        case Sample():
+        case Sample() | Picture():
             return arrival.arrived
         case Alive(_, at):
             return at

@@ -1,10 +1,12 @@
 """Values as sources give them: number, quality and why, and two times. Pure."""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from muster_agent.base.feed_settings import TagSettings
+from muster_agent.base.tag_settings import TagSettings
+from muster_protocol.images.decoding import Pixels
 
 Grade = Literal["good", "uncertain", "bad"]
 Reason = Literal[
@@ -35,6 +37,26 @@ class Sample:
     reason: Reason = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A picture of a signal, with times as a sample has them."""
+
+    signal: str
+    name: str
+    """Of its file, or by its camera."""
+    pixels: Pixels | None
+    """None: it can't be read."""
+    at: float
+    arrived: float
+    settle: Callable[[bool], None] = field(repr=False)
+    """Called once: with True when its answer was given, with False when nobody asked for one."""
+
+    @property
+    def value(self) -> float:
+        """Mean of its pixels, 0 to 255; NaN of one that can't be read."""
+        return math.nan if self.pixels is None else float(self.pixels.mean())
+
+
 @dataclass(frozen=True, slots=True)
 class Alive:
     """The source of these signals is there; what it last said holds."""
@@ -51,7 +73,7 @@ class Lost:
     signals: tuple[str, ...]
 
 
-Arrival = Sample | Alive | Lost
+Arrival = Sample | Picture | Alive | Lost
 """What may come from a source."""
 
 

@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from muster_agent.feeds.assembly import Values
 from muster_agent.feeds.sources.base import FeedFault
+from muster_agent.worker.oip import encode_request
 from muster_protocol.wire.tensors import Tensor
 
 HEAD_BYTES_MAX = 16_384
@@ -45,24 +47,15 @@ class SlotClient:
         self._stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(
-        self, model: str, version: str, tensor: Tensor, row: Sequence[float]
+        self, model: str, version: str, tensor: Tensor, row: Values, *, identifier: str = ""
     ) -> SlotAnswer:
-        """The slot's answer to one element; raises FeedFault when there is none."""
-        shape = [1 if axis == tensor.batch else size for axis, size in enumerate(tensor.shape)]
-        body = msgspec.json.encode(
-            {
-                "inputs": [
-                    {
-                        "name": tensor.name,
-                        "shape": shape,
-                        "datatype": tensor.datatype,
-                        "data": row,  # NaN is null
-                    }
-                ]
-            }
-        )
+        """The slot's answer to one element; raises FeedFault when there is none.
+
+        ``identifier`` is what its label may come under.
+        """
+        body, more = _request(tensor, row, identifier)
         path = f"/v2/models/{model}/versions/{version}/infer"
-        head = f"POST {path} HTTP/1.1\r\nHost: slot\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: slot\r\nContent-Length: {len(body)}\r\n{more}\r\n"
         kept = self._stream is not None
         try:
             status, said = await self._exchange(head.encode() + body)
@@ -111,6 +104,23 @@ class SlotClient:
             with contextlib.suppress(OSError):
                 self._stream[1].close()
             self._stream = None
+
+
+def _request(tensor: Tensor, row: Values, identifier: str) -> tuple[bytes, str]:
+    """Body and further headers: numbers as JSON, arrays as binary data."""
+    shape = [1 if axis == tensor.batch else size for axis, size in enumerate(tensor.shape)]
+    if isinstance(row, np.ndarray):
+        inputs = {tensor.name: row.reshape(shape)}
+        body, head_bytes = encode_request(inputs, identifier=identifier, binary=True)
+        return body, f"Inference-Header-Content-Length: {head_bytes}\r\n"
+    entry = {
+        "name": tensor.name,
+        "shape": shape,
+        "datatype": tensor.datatype,
+        "data": row,  # NaN is null
+    }
+    named = {"id": identifier} if identifier else {}
+    return msgspec.json.encode({**named, "inputs": [entry]}), ""
 
 
 def _read(body: bytes) -> SlotAnswer:

@@ -43,7 +43,9 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ren
     data: Annotated[
         str,
         _said(
-            "Training data, in order of time: .csv (also with ;), .parquet or .npz.", "train.csv"
+            "Training data, in order of time: .csv (also with ;), .parquet, .npz, or a folder of "
+            "pictures.",
+            "train.csv",
         ),
     ] = ""
     sample: Annotated[
@@ -51,7 +53,10 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ren
     ] = ""
     features: Annotated[
         str,
-        _said("A JSON file of features, window and quality, for devices' feeds.", "features.json"),
+        _said(
+            "A JSON file of features or image, window and quality, for devices' feeds.",
+            "features.json",
+        ),
     ] = ""
     labels: Annotated[str, _said("The column with the right answers.", "fault")] = ""
     time: Annotated[str, _said("The column with each row's time.", "at")] = ""

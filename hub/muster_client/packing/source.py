@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_client.failures import WrongUsage
-from muster_client.packing import rows
+from muster_client.packing import fed, pictures, rows
 from muster_client.packing.advice import Notes
 from muster_client.packing.declare import NUMPY_NAMES, filled, group_of
 from muster_client.packing.options import Options
@@ -87,7 +87,7 @@ def apart(options: Options) -> set[str]:
 
 def _read(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes) -> Data:
     found = _found(tensors, options, data, notes)
-    if data is not None or not options.data:
+    if data is not None or not options.data or Path(options.data).is_dir():
         return found
     with Path(options.data).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -95,6 +95,8 @@ def _read(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes) 
 
 
 def _found(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes) -> Data:
+    if data is None and options.data and Path(options.data).is_dir():
+        return _of_pictures(tensors, options, notes)
     if data is not None or options.data:
         data = read_columns(options, data)
     if isinstance(data, Table):
@@ -111,6 +113,22 @@ def _found(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes)
     )
     made = rows.generated(tensors, group_of(tensors))
     return Data(made, "made-up inputs", is_training=False)
+
+
+def _of_pictures(tensors: Sequence[Tensor], options: Options, notes: Notes) -> Data:
+    if len(tensors) != 1:
+        raise WrongUsage(f"{options.data}: pictures are for a model of one input")
+    image = fed.image_of(options.features, options.data)
+    path = Path(options.data)
+    found = pictures.read(path, image, tensors[0], options.rows, notes)
+    taken = rows.of_arrays(tensors, {tensors[0].name: found.rows}, options.data)
+    return Data(
+        taken,
+        options.data,
+        is_training=True,
+        labels=found.labels,
+        lineage=f"{path.name}, {taken.count} pictures",
+    )
 
 
 def _of_sample(tensors: Sequence[Tensor], path: Path, options: Options, notes: Notes) -> Data:

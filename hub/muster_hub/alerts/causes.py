@@ -62,7 +62,7 @@ def _of_device(state: DriftSeen, moved: Moved, fleet: Peers) -> list[Condition]:
                 detail={
                     "cause": cause,
                     "site": moved.group,
-                    "advice": finding_words.advice(finding, peers.ADVICE[cause]),
+                    "advice": finding_words.advice(name, finding, peers.ADVICE[cause]),
                     "findings": {name: finding | {"cause": cause, "company": vars(company)}},
                 },
             )

@@ -28,6 +28,17 @@ FAULT_ADVICE: Mapping[str, str] = {
     "unit changed": "The values are the old ones in another unit: check what was set anew at the "
     "source, and convert there.",
 }
+LIGHT: Mapping[str, str] = {
+    "brightness higher": "brighter pictures",
+    "brightness lower": "darker pictures",
+    "contrast higher": "pictures of more contrast",
+    "contrast lower": "flatter pictures",
+}
+"""What a picture's statistic and its direction look like."""
+LIGHT_ADVICE = (
+    "The light has changed, or what stands in its way: check lamps, daylight, exposure and gain, "
+    "lens and window. Retrain only when the new light is to stay."
+)
 
 
 def title(device: str, feature: str, finding: Mapping[str, Any], company: Company) -> str:
@@ -40,13 +51,23 @@ def title(device: str, feature: str, finding: Mapping[str, Any], company: Compan
     elif finding.get("statistic") == "relation":
         said = f"{feature} moves unlike before together with others"
     else:
-        said = f"{feature}{movement}, {finding.get('direction') or 'drifts'}"
+        light = _light(feature, finding)
+        seen = f" ({light}: lighting)" if light else ""
+        said = f"{feature}{movement}, {finding.get('direction') or 'drifts'}{seen}"
     return f"{device}: {said} since {_clock(finding.get('since'))}, {_where(company)}"
 
 
-def advice(finding: Mapping[str, Any], by_cause: str) -> str:
-    """What to do: of a named fault its own, else what the cause suggests."""
-    return FAULT_ADVICE.get(str(finding.get("fault") or ""), by_cause)
+def advice(feature: str, finding: Mapping[str, Any], by_cause: str) -> str:
+    """What to do: of a named fault its own, of light what light needs, else what the cause
+    suggests."""
+    usual = LIGHT_ADVICE if _light(feature, finding) else by_cause
+    return FAULT_ADVICE.get(str(finding.get("fault") or ""), usual)
+
+
+def _light(feature: str, finding: Mapping[str, Any]) -> str:
+    """How pictures look whose brightness or contrast has moved; empty of anything else."""
+    tensor, _, statistic = feature.rpartition(".")
+    return LIGHT.get(f"{statistic} {finding.get('direction')}", "") if tensor else ""
 
 
 def cause(finding: Mapping[str, Any], company: Company) -> Cause:

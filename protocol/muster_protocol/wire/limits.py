@@ -36,6 +36,8 @@ TUF_METADATA_BYTES_MAX = 512 * KIB
 FEATURES_MAX = 1024
 WINDOW_SAMPLES_MAX = 65_536
 """Of one signal, that a model may ask for at once."""
+PICTURE_SIDE_MAX = 4096
+"""Pixels of a model's input."""
 SLOTS_MAX = 16
 BUILDS_MAX = 4
 TENSORS_MAX = 256

@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from muster_protocol.wire import bounds, feeding, limits
+from muster_protocol.wire import bounds, feeding, imaging, limits
 from muster_protocol.wire.bounds import Amount, Count, Finite, Format, Integer, Line, Name, Text
 from muster_protocol.wire.errors import LimitError, ProtocolError
 from muster_protocol.wire.feeding import InputFeature, InputQuality, InputWindow
+from muster_protocol.wire.imaging import InputImage
 from muster_protocol.wire.tensors import (
     Label,
     ModelState,
@@ -228,6 +229,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ) = UNSET
     """What the input's numbers are, in order; a device's feeds fill it by these names. Since
     format 2, as ``window`` and ``quality``. Absent: programs ask."""
+    image: InputImage | UnsetType = UNSET
+    """How a picture becomes the input, in place of ``features``. Since format 2."""
     window: InputWindow | UnsetType = UNSET
     """Absent: the last sample of each signal, every second."""
     quality: InputQuality | UnsetType = UNSET
@@ -360,7 +363,9 @@ def least_format(manifest: Manifest) -> int:
     """The oldest format that can say what a manifest says; older agents read no newer one."""
     tensors = (*manifest.inputs, *manifest.outputs)
     many = max(len(manifest.inputs), len(manifest.outputs)) > limits.TENSORS_MAX_FORMAT_ONE
-    later: list[object] = [manifest.state, manifest.features, manifest.window, manifest.quality]
+    later: list[object] = [
+        manifest.state, manifest.features, manifest.image, manifest.window, manifest.quality,
+    ]  # fmt: skip
     for build in manifest.builds:
         later += [build.providers, build.threads]
     newer = many or any(value is not UNSET for value in later) or "+" in manifest.version
@@ -403,13 +408,19 @@ def _check_providers(build: Build, where: str) -> None:
 
 
 def _check_features(manifest: Manifest, where: str) -> None:
+    state = () if manifest.state is UNSET else tuple(manifest.state.tensors)
+    if manifest.image is not UNSET:
+        if manifest.features is not UNSET or state:
+            other = "'features'" if manifest.features is not UNSET else "an explicit state"
+            raise ProtocolError(f"{where}: an 'image' is the whole input, and {other} is beside it")
+        imaging.check(manifest.image, manifest.window, manifest.quality, manifest.inputs, where)
+        return
     if manifest.features is UNSET:
         if manifest.window is not UNSET or manifest.quality is not UNSET:
             raise ProtocolError(
-                f"{where}: 'window' and 'quality' are of 'features', which it lacks"
+                f"{where}: 'window' and 'quality' are of 'features' or 'image', which it lacks"
             )
         return
-    state = () if manifest.state is UNSET else tuple(manifest.state.tensors)
     feeding.check(
         manifest.features, manifest.window, manifest.quality, manifest.inputs, state, where
     )

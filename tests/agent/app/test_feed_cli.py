@@ -12,6 +12,7 @@ from muster_agent.feeds.hints import hint
 from muster_agent.feeds.modbus.client import number_in, registers_of
 from muster_agent.feeds.samples import Sample
 from support.fed import FEATURES, FedSlot, PlantBroker, PlantClient
+from support.pictures import drop, png, seen_bundle
 from wire_samples import MANIFEST_2
 
 pytestmark = pytest.mark.system
@@ -127,3 +128,32 @@ def test_a_wrong_word_order_is_named_with_what_the_right_one_would_give():
     (state,) = made.states(0.0)
     assert state.reason == "range"
     assert hint(state, tag, raw * 0.5) == 'with word_order = "big" it would be 21.5'
+
+
+PICTURES = """
+[feeds.press]
+slot = "slot"
+[feeds.press.sources.cam]
+kind = "images"
+path = "camera"
+signal = "part"
+"""
+
+
+def test_check_shows_a_picture_and_what_the_model_answers_and_leaves_it_where_it_is(
+    tmp_path, capsys
+):
+    (tmp_path / "camera").mkdir()
+    drop(tmp_path / "camera", "a.png", png())
+    with FedSlot(tmp_path, PICTURES, **seen_bundle()) as fed:
+        assert feed(fed, "check", "press", "--seconds", 60) == 0  # without a model
+        assert "part" in capsys.readouterr().out
+        fed.begin_worker()
+        link_current(fed)
+        assert feed(fed, "check", "press", "--seconds", 60) == 0
+        shown = capsys.readouterr().out
+        assert "good" in shown
+        assert "dense 1 answers (good): probabilities" in shown
+        assert [each.name for each in (tmp_path / "camera").iterdir()] == ["a.png"]
+        assert feed(fed, "record", "press", tmp_path / "shift.jsonl", "--seconds", 60) != 0
+        assert "pictures aren't recorded" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, structs
 
-from muster_agent.base.feed_settings import TagSettings
+from muster_agent.base.tag_settings import TagSettings
 from muster_agent.feeds.assembly import Assembler, refusals
 from muster_agent.feeds.inlet import Inlet
 from muster_agent.feeds.samples import Lost, Sample, grade_of, in_unit, number

@@ -75,6 +75,10 @@ def test_a_whole_feed_is_read(tmp_path):
         (", safe = -1.0", "", 23, "safe is missing"),
         ("{feed}", "{fed}", 27, "{fed} is not known"),
         ("register = 100", "register = 100, scale = 0.0", 10, "scale 0"),
+        ('host = "10.0.0.5"\n[feeds.press.sources.plc.tags]', "[feeds.press.sources.plc.tags]",
+         6, "name host, for Modbus TCP, or serial_port"),
+        ("heartbeat_register = 3", 'heartbeat_register = 3\nserial_port = "/dev/ttyS0"',
+         20, "name host, for Modbus TCP, or serial_port"),
         ("register = 100", "register = 100, least = 5, most = 1", 10, "least 5 is above most 1"),
     ],
 )  # fmt: skip
@@ -82,6 +86,16 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, before, after, line, wor
     said = refusal(tmp_path, before, after)
     assert said.startswith(f":{line}: feeds.press")
     assert words in said
+
+
+def test_parts_on_one_serial_line_have_its_settings_in_common(tmp_path):
+    text = FILE.replace('host = "10.0.0.5"', 'serial_port = "/dev/ttyS0"')
+    (tmp_path / "agent.toml").write_text(text)
+    assert load(tmp_path).settings.feeds["press"].sources["plc"].parity == "even"
+    line = 'serial_port = "/dev/ttyS0"\nheartbeat'
+    (tmp_path / "agent.toml").write_text(text.replace(line, f"baudrate = 9600\n{line}"))
+    with pytest.raises(ConfigError, match=r":21: .*plc has the same line with another baudrate"):
+        load(tmp_path)
 
 
 def test_lines_are_found_for_quoted_names_and_for_whatever_lies_nearest():

@@ -90,6 +90,19 @@ def test_each_finding_is_an_alert_in_its_own_words():
     assert first.key != second.key
 
 
+def test_light_that_has_changed_is_named_as_such():
+    darker = {"image.brightness": finding(direction="lower", before=0.5, now=0.25)}
+    (condition,) = drift_conditions([with_findings(**darker)], {})
+    assert "0.5 → 0.25, lower (darker pictures: lighting) since" in condition.title
+    assert "check lamps" in condition.detail["advice"]
+    sharper = {
+        "image.sharpness": finding(direction="lower"),
+        "contrast": finding(direction="lower"),
+    }
+    others = drift_conditions([with_findings(**sharper)], {})
+    assert not any("lighting" in each.title for each in others)
+
+
 def test_a_finding_that_is_raised_anew_is_another_alert():
     (before,) = drift_conditions([with_findings(flow=finding())], {})
     (after,) = drift_conditions([with_findings(flow=finding(since=1_700_009_000.0))], {})

@@ -66,7 +66,7 @@ def test_each_sample_of_a_window_is_a_number_of_its_own():
             {"inputs": (Tensor("x", "FP32", (-1, 2)), Tensor("y", "FP32", (-1, 2)))},
             "one input of a model",
         ),
-        ({"features": manifest.UNSET}, "are of 'features', which it lacks"),
+        ({"features": manifest.UNSET}, "are of 'features' or 'image', which it lacks"),
         (
             {
                 "inputs": (Tensor("x", "FP32", (-1, 10)),),

@@ -1,16 +1,19 @@
-"""A Modbus TCP device as sources and sinks use it; the only module that imports pymodbus.
+"""A Modbus device as sources and sinks use it, by TCP or on a serial line (RTU).
 
 Errors come back as answers, not as exceptions: each is looked at here, and named.
 """
 
+import asyncio
+import termios
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, assert_never
 
-from pymodbus.client import AsyncModbusTcpClient
+from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
 from pymodbus.pdu import ModbusPDU
 
 from muster_agent.base.feed_settings import ModbusAddress, NumberType
+from muster_agent.feeds.modbus import line
 from muster_agent.feeds.modbus.blocks import Block
 from muster_agent.feeds.sources.base import FeedFault
 from muster_protocol.wire.addresses import joined
@@ -44,7 +47,15 @@ class ModbusConnection:
 
     def __init__(self, address: ModbusAddress) -> None:
         self._address = address
-        self._where = f"unit {address.unit_id} at {joined(address.host, address.port)}"
+        place = address.serial_port or joined(address.host, address.port)
+        self._where = f"unit {address.unit_id} at {place}"
+        self._line: line.SerialLine | None = None
+        self._turn = asyncio.Lock()
+        self._client: AsyncModbusTcpClient | AsyncModbusSerialClient
+        if address.serial_port:
+            self._line = line.join(address)
+            self._client, self._turn = self._line.client, self._line.turn
+            return
         self._client = AsyncModbusTcpClient(
             address.host,
             port=address.port,
@@ -56,15 +67,22 @@ class ModbusConnection:
     async def open(self) -> None:
         """Connect; raises FeedFault."""
         try:
-            connected = await self._client.connect()
-        except (ModbusException, OSError) as error:
+            async with self._turn:
+                connected = self._client.connected or await self._client.connect()
+        except (ModbusException, OSError, termios.error) as error:
+            self.close()
             raise FeedFault(f"no Modbus device answers: {self._where}: {error}") from None
         if not connected:
+            self.close()
             raise FeedFault(f"no Modbus device answers: {self._where}")
 
     def close(self) -> None:
-        """Disconnect."""
-        self._client.close()
+        """Disconnect; others on the same serial line go on."""
+        if self._line is not None:
+            line.leave(self._address, self._line)
+            self._line = None
+        elif not self._address.serial_port:
+            self._client.close()
 
     async def read(self, block: Block) -> list[int]:
         """Registers or bits of a block; raises RefusedError or FeedFault."""
@@ -111,7 +129,8 @@ class ModbusConnection:
 
     async def _asked(self, call: Callable[[], Awaitable[ModbusPDU]], what: str) -> ModbusPDU:
         try:
-            answer = await call()
+            async with self._turn:
+                answer = await call()
         except (ModbusException, OSError) as error:
             raise FeedFault(f"{what} of {self._where}: no answer: {error}") from None
         if answer.isError():

@@ -16,6 +16,7 @@ class ModbusWrites:
 
     def __init__(self, settings: ModbusSink) -> None:
         self._settings = settings
+        self.beats = settings.heartbeat_register is not None
         self._connection: ModbusConnection | None = None
         self._beat = 0
 

@@ -33,6 +33,14 @@ class KeepsMissed(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesAgain(Protocol):
+    """A sink that can be given an answer again while there is no new one, as a sign of life."""
+
+    beats: bool
+    """Whether it wants that."""
+
+
 class SinkKindEntry(Protocol):
     """A kind of sink, as the registry has it."""
 

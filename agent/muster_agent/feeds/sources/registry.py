@@ -3,12 +3,12 @@
 from typing import assert_never
 
 from muster_agent.base.feed_settings import SourceKind, SourceSettings
-from muster_agent.feeds.sources import csv, modbus, mqtt, opcua, sparkplug
+from muster_agent.feeds.sources import camera, csv, images, modbus, mqtt, opcua, sparkplug
 from muster_agent.feeds.sources.base import SourceKindEntry, require
 from muster_protocol.registry import Registry
 
 
-def _entry_of(kind: SourceKind) -> SourceKindEntry:
+def _entry_of(kind: SourceKind) -> SourceKindEntry:  # noqa: PLR0911 - one of each
     match kind:
         case "mqtt":
             return mqtt.KIND
@@ -20,6 +20,10 @@ def _entry_of(kind: SourceKind) -> SourceKindEntry:
             return csv.KIND
         case "sparkplug":
             return sparkplug.KIND
+        case "images":
+            return images.KIND
+        case "camera":
+            return camera.KIND
         case _:
             assert_never(kind)
 
