@@ -203,13 +203,12 @@ def diagnose(
     as_json: Json = False,
 ) -> None:
     """Ask a device what is wrong on it: its agent's doctor, and its latest warnings."""
-    devices = hub(context).devices
-    request = 0 if last else devices.diagnose(device)["request"]
-    found = devices.diagnosis(device)
+    request = 0 if last else hub(context).devices.diagnose(device)["request"]
+    found = hub(context).devices.diagnosis(device)
     until = time.monotonic() + wait_seconds
     while found["answered"] < request and time.monotonic() < until:
         time.sleep(POLL_SECONDS)  # The hub pushes no answers to a command.
-        found = devices.diagnosis(device)
+        found = hub(context).devices.diagnosis(device)
     if as_json:
         output.show_json(found)
     elif found["answered"] < request or not found["answered"]:
