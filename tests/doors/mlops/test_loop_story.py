@@ -330,8 +330,8 @@ def a_good_candidate_is_released(works: Works, number: int) -> str:
     started = works.otto.asks("rollout", "start", "pump", version, "--plan",
                               works.folder / "plan.json")  # fmt: skip
     works.wait("the rollout's end", lambda: rolled_out(works, started["id"]))
-    told = works.otto.asks("rollout", "explain", started["id"])
-    steps = " ".join(step["reason"] for step in told["history"])
+    explained = works.otto.asks("rollout", "explain", started["id"])
+    steps = " ".join(step["reason"] for step in explained["history"])
     assert "hadow passed" in steps, steps
     closed = works.loop(number, "closed")
     assert closed["rollout"] == started["id"]
