@@ -49,7 +49,6 @@ def test_a_folder_is_shown_in_a_loop_and_a_bad_picture_stops_nothing(tmp_path):
         made = source(tmp_path, heard, ".")
         async with running(made):
             came = [await picture(heard) for _ in range(3)]
-            await asyncio.sleep(0)  # Whatever else would come comes now.
         assert [each.name for each in came] == ["1-a.png", "2-b.png", "3-a.png"]
         assert came[1].pixels is None
         np.testing.assert_array_equal(came[2].pixels, decoded(png(seed=1)))
