@@ -17,8 +17,8 @@ from support.ports import free_port
 from support.served import Served, finish
 from support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
-WAIT_SECONDS = 90.0
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(400)]
+WAIT_SECONDS = 120.0
 
 
 def wait(what: str, done: Callable[[], bool]) -> None:

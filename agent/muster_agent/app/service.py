@@ -1,5 +1,6 @@
 """``muster-agent run``: real link, trust, processes and disk around the supervisor's decisions."""
 
+import errno
 import logging
 import queue
 import random
@@ -112,7 +113,7 @@ class Service:
             cache_bytes=config.settings.limits.chunk_cache_bytes,
             free_bytes_min=config.settings.limits.disk_free_bytes_min,
         )
-        store.clean()
+        _clean(store)
         links = CurrentLinks(directory / "current", store)
         state = open_state(directory, links.read())
         stack.callback(state.close)
@@ -336,6 +337,16 @@ def settings(config: Config, certificate_expires: int) -> SupervisorSettings:
             hours=hours(config.settings.limits.fetch_hours),
         ),
     )
+
+
+def _clean(store: Store) -> None:
+    """What an interrupted write left behind is in nobody's way on a disk that only reads."""
+    try:
+        store.clean()
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        log.warning("%s: %s", error.filename, error.strerror)
 
 
 def _days(config: Config, clock: Clock) -> Callable[[], int]:

@@ -1,5 +1,6 @@
 """One agent a directory: a lock the kernel releases when its holder dies, however it dies."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -21,8 +22,11 @@ class Lock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Raise AlreadyRunning, naming the other's pid, or OSError."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        """Raise AlreadyRunning, naming the other's pid, or OSError.
+
+        A disk that only reads keeps nobody out: what is committed there is served all the same.
+        """
+        descriptor, writable = self._open()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -31,9 +35,20 @@ class Lock:
             raise AlreadyRunning(
                 f"{self._path}: another muster-agent (pid {holder}) serves this directory"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        if writable:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
+
+    def _open(self) -> tuple[int, bool]:
+        """The file, or on a disk that only reads what is there; whether it can be written."""
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), True
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+        path = self._path if self._path.exists() else self._path.parent
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC), False
 
     def release(self) -> None:
         """Let another process have the directory."""

@@ -3,6 +3,8 @@
 import json
 import os
 import queue
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,10 +138,14 @@ class Agent:
         self.directory = directory
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *, read_only: bool = False) -> None:
+        """With ``read_only`` as from a card that has failed, in a mount namespace of its own."""
+        remount = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
+        mounted = ["unshare", "-m", "sh", "-c", remount, "sh", str(self.directory)]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", "from muster_agent.entry import agent; agent()", "run",
+                [*(mounted if read_only else []),
+                 sys.executable, "-c", "from muster_agent.entry import agent; agent()", "run",
                  "--dir", str(self.directory)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
@@ -276,17 +282,40 @@ def test_a_stop_of_agent_and_workers_in_probation_is_no_crash_and_the_next_start
     assert hub.events("rolled_back") == hub.events("worker_died") == hub.events("refused") == []
 
 
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None, reason="mounting takes root and unshare"
+)
+def test_a_card_that_only_reads_still_serves_what_is_committed(field, tmp_path):
+    hub, agent = field
+    toml = agent.directory / "agent.toml"
+    run_dir = re.compile(r"^# run_dir = .*", re.MULTILINE)
+    toml.write_text(run_dir.sub(f'run_dir = "{tmp_path / "r"}"', toml.read_text()))
+    hub.direct(hub.release("1"))
+    agent.start()
+    hub.until(lambda: hub.committed("1"), "version 1")
+    assert agent.end() == 0
+    hub.reports.clear()
+    agent.start(read_only=True)
+    _until_served(agent, tmp_path / "r" / "main.sock")
+    hub.until(lambda: bool(hub.reports), "a report")
+    hub.direct(hub.release("2"))
+    hub.until(lambda: hub.committed("1"), "the report of version 1")
+    assert "read" in hub.reports[-1].refusal_detail, hub.reports[-1]
+    assert agent.end() == 0
+    assert "Traceback" not in (agent.directory / "log").read_text()
+
+
 def _children(agent: Agent) -> list[int]:
     assert agent.process is not None
     threads = Path(f"/proc/{agent.process.pid}/task").iterdir()
     return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
 
 
-def _until_served(agent: Agent) -> None:
+def _until_served(agent: Agent, socket: Path | None = None) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
-            with Client(agent.socket) as client:
+            with Client(socket or agent.socket) as client:
                 if client.call("GET", "/v2/health/ready")[0] == 200:
                     return
         except OSError:
