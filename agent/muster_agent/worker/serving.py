@@ -45,6 +45,10 @@ RECEIVES_MAX = 8
 OUT_BYTES_MAX = 1024 * 1024
 """A client that doesn't read its answers is not asked for more requests beyond this."""
 TICK_SECONDS = 0.25
+LOOK_SECONDS = 100e-6
+"""A client that asks again at once is answered without a sleep and a waking in between."""
+LOOK_AGAIN_REQUESTS = 64
+"""When nobody did, so many requests are waited for in sleep: looking costs next to nothing then."""
 
 _BUSY = Response(
     503, b'{"error":"no memory for this request now: try again, or send fewer at once"}'
@@ -101,6 +105,7 @@ class Server:
         self._taking = False
         self._running = True
         self.requests = 0
+        self._look_from = 1
 
     @property
     def connections(self) -> int:
@@ -141,13 +146,24 @@ class Server:
                 self._tick(now)
                 next_tick = now + TICK_SECONDS
             timeout = 0.0 if self._ready else max(next_tick - now, 0.0)
-            for descriptor, events in self._epoll.poll(timeout):
+            for descriptor, events in self._wait(timeout):
                 self._dispatch(descriptor, events)
             for _ in range(len(self._ready)):
                 self._serve_one(self._ready.popleft())
         for connection in list(self._connections.values()):
             self._close(connection)
         self._epoll.close()
+
+    def _wait(self, timeout: float) -> list[tuple[int, int]]:
+        """What has happened: looked for a moment before sleeping, where that paid off of late."""
+        if self.requests < self._look_from or not timeout:
+            return self._epoll.poll(timeout)
+        ends = time.perf_counter() + LOOK_SECONDS
+        while time.perf_counter() < ends:
+            if found := self._epoll.poll(0.0):
+                return found
+        self._look_from = self.requests + LOOK_AGAIN_REQUESTS
+        return self._epoll.poll(timeout)
 
     def _dispatch(self, descriptor: int, events: int) -> None:
         connection = self._connections.get(descriptor)

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from muster_hub.storage.telemetry import EventRow
 from support.console_kit import add_devices, counted, report, signed_in
 from support.hub_kit import Kit, open_kit
 
@@ -104,6 +105,32 @@ def test_a_device_shows_what_it_proves_against_what_it_should_run(kit: Kit) -> N
     assert re.search(r"Proved +nothing +not yet", text)
     assert re.search(r"Said +digits +1", text)
     assert re.search(r"Waits for +permit: budget of line=2", text)
+
+
+def test_a_device_is_asked_what_is_wrong_there_and_its_page_shows_the_answer(tmp_path) -> None:
+    kit = open_kit(tmp_path)
+    try:
+        said = report("1", now=kit.clock())
+        said["facts"]["understands"] = ["diagnoses"]
+        said["slots"]["vision"]["feed"] = "camera: no picture for 90 s"
+        add_devices(kit, ["press-7"], report=said)
+        add_devices(kit, ["old"])
+        client = signed_in(kit, "operator")
+        assert "camera: no picture for 90 s" in client.get("/devices/press-7").text
+        assert client.post("/devices/old/diagnose").status_code == 409
+        assert client.post("/devices/press-7/diagnose").status_code == 303
+        assert "has not answered yet" in client.get("/devices/press-7").text
+        row = EventRow(device="press-7", kind="diagnosis", received=kit.clock())
+        row.detail, row.data = "fail broker: no <answer>", {"values": {"request": 1.0}}
+        with kit.hub.store.write() as session:
+            session.add(row)
+        text = client.get("/devices/press-7").text
+        assert "no &lt;answer&gt;" in text
+        assert "has not answered yet" not in text
+        events = text[text.index("events-head") : text.index("diagnosis-head")]
+        assert "no &lt;answer&gt;" not in events
+    finally:
+        kit.close()
 
 
 def test_a_device_that_has_never_reported_has_a_page(kit: Kit) -> None:

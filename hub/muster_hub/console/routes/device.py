@@ -97,6 +97,7 @@ def _slot(found: dict[str, Any], name: str) -> dict[str, Any]:
         "verdict": _verdict(wanted, proved, running),
         "health": said.get("health", ""),
         "reason": said.get("reason", ""),
+        "feed": said.get("feed", ""),
         "fallback": said.get("fallback", False),
         "calibration": said.get("calibration", ""),
         "progress": UPDATE | update,
