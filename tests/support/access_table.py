@@ -53,7 +53,7 @@ def release(target: Target) -> dict[str, Any]:
 def pages(target: Target) -> dict[str, Case]:
     """Those of the console, their paths marked: they lie outside of the API's prefix."""
     device, rollout = f"{PAGE}/devices/{target.device}", f"{PAGE}/rollouts/{target.number}"
-    model = f"{PAGE}/models/{target.model}"
+    model, loop = f"{PAGE}/models/{target.model}", f"{PAGE}/loops/{target.number}"
     return {
         f"GET {PAGE}/": Case(ALL), f"GET {PAGE}/live": Case(ALL),
         f"GET {PAGE}/devices/{{device}}": Case(ALL, "d", device),
@@ -95,6 +95,14 @@ def pages(target: Target) -> dict[str, Case]:
         f"POST {PAGE}/silences": Case(OPERATORS, "dD", fields={"selector": f"site={target.site}"}),
         f"POST {PAGE}/silences/{{silence}}/end": Case(
             OPERATORS, "dD", f"{PAGE}/silences/{target.number}/end", fields={}
+        ),
+        f"GET {PAGE}/loops": Case(ALL),
+        f"POST {PAGE}/loops": Case(WORKERS, "m", fields={"model": target.model, "reason": "worn"}),
+        f"GET {PAGE}/loops/{{loop}}": Case(ALL, "m", loop),
+        f"POST {PAGE}/loops/{{loop}}/approve": Case(WORKERS, "m", f"{loop}/approve", fields={}),
+        f"GET {PAGE}/loops/{{loop}}/abandon": Case(WORKERS, "m", f"{loop}/abandon"),
+        f"POST {PAGE}/loops/{{loop}}/abandon": Case(
+            WORKERS, "m", f"{loop}/abandon", fields={"reason": "the sensor"}
         ),
         f"GET {PAGE}/models": Case(ALL),
         f"GET {PAGE}/models/{{model}}": Case(ALL, "m", f"{model}?left=1&right=1"),
