@@ -148,7 +148,8 @@ class Server:
             timeout = 0.0 if self._ready else max(next_tick - now, 0.0)
             for descriptor, events in self._wait(timeout):
                 self._dispatch(descriptor, events)
-            for _ in range(len(self._ready)):
+            if self._ready:
+                # One, then a look at who has come: whoever is answered last would miss a turn.
                 self._serve_one(self._ready.popleft())
         for connection in list(self._connections.values()):
             self._close(connection)
