@@ -33,7 +33,7 @@ def sources(*folders: str) -> list[Path]:
 def test_no_file_grows_past_what_one_can_read_at_once():
     long = {
         str(path.relative_to(ROOT)): count
-        for path in sources(*PACKAGES, "tests", "bench")
+        for path in sources(*PACKAGES, "hub/muster_client", "tests", "bench")
         if (count := len(path.read_text(encoding="utf-8").splitlines())) > LINES_MAX
     }
     assert long == {}

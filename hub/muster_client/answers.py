@@ -270,25 +270,6 @@ class Retry(TypedDict):
     slots: list[str]
 
 
-class DiagnosisAsked(TypedDict):
-    device: str
-    request: int
-
-
-class DiagnosisLine(TypedDict):
-    grade: str
-    check: str
-    line: str
-
-
-class Diagnosis(TypedDict):
-    device: str
-    asked: int
-    answered: int
-    received: float | None
-    lines: list[DiagnosisLine]
-
-
 class Rebaseline(TypedDict):
     device: str
     model: str

@@ -32,7 +32,7 @@ def begin_beside(session: Any, terms: LoopTerms, *, reason: str, by: str, now: f
 
 
 def _with(**fields: Any) -> LoopDoubles:
-    changed: Callable[[LoopTerms], LoopTerms] = lambda terms: replace(terms, **fields)  # noqa: E731
+    changed: Callable[[LoopTerms], LoopTerms] = lambda terms: replace(terms, **fields)  # noqa: E731 - of the type named
     return LoopDoubles(terms=changed)
 
 

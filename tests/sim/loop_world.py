@@ -215,7 +215,7 @@ class LoopWorld:
     def _pushed(self, session: object, model: str) -> str:
         self._versions += 1
         name = str(self._versions)
-        session.add(  # type: ignore[attr-defined]
+        session.add(  # type: ignore[attr-defined]  # a Session
             Version(model=model, version=name, manifest_sha256=f"{self._versions:064}",
                     manifest=b"{}", status="checking", size_bytes=1, created=self.now,
                     created_by="token:ci")

@@ -66,7 +66,7 @@ class Fleet:
         """Every running agent is heard of after now."""
         since = time.time()
         for name in self.agents:
-            wait(f"{name} is heard of", lambda name=name: (  # type: ignore[misc]
+            wait(f"{name} is heard of", lambda name=name: (  # type: ignore[misc]  # bound now
                 self.hub.ask(f"/devices/{name}")["last_seen"] or 0.0) > since)  # fmt: skip
 
     def issued_by(self, name: str, authority: Path) -> bool:
@@ -118,7 +118,7 @@ def test_devices_follow_an_authority_that_is_replaced_and_a_hub_that_moves(
     fleet.restart_hub()
     second = fleet.hub.data / "keys" / "ca" / "next" / "ca.pem"
     for name in fleet.agents:
-        wait(f"{name} is renewed", lambda name=name: fleet.issued_by(name, second))  # type: ignore[misc]
+        wait(f"{name} is renewed", lambda name=name: fleet.issued_by(name, second))  # type: ignore[misc]  # bound now
     wait("both have heard", lambda: "\n1 devices have not" in run("keys", "rotate-ca"))
     assert "drawer: it has never reported" in run("keys", "rotate-ca", "--finish", "--yes")
     fleet.restart_hub()

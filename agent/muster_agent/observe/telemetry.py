@@ -147,7 +147,7 @@ class _GoneRing:
 
     capacity_rows = 1
 
-    def read(self, cursor: int = 0, rows_max: int = READ_ROWS) -> _NoRows:  # noqa: ARG002
+    def read(self, cursor: int = 0, rows_max: int = READ_ROWS) -> _NoRows:  # noqa: ARG002 - as Ring
         return _NoRows((), cursor)
 
     def close(self) -> None:

@@ -1,16 +1,9 @@
 """Devices, and tokens that let new ones in."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
-from muster_client.answers import (
-    Counts,
-    Device,
-    Diagnosis,
-    DiagnosisAsked,
-    Retry,
-    TokenAnswer,
-)
+from muster_client.answers import Counts, Device, Retry, TokenAnswer
 from muster_client.resources.base import Resource
 from muster_client.transport import part
 
@@ -19,6 +12,31 @@ class DeviceInFull(Device):
     """A device with what the hub has counted of it."""
 
     counts: Counts
+
+
+class DiagnosisAsked(TypedDict):
+    """A request to look at what is wrong, by its number."""
+
+    device: str
+    request: int
+
+
+class DiagnosisLine(TypedDict):
+    """One thing that a device found."""
+
+    grade: str
+    check: str
+    line: str
+
+
+class Diagnosis(TypedDict):
+    """What a device answered last, and to which request."""
+
+    device: str
+    asked: int
+    answered: int
+    received: float | None
+    lines: list[DiagnosisLine]
 
 
 class Devices(Resource):
