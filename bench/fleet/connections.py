@@ -34,7 +34,8 @@ class Link:
     """A device's connection: what is to be sent, what has come."""
 
     device: Device
-    socket: ssl.SSLSocket | None = None
+    connection: socket.socket | None = None
+    """The TCP connection, and from the handshake on the TLS connection over it."""
     state: State = "away"
     out: bytearray = field(default_factory=bytearray)
     come: bytearray = field(default_factory=bytearray)
@@ -111,43 +112,50 @@ class Fleet:
 
     def close(self) -> None:
         for link in self.links:
-            if link.socket is not None:
-                link.socket.close()
+            if link.connection is not None:
+                link.connection.close()
 
     def _open(self, link: Link) -> None:
-        name = link.device.name
-        self._context.load_cert_chain(self._files / f"{name}.pem")
         raw = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         raw.settimeout(0.0)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(BlockingIOError):
             raw.connect(self._address)
-        link.socket = self._context.wrap_socket(
-            raw, do_handshake_on_connect=False, suppress_ragged_eofs=False
-        )
-        link.state, link.mid = "connecting", 0
+        link.connection, link.state, link.mid = raw, "connecting", 0
         link.out, link.come = bytearray(), bytearray()
-        self._links[link.socket.fileno()] = link
-        self._poll.register(link.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        self._links[raw.fileno()] = link
+        self._poll.register(raw.fileno(), select.EPOLLOUT)
         self._under_way += 1
 
+    def _wrapped(self, link: Link) -> ssl.SSLSocket:
+        assert link.connection is not None
+        if fault := link.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(fault, "not connected")
+        self._context.load_cert_chain(self._files / f"{link.device.name}.pem")
+        return self._context.wrap_socket(
+            link.connection, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        )
+
     def _progress(self, link: Link, event: int) -> None:
-        assert link.socket is not None
-        if link.state == "connecting" and event & select.EPOLLOUT:
+        assert link.connection is not None
+        if link.state == "connecting":
+            # Not sooner: ssl takes a connection that comes about while it is wrapped for a fault.
+            link.connection = self._wrapped(link)
             link.state = "handshaking"
         if link.state == "handshaking":
+            assert isinstance(link.connection, ssl.SSLSocket)
             try:
-                link.socket.do_handshake()
+                link.connection.do_handshake()
             except ssl.SSLWantReadError:
-                self._poll.modify(link.socket.fileno(), select.EPOLLIN)
+                self._poll.modify(link.connection.fileno(), select.EPOLLIN)
                 return
             except ssl.SSLWantWriteError:
-                self._poll.modify(link.socket.fileno(), select.EPOLLOUT)
+                self._poll.modify(link.connection.fileno(), select.EPOLLOUT)
                 return
             link.state = "greeting"
             name = link.device.name
             will = messages.encode(Presence(online=False))
-            self._poll.modify(link.socket.fileno(), select.EPOLLIN)
+            self._poll.modify(link.connection.fileno(), select.EPOLLIN)
             self._send(
                 link, packets.connect(name, topics.up(name, "presence"), will, KEEPALIVE_SECONDS)
             )
@@ -158,10 +166,10 @@ class Fleet:
             self._receive(link)
 
     def _receive(self, link: Link) -> None:
-        assert link.socket is not None
+        assert link.connection is not None
         while True:
             try:
-                data = link.socket.recv(READ_BYTES)
+                data = link.connection.recv(READ_BYTES)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
             if not data:
@@ -205,28 +213,28 @@ class Fleet:
             self._lost(link)
 
     def _flush(self, link: Link) -> None:
-        if link.socket is None:
+        if link.connection is None:
             return
         while link.out:
             try:
-                sent = link.socket.send(link.out)
+                sent = link.connection.send(link.out)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                self._poll.modify(link.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
+                self._poll.modify(link.connection.fileno(), select.EPOLLIN | select.EPOLLOUT)
                 return
             del link.out[:sent]
-        self._poll.modify(link.socket.fileno(), select.EPOLLIN)
+        self._poll.modify(link.connection.fileno(), select.EPOLLIN)
 
     def _lost(self, link: Link) -> None:
-        if link.socket is None:
+        if link.connection is None:
             return
         if link.state != "up":
             self._under_way -= 1
         else:
             self.losses += 1
-        number = link.socket.fileno()
+        number = link.connection.fileno()
         self._links.pop(number, None)
         with contextlib.suppress(OSError):
             self._poll.unregister(number)
-        link.socket.close()
-        link.socket, link.state = None, "away"
+        link.connection.close()
+        link.connection, link.state = None, "away"
         self.after(random.uniform(*RECONNECT_SECONDS), lambda: self._waiting.append(link))
