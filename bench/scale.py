@@ -110,6 +110,8 @@ def _phases(
     steady["broker_cores"] = round(steady["broker_cpu_seconds"] / steady["seconds"], 3)
     _say(devices, "steady", steady)
     found["rollout"] = _rollout(hub, fleet, devices, "2")
+    fleet.order("windows 0")
+    time.sleep(2.0)  # it says what it sent once a second
     phase = Watched(hub, fleet)
     phase.wait(lambda: fleet.said()["unacknowledged"] == 0, 90.0)
     said = fleet.said()

@@ -161,6 +161,8 @@ class FleetProcess:
 
     def listen(self) -> dict[str, Any]:
         assert self.process.stdout is not None
+        if self.process.poll() is not None:
+            raise RuntimeError(f"a part of the fleet ended by itself: {self.process.returncode}")
         while data := self.process.stdout.read():
             self._heard += data
         *lines, self._heard = self._heard.split(b"\n")

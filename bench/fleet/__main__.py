@@ -1,7 +1,8 @@
 """A process of virtual devices: ``python -m bench.fleet SETTINGS.json``; told what to do by lines.
 
 It prints a line of JSON with its counts every second, and after ``end``, when it ends. ``connect``
-has all devices connect; ``windows SECONDS`` has them send a window each so often.
+has all devices connect; ``windows SECONDS`` has them send a window each so often, and
+``windows 0`` no more.
 """
 
 import json

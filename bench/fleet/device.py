@@ -95,7 +95,7 @@ class Device:
 
     def begin_windows(self, window_seconds: float) -> None:
         begun, self.window_seconds = self.window_seconds > 0, window_seconds
-        if not begun:
+        if window_seconds and not begun:
             self._after(self._rng.uniform(0, window_seconds), "window")
 
     def woken(self, timer: Timer, now: float) -> None:
@@ -104,8 +104,9 @@ class Device:
                 self._report(now)
                 self._after(REPORT_SECONDS * self._rng.uniform(0.95, 1.05), "report")
             case "window":
-                self._window(now)
-                self._after(self.window_seconds, "window")
+                if self.window_seconds:
+                    self._window(now)
+                    self._after(self.window_seconds, "window")
             case "resend":
                 self._resend(now)
                 self._after(RESEND_SECONDS, "resend")

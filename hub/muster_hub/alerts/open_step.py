@@ -1,6 +1,11 @@
-"""Bring alerts in line with the troubles that are present, in the engine's transaction."""
+"""Bring alerts in line with the troubles that are present.
+
+``look`` only reads, however large the fleet, and says what is to be written; ``persist`` is given a
+transaction for that alone.
+"""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from sqlalchemy import bindparam, func
@@ -35,7 +40,7 @@ DRIFT_FRESH_SECONDS = 86_400.0
 """Drift last seen longer ago than this is of a model that no longer runs there."""
 
 
-def step(
+def look(
     session: Session,
     troubles: Troubles,
     known: Mapping[str, Known],
@@ -44,8 +49,8 @@ def step(
     roles: Mapping[str, float] = MappingProxyType({}),
     doubts: Iterable[Condition] = (),
     listening_seconds: float = float("inf"),
-) -> int:
-    """Open, refresh and resolve alerts; how many changed.
+) -> AlertChanges:
+    """Which alerts are to be opened, refreshed and resolved.
 
     ``roles``: when metadata expire; ``doubts``: what devices claim and don't prove;
     ``listening_seconds``: for how long the hub has heard all that was said, without a break. Before
@@ -66,7 +71,45 @@ def step(
     found += _hostile(session, now)
     found += _drifting(session, troubles, known, now)
     present = [condition for condition in found if condition is not None]
-    return _keep(session, standing, [*present, *doubts], now)
+    return _compared(standing, [*present, *doubts], now)
+
+
+def persist(session: Session, changes: AlertChanges, now: float) -> int:
+    """Write what ``look`` found; how many alerts changed. What was resolved meanwhile stays so."""
+    numbers = {*changes.refreshed, *changes.clearing, *changes.resolved}
+    rows = {
+        row.id or 0: row
+        for row in map(partial(session.get, models.Alert), sorted(numbers))
+        if row is not None and row.state != "resolved"
+    }
+    for condition in changes.opened:
+        session.add(
+            models.Alert(
+                key=condition.key,
+                device=condition.device,
+                kind=condition.kind,
+                severity=condition.severity,
+                state="open",
+                opened=now,
+                updated=now,
+                title=condition.title,
+                detail=dict(condition.detail),
+            )
+        )
+        _log_event(session, "alert", condition.device, condition, now)
+    for number, row in rows.items():
+        if number in changes.refreshed:
+            condition = changes.refreshed[number]
+            row.severity, row.title = condition.severity, condition.title
+            row.detail, row.cleared_at, row.updated = dict(condition.detail), None, now
+        elif number in changes.clearing:
+            row.cleared_at = now
+        else:
+            row.state, row.updated = "resolved", now
+            _log_event(session, "alert_resolved", row.device, row, now)
+        session.add(row)
+    session.flush()
+    return len(changes.opened) + len(rows)
 
 
 def keep(session: Session, present: Iterable[Condition], now: float, *, kind: str) -> int:
@@ -76,26 +119,24 @@ def keep(session: Session, present: Iterable[Condition], now: float, *, kind: st
             col(models.Alert.state) != "resolved", col(models.Alert.kind) == kind
         )
     )
-    return _keep(session, rows, present, now)
+    return persist(session, _compared(rows, present, now), now)
 
 
-def _keep(
-    session: Session, kept: Iterable[models.Alert], present: Iterable[Condition], now: float
-) -> int:
-    rows = {row.id or 0: row for row in kept}
+def _compared(
+    kept: Iterable[models.Alert], present: Iterable[Condition], now: float
+) -> AlertChanges:
     standing = [
         StandingAlert(
-            id=number,
+            id=row.id or 0,
             key=row.key,
             severity=row.severity,  # type: ignore[arg-type]  # the database holds the column to these words
             title=row.title,
             detail=row.detail,
             cleared_at=row.cleared_at,
         )
-        for number, row in rows.items()
+        for row in kept
     ]
-    changes = rules.decide(standing, present, now=now, clear_seconds=CLEAR_SECONDS)
-    return _persist(session, rows, changes, now)
+    return rules.decide(standing, present, now=now, clear_seconds=CLEAR_SECONDS)
 
 
 _UNRESOLVED = select(models.Alert).where(
@@ -203,43 +244,6 @@ def _certificates_ending(session: Session, now: float) -> list[tuple[str, float]
     """(Device, when) of certificates that end soon or have ended."""
     rows = session.exec(_ENDING, params={"until": now + rules.CERTIFICATE_WARN_SECONDS})
     return [(name, ends) for name, ends in rows if ends is not None]
-
-
-def _persist(
-    session: Session, rows: Mapping[int, models.Alert], changes: AlertChanges, now: float
-) -> int:
-    for condition in changes.opened:
-        session.add(
-            models.Alert(
-                key=condition.key,
-                device=condition.device,
-                kind=condition.kind,
-                severity=condition.severity,
-                state="open",
-                opened=now,
-                updated=now,
-                title=condition.title,
-                detail=dict(condition.detail),
-            )
-        )
-        _log_event(session, "alert", condition.device, condition, now)
-    for number, condition in changes.refreshed.items():
-        row = rows[number]
-        row.severity, row.title = condition.severity, condition.title
-        row.detail, row.cleared_at, row.updated = dict(condition.detail), None, now
-        session.add(row)
-    for number in changes.clearing:
-        rows[number].cleared_at = now
-        session.add(rows[number])
-    for number in changes.resolved:
-        row = rows[number]
-        row.state, row.updated = "resolved", now
-        session.add(row)
-        _log_event(session, "alert_resolved", row.device, row, now)
-    session.flush()
-    return (
-        len(changes.opened) + len(changes.refreshed) + len(changes.clearing) + len(changes.resolved)
-    )
 
 
 def _log_event(

@@ -57,6 +57,9 @@ class AlertChanges:
     clearing: tuple[int, ...] = ()
     resolved: tuple[int, ...] = ()
 
+    def __bool__(self) -> bool:
+        return bool(self.opened or self.refreshed or self.clearing or self.resolved)
+
 
 def decide(
     standing: Iterable[StandingAlert],

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -44,6 +45,9 @@ from muster_protocol import json_log
 from muster_protocol.wire.addresses import joined
 
 SHUTDOWN_SECONDS = 2
+SWITCH_SECONDS = 0.001
+"""Between threads that compute. Each row that is read lets go of the interpreter: at Python's 5 ms
+a list of a hundred waits half a second for an engine and an ingest that are busy."""
 PORT_WAIT_SECONDS = 3.0
 """A hub that was just killed needs a moment before its port is free."""
 
@@ -247,6 +251,7 @@ def serve(
         logging.WARNING, "%(asctime)s %(levelname)s %(name)s: %(message)s", as_json=log_json
     )
     _hide_memory()
+    sys.setswitchinterval(SWITCH_SECONDS)
     signals = _Signals()
     with _only_one(config.data), signals.handled(), _listen(config) as listener:
         hub = Hub.open(config, clock=time.time)

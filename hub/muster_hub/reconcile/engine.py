@@ -15,6 +15,7 @@ from muster_hub.alerts import open_step
 from muster_hub.alerts import step as telling_step
 from muster_hub.alerts.claims import Claims
 from muster_hub.alerts.doubts import Doubts
+from muster_hub.alerts.rules import AlertChanges
 from muster_hub.alerts.troubles import Troubles
 from muster_hub.fleet import set_aside
 from muster_hub.fleet.fleet import Fleet
@@ -304,7 +305,13 @@ class Engine:
             )
         if force or not 0 <= now - self._alerted < ALERTS_SECONDS:
             self._alerted = now
-            self._do("alerts", lambda session, care: self._alert(session, care, known, now))
+            changes = self._do(
+                "alerts",
+                lambda session, care: self._troubled(session, care, known, now),
+                reads=True,
+            )
+            if changes:
+                self._do("alerts", lambda session, _: open_step.persist(session, changes, now))
             self._do("notices", lambda session, _: telling_step.step(session, self._alerts, now))
             if self._do(
                 "loops", lambda session, _: loop_step.is_due(session, self._loops), reads=True
@@ -319,13 +326,15 @@ class Engine:
             )
             self._rolled = float("-inf") if added else now
 
-    def _alert(self, session: Session, care: Care, known: Mapping[str, Known], now: float) -> int:
+    def _troubled(
+        self, session: Session, care: Care, known: Mapping[str, Known], now: float
+    ) -> AlertChanges:
         """Troubles are looked for anew only where something changed; the claims of devices too."""
         self._troubles.look(known, self._doubtful, care)
         self._doubts.look(session, known, self._doubtful)
         self._doubtful = set()
         doubts = self._doubts.conditions() + self._claims.conditions(now)
-        return open_step.step(
+        return open_step.look(
             session, self._troubles, known, now, roles=self._roles, doubts=doubts,
             listening_seconds=self._listening_seconds(),
         )  # fmt: skip

@@ -76,7 +76,8 @@ def kit(tmp_path):
 
 def opened(kit):
     with kit.hub.store.write() as session:
-        open_step.step(session, Troubles(), {}, kit.clock())
+        changes = open_step.look(session, Troubles(), {}, kit.clock())
+        open_step.persist(session, changes, kit.clock())
     with kit.hub.store.read() as session:
         return {alert.device: alert for alert in session.exec(select(Alert))}
 
