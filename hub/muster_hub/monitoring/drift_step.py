@@ -22,7 +22,10 @@ from muster_protocol.signals.rule import DriftFinding, Rule
 from muster_protocol.wire import directive as wire
 from muster_protocol.wire.errors import MusterError
 
-ROWS_MAX = 500
+ROWS_MAX = 50
+"""In one transaction, which others wait for: each takes some milliseconds to judge."""
+STEP_ROWS_MAX = 500
+"""In one step of the engine, however many wait."""
 
 _log = logging.getLogger(__name__)
 _UNSEEN = (

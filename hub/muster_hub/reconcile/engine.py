@@ -300,9 +300,7 @@ class Engine:
     def _watch(self, known: Mapping[str, Known], now: float, *, force: bool) -> None:
         """Drift, alerts, who is notified of them, hours and days."""
         if self._do("drift", lambda session, _: drift_step.is_due(session), reads=True):
-            self._do(
-                "drift", lambda session, care: drift_step.step(session, self.bundles, now, care)
-            )
+            self._judge(now)
         if force or not 0 <= now - self._alerted < ALERTS_SECONDS:
             self._alerted = now
             changes = self._do(
@@ -325,6 +323,15 @@ class Engine:
                 "rollup", lambda session, care: rollup_step.step(session, self.bundles, now, care)
             )
             self._rolled = float("-inf") if added else now
+
+    def _judge(self, now: float) -> None:
+        """Windows that came in, a few in each transaction; what failed is said before more is."""
+        for _ in range(0, drift_step.STEP_ROWS_MAX, drift_step.ROWS_MAX):
+            taken = self._do(
+                "drift", lambda session, care: drift_step.step(session, self.bundles, now, care)
+            )
+            if taken != drift_step.ROWS_MAX or not self._parts["drift"].standing().ok:
+                return
 
     def _troubled(
         self, session: Session, care: Care, known: Mapping[str, Known], now: float
