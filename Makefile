@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo example-maintenance example-vision test test-doors story-loop test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-feeds bench-links lint format setup setup-demo constraints clean
+.PHONY: demo example-maintenance example-vision test test-doors story-loop test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-feeds bench-links bench-scale soak lint format setup setup-demo constraints clean
 
 demo: setup-demo
 	@deploy/need mosquitto
@@ -114,6 +114,11 @@ bench-links: setup
 bench-scale: setup
 	@deploy/need mosquitto
 	$(BIN)/python -m bench.scale $(ARGS)
+
+# A fleet for half an hour, rollouts, drift, kills; one line of verdict. ARGS="--devices 500 --minutes 5"
+soak: setup
+	@deploy/need mosquitto
+	$(BIN)/python -m bench.soak $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

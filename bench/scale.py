@@ -110,6 +110,7 @@ def _phases(
     steady["broker_cores"] = round(steady["broker_cpu_seconds"] / steady["seconds"], 3)
     _say(devices, "steady", steady)
     found["rollout"] = _rollout(hub, fleet, devices, "2")
+    found["broker killed"] = _killed(hub, fleet, devices)
     fleet.order("windows 0")
     time.sleep(2.0)  # it says what it sent once a second
     phase = Watched(hub, fleet)
@@ -135,13 +136,7 @@ def _rollout(hub: MeasuredHub, fleet: MeasuredFleet, devices: int, version: str)
     """A version to everybody at once: no canary, no soak, no gate."""
     before = fleet.said()["committed"]
     phase = Watched(hub, fleet)
-    number = hub.ask(
-        "/rollouts",
-        {
-            "model": "pump", "version": version, "slot": "main", "canary": 0,
-            "min_soak_seconds": 0, "timeout_seconds": 3600,
-        },
-    )["id"]  # fmt: skip
+    number = hub.roll_out(version)
     phase.wait(lambda: fleet.said()["committed"] - before >= devices)
     done = time.monotonic() - phase.begun
     phase.wait(
@@ -154,6 +149,27 @@ def _rollout(hub: MeasuredHub, fleet: MeasuredFleet, devices: int, version: str)
         "hub_cpu_seconds_per_1000": round(1000 * found["hub_cpu_seconds"] / devices, 2),
     }
     _say(devices, f"rollout of {version}", found)
+    return found
+
+
+def _killed(hub: MeasuredHub, fleet: MeasuredFleet, devices: int) -> dict[str, Any]:
+    """The broker killed while a version goes to everybody; until all are back, and know of it."""
+    before = fleet.said()["committed"]
+    hub.roll_out("1")
+    rollout = Watched(hub, fleet)
+    rollout.wait(lambda: fleet.said()["committed"] - before >= devices / 2)
+    hub.mosquitto.kill()
+    phase = Watched(hub, fleet)
+    phase.wait(lambda: fleet.said()["up"] < devices)
+    phase.wait(lambda: fleet.said()["up"] == devices)
+    back = time.monotonic() - phase.begun
+    rollout.wait(lambda: fleet.said()["committed"] - before >= devices)
+    hub.watch_broker()
+    found = {
+        "all_back_seconds": round(back, 1),
+        "committed": int(fleet.said()["committed"] - before),
+    }
+    _say(devices, "broker killed", found)
     return found
 
 

@@ -101,7 +101,19 @@ class MeasuredHub(Served):
 
     def run(self) -> None:
         self.process = psutil.Process(self.ready().pid)
+        self.watch_broker()
+
+    def watch_broker(self) -> None:
+        """The broker that runs now: it may have been killed."""
         self.mosquitto = psutil.Process(self.brokers()[0])
+
+    def roll_out(self, version: str) -> int:
+        """A version to everybody at once: no canary, no soak, no gate. The rollout's number."""
+        order = {
+            "model": windows.MODEL, "version": version, "slot": SLOT, "canary": 0,
+            "min_soak_seconds": 0, "timeout_seconds": 3600,
+        }  # fmt: skip
+        return int(self.ask("/rollouts", order)["id"])
 
     def cpu_seconds(self) -> dict[str, float]:
         return {"hub": _spent(self.process), "broker": _spent(self.mosquitto)}
@@ -116,6 +128,11 @@ class MeasuredHub(Served):
         """A number from the hub's own database, read beside it."""
         with sqlite3.connect(f"file:{self.data / 'hub.db'}?mode=ro", uri=True, timeout=60) as base:
             return int(base.execute(query).fetchone()[0] or 0)
+
+    def listed(self, query: str) -> list[str]:
+        """The first column of each row, in words."""
+        with sqlite3.connect(f"file:{self.data / 'hub.db'}?mode=ro", uri=True, timeout=60) as base:
+            return [str(row[0]) for row in base.execute(query)]
 
     def timed(self, path: str, body: Any = None) -> tuple[float, bool]:
         """Seconds until the API has answered, and whether it said yes."""

@@ -2,7 +2,7 @@
 
 It prints a line of JSON with its counts every second, and after ``end``, when it ends. ``connect``
 has all devices connect; ``windows SECONDS`` has them send a window each so often, and
-``windows 0`` no more.
+``windows 0`` no more; with ``drift SHARE`` the windows of so many devices drift.
 """
 
 import json
@@ -17,6 +17,8 @@ from bench.fleet.connections import Fleet
 from bench.fleet.windows import windows
 
 SAY_SECONDS = 1.0
+DRIFT_SHIFT = 3.0
+"""Standard deviations."""
 
 
 def said(fleet: Fleet, begun: float) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def said(fleet: Fleet, begun: float) -> dict[str, Any]:
         "connects": fleet.connects,
         "losses": fleet.losses,
         "unacknowledged": sum(link.device.unacknowledged for link in fleet.links),
+        "running_last": sum(link.device.runs_as_asked for link in fleet.links),
         "cpu_seconds": spent.user + spent.system,
         "seconds": time.monotonic() - begun,
         **vars(fleet.counts),
@@ -38,7 +41,7 @@ def main() -> int:
     settings = json.loads(Path(sys.argv[1]).read_text())
     fleet = Fleet(
         settings["host"], settings["port"], Path(settings["ca"]), Path(settings["files"]),
-        settings["names"], windows(),
+        settings["names"], windows(), windows(DRIFT_SHIFT),
     )  # fmt: skip
     begun = say_at = time.monotonic()
     asked = sys.stdin.fileno()
@@ -59,6 +62,8 @@ def main() -> int:
                     fleet.connect_all()
                 elif verb == "windows":
                     fleet.begin_windows(float(value))
+                elif verb == "drift":
+                    fleet.begin_drift(float(value))
                 elif verb == "end":
                     more = b""
             if not more:

@@ -47,7 +47,14 @@ class Fleet:
     """``turn`` does what is due and waits for what comes, up to a while."""
 
     def __init__(
-        self, host: str, port: int, ca: Path, files: Path, names: list[str], windows: list[Summary]
+        self,
+        host: str,
+        port: int,
+        ca: Path,
+        files: Path,
+        names: list[str],
+        windows: list[Summary],
+        drifting_windows: list[Summary],
     ) -> None:
         self.counts = Counts()
         self.connects = self.losses = 0
@@ -62,9 +69,9 @@ class Fleet:
         self._numbers = count()
         self._under_way = 0
         self._waiting: list[Link] = []
-        self.links = [self._link(name, windows) for name in names]
+        self.links = [self._link(name, windows, drifting_windows) for name in names]
 
-    def _link(self, name: str, windows: list[Summary]) -> Link:
+    def _link(self, name: str, windows: list[Summary], drifting: list[Summary]) -> Link:
         link: Link
 
         def publish(topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -75,7 +82,7 @@ class Fleet:
         def after(seconds: float, timer: Timer) -> None:
             self.after(seconds, lambda: link.device.woken(timer, time.monotonic()))
 
-        link = Link(Device(name, publish, after, windows, self.counts))
+        link = Link(Device(name, publish, after, windows, drifting, self.counts))
         return link
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
@@ -93,6 +100,11 @@ class Fleet:
     def begin_windows(self, window_seconds: float) -> None:
         for link in self.links:
             link.device.begin_windows(window_seconds)
+
+    def begin_drift(self, share: float) -> None:
+        """From now on the windows of the first so many devices drift, and of no others."""
+        for number, link in enumerate(self.links):
+            link.device.drifts = number < share * len(self.links)
 
     def turn(self, seconds: float) -> None:
         now = time.monotonic()

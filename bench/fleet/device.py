@@ -62,12 +62,15 @@ class Device:
         publish: Publish,
         after: Callable[[float, Timer], None],
         windows: list[Summary],
+        drifting_windows: list[Summary],
         counts: Counts,
     ) -> None:
         self.name = name
         self._publish = publish
         self._after = after
         self._windows = windows
+        self._drifting_windows = drifting_windows
+        self.drifts = False
         self._counts = counts
         self._rng = random.Random(name)
         self._boot = secrets.token_bytes(8)
@@ -84,6 +87,11 @@ class Device:
     @property
     def unacknowledged(self) -> int:
         return sum(map(len, self._rows.values()))
+
+    @property
+    def runs_as_asked(self) -> bool:
+        """Whether it runs what its latest directive asks for."""
+        return self.running is not None and self.running == self._goal()
 
     def connected(self, now: float, *, again: bool) -> None:
         online = messages.encode(Presence(online=True))
@@ -220,7 +228,8 @@ class Device:
         if self.running is None:
             return
         counted = replace(
-            self._rng.choice(self._windows), model=self.running.model,
+            self._rng.choice(self._drifting_windows if self.drifts else self._windows),
+            model=self.running.model,
             version=self.running.version, manifest=self.running.manifest,
             opened=self._stamp(now - self.window_seconds), closed=self._stamp(now),
         )  # fmt: skip

@@ -17,17 +17,19 @@ def fitted() -> Baseline:
     return baseline.fit(_rows(1, 2_000), features.elements("x", FEATURES))
 
 
-def windows() -> list[Summary]:
-    """Windows in which nothing drifts; who sends one puts its own version and times in."""
+def windows(shift: float = 0.0) -> list[Summary]:
+    """Windows in which nothing drifts but by ``shift`` standard deviations; who sends one puts its
+    own version and times in."""
     known = fitted()
     return [
         Summary(
             model=MODEL, version="1", manifest="", opened=_AT, closed=_AT,
-            counts=Tally(inferences=ROWS), features=binning.count(known, _rows(seed, ROWS)),
+            counts=Tally(inferences=ROWS), features=binning.count(known, _rows(seed, ROWS, shift)),
         )
         for seed in range(2, 2 + KINDS)
     ]  # fmt: skip
 
 
-def _rows(seed: int, count: int) -> dict[str, np.ndarray]:
-    return {"x": np.random.default_rng(seed).normal(size=(count, FEATURES)).astype(np.float32)}
+def _rows(seed: int, count: int, shift: float = 0.0) -> dict[str, np.ndarray]:
+    normal = np.random.default_rng(seed).normal(shift, size=(count, FEATURES))
+    return {"x": normal.astype(np.float32)}
