@@ -99,7 +99,7 @@ class Replay:
 
     def _followed(self, chart: Chart, track: Track, x: Doubles) -> tuple[Doubles, Doubles]:
         """Deviations, and what the track remembers, after each window."""
-        c, smoothing = x - chart.mean, chart.file.smoothing
+        c, smoothing = charts.evened(chart.evened, x - chart.mean), chart.file.smoothing
         if chart.innovations:
             moving = Track(track.last, track.windows)
             e, lasts = np.empty_like(c), np.empty_like(c)

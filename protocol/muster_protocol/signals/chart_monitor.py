@@ -126,7 +126,8 @@ class ChartMonitor:
         state, accused = self._state, False
         for chart, track, limit in zip(self.normal.charts, state.tracks, self.limits, strict=True):
             part, own = window[chart.file.relations], state.own[chart.file.relations]
-            c = (part.x - chart.mean - own.center) / own.ratio / part.widened
+            off = charts.evened(chart.evened, part.x - chart.mean - own.center)
+            c = off / own.ratio / part.widened
             e = charts.follow(chart, track, np.nan_to_num(c)) / self._doubt(chart, own)
             statistic = charts.statistic(chart, e)
             if statistic > limit:

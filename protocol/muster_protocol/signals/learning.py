@@ -108,8 +108,9 @@ def learnt(bare: Baseline, counted: Sequence[FeatureCounts], in_time: InTime) ->
     fitted = []
     for plan in PLANS:
         v, least = (u, relation_floor) if plan.relations else (x, floor)
+        spreads = np.ones(u.shape[1], np.bool_) if plan.relations else layout.kind == Kind.SPREAD
         if v.shape[1]:
-            fitted.append(charts.fit(plan, v, least * _shrink(plan)).file)
+            fitted.append(charts.fit(plan, v, least * _shrink(plan), spreads).file)
     whole = Timeline(
         rows=file.rows,
         window_seconds=file.window_seconds,

@@ -9,7 +9,7 @@ hour of the week and in which regime, and what a sensor at fault would break.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -32,6 +32,10 @@ VECTOR_MAX = 16_384
 SHARES_MAX = 8
 """Bins of a category that are followed one by one: its first few after the most frequent."""
 Natural = Annotated[int, Meta(ge=0, le=2**53)]
+Flags = NDArray[np.bool_]
+Falling = Literal["logarithm", "cube root"]
+"""How far a spread has fallen: by its logarithm, as in baselines before there was a choice; or by the
+cube root of its variance (``charts.evened``)."""
 
 
 class ChartFile(Struct, frozen=True, array_like=True):
@@ -61,6 +65,7 @@ class ChartFile(Struct, frozen=True, array_like=True):
     """The largest value in training, out of sample."""
     gain: bytes = b""
     """How much of what a window brings lasts, beside ``carry``; empty where all of it does."""
+    falling: Falling = "logarithm"
 
 
 class Regime(Struct, frozen=True, array_like=True):
@@ -116,6 +121,8 @@ class Chart:
     weights: Doubles
     gain: Doubles
     """[numbers]; ones when all of what a window brings is carried over."""
+    evened: Flags
+    """[numbers]: spreads that fall by the cube root of their variance."""
 
     @cached_property
     def warming(self) -> tuple[Doubles, Doubles]:
@@ -159,7 +166,7 @@ class Normal:
     @cached_property
     def charts(self) -> tuple[Chart, ...]:
         """Charts that a window is held against, ready for use."""
-        return tuple(_chart(chart) for chart in self.file.charts)
+        return tuple(_chart(chart, self.numeric) for chart in self.file.charts)
 
     @cached_property
     def spreads(self) -> Doubles:
@@ -220,12 +227,16 @@ def unpacked(data: bytes) -> Doubles:
     return np.frombuffer(data, "<f4").astype(np.float64)
 
 
-def _chart(file: ChartFile) -> Chart:
+def _chart(file: ChartFile, numeric: int) -> Chart:
     mean = unpacked(file.mean)
+    evened = np.zeros(len(mean), np.bool_)
+    if file.falling == "cube root":
+        evened[slice(None) if file.relations else slice(numeric, 2 * numeric)] = True
     carry = unpacked(file.carry) if file.carry else np.zeros(len(mean))
     axes = unpacked(file.axes).reshape(-1, max(len(mean), 1))
     gain = unpacked(file.gain) if file.gain else np.ones(len(mean))
-    return Chart(file, mean, carry, unpacked(file.spread), axes, unpacked(file.weights), gain)
+    spread, weights = unpacked(file.spread), unpacked(file.weights)
+    return Chart(file, mean, carry, spread, axes, weights, gain, evened)
 
 
 def checked(
