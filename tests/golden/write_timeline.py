@@ -10,12 +10,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "protocol")]
 
-from muster_protocol.signals import baseline, summary_wire  # noqa: E402 the path comes first
+from muster_protocol.signals import baseline, charts, summary_wire  # noqa: E402 the path comes first
 from muster_protocol.signals.chart_monitor import ChartMonitor  # noqa: E402 the path comes first
 from support import in_time  # noqa: E402 the path comes first
 from support.in_time import Machine, moved  # noqa: E402 the path comes first
 
 WINDOWS, SHIFTED = 50, 30
+CHANCE = 1 / 8640
 
 
 def main() -> None:
@@ -36,7 +37,8 @@ def main() -> None:
     (HERE / "baseline_v2_windows.bin").write_bytes(
         b"".join(len(payload).to_bytes(4, "big") + payload for payload in payloads)
     )
-    story = {"digest": fitted.digest, "limits": machine.monitor.limits, "findings": heard}
+    limits = charts.limits(machine.monitor.normal.charts, CHANCE)
+    story = {"digest": fitted.digest, "limits": limits, "findings": heard}
     (HERE / "baseline_v2.json").write_text(json.dumps(story, indent=1) + "\n")
 
 

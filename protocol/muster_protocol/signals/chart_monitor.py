@@ -49,7 +49,7 @@ class ChartMonitor:
         self.rule = rule or Rule()
         self.normal = baseline.normal
         self.layout = Layout(baseline)
-        self.limits = charts.limits(self.normal.charts, self.rule.chance)
+        self.limits = charts.limits(self.normal.charts, self.rule.chance, self.rule.chance_of_means)
         """Of each chart's statistic."""
         self._state = state or ChartState.fresh(baseline, self.normal)
         self._usual = Usual(self.normal, self.layout)

@@ -102,10 +102,10 @@ def evened(spreads: Flags, off: Doubles) -> Doubles:
     """Deviations from the mean [..., numbers] with tails that are no longer than a normal one's.
 
     The variance of n normal rows is a chi-square one, whose cube root is all but normal (Wilson and
-    Hilferty 1931); its logarithm, by which ``spreads`` come, has a longer tail below: at 50 rows one
-    of 5.3 standard deviations is near thirty times as likely as a normal one. Spreads that fall are
-    counted by the cube root, in units in which both begin alike. Spreads that rise stay logarithms,
-    whose tail above is the shorter one: real spreads differ by factors.
+    Hilferty 1931); its logarithm, by which ``spreads`` come, has a longer tail below: at 50 rows
+    5.3 standard deviations are near thirty times as likely as of a normal number. Spreads that
+    fall are counted by the cube root, in units in which both begin alike. Spreads that rise stay
+    logarithms, whose tail above is the shorter one: real spreads differ by factors.
     """
     fallen = np.expm1(CUBE_ROOT * np.minimum(off, 0.0)) / CUBE_ROOT
     return np.where(spreads & (off < 0), fallen, off)
@@ -160,13 +160,19 @@ def contributions(chart: Chart, e: Doubles) -> Doubles:
     return np.asarray(e * inverse)
 
 
-def limits(watching: Sequence[Chart], chance: float) -> list[float]:
+def limits(
+    watching: Sequence[Chart], chance: float, chance_of_means: float | None = None
+) -> list[float]:
     """What each chart's statistic must exceed, so that any of them does with ``chance`` in a window
-    when nothing is wrong. Infinite for a chart that too little stands behind: the others share.
+    when nothing is wrong (charts of running means with ``chance_of_means``, None: the same).
+    Infinite for a chart that too little stands behind: the others share.
     """
     able = sum(chart.file.freedom >= FREEDOM_MIN for chart in watching)
+    means = chance if chance_of_means is None else chance_of_means
     return [
-        _limit(chart, chance / able) if chart.file.freedom >= FREEDOM_MIN else math.inf
+        _limit(chart, (chance if chart.innovations else means) / able)
+        if chart.file.freedom >= FREEDOM_MIN
+        else math.inf
         for chart in watching
     ]
 
@@ -190,8 +196,10 @@ def _least_limit(chart: Chart, chance: float) -> float:
 
 
 def fit(plan: Plan, x: Doubles, floor: Doubles, spreads: Flags | None = None) -> Chart:
-    """Fit on training windows [windows, numbers] in time order; ``floor``: least standard
-    deviations, ``spreads``: which numbers are logarithms of spreads (None: none), [numbers] each."""
+    """Fit on training windows [windows, numbers] in time order.
+
+    ``floor``: least standard deviations, ``spreads``: which are logarithms of spreads, [numbers].
+    """
     spreads = np.zeros(x.shape[1], np.bool_) if spreads is None else spreads
     chart = _fitted(plan, x, floor, spreads)
     windows = len(x)

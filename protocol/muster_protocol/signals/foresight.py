@@ -39,7 +39,8 @@ def outlooks(baseline: Baseline, rule: Rule | None = None) -> list[Outlook]:
     if normal is None:
         return []
     layout = Layout(baseline)
-    limits = charts.limits(normal.charts, (rule or Rule()).chance)
+    rule = rule or Rule()
+    limits = charts.limits(normal.charts, rule.chance, rule.chance_of_means)
     watching = list(zip(normal.charts, limits, strict=True))
     found = []
     for place, feature in enumerate(layout.numeric.tolist()):

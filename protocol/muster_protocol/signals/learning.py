@@ -38,6 +38,8 @@ STILL_FACTOR_RESTLESS, STILL_FACTOR = 5, 10
 STILL_WINDOWS_MIN = 24
 """Windows that a signal must rest for that rests by nature."""
 ROWS_OF_CORRELATION_MAX = 1 << 18
+LARGEST_OF_MIN = 3
+"""Of fewer numbers, T² sees the largest as well: one chart more would cost the others' share."""
 FLOOR = 0.1
 """No number of a window is taken for steadier than so much of independent rows' sampling error."""
 
@@ -109,7 +111,7 @@ def learnt(bare: Baseline, counted: Sequence[FeatureCounts], in_time: InTime) ->
     for plan in PLANS:
         v, least = (u, relation_floor) if plan.relations else (x, floor)
         spreads = np.ones(u.shape[1], np.bool_) if plan.relations else layout.kind == Kind.SPREAD
-        if v.shape[1]:
+        if v.shape[1] >= (LARGEST_OF_MIN if plan.largest else 1):
             fitted.append(charts.fit(plan, v, least * _shrink(plan), spreads).file)
     whole = Timeline(
         rows=file.rows,

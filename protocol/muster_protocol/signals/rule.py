@@ -15,9 +15,9 @@ WINDOWS_MIN = 24
 CONFIRM_SECONDS_MAX, CONFIRM_WINDOWS_MIN = 2 * DAY_SECONDS, 8
 """A feature is calibrated after two days at the latest, but not on fewer windows than this."""
 BUDGET_USUAL = 0.5
-CHANCE_FACTOR = 2.0
-"""Windows over a limit for each false alert: they come in runs, as running means do, and limits err
-on the quiet side (``charts``); ``bench.signals`` measures what comes of it."""
+RUN_WINDOWS = 2.0
+"""Windows that a running mean is over its limit for each false alert, of which it remembers more;
+what windows bring beyond the last is over it for one."""
 CHANCE_MAX = 1e-3
 """That any of a window's charts is over its limit, at the usual budget: however long windows are, a
 few hundred training windows know of nothing that is much rarer, and seldom of that."""
@@ -98,10 +98,18 @@ class Rule:
 
     @property
     def chance(self) -> float:
-        """That any of a window's charts may be over its limit when nothing is wrong."""
+        """That what a window brings may be over a chart's limit when nothing is wrong."""
+        return self._chance(1.0)
+
+    @property
+    def chance_of_means(self) -> float:
+        """The same of running means, which stay there."""
+        return self._chance(RUN_WINDOWS)
+
+    def _chance(self, windows_an_alert: float) -> float:
         windows = MONTH_SECONDS / self.window_seconds
         most = CHANCE_MAX * self.budget_per_month / BUDGET_USUAL
-        return min(CHANCE_FACTOR * self.budget_per_month / windows, most, 0.05)
+        return min(windows_an_alert * self.budget_per_month / windows, most, 0.05)
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ SHARES_MAX = 8
 Natural = Annotated[int, Meta(ge=0, le=2**53)]
 Flags = NDArray[np.bool_]
 Falling = Literal["logarithm", "cube root"]
-"""How far a spread has fallen: by its logarithm, as in baselines before there was a choice; or by the
-cube root of its variance (``charts.evened``)."""
+"""By what a spread that falls is counted: its logarithm, as in baselines before there was a choice,
+or the cube root of its variance (``charts.evened``)."""
 
 
 class ChartFile(Struct, frozen=True, array_like=True):

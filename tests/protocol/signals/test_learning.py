@@ -14,6 +14,7 @@ from muster_protocol.signals.baseline import Baseline
 from muster_protocol.signals.chart_monitor import ChartMonitor
 from muster_protocol.signals.charts import PLANS, Plan
 from muster_protocol.signals.learning import InTime
+from muster_protocol.signals.rule import Rule
 from muster_protocol.signals.summary import Summary
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.messages import Stamp
@@ -295,6 +296,32 @@ def test_the_largest_of_many_numbers_is_as_seldom_over_its_limit_as_of_few(featu
     (limit,) = charts.limits([chart], 1e-5)
     tail = math.erfc(math.exp(limit / 2) / math.sqrt(2))
     assert tail * features < 1e-5
+
+
+def test_the_budget_counts_alerts_and_a_running_mean_makes_one_of_two_windows() -> None:
+    x = np.random.default_rng(1).normal(size=(300, 3))
+    brought, mean = (charts.fit(Plan(weight), x, np.zeros(3)) for weight in (1.0, 0.3))
+    rule = Rule(budget_per_month=0.5, window_seconds=300.0)
+    assert rule.chance == pytest.approx(0.5 / 8640)
+    assert rule.chance_of_means == pytest.approx(2 * rule.chance)
+    found = charts.limits([brought, mean], rule.chance, rule.chance_of_means)
+    alone = [
+        *charts.limits([brought], rule.chance / 2),
+        *charts.limits([mean], rule.chance_of_means / 2),
+    ]
+    assert found == alone
+    monitor = ChartMonitor(in_time.fitted(), rule)
+    assert monitor.limits == charts.limits(monitor.normal.charts, rule.chance, rule.chance_of_means)
+    long = Rule(window_seconds=43_200.0)
+    assert long.chance == long.chance_of_means == 1e-3
+
+
+def test_one_features_largest_number_is_left_to_the_chart_of_both() -> None:
+    x = np.random.default_rng(1).normal(size=(600, 2))
+    for count, largest in ((1, False), (2, True)):
+        normal = fit(x[:, :count], InTime(20)).normal
+        assert normal is not None
+        assert any(chart.file.largest for chart in normal.charts) == largest
 
 
 def test_levels_that_wander_for_themselves_are_not_taken_for_related() -> None:

@@ -36,7 +36,9 @@ def tails(freedom: float, usual: float, evened: np.ndarray) -> tuple[np.ndarray,
         reached = np.exp(np.interp([-far * unit, far * unit], off, finest)) - SPREAD_OFFSET
         low, high = freedom * np.square(np.maximum(reached, 0.0) / usual)
         beyond = off[0] <= -far * unit
-        found.append([stats.chi2.cdf(low, freedom) if beyond else 0.0, stats.chi2.sf(high, freedom)])
+        found.append(
+            [stats.chi2.cdf(low, freedom) if beyond else 0.0, stats.chi2.sf(high, freedom)]
+        )
     below, above = np.array(found).T / stats.norm.sf(FAR)
     return below, above
 
