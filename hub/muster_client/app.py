@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,11 @@ class Entry:
 
 
 COMMANDS = {
+    "status": Entry(
+        "status",
+        "status",
+        "Show the fleet on a page: online, failing, drifting, versions, alerts, what waits.",
+    ),
     "device": Entry("devices", "app", "Devices and enrolment."),
     "model": Entry("models", "app", "Models and their versions."),
     "alias": Entry("aliases", "app", "Aliases of versions: list, set, remove."),
@@ -52,10 +58,18 @@ COMMANDS = {
     "baseline": Entry(
         "baselines", "app", "What training data looked like, to compare with.", "baseline"
     ),
+    "assignment": Entry("assignments", "app", "What devices have in a slot: list, show, remove."),
     "rollout": Entry("rollouts", "app", "Bring a version to devices, in waves."),
     "drift": Entry("drift", "app", "Drift of inputs and outputs, feature by feature."),
     "alert": Entry("alerts", "app", "Alerts: list, acknowledge, resolve, silence."),
     "token": Entry("access", "tokens", "API tokens: make, show, revoke."),
+    "user": Entry("people", "app", "People and their roles; links that sign in."),
+    "login": Entry(
+        "login",
+        "login",
+        "Check a token with the hub and keep it in a profile. The token is typed, or piped in.",
+    ),
+    "whoami": Entry("status", "whoami", "Show whom the hub takes you for, and what you may do."),
     "audit": Entry("access", "audit", "Who did what, and whether the log is complete."),
     "webhook": Entry("webhooks", "app", "Webhooks: list, add, test, remove."),
     "trust": Entry("trust", "app", "Signatures and expiry, of the hub and the fleet."),
@@ -138,6 +152,12 @@ def add_commands() -> None:
         app.command(found.name)(command)
 
 
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - an option's callback
+    if wanted:
+        sys.stdout.write(f"muster {version_of('muster-edge')}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def settings(
     context: typer.Context,
@@ -154,8 +174,13 @@ def settings(
             help="File with hub, token and ca, e.g. the hub's operator.toml.",
         ),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
 ) -> None:
     """Note which hub to use; no connection is made yet."""
+    del version  # it has ended the command where it was given
     given = context.obj if isinstance(context.obj, Session) else Session()
     given.flags = {"hub": hub, "token": token, "ca": ca}
     given.profile = profile

@@ -1,5 +1,6 @@
 """The hub's HTTP API as the operator uses it: JSON in and out, failures as one line."""
 
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,13 +22,14 @@ Item = dict[str, Any]
 def connect(profile: Profile) -> httpx.Client:
     """A client that trusts the profile's CA and presents its token."""
     try:
-        verify = ssl.create_default_context(cafile=profile.ca or None)
+        verify = ssl.create_default_context(
+            cafile=profile.ca or None, cadata=profile.ca_pem or None
+        )
         # The hub's authority may be somebody else's: then that one is trusted, not its issuer.
         verify.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     except OSError as error:
-        raise WrongUsage(
-            f"CA file {profile.ca}: {error.strerror or 'no certificate in it'}"
-        ) from None
+        where = f"CA file {profile.ca}" if profile.ca else "ca_pem of the profile"
+        raise WrongUsage(f"{where}: {error.strerror or 'no certificate in it'}") from None
     headers = {"Authorization": f"Bearer {profile.token}"} if profile.token else {}
     return httpx.Client(
         base_url=profile.hub.rstrip("/"), headers=headers, verify=verify, timeout=TIMEOUT
@@ -137,6 +139,11 @@ class Api:
                 f"{self.url}: its certificate is not signed by the CA given: "
                 "pass the hub's CA with --ca FILE"
             )
+        if isinstance(_cause(error), socket.gaierror):
+            return Unreachable(
+                f"{self.url}: the name {self._http.base_url.host} doesn't resolve here ({says}). "
+                "Give it to this machine's DNS or hosts file: the hub's certificate is for it"
+            )
         return Unreachable(
             f"no hub answers at {self.url}: {says}. Is `muster-hub serve` running there?"
         )
@@ -175,6 +182,13 @@ def _refused(answer: httpx.Response) -> Refused:
     except ValueError:
         problem = {}
     return from_problem(answer.status_code, problem if isinstance(problem, dict) else {}, where)
+
+
+def _cause(error: BaseException | None) -> BaseException | None:
+    """What an error began with."""
+    while error is not None and (error.__cause__ or error.__context__):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _given(parameters: Mapping[str, Any]) -> Item:

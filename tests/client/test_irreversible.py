@@ -26,7 +26,10 @@ from support.hub_kit import API, Kit, open_kit
 OPERATOR = {
     "device revoke": True, "token revoke": True, "webhook remove": True, "webhook renew": True,
     "rollout abort": True, "rollout rollback": True, "rollout advance": True,
-    "drift rebaseline": True, "apply": True,
+    "drift rebaseline": True, "apply": True, "assignment remove": True,
+    "assignment list": False, "assignment show": False, "status": False, "whoami": False,
+    "login": False, "user list": False, "user add": False, "user role": False,
+    "user remove": False, "user link": False,
     "device list": False, "device show": False, "device approve": False, "device retry": False,
     "device diagnose": False,
     "device enroll-token": False, "model push": False, "model pack": False, "model init": False,
@@ -120,8 +123,6 @@ def arrange(kit: Kit, command: str) -> tuple[list[str], list[str]]:
         return answer.json()
 
     match command:
-        case "device revoke":
-            return ["cam-1"], ["site=berlin", "digits 1", "for good", "another id"]
         case "token revoke":
             made = post("/tokens", name="ci", role="releaser")
             return [made["id"]], ["ci", "releaser", "whoever uses it is refused"]
@@ -149,6 +150,20 @@ def arrange(kit: Kit, command: str) -> tuple[list[str], list[str]]:
             file = kit.hub.config.data / "fleet.yaml"
             file.write_text('assignments: [{model: digits, version: "1", slot: main}]\n')
             return ["-f", str(file)], ["1 changes"]
+        case _:
+            return arrange_device_or_assignment(kit, command)
+
+
+def arrange_device_or_assignment(kit: Kit, command: str) -> tuple[list[str], list[str]]:
+    """The same, for what devices are and what is assigned to them."""
+    match command:
+        case "device revoke":
+            return ["cam-1"], ["site=berlin", "digits 1", "for good", "another id"]
+        case "assignment remove":
+            body = {"model": "digits", "version": "1", "slot": "main", "selector": "site=berlin"}
+            url, admin = f"{API}/assignments", kit.as_("admin")
+            number = kit.http.put(url, json=body, headers=admin).json()["id"]
+            return [str(number)], ["digits 1 is no longer what site=berlin should run"]
         case _:
             raise AssertionError(command)
 

@@ -45,6 +45,7 @@ ACTS: Final[Mapping[str, Act]] = {
     "token.read": _act(ADMINS, "hub"),
     "token.make": _act(ADMINS, "hub"),
     "token.revoke": _act(ADMINS, "hub"),
+    "sign-in-link.make": _act(ADMINS, "hub"),
     "user.read": _act(ADMINS, "hub"),
     "user.put": _act(ADMINS, "hub"),
     "user.delete": _act(ADMINS, "hub"),
