@@ -3,6 +3,7 @@
 A command's module is imported when the command runs: a page of help needs none of them.
 """
 
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from muster_client.failures import Lacking, OperatorError
+from muster_client.failures import Exit, Lacking, OperatorError, Refused
 from muster_client.session import Session
 from muster_protocol.wire import bounds
 from muster_protocol.wire.errors import MusterError
@@ -194,15 +195,23 @@ def main() -> None:
         add_commands()
         app()
     except OperatorError as error:
-        _end(str(error), error.code)
+        _end(error, error.code)
     except MusterError as error:
-        _end(str(error), 1)
+        _end(error, Exit.REFUSED)
     except BrokenPipeError:
         # Whoever read our output has closed it; a second error at exit would say nothing more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
-def _end(message: str, code: int) -> None:
-    sys.stderr.write(f"muster: {bounds.clean(message)}\n")
+def _end(error: MusterError, code: int) -> None:
+    """One line for people; for programs, that asked for JSON, one line of it."""
+    if "--json" in sys.argv[1:]:
+        document = {"error": str(error), "exit_code": int(code)}
+        if isinstance(error, Refused):
+            document |= {"status": error.status, "problem": dict(error.problem)}
+        text = json.dumps(document)
+    else:
+        text = f"muster: {bounds.clean(str(error))}"
+    sys.stderr.write(f"{text}\n")
     sys.exit(code)

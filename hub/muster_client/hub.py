@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -131,9 +131,16 @@ class Hub:
         found: Who = self._api.get("/whoami")
         return found
 
-    def tail(self) -> Iterator[Event]:
-        """Events of the fleet as they happen, without an end."""
-        return follow(self._api)
+    def tail(
+        self,
+        selector: str | None = None,
+        *,
+        device: str | None = None,
+        kinds: Collection[str] = (),
+    ) -> Iterator[Event]:
+        """Events of the fleet as they happen, without an end; only of devices that a selector
+        matches, of one ``device``, of these ``kinds``."""
+        return follow(self._api, selector=selector, device=device, kinds=kinds)
 
     def compare(self, fleet: Fleet, *, prune: bool = False) -> list[Change]:
         """What would make the hub as ``fleet`` says. Nothing is changed; what the hub would refuse

@@ -101,13 +101,15 @@ class Api:
             if not cursor:
                 return
 
-    def stream(self, path: str) -> Iterator["ServerEvent"]:
+    def stream(self, path: str, **parameters: Any) -> Iterator["ServerEvent"]:
         """Server-sent events until the hub or the operator ends them."""
         # Silence is normal between events: only connecting is bounded.
         waiting = httpx.Timeout(10.0, read=None)
         headers = {"Accept": "text/event-stream"}
         try:
-            with self._http.stream("GET", API + path, headers=headers, timeout=waiting) as answer:
+            with self._http.stream(
+                "GET", API + path, headers=headers, timeout=waiting, params=_given(parameters)
+            ) as answer:
                 if answer.is_error:
                     answer.read()
                     raise _refused(answer)

@@ -50,7 +50,8 @@ OPERATOR = {
     "alert unsilence": False, "token make": False, "token list": False, "audit list": False,
     "audit verify": False, "audit export": False,
     "webhook list": False, "webhook add": False, "webhook test": False,
-    "trust show": False, "trust expiring": False, "tail": False,
+    "trust show": False, "trust expiring": False, "trust request": False,
+    "trust submit": False, "tail": False,
 }  # fmt: skip
 """Every command of `muster`, and whether what it does can't be taken back."""
 

@@ -9,7 +9,7 @@ from muster_client.answers import Assignment
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 
 app = typer.Typer(help="What devices have in a slot: list, show, remove.", no_args_is_help=True)
 
@@ -22,11 +22,11 @@ def list_assignments(
     *,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 1000,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Show assignments; of those that match, a device takes the one of highest precedence."""
     items = list(hub(context).assignments.list(limit))
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     headings = ("ID", "SLOT", "DEVICES", "MODEL", "VERSION", "PRECEDENCE", "ROLLOUT", "MADE")
     rows = (

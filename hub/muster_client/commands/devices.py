@@ -12,7 +12,7 @@ from muster_client.failures import WrongUsage
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 
 POLL_SECONDS = 1.0
 app = typer.Typer(help="Devices and enrolment.", no_args_is_help=True)
@@ -30,11 +30,11 @@ def list_devices(
     selector: Selector = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 1000,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Show devices: what they report to run, and their state."""
     items = list(hub(context).devices.list(selector, limit))
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     headings = ("DEVICE", "LINK", "LABELS", "RUNS", "HEALTH", "UPDATE", "SEEN")
     rows = (_row(view) for view in items)

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from muster_client.session import hub
 from muster_client.terminal import output
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 
 app = typer.Typer(help="People and their roles; links that sign in.", no_args_is_help=True)
 
@@ -21,11 +21,10 @@ Selector = Annotated[str, typer.Option("--selector", "-s", help="Only devices wi
 
 
 @app.command("list")
-def list_people(context: typer.Context, *, as_json: Json = False) -> None:
+def list_people(context: typer.Context, *, as_json: Json = False, as_csv: Csv = False) -> None:
     """Show who has a role of their own. Members of groups need none."""
     items = list(hub(context).users.list())
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     rows = (
         (

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, true
 from sqlalchemy import select as columns_of
-from sqlmodel import Session, and_, col, or_, select
+from sqlmodel import Session, and_, col, func, or_, select
 
 from muster_hub.access import scoped
 from muster_hub.access.scope import Scope
@@ -53,6 +53,16 @@ def device(session: Session, scope: Scope, device: str, now: float) -> Plain | N
     if row is None:
         return None
     return scoped.device(scope, _device(row, directive, held.get(device, []), now))
+
+
+def count(session: Session, selector: selectors.Selector) -> int:
+    """How many devices a selector matches, those that were revoked left out."""
+    query = (
+        select(func.count())
+        .select_from(models.Device)
+        .where(selecting.matching(selector), col(models.Device.revoked).is_(False))
+    )
+    return session.exec(query).one()
 
 
 def assignments(

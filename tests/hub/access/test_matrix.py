@@ -173,6 +173,7 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         "GET /assignments": Case(ALL),
         "GET /assignments/{assignment}": Case(ALL, "dm", f"/assignments/{number}"),
         "PUT /assignments": Case(OPERATORS, "dm", body={"slot": "new", **release(target)}),
+        "POST /assignments/plan": Case(OPERATORS, "dm", body={"slot": "new", **release(target)}),
         "DELETE /assignments/{assignment}": Case(OPERATORS, "dm", f"/assignments/{number}"),
         "GET /rollouts": Case(ALL),
         "GET /rollouts/{rollout}": Case(ALL, "dm", f"/rollouts/{number}"),
