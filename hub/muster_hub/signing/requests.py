@@ -23,7 +23,7 @@ FILE: Final = "about/request.json"
 BYTES_MAX: Final = 16 * 1024 * 1024
 
 
-class Draft(msgspec.Struct, frozen=True):
+class WaitingRole(msgspec.Struct, frozen=True):
     """A role that waits: by the SHA-256 of what is signed, who may sign it, and who has."""
 
     role: str
@@ -35,7 +35,7 @@ class Draft(msgspec.Struct, frozen=True):
 class About(msgspec.Struct, frozen=True):
     """``names``: what people call keys, by id. ``manifests``: the bytes as text, by SHA-256."""
 
-    drafts: list[Draft] = []
+    drafts: list[WaitingRole] = []
     names: dict[str, str] = {}
     manifests: dict[str, str] = {}
 
@@ -60,14 +60,14 @@ def about(
 ) -> About:
     """What to send along with the drafts of roles that ``sees`` holds for; ``manifests`` by their
     SHA-256 are those that may wait."""
-    drafts, shown = list[Draft](), dict[str, str]()
+    drafts, shown = list[WaitingRole](), dict[str, str]()
     waiting = catalogue.waiting()
     for role, data in catalogue.pending().items():
         if not sees(role):
             continue
         groups = waiting.get(role, [])
         drafts.append(
-            Draft(
+            WaitingRole(
                 role,
                 _digest(data),
                 sorted({key for group in groups for key in group.unsigned}),
@@ -128,7 +128,7 @@ def _lineage(lineage: Lineage) -> Iterator[str]:
     yield f"metrics: {metrics or 'not said'}"
 
 
-def _draft_of(found: About, data: bytes) -> Draft | None:
+def _draft_of(found: About, data: bytes) -> WaitingRole | None:
     digest = _digest(data)
     return next((draft for draft in found.drafts if draft.sha256 == digest), None)
 
