@@ -24,7 +24,9 @@ from support.command_tree import commands
 from support.hub_kit import API, Kit, open_kit
 
 OPERATOR = {
-    "device revoke": True, "token revoke": True, "webhook remove": True, "webhook renew": True,
+    "device revoke": True, "device replace": True, "device delete": True, "device label": True,
+    "device rename": False, "device search": False,
+    "token revoke": True, "webhook remove": True, "webhook renew": True,
     "rollout abort": True, "rollout rollback": True, "rollout advance": True,
     "drift rebaseline": True, "apply": True, "assignment remove": True,
     "assignment list": False, "assignment show": False, "status": False, "whoami": False,
@@ -160,6 +162,13 @@ def arrange_device_or_assignment(kit: Kit, command: str) -> tuple[list[str], lis
     match command:
         case "device revoke":
             return ["cam-1"], ["site=berlin", "digits 1", "for good", "another id"]
+        case "device replace":
+            return ["cam-1"], ["the machine that is cam-1 now (site=berlin", "is shut out"]
+        case "device delete":
+            kit.http.post(f"{API}/devices/cam-1/revoke", headers=kit.as_("admin"))
+            return ["cam-1"], ["cam-1 (site=berlin", "off every list for good"]
+        case "device label":
+            return ["-s", "site=berlin", "line=2"], ["1 of 1 devices", "get line=2"]
         case "assignment remove":
             body = {"model": "digits", "version": "1", "slot": "main", "selector": "site=berlin"}
             url, admin = f"{API}/assignments", kit.as_("admin")

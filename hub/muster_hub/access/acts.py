@@ -62,6 +62,8 @@ ACTS: Final[Mapping[str, Act]] = {
     "device.relabel": _act(OPERATORS, "device", "devices"),
     "device.approve": _act(OPERATORS, "device", "devices"),
     "device.revoke": _act(OPERATORS, "device", "devices"),
+    "device.replace": _act(OPERATORS, "device"),
+    "device.delete": _act(OPERATORS, "device"),
     "device.retry": _act(OPERATORS, "device", "devices"),
     "device.diagnose": _act(OPERATORS, "device", "devices"),
     "device.diagnosis": _act(ANY, "device"),

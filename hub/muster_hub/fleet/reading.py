@@ -22,9 +22,19 @@ ABOUT_DEVICES = ("enrolled", "approved", "revoked")
 
 
 def devices(
-    session: Session, scope: Scope, *, selector: str | None, after: str, limit: int, now: float
+    session: Session,
+    scope: Scope,
+    *,
+    selector: str | None,
+    after: str,
+    limit: int,
+    now: float,
+    holding: str = "",
 ) -> list[Plain]:
-    """Devices by id, those after ``after``, with their slots of models in scope; SelectorError."""
+    """Devices by id, those after ``after``, with their slots of models in scope; SelectorError.
+
+    With ``holding`` only those whose id or labels hold this text.
+    """
     found = session.exec(
         select(models.Device, models.DirectiveRow)
         .join(
@@ -33,6 +43,7 @@ def devices(
             isouter=True,
         )
         .where(selecting.matching(selectors.parse(selector or "")))
+        .where(selecting.holding(holding) if holding else true())
         .where(col(models.Device.id) > after)
         .order_by(col(models.Device.id))
         .limit(limit)

@@ -104,6 +104,8 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         "PATCH /devices/{device}": Case(OPERATORS, "dD", device, labels),
         "POST /devices/{device}/approve": Case(OPERATORS, "dD", f"{device}/approve"),
         "POST /devices/{device}/revoke": Case(OPERATORS, "dD", f"{device}/revoke"),
+        "POST /devices/{device}/replace": Case(OPERATORS, "dD", f"{device}/replace", {}),
+        "DELETE /devices/{device}": Case(OPERATORS, "dD", device),
         "POST /devices/{device}/retry": Case(OPERATORS, "dD", f"{device}/retry", {}),
         "POST /devices/{device}/diagnose": Case(OPERATORS, "dD", f"{device}/diagnose"),
         "GET /devices/{device}/diagnosis": Case(ALL, "dD", f"{device}/diagnosis"),
