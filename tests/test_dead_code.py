@@ -20,7 +20,6 @@ USED_ELSEWHERE = {
     "demo": "an entry point of the command muster",
     "quickstart": "an entry point of the command muster",
     "__getattr__": "by Python, when a module is asked for a name",
-    "from_profile": "by scripts and notebooks",
     "get_next": "by ONNX Runtime, of its reader of calibration data",
     "do_GET": "by http.server, of its handler",
     "log_message": "by http.server, of its handler",

@@ -3,18 +3,20 @@
 A command's module is imported when the command runs: a page of help needs none of them.
 """
 
+import json
 import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from muster_client.failures import Lacking, OperatorError
+from muster_client.failures import Exit, Lacking, OperatorError, Refused
 from muster_client.session import Session
 from muster_protocol.wire import bounds
 from muster_protocol.wire.errors import MusterError
@@ -39,6 +41,11 @@ class Entry:
 
 
 COMMANDS = {
+    "status": Entry(
+        "status",
+        "status",
+        "Show the fleet on a page: online, failing, drifting, versions, alerts, what waits.",
+    ),
     "device": Entry("devices", "app", "Devices and enrolment."),
     "model": Entry("models", "app", "Models and their versions."),
     "alias": Entry("aliases", "app", "Aliases of versions: list, set, remove."),
@@ -52,10 +59,18 @@ COMMANDS = {
     "baseline": Entry(
         "baselines", "app", "What training data looked like, to compare with.", "baseline"
     ),
+    "assignment": Entry("assignments", "app", "What devices have in a slot: list, show, remove."),
     "rollout": Entry("rollouts", "app", "Bring a version to devices, in waves."),
     "drift": Entry("drift", "app", "Drift of inputs and outputs, feature by feature."),
     "alert": Entry("alerts", "app", "Alerts: list, acknowledge, resolve, silence."),
     "token": Entry("access", "tokens", "API tokens: make, show, revoke."),
+    "user": Entry("people", "app", "People and their roles; links that sign in."),
+    "login": Entry(
+        "login",
+        "login",
+        "Check a token with the hub and keep it in a profile. The token is typed, or piped in.",
+    ),
+    "whoami": Entry("status", "whoami", "Show whom the hub takes you for, and what you may do."),
     "audit": Entry("access", "audit", "Who did what, and whether the log is complete."),
     "webhook": Entry("webhooks", "app", "Webhooks: list, add, test, remove."),
     "trust": Entry("trust", "app", "Signatures and expiry, of the hub and the fleet."),
@@ -138,6 +153,12 @@ def add_commands() -> None:
         app.command(found.name)(command)
 
 
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - an option's callback
+    if wanted:
+        sys.stdout.write(f"muster {version_of('muster-edge')}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def settings(
     context: typer.Context,
@@ -154,8 +175,13 @@ def settings(
             help="File with hub, token and ca, e.g. the hub's operator.toml.",
         ),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
 ) -> None:
     """Note which hub to use; no connection is made yet."""
+    del version  # it has ended the command where it was given
     given = context.obj if isinstance(context.obj, Session) else Session()
     given.flags = {"hub": hub, "token": token, "ca": ca}
     given.profile = profile
@@ -169,15 +195,23 @@ def main() -> None:
         add_commands()
         app()
     except OperatorError as error:
-        _end(str(error), error.code)
+        _end(error, error.code)
     except MusterError as error:
-        _end(str(error), 1)
+        _end(error, Exit.REFUSED)
     except BrokenPipeError:
         # Whoever read our output has closed it; a second error at exit would say nothing more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
-def _end(message: str, code: int) -> None:
-    sys.stderr.write(f"muster: {bounds.clean(message)}\n")
+def _end(error: MusterError, code: int) -> None:
+    """One line for people; for programs, that asked for JSON, one line of it."""
+    if "--json" in sys.argv[1:]:
+        document = {"error": str(error), "exit_code": int(code)}
+        if isinstance(error, Refused):
+            document |= {"status": error.status, "problem": dict(error.problem)}
+        text = json.dumps(document)
+    else:
+        text = f"muster: {bounds.clean(str(error))}"
+    sys.stderr.write(f"{text}\n")
     sys.exit(code)

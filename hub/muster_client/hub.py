@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,12 +14,15 @@ from muster_client.profile import Profile, check, resolve
 from muster_client.resources.access import ApiTokens, AuditLog
 from muster_client.resources.alerts import Alerts
 from muster_client.resources.aliases import ModelAliases
+from muster_client.resources.assignments import Assignments
 from muster_client.resources.devices import Devices
 from muster_client.resources.drift import Drifts
 from muster_client.resources.events import follow
 from muster_client.resources.fleet import Change, Fleet, changes, make
 from muster_client.resources.loops import Loops
 from muster_client.resources.models import WAIT_SECONDS, Models, Progress
+from muster_client.resources.overview import Overview, Who
+from muster_client.resources.people import People
 from muster_client.resources.policies import Policies
 from muster_client.resources.releases import Releases
 from muster_client.resources.rollouts import Rollouts
@@ -41,10 +44,12 @@ class Hub:
     ``OperatorError``, one line with what to do about it. Lists are iterators over the hub's pages.
     """
 
-    def __init__(self, url: str, token: str = "", *, ca: str | Path | None = None) -> None:
-        """``ca`` is a PEM file of the authority that signs the hub's certificate; None: the
-        system's. Nothing is asked of the hub yet."""
-        profile = Profile(hub=url, token=token, ca=str(ca) if ca else "")
+    def __init__(
+        self, url: str, token: str = "", *, ca: str | Path | None = None, ca_pem: str = ""
+    ) -> None:
+        """``ca`` is a PEM file of the authority that signs the hub's certificate, ``ca_pem`` the
+        same as text; without either the system's count. Nothing is asked of the hub yet."""
+        profile = Profile(hub=url, token=token, ca=str(ca) if ca else "", ca_pem=ca_pem)
         check(profile)
         self._http = connect(profile)
         api = Api(self._http)
@@ -57,10 +62,12 @@ class Hub:
         self.sources = Sources(api)
         self.loops = Loops(api)
         self.sampling = Sampling(api)
+        self.assignments = Assignments(api)
         self.rollouts = Rollouts(api)
         self.drift = Drifts(api)
         self.alerts = Alerts(api)
         self.tokens = ApiTokens(api)
+        self.users = People(api)
         self.audit = AuditLog(api)
         self.webhooks = Webhooks(api)
         self.trust = Trust(api)
@@ -78,7 +85,7 @@ class Hub:
         ``MUSTER_CA``, then a profile file (``file``, or the user's own)."""
         flags = {"hub": url, "token": token, "ca": ca}
         profile = resolve(flags, os.environ, Path(file) if file is not None else None)
-        return cls(profile.hub, profile.token, ca=profile.ca)
+        return cls(profile.hub, profile.token, ca=profile.ca, ca_pem=profile.ca_pem)
 
     @property
     def url(self) -> str:
@@ -114,9 +121,26 @@ class Hub:
             packed(found)
             return self.models.push(found.folder, wait_seconds=wait_seconds, progress=progress)
 
-    def tail(self) -> Iterator[Event]:
-        """Events of the fleet as they happen, without an end."""
-        return follow(self._api)
+    def status(self, selector: str | None = None) -> Overview:
+        """The fleet at a glance, or the part of it that a selector matches."""
+        found: Overview = self._api.get("/overview", selector=selector)
+        return found
+
+    def whoami(self) -> Who:
+        """Whom the hub takes you for, and what you are limited to."""
+        found: Who = self._api.get("/whoami")
+        return found
+
+    def tail(
+        self,
+        selector: str | None = None,
+        *,
+        device: str | None = None,
+        kinds: Collection[str] = (),
+    ) -> Iterator[Event]:
+        """Events of the fleet as they happen, without an end; only of devices that a selector
+        matches, of one ``device``, of these ``kinds``."""
+        return follow(self._api, selector=selector, device=device, kinds=kinds)
 
     def compare(self, fleet: Fleet, *, prune: bool = False) -> list[Change]:
         """What would make the hub as ``fleet`` says. Nothing is changed; what the hub would refuse

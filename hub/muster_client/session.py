@@ -1,6 +1,5 @@
 """What every command gets from the command line's global part: a way to the hub."""
 
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +23,14 @@ class Session:
     def hub(self) -> "Hub":
         """The hub that the command line, the environment or a profile names."""
         from muster_client.hub import Hub  # noqa: PLC0415 - a help page needs no HTTP client
-        from muster_client.profile import resolve  # noqa: PLC0415 - nor a profile
 
         if self._hub is None:
-            profile = resolve(self.flags, os.environ, self.profile)
-            self._hub = self._open.enter_context(Hub(profile.hub, profile.token, ca=profile.ca))
+            flags = self.flags
+            self._hub = self._open.enter_context(
+                Hub.from_profile(
+                    self.profile, url=flags.get("hub"), token=flags.get("token"), ca=flags.get("ca")
+                )
+            )
         return self._hub
 
     def close(self) -> None:

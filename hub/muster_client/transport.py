@@ -1,7 +1,10 @@
 """The hub's HTTP API as the operator uses it: JSON in and out, failures as one line."""
 
+import random
+import socket
 import ssl
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
@@ -14,6 +17,10 @@ from muster_client.profile import Profile
 
 API = "/api/v1"
 PAGE = 200
+TRIES = 6
+"""Of a request that the hub asks to send again in a moment; it has done nothing of it."""
+PAUSE_SECONDS_MAX = 10
+_random = random.SystemRandom()
 TIMEOUT = httpx.Timeout(10.0, read=60.0)
 Item = dict[str, Any]
 
@@ -21,13 +28,14 @@ Item = dict[str, Any]
 def connect(profile: Profile) -> httpx.Client:
     """A client that trusts the profile's CA and presents its token."""
     try:
-        verify = ssl.create_default_context(cafile=profile.ca or None)
+        verify = ssl.create_default_context(
+            cafile=profile.ca or None, cadata=profile.ca_pem or None
+        )
         # The hub's authority may be somebody else's: then that one is trusted, not its issuer.
         verify.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     except OSError as error:
-        raise WrongUsage(
-            f"CA file {profile.ca}: {error.strerror or 'no certificate in it'}"
-        ) from None
+        where = f"CA file {profile.ca}" if profile.ca else "ca_pem of the profile"
+        raise WrongUsage(f"{where}: {error.strerror or 'no certificate in it'}") from None
     headers = {"Authorization": f"Bearer {profile.token}"} if profile.token else {}
     return httpx.Client(
         base_url=profile.hub.rstrip("/"), headers=headers, verify=verify, timeout=TIMEOUT
@@ -75,6 +83,19 @@ class Api:
         """The answer to PATCH. Raises OperatorError."""
         return self._json("PATCH", path, json=body)
 
+    def revise(self, path: str, change: Callable[[Any], Mapping[str, Any] | None]) -> Any:
+        """GET, and PATCH with what ``change`` makes of that, unless it is None; the last answer.
+
+        Raises OperatorError, also when somebody else changed it in between.
+        """
+        before = self._answer("GET", path)
+        found = before.json()
+        body = change(found)
+        if body is None:
+            return found
+        headers = {"If-Match": before.headers["ETag"]} if "ETag" in before.headers else {}
+        return self._json("PATCH", path, json=body, headers=headers)
+
     def upload(
         self, path: str, manifest: bytes, files: Mapping[str, BinaryIO], timeout: float = 600.0
     ) -> Any:
@@ -99,13 +120,15 @@ class Api:
             if not cursor:
                 return
 
-    def stream(self, path: str) -> Iterator["ServerEvent"]:
+    def stream(self, path: str, **parameters: Any) -> Iterator["ServerEvent"]:
         """Server-sent events until the hub or the operator ends them."""
         # Silence is normal between events: only connecting is bounded.
         waiting = httpx.Timeout(10.0, read=None)
         headers = {"Accept": "text/event-stream"}
         try:
-            with self._http.stream("GET", API + path, headers=headers, timeout=waiting) as answer:
+            with self._http.stream(
+                "GET", API + path, headers=headers, timeout=waiting, params=_given(parameters)
+            ) as answer:
                 if answer.is_error:
                     answer.read()
                     raise _refused(answer)
@@ -113,13 +136,23 @@ class Api:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
-    def _json(self, method: str, path: str, **request: Any) -> Any:
-        try:
-            answer = self._http.request(method, API + path, **request)
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from None
+    def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """The hub's answer; when it asks to come back in a moment, that of a later try."""
+        for left in reversed(range(TRIES)):
+            try:
+                answer = self._http.request(method, API + path, **request)
+            except httpx.HTTPError as error:
+                raise self._unreachable(error) from None
+            pause = _pause(answer)
+            if pause is None or not left:
+                break
+            time.sleep(pause * _random.uniform(1.0, 1.3))  # jittered: callers don't return together
         if answer.is_error:
             raise _refused(answer)
+        return answer
+
+    def _json(self, method: str, path: str, **request: Any) -> Any:
+        answer = self._answer(method, path, **request)
         if answer.status_code == httpx.codes.NO_CONTENT or not answer.content:
             return None
         try:
@@ -136,6 +169,11 @@ class Api:
             return Unreachable(
                 f"{self.url}: its certificate is not signed by the CA given: "
                 "pass the hub's CA with --ca FILE"
+            )
+        if isinstance(_cause(error), socket.gaierror):
+            return Unreachable(
+                f"{self.url}: the name {self._http.base_url.host} doesn't resolve here ({says}). "
+                "Give it to this machine's DNS or hosts file: the hub's certificate is for it"
             )
         return Unreachable(
             f"no hub answers at {self.url}: {says}. Is `muster-hub serve` running there?"
@@ -175,6 +213,21 @@ def _refused(answer: httpx.Response) -> Refused:
     except ValueError:
         problem = {}
     return from_problem(answer.status_code, problem if isinstance(problem, dict) else {}, where)
+
+
+def _pause(answer: httpx.Response) -> float | None:
+    """For how long the hub says to wait, in seconds; None when it doesn't, or too long."""
+    text = answer.headers.get("Retry-After", "")
+    if answer.status_code != httpx.codes.TOO_MANY_REQUESTS or not text.isdecimal():
+        return None
+    return float(text) if len(text) <= 2 and int(text) <= PAUSE_SECONDS_MAX else None
+
+
+def _cause(error: BaseException | None) -> BaseException | None:
+    """What an error began with."""
+    while error is not None and (error.__cause__ or error.__context__):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _given(parameters: Mapping[str, Any]) -> Item:

@@ -38,9 +38,10 @@ ATTRIBUTE_OF = {
     "alert": "alerts", "token": "tokens", "audit": "audit", "webhook": "webhooks",
     "trust": "trust", "alias": "aliases", "policy": "policies", "release": "releases",
     "source": "sources", "loop": "loops", "sampling": "sampling",
+    "assignment": "assignments", "user": "users",
 }  # fmt: skip
-NEED_NO_HUB = {"baseline", "model pack", "model init", "model import"}
-"""Groups and commands that work on files alone."""
+NEED_NO_HUB = {"baseline", "model pack", "model init", "model import", "login"}
+"""Groups and commands that work on files alone, or find a hub of their own."""
 BEHIND_PUSH = {("models", "push"), ("models", "next_version")}
 """What ``Hub.push`` calls, which packs a model's file first."""
 
@@ -86,9 +87,9 @@ def test_every_command_is_a_call_of_the_hub_by_the_same_name(kit):
 
 
 def test_every_call_of_the_hub_is_one_that_a_command_makes(kit):
-    offered = {("url",), ("tail",), ("compare",), ("apply",), ("push",)}
-    assert methods(muster_client.Hub) == {"url", "tail", "compare", "apply", "push", "close",
-                                          "from_profile"}  # fmt: skip
+    offered = {("url",), ("status",), ("whoami",), ("tail",), ("compare",), ("apply",), ("push",)}
+    assert methods(muster_client.Hub) == {"url", "status", "whoami", "tail", "compare",
+                                          "apply", "push", "close", "from_profile"}  # fmt: skip
     with hub_of(kit) as hub:
         resources = {name: part for name, part in vars(hub).items() if isinstance(part, Resource)}
     assert set(resources) == set(ATTRIBUTE_OF.values())

@@ -24,9 +24,14 @@ from support.command_tree import commands
 from support.hub_kit import API, Kit, open_kit
 
 OPERATOR = {
-    "device revoke": True, "token revoke": True, "webhook remove": True, "webhook renew": True,
+    "device revoke": True, "device replace": True, "device delete": True, "device label": True,
+    "device rename": False, "device search": False,
+    "token revoke": True, "webhook remove": True, "webhook renew": True,
     "rollout abort": True, "rollout rollback": True, "rollout advance": True,
-    "drift rebaseline": True, "apply": True,
+    "drift rebaseline": True, "apply": True, "assignment remove": True,
+    "assignment list": False, "assignment show": False, "status": False, "whoami": False,
+    "login": False, "user list": False, "user add": False, "user role": False,
+    "user remove": False, "user link": False,
     "device list": False, "device show": False, "device approve": False, "device retry": False,
     "device diagnose": False,
     "device enroll-token": False, "model push": False, "model pack": False, "model init": False,
@@ -47,7 +52,8 @@ OPERATOR = {
     "alert unsilence": False, "token make": False, "token list": False, "audit list": False,
     "audit verify": False, "audit export": False,
     "webhook list": False, "webhook add": False, "webhook test": False,
-    "trust show": False, "trust expiring": False, "tail": False,
+    "trust show": False, "trust expiring": False, "trust request": False,
+    "trust submit": False, "tail": False,
 }  # fmt: skip
 """Every command of `muster`, and whether what it does can't be taken back."""
 
@@ -120,8 +126,6 @@ def arrange(kit: Kit, command: str) -> tuple[list[str], list[str]]:
         return answer.json()
 
     match command:
-        case "device revoke":
-            return ["cam-1"], ["site=berlin", "digits 1", "for good", "another id"]
         case "token revoke":
             made = post("/tokens", name="ci", role="releaser")
             return [made["id"]], ["ci", "releaser", "whoever uses it is refused"]
@@ -149,6 +153,27 @@ def arrange(kit: Kit, command: str) -> tuple[list[str], list[str]]:
             file = kit.hub.config.data / "fleet.yaml"
             file.write_text('assignments: [{model: digits, version: "1", slot: main}]\n')
             return ["-f", str(file)], ["1 changes"]
+        case _:
+            return arrange_device_or_assignment(kit, command)
+
+
+def arrange_device_or_assignment(kit: Kit, command: str) -> tuple[list[str], list[str]]:
+    """The same, for what devices are and what is assigned to them."""
+    match command:
+        case "device revoke":
+            return ["cam-1"], ["site=berlin", "digits 1", "for good", "another id"]
+        case "device replace":
+            return ["cam-1"], ["the machine that is cam-1 now (site=berlin", "is shut out"]
+        case "device delete":
+            kit.http.post(f"{API}/devices/cam-1/revoke", headers=kit.as_("admin"))
+            return ["cam-1"], ["cam-1 (site=berlin", "off every list for good"]
+        case "device label":
+            return ["-s", "site=berlin", "line=2"], ["1 of 1 devices", "get line=2"]
+        case "assignment remove":
+            body = {"model": "digits", "version": "1", "slot": "main", "selector": "site=berlin"}
+            url, admin = f"{API}/assignments", kit.as_("admin")
+            number = kit.http.put(url, json=body, headers=admin).json()["id"]
+            return [str(number)], ["digits 1 is no longer what site=berlin should run"]
         case _:
             raise AssertionError(command)
 

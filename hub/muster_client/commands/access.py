@@ -14,12 +14,22 @@ from muster_client.failures import WrongUsage
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 from muster_protocol.wire.audit import checked_in_words
 
 tokens = typer.Typer(help="API tokens: make, show, revoke.", no_args_is_help=True)
 audit = typer.Typer(help="Who did what, and whether the log is complete.",
                     no_args_is_help=True)  # fmt: skip
+
+
+Day = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="From, or until before, this (UTC)."),
+]
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.replace(tzinfo=UTC).timestamp()
 
 
 @tokens.command("make")
@@ -49,11 +59,10 @@ def make(
 
 
 @tokens.command("list")
-def list_tokens(context: typer.Context, *, as_json: Json = False) -> None:
+def list_tokens(context: typer.Context, *, as_json: Json = False, as_csv: Csv = False) -> None:
     """Show tokens, including ended ones. The secret itself is never shown."""
     items = list(hub(context).tokens.list())
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     headings = ("ID", "NAME", "ROLE", "MODELS", "DEVICES", "MADE", "BY", "OWNER", "REVOKED")
     rows = (
@@ -92,11 +101,27 @@ def _ended(tokens: Iterable[ApiToken], token: str) -> str:
 
 
 @audit.command("list")
-def list_rows(context: typer.Context, *, limit: int = 1000, as_json: Json = False) -> None:
+def list_rows(
+    context: typer.Context,
+    *,
+    who: Annotated[str | None, typer.Option(help="Only theirs, e.g. token:ci.")] = None,
+    did: Annotated[
+        str | None, typer.Option(help="Only this, or what begins so, e.g. 'device.'.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Only what was done to this.")] = None,
+    since: Day = None,
+    until: Day = None,
+    limit: int = 1000,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
     """Show who did what, the oldest first."""
-    items = list(hub(context).audit.list(limit))
-    if as_json:
-        output.show_json(items)
+    items = list(
+        hub(context).audit.list(
+            limit, actor=who, action=did, subject=to, since=_seconds(since), until=_seconds(until)
+        )
+    )
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     headings = ("ID", "WHEN", "WHO", "DID", "TO")
     rows = (

@@ -8,7 +8,7 @@ import typer
 from muster_client.answers import Alert, Silence
 from muster_client.session import hub
 from muster_client.terminal import output
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 
 app = typer.Typer(help="Alerts: list, acknowledge, resolve, silence.", no_args_is_help=True)
 
@@ -25,11 +25,11 @@ def list_alerts(
     ] = None,
     limit: Annotated[int, typer.Option(min=1)] = 200,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Show alerts, including resolved ones unless --state is given."""
     items = list(hub(context).alerts.list(state, limit))
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     headings = ("ID", "STATE", "SEVERITY", "DEVICE", "ALERT", "OPENED")
     output.show(output.table(headings, map(_row, items), empty="No alert."))
@@ -65,11 +65,10 @@ def silence(
 
 
 @app.command("silences")
-def silences(context: typer.Context, *, as_json: Json = False) -> None:
+def silences(context: typer.Context, *, as_json: Json = False, as_csv: Csv = False) -> None:
     """Show the silences that are in force."""
     items = list(hub(context).alerts.silences())
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     headings = ("ID", "SELECTOR", "ENDS IN", "BY", "REASON")
     output.show(output.table(headings, map(_silence_row, items), empty="No silence."))

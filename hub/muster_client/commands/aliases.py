@@ -7,18 +7,23 @@ from rich.text import Text
 
 from muster_client.session import hub
 from muster_client.terminal import output
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 
 app = typer.Typer(help="Aliases of versions: list, set, remove.", no_args_is_help=True)
 Alias = Annotated[str, typer.Argument(help="Such as champion, staging, candidate.")]
 
 
 @app.command("list")
-def list_aliases(context: typer.Context, model: str, *, as_json: Json = False) -> None:
+def list_aliases(
+    context: typer.Context, model: str, *, as_json: Json = False, as_csv: Csv = False
+) -> None:
     """Show what a model's aliases stand for, and stood for."""
     found = hub(context).aliases.list(model)
     if as_json:
         output.show_json(found)
+        return
+    if as_csv:
+        output.show_csv(found["aliases"])
         return
     now = ((a["alias"], a["version"], output.ago(a["since"]), a["by"]) for a in found["aliases"])
     headings = ("ALIAS", "VERSION", "SINCE", "BY")

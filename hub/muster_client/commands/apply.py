@@ -21,7 +21,10 @@ _MARKS = {"add": ("+", "green"), "start": ("+", "green"), "change": ("~", "yello
 def apply(
     context: typer.Context,
     *,
-    file: Annotated[Path, typer.Option("--file", "-f", help="YAML: assignments and rollouts.")],
+    file: Annotated[
+        Path,
+        typer.Option("--file", "-f", help="YAML: assignments and rollouts; - is standard input."),
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference.")] = False,
     prune: Annotated[
         bool,
@@ -53,6 +56,7 @@ def apply(
                 "was": change.was,
                 "now": change.now,
                 "why": change.why,
+                "devices": change.devices,
             }
             for change in changes
         ]
@@ -68,6 +72,8 @@ def _line(change: Change) -> Text:
         "keep": change.why,
         "remove": f"{change.was} is withdrawn",
     }.get(change.kind, change.now)
+    if change.devices is not None:
+        words += f" ({change.devices} devices)"
     return Text.assemble((f"{mark} {change.what}: ", style), words)
 
 

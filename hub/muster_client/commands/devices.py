@@ -1,18 +1,19 @@
 """`muster device`: the fleet, one device, and tokens that let new ones in."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
 from muster_client.answers import Device, Release
-from muster_client.failures import WrongUsage
+from muster_client.commands import enrolling, labelling
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 
 POLL_SECONDS = 1.0
 app = typer.Typer(help="Devices and enrolment.", no_args_is_help=True)
@@ -30,15 +31,33 @@ def list_devices(
     selector: Selector = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 1000,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Show devices: what they report to run, and their state."""
     items = list(hub(context).devices.list(selector, limit))
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
+    output.show(_table(items, empty="No device has enrolled yet."))
+
+
+@app.command("search")
+def search(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(help="Part of an id, of a label or of its value.")],
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 100,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Find devices by part of their id or labels, in any case."""
+    items = list(hub(context).devices.search(text, limit))
+    if not output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
+        output.show(_table(items, empty=f"No device has {text!r} in its id or labels."))
+
+
+def _table(items: Iterable[Device], *, empty: str) -> RenderableType:
     headings = ("DEVICE", "LINK", "LABELS", "RUNS", "HEALTH", "UPDATE", "SEEN")
-    rows = (_row(view) for view in items)
-    output.show(output.table(headings, rows, empty="No device has enrolled yet."))
+    return output.table(headings, map(_row, items), empty=empty)
 
 
 @app.command("show")
@@ -124,41 +143,8 @@ def _set_aside(device: Device) -> Text | None:
     return Text(f"{device['set_aside']} messages, the latest {when}: {why}", style="red")
 
 
-@app.command("enroll-token")
-def enroll_token(
-    context: typer.Context,
-    *,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", "-l", help="key=value; repeat for more.")
-    ] = None,
-    uses: Annotated[int, typer.Option(min=1, help="How many devices may enrol with it.")] = 1,
-    expires_seconds: Annotated[
-        int, typer.Option(min=1, help="How long the token is valid.")
-    ] = 3600,
-    device: Annotated[str | None, typer.Option(help="Only for a device with this id.")] = None,
-    approval: Annotated[
-        bool, typer.Option("--approval", help="Approve each device before it runs anything.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Make a token with which `muster-agent enroll` gets a certificate."""
-    answer = hub(context).devices.enroll_token(
-        dict(_label(text) for text in label or []),
-        uses=uses,
-        expires_seconds=expires_seconds,
-        device=device,
-        approval=approval,
-    )
-    if as_json:
-        output.show_json(answer)
-        return
-    output.show(
-        Text(answer["token"]),
-        Text(
-            f"On the device: muster-agent enroll --hub {hub(context).url} --token TOKEN",
-            style="dim",
-        ),
-    )
+enrolling.add_to(app)
+labelling.add_to(app)
 
 
 @app.command("approve")
@@ -322,10 +308,3 @@ def _proved(view: Device, name: str) -> Text:
     if proved is None:
         return Text("no" if running(slots(view).get(name) or {}) else "", style="yellow")
     return Text(f"yes, {proved['inferences']} inferences", style="green")
-
-
-def _label(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise WrongUsage(f"label {text!r}: write it as key=value")
-    return name, value

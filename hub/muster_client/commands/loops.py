@@ -10,7 +10,7 @@ from muster_client.answers import Loop
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 
 app = typer.Typer(help="Retraining: list, show, start, approve, abandon.", no_args_is_help=True)
 Number = Annotated[int, typer.Argument(metavar="LOOP", min=1)]
@@ -22,11 +22,11 @@ def list_loops(
     *,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Show loops, the newest first."""
     items = list(hub(context).loops.list(limit))
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     rows = (
         (

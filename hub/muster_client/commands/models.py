@@ -13,7 +13,7 @@ from muster_client.failures import Rejected, WrongUsage
 from muster_client.resources.models import DAYS, WAIT_SECONDS, InUse, reason
 from muster_client.session import hub
 from muster_client.terminal import output
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 from muster_client.terminal.progress import UploadBars
 
 app = typer.Typer(help="Models and their versions.", no_args_is_help=True)
@@ -67,6 +67,7 @@ def list_models(
     model: Annotated[str | None, typer.Argument(help="Show the versions of this model.")] = None,
     *,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Show models, or the versions of one model."""
     if model is not None:
@@ -79,8 +80,7 @@ def list_models(
         output.show(output.table(columns, rows, empty=f"{model} has no version yet."))
         return
     items = list(hub(context).models.list())
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     rows_of_models = ((view["name"], *_newest(view)) for view in items)
     headings = ("MODEL", "VERSIONS", "NEWEST", "STATUS")

@@ -13,11 +13,12 @@ from muster_client import answers
 from muster_client.answers import Rollout
 from muster_client.commands import rollout_words
 from muster_client.failures import OperatorError, WrongUsage
-from muster_client.resources.rollouts import Plan, parse_canary, parse_share
+from muster_client.resources.rollouts import Plan, parse_canary, parse_share, parse_wave
 from muster_client.session import hub
 from muster_client.terminal import asking, bars, output
 from muster_client.terminal.asking import Yes
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
+from muster_protocol.wire import bounds
 
 app = typer.Typer(help="Bring a version to devices, in waves.", no_args_is_help=True)
 
@@ -28,7 +29,18 @@ Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow it until it e
 Slot = Annotated[str, typer.Option(help="Where on the device it runs.")]
 Selector = Annotated[str, typer.Option("--selector", "-s", help="Which devices; empty is all.")]
 Canary = Annotated[
-    str, typer.Option(help="First wave: a share (0.25), a percentage (25%) or a count (3).")
+    str | None,
+    typer.Option(
+        help="First wave: a share (0.25), a percentage (25%) or a count (3). Default: 25%, or "
+        "the first --wave."
+    ),
+]
+Waves = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--wave",
+        help="A further wave: a share of all devices, earlier waves counted (0.5 or 50%); repeat.",
+    ),
 ]
 Soak = Annotated[
     float,
@@ -71,7 +83,8 @@ def start(
     *,
     slot: Slot = "main",
     selector: Selector = "",
-    canary: Canary = "25%",
+    canary: Canary = None,
+    wave: Waves = None,
     shadow: Shadow = "",
     experiment: Experiment = "",
     min_soak_seconds: Soak = 60.0,
@@ -82,9 +95,10 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Start a rollout. It stops by itself when canary devices fail."""
-    asked = _asked(slot, selector, canary, min_soak_seconds, timeout_seconds, window_seconds)
-    asked |= _first(shadow, experiment)
+    asked = _asked(slot, selector, min_soak_seconds, timeout_seconds, window_seconds)
+    asked |= _waves(canary, wave or []) | _first(shadow, experiment)
     plan = _plan(model, version, asked, plan_file)
+    _warn(hub(context).rollouts.plan(model, version, **plan))
     view = hub(context).rollouts.start(model, version, **plan)
     _show_result(context, view, watch=watch, as_json=as_json)
 
@@ -97,7 +111,8 @@ def plan_rollout(
     *,
     slot: Slot = "main",
     selector: Selector = "",
-    canary: Canary = "25%",
+    canary: Canary = None,
+    wave: Waves = None,
     shadow: Shadow = "",
     experiment: Experiment = "",
     min_soak_seconds: Soak = 60.0,
@@ -107,8 +122,8 @@ def plan_rollout(
     as_json: Json = False,
 ) -> None:
     """Show what `start` with the same options would do. Nothing is started."""
-    asked = _asked(slot, selector, canary, min_soak_seconds, timeout_seconds, window_seconds)
-    asked |= _first(shadow, experiment)
+    asked = _asked(slot, selector, min_soak_seconds, timeout_seconds, window_seconds)
+    asked |= _waves(canary, wave or []) | _first(shadow, experiment)
     plan = _plan(model, version, asked, plan_file)
     found = hub(context).rollouts.plan(model, version, **plan)
     if as_json:
@@ -129,11 +144,12 @@ def explain(context: typer.Context, rollout: RolloutId, *, as_json: Json = False
 
 
 @app.command("list")
-def list_rollouts(context: typer.Context, *, limit: int = 50, as_json: Json = False) -> None:
+def list_rollouts(
+    context: typer.Context, *, limit: int = 50, as_json: Json = False, as_csv: Csv = False
+) -> None:
     """Show rollouts, the newest first."""
     items = list(hub(context).rollouts.list(limit))
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     headings = ("ID", "MODEL", "SLOT", "SELECTOR", "STATE", "STARTED", "REASON")
     rows = (
@@ -219,6 +235,26 @@ def watch_rollout(context: typer.Context, rollout: RolloutId, *, as_json: Json =
     _show_result(context, view, watch=True, as_json=as_json)
 
 
+def _waves(canary: str | None, waves: list[str]) -> Plan:
+    """The canary and the waves after it; the first wave is the canary where none is named."""
+    if canary is None and waves:
+        canary, waves = waves[0], waves[1:]
+    asked: Plan = {"canary": parse_canary(canary or "25%")}
+    if waves:
+        asked["waves"] = [{"share": parse_wave(text)} for text in waves]
+    return asked
+
+
+def _warn(plan: answers.RolloutPlan) -> None:
+    """Say on standard error what should be known of a rollout before it starts."""
+    warnings = list(plan["warnings"])
+    if not plan["devices"]:
+        whom = plan["selector"] or "any"
+        warnings.insert(0, f"no device matches {whom!r} now: it waits for some to enrol")
+    for words in warnings:
+        typer.echo(f"muster: beware: {bounds.clean(words)}", err=True)
+
+
 def _first(shadow: str, experiment: str) -> Plan:
     """What comes before the waves, or in place of the first."""
     first: Plan = {}
@@ -232,7 +268,6 @@ def _first(shadow: str, experiment: str) -> Plan:
 def _asked(
     slot: str,
     selector: str,
-    canary: str,
     min_soak_seconds: float,
     timeout_seconds: float,
     window_seconds: float | None,
@@ -240,7 +275,6 @@ def _asked(
     asked: Plan = {
         "slot": slot,
         "selector": selector,
-        "canary": parse_canary(canary),
         "min_soak_seconds": min_soak_seconds,
         "timeout_seconds": timeout_seconds,
     }

@@ -15,7 +15,7 @@ from muster_client.resources.sampling import Privacy, SamplePolicy, Stratum
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 from muster_client.training.label_file import read_labels
 
 app = typer.Typer(
@@ -72,11 +72,11 @@ def list_policies(
     *,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Show sampling policies, the newest first."""
     items = list(hub(context).sampling.list(limit))
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     rows = (
         (
@@ -121,11 +121,11 @@ def samples(
     *,
     limit: Annotated[int, typer.Option(min=1, help="The first so many.")] = 100,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """List the samples that came, without what they hold."""
     items = list(hub(context).sampling.samples(policy, limit))
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     rows = (
         (

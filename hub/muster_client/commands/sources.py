@@ -10,7 +10,7 @@ from muster_client.packing import options as chosen
 from muster_client.resources.sources import seconds_of
 from muster_client.session import hub
 from muster_client.terminal import output
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 
 app = typer.Typer(help="Registries that are looked at for new versions.", no_args_is_help=True)
 
@@ -30,11 +30,10 @@ def packing_options(texts: list[str]) -> dict[str, Any]:
 
 
 @app.command("list")
-def list_sources(context: typer.Context, *, as_json: Json = False) -> None:
+def list_sources(context: typer.Context, *, as_json: Json = False, as_csv: Csv = False) -> None:
     """Show sources, and what the last look at each found."""
     items = hub(context).sources.list()
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     rows = (
         (

@@ -29,10 +29,18 @@ def tail(
     count: Annotated[
         int | None, typer.Option("--count", "-n", min=1, help="Stop after so many events.")
     ] = None,
+    selector: Annotated[
+        str | None, typer.Option("--selector", "-s", help="Only of devices with these labels.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Only of this device.")] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only of this kind, e.g. refused; repeat for more.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print events as they happen until interrupted; with --json one object a line."""
-    for event_view in islice(hub(context).tail(), count):
+    events = hub(context).tail(selector, device=device, kinds=kind or ())
+    for event_view in islice(events, count):
         if as_json:
             output.show_json_line(event_view)
         else:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -64,6 +65,39 @@ def expiring(
         output.table(("WHAT", "OF", "ROLE", "GOOD FOR"), rows, empty="Nothing ends that soon."),
         *([f"and {found['more']} more"] if found["more"] else []),
     )
+
+
+@app.command("request")
+def request(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Folder for the files to sign; it is made.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Fetch what waits for signatures as files, to be carried to where the keys are."""
+    files = hub(context).trust.request(folder)
+    if as_json:
+        output.show_json({"files": [str(file) for file in files]})
+        return
+    lines = [Text(f"{file}: muster-hub sign --key KEY {file}") for file in files]
+    output.show(*(lines or [Text("Nothing waits for signatures.")]))
+
+
+@app.command("submit")
+def submit(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="Signed files of a signing request.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Bring signed files back. The hub publishes within seconds what is complete."""
+    waiting = hub(context).trust.submit(files)
+    if as_json:
+        output.show_json({"waiting": waiting})
+    elif waiting:
+        output.show(Text(f"Still waiting for signatures: {', '.join(waiting)}"))
+    else:
+        output.show(Text("Everything is signed."))
 
 
 def waiting_for(found: Mapping[str, Sequence[Waiting]], model: str) -> list[tuple[str, str]]:

@@ -9,18 +9,17 @@ from muster_client.failures import OperatorError
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 
 app = typer.Typer(help="Webhooks: list, add, test, remove.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 
 @app.command("list")
-def list_webhooks(context: typer.Context, *, as_json: Json = False) -> None:
+def list_webhooks(context: typer.Context, *, as_json: Json = False, as_csv: Csv = False) -> None:
     """Show webhooks and how their latest delivery went; never their secrets."""
     items = list(hub(context).webhooks.list())
-    if as_json:
-        output.show_json(items)
+    if output.shown_as_data(items, as_json=as_json, as_csv=as_csv):
         return
     headings = ("NAME", "URL", "ON", "CAUSES", "TRIED", "FAULT")
     rows = (

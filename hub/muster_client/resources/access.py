@@ -56,9 +56,25 @@ class AuditChecked(AuditState):
 class AuditLog(Resource):
     """Who did what."""
 
-    def list(self, limit: int | None = None) -> Iterator[Audit]:
-        """Rows, the oldest first; all when ``limit`` is None."""
-        return cast("Iterator[Audit]", self._api.pages("/audit", limit))
+    def list(
+        self,
+        limit: int | None = None,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> Iterator[Audit]:
+        """Rows, the oldest first; all when ``limit`` is None.
+
+        Only of one ``actor``, such as ``token:ci``; an ``action``, or those that begin so, such as
+        ``device.``; a ``subject``; from ``since`` to before ``until``, in seconds since 1970.
+        """
+        found = self._api.pages(
+            "/audit", limit, actor=actor, action=action, subject=subject, since=since, until=until
+        )
+        return cast("Iterator[Audit]", found)
 
     def export(self, device: str, since: float, until: float) -> bytes:
         """A device's record of a time in seconds since 1970: JSON Lines, the last a signature.

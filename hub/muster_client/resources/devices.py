@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict, cast
 
 from muster_client.answers import Counts, Device, Retry, TokenAnswer
+from muster_client.failures import OperatorError
 from muster_client.resources.base import Resource
 from muster_client.transport import part
 
@@ -39,6 +40,12 @@ class Diagnosis(TypedDict):
     lines: list[DiagnosisLine]
 
 
+def relabelled(labels: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Labels after changes: what is None is taken away."""
+    kept = {key: value for key, value in labels.items() if key not in changes}
+    return kept | {key: value for key, value in changes.items() if value is not None}
+
+
 class Devices(Resource):
     """Devices by their ids."""
 
@@ -52,6 +59,41 @@ class Devices(Resource):
         found: DeviceInFull = self._api.get(f"/devices/{part(device)}")
         found["counts"] = self._api.get(f"/devices/{part(device)}/counts")
         return found
+
+    def search(self, text: str, limit: int | None = None) -> Iterator[Device]:
+        """Devices whose id or labels hold a text, whatever its case, by id."""
+        found = self._api.pages("/devices", limit, holding=text)
+        return cast("Iterator[Device]", found)
+
+    def label(self, device: str, changes: Mapping[str, str | None]) -> Device:
+        """Set labels of a device, or take away those that are None; the others stay."""
+
+        def change(before: Device) -> dict[str, Any] | None:
+            after = relabelled(before["labels"], changes)
+            return None if after == before["labels"] else {"labels": after}
+
+        found: Device = self._api.revise(f"/devices/{part(device)}", change)
+        return found
+
+    def rename(self, device: str, name: str) -> Device:
+        """Give a device a name that people know it by, as its label ``name``.
+
+        Its id is in its certificate and stays. Raises OperatorError for a name that another has.
+        """
+        for other in self.list(f"name={name}"):
+            if other["id"] != device:
+                raise OperatorError(f"{other['id']} has the name {name} already")
+        return self.label(device, {"name": name})
+
+    def replace(self, device: str, *, expires_seconds: float = 3600) -> TokenAnswer:
+        """End a machine's identity at once; the token with which another takes over its name."""
+        body = {"expires_seconds": expires_seconds}
+        made: TokenAnswer = self._api.post(f"/devices/{part(device)}/replace", body)
+        return made
+
+    def delete(self, device: str) -> None:
+        """Take a device that was revoked, or never heard of, off every list, for good."""
+        self._api.delete(f"/devices/{part(device)}")
 
     def enroll_token(
         self,

@@ -1,6 +1,6 @@
 """The fleet's events as they happen."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import msgspec
 
@@ -9,11 +9,22 @@ from muster_client.failures import OperatorError
 from muster_client.transport import Api
 
 
-def follow(api: Api) -> Iterator[Event]:
-    """Events until the hub ends them; raises OperatorError for what is no event."""
-    for sent in api.stream("/events/stream"):
+def follow(
+    api: Api,
+    *,
+    selector: str | None = None,
+    device: str | None = None,
+    kinds: Collection[str] = (),
+) -> Iterator[Event]:
+    """Events until the hub ends them; raises OperatorError for what is no event.
+
+    With ``selector`` those of devices that match, with ``device`` its own, with ``kinds`` only
+    these.
+    """
+    for sent in api.stream("/events/stream", selector=selector):
         try:
             found: Event = msgspec.json.decode(sent.data)
         except msgspec.DecodeError as error:
             raise OperatorError(f"{api.url} sent an event that is no JSON: {error}") from None
-        yield found
+        if device in (None, found["device"]) and (not kinds or found["kind"] in kinds):
+            yield found

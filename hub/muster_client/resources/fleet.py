@@ -1,7 +1,7 @@
 """The assignments and rollouts there should be, beside those there are: what is to do for it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
@@ -48,6 +48,8 @@ class Change:
     """For the API."""
     number: int = 0
     """Of the assignment to remove."""
+    devices: int | None = None
+    """That it concerns as the fleet is now; None: not counted."""
 
 
 def compare(
@@ -132,12 +134,22 @@ def _assignment_in_words(item: Item) -> str:
 
 
 def changes(api: Api, fleet: Fleet, *, prune: bool) -> list[Change]:
-    """``compare`` with what the hub has; what it would refuse to start is refused here."""
+    """``compare`` with what the hub has; what it would refuse of all this is refused here, before
+    anything is done."""
     found = compare(fleet, api.pages("/assignments"), api.pages("/rollouts"), prune=prune)
-    for change in found:
-        if change.kind == "start":
-            api.post("/rollouts/plan", change.body)
-    return found
+    return [_counted(api, change) for change in found]
+
+
+def _counted(api: Api, change: Change) -> Change:
+    match change.kind:
+        case "start":
+            return replace(change, devices=api.post("/rollouts/plan", change.body)["devices"])
+        case "add" | "change":
+            return replace(change, devices=api.post("/assignments/plan", change.body)["devices"])
+        case "keep" | "remove":
+            return change
+        case _:
+            assert_never(change.kind)
 
 
 def make(api: Api, due: Iterable[Change]) -> None:

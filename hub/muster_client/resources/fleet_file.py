@@ -1,5 +1,6 @@
 """A fleet as a YAML file: the assignments and rollouts there should be."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,13 +35,21 @@ class _Rollout(Struct, frozen=True):
 
 
 def read(file: Path) -> Fleet:
-    """Read a file; raises WrongUsage naming file, place and cure."""
+    """Read a file, or standard input for ``-``; raises WrongUsage naming file, place and cure."""
+    if str(file) == "-":
+        file = Path("standard input")
+        data = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
+        return _decoded(file, data)
     try:
         data = file.read_bytes()
     except OSError as error:
         raise WrongUsage(f"{file}: {error.strerror}") from None
+    return _decoded(file, data)
+
+
+def _decoded(file: Path, data: bytes) -> Fleet:
     if len(data) > FILE_BYTES_MAX:
-        raise WrongUsage(f"{file}: {len(data)} bytes, the limit is {FILE_BYTES_MAX}")
+        raise WrongUsage(f"{file}: over {FILE_BYTES_MAX} bytes, which is the limit")
     try:
         return parse(data.decode(), str(file))
     except UnicodeDecodeError:

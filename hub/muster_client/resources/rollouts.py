@@ -121,6 +121,17 @@ def parse_canary(text: str) -> float | int:
     )
 
 
+def parse_wave(text: str) -> float:
+    """``0.5`` and ``50%`` are half of the devices, those of earlier waves counted."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if 0 < value <= 1:
+        return value
+    raise WrongUsage(f"wave {text!r}: give a share of the devices (0.5 or 50%)")
+
+
 def parse_share(text: str) -> float:
     """``0.5`` and ``50%`` are half of the devices, the most an arm may have."""
     try:

@@ -1,9 +1,10 @@
 """What the operator sees: tables for people, JSON for programs."""
 
+import csv
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,13 @@ from muster_protocol.wire import bounds
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel="Output")
 ]
+
+Csv = Annotated[
+    bool,
+    typer.Option("--csv", help="Print a table for spreadsheets.", rich_help_panel="Output"),
+]
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for a formula begins with one of these."""
 
 STYLES = {
     "ok": "green",
@@ -90,6 +98,39 @@ def show(*parts: RenderableType) -> None:
 def show_json(value: Any) -> None:
     """One JSON document; keys in the hub's order."""
     sys.stdout.write(_json(value, indent=2) + "\n")
+
+
+def shown_as_data(items: Sequence[Mapping[str, Any]], *, as_json: bool, as_csv: bool) -> bool:
+    """Print a list as JSON or CSV where either was asked for; whether it was."""
+    if as_json:
+        show_json(items)
+    elif as_csv:
+        show_csv(items)
+    return as_json or as_csv
+
+
+def show_csv(items: Sequence[Mapping[str, Any]]) -> None:
+    """A row for each item, with the fields of all as columns; what has parts is JSON in its cell,
+    and what a spreadsheet would take for a formula begins with an apostrophe."""
+    columns = list(dict.fromkeys(name for item in items for name in item))
+    table_of = csv.writer(sys.stdout, lineterminator="\n")
+    if columns:
+        table_of.writerow(columns)
+    table_of.writerows([_csv_cell(item.get(name)) for name in columns] for item in items)
+
+
+def _csv_cell(value: Any) -> Any:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return value
+        case dict() | list() | tuple():
+            return _json(value)
+    text = bounds.clean(str(value))
+    return f"'{text}" if text.startswith(FORMULAS) else text
 
 
 def show_json_line(value: Any) -> None:

@@ -69,7 +69,7 @@ class Leave:
     def device(self, session: Session, name: str, *, whole: bool = False) -> Device:
         """A device; ``whole`` when the act reaches every model on it."""
         row = session.get(Device, name)
-        if row is None:
+        if row is None or row.deleted is not None:
             raise NotFound(f"there is no device {name!r}")
         self.labels(f"device {name}" if whole else name, row.labels, whole=whole)
         return row

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from sqlmodel import col, func, select
 
@@ -19,8 +20,9 @@ from muster_hub.admin.asking import Yes
 from muster_hub.api.hub import Hub
 from muster_hub.audit import log
 from muster_hub.errors import ConfigError
+from muster_hub.registry import reading as registry_reading
 from muster_hub.settings import config
-from muster_hub.signing import hardware, keys, roles
+from muster_hub.signing import hardware, keys, requests, roles
 from muster_hub.signing.catalogue import SigningPlan
 from muster_hub.signing.roles import Signatures
 from muster_hub.storage.files import write_durably
@@ -105,7 +107,11 @@ def signing_request(
     hub = open_hub(data)
     pending, waiting = hub.catalogue.pending(), hub.catalogue.waiting()
     names = hub.keyring.names()
-    out.mkdir(parents=True, exist_ok=True)
+    (out / requests.FILE).parent.mkdir(parents=True, exist_ok=True)
+    with hub.store.read() as session:
+        manifests = registry_reading.waiting_manifests(session)
+    about = requests.about(hub.catalogue, names, manifests)
+    (out / requests.FILE).write_bytes(msgspec.json.encode(about))
     for role, draft in pending.items():
         (out / f"{role}.json").write_bytes(draft)
         print(f"{out / f'{role}.json'}: for the {roles.key_role(role)} key")
@@ -137,9 +143,12 @@ def sign(
         )
         signer = keys.load_signer(path, password)
     for file in files:
-        signed = roles.add_signature(file.read_bytes(), signer)
-        print(f"{file}: {roles.describe(signed)}")
-        file.write_bytes(signed)
+        draft, about = file.read_bytes(), requests.read(file.parent)
+        requests.check_may_sign(about, draft, signer, key)
+        print(f"{file}: {roles.describe(draft)}")
+        for line in requests.approved(about, draft):
+            print(f"  {line}")
+        file.write_bytes(roles.add_signature(draft, signer))
 
 
 def add_signatures(

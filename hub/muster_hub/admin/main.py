@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,24 @@ cli_audit.add_to(app)
 placebo.add_to(app)
 console.add_to(app)
 moving.add_to(app)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - an option's callback
+    if wanted:
+        print(f"muster-hub {version_of('muster-edge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def settings(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """The Muster hub: publishes signed models to devices and collects their reports."""
+    del version  # it has ended the command where it was given
 
 
 @app.command()

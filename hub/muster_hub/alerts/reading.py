@@ -1,9 +1,10 @@
 """Alerts as they are shown. Nothing here writes."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, true
-from sqlmodel import Session, and_, col, not_, or_, select
+from sqlmodel import Session, and_, col, func, not_, or_, select
 
 from muster_hub.access.leave import ABOUT_MODELS
 from muster_hub.access.scope import Scope
@@ -34,6 +35,34 @@ def alerts(
         chosen = selectors.parse(selector)
         query = query.where(col(models.Alert.device).in_(selecting.devices(chosen)))
     return [alert(row) for row in session.exec(query.where(_seen(scope)))]
+
+
+@dataclass(frozen=True)
+class AlertCounts:
+    """Alerts that aren't resolved: ``open`` by severity, and how many devices drift."""
+
+    open: dict[str, int]
+    acknowledged: int
+    drifting: int
+
+
+def standing(session: Session, scope: Scope, *, selector: str) -> AlertCounts:
+    """How many alerts stand within a scope; with a selector, those of devices that match."""
+    row = models.Alert
+    seen = [_seen(scope), col(row.state) != "resolved"]
+    if selector:
+        seen.append(col(row.device).in_(selecting.devices(selectors.parse(selector))))
+    counted = session.exec(
+        select(row.state, row.severity, func.count())
+        .where(*seen)
+        .group_by(col(row.state), col(row.severity))
+    ).all()
+    drifting = select(func.count(col(row.device).distinct())).where(row.kind == "drift", *seen)
+    return AlertCounts(
+        {severity: count for state, severity, count in counted if state == "open"},
+        sum(count for state, _, count in counted if state == "acknowledged"),
+        session.exec(drifting).one(),
+    )
 
 
 def of_device(session: Session, scope: Scope, device: str) -> list[Plain]:

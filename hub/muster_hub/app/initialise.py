@@ -79,7 +79,13 @@ def _build(directory: Path, wanted: NewHub) -> None:
     write_durably(directory / config.FILE, text.encode())
     settings = config.load(directory)
     token = _database(settings, now)
-    profile = {"hub": settings.url, "token": token, "ca": CA_FILE}
+    profile = {
+        "hub": settings.url,
+        "token": token,
+        "ca": CA_FILE,
+        # For copies of this file: beside them there is no other.
+        "ca_pem": authority.ca_pem.decode(),
+    }
     lines = [f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in profile.items()]
     write_durably(directory / OPERATOR_FILE, "".join(lines).encode(), mode=0o600)
 

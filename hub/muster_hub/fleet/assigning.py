@@ -1,10 +1,14 @@
 """Changing assignments by hand: selector → version in a slot, without a rollout around it."""
 
+from contextlib import suppress
+from typing import Any
+
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from muster_hub.errors import Conflict, NotFound, Refused
 from muster_hub.storage.models import Assignment, Version
+from muster_hub.storage.store import Store
 from muster_protocol.wire import selectors
 from muster_protocol.wire.topics import check_name
 
@@ -55,6 +59,17 @@ def put(
     session.add(row)
     session.flush()
     return row
+
+
+class _TakeBack(Exception):
+    """Ends the transaction without a trace."""
+
+
+def rehearse(store: Store, **asked: Any) -> None:
+    """Raise what ``put`` with these arguments would raise; nothing is changed."""
+    with suppress(_TakeBack), store.write() as session:
+        put(session, **asked)
+        raise _TakeBack
 
 
 def must_not_release(

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, true
 from sqlalchemy import select as columns_of
-from sqlmodel import Session, and_, col, or_, select
+from sqlmodel import Session, and_, col, func, or_, select
 
 from muster_hub.access import scoped
 from muster_hub.access.scope import Scope
@@ -22,9 +22,19 @@ ABOUT_DEVICES = ("enrolled", "approved", "revoked")
 
 
 def devices(
-    session: Session, scope: Scope, *, selector: str | None, after: str, limit: int, now: float
+    session: Session,
+    scope: Scope,
+    *,
+    selector: str | None,
+    after: str,
+    limit: int,
+    now: float,
+    holding: str = "",
 ) -> list[Plain]:
-    """Devices by id, those after ``after``, with their slots of models in scope; SelectorError."""
+    """Devices by id, those after ``after``, with their slots of models in scope; SelectorError.
+
+    With ``holding`` only those whose id or labels hold this text.
+    """
     found = session.exec(
         select(models.Device, models.DirectiveRow)
         .join(
@@ -33,6 +43,7 @@ def devices(
             isouter=True,
         )
         .where(selecting.matching(selectors.parse(selector or "")))
+        .where(selecting.holding(holding) if holding else true())
         .where(col(models.Device.id) > after)
         .order_by(col(models.Device.id))
         .limit(limit)
@@ -53,6 +64,16 @@ def device(session: Session, scope: Scope, device: str, now: float) -> Plain | N
     if row is None:
         return None
     return scoped.device(scope, _device(row, directive, held.get(device, []), now))
+
+
+def count(session: Session, selector: selectors.Selector) -> int:
+    """How many devices a selector matches, those that were revoked left out."""
+    query = (
+        select(func.count())
+        .select_from(models.Device)
+        .where(selecting.matching(selector), col(models.Device.revoked).is_(False))
+    )
+    return session.exec(query).one()
 
 
 def assignments(

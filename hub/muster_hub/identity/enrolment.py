@@ -114,6 +114,10 @@ def enrol(
         device = Device(id=name, labels=token.labels, created=now)
         session.add(device)
         session.flush()
+    elif device.deleted is not None and device.last_seen is None:
+        # Nobody ever heard of what had the name: it is free again.
+        device.deleted, device.revoked, device.approved = None, False, True
+        device.labels, device.created = token.labels, now
     else:
         _may_return(token, device)
         revoke_certificates(session, name, now)
@@ -259,6 +263,34 @@ def revoke(session: Session, device: str, now: float) -> Device:
     revoke_certificates(session, device, now)
     session.add(EventRow(device=device, kind="revoked", received=now))
     return row
+
+
+def replace(session: Session, device: str, now: float) -> Device:
+    """End a device's certificates at once, for another machine to take over its name and history
+    with a token for it. Raises NotFound, and Conflict for a revoked one: that is for good."""
+    row = session.get(Device, device)
+    if row is None:
+        raise NotFound(f"there is no device {device!r}")
+    if row.revoked:
+        raise Conflict(f"{device} was revoked: enrol the new machine under another id")
+    revoke_certificates(session, device, now)
+    return row
+
+
+def delete(session: Session, device: str, now: float) -> None:
+    """Take a device that was revoked, or never heard of, off every list.
+
+    The name of a revoked one stays taken, and its certificates stay on the revocation list. Raises
+    NotFound, and Conflict for any other device.
+    """
+    row = session.get(Device, device)
+    if row is None:
+        raise NotFound(f"there is no device {device!r}")
+    if not row.revoked and row.last_seen is not None:
+        raise Conflict(f"{device} is in service: revoke it first (muster device revoke {device})")
+    revoke_certificates(session, device, now)
+    row.deleted, row.revoked, row.online = now, True, False
+    row.labels, row.report = {}, None
 
 
 def revoke_certificates(session: Session, device: str, now: float) -> None:

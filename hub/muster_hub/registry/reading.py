@@ -9,6 +9,7 @@ from sqlmodel import Session, col
 from muster_hub.storage import models
 
 Plain = dict[str, Any]
+WAITING_MAX = 64
 VERSION_SHOWN = (
     "model", "version", "status", "manifest_sha256", "size_bytes", "created", "created_by",
     "lineage", "check",
@@ -32,3 +33,15 @@ def versions(session: Session, names: Sequence[str]) -> dict[str, list[Plain]]:
         }
         found.setdefault(version["model"], []).append(version)
     return found
+
+
+def waiting_manifests(session: Session) -> dict[str, bytes]:
+    """The manifests of versions that wait for signatures, the newest, by their SHA-256."""
+    row = models.Version
+    found = session.connection().execute(
+        columns_of(col(row.manifest_sha256), col(row.manifest))
+        .where(col(row.status) == "awaiting_signatures")
+        .order_by(col(row.created).desc())
+        .limit(WAITING_MAX)
+    )
+    return {row.manifest_sha256: row.manifest for row in found}

@@ -31,6 +31,20 @@ def rollouts(session: Session, scope: Scope, *, before: int | None, limit: int) 
     return [_without_pictures(item.model_dump()) for item in found]
 
 
+def going(session: Session, scope: Scope, *, limit: int) -> list[Plain]:
+    """The rollouts within a scope that have not ended, in few words, the newest first."""
+    row = models.Rollout
+    query = (
+        columns_of(col(row.id), col(row.model), col(row.selector))
+        .where(col(row.state).in_(("running", "paused")))
+        .order_by(col(row.id).desc())
+    )
+    seen = scoped.within(session, query, scope, limit)
+    found = session.exec(select(row).where(col(row.id).in_(seen)).order_by(col(row.id).desc()))
+    shown = {"id", "model", "version", "selector", "state", "reason"}
+    return [item.model_dump(include=shown) for item in found]
+
+
 def _without_pictures(item: Plain) -> Plain:
     """As lists have it: what a gate saw at each look stands with the one rollout alone."""
     judged = dict(item["judged"] or {})

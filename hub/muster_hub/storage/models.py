@@ -124,6 +124,8 @@ class Device(Table, table=True):
     """Slot → how often an operator has asked for a fresh try at what it should hold."""
     diagnoses: int = 0
     """How often an operator has asked what is wrong on it."""
+    deleted: float | None = None
+    """When it was taken off every list. Its row stays as long as its certificates do."""
     revision: int = Field(default=0, sa_type=BigInteger, index=True)
     """Of its latest change by anyone but itself; see ``storage.changes``."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, and_, or_, true
+from sqlalchemy import ColumnElement, SQLColumnExpression, Text, and_, cast, func, or_, true
 from sqlmodel import col, select
 
 from muster_hub.storage.models import Device
@@ -11,8 +11,18 @@ from muster_protocol.wire.selectors import Part, Selector
 
 
 def matching(selector: Selector) -> ColumnElement[bool]:
-    """Holds for rows of ``device`` exactly where the selector matches their labels."""
-    return and_(true(), *(_part(part) for part in selector.parts))
+    """Holds for rows of ``device`` exactly where the selector matches their labels, those that were
+    deleted left out."""
+    return and_(col(Device.deleted).is_(None), *(_part(part) for part in selector.parts))
+
+
+def holding(text: str) -> ColumnElement[bool]:
+    """Holds for devices whose id, or labels as they are written, hold a text in any case."""
+    wanted, labels = text.lower(), cast(col(Device.labels), Text())
+    return or_(
+        func.lower(col(Device.id)).contains(wanted, autoescape=True),
+        func.lower(labels).contains(wanted, autoescape=True),
+    )
 
 
 def devices(selector: Selector) -> Any:

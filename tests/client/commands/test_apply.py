@@ -47,10 +47,10 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
     made.close()
 
 
-def muster(kit: Kit, *arguments: str) -> Any:
+def muster(kit: Kit, *arguments: str, **more: Any) -> Any:
     token = kit.as_("operator")["Authorization"].removeprefix("Bearer ")
     connection = ["--hub", str(kit.http.base_url), "--token", token]
-    return CliRunner().invoke(app, [*connection, *arguments])
+    return CliRunner().invoke(app, [*connection, *arguments], **more)
 
 
 def applied(kit: Kit, file: Path, *options: str) -> dict[str, Any]:
@@ -126,6 +126,27 @@ def test_what_the_hub_would_refuse_is_refused_before_anything_is_done(kit, file)
     assert "version 9" in str(ended.exception)
     left = kit.http.get("/api/v1/assignments", headers=kit.as_("operator")).json()["items"]
     assert left == []
+
+
+def test_an_assignment_that_the_hub_would_refuse_stops_all_the_others(kit, file):
+    file.write_text(FILE + '---\nassignments: [{model: digits, version: "9", slot: other}]\n')
+    ended = muster(kit, "apply", "-f", str(file), "--yes")
+    assert isinstance(ended.exception, OperatorError)
+    assert "no version 9" in str(ended.exception)
+    assert json.loads(muster(kit, "assignment", "list", "--json").stdout) == []
+    assert json.loads(muster(kit, "rollout", "list", "--json").stdout) == []
+
+
+def test_a_file_comes_by_a_pipe_too_and_each_change_says_how_many_devices_it_concerns(kit):
+    shown = muster(kit, "apply", "-f", "-", "--dry-run", input=FILE)
+    assert "assignment in vision on site=berlin: digits 1 (0 devices)" in shown.stdout
+    assert "on line in (2,1): started (2 devices)" in shown.stdout
+    silent = muster(kit, "apply", "-f", "-", input=FILE)
+    assert "say --yes" in str(silent.exception)
+    done = muster(kit, "apply", "-f", "-", "--yes", "--json", input=FILE)
+    assert kinds(json.loads(done.stdout)) == ["add", "start"]
+    wrong = muster(kit, "apply", "-f", "-", input="assignment: []")
+    assert "standard input: " in str(wrong.exception)
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,6 @@ def something_happening(kit: Kit) -> Iterator[None]:
 def test_tail_prints_events_as_they_come(kit: Kit) -> None:
     with something_happening(kit):
         lines = muster(kit, "tail", "-n", "3", "--json").stdout.splitlines()
-        text = shown(kit, "tail", "-n", "1")
+        text = shown(kit, "tail", "-n", "1", "--kind", "refused")
     assert [json.loads(line)["refusal"] for line in lines] == ["chunk_altered"] * 3
     assert "hub refused chunk altered" in text

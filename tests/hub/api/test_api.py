@@ -402,7 +402,7 @@ def test_signatures_made_elsewhere_are_asked_for_and_taken(tmp_path):
             signed = roles.add_signature(draft.encode(), signer).decode()
             answer = kit.http.post(f"{API}/signatures", json={"metadata": signed}, headers=headers)
             assert answer.status_code == 200, answer.text
-        assert answer.json() == {"roles": {}}
+        assert answer.json()["roles"] == {}
         assert msgspec.json.decode(kit.http.get(f"{API}/root").content)["signed"]["version"] == 1
         again = kit.http.post(f"{API}/signatures", json={"metadata": signed}, headers=headers)
         assert "nothing that waits" in is_problem(again, 409, "catalogue")

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from sqlmodel import col, select
 
-from muster_hub.access import governance
+from muster_hub.access import governance, links
 from muster_hub.access.leave import Leave
 from muster_hub.access.scope import read_scope
 from muster_hub.api import etags
@@ -21,6 +21,8 @@ from muster_hub.api.schemas.access import (
     LoginView,
     PersonView,
     ScopeAsk,
+    SignInLinkAsk,
+    SignInLinkMade,
     WhoView,
 )
 from muster_hub.audit import log
@@ -121,6 +123,30 @@ def revoke_token(
             id=row.id,
         )
     return ApiTokenView(**row.model_dump(exclude={"hash"}))
+
+
+@router.post("/sign-in-links", status_code=201, responses=answers(401, 403, 422))
+def make_sign_in_link(
+    hub: HubDep, leave: Annotated[Leave, asks("sign-in-link.make")], ask: SignInLinkAsk
+) -> SignInLinkMade:
+    """Make a link that signs somebody in to the console, once and soon. It is shown once."""
+    now = hub.clock()
+    with hub.store.write() as session:
+        code = links.make_link(
+            session, ask.name, ask.role, now, by=leave.actor.label, owner=ask.owner
+        )
+        log.append(
+            session,
+            actor=leave.actor.label,
+            action="sign-in-link.make",
+            subject=ask.name,
+            now=now,
+            role=ask.role,
+            owner=ask.owner or ask.name,
+        )
+    return SignInLinkMade(
+        url=f"{hub.config.url}/sign-in-link?code={code}", expires=now + links.LINK_SECONDS
+    )
 
 
 @router.get("/users", responses=answers(401, 403), dependencies=[asks("user.read")])

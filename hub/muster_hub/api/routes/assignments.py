@@ -11,7 +11,7 @@ from muster_hub.api.etags import IfMatch
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import Cursor, Limit, Number, Page, number, page
 from muster_hub.api.problems import answers
-from muster_hub.api.schemas.assignments import AssignmentAsk, AssignmentView
+from muster_hub.api.schemas.assignments import AssignmentAsk, AssignmentPlanView, AssignmentView
 from muster_hub.audit import log
 from muster_hub.fleet import assigning, reading
 from muster_hub.storage.models import Assignment
@@ -85,6 +85,26 @@ def put(
     hub.changed()
     response.headers["ETag"] = _tag(row)
     return _view(row)
+
+
+@router.post("/assignments/plan", responses=answers(401, 403, 404, 409, 422))
+def plan(
+    hub: HubDep, leave: Annotated[Leave, asks("assignment.put")], ask: AssignmentAsk
+) -> AssignmentPlanView:
+    """What making or changing this assignment would do; refused as that would be."""
+    leave.release(ask.model, ask.selector, "this selector")
+    now = hub.clock()
+    with hub.store.read() as session:
+        chosen = selectors.parse(ask.selector)
+        before = assigning.get_by_key(session, ask.slot, str(chosen))
+        if before is not None:
+            leave.release(before.model, before.selector, f"assignment {before.id}")
+        if hub.config.governance.two_people:
+            assigning.must_not_release(before, ask.model, ask.version, ask.precedence)
+        was = None if before is None else f"{before.model}/{before.version}"
+        count = reading.count(session, chosen)
+    assigning.rehearse(hub.store, **ask.model_dump(), now=now)
+    return AssignmentPlanView(before=was, devices=count)
 
 
 @router.delete("/assignments/{assignment}", status_code=204, responses=answers(401, 403, 404, 412))

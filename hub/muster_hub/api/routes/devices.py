@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from muster_hub.access.leave import Leave
+from muster_hub.alerts import reading as alerts_reading
 from muster_hub.api import etags
 from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.etags import IfMatch
@@ -19,12 +20,14 @@ from muster_hub.api.schemas.devices import (
     DiagnosisAsked,
     DiagnosisView,
     LabelsPatch,
+    Replace,
     Retry,
     RetryView,
     SetAsideView,
     WindowView,
 )
 from muster_hub.api.schemas.drift import DriftView, Rebaseline, RebaselineView
+from muster_hub.api.schemas.enrol import TokenAnswer
 from muster_hub.audit import log
 from muster_hub.fleet import diagnosing, retrying, set_aside
 from muster_hub.fleet import reading as fleet_reading
@@ -32,6 +35,7 @@ from muster_hub.identity import enrolment
 from muster_hub.monitoring import drift_reading, drift_step
 from muster_hub.monitoring import reading as monitoring_reading
 from muster_hub.registry.published import read_baseline
+from muster_hub.rollouts import commands
 from muster_hub.storage import quarantine
 
 router = APIRouter(tags=["devices"], route_class=OnceRoute)
@@ -45,6 +49,9 @@ def devices(
     hub: HubDep,
     leave: Annotated[Leave, asks("device.list")],
     selector: SelectorText = None,
+    holding: Annotated[
+        str, Query(max_length=128, description="Only whose id or labels hold this text.")
+    ] = "",
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
@@ -58,6 +65,7 @@ def devices(
             after=cursor or "",
             limit=limit + 1,
             now=hub.clock(),
+            holding=holding,
         )
     return sent(page(items, limit, lambda item: item["id"]))
 
@@ -141,6 +149,64 @@ def revoke(
         )
     hub.changed()
     return _view(hub, leave, device, response)
+
+
+@router.post(
+    "/devices/{device}/replace", status_code=201, responses=answers(401, 403, 404, 409, 422)
+)
+def replace(
+    hub: HubDep, leave: Annotated[Leave, asks("device.replace")], device: str, ask: Replace
+) -> TokenAnswer:
+    """End a machine's identity at once, and make a token for the one that takes over its name.
+
+    What is assigned to the device, and its history, go on under that name.
+    """
+    now = hub.clock()
+    with hub.store.write() as session:
+        row = leave.device(session, device, whole=True)
+        enrolment.replace(session, device, now)
+        token = enrolment.make_token(
+            session,
+            hub.pki.ca_fingerprint,
+            labels=row.labels,
+            uses=1,
+            expires_seconds=ask.expires_seconds,
+            device=device,
+            selector=str(leave.actor.scope.selector),
+            now=now,
+        )
+        log.append(
+            session, actor=leave.actor.label, action="device.replace", subject=device, now=now,
+            token=token.partition(".")[0],
+        )  # fmt: skip
+    hub.changed()
+    return TokenAnswer(token=token, expires=now + ask.expires_seconds)
+
+
+@router.delete("/devices/{device}", status_code=204, responses=answers(401, 403, 404, 409, 412))
+def delete(
+    hub: HubDep,
+    leave: Annotated[Leave, asks("device.delete")],
+    device: str,
+    if_match: IfMatch = None,
+) -> None:
+    """Take a device that was revoked, or never heard of, off every list.
+
+    Its telemetry goes with its age, as all does. The name of a revoked device stays taken.
+    """
+    now = hub.clock()
+    with hub.store.write() as session:
+        row = leave.device(session, device, whole=True)
+        etags.check(if_match, _tag(row.labels, revoked=row.revoked))
+        before = row.labels
+        enrolment.delete(session, device, now)
+        for alert in alerts_reading.of_device(session, leave.actor.scope, device):
+            commands.resolve_alert(session, alert["id"], by=leave.actor.name, now=now)
+        log.append(
+            session, actor=leave.actor.label, action="device.delete", subject=device, now=now,
+            before=before,
+        )  # fmt: skip
+    hub.changed()
 
 
 @router.post("/devices/{device}/retry", responses=answers(401, 403, 404, 409, 422))

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Response, UploadFile
 from sqlmodel import col, select
 
@@ -22,6 +23,7 @@ from muster_hub.audit import log
 from muster_hub.errors import Invalid, NotFound
 from muster_hub.registry import reading
 from muster_hub.registry.release import find
+from muster_hub.signing import requests
 from muster_hub.storage.models import Model, Version
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.limits import FILES_PER_BUNDLE_MAX, MANIFEST_BYTES_MAX
@@ -129,7 +131,10 @@ def signing_request(
 ) -> SigningRequest:
     """What waits for the keys kept off the hub: sign it with `muster-hub sign`."""
     leave.on_list()
-    return _waiting(hub, leave)
+    with hub.store.read() as session:
+        manifests = reading.waiting_manifests(session)
+    about = requests.about(hub.catalogue, hub.keyring.names(), manifests, leave.sees_role)
+    return SigningRequest(roles=_waiting(hub, leave).roles, about=msgspec.to_builtins(about))
 
 
 @router.post("/signatures", tags=["signing"], responses=answers(401, 403, 409, 413))

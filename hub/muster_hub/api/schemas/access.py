@@ -57,6 +57,23 @@ class PersonView(Scoped):
     created_by: str
 
 
+class SignInLinkAsk(Body):
+    name: str = Field(min_length=1, max_length=64, examples=["ada"], description="Who it signs in.")
+    role: Role = Field(default="viewer", examples=["operator"])
+    owner: str = Field(
+        default="", max_length=255, examples=["ada@example.com"],
+        description="The person, as they log in; empty: `name`.",
+    )  # fmt: skip
+
+
+class SignInLinkMade(BaseModel):
+    url: str = Field(
+        examples=["https://hub.example:8443/sign-in-link?code=…"],
+        description="Good once. Shown once; only a hash is kept.",
+    )
+    expires: float = Field(examples=[AT])
+
+
 class WhoView(Scoped):
     name: str = Field(examples=["ci"])
     kind: str = Field(examples=["token"])

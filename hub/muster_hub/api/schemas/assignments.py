@@ -34,3 +34,12 @@ class AssignmentView(Grows):
     window_seconds: float | None
     rollout: int | None = Field(description="The rollout that made it.")
     created: float
+
+
+class AssignmentPlanView(Grows):
+    """What ``PUT`` would do. Nothing was done."""
+
+    before: str | None = Field(
+        examples=["digits/1"], description="What is assigned there now; null: nothing."
+    )
+    devices: int = Field(examples=[12], description="That the selector matches now.")

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from muster_hub.api.schemas.base import AT, Body, Grows, View
+from muster_hub.api.schemas.base import AT, DAY_SECONDS, Body, Grows, View
 
 
 class ReleaseView(Grows):
@@ -64,6 +64,12 @@ class SetAsideView(BaseModel):
 class LabelsPatch(Body):
     labels: dict[str, str] = Field(
         examples=[{"site": "berlin", "line": "3"}], description="Replaces all labels."
+    )
+
+
+class Replace(Body):
+    expires_seconds: float = Field(
+        default=3600, ge=1, le=90 * DAY_SECONDS, description="How long the token is valid."
     )
 
 

@@ -84,6 +84,11 @@ class SigningRequest(BaseModel):
     """Role metadata to be signed elsewhere, in this order, byte for byte."""
 
     roles: dict[str, str] = Field(examples=[{"model-digits": '{"signatures":[],"signed":{…}}'}])
+    about: View = Field(
+        default={},
+        description="For whoever signs, as the file `about/request.json`: who may, and the "
+        "manifests of the versions that wait.",
+    )
 
 
 class SignatureAsk(Body):

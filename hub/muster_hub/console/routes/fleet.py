@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from muster_hub.access.leave import Leave
+from muster_hub.api import waiting
 from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.once import OnceRoute
-from muster_hub.console import waiting
 from muster_hub.console.rendering import render
 from muster_hub.fleet import overview
 from muster_hub.fleet.overview import MEANINGS, STANDINGS, Glimpse, Standing
