@@ -66,7 +66,7 @@ class Soak:
                 next_rollout = time.monotonic() + self._pause
                 self._roll_out()
             self.memory.append((passed / self.seconds, self.hub.memory_mb()["hub"]))
-            time.sleep(LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)  # the fleet lives meanwhile
         self._end()
 
     def _end(self) -> None:
@@ -122,7 +122,7 @@ class Soak:
 
     def _kill_in_burst(self) -> None:
         self._roll_out()
-        time.sleep(LOOK_SECONDS)
+        time.sleep(LOOK_SECONDS)  # devices have begun to fetch by then
         self._kill_broker()
 
     def _kill_hub(self) -> None:
