@@ -39,6 +39,7 @@ class Soak:
         self.hub, self.fleet, self.devices, self.seconds = hub, fleet, devices, seconds
         self.faults: list[str] = []
         self.rollouts = 0
+        self._losses = 0
         self._pause = min(ROLLOUT_SECONDS, seconds / 8)
         self.memory: list[tuple[float, float]] = []
         self._due: list[tuple[float, str, Callable[[], None]]] = [
@@ -118,7 +119,7 @@ class Soak:
         self.hub.mosquitto.kill()
         self._until("the broker is back", lambda: bool(self.hub.brokers()))
         self.hub.watch_broker()
-        self._until("all are back", lambda: self._said("up") == self.devices)
+        self._until_back()
 
     def _kill_in_burst(self) -> None:
         self._roll_out()
@@ -129,7 +130,12 @@ class Soak:
         self.hub.process.kill()
         self.hub.process.wait(60)
         self.hub.run()
+        self._until_back()
+
+    def _until_back(self) -> None:
+        self._until("the fleet has noticed", lambda: self._said("losses") > self._losses)
         self._until("all are back", lambda: self._said("up") == self.devices)
+        self._losses = self._said("losses")
 
     def _until(self, words: str, done: Callable[[], bool]) -> None:
         begun = time.monotonic()
