@@ -89,9 +89,11 @@ def _start(directory: Path, seconds: float) -> Side:
 
 
 def _taken_back(directory: Path, why: str) -> None:
-    record.change(
-        directory, lambda found: record.take_back(found, why) if found.trial is not None else found
-    )
+    with suppress(OSError):  # Then the next start finds out again.
+        record.change(
+            directory,
+            lambda found: record.take_back(found, why) if found.trial is not None else found,
+        )
 
 
 def _python(directory: Path, side: Side) -> Path:
@@ -129,10 +131,13 @@ def _guard(process: int, directory: Path, trial: AgentTrial, seconds: float) -> 
     if _ended(process, seconds):
         return
     why = f"not healthy within {seconds:g} s"
-    kept = record.change(
-        directory, lambda found: record.fault(found, trial.side, trial.starts, why)
-    )
-    if kept.trial is None or not kept.trial.fault:
+    try:
+        kept = record.change(
+            directory, lambda found: record.fault(found, trial.side, trial.starts, why)
+        )
+    except OSError:  # It is stopped all the same; the start was counted before.
+        kept = record.load(directory) or Record()
+    if kept.trial is None or kept.trial.starts != trial.starts:
         return
     _say(f"agent {trial.version} is {why}")
     signal.pidfd_send_signal(process, signal.SIGTERM)

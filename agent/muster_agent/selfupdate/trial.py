@@ -53,7 +53,6 @@ class TrialWatch:
             log.warning("this agent is healthy, which can't be noted: %s", error)
             self._look_at = now + RETRY_SECONDS
             return
-        log.info("agent %s is in place and healthy", self._record.version)
         self._report_news()
 
     def _load(self) -> Record:
@@ -66,8 +65,9 @@ class TrialWatch:
         """Once in the outbox it can't get lost; said twice after a power cut in between."""
         if not self._record.news:
             return
+        log.info("%s", self._record.news)
         try:
             self._report(self._record.news)
             self._record = record.change(self._directory, lambda found: replace(found, news=""))
         except OSError as error:
-            log.warning("%s: %s", self._record.news, error)
+            log.warning("the hub can't be informed of it yet: %s", error)
