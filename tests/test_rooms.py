@@ -14,8 +14,8 @@ ROOT_MODULES_MAX = 8
 ROOMS = {
     "protocol/muster_protocol": ("images", "signals", "wire"),
     "agent/muster_agent": (
-        "app", "feeds", "challenger", "update", "fetch", "observe", "worker", "runtimes",
-        "isolation", "link", "identity", "trust", "base", "storage",
+        "app", "feeds", "challenger", "update", "selfupdate", "fetch", "observe", "worker",
+        "runtimes", "isolation", "link", "identity", "trust", "base", "storage",
     ),
     "hub/muster_hub": (
         "demo", "admin", "app", "mqtt", "reconcile", "console", "api", "metrics", "loop",

@@ -65,7 +65,7 @@ HUB = {
     "keys refresh": False, "check": False, "sign-model": False, "verify-model": False,
     "record-verify": False,
     "backup": False, "restore": False, "audit-verify": False, "placebo": False,
-    "console link": False,
+    "console link": False, "agent-release make": False, "agent-release sign": False,
 }  # fmt: skip
 
 

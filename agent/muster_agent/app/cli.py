@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from muster_agent.app import doctor, facts, feed_cli, fsck, service, status
+from muster_agent.app import doctor, facts, feed_cli, fsck, self_cli, service, status
 from muster_agent.base import config
 from muster_agent.base.system_clock import SystemClock
 from muster_agent.fetch import drop
@@ -87,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     feeds = commands.add_parser("feed", help="Put feeds to work.", description="Put feeds to work.")
     feed_commands = feeds.add_subparsers(required=True, metavar="COMMAND")
     feed_cli.add_commands(partial(add, to=feed_commands))
+    own = commands.add_parser("self", help="Update the agent.", description="Update the agent.")
+    own_commands = own.add_subparsers(required=True, metavar="COMMAND")
+    self_cli.add_commands(partial(add, to=own_commands))
     add("fsck", _fsck, "Read every stored file and compare it with its name and manifest.")
     return parser
 
@@ -173,3 +176,7 @@ def _fsck(options: argparse.Namespace) -> int:
 
 def _json(value: object) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

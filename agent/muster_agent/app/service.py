@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import queue
 import random
 import signal
@@ -10,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from muster_agent.app import facts
+from muster_agent.app import facts, reporting
 from muster_agent.app.diagnosing import Diagnosing, LatestWarnings
 from muster_agent.app.doctor import examine
 from muster_agent.app.launch import ProcessLauncher
@@ -43,6 +44,8 @@ from muster_agent.observe.sampling.releases import BundleLimits
 from muster_agent.observe.sampling.sampler import Sampler, SamplerPorts
 from muster_agent.observe.sampling.sealing import SampleKeys
 from muster_agent.observe.telemetry import Telemetry
+from muster_agent.selfupdate.launcher import SIDE_VARIABLE
+from muster_agent.selfupdate.trial import TrialWatch
 from muster_agent.storage.content import Store
 from muster_agent.storage.current import CurrentLinks
 from muster_agent.storage.lock import Lock
@@ -194,8 +197,12 @@ class Service:
         show_offline(None)  # Whatever an agent before this one said.
         for fault in telemetry.recover(now):
             log.warning("%s", fault)
-        self.clock = clock
-        self.outbox = outbox
+        self.clock, self.outbox = clock, outbox
+        self._trial = TrialWatch(
+            directory,
+            os.environ.get(SIDE_VARIABLE, ""),
+            lambda news: outbox.put_event(reporting.note("", news, stamp(clock))),
+        )
         self.stop_seconds = config.settings.timers.stop_seconds
         self.supervisor = Supervisor(
             settings(config, who.expires),
@@ -264,6 +271,9 @@ class Service:
                 if event is not None:
                     supervisor.handle(event, monotonic())
             supervisor.tick(monotonic())
+            self._trial.look(
+                monotonic(), connected=supervisor.connected, serving=supervisor.serving
+            )
 
     def finish(self, beat: Callable[[], None]) -> None:
         """Stop the workers, fold the last rows, and let the hub acknowledge what it can."""

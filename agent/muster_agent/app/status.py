@@ -9,6 +9,7 @@ from typing import Any
 
 from muster_agent.app import outages
 from muster_agent.base.config import Config
+from muster_agent.selfupdate import record
 from muster_agent.storage.lock import holder
 from muster_agent.storage.rows import JournalRow, Pointer
 from muster_agent.storage.state import read_state
@@ -43,6 +44,7 @@ def read(config: Config) -> dict[str, Any]:
         "epoch": adopted.epoch if adopted else 0,
         "generation": adopted.generation if adopted else 0,
         "outbox_rows": waiting,
+        "agent_update": record.words(record.load(config.directory) or record.Record()),
         "slots": {
             slot: _slot(config, slot, pointers.get(slot), journal.get(slot)) for slot in names
         },
@@ -91,6 +93,8 @@ def render(status: dict[str, Any]) -> str:
     if offline := status["offline"]:
         since = datetime.fromtimestamp(offline["since"], UTC)
         lines.append(f"  offline since {since:%Y-%m-%d %H:%M:%S} UTC: {offline['reason']}")
+    if update := status["agent_update"]:
+        lines.append(f"  {update}")
     if not status["slots"]:
         lines.append("  no slot has a model yet")
     for name, slot in status["slots"].items():

@@ -201,6 +201,14 @@ class Supervisor:
         return self._sending.connected
 
     @property
+    def serving(self) -> bool:
+        """Whether a worker answers in each slot that has a committed model."""
+        return all(
+            runner.pointer is None or runner.workers.serving is not None
+            for runner in self.runners.values()
+        )
+
+    @property
     def drained(self) -> bool:
         """After ``Stop``: every worker has ended and every row has been folded."""
         workers = all(runner.workers.idle() for runner in self.runners.values())

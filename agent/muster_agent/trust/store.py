@@ -30,8 +30,15 @@ from muster_agent.storage.files import (
 )
 from muster_agent.trust.mirror import MODEL_ROLE_PREFIX
 from muster_agent.trust.time import ClockReading, Instant, trusted_now
-from muster_agent.trust.trusted import Trusted, TrustRefused, as_datetime, refusal_of
+from muster_agent.trust.trusted import (
+    Trusted,
+    TrustRefused,
+    as_datetime,
+    refusal_of,
+    verify_release,
+)
 from muster_protocol.wire import limits, manifest
+from muster_protocol.wire.agent_release import AgentRelease
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import MusterError, Refusal
 
@@ -148,6 +155,12 @@ class TrustStore:
         through any delegation; afterwards ``Trusted.find(path)`` answers. Raises TrustRefused.
         """
         return self._refreshed(source, frozenset(), path, reading)
+
+    def verify_release(self, envelope: bytes) -> AgentRelease:
+        """A release of the agent, by the newest root that is verified. Raises TrustRefused."""
+        root = self._view.roles[Root.type]
+        assert isinstance(root, Root)
+        return verify_release(root, envelope)
 
     def files(self) -> dict[str, bytes]:
         """The files held, by ngclient's names for them: what to show to someone who asks."""

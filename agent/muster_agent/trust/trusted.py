@@ -15,10 +15,11 @@ from tuf.api import exceptions
 from tuf.api.metadata import Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 
 from muster_agent.trust.time import DAY_SECONDS
-from muster_protocol.wire import contact, directive, limits, manifest
+from muster_protocol.wire import agent_release, contact, directive, limits, manifest
+from muster_protocol.wire.agent_release import AgentRelease
 from muster_protocol.wire.contact import Approved
 from muster_protocol.wire.directive import Directive, DirectiveRefused
-from muster_protocol.wire.errors import MusterError, Refusal
+from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
 from muster_protocol.wire.metadata import CONTACT_FIELD, DIRECTOR_EPOCH_FIELD, ISSUED_FIELD
 
 ISSUED_MAX = 2**53 - 1
@@ -139,6 +140,34 @@ class Trusted:
                 Refusal.BAD_SIGNATURE, f"the catalogue names no director: {error}"
             ) from None
         return directive.decode(opened.payload)
+
+
+def verify_release(root: Root, envelope: bytes) -> AgentRelease:
+    """A release of the agent, signed by as many of the keys of targets as the root asks for.
+
+    No key on a hub is among them. Raises TrustRefused.
+    """
+    try:
+        opened = _open(envelope)
+    except DirectiveRefused as error:
+        raise TrustRefused(error.refusal, str(error)) from None
+    if opened.payload_type != agent_release.PAYLOAD_TYPE:
+        raise TrustRefused(
+            Refusal.MALFORMED,
+            f"the envelope holds {opened.payload_type[:80]!r}, not a release of the agent",
+        )
+    try:
+        root.verify_delegate(Targets.type, opened.pae(), opened.signatures)
+    except exceptions.UnsignedMetadataError as error:
+        raise TrustRefused(
+            Refusal.BAD_SIGNATURE,
+            f"the release is not signed by the keys that this device trusts ({_line(error)}): "
+            "forged, altered, of another fleet, or short of a signature",
+        ) from None
+    try:
+        return agent_release.decode(opened.payload)
+    except ProtocolError as error:
+        raise TrustRefused(Refusal.MALFORMED, str(error)) from None
 
 
 class _Signature(msgspec.Struct):

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from securesystemslib.signer import Signer
 from sqlmodel import col, func, select
 
 from muster_hub.admin import asking
@@ -36,6 +37,9 @@ PasswordFile = Annotated[
 PublicOfUri = Annotated[
     Path | None,
     typer.Option("--public", help="The URI's public half; not needed for a PKCS#11 token."),
+]
+KeyOption = Annotated[
+    str, typer.Option(help="A private key made by `muster-hub keygen`, or a key's URI (hsm:…).")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would have to be signed.")]
 Public = Annotated[
@@ -124,24 +128,12 @@ def signing_request(
 def sign(
     files: Annotated[list[Path], typer.Argument(help="Files of a signing request.")],
     *,
-    key: Annotated[
-        str, typer.Option(help="A private key made by `muster-hub keygen`, or a key's URI (hsm:…).")
-    ],
+    key: KeyOption,
     public: PublicOfUri = None,
     password_file: PasswordFile = None,
 ) -> None:
     """Sign files of a signing request in place. Read what it prints: that is what you approve."""
-    if hardware.is_uri(key):
-        pin = _pin(password_file, key)
-        known = hardware.public_of(key, pin) if public is None else keys.load_public(public)
-        signer = hardware.open_signer(key, known, pin)
-    else:
-        path = Path(key)
-        encrypted = keys.is_encrypted(path)
-        password = (
-            ask_password(password_file, f"Password of {key}", twice=False) if encrypted else None
-        )
-        signer = keys.load_signer(path, password)
+    signer = open_key(key, public, password_file)
     for file in files:
         draft, about = file.read_bytes(), requests.read(file.parent)
         requests.check_may_sign(about, draft, signer, key)
@@ -149,6 +141,17 @@ def sign(
         for line in requests.approved(about, draft):
             print(f"  {line}")
         file.write_bytes(roles.add_signature(draft, signer))
+
+
+def open_key(key: str, public: Path | None, password_file: Path | None) -> Signer:
+    """A signer of a key's file or URI; asks for what opens it. Raises ConfigError."""
+    if hardware.is_uri(key):
+        pin = _pin(password_file, key)
+        known = hardware.public_of(key, pin) if public is None else keys.load_public(public)
+        return hardware.open_signer(key, known, pin)
+    encrypted = keys.is_encrypted(Path(key))
+    password = ask_password(password_file, f"Password of {key}", twice=False) if encrypted else None
+    return keys.load_signer(Path(key), password)
 
 
 def add_signatures(

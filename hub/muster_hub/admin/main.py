@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from muster_hub.access.governance import make_token
-from muster_hub.admin import asking, console, models, moving, placebo
+from muster_hub.admin import agent_releases, asking, console, models, moving, placebo
 from muster_hub.admin import audit as cli_audit
 from muster_hub.admin import data as cli_data
 from muster_hub.admin import keys as cli_keys
@@ -43,6 +43,7 @@ Threshold = Annotated[
 EXPIRES_DAYS_MAX = 3650
 cli_keys.add_to(app)
 models.add_to(app)
+agent_releases.add_to(app)
 cli_data.add_to(app)
 cli_audit.add_to(app)
 placebo.add_to(app)
