@@ -12,7 +12,7 @@ import msgspec
 
 from muster_agent.base import config
 from muster_agent.base.config import Config, ConfigError
-from muster_agent.feeds import commissioning, recording
+from muster_agent.feeds import commissioning, live, recording
 from muster_agent.feeds.assembly import Assembler, Values, refusals
 from muster_agent.feeds.hints import hint
 from muster_agent.feeds.model import FedModel, assembler_of, tags_of
@@ -187,9 +187,9 @@ def show(options: argparse.Namespace) -> int:
 
 
 def _status(loaded: Config, name: str) -> FeedStatus | None:
-    path = loaded.run_dir / "feeds" / f"{name}.json"
+    path = live.status_path(loaded.run_dir, name)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=FeedStatus)
+        return live.read(loaded.run_dir, name)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:

@@ -234,6 +234,8 @@ class Service:
                     ),
                     rng=rng,
                     now=now,
+                    run_dir=config.run_dir,
+                    wall=clock.wall,
                 ),
                 directory=directory,
             ),

@@ -15,6 +15,7 @@ from typing import assert_never
 from msgspec import UNSET
 
 from muster_agent.app import reporting
+from muster_agent.app.feed_watching import WATCH_SECONDS, FeedWatching
 from muster_agent.app.goals import Goals
 from muster_agent.app.outages import Outages
 from muster_agent.app.ports import (
@@ -68,6 +69,7 @@ class Supervisor:
         self._settings = settings
         self._ports = ports
         self._sending = Sending(settings, ports, report=self.report, stamp=self._stamp, now=now)
+        self._watching = FeedWatching(ports.state, ports.feeds)
         self._outages = Outages(ports.clock, ports.show_offline, ports.outbox.put_event)
         self._news = News()
         self._sweep_at = now + SWEEP_SECONDS
@@ -343,6 +345,8 @@ class Supervisor:
         self._ports.crash_inputs.allow(directive.sampling.keep_crash_input)
         self._ports.sampling.obey(directive, now)
         self._ports.diagnosis.obey(directive.diagnoses)
+        if self._watching.obey(directive.feed_watches, now):
+            self._sending.report_often(now + WATCH_SECONDS, now)
         trusted = self.goals.trusted
         self._ports.contact.follow(directive.contact, trusted.contact if trusted else None)
         for name, slot in directive.slots.items():
@@ -394,6 +398,7 @@ class Supervisor:
             self.challengers.report,
             self._ports.feeds.trouble,
             self._ports.sampling.says,
+            feeds=self._watching.seen(self._ports.clock.monotonic()),
         )
 
     def _sweep(self) -> None:

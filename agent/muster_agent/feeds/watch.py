@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, assert_never
 
+import msgspec
+
+from muster_agent.feeds import live
 from muster_agent.feeds.control import Notice, Serve
 from muster_agent.feeds.process import FeedEnded, FeedEvent, FeedProcess, FeedSaid
 from muster_agent.storage.content import MANIFEST
 from muster_protocol.wire.bounds import clean
 from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.feed_report import FeedReport
 
 log = logging.getLogger(__name__)
 STEADY_SECONDS = 60.0
@@ -58,6 +62,10 @@ class FeedWatch(Protocol):
         """What the feeds of a slot lack, in one line; empty when nothing."""
         ...
 
+    def states(self) -> dict[str, FeedReport]:
+        """How each feed stands now, by its name; as much as one report may say."""
+        ...
+
     def stop(self, now: float) -> None:
         """End every feed."""
         ...
@@ -81,6 +89,9 @@ class NoFeeds:
 
     def trouble(self, slot: str) -> str:  # noqa: ARG002 - the port's names
         return ""
+
+    def states(self) -> dict[str, FeedReport]:
+        return {}
 
     def stop(self, now: float) -> None:
         pass
@@ -117,14 +128,18 @@ class Feeds:
         restart_seconds: tuple[float, float],
         rng: random.Random,
         now: float,
+        run_dir: Path,
+        wall: Callable[[], float],
     ) -> None:
-        """``slots`` names each feed's; ``bundle`` says where an installed version lies."""
+        """``slots`` names each feed's; ``bundle`` says where an installed version lies; in
+        ``run_dir`` feeds write how they stand, by the clock ``wall``."""
         self._watched = {feed: _Watched(slot, now) for feed, slot in slots.items()}
         self._directory = directory
         self._bundle = bundle
         self._deliver = deliver
         self._restart_seconds = restart_seconds
         self._rng = rng
+        self._run_dir, self._wall = run_dir, wall
         self._stopping = False
         self._kill_at = float("inf")
 
@@ -229,6 +244,20 @@ class Feeds:
             for what, words in watched.troubles.items()
         ]
         return clean("; ".join(found), line=True)[:TROUBLE_CHARS_MAX]
+
+    def states(self) -> dict[str, FeedReport]:
+        found = {name: self._state(name, each) for name, each in self._watched.items()}
+        return live.bounded(found)
+
+    def _state(self, name: str, watched: _Watched) -> FeedReport:
+        if watched.process is None:
+            words = watched.troubles.get("process", "") or "its process does not run"
+            return FeedReport(slot=watched.slot, refusal=live.line(words))
+        try:
+            status = live.read(self._run_dir, name)
+        except (OSError, msgspec.DecodeError):
+            return FeedReport(slot=watched.slot, refusal="its process has said nothing yet")
+        return live.reported(status, self._wall())
 
     def _failed(self, watched: _Watched, now: float) -> None:
         if now - watched.since >= STEADY_SECONDS:

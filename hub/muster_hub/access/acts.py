@@ -67,6 +67,8 @@ ACTS: Final[Mapping[str, Act]] = {
     "device.retry": _act(OPERATORS, "device", "devices"),
     "device.diagnose": _act(OPERATORS, "device", "devices"),
     "device.diagnosis": _act(ANY, "device"),
+    "device.watch-feeds": _act(OPERATORS, "device"),
+    "device.feeds": _act(ANY, "device"),
     "device.rebaseline": _act(OPERATORS, "device", "model", "release"),
     "enrol-token.make": _act(OPERATORS, "device"),
     "drift.list": _act(ANY, "listing"),

@@ -27,6 +27,7 @@ from muster_hub.fleet.assignments import (
 )
 from muster_hub.fleet.known import Known
 from muster_hub.monitoring import drift_step
+from muster_hub.reconcile import asking
 from muster_hub.reconcile.generations import Generations, Held
 from muster_hub.reconcile.issuing import Issue, signed_by, write
 from muster_hub.reconcile.sampled import asked_otherwise, sampled
@@ -37,8 +38,8 @@ from muster_hub.sampling.asked import OpenPolicy
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
 from muster_hub.storage.tables import target
-from muster_protocol.wire import contact, trace
 from muster_protocol.wire import directive as wire
+from muster_protocol.wire import trace
 from muster_protocol.wire.contact import Contact
 from muster_protocol.wire.directive import Directive, Drift, Goal, Sampling, Slot, Source
 
@@ -334,15 +335,15 @@ class Directives:
         """
         assert self._terms is not None
         inputs = (
-            device.labels, device.retries, device.diagnoses, tuple(device.understands),
+            device.labels, device.retries, device.diagnoses, device.feed_watches,
+            tuple(device.understands),
             rolling.overrides.get(device.id), rolling.challenges.get(device.id),
             self._terms.rebaselines or None, tuple(each.id for each in self._terms.sampling),
         )  # fmt: skip
         if held is not None and self._inputs.get(device.id) == (held.content_sha256, inputs):
             return None, held.content_sha256
         content, choices = self._build(session, device, rolling)
-        asks = content.contact is not UNSET or content.diagnoses is not UNSET
-        if held is None and not choices and not asks:
+        if held is None and not choices and not asking.asks(content):
             return None, ""
         digest = _digest(content)
         self._inputs[device.id] = digest, inputs
@@ -368,10 +369,7 @@ class Directives:
             kept = _kept(session, device.id, unread - choices.keys())
         attempts = attempts_of(device, choices, self._terms.first_tries)
         content = _content(device, choices, self._settings, self._terms.rebaselines, attempts, kept)
-        if contact.FIELD in device.understands:
-            content = msgspec.structs.replace(content, contact=self._terms.contact)
-        if wire.DIAGNOSES in device.understands:
-            content = msgspec.structs.replace(content, diagnoses=device.diagnoses or UNSET)
+        content = asking.asked(content, device, self._terms.contact)
         return sampled(content, device, self._terms.sampling), choices
 
 

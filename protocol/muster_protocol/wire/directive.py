@@ -25,7 +25,8 @@ ROLE = "director"
 """The delegation of the TUF targets role whose keys sign directives."""
 
 DIAGNOSES = "diagnoses"
-"""As ``understands`` names the field."""
+FEED_WATCHES = "feed_watches"
+"""As ``understands`` names these fields."""
 SERIAL_MAX = limits.SERIAL_MAX
 
 
@@ -116,6 +117,10 @@ class Directive(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     diagnoses: Annotated[int, Meta(ge=1, le=2**31)] | UnsetType = UNSET
     """How often an operator has asked what is wrong here: a device that has looked less often does
     so, and tells it in events. Told only to agents whose facts say ``understands``."""
+    feed_watches: Annotated[int, Meta(ge=1, le=2**31)] | UnsetType = UNSET
+    """How often somebody has begun to watch the feeds here: a device that was watched less often
+    tells in each report how they stand, for two minutes, and reports more often meanwhile. Told
+    only to agents whose facts say ``understands``."""
     contact: Contact | UnsetType = UNSET
     """Where the hub is, or will be; taken only when targets name the same. Absent: what the device
     holds stays. Told only to agents whose facts say ``understands``."""

@@ -44,6 +44,8 @@ def feeds(tmp_path):
         restart_seconds=(0.05, 1.0),
         rng=random.Random(1),
         now=time.monotonic(),
+        run_dir=tmp_path / "run",
+        wall=time.time,
     )
     made.events = events
     made.served = {"slot": Served(Goal(listed.model, listed.version, digest, 1), None)}

@@ -109,6 +109,8 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         "POST /devices/{device}/retry": Case(OPERATORS, "dD", f"{device}/retry", {}),
         "POST /devices/{device}/diagnose": Case(OPERATORS, "dD", f"{device}/diagnose"),
         "GET /devices/{device}/diagnosis": Case(ALL, "dD", f"{device}/diagnosis"),
+        "POST /devices/{device}/feeds": Case(OPERATORS, "dD", f"{device}/feeds"),
+        "GET /devices/{device}/feeds": Case(ALL, "dD", f"{device}/feeds"),
         "POST /devices/{device}/rebaseline": Case(
             OPERATORS, "dm", f"{device}/rebaseline", {"model": target.model}
         ),
