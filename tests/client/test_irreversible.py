@@ -34,6 +34,7 @@ OPERATOR = {
     "user remove": False, "user link": False,
     "device list": False, "device show": False, "device approve": False, "device retry": False,
     "device diagnose": False, "device feeds": False,
+    "feed list": False, "feed set": False, "feed remove": False,
     "device enroll-token": False, "model push": False, "model pack": False, "model init": False,
     "model import": False, "model card": False, "model bill": False,
     "alias list": False, "alias set": False, "alias remove": False, "policy show": False,

@@ -19,6 +19,7 @@ CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 UNDERSTANDS = (
     "attempt", "drift", contact.FIELD, directive.DIAGNOSES, directive.FEED_WATCHES,
+    directive.FEED_SETTINGS,
     manifest.UNDERSTANDS, manifest.BASELINE_UNDERSTANDS, sampling.UNDERSTANDS, trace.FIELD,
 )  # fmt: skip
 """What came after the first formats: fields of a directive or its slots, and of

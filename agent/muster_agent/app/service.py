@@ -236,6 +236,7 @@ class Service:
                     now=now,
                     run_dir=config.run_dir,
                     wall=clock.wall,
+                    settings=config.settings.feeds,
                 ),
                 directory=directory,
             ),

@@ -32,7 +32,7 @@ from muster_agent.base.news import News
 from muster_agent.challenger import challenger
 from muster_agent.challenger.challengers import Challengers
 from muster_agent.feeds.process import FeedEnded, FeedSaid
-from muster_agent.feeds.watch import Served
+from muster_agent.feeds.watch import FeedNews, Served
 from muster_agent.fetch.dropping import Dropping
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import Meter
@@ -278,7 +278,9 @@ class Supervisor:
             log.warning("ignored a message on %s: %s", event.topic[:120], error)
 
     def _feed(self, event: FeedSaid | FeedEnded, now: float) -> None:
-        news = self._ports.feeds.handle(event, now)
+        self._say(self._ports.feeds.handle(event, now))
+
+    def _say(self, news: FeedNews | None) -> None:
         if news is not None:
             self._ports.outbox.put_event(reporting.note(news.slot, news.detail, self._stamp()))
             self._changed()
@@ -347,6 +349,8 @@ class Supervisor:
         self._ports.diagnosis.obey(directive.diagnoses)
         if self._watching.obey(directive.feed_watches, now):
             self._sending.report_often(now + WATCH_SECONDS, now)
+        for news in self._ports.feeds.adopt(directive.feed_settings or {}, now):
+            self._say(news)
         trusted = self.goals.trusted
         self._ports.contact.follow(directive.contact, trusted.contact if trusted else None)
         for name, slot in directive.slots.items():

@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import bindparam
 from sqlmodel import Session, col, select, update
 
-from muster_hub.fleet import retrying
+from muster_hub.fleet import feed_settings, retrying
 from muster_hub.fleet.assignments import (
     AssignedRelease,
     Challenge,
@@ -25,6 +25,7 @@ from muster_hub.fleet.assignments import (
     Release,
     choose,
 )
+from muster_hub.fleet.feed_settings import FeedSetting
 from muster_hub.fleet.known import Known
 from muster_hub.monitoring import drift_step
 from muster_hub.reconcile import asking
@@ -119,6 +120,7 @@ class _Terms:
     sampling: Sequence[OpenPolicy] = ()
     """The newest first."""
     contact: Contact | UnsetType = UNSET
+    feeds: Sequence[FeedSetting] = ()
 
 
 class Directives:
@@ -157,7 +159,7 @@ class Directives:
         terms = _Terms(
             load.assignments(session), load.first_tries(session),
             drift_step.rebaselines(session), load.challenged(session), epoch, self._signing.keyid,
-            policies.wanted(session), self._settings.contact(),
+            policies.wanted(session), self._settings.contact(), feed_settings.wanted(session),
         )  # fmt: skip
         if self._held is None:
             self._read(session)
@@ -369,7 +371,7 @@ class Directives:
             kept = _kept(session, device.id, unread - choices.keys())
         attempts = attempts_of(device, choices, self._terms.first_tries)
         content = _content(device, choices, self._settings, self._terms.rebaselines, attempts, kept)
-        content = asking.asked(content, device, self._terms.contact)
+        content = asking.asked(content, device, self._terms.contact, self._terms.feeds)
         return sampled(content, device, self._terms.sampling), choices
 
 

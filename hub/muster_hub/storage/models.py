@@ -20,6 +20,7 @@ from sqlmodel import Field
 from muster_hub.settings.roles import Role
 from muster_hub.storage import (  # noqa: F401 - fill METADATA
     alerting,
+    feeds,
     governance,
     quarantine,
     registry,
