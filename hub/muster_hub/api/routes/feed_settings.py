@@ -26,12 +26,13 @@ def listed(
     cursor: Cursor = None,
 ) -> Page[FeedSettingView]:
     """What is set, by name, as far as it is within the asker's scope."""
+    scope = leave.scope
     query = select(FeedSettingRow).where(col(FeedSettingRow.name) > (cursor or ""))
     with hub.store.read() as session:
         rows = session.exec(query.order_by(col(FeedSettingRow.name)).limit(limit + 1)).all()
         found = [feed_settings.view(session, row) for row in rows]
     items = page(found, limit, lambda item: item["name"])
-    items["items"] = [each for each in items["items"] if leave.scope.covers(each["selector"])]
+    items["items"] = [each for each in items["items"] if scope.covers(each["selector"])]
     return Page(**items)
 
 
