@@ -47,6 +47,7 @@ COMMANDS = {
         "Show the fleet on a page: online, failing, drifting, versions, alerts, what waits.",
     ),
     "device": Entry("devices", "app", "Devices and enrolment."),
+    "feed": Entry("feeds", "app", "Settings of feeds, by selector: list, set, remove."),
     "model": Entry("models", "app", "Models and their versions."),
     "alias": Entry("aliases", "app", "Aliases of versions: list, set, remove."),
     "policy": Entry("policies", "app", "Gates before release, by model: show, set, remove."),

@@ -18,6 +18,7 @@ from muster_client.resources.assignments import Assignments
 from muster_client.resources.devices import Devices
 from muster_client.resources.drift import Drifts
 from muster_client.resources.events import follow
+from muster_client.resources.feed_settings import FeedSettings
 from muster_client.resources.fleet import Change, Fleet, changes, make
 from muster_client.resources.loops import Loops
 from muster_client.resources.models import WAIT_SECONDS, Models, Progress
@@ -55,6 +56,7 @@ class Hub:
         api = Api(self._http)
         self._api = api
         self.devices = Devices(api)
+        self.feed_settings = FeedSettings(api)
         self.models = Models(api)
         self.aliases = ModelAliases(api)
         self.policies = Policies(api)

@@ -5,6 +5,7 @@ from playwright.sync_api import Browser, expect
 
 from browser.conftest import Person, person
 from muster_hub.access.links import make_link
+from muster_hub.fleet import feed_watching
 from muster_hub.storage import models
 from muster_protocol.wire import manifest
 from support.console_kit import MANIFESTS, add_devices
@@ -103,6 +104,30 @@ def test_a_new_device_is_approved_and_an_old_one_revoked_once_asked(ada: Person)
     expect(page.get_by_text("for good").first).to_be_visible()
     page.get_by_role("button", name="Revoke for good").click()
     expect(page.locator("#standing")).to_contain_text("revoked")
+
+
+def test_a_feed_is_watched_and_its_values_renew_themselves(ada: Person, kit: Kit) -> None:
+    def report(value: float, quality: str) -> None:
+        signal = {"feature": "flow", "signal": "flow", "value": value, "unit": "m3/h",
+                  "quality": quality, "age_seconds": 0.5}  # fmt: skip
+        with kit.hub.store.write() as session:
+            row = session.get(models.Device, "cam-3")
+            assert row is not None
+            feeds = {"press": {"slot": "vision", "signals": [signal]}}
+            row.feeds = feed_watching.kept(row.feeds, feeds, kit.clock())
+            row.report = (row.report or {}) | {"facts": {"understands": ["feed_watches"]}}
+            session.add(row)
+
+    report(2.5, "good")
+    page = ada.go("/devices/cam-3")
+    page.get_by_role("button", name="Watch the feeds").click()
+    page.get_by_role("link", name="press").click()
+    row = page.get_by_role("row", name="flow")
+    expect(row).to_contain_text("2.5")
+    report(7.5, "uncertain")
+    expect(row).to_contain_text("7.5", timeout=60_000)
+    expect(row).to_contain_text("uncertain")
+    assert ada.examine() == []
 
 
 def test_drift_leads_from_sites_to_devices(ada: Person) -> None:

@@ -64,6 +64,13 @@ def pages(target: Target) -> dict[str, Case]:
             )
             for act in ("approve", "diagnose", "retry", "revoke")
         },
+        f"GET {PAGE}/devices/{{device}}/feeds/{{feed}}": Case(ALL, "dD", f"{device}/feeds/press"),
+        f"POST {PAGE}/devices/{{device}}/feeds": Case(
+            OPERATORS, "dD", f"{device}/feeds", fields={}
+        ),
+        f"POST {PAGE}/devices/{{device}}/feeds/{{feed}}": Case(
+            OPERATORS, "dD", f"{device}/feeds/press", fields={}
+        ),
         f"GET {PAGE}/delivery": Case(ALL, "H"), f"GET {PAGE}/bulk": Case(ALL),
         **{
             f"POST {PAGE}/bulk/{act}": Case(

@@ -15,6 +15,7 @@ from typing import Any
 from muster_agent.app.ports import Shutdown, SupervisorPorts, SupervisorSettings
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import stamp
+from muster_agent.feeds.watch import FeedWatch, NoFeeds
 from muster_agent.fetch.actions import ChunkRun
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.link.link import LinkEvent
@@ -237,6 +238,7 @@ class Device:
         self.challengers: list[ScriptedWorker] = []
         self.may_be_sampled = True
         """What ``agent.toml`` says."""
+        self.feeds: FeedWatch = NoFeeds()
         self.supervisor: Supervisor | None = None
         (directory / "trust").mkdir(parents=True, exist_ok=True)
         (directory / "trust" / "root.json").write_bytes(world.repository.factory_root)
@@ -307,7 +309,7 @@ class Device:
                 telemetry=telemetry, outbox=self.outbox,
                 facts=lambda: Facts(agent_version="test"), rng=world.rng, signs=folds.signs,
                 inputs=self, directory=self.directory, crash_inputs=self.crash_inputs,
-                challenge=self.challenge, sampling=self.sampler,
+                challenge=self.challenge, sampling=self.sampler, feeds=self.feeds,
             ),
             now,
         )  # fmt: skip

@@ -47,6 +47,7 @@ NO_PAGES: Final[Mapping[str, str]] = {
 VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "device": (DEVICE,),
     "feature": (FEATURE,),
+    "feed": ("press",),
     "model": (MODEL,),
     "loop": ("1", "2"),
     "rollout": (str(ROLLOUT),),
@@ -175,6 +176,7 @@ class Filled:
                     set_aside=1 - min(number, 1), set_aside_at=self.now, set_aside_fault=self.text,
                     report=report("1", now=self.now, **(waits if number % 3 == 0 else {})),
                     certificate_expires=self.now + 20 * 86_400,
+                    feeds=None if number else self._feeds(),
                 )
             )  # fmt: skip
         session.flush()
@@ -185,6 +187,23 @@ class Filled:
                     envelope=b"{}", issued=self.now, expires=self.now + 86_400,
                 )
             )  # fmt: skip
+
+    def _feeds(self) -> dict[str, Any]:
+        signals = [
+            {"feature": f"vibration_{number}", "signal": self.text[:64], "value": 2.5,
+             "unit": "mm/s", "quality": ("good", "uncertain", "bad")[number % 3],
+             "reason": "" if number % 3 == 0 else "stale", "age_seconds": 0.5}
+            for number in range(min(self.count, 64))
+        ]  # fmt: skip
+        feed = {
+            "slot": "vision", "model": MODEL, "version": "1", "refusal": self.text, "left_out": 2,
+            "signals": signals, "sources": {"plc": {"trouble": self.text}},
+            "sinks": {"mes": {"counts": {"answers_delivered": 12}}}, "counts": {"rows_good": 7},
+            "answer": {"value": 0.5, "quality": "uncertain", "basis": "last_good",
+                       "label": self.text, "age_seconds": 2.0},
+        }  # fmt: skip
+        trails = {"press": {"vibration_0": [1.0, 2.0, 1.5]}}
+        return {"received": self.now - 5.0, "feeds": {"press": feed}, "trails": trails}
 
     def _drift(self, session: Session) -> None:
         for number, name in enumerate(self.names):

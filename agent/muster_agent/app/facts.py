@@ -18,8 +18,9 @@ DISTRIBUTION = "muster-edge"
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 UNDERSTANDS = (
-    "attempt", "drift", contact.FIELD, directive.DIAGNOSES, manifest.UNDERSTANDS,
-    manifest.BASELINE_UNDERSTANDS, sampling.UNDERSTANDS, trace.FIELD,
+    "attempt", "drift", contact.FIELD, directive.DIAGNOSES, directive.FEED_WATCHES,
+    directive.FEED_SETTINGS,
+    manifest.UNDERSTANDS, manifest.BASELINE_UNDERSTANDS, sampling.UNDERSTANDS, trace.FIELD,
 )  # fmt: skip
 """What came after the first formats: fields of a directive or its slots, and of
 manifests and baselines the second."""

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from muster_agent.base import config
 from muster_agent.base.config import Config, ConfigError
-from muster_agent.feeds import commissioning, recording
+from muster_agent.feeds import commissioning, live, recording
 from muster_agent.feeds.assembly import Assembler, Values, refusals
 from muster_agent.feeds.hints import hint
+from muster_agent.feeds.hub_settings import load_feeds
 from muster_agent.feeds.model import FedModel, assembler_of, tags_of
 from muster_agent.feeds.samples import Arrival, Grade, Picture, Reason, Sample
 from muster_agent.feeds.slot_client import SlotClient
@@ -56,7 +56,7 @@ def _add_manifest(parser: argparse.ArgumentParser) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """0 when every feature is good and the slot answers."""
-    loaded = config.load(options.dir)
+    loaded = load_feeds(options.dir)
     settings = commissioning.settings_of(loaded, options.feed)
     manifest = commissioning.manifest_of(loaded, settings.slot, options.manifest)
     if manifest is None:
@@ -161,7 +161,7 @@ async def _ask(socket: Path, model: FedModel, values: Values) -> bool:
 
 def show(options: argparse.Namespace) -> int:
     """0 when every feed asks its model and all its parts work."""
-    loaded = config.load(options.dir)
+    loaded = load_feeds(options.dir)
     well = True
     for name, settings in loaded.settings.feeds.items():
         status = _status(loaded, name)
@@ -187,9 +187,9 @@ def show(options: argparse.Namespace) -> int:
 
 
 def _status(loaded: Config, name: str) -> FeedStatus | None:
-    path = loaded.run_dir / "feeds" / f"{name}.json"
+    path = live.status_path(loaded.run_dir, name)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=FeedStatus)
+        return live.read(loaded.run_dir, name)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:
@@ -198,7 +198,7 @@ def _status(loaded: Config, name: str) -> FeedStatus | None:
 
 def record(options: argparse.Namespace) -> int:
     """0 when something was recorded and every source works."""
-    loaded = config.load(options.dir)
+    loaded = load_feeds(options.dir)
     began = time.monotonic()
     written = 0
     count = 0
@@ -219,7 +219,7 @@ def record(options: argparse.Namespace) -> int:
 
 def replay(options: argparse.Namespace) -> int:
     """0 when every row could be asked."""
-    loaded = config.load(options.dir)
+    loaded = load_feeds(options.dir)
     settings = commissioning.settings_of(loaded, options.feed)
     manifest = commissioning.manifest_of(loaded, settings.slot, options.manifest)
     if manifest is None:

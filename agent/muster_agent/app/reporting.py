@@ -17,6 +17,7 @@ from muster_agent.worker.events import ComputedBy
 from muster_protocol.wire import messages
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.feed_report import FeedReport
 from muster_protocol.wire.limits import AUTHORITIES_MAX, EVENT_DETAIL_CHARS_MAX
 from muster_protocol.wire.messages import Facts, Stamp
 
@@ -77,10 +78,13 @@ def build(
     challenger: Callable[[str], messages.Challenger | None] = lambda _slot: None,
     feed: Callable[[str], str] = lambda _slot: "",
     sampling: Callable[[str], str] = lambda _slot: "",
+    *,
+    feeds: Mapping[str, FeedReport] | None = None,
 ) -> messages.Report:
     """``progress`` and ``waiting`` are by slot: of the download; what is waited for.
 
-    ``feed`` says what a slot's feeds lack, ``sampling`` what becomes of its sampling policy.
+    ``feed`` says what a slot's feeds lack, ``sampling`` what becomes of its sampling policy;
+    ``feeds`` are those that somebody watches, by name.
     """
     slots = {}
     for name, runner in runners.items():
@@ -114,6 +118,7 @@ def build(
         outbox_rows=standing.outbox_rows,
         outbox_bytes=standing.outbox_bytes,
         outbox_waiting_for=standing.outbox_waiting_for,
+        feeds=dict(feeds or {}),
     )
 
 

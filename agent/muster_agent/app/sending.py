@@ -10,6 +10,8 @@ from muster_protocol.wire.messages import Stamp, Stream
 
 REPORT_SOON_SECONDS = 0.2
 """Changes within this time make one report."""
+LIVELY_SECONDS = 5.0
+"""Between two reports while somebody looks at them."""
 SEND_AGAIN_SECONDS = 0.5
 """Pause after the link would not take a batch."""
 _NEVER = float("inf")
@@ -38,6 +40,7 @@ class Sending:
         self._report_of = report
         self._stamp = stamp
         self._report_at = _NEVER
+        self._lively_until = now
         self._send_at = now
 
     def link_up(self, now: float) -> None:
@@ -83,10 +86,17 @@ class Sending:
     def report(self, now: float) -> None:
         """Say how the device stands, and again after a while."""
         spread = self._ports.rng.uniform(0.8, 1.2)
-        self._report_at = now + self._settings.report_seconds * spread
+        often = min(LIVELY_SECONDS, self._settings.report_seconds)
+        lively = now < self._lively_until
+        self._report_at = now + (often if lively else self._settings.report_seconds) * spread
         report = self._report_of()
         signed = msgspec.structs.replace(report, proof=self._ports.prove(report))
         self._ports.link.publish(self._topic("report"), messages.encode(signed))
+
+    def report_often(self, until: float, now: float) -> None:
+        """Somebody looks at what reports say, until then."""
+        self._lively_until = until
+        self.report_soon(now)
 
     def report_soon(self, now: float) -> None:
         """Something has changed."""

@@ -15,6 +15,7 @@ from typing import assert_never
 from msgspec import UNSET
 
 from muster_agent.app import reporting
+from muster_agent.app.feed_watching import WATCH_SECONDS, FeedWatching
 from muster_agent.app.goals import Goals
 from muster_agent.app.outages import Outages
 from muster_agent.app.ports import (
@@ -31,7 +32,7 @@ from muster_agent.base.news import News
 from muster_agent.challenger import challenger
 from muster_agent.challenger.challengers import Challengers
 from muster_agent.feeds.process import FeedEnded, FeedSaid
-from muster_agent.feeds.watch import Served
+from muster_agent.feeds.watch import FeedNews, Served
 from muster_agent.fetch.dropping import Dropping
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import Meter
@@ -68,6 +69,7 @@ class Supervisor:
         self._settings = settings
         self._ports = ports
         self._sending = Sending(settings, ports, report=self.report, stamp=self._stamp, now=now)
+        self._watching = FeedWatching(ports.state, ports.feeds)
         self._outages = Outages(ports.clock, ports.show_offline, ports.outbox.put_event)
         self._news = News()
         self._sweep_at = now + SWEEP_SECONDS
@@ -284,7 +286,9 @@ class Supervisor:
             log.warning("ignored a message on %s: %s", event.topic[:120], error)
 
     def _feed(self, event: FeedSaid | FeedEnded, now: float) -> None:
-        news = self._ports.feeds.handle(event, now)
+        self._say(self._ports.feeds.handle(event, now))
+
+    def _say(self, news: FeedNews | None) -> None:
         if news is not None:
             self._ports.outbox.put_event(reporting.note(news.slot, news.detail, self._stamp()))
             self._changed()
@@ -351,6 +355,10 @@ class Supervisor:
         self._ports.crash_inputs.allow(directive.sampling.keep_crash_input)
         self._ports.sampling.obey(directive, now)
         self._ports.diagnosis.obey(directive.diagnoses)
+        if self._watching.obey(directive.feed_watches, now):
+            self._sending.report_often(now + WATCH_SECONDS, now)
+        for news in self._ports.feeds.adopt(directive.feed_settings or {}, now):
+            self._say(news)
         trusted = self.goals.trusted
         self._ports.contact.follow(directive.contact, trusted.contact if trusted else None)
         for name, slot in directive.slots.items():
@@ -402,6 +410,7 @@ class Supervisor:
             self.challengers.report,
             self._ports.feeds.trouble,
             self._ports.sampling.says,
+            feeds=self._watching.seen(self._ports.clock.monotonic()),
         )
 
     def _sweep(self) -> None:

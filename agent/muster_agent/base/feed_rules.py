@@ -5,7 +5,7 @@ the first message comes.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from string import Formatter
 from typing import Any, get_args
@@ -35,6 +35,14 @@ REGISTERS = {
     "float64": 4, "bit": 1,
 }  # fmt: skip
 """How many registers a number takes."""
+CLOSED = frozenset(
+    {"kind", "allow_writes", "serial_port", "device", "username", "password_file", "token_file",
+     "ca", "security", "path"}
+)  # fmt: skip
+"""Keys of a source or sink that only ``agent.toml`` sets: what lets it write, and what names files,
+devices and people of this machine."""
+PART_DEPTH = 3
+"""Of ``sources.plc.host``: a part's own keys."""
 TEMPLATE_FIELDS = frozenset({"device", "feed", "slot"})
 JSON_PATH = re.compile(r"(?:[^.\[\]]+|\[\d+\])(?:\.[^.\[\]]+|\[\d+\])*\Z")
 OUTPUT = re.compile(r"(?P<output>.+?)(?:\[(?P<index>\d+)\])?\Z")
@@ -105,6 +113,8 @@ def faults(name: str, feed: FeedSettings) -> Iterator[tuple[Path, str]]:
             check_name(value, what)
         except ProtocolError as error:
             yield place, str(error)
+    for words in _opened_faults(feed.hub_may_set):
+        yield ("hub_may_set",), words
     owners: dict[str, str] = {}
     for source, settings in feed.sources.items():
         for signal in settings.tags:
@@ -120,6 +130,16 @@ def faults(name: str, feed: FeedSettings) -> Iterator[tuple[Path, str]]:
         for path, words in _sink_faults(made):
             yield ("sinks", sink, *path), words
     yield from _line_faults(feed)
+
+
+def _opened_faults(opened: Iterable[str]) -> Iterator[str]:
+    """What is wrong with paths that are to be open to a hub, in words."""
+    for path in opened:
+        names = path.split(".")
+        if len(names) < PART_DEPTH or names[0] not in {"sources", "sinks"} or not all(names):
+            yield f"{path!r} is no path below a source or sink, such as sources.plc.host"
+        elif names[2] in CLOSED:
+            yield f"{path!r} can't be open to a hub: {names[2]} is set here alone"
 
 
 def _address_faults(address: ModbusAddress) -> Iterator[tuple[Path, str]]:

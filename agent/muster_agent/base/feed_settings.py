@@ -387,5 +387,13 @@ class FeedSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         int,
         Meta(ge=16, le=1_000_000, description="Samples that may wait; the oldest are dropped."),
     ] = 10_000
+    hub_may_set: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=64,
+            description="What the hub may set of this feed, as sources.plc.host, and all that "
+            "stands below it; empty: nothing.",
+        ),
+    ] = ()
     sources: Annotated[dict[str, SourceSettings], Meta(min_length=1, max_length=16)]
     sinks: Annotated[dict[str, SinkSettings], Meta(max_length=16)] = {}

@@ -24,7 +24,7 @@ from muster_agent.feeds.sinks.registry import sink_kind
 from muster_agent.feeds.slot_client import SlotClient
 from muster_agent.feeds.sources.base import FeedFault, FeedPlace
 from muster_agent.feeds.sources.registry import source_kind
-from muster_agent.feeds.status import FeedStatus, PartStatus, SignalStatus
+from muster_agent.feeds.status import AnswerStatus, FeedStatus, PartStatus, SignalStatus
 
 log = logging.getLogger(__name__)
 ASK_SHARE = 0.5
@@ -240,7 +240,20 @@ class Feed:
             sinks={each.name: PartStatus(each.words, dict(each.counts)) for each in self._sinks},
             counts={} if model is None else model.assembler.totals(),
             dropped=dict(self._inlet.dropped),
+            answer=None if self._last is None else _answer(self._last),
         )
+
+
+def _answer(answer: FeedAnswer) -> AnswerStatus:
+    return AnswerStatus(
+        value=answer.value(""),
+        label=answer.label,
+        confidence=answer.confidence,
+        quality=answer.grade,
+        reason=answer.reason,
+        basis=answer.basis,
+        at=answer.at,
+    )
 
 
 def _signals(model: FedModel, now: float) -> Iterator[SignalStatus]:

@@ -18,10 +18,12 @@ from pathlib import Path
 
 import msgspec
 
-from muster_agent.base.config import Config, load
+from muster_agent.base.config import Config
 from muster_agent.base.system_clock import SystemClock
 from muster_agent.feeds.control import Notice, Serve, line_of, read_serve
 from muster_agent.feeds.feed import Feed
+from muster_agent.feeds.hub_settings import load_feeds
+from muster_agent.feeds.live import status_path
 from muster_agent.feeds.model import FedModel
 from muster_agent.feeds.sources.base import FeedPlace
 from muster_agent.storage.content import decode_manifest
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # It logs each try in full.
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     try:
-        asyncio.run(_serve(load(options.dir), options.feed))
+        asyncio.run(_serve(load_feeds(options.dir), options.feed))
     except MusterError as error:
         _say(Notice("refused", str(error)))
         return 1
@@ -101,7 +103,7 @@ def _listen(loop: asyncio.AbstractEventLoop, hear: Callable[[bytes | None], None
 
 
 async def _write_status(run_dir: Path, feed: Feed) -> None:
-    path = run_dir / "feeds" / f"{feed.status().feed}.json"
+    path = status_path(run_dir, feed.status().feed)
     make_directory(path.parent)
     while True:
         data = msgspec.json.encode(feed.status())

@@ -23,6 +23,19 @@ class PartStatus(Struct, frozen=True):
     counts: dict[str, int] = {}
 
 
+class AnswerStatus(Struct, frozen=True):
+    """What the sinks were given last."""
+
+    value: float | None
+    label: str
+    confidence: float | None
+    quality: str
+    reason: str
+    basis: str
+    at: float
+    """Of the data it rests on; seconds since 1970, 0 where it rests on none."""
+
+
 class FeedStatus(Struct, frozen=True):
     """A whole feed."""
 
@@ -40,3 +53,4 @@ class FeedStatus(Struct, frozen=True):
     counts: dict[str, int]
     dropped: dict[str, int]
     """Samples that there was no room for, by signal."""
+    answer: AnswerStatus | None = None

@@ -5,15 +5,23 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, assert_never
 
+import msgspec
+
+from muster_agent.base.feed_settings import FeedSettings
+from muster_agent.feeds import live
 from muster_agent.feeds.control import Notice, Serve
+from muster_agent.feeds.hub_settings import HubFeedSettings, Wanted
 from muster_agent.feeds.process import FeedEnded, FeedEvent, FeedProcess, FeedSaid
 from muster_agent.storage.content import MANIFEST
 from muster_protocol.wire.bounds import clean
 from muster_protocol.wire.directive import Goal
+from muster_protocol.wire.feed_report import FeedReport
 
 log = logging.getLogger(__name__)
+NO_SETTINGS: Mapping[str, FeedSettings] = MappingProxyType({})
 STEADY_SECONDS = 60.0
 """A feed that ran this long before it died is begun again after the shortest pause."""
 DOUBLED_MAX = 16
@@ -58,6 +66,14 @@ class FeedWatch(Protocol):
         """What the feeds of a slot lack, in one line; empty when nothing."""
         ...
 
+    def adopt(self, wanted: Wanted, now: float) -> list[FeedNews]:
+        """What the hub sets of feeds; what it is to hear of that. Raises OSError."""
+        ...
+
+    def states(self) -> dict[str, FeedReport]:
+        """How each feed stands now, by its name; as much as one report may say."""
+        ...
+
     def stop(self, now: float) -> None:
         """End every feed."""
         ...
@@ -82,11 +98,22 @@ class NoFeeds:
     def trouble(self, slot: str) -> str:  # noqa: ARG002 - the port's names
         return ""
 
+    def adopt(self, wanted: Wanted, now: float) -> list[FeedNews]:
+        del wanted, now
+        return []
+
+    def states(self) -> dict[str, FeedReport]:
+        return {}
+
     def stop(self, now: float) -> None:
         pass
 
     def idle(self) -> bool:
         return True
+
+
+def _refused(feed: str, words: str) -> str:
+    return clean(f"feed {feed}: the hub's settings are not taken: {words}", line=True)
 
 
 @dataclass
@@ -102,6 +129,10 @@ class _Watched:
     """What the process was given last."""
     troubles: dict[str, str] = field(default_factory=dict)
     """What it lacks, by the kind of notice and the part's name."""
+    refused: str = ""
+    """Why what the hub sets of it is not taken; empty: it is."""
+    renewing: bool = False
+    """It was asked to end so that it begins with other settings."""
 
 
 class Feeds:
@@ -117,14 +148,22 @@ class Feeds:
         restart_seconds: tuple[float, float],
         rng: random.Random,
         now: float,
+        run_dir: Path,
+        wall: Callable[[], float],
+        settings: Mapping[str, FeedSettings] = NO_SETTINGS,
     ) -> None:
-        """``slots`` names each feed's; ``bundle`` says where an installed version lies."""
+        """``slots`` names each feed's; ``bundle`` says where an installed version lies; in
+        ``run_dir`` feeds write how they stand, by the clock ``wall``; ``settings`` are those of
+        ``agent.toml``, which the hub may change where they say so."""
         self._watched = {feed: _Watched(slot, now) for feed, slot in slots.items()}
         self._directory = directory
         self._bundle = bundle
         self._deliver = deliver
         self._restart_seconds = restart_seconds
         self._rng = rng
+        self._run_dir, self._wall = run_dir, wall
+        self._by_hub = HubFeedSettings(directory, settings)
+        self._unknown: dict[str, str] = {}
         self._stopping = False
         self._kill_at = float("inf")
 
@@ -186,6 +225,9 @@ class Feeds:
                 if watched.process is None or watched.process.pid != pid:
                     return None
                 watched.process = None
+                if watched.renewing:
+                    watched.renewing, watched.start_at, watched.troubles = False, now, {}
+                    return None
                 watched.troubles = {"process": "its process ended and is begun again"}
                 if self._stopping:
                     return None
@@ -226,9 +268,48 @@ class Feeds:
             f"feed {name}: {what}: {words}"
             for name, watched in self._watched.items()
             if watched.slot == slot
-            for what, words in watched.troubles.items()
+            for what, words in (*watched.troubles.items(), ("the hub's settings", watched.refused))
+            if words
         ]
         return clean("; ".join(found), line=True)[:TROUBLE_CHARS_MAX]
+
+    def adopt(self, wanted: Wanted, now: float) -> list[FeedNews]:
+        changed, faults = self._by_hub.adopt(wanted)
+        news = [
+            FeedNews(name, "", _refused(name, words))
+            for name, words in faults.items()
+            if name not in self._watched and self._unknown.get(name) != words
+        ]
+        self._unknown = {name: faults[name] for name in faults.keys() - self._watched.keys()}
+        for name, watched in self._watched.items():
+            words = faults.get(name, "")
+            if words and words != watched.refused:
+                news.append(FeedNews(name, watched.slot, _refused(name, words)))
+            watched.refused = words
+        for name in changed:
+            watched = self._watched[name]
+            news.append(FeedNews(name, watched.slot, f"feed {name}: begun with the hub's settings"))
+            watched.start_at = now
+            if watched.process is not None:
+                watched.renewing = True
+                watched.process.stop()
+        for each in news:
+            log.warning("%s", each.detail)
+        return news
+
+    def states(self) -> dict[str, FeedReport]:
+        found = {name: self._state(name, each) for name, each in self._watched.items()}
+        return live.bounded(found)
+
+    def _state(self, name: str, watched: _Watched) -> FeedReport:
+        if watched.process is None:
+            words = watched.troubles.get("process", "") or "its process does not run"
+            return FeedReport(slot=watched.slot, refusal=live.line(words))
+        try:
+            status = live.read(self._run_dir, name)
+        except (OSError, msgspec.DecodeError):
+            return FeedReport(slot=watched.slot, refusal="its process has said nothing yet")
+        return live.reported(status, self._wall())
 
     def _failed(self, watched: _Watched, now: float) -> None:
         if now - watched.since >= STEADY_SECONDS:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from muster_client.answers import Device, Release
 from muster_client.commands import enrolling, labelling
+from muster_client.resources.devices import Feeds
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
@@ -204,6 +205,71 @@ def diagnose(
         output.show(output.table(("", "CHECK", "FOUND"), rows, empty="It found nothing to tell."))
     if found["answered"] < request or any(line["grade"] == "fail" for line in found["lines"]):
         raise typer.Exit(1)
+
+
+@app.command("feeds")
+def feeds(
+    context: typer.Context,
+    device: str,
+    *,
+    wait_seconds: Annotated[
+        float, typer.Option(min=0, help="How long to wait for the device; 0: only ask.")
+    ] = 60.0,
+    last: Annotated[
+        bool, typer.Option("--last", help="Show what it told last; ask nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a device's feeds: each signal's value, unit, quality and age, as it tells them now."""
+    if not last:
+        hub(context).devices.watch_feeds(device)
+    found = hub(context).devices.feeds(device)
+    until = time.monotonic() + wait_seconds
+    while not last and not _fresh(found) and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)  # as above
+        found = hub(context).devices.feeds(device)
+    answered = found["received"] is not None if last else _fresh(found)
+    if as_json:
+        output.show_json(found)
+    elif not answered:
+        output.show(f"{device} has told of no feed: it may have none, or no link.")
+    else:
+        output.show(*(part for name, feed in found["feeds"].items() for part in _feed(name, feed)))
+    if not answered:
+        raise typer.Exit(1)
+
+
+def _fresh(found: Feeds) -> bool:
+    """Whether what is there came after it was asked."""
+    received, asked_at = found["received"], found["asked_at"]
+    return received is not None and asked_at is not None and received >= asked_at
+
+
+def _feed(name: str, feed: Mapping[str, Any]) -> Iterator[Any]:
+    """A feed as a heading and the table of its signals."""
+    answer = feed.get("answer") or {}
+    yield output.facts(
+        [
+            ("feed", name),
+            ("model", f"{feed['model']} {feed['version']}" if feed["model"] else "none"),
+            ("trouble", feed["refusal"]),
+            ("answer", f"{answer['quality']}, rests on {answer['basis']}" if answer else ""),
+        ]
+    )
+    rows = (
+        (
+            signal["feature"],
+            "–" if signal["value"] is None else f"{signal['value']:.6g}",
+            signal["unit"],
+            ": ".join(filter(None, (signal["quality"], signal["reason"]))),
+            "–" if signal["age_seconds"] is None else f"{signal['age_seconds']:.1f} s",
+        )
+        for signal in feed["signals"]
+    )
+    yield output.table(("FEATURE", "VALUE", "UNIT", "QUALITY", "AGE"), rows, empty="No signals.")
+    for kind in ("sources", "sinks"):
+        for part, stands in feed[kind].items():
+            yield f"{kind[:-1]} {part}: {stands['trouble'] or 'works'}"
 
 
 @app.command("revoke")

@@ -46,6 +46,24 @@ def relabelled(labels: Mapping[str, str], changes: Mapping[str, str | None]) -> 
     return kept | {key: value for key, value in changes.items() if value is not None}
 
 
+class FeedsAsked(TypedDict):
+    """A request to tell of feeds, by its number."""
+
+    device: str
+    request: int
+
+
+class Feeds(TypedDict):
+    """What a device told of its feeds last, by their names."""
+
+    device: str
+    asked: int
+    asked_at: float | None
+    live: bool
+    received: float | None
+    feeds: dict[str, dict[str, Any]]
+
+
 class Devices(Resource):
     """Devices by their ids."""
 
@@ -135,6 +153,16 @@ class Devices(Resource):
     def diagnosis(self, device: str) -> Diagnosis:
         """What it answered last, and to which request."""
         found: Diagnosis = self._api.get(f"/devices/{part(device)}/diagnosis")
+        return found
+
+    def watch_feeds(self, device: str) -> FeedsAsked:
+        """Have a device tell how its feeds stand, for two minutes."""
+        found: FeedsAsked = self._api.post(f"/devices/{part(device)}/feeds", {})
+        return found
+
+    def feeds(self, device: str) -> Feeds:
+        """What it told of its feeds last."""
+        found: Feeds = self._api.get(f"/devices/{part(device)}/feeds")
         return found
 
     def revoke(self, device: str) -> Device:

@@ -12,6 +12,7 @@ from muster_hub.console.gate_charts import gate_chart
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 640.0, 160.0
+SPARK_WIDTH, SPARK_HEIGHT = 100.0, 20.0
 SERIES_MAX = 6
 """More can't be told apart; the rest are summed up by the caller."""
 
@@ -79,6 +80,22 @@ def line(points: Sequence[Point], title: str, band: tuple[float, float] | None =
     return _framed(inside, title)
 
 
+def spark(values: Sequence[float], title: str) -> Markup:
+    """A signal's latest values, as small as a word."""
+    if len(values) < 2:
+        return Markup("")
+    low, high = min(values), max(values)
+    if high - low < 1e-12:
+        low, high = low - 0.5, high + 0.5
+    x = _scale(0.0, len(values) - 1.0, SPARK_WIDTH)
+    y = _scale(low, high, SPARK_HEIGHT, upward=True)
+    path = _points([(x(float(place)), y(value)) for place, value in enumerate(values)])
+    return Markup(
+        '<svg class="spark" viewBox="-1 -1 {} {}" preserveAspectRatio="none" role="img" '
+        'aria-label="{}"><polyline class="line" points="{}"/></svg>'
+    ).format(SPARK_WIDTH + 2, SPARK_HEIGHT + 2, title, path)
+
+
 def histogram(shares: Sequence[tuple[float, float]], title: str) -> Markup:
     """Two distributions over the same bins, side by side in each."""
     if not shares:
@@ -122,6 +139,6 @@ def _scale(
 
 CHARTS: Final[Mapping[str, Callable[..., Any]]] = {
     "bar": bar, "stacked": stacked, "line": line, "gate_chart": gate_chart,
-    "histogram": histogram,
+    "histogram": histogram, "spark": spark,
 }  # fmt: skip
 """By the name that templates use."""

@@ -124,6 +124,7 @@ TONES: Final[Mapping[str, str]] = {
     "rejected": "bad", "critical": "bad", "open": "bad", "drifting": "bad", "stop": "bad",
     "rolling_back": "bad", "rolled_back": "bad", "aborted": "bad", "taken_back": "bad",
     "abandoned": "bad",
+    "good": "good", "uncertain": "wait", "bad": "bad",
 }  # fmt: skip
 """How a state looks: the word always stands beside the colour."""
 

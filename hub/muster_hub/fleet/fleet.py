@@ -30,7 +30,7 @@ _CHANGED = sqlalchemy.select(*_STAMPS).where(col(_DEVICE.revision) > bindparam("
 _WHOLE = sqlalchemy.select(
     *_STAMPS, col(_DEVICE.labels), col(_DEVICE.online), col(_DEVICE.reported),
     col(_DEVICE.report), col(_DEVICE.approved), col(_DEVICE.revoked), col(_DEVICE.created),
-    col(_DEVICE.retries), col(_DEVICE.diagnoses),
+    col(_DEVICE.retries), col(_DEVICE.diagnoses), col(_DEVICE.feed_watches),
 )  # fmt: skip
 _SOME = _WHOLE.where(_ID.in_(bindparam("devices", expanding=True)))
 
@@ -111,6 +111,7 @@ class Fleet:
             created=row.created,
             retries=row.retries,
             diagnoses=row.diagnoses,
+            feed_watches=row.feed_watches,
             revision=row.revision,
         )
         self._stamps[row.id] = _stamp(row)

@@ -40,6 +40,8 @@ class Known:
     """Slot → fresh tries that an operator has asked for."""
     diagnoses: int = 0
     """How often an operator has asked what is wrong on it."""
+    feed_watches: int = 0
+    """How often somebody has begun to watch its feeds."""
     revision: int = 0
     """Of the latest change by anyone but the device."""
 

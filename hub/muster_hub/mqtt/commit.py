@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, delete, select, update
 
 from muster_hub.alerts import expiry
+from muster_hub.fleet import feed_watching
 from muster_hub.mqtt.inbound import (
     Asked,
     Inbound,
@@ -292,13 +293,17 @@ def _change(session: Session, inbound: Inbound, now: float) -> dict[str, Any]:
         case Reported():
             late = expiry.late_from(inbound.report)
             # Who reports is there, also when the message that said so was lost.
-            changes = {
-                "report": inbound.report,
+            report = dict(inbound.report)
+            changes: dict[str, Any] = {
                 "reported": now,
                 "last_seen": now,
                 "late_from": late,
+                "online": True,
             }
-            return changes | {"online": True}
+            if feeds := report.pop(feed_watching.FIELD, None):
+                before = session.exec(select(Device.feeds).where(col(Device.id) == inbound.device))
+                changes["feeds"] = feed_watching.kept(before.first(), feeds, now)
+            return changes | {"report": report}
         case Seen():
             return {"online": inbound.online}
         case Asked(name, request):

@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import bindparam
 from sqlmodel import Session, col, select, update
 
-from muster_hub.fleet import retrying
+from muster_hub.fleet import feed_settings, retrying
 from muster_hub.fleet.assignments import (
     AssignedRelease,
     Challenge,
@@ -25,8 +25,10 @@ from muster_hub.fleet.assignments import (
     Release,
     choose,
 )
+from muster_hub.fleet.feed_settings import FeedSetting
 from muster_hub.fleet.known import Known
 from muster_hub.monitoring import drift_step
+from muster_hub.reconcile import asking
 from muster_hub.reconcile.generations import Generations, Held
 from muster_hub.reconcile.issuing import Issue, signed_by, write
 from muster_hub.reconcile.sampled import asked_otherwise, sampled
@@ -37,8 +39,8 @@ from muster_hub.sampling.asked import OpenPolicy
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
 from muster_hub.storage.tables import target
-from muster_protocol.wire import contact, trace
 from muster_protocol.wire import directive as wire
+from muster_protocol.wire import trace
 from muster_protocol.wire.contact import Contact
 from muster_protocol.wire.directive import Directive, Drift, Goal, Sampling, Slot, Source
 
@@ -118,6 +120,7 @@ class _Terms:
     sampling: Sequence[OpenPolicy] = ()
     """The newest first."""
     contact: Contact | UnsetType = UNSET
+    feeds: Sequence[FeedSetting] = ()
 
 
 class Directives:
@@ -156,7 +159,7 @@ class Directives:
         terms = _Terms(
             load.assignments(session), load.first_tries(session),
             drift_step.rebaselines(session), load.challenged(session), epoch, self._signing.keyid,
-            policies.wanted(session), self._settings.contact(),
+            policies.wanted(session), self._settings.contact(), feed_settings.wanted(session),
         )  # fmt: skip
         if self._held is None:
             self._read(session)
@@ -334,15 +337,15 @@ class Directives:
         """
         assert self._terms is not None
         inputs = (
-            device.labels, device.retries, device.diagnoses, tuple(device.understands),
+            device.labels, device.retries, device.diagnoses, device.feed_watches,
+            tuple(device.understands),
             rolling.overrides.get(device.id), rolling.challenges.get(device.id),
             self._terms.rebaselines or None, tuple(each.id for each in self._terms.sampling),
         )  # fmt: skip
         if held is not None and self._inputs.get(device.id) == (held.content_sha256, inputs):
             return None, held.content_sha256
         content, choices = self._build(session, device, rolling)
-        asks = content.contact is not UNSET or content.diagnoses is not UNSET
-        if held is None and not choices and not asks:
+        if held is None and not choices and not asking.asks(content):
             return None, ""
         digest = _digest(content)
         self._inputs[device.id] = digest, inputs
@@ -368,10 +371,7 @@ class Directives:
             kept = _kept(session, device.id, unread - choices.keys())
         attempts = attempts_of(device, choices, self._terms.first_tries)
         content = _content(device, choices, self._settings, self._terms.rebaselines, attempts, kept)
-        if contact.FIELD in device.understands:
-            content = msgspec.structs.replace(content, contact=self._terms.contact)
-        if wire.DIAGNOSES in device.understands:
-            content = msgspec.structs.replace(content, diagnoses=device.diagnoses or UNSET)
+        content = asking.asked(content, device, self._terms.contact, self._terms.feeds)
         return sampled(content, device, self._terms.sampling), choices
 
 

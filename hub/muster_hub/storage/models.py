@@ -20,6 +20,7 @@ from sqlmodel import Field
 from muster_hub.settings.roles import Role
 from muster_hub.storage import (  # noqa: F401 - fill METADATA
     alerting,
+    feeds,
     governance,
     quarantine,
     registry,
@@ -126,6 +127,12 @@ class Device(Table, table=True):
     """How often an operator has asked what is wrong on it."""
     deleted: float | None = None
     """When it was taken off every list. Its row stays as long as its certificates do."""
+    feed_watches: int = 0
+    """How often somebody has begun to watch its feeds."""
+    feed_watched: float | None = None
+    """When somebody did so last."""
+    feeds: dict[str, Any] | None = optional_json_field()
+    """What it told of its feeds last; see ``fleet.feed_watching``."""
     revision: int = Field(default=0, sa_type=BigInteger, index=True)
     """Of its latest change by anyone but itself; see ``storage.changes``."""
 

@@ -25,8 +25,16 @@ ROLE = "director"
 """The delegation of the TUF targets role whose keys sign directives."""
 
 DIAGNOSES = "diagnoses"
-"""As ``understands`` names the field."""
+FEED_WATCHES = "feed_watches"
+FEED_SETTINGS = "feed_settings"
+"""As ``understands`` names these fields."""
 SERIAL_MAX = limits.SERIAL_MAX
+FeedValue = bounds.Line | bounds.Finite | bool
+"""Of one setting of a feed."""
+FeedValues = Annotated[
+    dict[bounds.Line, FeedValue], Meta(min_length=1, max_length=limits.FEED_SETTINGS_MAX)
+]
+"""By path below the feed, such as ``sources.plc.host``."""
 
 
 class Goal(Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,6 +124,15 @@ class Directive(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     diagnoses: Annotated[int, Meta(ge=1, le=2**31)] | UnsetType = UNSET
     """How often an operator has asked what is wrong here: a device that has looked less often does
     so, and tells it in events. Told only to agents whose facts say ``understands``."""
+    feed_watches: Annotated[int, Meta(ge=1, le=2**31)] | UnsetType = UNSET
+    """How often somebody has begun to watch the feeds here: a device that was watched less often
+    tells in each report how they stand, for two minutes, and reports more often meanwhile. Told
+    only to agents whose facts say ``understands``."""
+    feed_settings: (
+        Annotated[dict[Name, FeedValues], Meta(max_length=limits.FEEDS_REPORTED_MAX)] | UnsetType
+    ) = UNSET
+    """By feed, what the hub sets of it, where the device's own configuration lets it. Absent: the
+    configuration alone counts. Told only to agents whose facts say ``understands``."""
     contact: Contact | UnsetType = UNSET
     """Where the hub is, or will be; taken only when targets name the same. Absent: what the device
     holds stays. Told only to agents whose facts say ``understands``."""

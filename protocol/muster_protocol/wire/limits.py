@@ -64,6 +64,15 @@ WINDOW_SECONDS_MIN = 1
 WINDOW_SECONDS_MAX = 86_400
 DRIFT_SECONDS_MAX = 366 * 86_400
 IN_FLIGHT_ROWS_MAX = 64
+FEEDS_REPORTED_MAX = 16
+FEED_SETTINGS_MAX = 64
+FEED_SETTINGS_BYTES_MAX = 4 * KIB
+"""Of a directive, for the settings of all feeds."""
+FEED_SIGNALS_MAX = 64
+FEED_PARTS_MAX = 16
+FEED_COUNTS_MAX = 32
+FEEDS_BYTES_MAX = 16 * KIB
+"""Of what one report says of feeds while somebody watches them."""
 SAMPLE_BYTES_MAX = 60 * KIB
 """Of what one sampled row holds: it travels in a message of telemetry."""
 SAMPLE_NUMBERS_MAX = 60 * KIB

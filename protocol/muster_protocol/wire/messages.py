@@ -25,6 +25,7 @@ from muster_protocol.wire.bounds import (
     Text,
 )
 from muster_protocol.wire.errors import LimitError, ProtocolError
+from muster_protocol.wire.feed_report import FeedReport
 
 Stream = Literal["event", "summary", "sample"]
 """Each stream has its own sequence; events go before summaries, and samples last."""
@@ -247,6 +248,8 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     outbox_bytes: Integer = 0
     outbox_waiting_for: Text = ""
     """Why summaries wait although the link is up; empty when they don't."""
+    feeds: Annotated[dict[Name, FeedReport], Meta(max_length=limits.FEEDS_REPORTED_MAX)] = {}
+    """How each feed stands; only while a directive has the device tell it."""
     proof: Annotated[bytes, Meta(max_length=128)] = b""
     """By the device's identity key over what it runs; see ``muster_protocol.wire.proof``."""
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from muster_agent.base.config import load
 from muster_agent.feeds.process import FeedEvent
 from muster_agent.feeds.watch import Feeds, Served
 from muster_protocol.wire.directive import Goal
@@ -22,6 +23,7 @@ run_dir = "run"
 host = "localhost"
 [feeds.press]
 slot = "slot"
+hub_may_set = ["sources.log.every_seconds", "sources.log.tags"]
 [feeds.press.sources.log]
 kind = "csv"
 path = "log.csv"
@@ -44,6 +46,9 @@ def feeds(tmp_path):
         restart_seconds=(0.05, 1.0),
         rng=random.Random(1),
         now=time.monotonic(),
+        run_dir=tmp_path / "run",
+        wall=time.time,
+        settings=load(tmp_path).settings.feeds,
     )
     made.events = events
     made.served = {"slot": Served(Goal(listed.model, listed.version, digest, 1), None)}
@@ -95,3 +100,25 @@ def test_a_model_that_the_tags_do_not_fit_is_refused_with_both_names(feeds, tmp_
     (tmp_path / "agent.toml").write_text(text.replace('"m3/h"', '"l/min"'))
     hears(feeds, "takes it in 'm3/h', the tag gives 'l/min'")
     assert "'flow'" in feeds.trouble("slot")
+
+
+def test_a_feed_begins_anew_with_what_the_hub_sets_and_says_what_it_does_not_take(feeds, tmp_path):
+    (tmp_path / "log.csv").write_text("flow,t,flow2\n1,2,7\n")
+    hears(feeds, "feed press: accepted: dense 1")
+    first = process(feeds).pid
+    (refused,) = feeds.adopt({"press": {"sources.log.path": "/etc/passwd"}}, time.monotonic())
+    assert "sources.log.path: only agent.toml sets it" in refused.detail
+    assert "the hub's settings: sources.log.path" in feeds.trouble("slot")
+    assert feeds.adopt({"press": {"sources.log.path": "/etc/passwd"}}, time.monotonic()) == []
+    wanted = {"press": {"sources.log.tags.flow.column": "flow2"}}
+    (begun,) = feeds.adopt(wanted, time.monotonic())
+    assert (begun.slot, begun.detail) == ("slot", "feed press: begun with the hub's settings")
+    assert "the hub's settings" not in feeds.trouble("slot")
+    hears(feeds, "feed press: accepted: dense 1")
+    assert process(feeds).pid != first
+    until(lambda: (look(feeds), flow(feeds))[1], lambda value: value == 7.0)
+
+
+def flow(feeds) -> float | None:
+    signals = feeds.states()["press"].signals
+    return signals[0].value if signals else None

@@ -109,6 +109,8 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         "POST /devices/{device}/retry": Case(OPERATORS, "dD", f"{device}/retry", {}),
         "POST /devices/{device}/diagnose": Case(OPERATORS, "dD", f"{device}/diagnose"),
         "GET /devices/{device}/diagnosis": Case(ALL, "dD", f"{device}/diagnosis"),
+        "POST /devices/{device}/feeds": Case(OPERATORS, "dD", f"{device}/feeds"),
+        "GET /devices/{device}/feeds": Case(ALL, "dD", f"{device}/feeds"),
         "POST /devices/{device}/rebaseline": Case(
             OPERATORS, "dm", f"{device}/rebaseline", {"model": target.model}
         ),
@@ -189,6 +191,12 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         ),
         "GET /alerts": Case(ALL), "GET /alerts/{alert}": Case(ALL, "dm", f"/alerts/{number}"),
         "POST /alerts/{alert}/{action}": Case(OPERATORS, "dm", f"/alerts/{number}/acknowledge"),
+        "GET /feed-settings": Case(ALL),
+        "PUT /feed-settings/{name}": Case(
+            OPERATORS, "dD", "/feed-settings/x",
+            {"selector": f"site={target.site}", "feed": "press", "settings": {"sources.a.b": 1}},
+        ),
+        "DELETE /feed-settings/{name}": Case(OPERATORS, path="/feed-settings/none"),
         "GET /silences": Case(ALL),
         "POST /silences": Case(
             OPERATORS, "dD", body={"selector": f"site={target.site}", "seconds": 60}

@@ -4,9 +4,11 @@ import re
 
 import pytest
 
+from muster_hub.fleet import feed_watching
+from muster_hub.storage.models import Device
 from muster_hub.storage.telemetry import EventRow
-from support.console_kit import add_devices, counted, report, signed_in
-from support.hub_kit import Kit, open_kit
+from support.console_kit import add_devices, counted, report, signed_in, token
+from support.hub_kit import API, Kit, open_kit
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,38 @@ def test_a_device_is_asked_what_is_wrong_there_and_its_page_shows_the_answer(tmp
         assert "has not answered yet" not in text
         events = text[text.index("events-head") : text.index("diagnosis-head")]
         assert "no &lt;answer&gt;" not in events
+    finally:
+        kit.close()
+
+
+def test_the_feeds_of_a_device_are_watched_from_its_page_and_each_has_one(tmp_path) -> None:
+    kit = open_kit(tmp_path)
+    try:
+        said = report("1", now=kit.clock())
+        said["facts"]["understands"] = ["feed_watches"]
+        add_devices(kit, ["press-7"], report=said)
+        add_devices(kit, ["old"])
+        client = signed_in(kit, "operator")
+        assert client.post("/devices/old/feeds").status_code == 409
+        assert client.post("/devices/press-7/feeds").status_code == 303
+        assert "has not told yet" in client.get("/devices/press-7").text
+        assert "told of no feed of this name" in client.get("/devices/press-7/feeds/press").text
+        signal = {"feature": "flow", "signal": "flow", "value": 2.5, "unit": "m3/<h>",
+                  "quality": "bad", "reason": "stale", "age_seconds": 9.0}  # fmt: skip
+        feeds = {"press": {"slot": "vision", "signals": [signal]}}
+        with kit.hub.store.write() as session:
+            row = session.get(Device, "press-7")
+            row.feeds = feed_watching.kept(None, feeds, kit.clock())
+            session.add(row)
+        assert "feeds/press" in client.get("/devices/press-7").text
+        page = client.get("/devices/press-7/feeds/press").text
+        assert 'data-quiet="4000"' in page
+        text = re.sub(r"<[^>]+>|\s+", " ", page)
+        assert re.search(r"flow +2.5 +m3/&lt;h&gt; +bad: stale +9 s", text)
+        who = {"Authorization": f"Bearer {token(kit, name='script')}"}
+        answer = kit.http.get(f"{API}/devices/press-7/feeds", headers=who).json()
+        assert (answer["asked"], answer["live"]) == (1, True)
+        assert answer["feeds"]["press"]["signals"][0]["quality"] == "bad"
     finally:
         kit.close()
 

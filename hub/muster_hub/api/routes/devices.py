@@ -28,8 +28,9 @@ from muster_hub.api.schemas.devices import (
 )
 from muster_hub.api.schemas.drift import DriftView, Rebaseline, RebaselineView
 from muster_hub.api.schemas.enrol import TokenAnswer
+from muster_hub.api.schemas.feeds import FeedsAsked, FeedsView
 from muster_hub.audit import log
-from muster_hub.fleet import diagnosing, retrying, set_aside
+from muster_hub.fleet import diagnosing, feed_watching, retrying, set_aside
 from muster_hub.fleet import reading as fleet_reading
 from muster_hub.identity import enrolment
 from muster_hub.monitoring import drift_reading, drift_step
@@ -247,6 +248,29 @@ def diagnosis(
     with hub.store.read() as session:
         row = leave.device(session, device, whole=True)
         return DiagnosisView(**diagnosing.answer(session, row))
+
+
+@router.post("/devices/{device}/feeds", status_code=202, responses=answers(401, 403, 404, 409))
+def watch_feeds(
+    hub: HubDep, leave: Annotated[Leave, asks("device.watch-feeds")], device: str
+) -> FeedsAsked:
+    """Have a device tell how its feeds stand, about every five seconds for two minutes.
+
+    One that was asked within the last minute goes on telling and is not asked anew.
+    """
+    with hub.store.write() as session:
+        row = leave.device(session, device, whole=True)
+        request = feed_watching.ask(session, row, by=leave.actor.label, now=hub.clock())
+    hub.changed()
+    return FeedsAsked(device=device, request=request)
+
+
+@router.get("/devices/{device}/feeds", responses=answers(401, 403, 404))
+def feeds(hub: HubDep, leave: Annotated[Leave, asks("device.feeds")], device: str) -> FeedsView:
+    """What a device told of its feeds last: each signal's value, unit, quality and age."""
+    with hub.store.read() as session:
+        row = leave.device(session, device, whole=True)
+        return FeedsView(**feed_watching.view(row, hub.clock()))
 
 
 @router.get("/devices/{device}/drift", responses=answers(401, 403, 404))

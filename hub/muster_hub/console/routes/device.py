@@ -9,7 +9,7 @@ from muster_hub.alerts import reading as alerts_reading
 from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.once import OnceRoute
 from muster_hub.console.rendering import render
-from muster_hub.fleet import diagnosing
+from muster_hub.fleet import diagnosing, feed_watching
 from muster_hub.fleet import reading as fleet_reading
 from muster_hub.monitoring import reading as monitoring_reading
 
@@ -44,6 +44,7 @@ def device(
     with hub.store.read() as session:
         row = leave.device(session, device)
         answered = diagnosing.answer(session, row) if row.diagnoses and not scope.models else None
+        watched = None if scope.models else feed_watching.view(row, now)
         found = fleet_reading.device(session, scope, device, now)
         assert found is not None
         windows = monitoring_reading.windows(
@@ -74,6 +75,7 @@ def device(
         ],
         counts=counts,
         diagnosis=answered,
+        feeds=watched,
         events=events,
         alerts=alerts,
     )

@@ -1,0 +1,39 @@
+"""What directives ask of a device besides what its slots hold, each only of agents that know it."""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from muster_hub.fleet import feed_settings
+from muster_hub.fleet.feed_settings import FeedSetting
+from muster_hub.fleet.known import Known
+from muster_protocol.wire import contact
+from muster_protocol.wire import directive as wire
+from muster_protocol.wire.contact import Contact
+from muster_protocol.wire.directive import Directive
+
+
+def asked(
+    content: Directive,
+    device: Known,
+    where: Contact | UnsetType,
+    settings: Sequence[FeedSetting],
+) -> Directive:
+    """With where the hub is, what is set of feeds, and what somebody wants to know."""
+    if contact.FIELD in device.understands:
+        content = msgspec.structs.replace(content, contact=where)
+    if wire.DIAGNOSES in device.understands:
+        content = msgspec.structs.replace(content, diagnoses=device.diagnoses or UNSET)
+    if wire.FEED_WATCHES in device.understands:
+        content = msgspec.structs.replace(content, feed_watches=device.feed_watches or UNSET)
+    if wire.FEED_SETTINGS in device.understands:
+        found = feed_settings.of_device(device.labels, settings)
+        content = msgspec.structs.replace(content, feed_settings=found or UNSET)
+    return content
+
+
+def asks(content: Directive) -> bool:
+    """Whether a device without slots has something to be told all the same."""
+    wanted = (content.contact, content.diagnoses, content.feed_watches, content.feed_settings)
+    return any(each is not UNSET for each in wanted)
