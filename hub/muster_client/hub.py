@@ -46,13 +46,20 @@ class Hub:
     """
 
     def __init__(
-        self, url: str, token: str = "", *, ca: str | Path | None = None, ca_pem: str = ""
+        self,
+        url: str,
+        token: str = "",
+        *,
+        ca: str | Path | None = None,
+        ca_pem: str = "",
+        timeout_seconds: float | None = None,
     ) -> None:
         """``ca`` is a PEM file of the authority that signs the hub's certificate, ``ca_pem`` the
-        same as text; without either the system's count. Nothing is asked of the hub yet."""
+        same as text; without either the system's count. ``timeout_seconds``: how long an answer may
+        take; None: as long as usual. Nothing is asked of the hub yet."""
         profile = Profile(hub=url, token=token, ca=str(ca) if ca else "", ca_pem=ca_pem)
         check(profile)
-        self._http = connect(profile)
+        self._http = connect(profile, timeout_seconds)
         api = Api(self._http)
         self._api = api
         self.devices = Devices(api)
@@ -82,12 +89,19 @@ class Hub:
         url: str | None = None,
         token: str | None = None,
         ca: str | None = None,
+        timeout_seconds: float | None = None,
     ) -> Self:
         """A hub as `muster` finds it: what is given here, then ``MUSTER_HUB``, ``MUSTER_TOKEN`` and
         ``MUSTER_CA``, then a profile file (``file``, or the user's own)."""
         flags = {"hub": url, "token": token, "ca": ca}
         profile = resolve(flags, os.environ, Path(file) if file is not None else None)
-        return cls(profile.hub, profile.token, ca=profile.ca, ca_pem=profile.ca_pem)
+        return cls(
+            profile.hub,
+            profile.token,
+            ca=profile.ca,
+            ca_pem=profile.ca_pem,
+            timeout_seconds=timeout_seconds,
+        )
 
     @property
     def url(self) -> str:

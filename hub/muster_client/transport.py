@@ -25,8 +25,9 @@ TIMEOUT = httpx.Timeout(10.0, read=60.0)
 Item = dict[str, Any]
 
 
-def connect(profile: Profile) -> httpx.Client:
+def connect(profile: Profile, timeout_seconds: float | None = None) -> httpx.Client:
     """A client that trusts the profile's CA and presents its token."""
+    timeout = TIMEOUT if timeout_seconds is None else httpx.Timeout(timeout_seconds)
     try:
         verify = ssl.create_default_context(
             cafile=profile.ca or None, cadata=profile.ca_pem or None
@@ -38,7 +39,7 @@ def connect(profile: Profile) -> httpx.Client:
         raise WrongUsage(f"{where}: {error.strerror or 'no certificate in it'}") from None
     headers = {"Authorization": f"Bearer {profile.token}"} if profile.token else {}
     return httpx.Client(
-        base_url=profile.hub.rstrip("/"), headers=headers, verify=verify, timeout=TIMEOUT
+        base_url=profile.hub.rstrip("/"), headers=headers, verify=verify, timeout=timeout
     )
 
 

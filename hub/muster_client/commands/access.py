@@ -14,6 +14,7 @@ from muster_client.failures import WrongUsage
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
+from muster_client.terminal.completing import DeviceId
 from muster_client.terminal.output import Csv, Json
 from muster_protocol.wire.audit import checked_in_words
 
@@ -134,7 +135,7 @@ def list_rows(
 @audit.command("export")
 def export(
     context: typer.Context,
-    device: str,
+    device: DeviceId,
     *,
     since: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The first day, UTC.")],
     until: Annotated[

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from muster_client.session import hub
 from muster_client.terminal import output
+from muster_client.terminal.completing import ModelName
 from muster_client.terminal.output import Csv, Json
 
 app = typer.Typer(help="Aliases of versions: list, set, remove.", no_args_is_help=True)
@@ -15,7 +16,7 @@ Alias = Annotated[str, typer.Argument(help="Such as champion, staging, candidate
 
 @app.command("list")
 def list_aliases(
-    context: typer.Context, model: str, *, as_json: Json = False, as_csv: Csv = False
+    context: typer.Context, model: ModelName, *, as_json: Json = False, as_csv: Csv = False
 ) -> None:
     """Show what a model's aliases stand for, and stood for."""
     found = hub(context).aliases.list(model)
@@ -38,7 +39,7 @@ def list_aliases(
 @app.command("set")
 def set_alias(
     context: typer.Context,
-    model: str,
+    model: ModelName,
     alias: Alias,
     version: str,
     *,
@@ -54,7 +55,9 @@ def set_alias(
 
 
 @app.command("remove")
-def remove(context: typer.Context, model: str, alias: Alias, *, as_json: Json = False) -> None:
+def remove(
+    context: typer.Context, model: ModelName, alias: Alias, *, as_json: Json = False
+) -> None:
     """Take an alias away. Its history stays."""
     hub(context).aliases.remove(model, alias)
     if as_json:

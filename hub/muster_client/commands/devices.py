@@ -14,6 +14,7 @@ from muster_client.resources.devices import Feeds
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
+from muster_client.terminal.completing import DeviceId
 from muster_client.terminal.output import Csv, Json
 
 POLL_SECONDS = 1.0
@@ -62,7 +63,7 @@ def _table(items: Iterable[Device], *, empty: str) -> RenderableType:
 
 
 @app.command("show")
-def show_device(context: typer.Context, device: str, *, as_json: Json = False) -> None:
+def show_device(context: typer.Context, device: DeviceId, *, as_json: Json = False) -> None:
     """Show one device in full: slots, runtimes, refusals and what the hub has counted."""
     view = hub(context).devices.show(device)
     if as_json:
@@ -149,7 +150,7 @@ labelling.add_to(app)
 
 
 @app.command("approve")
-def approve(context: typer.Context, device: str, *, as_json: Json = False) -> None:
+def approve(context: typer.Context, device: DeviceId, *, as_json: Json = False) -> None:
     """Approve a device that enrolled with a token made with --approval."""
     view = hub(context).devices.approve(device)
     if as_json:
@@ -161,7 +162,7 @@ def approve(context: typer.Context, device: str, *, as_json: Json = False) -> No
 @app.command("retry")
 def retry(
     context: typer.Context,
-    device: str,
+    device: DeviceId,
     slot: Annotated[
         str | None, typer.Argument(help="Only this slot; by default all of the device's slots.")
     ] = None,
@@ -179,7 +180,7 @@ def retry(
 @app.command("diagnose")
 def diagnose(
     context: typer.Context,
-    device: str,
+    device: DeviceId,
     *,
     wait_seconds: Annotated[
         float, typer.Option(min=0, help="How long to wait for the answer; 0: only ask.")
@@ -273,7 +274,9 @@ def _feed(name: str, feed: Mapping[str, Any]) -> Iterator[Any]:
 
 
 @app.command("revoke")
-def revoke(context: typer.Context, device: str, *, yes: Yes = False, as_json: Json = False) -> None:
+def revoke(
+    context: typer.Context, device: DeviceId, *, yes: Yes = False, as_json: Json = False
+) -> None:
     """Withdraw the identity of a stolen or scrapped device. This can't be undone."""
     if not yes:
         asking.confirm(_shut_out(hub(context).devices.show(device)), yes=yes)

@@ -9,6 +9,7 @@ from muster_client.failures import WrongUsage
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
+from muster_client.terminal.completing import DeviceId
 from muster_client.terminal.output import Json
 
 
@@ -57,7 +58,7 @@ def enroll_token(
 
 def replace(
     context: typer.Context,
-    device: str,
+    device: DeviceId,
     *,
     expires_seconds: Annotated[
         int, typer.Option(min=1, help="How long the token is valid.")
@@ -83,7 +84,9 @@ def replace(
     output.show(Text(answer["token"]), Text(f"On the new machine: {enroll}", style="dim"))
 
 
-def delete(context: typer.Context, device: str, *, yes: Yes = False, as_json: Json = False) -> None:
+def delete(
+    context: typer.Context, device: DeviceId, *, yes: Yes = False, as_json: Json = False
+) -> None:
     """Take a device that was revoked, or never heard of, off every list. This can't be undone."""
     if not yes:
         view = hub(context).devices.show(device)

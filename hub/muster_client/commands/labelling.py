@@ -13,6 +13,7 @@ from muster_client.resources.devices import relabelled
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
+from muster_client.terminal.completing import DeviceId
 from muster_client.terminal.output import Json
 
 DEVICES_MAX = 1_000
@@ -74,7 +75,7 @@ def label(
 
 def rename(
     context: typer.Context,
-    device: str,
+    device: DeviceId,
     name: Annotated[str, typer.Argument(help="That people know it by; kept as its label name.")],
     *,
     as_json: Json = False,

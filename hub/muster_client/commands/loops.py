@@ -10,6 +10,7 @@ from muster_client.answers import Loop
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
+from muster_client.terminal.completing import ModelName
 from muster_client.terminal.output import Csv, Json
 
 app = typer.Typer(help="Retraining: list, show, start, approve, abandon.", no_args_is_help=True)
@@ -48,7 +49,7 @@ def show(context: typer.Context, loop: Number, *, as_json: Json = False) -> None
 @app.command("start")
 def start(
     context: typer.Context,
-    model: str,
+    model: ModelName,
     *,
     reason: Annotated[str, typer.Option(help="Why; it is kept.")] = "",
     as_json: Json = False,

@@ -13,6 +13,7 @@ from muster_client.failures import Rejected, WrongUsage
 from muster_client.resources.models import DAYS, WAIT_SECONDS, InUse, reason
 from muster_client.session import hub
 from muster_client.terminal import output
+from muster_client.terminal.completing import ModelName
 from muster_client.terminal.output import Csv, Json
 from muster_client.terminal.progress import UploadBars
 
@@ -89,14 +90,14 @@ def list_models(
 
 @app.command("show")
 def show_version(
-    context: typer.Context, model: str, version: str, *, as_json: Json = False
+    context: typer.Context, model: ModelName, version: str, *, as_json: Json = False
 ) -> None:
     """Show one version: where it comes from and what its check found."""
     _show(context, hub(context).models.show(model, version), as_json=as_json)
 
 
 @app.command("card")
-def card(context: typer.Context, model: str, version: str, *, as_json: Json = False) -> None:
+def card(context: typer.Context, model: ModelName, version: str, *, as_json: Json = False) -> None:
     """Show a version's model card: what is measured, and what people say of it."""
     found = hub(context).models.card(model, version)
     if as_json:
@@ -114,7 +115,7 @@ def card(context: typer.Context, model: str, version: str, *, as_json: Json = Fa
 
 
 @app.command("bill")
-def bill(context: typer.Context, model: str, version: str) -> None:
+def bill(context: typer.Context, model: ModelName, version: str) -> None:
     """Print a version's bill of materials as CycloneDX 1.7 JSON."""
     output.show_json(hub(context).models.bill(model, version))
 
@@ -122,7 +123,7 @@ def bill(context: typer.Context, model: str, version: str) -> None:
 @app.command("compare")
 def compare(
     context: typer.Context,
-    model: str,
+    model: ModelName,
     first: Annotated[str, typer.Argument(help="A version.")],
     second: Annotated[str, typer.Argument(help="Another.")],
     *,

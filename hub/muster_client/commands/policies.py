@@ -8,13 +8,14 @@ from rich.text import Text
 
 from muster_client.session import hub
 from muster_client.terminal import output
+from muster_client.terminal.completing import ModelName
 from muster_client.terminal.output import Json
 
 app = typer.Typer(help="Gates before release, by model: show, set, remove.", no_args_is_help=True)
 
 
 @app.command("show")
-def show(context: typer.Context, model: str, *, as_json: Json = False) -> None:
+def show(context: typer.Context, model: ModelName, *, as_json: Json = False) -> None:
     """Show a model's gates."""
     found = hub(context).policies.show(model)
     if as_json:
@@ -30,7 +31,7 @@ def show(context: typer.Context, model: str, *, as_json: Json = False) -> None:
 @app.command("set")
 def set_policy(
     context: typer.Context,
-    model: str,
+    model: ModelName,
     file: Annotated[Path, typer.Argument(help="TOML with [[gates]] entries.")],
     *,
     as_json: Json = False,
@@ -44,7 +45,7 @@ def set_policy(
 
 
 @app.command("remove")
-def remove(context: typer.Context, model: str, *, as_json: Json = False) -> None:
+def remove(context: typer.Context, model: ModelName, *, as_json: Json = False) -> None:
     """Ask for no gates any more."""
     hub(context).policies.remove(model)
     if as_json:

@@ -8,6 +8,7 @@ from rich.text import Text
 from muster_client.resources.releases import WAIT_SECONDS
 from muster_client.session import hub
 from muster_client.terminal import output
+from muster_client.terminal.completing import ModelName
 from muster_client.terminal.output import Json
 
 app = typer.Typer(help="Wait for a version to be signed or rolled out.", no_args_is_help=True)
@@ -21,7 +22,7 @@ def group() -> None:
 @app.command("wait")
 def wait(
     context: typer.Context,
-    model: str,
+    model: ModelName,
     version: str,
     *,
     goal: Annotated[str, typer.Option("--for", help="signed or rolled-out.")] = "signed",

@@ -17,6 +17,7 @@ from muster_client.resources.rollouts import Plan, parse_canary, parse_share, pa
 from muster_client.session import hub
 from muster_client.terminal import asking, bars, output
 from muster_client.terminal.asking import Yes
+from muster_client.terminal.completing import ModelName
 from muster_client.terminal.output import Csv, Json
 from muster_protocol.wire import bounds
 
@@ -78,7 +79,7 @@ PlanFile = Annotated[
 @app.command("start")
 def start(
     context: typer.Context,
-    model: str,
+    model: ModelName,
     version: str,
     *,
     slot: Slot = "main",
@@ -106,7 +107,7 @@ def start(
 @app.command("plan")
 def plan_rollout(
     context: typer.Context,
-    model: str,
+    model: ModelName,
     version: str,
     *,
     slot: Slot = "main",

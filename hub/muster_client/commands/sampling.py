@@ -15,6 +15,7 @@ from muster_client.resources.sampling import Privacy, SamplePolicy, Stratum
 from muster_client.session import hub
 from muster_client.terminal import asking, output
 from muster_client.terminal.asking import Yes
+from muster_client.terminal.completing import ModelName
 from muster_client.terminal.output import Csv, Json
 from muster_client.training.label_file import read_labels
 
@@ -30,7 +31,7 @@ PRIVACY = ("plain", "hash")
 @app.command("begin")
 def begin(
     context: typer.Context,
-    model: str,
+    model: ModelName,
     version: str,
     *,
     feature: Annotated[

@@ -74,7 +74,7 @@ def _devices(session: Session, found: Reading, now: float) -> None:
     query = sa.select(
         col(device.approved), col(device.revoked), col(device.online), col(device.last_seen),
         sa.cast(col(device.report), sa.Text()),
-    )  # fmt: skip
+    ).where(col(device.deleted).is_(None))  # fmt: skip
     reports: msgspec.json.Decoder[_Report | None] = msgspec.json.Decoder(_Report | None)
     for approved, revoked, online, last_seen, report in session.connection().execute(query):
         heard = last_seen is None or now - last_seen < HEARD_SECONDS
