@@ -6,6 +6,7 @@ from typing import Any
 
 README = Path(__file__).parent / "README.md"
 DRIFT = Path(__file__).parent.parent / "docs" / "drift.md"
+TRAINED = ("two days", "a week")
 BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 
@@ -128,7 +129,31 @@ def in_time(results: dict[str, Any]) -> list[str]:
             f"≤ {long['upper']:.2f} | {long['found_in_3']}, {long['found_in_12']} of {long['trials']} "
             f"| {', '.join(_delay(young.get(lived)) for lived in ('1', '6', '30', '60', '288'))} |"
         )
-    return [*lines, "", f"Seed {results['time']['seed']}. {where(results['time'])}"]
+    return [
+        *lines, "", *sums(results["time"]["rows"]), "",
+        f"Seed {results['time']['seed']}. {where(results['time'])}",
+    ]  # fmt: skip
+
+
+def sums(rows: list[dict[str, Any]]) -> list[str]:
+    """False alerts of all rows together, by how many features there are."""
+    counts = sorted({row["features"] for row in rows})
+    groups = {"all rows": rows} | {
+        f"{count} features": [row for row in rows if row["features"] == count] for count in counts
+    }
+    lines = [
+        "| together | trained on two days: false alerts a device-month | on a week |",
+        "|---|---|---|",
+    ]
+    for name, group in groups.items():
+        cells = [_together([row["trained"][trained] for row in group]) for trained in TRAINED]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _together(cells: list[dict[str, Any]]) -> str:
+    alerts, months = (sum(cell[what] for cell in cells) for what in ("alerts", "months"))
+    return f"{alerts / months:.2f} ({alerts} in {months:.0f} months)"
 
 
 def _delay(median: float | None) -> str:

@@ -213,6 +213,26 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        name="falling spreads by their logarithm",
+        breaks="With few rows a window, many features raise false alerts of narrower spreads.",
+        where=SIGNALS,
+        old="return np.where(spreads & (off < 0), fallen, off)",
+        new="return np.where(spreads & (off > 0), fallen, off)",
+        tests=(
+            "tests/protocol/signals/test_spreads.py::test_however_few_rows_no_spread_is_far_off_more_often_than_a_normal_number",
+        ),
+    ),
+    Mutation(
+        name="each false alert paid for twice",
+        breaks="Twice as many false alerts come as the operator said are acceptable.",
+        where=SIGNALS,
+        old="return self._chance(1.0)",
+        new="return self._chance(RUN_WINDOWS)",
+        tests=(
+            "tests/protocol/signals/test_learning.py::test_the_budget_counts_alerts_and_a_running_mean_makes_one_of_two_windows",
+        ),
+    ),
+    Mutation(
         name="summaries of two versions merge",
         breaks="What one version saw is told of another.",
         where=SIGNALS,

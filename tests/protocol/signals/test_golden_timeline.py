@@ -13,14 +13,15 @@ CHANCE = 1 / 8640
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 
 
-def test_frozen_windows_against_the_frozen_baseline_find_what_they_found() -> None:
-    fitted = baseline.decode((GOLDEN / "baseline_v2.bin").read_bytes())
-    story = json.loads((GOLDEN / "baseline_v2.json").read_text())
+@pytest.mark.parametrize("name", ["baseline_v2", "baseline_v2_cube_root"])
+def test_frozen_windows_against_the_frozen_baseline_find_what_they_found(name: str) -> None:
+    fitted = baseline.decode((GOLDEN / f"{name}.bin").read_bytes())
+    story = json.loads((GOLDEN / f"{name}.json").read_text())
     assert fitted.digest == story["digest"]
     monitor = ChartMonitor(fitted)
     found = charts.limits(monitor.normal.charts, CHANCE)
     assert found == pytest.approx(story["limits"])
-    data = (GOLDEN / "baseline_v2_windows.bin").read_bytes()
+    data = (GOLDEN / f"{name}_windows.bin").read_bytes()
     heard = []
     while data:
         length = int.from_bytes(data[:4], "big")

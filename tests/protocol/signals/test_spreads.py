@@ -15,6 +15,8 @@ from support import in_time
 
 ALL = np.ones(1, np.bool_)
 RANKS = (np.arange(1000) + 0.5) / 1000
+TOLERANCE = 1.5
+"""The cube root is all but normal; the logarithm of 50 rows is off by a factor of 17 at 5.0."""
 FAR = (2.0, 3.0, 4.0, 5.0, 5.5, 6.0)
 
 
@@ -49,8 +51,8 @@ def test_however_few_rows_no_spread_is_far_off_more_often_than_a_normal_number(
     freedom: float, usual: float
 ) -> None:
     below, above = tails(freedom, usual, ALL)
-    assert below.max() < 1.25
-    assert above.max() < 1.25
+    assert below.max() < TOLERANCE
+    assert above.max() < TOLERANCE
 
 
 def test_the_logarithm_alone_falls_far_too_often_with_fifty_rows() -> None:
