@@ -26,14 +26,13 @@ def listed(
     cursor: Cursor = None,
 ) -> Page[FeedSettingView]:
     """What is set, by name, as far as it is within the asker's scope."""
-    scope = leave.scope
+    covers = leave.scope.covers
     query = select(FeedSettingRow).where(col(FeedSettingRow.name) > (cursor or ""))
     with hub.store.read() as session:
-        rows = session.exec(query.order_by(col(FeedSettingRow.name)).limit(limit + 1)).all()
-        found = [feed_settings.view(session, row) for row in rows]
-    items = page(found, limit, lambda item: item["name"])
-    items["items"] = [each for each in items["items"] if scope.covers(each["selector"])]
-    return Page(**items)
+        rows = session.exec(query.order_by(col(FeedSettingRow.name)).limit(feed_settings.NAMES_MAX))
+        seen = [row for row in rows if covers(row.selector)][: limit + 1]
+        found = [feed_settings.view(session, row) for row in seen]
+    return Page(**page(found, limit, lambda item: item["name"]))
 
 
 @router.put("/feed-settings/{name}", responses=answers(401, 403, 409, 422))
