@@ -158,7 +158,7 @@ class Supervisor:
     def start(self, now: float) -> None:
         """After boot: committed champions serve, journals go on. Needs no link and no time."""
         if self.goals.directive is not None:
-            self._obey(self.goals.directive, now)
+            self._guarded(partial(self._obey, self.goals.directive, now))
         pointers, journal = self._ports.state.pointers(), self._ports.state.journal()
         for slot in {**pointers, **journal}:
             runner = self._runner(slot)

@@ -116,9 +116,13 @@ def test_a_feed_begins_anew_with_what_the_hub_sets_and_says_what_it_does_not_tak
     assert "the hub's settings" not in feeds.trouble("slot")
     hears(feeds, "feed press: accepted: dense 1")
     assert process(feeds).pid != first
-    until(lambda: (look(feeds), flow(feeds))[1], lambda value: value == 7.0)
+    until(lambda: flow(feeds, tmp_path), lambda value: value == 7.0)
 
 
-def flow(feeds) -> float | None:
+def flow(feeds, tmp_path) -> float | None:
+    """The last value of the first signal, after another line for the feed to read."""
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write("1,2,7\n")
+    look(feeds)
     signals = feeds.states()["press"].signals
     return signals[0].value if signals else None

@@ -47,6 +47,15 @@ def filled(kind: str):
         slot = tree["slots"]["vision"]
         slot["running"]["providers"] = ["CPU"]
         tree["facts"]["providers"] = {"onnx": ["CPU"]}
+        tree["feeds"] = {
+            "press": {
+                "slot": "vision", "counts": {"rows": 1},
+                "answer": {"quality": "good", "basis": "model"},
+                "signals": [{"feature": "flow", "signal": "flow", "quality": "good"}],
+                "sources": {"plc": {"counts": {"reads": 1}}},
+                "sinks": {"mes": {"counts": {"sent": 1}}},
+            }
+        }  # fmt: skip
         slot["challenger"] = {
             "state": "comparing", "model": "digits", "version": "2", "manifest": "ab" * 32,
         }  # fmt: skip
