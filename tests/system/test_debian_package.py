@@ -3,15 +3,12 @@
 import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from support import root_system
+from support import debian_package, root_system
 from support.root_system import RootSystem
-
-ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [
     pytest.mark.system,
@@ -23,14 +20,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("deb")
-    subprocess.run(
-        [sys.executable, ROOT / "deploy/deb/build.py", "--to", folder, "--only", "muster-agent",
-         "--architecture", "amd64", "--compression", "none"],
-        check=True, timeout=900,
-    )  # fmt: skip
-    (made,) = folder.glob("*.deb")
-    return made
+    return debian_package.built(tmp_path_factory.mktemp("deb"))
 
 
 @pytest.fixture(scope="module")
