@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo example-maintenance example-vision test test-doors story-loop test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-feeds bench-links bench-scale soak lint format setup setup-demo constraints clean
+.PHONY: demo example-maintenance example-vision test test-doors story-loop test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-feeds bench-links bench-scale soak deb lint format setup setup-demo constraints clean
 
 demo: setup-demo
 	@deploy/need mosquitto
@@ -46,6 +46,7 @@ test-zoo: setup
 # Whole stories of real processes: the demo to its end, killed, interrupted; chaos; a restored hub.
 test-long: setup
 	@deploy/need mosquitto
+	@command -v apt-get >/dev/null || exit 0; deploy/need mmdebstrap piuparts
 	$(BIN)/pytest -m long $(ARGS)
 
 # Writes the pictures that docs/console.md shows, in light and dark, from the browser's stories.
@@ -119,6 +120,12 @@ bench-scale: setup
 soak: setup
 	@deploy/need mosquitto
 	$(BIN)/python -m bench.soak $(ARGS)
+
+# Packages of agent and hub for amd64 and arm64, in build/deb, for the Python that PYTHON names.
+deb: setup
+	@deploy/need dpkg lintian
+	$(BIN)/python deploy/deb/build.py --to build/deb $(ARGS)
+	lintian --fail-on error,warning build/deb/*.deb
 
 lint: setup
 	$(BIN)/ruff check .

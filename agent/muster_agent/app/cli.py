@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     root.add_argument("--root-sha256", metavar="HEX", help="its SHA-256; the hub sends the file")
     joining.add_argument("--device", metavar="ID", help="device id, when the token names none")
     joining.add_argument(
+        "--labels", type=Path, metavar="FILE", help="key=value lines, for a token that leaves them"
+    )
+    joining.add_argument(
         "--key-uri", metavar="URI", help="a P-256 key on a PKCS#11 token: pkcs11:…"
     )
     for name, command, text in (
@@ -119,6 +122,7 @@ def _enroll(options: argparse.Namespace) -> int:
             root_file=options.root,
             root_sha256=options.root_sha256,
             key_uri=options.key_uri,
+            labels=enroll.read_labels(options.labels) if options.labels else {},
             facts=msgspec.to_builtins(facts.read(directory)),
         ),
         ClockReading(clock.wall(), clock.quality()),

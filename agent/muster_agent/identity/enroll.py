@@ -32,9 +32,11 @@ from muster_protocol.wire.contact import BrokerAddress
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.topics import check_device_id, check_sha256
 
-__all__ = ["EnrolError", "Enrolment", "EnrolmentRequest", "enroll"]
+__all__ = ["EnrolError", "Enrolment", "EnrolmentRequest", "enroll", "read_labels"]
 
 TOKEN_CHARS_MAX = 512
+LABELS_BYTES_MAX = 16 * 1024
+"""More than as many labels take as a device may have."""
 PROBE = "enrolling"
 PROBE_BYTES = 64 * 1024
 """More than certificates, factory root and settings take together."""
@@ -53,6 +55,8 @@ class EnrolmentRequest:
     root_file: Path | None = None
     root_sha256: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    """What this device says of itself; the token must leave that to it."""
     key_uri: str | None = None
     """Of a key in hardware, made there by the installer; None: a key file is made here."""
 
@@ -85,7 +89,8 @@ def enroll(request: EnrolmentRequest, reading: ClockReading) -> Enrolment:
     try:
         device = _ready_to_write(request)
         key = identity.make_key(key_path) if made else identity.read_key(key_path)
-        reply = hub.enroll(ca_pem, request.token, identity.request(key, device), request.facts)
+        asked = identity.request(key, device)
+        reply = hub.enroll(ca_pem, request.token, asked, request.facts, request.labels)
         expires = _check_reply(reply, key, fingerprint, request)
         given: dict[str, str | int | float] = {
             "device": reply.device,
@@ -103,6 +108,32 @@ def enroll(request: EnrolmentRequest, reading: ClockReading) -> Enrolment:
     except OSError as error:
         raise EnrolError(f"can't write {request.directory}: {error.strerror or error}") from None
     return Enrolment(reply.device, reply.broker.host, reply.broker.port, expires)
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Labels from a file of ``key=value`` lines, ``#`` before a comment; raises EnrolError.
+
+    What a label may be is for the hub to say.
+    """
+    with path.open("rb") as file:
+        data = file.read(LABELS_BYTES_MAX + 1)
+    if len(data) > LABELS_BYTES_MAX:
+        raise EnrolError(f"{path} is larger than {LABELS_BYTES_MAX} bytes: is it the right file?")
+    try:
+        lines = data.decode().splitlines()
+    except UnicodeDecodeError:
+        raise EnrolError(f"{path} is no text in UTF-8") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        key, equals, value = (part.strip() for part in line.partition("#")[0].partition("="))
+        if not (key or equals):
+            continue
+        if not (key and value):
+            raise EnrolError(f"{path}, line {number}: a label has the form key=value")
+        if key in found:
+            raise EnrolError(f"{path}, line {number}: {key} is there twice")
+        found[key] = value
+    return found
 
 
 def _use_hardware(directory: Path, uri: str) -> None:

@@ -100,9 +100,18 @@ class HubContact:
             )
         return checked_root(root, f"the root of {self.url}")
 
-    def enroll(self, ca_pem: str, token: str, csr_pem: str, facts: dict[str, Any]) -> HubReply:
+    def enroll(
+        self,
+        ca_pem: str,
+        token: str,
+        csr_pem: str,
+        facts: dict[str, Any],
+        labels: dict[str, str],
+    ) -> HubReply:
         """Exchange a token and a request for a certificate; raises EnrolError, NotTaken."""
-        body = {"token": token, "csr_pem": csr_pem, "facts": facts}
+        body: dict[str, Any] = {"token": token, "csr_pem": csr_pem, "facts": facts}
+        if labels:  # An older hub doesn't know them.
+            body["labels"] = labels
         data = self._ask("POST", "/enroll", tls.context(ca_pem), msgspec.json.encode(body))
         try:
             return msgspec.json.decode(data, type=HubReply)

@@ -25,6 +25,8 @@ from muster_protocol.wire.topics import check_device_id
 USES_MAX = 100_000
 LABELS_MAX = 32
 LABEL_CHARS_MAX = 64
+CHOSEN = "?"
+"""In a token, in place of a label's value: the device says it when it enrols."""
 TOKEN_CHARS_MAX = 256
 RENEWALS_PER_DAY = 5
 RENEW_SHARE_MAX = 0.5
@@ -72,7 +74,7 @@ def make_token(
     ``selector`` is what its maker is limited to: a device that is known when the token is used
     comes back with it only from within.
     """
-    check_labels(labels)
+    check_labels({key: key if value == CHOSEN else value for key, value in labels.items()})
     if device is not None:
         check_device_id(device)
         if uses != 1:
@@ -95,9 +97,19 @@ def make_token(
 
 
 def enrol(
-    session: Session, pki: Pki, token_text: str, csr_pem: str, facts: dict[str, Any], now: float
+    session: Session,
+    pki: Pki,
+    token_text: str,
+    csr_pem: str,
+    facts: dict[str, Any],
+    now: float,
+    *,
+    labels: dict[str, str] | None = None,
 ) -> Enrolled:
-    """Give the request's key a certificate. Raises TokenRefused, Invalid or Conflict."""
+    """Give the request's key a certificate. Raises TokenRefused, Invalid or Conflict.
+
+    ``labels`` are what the device says of itself, where the token leaves that to it.
+    """
     token = _token(session, token_text, now)
     request = read_request(csr_pem.encode())
     binding = session.get(EnrolBinding, (token.id, request.key_fingerprint))
@@ -111,7 +123,7 @@ def enrol(
     device = session.get(Device, name)
     returned = device is not None
     if device is None:
-        device = Device(id=name, labels=token.labels, created=now)
+        device = Device(id=name, labels=_labels(token, labels or {}), created=now)
         session.add(device)
         session.flush()
     elif device.deleted is not None and device.last_seen is None:
@@ -370,6 +382,27 @@ def _name(token: EnrolToken, request: Request) -> str:
             raise Invalid(f"this token is for the device {token.device}, not {asked!r}")
         return token.device
     return check_device_id(asked) if asked else f"dev-{secrets.token_hex(5)}"
+
+
+def _labels(token: EnrolToken, said: dict[str, str]) -> dict[str, str]:
+    """What a new device is labelled with: the token's labels, and of the device's those left open.
+
+    What the token's maker may not reach, its devices may not claim to be.
+    """
+    open_keys = {key for key, value in token.labels.items() if value == CHOSEN}
+    if foreign := sorted(said.keys() - open_keys):
+        raise Invalid(
+            f"this token does not let a device choose its {foreign[0][:80]!r}: make one with "
+            f"muster device enroll-token --label '{foreign[0][:80]}={CHOSEN}'"
+        )
+    check_labels(said)
+    labels = {key: value for key, value in token.labels.items() if value != CHOSEN} | said
+    if not selectors.parse(token.selector).matches(labels):
+        raise Invalid(
+            f"with these labels it is none of the devices ({token.selector}) that whoever made "
+            "this token may act on"
+        )
+    return labels
 
 
 def _may_return(token: EnrolToken, device: Device) -> None:

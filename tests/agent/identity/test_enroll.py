@@ -12,7 +12,13 @@ from cryptography import x509
 
 from muster_agent.base import config
 from muster_agent.identity import identity
-from muster_agent.identity.enroll import EnrolError, Enrolment, EnrolmentRequest, enroll
+from muster_agent.identity.enroll import (
+    EnrolError,
+    Enrolment,
+    EnrolmentRequest,
+    enroll,
+    read_labels,
+)
 from muster_agent.trust.time import BUILD_TIME, DAY_SECONDS, ClockReading
 from support.enrol_hub import EnrolHub
 from support.pki import Authority
@@ -250,3 +256,39 @@ def test_what_would_fail_on_the_device_is_found_before_the_token_is_spent(
     settings.unlink()
     run(hub, directory, root_file=root_file)
     assert len(hub.requests) == 1
+
+
+def test_labels_come_from_a_file_of_lines(tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    path.write_text("# of this card\nline = 2\n\nhall=3/a # upstairs\n")
+    assert read_labels(path) == {"line": "2", "hall": "3/a"}
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"line", "line 1: a label has the form key=value"),
+        (b"a=1\nline=\n", "line 2: a label has the form key=value"),
+        (b"=2", "line 1: a label has the form key=value"),
+        (b"a=1\na=2", "line 2: a is there twice"),
+        (b"\xff=1", "no text in UTF-8"),
+        (b"#" * 20_000, "is it the right file?"),
+    ],
+)
+def test_a_file_of_labels_that_makes_no_sense_is_refused_by_the_line(
+    tmp_path: Path, data: bytes, named: str
+) -> None:
+    path = tmp_path / "labels"
+    path.write_bytes(data)
+    with pytest.raises(EnrolError, match=named.replace("?", r"\?")):
+        read_labels(path)
+
+
+def test_what_a_device_says_of_itself_goes_with_its_request_and_nothing_goes_without_it(
+    hub: EnrolHub, directory: Path, root_file: Path
+) -> None:
+    run(hub, directory, root_file=root_file, labels={"line": "2"})
+    run(hub, directory.with_name("other"), root_file=root_file)
+    said, silent = hub.requests
+    assert said["labels"] == {"line": "2"}
+    assert "labels" not in silent, "a hub that doesn't know the field refuses it"

@@ -41,6 +41,32 @@ def test_a_device_with_a_token_gets_a_certificate_and_the_broker_s_address(kit):
     assert kit.wakes
 
 
+def test_a_device_says_of_itself_what_its_token_leaves_to_it_and_nothing_else(kit):
+    def token():
+        return kit.enrol_token(labels={"site": "berlin", "line": "?"})
+
+    assert kit.enrol(token(), labels={"line": "2"}).status_code == 200
+    assert devices(kit)["cam-1"].labels == {"site": "berlin", "line": "2"}
+    assert kit.enrol(token(), name="cam-2").status_code == 200
+    assert devices(kit)["cam-2"].labels == {"site": "berlin"}, "what it doesn't say it doesn't have"
+    for labels in ({"site": "paris"}, {"role": "x"}, {"line": "?"}, {"line": "a b"}):
+        refused = kit.enrol(token(), name="cam-3", labels=labels)
+        assert is_problem(refused, 422, "invalid"), labels
+    assert "cam-3" not in devices(kit)
+
+
+def test_a_device_can_t_say_that_it_is_beyond_what_its_token_s_maker_may_reach(kit):
+    hub = kit.hub
+    with hub.store.write() as session:
+        text = enrolment.make_token(
+            session, hub.pki.ca_fingerprint, labels={"site": "?"}, uses=1, expires_seconds=60,
+            device=None, now=hub.clock(), selector="site!=paris",
+        )  # fmt: skip
+    refused = kit.enrol(text, labels={"site": "paris"})
+    assert is_problem(refused, 422, "invalid")
+    assert kit.enrol(text, labels={"site": "rome"}).status_code == 200
+
+
 def test_the_token_carries_the_fingerprint_of_the_ca(kit):
     ca = x509.load_pem_x509_certificate(kit.http.get(f"{API}/ca").content)
     fingerprint = kit.enrol_token().split(".")[2]

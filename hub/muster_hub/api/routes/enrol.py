@@ -54,7 +54,9 @@ def enroll(hub: HubDep, ask: EnrolAsk) -> EnrolAnswer:
     The same key may ask again until the token expires and gets the same certificate.
     """
     with hub.store.write() as session:
-        enrolled = enrolment.enrol(session, hub.pki, ask.token, ask.csr_pem, ask.facts, hub.clock())
+        enrolled = enrolment.enrol(
+            session, hub.pki, ask.token, ask.csr_pem, ask.facts, hub.clock(), labels=ask.labels
+        )
     hub.changed()
     host, port = hub.config.broker_public
     return EnrolAnswer(

@@ -13,6 +13,10 @@ class EnrolAsk(Body):
         description="Signed by a P-256 key; its common name is the device id, or empty.",
     )  # fmt: skip
     facts: View = Field(default={}, examples=[{"agent_version": "0.1.0", "machine": "aarch64"}])
+    labels: dict[str, str] = Field(
+        default={}, examples=[{"line": "2"}],
+        description="What the device says of itself, where its token leaves that to it.",
+    )  # fmt: skip
 
 
 class RenewAsk(Body):
@@ -39,7 +43,7 @@ class EnrolAnswer(BaseModel):
 class TokenAsk(Body):
     labels: dict[str, str] = Field(
         default={}, examples=[{"site": "berlin", "line": "2"}],
-        description="Given to every device that enrols with the token.",
+        description="Given to every device that enrols with the token; `?`: the device says it.",
     )  # fmt: skip
     uses: int = Field(default=1, ge=1, le=USES_MAX)
     expires_seconds: float = Field(default=3600, ge=1, le=90 * DAY_SECONDS)

@@ -1,0 +1,172 @@
+"""A card is imaged once and boots three times: three devices with names and labels serve.
+
+The image is a real root file system with the agent's Debian package in it. A card is a copy of the
+image in a mount namespace of its own, and boots by what the package's service says it would run.
+"""
+
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from muster_hub.demo import bundles, digits
+from muster_hub.demo.fleet import program
+from support import debian_package, root_system
+from support.ports import HOST, free_port
+from support.root_system import RootSystem
+from support.served import Served, finish
+from support.waiting import eventually
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.long,
+    pytest.mark.timeout(2400),
+    pytest.mark.skipif(bool(root_system.why_not()), reason=root_system.why_not() or "-"),
+]
+WAIT_SECONDS = 300.0
+NAMES = ("press-1", "press-2", "press-3")
+BOOT = r"""
+set -eu
+unit=/usr/lib/systemd/system/muster-agent.service
+said() { sed -n "s|^$1=||p" "$unit" "$unit.d/first-boot.conf"; }
+set -a; . /etc/muster/first-boot.env; set +a
+install -d -m 0750 -o muster -g muster /run/muster
+exec setpriv --reuid muster --regid muster --clear-groups sh -eu -c "
+  until $(said ExecStartPre); do sleep $(said RestartSec); done
+  cd /var/lib/muster
+  sed -i 's|^# report_seconds = .*|report_seconds = 2.0|' agent.toml
+  grep -q '^tcp_port' agent.toml || cat /etc/site.toml >>agent.toml
+  exec $(said ExecStart)"
+"""
+
+
+class Card:
+    """One copy of the image, and the machine that boots from it."""
+
+    def __init__(self, system: RootSystem, log: Path) -> None:
+        self.system = system
+        self.log = log
+        self.port = free_port()
+        self.machine: subprocess.Popen[bytes] | None = None
+
+    def boot(self) -> None:
+        self.system.put("/etc/site.toml", f"\n[slots.main]\ntcp_port = {self.port}\n")
+        self.machine = self.system.start(self.log, ["sh", "-c", BOOT])
+
+    def pull(self) -> None:
+        """Stop it as a service manager does."""
+        if self.machine is not None:
+            self.machine.send_signal(signal.SIGTERM)
+            self.machine.wait(90)
+            self.machine = None
+
+    def serves(self) -> bool:
+        address = f"http://{HOST}:{self.port}/v2/models/{bundles.MODEL}/ready"
+        try:
+            with urllib.request.urlopen(address, timeout=60) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+class Plant:
+    """A hub with a published model, and the cards of its machines."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.hub = Served(directory / "hub")
+        self.serving = self.hub.ready()
+        self.cards: dict[str, Card] = {}
+
+    def push(self) -> None:
+        data = digits.load()
+        folder = self.directory / "bundle"
+        bundles.release(folder, "1", digits.train(data), data, probation_seconds=1.0)
+        profile = ["--profile", str(self.hub.data / "operator.toml")]
+        subprocess.run(
+            [program("muster"), *profile, "model", "push", folder], check=True, timeout=WAIT_SECONDS
+        )
+        path = f"/models/{bundles.MODEL}/versions/1"
+        self.wait("it is published", lambda: self.hub.ask(path)["status"] == "published")
+
+    def wait(self, what: str, done: Callable[[], bool]) -> None:
+        said = "\n".join(card.log.read_text()[-1500:] for card in self.cards.values())
+        assert eventually(done, WAIT_SECONDS), f"not within {WAIT_SECONDS:.0f} s: {what}\n{said}"
+
+    def stop_hub(self) -> None:
+        self.serving.terminate()
+        assert finish(self.serving)[0] == 0
+
+    def heard_again(self) -> None:
+        since = time.time()
+        for name in NAMES:
+            self.wait(f"{name} is heard of", lambda name=name: self.heard(name) > since)  # type: ignore[misc]  # bound now
+
+    def heard(self, name: str) -> float:
+        """When, in seconds since 1970; 0: never, or it is not enrolled yet."""
+        try:
+            return self.hub.ask(f"/devices/{name}")["last_seen"] or 0.0
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return 0.0
+
+    def close(self) -> None:
+        for card in self.cards.values():
+            card.pull()
+        if self.serving.poll() is None:
+            self.stop_hub()
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    made = Plant(tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def imaged(plant: Plant) -> RootSystem:
+    """The image: the package, the hub's factory root and one token for all."""
+    image = RootSystem((root_system.base(),), plant.directory / "image")
+    image.put("/tmp/muster-agent.deb", debian_package.built(plant.directory).read_bytes())
+    image.run("dpkg", "-i", "/tmp/muster-agent.deb")
+    image.put("/etc/hosts", f"{HOST} localhost\n")
+    image.put("/etc/muster/root.json", (plant.hub.data / "tuf" / "1.root.json").read_bytes())
+    asked = {"labels": {"site": "berlin", "line": "?"}, "uses": len(NAMES), "expires_seconds": 3600}
+    token = plant.hub.ask("/enroll-tokens", asked)["token"]
+    lines = f"HUB=https://localhost:{plant.hub.http}\nTOKEN={token}\n"
+    image.put("/etc/muster/first-boot.env", lines, 0o600)
+    return image
+
+
+def test_three_cards_of_one_image_are_three_named_devices_that_serve(
+    plant: Plant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = imaged(plant)
+    plant.push()
+    for name in NAMES:
+        card = Card(image.above(plant.directory / name), plant.directory / f"{name}.log")
+        named = (image.made / "etc/muster/first-boot.env").read_text() + f"DEVICE={name}\n"
+        card.system.put("/etc/muster/first-boot.env", named, 0o600)
+        card.system.put("/etc/muster/labels", f"line={name[-1]}\n")
+        plant.cards[name] = card
+        card.boot()
+    plant.heard_again()
+    for name in NAMES:
+        assert plant.hub.ask(f"/devices/{name}")["labels"] == {"site": "berlin", "line": name[-1]}
+    asked = {"model": bundles.MODEL, "version": "1", "slot": "main", "selector": "site=berlin"}
+    with_all = asked | {"canary": 0, "min_soak_seconds": 0}
+    number = plant.hub.ask("/rollouts", with_all)["id"]
+    plant.wait("all run it", lambda: plant.hub.ask(f"/rollouts/{number}")["state"] == "completed")
+    for card in plant.cards.values():
+        plant.wait("it serves", card.serves)
+
+    with capsys.disabled():
+        print("CARDS OK: three devices of one image, each with its name and labels, serve")
