@@ -12,6 +12,10 @@ FILES_PER_BUNDLE_MAX = 64
 BASELINE_BYTES_MAX = 4 * MIB
 CARD_BYTES_MAX = 64 * KIB
 SAMPLING_FILE_BYTES_MAX = 128 * KIB
+EXPLANATION_BYTES_MAX = 256 * KIB
+EXPLAINED_FEATURES_MAX = 64
+"""Numbers of a model's input whose weight is told; more is a picture or a series."""
+EXPLAINED_CURVE_POINTS_MAX = 12
 GOLDEN_BYTES_MAX = 64 * MIB
 GOLDEN_RTOL_MAX = 0.1
 """Of an expected value. A wider tolerance would prove nothing about a model."""
