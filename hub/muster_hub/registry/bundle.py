@@ -12,6 +12,7 @@ from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.limits import CHUNK_BYTES
 from muster_protocol.wire.listing import Put, cut_file
 from muster_protocol.wire.manifest import File, Manifest
+from muster_protocol.wire.sampling import SamplingLimits
 
 _PAPERS: Mapping[str, tuple[int, Callable[[bytes], object]]] = {
     card.FILE: (limits.CARD_BYTES_MAX, card.decode),
@@ -101,7 +102,9 @@ def check_usable(parsed: Manifest, directory: Path) -> None:
                 raise ProtocolError(
                     f"{listed.path} is {listed.size_bytes} bytes, the limit is {bytes_max}"
                 )
-            decode((directory / listed.path).read_bytes())
+            found = decode((directory / listed.path).read_bytes())
+            if isinstance(found, SamplingLimits):
+                sampling.check_limits(found, parsed)
     if parsed.baseline is None:
         return
     file = parsed.file(parsed.baseline)
@@ -111,10 +114,10 @@ def check_usable(parsed: Manifest, directory: Path) -> None:
             f"{limits.BASELINE_BYTES_MAX}"
         )
     try:
-        found = baseline.decode((directory / file.path).read_bytes())
+        fitted = baseline.decode((directory / file.path).read_bytes())
     except ProtocolError as error:
         raise ProtocolError(f"{file.path}: {error}") from None
-    watching.check(parsed, found)
+    watching.check(parsed, fitted)
 
 
 def baseline_format(parsed: Manifest, directory: Path) -> int:

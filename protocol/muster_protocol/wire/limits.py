@@ -72,6 +72,10 @@ SAMPLE_BYTES_MAX = 60 * KIB
 """Of what one sampled row holds: it travels in a message of telemetry."""
 SAMPLE_NUMBERS_MAX = 60 * KIB
 """Of one feature; a number takes a byte at least."""
+BLUR_CELLS_MAX = 64
+"""Along one side of an image."""
+BLUR_CELL_PIXELS_MIN = 16
+"""That are averaged to one number: fewer would show what is meant to be hidden."""
 SAMPLED_FEATURES_MAX = 128
 """Of one policy: it travels in a directive."""
 SAMPLES_PER_DAY_MAX = 100_000
