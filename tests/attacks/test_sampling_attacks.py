@@ -9,7 +9,8 @@ import pytest
 from muster_agent.worker.rows import RingLayout
 from muster_protocol.wire import sampling
 from muster_protocol.wire.directive import Goal, Slot
-from muster_protocol.wire.sampling import SampledFeature, SamplingLimits, SamplingPolicy
+from muster_protocol.wire.sampling import Blur, SampledFeature, SamplingLimits, SamplingPolicy
+from muster_protocol.wire.tensors import Tensor
 from support.agent_world import SLOT, Device, World
 from support.tuf_repository import NOW
 
@@ -120,6 +121,54 @@ def test_a_stolen_hub_can_not_sample_beyond_what_release_keys_signed(
     (event,) = device.events_of("sampling")
     assert "refused: " in event.detail
     assert "refused" in device.report().sampling
+    assert_updates(world, device)
+
+
+SEEN = np.random.default_rng(4).integers(0, 256, (16, 16)).astype(np.uint8)
+EYE = SampledFeature("x", privacy="blur", blur=Blur(2, 2))
+LOOK = msgspec.structs.replace(POLICY, features={"eye": "blur"})
+
+
+def looking(world: World, device: Device, policy: SamplingPolicy, signed: SampledFeature) -> None:
+    """A release whose input is an image, a policy, and an image that the model answers."""
+    allowed = msgspec.structs.replace(ALLOWED, features={"eye": signed})
+    beside = {sampling.FILE: sampling.encode_limits(allowed)}
+    goal = world.release("1", beside=beside, inputs=(Tensor("x", "UINT8", (-1, 16, 16)),))
+    world.direct(goal)
+    device.run(45)
+    ask(world, device, goal, policy)
+    listing = device.install.manifest(goal)
+    rows = np.zeros(1, RingLayout.of(listing, goal.manifest).dtype)
+    rows["input"] = SEEN.reshape(1, 256).view("V256").ravel()
+    device.sampler.offer(SLOT, goal, listing, rows, False)
+    device.run(2)
+
+
+def test_an_image_leaves_as_the_cells_that_release_keys_signed(
+    world: World, device: Device
+) -> None:
+    looking(world, device, LOOK, EYE)
+    ((_, content),) = device.samples
+    cells = SEEN.reshape(2, 8, 2, 8).mean(axis=(1, 3)).ravel()
+    assert content.features == {"eye": pytest.approx(tuple(cells.tolist()))}
+    assert_updates(world, device)
+
+
+UNBLURRED = {
+    "asked in the clear": (msgspec.structs.replace(POLICY, features={"eye": "plain"}), EYE),
+    "signed as a hash": (LOOK, SampledFeature("x", privacy="hash", blur=Blur(2, 2))),
+    "no grid signed": (LOOK, SampledFeature("x")),
+    "a grid so fine that it shows the pixels": (LOOK, SampledFeature("x", blur=Blur(16, 16))),
+}
+
+
+@pytest.mark.parametrize(("policy", "signed"), UNBLURRED.values(), ids=UNBLURRED)
+def test_no_policy_gets_a_finer_image_than_release_keys_signed(
+    world: World, device: Device, policy: SamplingPolicy, signed: SampledFeature
+) -> None:
+    looking(world, device, policy, signed)
+    assert device.samples == []
+    assert SEEN.tobytes() not in kept_bytes(device)
     assert_updates(world, device)
 
 

@@ -24,7 +24,10 @@ from muster_hub.storage.registry import LoopRow
 from muster_hub.storage.sampling import SamplingPolicyRow
 from muster_protocol.signals import baseline, binning, summary_wire
 from muster_protocol.signals.summary import Summary, Tally
-from muster_protocol.wire import manifest
+from muster_protocol.wire import explanation, manifest
+from muster_protocol.wire.chunks import sha256_hex
+from muster_protocol.wire.explanation import CurvePoint, ExplainedFeature, Explanation
+from muster_protocol.wire.listing import cut_file
 from support import summaries
 from support.console_kit import report
 from support.hub_kit import Kit
@@ -131,6 +134,7 @@ class Filled:
         _, self.manifest = write_bundle(
             folder, model=MODEL, trained=baseline.encode(self.baseline)
         )  # fmt: skip
+        self.manifest = _explained(folder)
         for file in folder.iterdir():
             kit.hub.blobs.put(file.read_bytes())
         with kit.hub.store.write() as session:
@@ -314,3 +318,23 @@ class Filled:
             )  # fmt: skip
             log.append(session, actor="token:ada", action="device.relabel", now=self.now,
                        subject=self.names[number], detail={"why": self.text})  # fmt: skip
+
+
+def _explained(folder: Path) -> str:
+    """Put a report of what the answers hang on into a bundle; the manifest's new hash."""
+    curve = tuple(CurvePoint(float(at), at / 4, at / 5, at / 3) for at in range(3))
+    features = (
+        ExplainedFeature("<script>alert(1)</script>", 0.25, 0.01, curve),
+        ExplainedFeature("constant", -0.001, 0.002),
+    )
+    file = folder / explanation.FILE
+    file.write_bytes(explanation.encode(Explanation(
+        measure="accuracy", reference=0.9, output="p", of="worn", rows=256, repeats=5, seed=20,
+        features=features,
+    )))  # fmt: skip
+    with file.open("rb") as opened:
+        entry = cut_file(explanation.FILE, opened, lambda _piece: None)
+    made = manifest.decode((folder / "manifest.json").read_bytes())
+    encoded = manifest.encode(msgspec.structs.replace(made, files=(*made.files, entry)))
+    (folder / "manifest.json").write_bytes(encoded)
+    return sha256_hex(encoded)

@@ -33,9 +33,12 @@ def fill(hub: Hub, *, devices: int, now: float) -> None:
                 state="running", created=now, created_by="ann", updated=now,
             )
         )  # fmt: skip
-        for state, ended in (("closed", now), ("training", None)):
-            session.add(LoopRow(model="pump", state=state, opened=now, since=now, deadline=now,
-                                ended=ended, cause="drift", opened_by="hub"))  # fmt: skip
+        for state, ended, run, result in (
+            ("closed", now, "run-1", "succeeded"), ("training", None, "run-2", "running"),
+        ):  # fmt: skip
+            session.add(LoopRow(model="pump", state=state, opened=now - 60, since=now,
+                                deadline=now + 9, ended=ended, cause="drift", opened_by="hub",
+                                run=run, run_state=result))  # fmt: skip
         session.add(
             Alert(
                 key="drift/d-0", device="d-0", kind="drift", severity="warning", state="open",

@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 Number = Annotated[int, typer.Argument(metavar="POLICY", min=1)]
 STRATA = ("random", "low_confidence", "drifting", "by_class")
-PRIVACY = ("plain", "hash")
+PRIVACY = ("plain", "blur", "hash")
 
 
 @app.command("begin")
@@ -191,7 +191,7 @@ def _words(found: SamplePolicy) -> str:
 def _feature(text: str) -> tuple[str, Privacy]:
     name, _, privacy = text.rpartition("=") if "=" in text else (text, "", "plain")
     if privacy not in PRIVACY or not name:
-        raise WrongUsage(f"--feature {text}: say NAME, NAME=plain or NAME=hash")
+        raise WrongUsage(f"--feature {text}: say NAME, NAME=plain, NAME=blur or NAME=hash")
     return name, cast("Privacy", privacy)
 
 

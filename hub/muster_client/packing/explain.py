@@ -30,6 +30,7 @@ def explained(packed: Packed) -> Iterator[str]:
     yield from _proof(packed)
     yield _classifier(packed)
     yield _baseline(packed)
+    yield from _explanation(packed)
     yield _service(packed)
 
 
@@ -112,6 +113,28 @@ def _baseline(packed: Packed) -> str:
         f"{says} A lasting shift is found within {foresight.WINDOWS} windows in about half of the "
         f"cases from {best.shift:.2g} standard deviations on ({best.feature}) to {worst.shift:.2g} "
         f"({worst.feature})."
+    )
+
+
+MEASURED = {
+    "accuracy": "the share of right answers falls",
+    "mean_absolute_error": "the mean absolute error grows",
+    "output_change": "the answer moves",
+}
+
+
+def _explanation(packed: Packed) -> Iterator[str]:
+    found = packed.explanation
+    if found is None:
+        return
+    weights = ", ".join(
+        f"{each.name} {each.importance:.3g} ± {each.spread:.2g}"
+        for each in found.features[:NAMES_SHOWN]
+    )
+    more = ", …" * (len(found.features) > NAMES_SHOWN)
+    yield (
+        f"What its answers hang on, by how much {MEASURED[found.measure]} when the values of an "
+        f"input are shuffled among {found.rows} rows: {weights}{more}."
     )
 
 

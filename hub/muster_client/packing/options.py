@@ -105,6 +105,10 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ren
     no_baseline: Annotated[
         bool, _said("Don't learn what is normal: drift won't be seen.", example=True)
     ] = False
+    no_explanation: Annotated[
+        bool,
+        _said("Don't find out from the data which inputs the answers hang on.", example=True),
+    ] = False
     rows: Annotated[Positive, _said("Of the data that are used at most, the last.", ROWS_MAX)] = (
         ROWS_MAX
     )

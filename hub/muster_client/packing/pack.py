@@ -18,6 +18,7 @@ from muster_client.failures import OperatorError, WrongUsage
 from muster_client.packing import (
     declare,
     estimators,
+    explaining,
     fed,
     learning,
     quantising,
@@ -40,7 +41,7 @@ from muster_client.packing.remembering import carried, state_of
 from muster_client.packing.rows import Rows
 from muster_client.packing.source import Data, read_data
 from muster_protocol.signals import baseline
-from muster_protocol.wire import card, limits, sampling
+from muster_protocol.wire import card, explanation, limits, sampling
 from muster_protocol.wire.manifest import Build, Golden, Lineage, Probation
 from muster_protocol.wire.tensors import Tensor
 from muster_protocol.wire.usable import is_recorded
@@ -114,49 +115,58 @@ def _made(
             probed, answers = probe.run(run_on, _request(given.rows, axes, states, cases, group))
         except OperatorError as error:
             raise _with_sizes(error, tensors, given) from None
-    _check_steady(model, probed, options)
-    taken = _batched(given.rows, probed, notes)
-    (batch,) = {t.shape[t.batch] for t in taken.tensors if t.batch is not None} or {-1}
-    steady = all(is_recorded(t) or t.datatype == "BYTES" for t in taken.tensors)
-    found = declare.Answers(answers, probed.output_axes, batch, steady)
-    outputs = declare.outputs(described.outputs, found, notes)
-    anew = declare.typed_anew(described.outputs, outputs)
-    if anew and model.runtime == "onnx":
-        file = rewriting.typed(file, anew, room, notes)
-    proofs, answered = _parted(answers, outputs, len(cases), group)
-    classifier = scores.classifier(
-        outputs, answered, _asked(options), model.classes, given.labels, notes
-    )
-    work = Work(model, options, given, taken, outputs, answered, classifier, states, notes)
-    metrics = learning.metrics(work)
-    fitted = learning.baseline_of(work)
-    files: dict[str, bytes | Path] = {_file_name(model): file}
-    files |= {path.name: path for path in model.side_files}
-    if options.card:
-        files[card.FILE] = card.encode(read_card(Path(options.card)))
-    if options.sampling:
-        allowed = sampled.read(Path(options.sampling), taken.tensors, taken.columns)
-        files[sampling.FILE] = sampling.encode_limits(allowed)
-    if fitted is not None:
-        files[BASELINE_FILE] = baseline.encode(fitted)
-    fields = _fields(work, probed) | {
-        "classifier": classifier,
-        "baseline": BASELINE_FILE if fitted is not None else None,
-        "lineage": _lineage(model, options, given, metrics, origin),
-        "fallbacks": fallbacks(options.fallback, outputs),
-        "state": state_of(states, options),
-    }
-    chosen = options.threads is not None or bool(options.providers)
-    if chosen or _newer(taken.tensors, outputs, proofs, group):
-        fields["format"] = 2
-    fields |= fed.fields_of(options.features)
-    kept = {name: array[: len(cases)] for name, array in run_on.items()}
-    vectors = writing.Cases(kept, proofs, len(cases) // group, group)
-    built, size_bytes = writing.write(out, files, fields, vectors, fitted)
-    return Packed(
-        out, built, size_bytes, model, probed, given.data_rows, given.origin, fitted,
-        metrics.get("accuracy"), tuple(notes.found),
-    )  # fmt: skip
+        _check_steady(model, probed, options)
+        taken = _batched(given.rows, probed, notes)
+        (batch,) = {t.shape[t.batch] for t in taken.tensors if t.batch is not None} or {-1}
+        steady = all(is_recorded(t) or t.datatype == "BYTES" for t in taken.tensors)
+        found = declare.Answers(answers, probed.output_axes, batch, steady)
+        outputs = declare.outputs(described.outputs, found, notes)
+        anew = declare.typed_anew(described.outputs, outputs)
+        if anew and model.runtime == "onnx":
+            file = rewriting.typed(file, anew, room, notes)
+        proofs, answered = _parted(answers, outputs, len(cases), group)
+        classifier = scores.classifier(
+            outputs, answered, _asked(options), model.classes, given.labels, notes
+        )
+        work = Work(model, options, given, taken, outputs, answered, classifier, states, notes)
+        metrics = learning.metrics(work)
+        fitted = learning.baseline_of(work)
+        files: dict[str, bytes | Path] = {_file_name(model): file}
+        files |= {path.name: path for path in model.side_files}
+        explained = explaining.report(work, _asking(probe, axes, given.rows), probed.latency_ms)
+        if explained is not None:
+            files[explanation.FILE] = explanation.encode(explained)
+        if options.card:
+            files[card.FILE] = card.encode(read_card(Path(options.card)))
+        if options.sampling:
+            allowed = sampled.read(Path(options.sampling), taken.tensors, taken.columns)
+            files[sampling.FILE] = sampling.encode_limits(allowed)
+        if fitted is not None:
+            files[BASELINE_FILE] = baseline.encode(fitted)
+        fields = _fields(work, probed) | {
+            "classifier": classifier,
+            "baseline": BASELINE_FILE if fitted is not None else None,
+            "lineage": _lineage(model, options, given, metrics, origin),
+            "fallbacks": fallbacks(options.fallback, outputs),
+            "state": state_of(states, options),
+        }
+        chosen = options.threads is not None or bool(options.providers)
+        if chosen or _newer(taken.tensors, outputs, proofs, group):
+            fields["format"] = 2
+        fields |= fed.fields_of(options.features)
+        kept = {name: array[: len(cases)] for name, array in run_on.items()}
+        vectors = writing.Cases(kept, proofs, len(cases) // group, group)
+        built, size_bytes = writing.write(out, files, fields, vectors, fitted)
+        return Packed(
+            out, built, size_bytes, model, probed, given.data_rows, given.origin, fitted,
+            metrics.get("accuracy"), tuple(notes.found), explained,
+        )  # fmt: skip
+
+
+def _asking(probe: Probe, axes: Mapping[str, int | None], given: Rows) -> explaining.Ask:
+    """A way to run the loaded model on more rows."""
+    request = _request(given, dict(axes), {}, np.arange(2), 1)
+    return lambda inputs: probe.run(inputs, request)[1]
 
 
 def _with_sizes(error: OperatorError, tensors: Sequence[Tensor], given: Data) -> OperatorError:

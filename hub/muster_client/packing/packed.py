@@ -6,6 +6,7 @@ from pathlib import Path
 from muster_client.packing.advice import Advice
 from muster_client.packing.findings import Probed
 from muster_protocol.signals.baseline import Baseline
+from muster_protocol.wire.explanation import Explanation
 from muster_protocol.wire.manifest import Manifest, Runtime
 
 
@@ -48,3 +49,5 @@ class Packed:
     baseline: Baseline | None
     accuracy: float | None
     advice: tuple[Advice, ...]
+    explanation: Explanation | None = None
+    """None: it could not be explained, or nobody wanted it."""

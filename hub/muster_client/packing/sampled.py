@@ -12,16 +12,21 @@ from msgspec import Meta, Struct
 
 from muster_client.failures import WrongUsage
 from muster_protocol.wire import limits
-from muster_protocol.wire.sampling import Privacy, RowsPerDay, SampledFeature, SamplingLimits
+from muster_protocol.wire.sampling import Blur, Privacy, RowsPerDay, SampledFeature, SamplingLimits
 from muster_protocol.wire.tensors import Label, Tensor
 
 _ELEMENT = re.compile(r"(?P<tensor>.*)\[(?P<place>\d{1,6})\]")
+
+
+GridText = Annotated[str, Meta(pattern=r"^[1-9]\d{0,2}x[1-9]\d{0,2}\Z")]
 
 
 class SamplingFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A TOML file: features are columns of the data, inputs as a whole, or ``INPUT[NUMBER]``."""
 
     features: Annotated[dict[Label, Privacy], Meta(min_length=1, max_length=limits.FEATURES_MAX)]
+    blur: Annotated[dict[Label, GridText], Meta(max_length=limits.FEATURES_MAX)] = {}
+    """Of features that are images: ROWSxCOLUMNS of the grid that they are blurred to."""
     rows_per_day: RowsPerDay
     rows_max: Annotated[int, Meta(ge=1, le=limits.SAMPLES_MAX)]
     answers: bool = False
@@ -42,15 +47,39 @@ def read(
         raise WrongUsage(f"{path}: not TOML: {error}") from None
     except msgspec.ValidationError as error:
         raise WrongUsage(f"{path}: {str(error).replace('$.', '')}") from None
+    features = {
+        name: _feature(path, name, privacy, tensors, columns)
+        for name, privacy in said.features.items()
+    }
+    for name, grid in said.blur.items():
+        if name not in features:
+            raise WrongUsage(f"{path}: blur.{name}: it isn't among the features")
+        features[name] = _with_grid(path, name, features[name], grid, tensors)
     return SamplingLimits(
-        features={
-            name: _feature(path, name, privacy, tensors, columns)
-            for name, privacy in said.features.items()
-        },
+        features=features,
         rows_per_day=said.rows_per_day,
         rows_max=said.rows_max,
         answers=said.answers,
     )
+
+
+def _with_grid(
+    path: Path, name: str, feature: SampledFeature, grid: str, tensors: Sequence[Tensor]
+) -> SampledFeature:
+    """The feature with its grid; height and width are the two largest of its dimensions."""
+    shape = next(t.element_shape for t in tensors if t.name == feature.tensor)
+    axes = sorted(sorted(range(len(shape)), key=lambda axis: -shape[axis])[:2])
+    if len(axes) < 2 or feature.first or feature.count:
+        raise WrongUsage(f"{path}: blur.{name}: it is no image, which has a height and a width")
+    rows, _, columns = grid.partition("x")
+    try:
+        blur = msgspec.convert(
+            {"rows": int(rows), "columns": int(columns), "height_axis": axes[0],
+             "width_axis": axes[1]}, Blur,
+        )  # fmt: skip
+    except msgspec.ValidationError as error:
+        raise WrongUsage(f"{path}: blur.{name}: {error}") from None
+    return msgspec.structs.replace(feature, blur=blur)
 
 
 def _feature(

@@ -34,6 +34,8 @@ class Data:
     """Of each column that metrics are kept apart by, each row's value."""
     times: NDArray[np.float64] | None = None
     lineage: str = ""
+    is_made_up: bool = False
+    """Nobody gave any."""
 
     @property
     def data_rows(self) -> int:
@@ -112,7 +114,7 @@ def _found(tensors: Sequence[Tensor], options: Options, data: Any, notes: Notes)
         "--sample.",
     )
     made = rows.generated(tensors, group_of(tensors))
-    return Data(made, "made-up inputs", is_training=False)
+    return Data(made, "made-up inputs", is_training=False, is_made_up=True)
 
 
 def _of_pictures(tensors: Sequence[Tensor], options: Options, notes: Notes) -> Data:

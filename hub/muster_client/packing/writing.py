@@ -15,7 +15,7 @@ from muster_client.failures import OperatorError, WrongUsage
 from muster_client.packing.declare import is_held
 from muster_protocol.signals import watching
 from muster_protocol.signals.baseline import Baseline
-from muster_protocol.wire import manifest, usable
+from muster_protocol.wire import manifest, sampling, usable
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.listing import cut_file
 from muster_protocol.wire.manifest import Manifest
@@ -69,6 +69,9 @@ def write(
         built = replace(built, files=tuple(entries))
         encoded = manifest.encode(built)
         usable.check(built)
+        allowed = files.get(sampling.FILE)
+        if isinstance(allowed, bytes):
+            sampling.check_limits(sampling.decode_limits(allowed), built)
         if fitted is not None:
             watching.check(built, fitted)
         (made / MANIFEST).write_bytes(encoded)

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypedDict, cast
 
 from muster_client.resources.base import Resource
 
-Privacy = Literal["plain", "hash"]
+Privacy = Literal["plain", "blur", "hash"]
 Stratum = Literal["random", "low_confidence", "drifting", "by_class"]
 LABELS_AT_ONCE = 1_000
 

@@ -48,6 +48,7 @@ from muster_hub.api.text import CleanText
 from muster_hub.audit.refusals import Refusals
 from muster_hub.metrics.delivery import read as read_delivery
 from muster_hub.metrics.exposition import families
+from muster_hub.metrics.looping import read as read_loops
 from muster_hub.metrics.reading import read
 from muster_hub.metrics.scrape import Scrape, Timed
 
@@ -143,7 +144,10 @@ def _metrics(hub: Hub) -> Iterator[Metric]:
         delivered = read_delivery(
             session, now, joules_per_byte=hub.config.telemetry.joules_per_byte
         )
-    return families(reading, delivered, expiries=hub.catalogue.expiries(), parts=hub.health())
+        looped = read_loops(session, hub.config.loops, now)
+    return families(
+        reading, delivered, looped, expiries=hub.catalogue.expiries(), parts=hub.health()
+    )
 
 
 def server_config(app: FastAPI, **settings: Any) -> uvicorn.Config:

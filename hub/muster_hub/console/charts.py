@@ -96,6 +96,37 @@ def spark(values: Sequence[float], title: str) -> Markup:
     ).format(SPARK_WIDTH + 2, SPARK_HEIGHT + 2, title, path)
 
 
+def dependence(curve: Sequence[Mapping[str, float]], title: str) -> Markup:
+    """A mean over an input's values, and the band in which most rows are."""
+    if len(curve) < 2:
+        return Markup("")
+    low, high = min(at["low"] for at in curve), max(at["high"] for at in curve)
+    low, high = min(low, *(at["mean"] for at in curve)), max(high, *(at["mean"] for at in curve))
+    if high - low < 1e-12:
+        low, high = low - 0.5, high + 0.5
+    x = _scale(curve[0]["at"], curve[-1]["at"], WIDTH)
+    y = _scale(low, high, HEIGHT, upward=True)
+    above = [(x(at["at"]), y(at["high"])) for at in curve]
+    below = [(x(at["at"]), y(at["low"])) for at in reversed(curve)]
+    inside = Markup(
+        '<polygon class="band" points="{}"/><polyline class="line" points="{}"/>'
+    ).format(_points(above + below), _points([(x(at["at"]), y(at["mean"])) for at in curve]))
+    return _framed(inside, title)
+
+
+def weight(importance: float, spread: float, largest: float, title: str) -> Markup:
+    """A bar as long as an input's importance, with its spread as a line across the end."""
+    across = _scale(0.0, largest, 90.0)
+    end = min(max(across(importance), 0.0), 100.0)
+    first = min(max(across(importance - spread), 0.0), 100.0)
+    last = min(max(across(importance + spread), 0.0), 100.0)
+    return Markup(
+        '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" role="img" '
+        'aria-label="{}"><rect class="series-0" x="0" y="0" width="{:.2f}" height="8"/>'
+        '<rect class="series-5" x="{:.2f}" y="3" width="{:.2f}" height="2"/></svg>'
+    ).format(title, end, first, max(last - first, 0.3))
+
+
 def histogram(shares: Sequence[tuple[float, float]], title: str) -> Markup:
     """Two distributions over the same bins, side by side in each."""
     if not shares:
@@ -139,6 +170,6 @@ def _scale(
 
 CHARTS: Final[Mapping[str, Callable[..., Any]]] = {
     "bar": bar, "stacked": stacked, "line": line, "gate_chart": gate_chart,
-    "histogram": histogram, "spark": spark,
+    "histogram": histogram, "spark": spark, "dependence": dependence, "weight": weight,
 }  # fmt: skip
 """By the name that templates use."""

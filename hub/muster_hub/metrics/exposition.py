@@ -9,6 +9,7 @@ from typing import Any, get_args
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from muster_hub.metrics.delivery import DeliveryReading, Outcome
+from muster_hub.metrics.looping import LoopReading
 from muster_hub.metrics.reading import DeviceState, Reading
 from muster_hub.settings.loop import LoopState
 from muster_hub.storage.models import RolloutState
@@ -17,6 +18,7 @@ from muster_hub.storage.models import RolloutState
 def families(
     reading: Reading,
     delivery: DeliveryReading,
+    looping: LoopReading,
     *,
     expiries: Mapping[str, float],
     parts: Mapping[str, Mapping[str, Any]],
@@ -68,6 +70,7 @@ def families(
             for state in get_args(LoopState)
         ),
     )  # fmt: skip
+    yield from _loops(looping)
     yield _gauge(
         "muster_metadata_expiry_timestamp_seconds",
         "When a role's signed metadata end, in seconds since 1970.",
@@ -90,6 +93,28 @@ def families(
     yield _gauge(
         "muster_hub_part_up", "1 while a part of the hub works.",
         ("part",), (((name,), float(bool(part.get("ok")))) for name, part in parts.items()),
+    )  # fmt: skip
+
+
+def _loops(looping: LoopReading) -> Iterator[Metric]:
+    for name, says, numbers in (
+        ("muster_loop_since_timestamp_seconds",
+         "When a model's open loop entered its state, in seconds since 1970.", looping.since),
+        ("muster_loop_deadline_timestamp_seconds",
+         "When it must have left its state, or it is abandoned.", looping.deadlines),
+        ("muster_loop_close_seconds",
+         "Median, from opening to closed, of the loops closed in 30 days.", looping.close_seconds),
+        ("muster_loop_trainings_left",
+         "Trainings that may still begin by the budget of 30 days.", looping.trainings_left),
+    ):  # fmt: skip
+        yield _gauge(name, says, ("model",), (((m,), value) for m, value in numbers.items()))
+    yield _gauge(
+        "muster_loops_ended", "Loops that ended in the last 30 days, by how.",
+        ("model", "state"), looping.ended.items(),
+    )  # fmt: skip
+    yield _gauge(
+        "muster_loop_trainings", "Trainings of loops opened in the last 30 days, by result.",
+        ("model", "result"), looping.trainings.items(),
     )  # fmt: skip
 
 

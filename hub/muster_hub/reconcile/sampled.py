@@ -26,6 +26,13 @@ def asked_otherwise(
             yield name
 
 
+def _is_known(asked: OpenPolicy, device: Known) -> bool:
+    """Whether the device's agent can read the policy: one from before ``blur`` would refuse the
+    whole directive."""
+    blurs = "blur" in asked.policy.features.values()
+    return not blurs or sampling.UNDERSTANDS_BLUR in device.understands
+
+
 def sampled(content: Directive, device: Known, wanted: Sequence[OpenPolicy]) -> Directive:
     """With what is to be sampled, for an agent that knows of it; as much as a directive holds."""
     if sampling.UNDERSTANDS not in device.understands or not wanted:
@@ -36,7 +43,9 @@ def sampled(content: Directive, device: Known, wanted: Sequence[OpenPolicy]) -> 
             (
                 each.policy
                 for each in wanted
-                if each.manifest == slot.champion.manifest and each.selector.matches(device.labels)
+                if each.manifest == slot.champion.manifest
+                and each.selector.matches(device.labels)
+                and _is_known(each, device)
             ),
             None,
         )

@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from muster_protocol.signals import baseline, watching
-from muster_protocol.wire import limits, manifest, usable
+from muster_protocol.wire import card, explanation, limits, manifest, sampling, usable
 from muster_protocol.wire.chunks import parse_index, sha256_hex
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.limits import CHUNK_BYTES
 from muster_protocol.wire.listing import Put, cut_file
 from muster_protocol.wire.manifest import File, Manifest
+from muster_protocol.wire.sampling import SamplingLimits
+
+_PAPERS: Mapping[str, tuple[int, Callable[[bytes], object]]] = {
+    card.FILE: (limits.CARD_BYTES_MAX, card.decode),
+    explanation.FILE: (limits.EXPLANATION_BYTES_MAX, explanation.decode),
+    sampling.FILE: (limits.SAMPLING_FILE_BYTES_MAX, sampling.decode_limits),
+}
+"""Files that a bundle may have under these names alone: the most bytes, and how each is read."""
 
 
 def pack(files: Mapping[str, Path], put: Put, **fields: Any) -> bytes:
@@ -83,8 +91,20 @@ def unpack(manifest_bytes: bytes, read: Callable[[str], bytes], directory: Path)
 
 
 def check_usable(parsed: Manifest, directory: Path) -> None:
-    """Baseline, classifier and fallbacks must be of use on a device; raises ProtocolError."""
+    """Baseline, classifier and fallbacks must be of use on a device, and what the hub shows of a
+    version readable; raises ProtocolError.
+    """
     usable.check(parsed)
+    for listed in parsed.files:
+        if listed.path in _PAPERS:
+            bytes_max, decode = _PAPERS[listed.path]
+            if listed.size_bytes > bytes_max:
+                raise ProtocolError(
+                    f"{listed.path} is {listed.size_bytes} bytes, the limit is {bytes_max}"
+                )
+            found = decode((directory / listed.path).read_bytes())
+            if isinstance(found, SamplingLimits):
+                sampling.check_limits(found, parsed)
     if parsed.baseline is None:
         return
     file = parsed.file(parsed.baseline)
@@ -94,10 +114,10 @@ def check_usable(parsed: Manifest, directory: Path) -> None:
             f"{limits.BASELINE_BYTES_MAX}"
         )
     try:
-        found = baseline.decode((directory / file.path).read_bytes())
+        fitted = baseline.decode((directory / file.path).read_bytes())
     except ProtocolError as error:
         raise ProtocolError(f"{file.path}: {error}") from None
-    watching.check(parsed, found)
+    watching.check(parsed, fitted)
 
 
 def baseline_format(parsed: Manifest, directory: Path) -> int:

@@ -7,11 +7,20 @@ is shown as such and never made up.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from muster_hub.registry.gates.base import Shown
 from muster_protocol.wire.card import CardText
 
 SCHEMA = "muster-model-card-1"
 UNSAID = "Nobody has said."
+UNEXPLAINED = "There is no report of what its answers hang on."
+MEASURES = {
+    "accuracy": "share of right answers that is lost",
+    "mean_absolute_error": "growth of the mean absolute error",
+    "output_change": "mean change of the answer; no labels tell whether for the worse",
+}
+"""What importance counts, by its measure."""
 HEADINGS = {
     "intended_use": "Intended use",
     "out_of_scope": "Out of scope",
@@ -55,6 +64,7 @@ def card(
         },
         "metrics": overall,
         "groups": _groups(lineage.metrics),
+        "explanation": msgspec.to_builtins(shown.explanation),
         "gates": [dict(each) for each in gates],
         "inputs": [_tensor(tensor) for tensor in manifest.inputs],
         "outputs": [_tensor(tensor) for tensor in manifest.outputs],
@@ -103,6 +113,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         lines += ["", f"### By {_plain(column)}", ""]
         rows = [(value, *(numbers.get(n) for n in names)) for value, numbers in groups.items()]
         lines += _table((column, *names), rows)
+    lines += ["", "## What its answers hang on", "", *_explained(found["explanation"])]
     lines += ["", "## Gates before release", ""]
     gates = [(each["gate"], "passed" if each["ok"] else "refused", each["says"]) for each in
              found["gates"]]  # fmt: skip
@@ -120,6 +131,30 @@ def markdown(found: Mapping[str, Any]) -> str:
     runtimes = ", ".join(found["runtimes"])
     lines += ["", f"Runs on {runtimes}; {found['size_bytes']} bytes; drift is {watches}.", ""]
     return "\n".join(lines)
+
+
+def explained(report: Mapping[str, Any]) -> str:
+    """How a report's figures came about, in a sentence or two."""
+    curves = f" of class {report['of']}" if report["of"] else ""
+    return (
+        f"Permutation importance: {MEASURES[report['measure']]} when an input's values are "
+        f"shuffled among {report['rows']} rows of the data, mean and standard deviation of "
+        f"{report['repeats']} repeats. Partial dependence: the mean answer {report['output']}"
+        f"{curves} when the input has a value in every row, and what four fifths of the rows lie "
+        "between. Of inputs that move together neither may seem to matter."
+    )
+
+
+def _explained(report: Mapping[str, Any] | None) -> list[str]:
+    if report is None:
+        return [UNEXPLAINED]
+    rows = []
+    for each in report["features"]:
+        ends = [each["curve"][place] for place in (0, -1)] if each["curve"] else []
+        curve = " to ".join(f"{end['mean']:.4g} at {end['at']:.4g}" for end in ends)
+        rows.append((each["name"], each["importance"], each["spread"], curve))
+    headings = ("input", "importance", "±", "mean answer, from the curve's one end to the other")
+    return [_plain(explained(report)), "", *_table(headings, rows)]
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -13,8 +13,11 @@ from muster_hub.signing import model_signature
 from muster_hub.storage.models import Version
 from muster_hub.storage.registry import ReleasePolicy
 from muster_protocol.wire import card as card_wire
-from muster_protocol.wire import manifest
+from muster_protocol.wire import explanation as explanation_wire
+from muster_protocol.wire import limits, manifest
 from muster_protocol.wire.card import CardText
+from muster_protocol.wire.errors import LimitError
+from muster_protocol.wire.explanation import Explanation
 from muster_protocol.wire.manifest import Manifest
 
 CHAMPION = "champion"
@@ -54,6 +57,7 @@ def shown(
         parsed,
         tuple(build.get("facts") or {} for build in builds),
         card_of(parsed, read),
+        explanation_of(parsed, read),
         signed=trusts_signatures and _has(parsed, model_signature.FILE),
     )
 
@@ -62,8 +66,25 @@ def card_of(parsed: Manifest, read: Callable[[str], bytes]) -> CardText | None:
     """What people say of a version; None: nothing. Raises ProtocolError for what is no card."""
     if not _has(parsed, card_wire.FILE):
         return None
-    file = parsed.file(card_wire.FILE)
-    return card_wire.decode(b"".join(read(name) for name in bundle.chunks_of(file, read)))
+    return card_wire.decode(_whole(parsed, card_wire.FILE, read, limits.CARD_BYTES_MAX))
+
+
+def explanation_of(parsed: Manifest, read: Callable[[str], bytes]) -> Explanation | None:
+    """What a version's answers hang on; None: nobody found out. Raises ProtocolError for what is
+    no such report.
+    """
+    path = explanation_wire.FILE
+    if not _has(parsed, path):
+        return None
+    return explanation_wire.decode(_whole(parsed, path, read, limits.EXPLANATION_BYTES_MAX))
+
+
+def _whole(parsed: Manifest, path: str, read: Callable[[str], bytes], bytes_max: int) -> bytes:
+    """A small file of a bundle. Raises LimitError before it is read where it isn't small."""
+    file = parsed.file(path)
+    if file.size_bytes > bytes_max:
+        raise LimitError(f"{path} is {file.size_bytes} bytes, the limit is {bytes_max}")
+    return b"".join(read(name) for name in bundle.chunks_of(file, read))
 
 
 def _has(parsed: Manifest, path: str) -> bool:

@@ -66,8 +66,8 @@ def _refused(
         return "the policy doesn't ask this device"
     asked = msgspec.convert(policy.asked, SamplingPolicy)
     content = msgspec.msgpack.decode(row["content"], type=sampling.Content)
-    plain = {name for name, privacy in asked.features.items() if privacy == "plain"}
-    too_much = content.features.keys() - plain or content.codes.keys() - asked.features.keys()
+    numbers = {name for name, privacy in asked.features.items() if privacy != "hash"}
+    too_much = content.features.keys() - numbers or content.codes.keys() - asked.features.keys()
     if too_much or (content.answers and not asked.answers):
         return "holds more than the policy asks for"
     return ""

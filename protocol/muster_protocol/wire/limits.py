@@ -12,6 +12,10 @@ FILES_PER_BUNDLE_MAX = 64
 BASELINE_BYTES_MAX = 4 * MIB
 CARD_BYTES_MAX = 64 * KIB
 SAMPLING_FILE_BYTES_MAX = 128 * KIB
+EXPLANATION_BYTES_MAX = 256 * KIB
+EXPLAINED_FEATURES_MAX = 64
+"""Numbers of a model's input whose weight is told; more is a picture or a series."""
+EXPLAINED_CURVE_POINTS_MAX = 12
 GOLDEN_BYTES_MAX = 64 * MIB
 GOLDEN_RTOL_MAX = 0.1
 """Of an expected value. A wider tolerance would prove nothing about a model."""
@@ -77,6 +81,10 @@ SAMPLE_BYTES_MAX = 60 * KIB
 """Of what one sampled row holds: it travels in a message of telemetry."""
 SAMPLE_NUMBERS_MAX = 60 * KIB
 """Of one feature; a number takes a byte at least."""
+BLUR_CELLS_MAX = 64
+"""Along one side of an image."""
+BLUR_CELL_PIXELS_MIN = 16
+"""That are averaged to one number: fewer would show what is meant to be hidden."""
 SAMPLED_FEATURES_MAX = 128
 """Of one policy: it travels in a directive."""
 SAMPLES_PER_DAY_MAX = 100_000

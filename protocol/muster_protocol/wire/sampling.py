@@ -11,7 +11,7 @@ from math import prod
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from muster_protocol.wire import limits
 from muster_protocol.wire.bounds import Finite, Format, Integer, Line, Name
@@ -19,7 +19,7 @@ from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import LimitError, ProtocolError
 from muster_protocol.wire.manifest import Manifest, Sha256
 from muster_protocol.wire.messages import Stamp
-from muster_protocol.wire.tensors import Label
+from muster_protocol.wire.tensors import Label, Tensor
 from muster_protocol.wire.usable import is_recorded
 
 FILE = "sampling.json"
@@ -27,15 +27,32 @@ FILE = "sampling.json"
 UNDERSTANDS = "sampling"
 """What an agent that knows policies names among its facts; a hub tells no other of one."""
 FORMAT = 1
+NUMBER_BYTES = 9
+"""Of a number with a fraction in a sample's content."""
 
-Privacy = Literal["plain", "hash"]
-"""``plain``: the numbers as they are. ``hash``: a code that only tells equal from different, by a
+UNDERSTANDS_BLUR = "sampling-blur"
+"""What an agent names that knows the privacy ``blur``, too."""
+
+Privacy = Literal["plain", "blur", "hash"]
+"""``plain``: the numbers as they are. ``blur``: an image as the means of coarse cells, whose number
+the release signed. ``hash``: a code that only tells equal from different, by a
 key that never leaves the device and is destroyed with the policy. What a policy doesn't name is
 dropped."""
 Stratum = Literal["random", "low_confidence", "drifting", "by_class"]
 """Which rows are taken: any; those whose best score is low; all while the model drifts; each class
 as often as the others."""
+Edge = Annotated[int, Meta(ge=1, le=limits.BLUR_CELLS_MAX)]
 RowsPerDay = Annotated[int, Meta(ge=1, le=limits.SAMPLES_PER_DAY_MAX)]
+
+
+class Blur(Struct, frozen=True, forbid_unknown_fields=True):
+    """The grid of cells that an image is averaged over, and where it has its height and width."""
+
+    rows: Edge
+    columns: Edge
+    height_axis: Annotated[int, Meta(ge=0, le=8)] = 0
+    """Of a row's dimensions, without the batch."""
+    width_axis: Annotated[int, Meta(ge=0, le=8)] = 1
 
 
 class SampledFeature(Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +64,8 @@ class SampledFeature(Struct, frozen=True, forbid_unknown_fields=True):
     count: Annotated[int, Meta(ge=0, le=limits.SAMPLE_NUMBERS_MAX)] = 0
     """0: all from ``first`` on."""
     privacy: Privacy = "plain"
+    blur: Blur | UnsetType = UNSET
+    """For an input that is an image, taken as a whole."""
 
 
 class SamplingLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,21 +132,33 @@ class Sample(Struct, frozen=True, array_like=True):
         return sha256_hex(self.content)
 
 
+_OPENNESS: Mapping[Privacy, int] = {"hash": 0, "blur": 1, "plain": 2}
+"""How much each shows: a policy may ask for no more than was signed."""
+
+
 def excess(policy: SamplingPolicy, allowed: SamplingLimits | None) -> str:
     """What a policy asks beyond what release keys signed, in words; empty: nothing."""
     if allowed is None:
         return f"this version's release allows no sampling: its bundle has no {FILE}"
     for name, privacy in policy.features.items():
-        known = allowed.features.get(name)
-        if known is None:
-            names = ", ".join(list(allowed.features)[:8])
-            return f"the release lets no feature {name!r} be sampled, only {names}"
-        if privacy == "plain" and known.privacy != "plain":
-            return f"the release lets the feature {name!r} leave as {known.privacy} only"
+        if over := _feature_excess(name, privacy, allowed):
+            return over
     if policy.rows_per_day > allowed.rows_per_day:
         return f"{policy.rows_per_day} rows a day, the release allows {allowed.rows_per_day}"
     if policy.answers and not allowed.answers:
         return "the release lets no answers be sampled"
+    return ""
+
+
+def _feature_excess(name: str, privacy: Privacy, allowed: SamplingLimits) -> str:
+    known = allowed.features.get(name)
+    if known is None:
+        names = ", ".join(list(allowed.features)[:8])
+        return f"the release lets no feature {name!r} be sampled, only {names}"
+    if _OPENNESS[privacy] > _OPENNESS[known.privacy]:
+        return f"the release lets the feature {name!r} leave as {known.privacy} only"
+    if privacy == "blur" and known.blur is UNSET:
+        return f"the release names no grid that the feature {name!r} is blurred to"
     return ""
 
 
@@ -162,11 +193,41 @@ def check_limits(allowed: SamplingLimits, manifest: Manifest) -> None:
                 f"{FILE}: feature {name!r}: input {feature.tensor!r} has no fixed size, so no row "
                 "of it is recorded"
             )
+        _check_blur(name, feature, tensor)
         size = prod(tensor.element_shape)
         if feature.first + max(feature.count, 1) > size:
             raise ProtocolError(
                 f"{FILE}: feature {name!r}: a row of input {feature.tensor!r} has {size} numbers"
             )
+
+
+def _check_blur(name: str, feature: SampledFeature, tensor: Tensor) -> None:
+    where = f"{FILE}: feature {name!r}"
+    if feature.blur is UNSET:
+        if feature.privacy == "blur":
+            raise ProtocolError(f"{where}: 'blur' needs the grid that it is blurred to")
+        return
+    blur, shape = feature.blur, tensor.element_shape
+    axes = {blur.height_axis, blur.width_axis}
+    if feature.first or feature.count or len(axes) != 2 or max(axes) >= len(shape):
+        raise ProtocolError(
+            f"{where}: only an image as a whole is blurred, by two dimensions of its "
+            f"{len(shape)} that are its height and width"
+        )
+    height, width = shape[blur.height_axis], shape[blur.width_axis]
+    cell = (height // blur.rows) * (width // blur.columns)
+    if cell < limits.BLUR_CELL_PIXELS_MIN:
+        raise ProtocolError(
+            f"{where}: {blur.rows} × {blur.columns} cells of {height} × {width} pixels have "
+            f"{cell} pixels each at least, a cell must have {limits.BLUR_CELL_PIXELS_MIN}: name a "
+            "coarser grid"
+        )
+    numbers = blur.rows * blur.columns * prod(shape) // (height * width)
+    if numbers * NUMBER_BYTES > limits.SAMPLE_BYTES_MAX:
+        raise ProtocolError(
+            f"{where}: blurred to {blur.rows} × {blur.columns} cells a row has {numbers} numbers, "
+            f"a sample holds {limits.SAMPLE_BYTES_MAX // NUMBER_BYTES}: name a coarser grid"
+        )
 
 
 def encode_content(content: Content) -> bytes:

@@ -11,11 +11,12 @@ import muster_client
 from muster_agent.worker.startup import open_engine
 from muster_client.app import app
 from muster_client.failures import WrongUsage
+from muster_client.packing import sampled
 from muster_protocol.signals import baseline
 from muster_protocol.wire import sampling
 from muster_protocol.wire.errors import MusterError
 from muster_protocol.wire.manifest import Fallback, Provider
-from muster_protocol.wire.sampling import SampledFeature
+from muster_protocol.wire.sampling import Blur, SampledFeature
 from muster_protocol.wire.tensors import Tensor
 from support import models as fixtures
 
@@ -93,6 +94,24 @@ def test_what_may_be_sampled_is_signed_with_the_model_by_names_of_columns(folder
     file.write_text(text.replace("temp", "heat"))
     with pytest.raises(WrongUsage, match=r"sampling.toml: features.heat: .*there are flow, temp"):
         packed(folder, labels="state", time="at", sampling=str(file), no_baseline=True)
+
+
+def test_a_grid_that_blurs_is_for_an_image_and_signed_with_its_height_and_width(folder):
+    tensors = (Tensor("eye", "UINT8", (-1, 3, 64, 96)), Tensor("x", "FP32", (-1, 4)))
+    file = folder / "sampling.toml"
+    text = 'rows_per_day = 5\nrows_max = 9\n[features]\neye = "blur"\nx = "hash"\n[blur]\n'
+    file.write_text(text + 'eye = "8x12"\n')
+    allowed = sampled.read(file, tensors, {})
+    assert allowed.features["eye"] == SampledFeature("eye", 0, 0, "blur", Blur(8, 12, 1, 2))
+    for grid, says in {
+        'x = "2x2"': r"blur\.x: it is no image",
+        'ear = "2x2"': r"blur\.ear: it isn't among the features",
+        'eye = "8x999"': r"blur\.eye: .*<= 64",
+        'eye = "8"': r"blur",
+    }.items():
+        file.write_text(text + grid)
+        with pytest.raises(WrongUsage, match=rf"sampling.toml: .*{says}"):
+            sampled.read(file, tensors, {})
 
 
 def test_the_baseline_watches_columns_by_their_names_in_order_of_time(folder):

@@ -4,8 +4,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event
 
+from muster_hub.metrics import looping
 from muster_hub.metrics.reading import read
 from muster_hub.settings.config import Http
+from muster_hub.settings.loop import LoopTerms
 from muster_hub.storage.models import Device
 from support.hub_kit import API, open_kit
 from support.metrics_fleet import fill
@@ -49,8 +51,26 @@ def test_a_scrape_counts_devices_models_inferences_alerts_and_rollouts(kit):
     for name, value in (("training", 1), ("closed", 0)):
         labels = (("model", "pump"), ("state", name))
         assert found["muster_loop_state", labels] == value
+    own = (("model", "pump"),)
+    assert found["muster_loop_since_timestamp_seconds", own] == NOW
+    assert found["muster_loop_deadline_timestamp_seconds", own] == NOW + 9
+    assert found["muster_loop_close_seconds", own] == 60
+    assert found["muster_loops_ended", (*own, ("state", "closed"))] == 1
+    for result in ("running", "succeeded"):
+        assert found["muster_loop_trainings", (*own, ("result", result))] == 1
     ends = kit.hub.catalogue.expiries()["timestamp"]
     assert found["muster_metadata_expiry_timestamp_seconds", (("role", "timestamp"),)] == ends
+
+
+def test_a_budget_of_trainings_is_counted_down_and_an_old_loop_no_longer_counts(kit):
+    terms = LoopTerms(model="pump", pipeline="webhook", url="http://x", runs_per_30_days=4)
+    fill(kit.hub, devices=1, now=NOW)
+    with kit.hub.store.read() as session:
+        soon = looping.read(session, [terms], NOW + 86_400)
+        late = looping.read(session, [terms], NOW + 31 * 86_400)
+    assert soon.trainings_left == {"pump": 2}
+    assert late.trainings_left == {"pump": 4}
+    assert (late.ended, late.deadlines) == ({}, {"pump": NOW + 9})
 
 
 def test_no_series_names_a_device(kit):

@@ -19,7 +19,9 @@ from muster_hub.registry.release import Releases
 from muster_protocol.wire import card, manifest
 from muster_protocol.wire.card import CardText
 from muster_protocol.wire.errors import ProtocolError
+from muster_protocol.wire.listing import cut_file
 from support import models as fixtures
+from support.console_kit import signed_in
 from support.hub_kit import API, is_problem, open_kit
 
 W, B = fixtures.weights()
@@ -259,7 +261,18 @@ def test_a_version_that_passes_is_signed_and_its_papers_say_so(kit, bundle):
     assert found["said"]["intended_use"] == "Pumps of line 2"
     assert found["groups"]["site"]["rome"]["rows"] == 100
     assert found["aliases"] == ["champion"]
+    explained = found["explanation"]
+    assert (explained["measure"], explained["rows"]) == ("accuracy", 256)
+    assert {each["name"] for each in explained["features"]} == {"flow", "temp", "p1", "p2"}
     text = kit.http.get(f"{API}/models/pump/versions/1/card.md", headers=reader).text
+    assert (
+        f"| {explained['features'][0]['name']} | {explained['features'][0]['importance']:g} |"
+        in text
+    )
+    assert "share of right answers that is lost" in text
+    page = signed_in(kit).get("/models/pump/1").text
+    assert page.count('aria-label="importance of ') == 4
+    assert page.count('aria-label="mean answer over ') == 4
     assert r"Cold starts \| and \`more\`" in text
     assert "_Nobody has said._" in text
     assert "| metric accuracy | passed |" in text
@@ -271,6 +284,23 @@ def test_a_version_that_passes_is_signed_and_its_papers_say_so(kit, bundle):
     slices = component["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
     assert {item.get("slice") for item in slices} == {None, "site=oslo", "site=rome"}
     assert {file["name"] for file in bill["components"]} >= {"model.onnx", "golden.npz"}
+
+
+@pytest.mark.parametrize("file", ["card.json", "explanation.json", "sampling.json"])
+def test_a_paper_that_cannot_be_read_is_refused_at_the_check_whatever_the_policy(
+    kit, tmp_path, file
+):
+    fixtures.write_bundle(tmp_path / "odd")
+    (tmp_path / "odd" / file).write_text('{"contact": 3}')
+    with (tmp_path / "odd" / file).open("rb") as opened:
+        entry = cut_file(file, opened, lambda _piece: None)
+    encoded = (tmp_path / "odd" / "manifest.json").read_bytes()
+    parsed = manifest.decode(encoded)
+    changed = msgspec.structs.replace(parsed, files=(*parsed.files, entry))
+    (tmp_path / "odd" / "manifest.json").write_bytes(manifest.encode(changed))
+    found = release(kit, tmp_path / "odd")
+    assert found["status"] == "rejected"
+    assert file in found["check"]["reason"]
 
 
 def test_a_bundle_whose_card_is_none_is_refused(plain):

@@ -4,12 +4,14 @@ import hypothesis.strategies as st
 import msgspec
 import pytest
 from hypothesis import given
+from msgspec import UNSET
 
 from muster_protocol.wire import directive, limits, sampling
 from muster_protocol.wire.directive import Slot
 from muster_protocol.wire.errors import LimitError, ProtocolError
 from muster_protocol.wire.messages import Stamp
 from muster_protocol.wire.sampling import (
+    Blur,
     Content,
     Privacy,
     Sample,
@@ -17,15 +19,26 @@ from muster_protocol.wire.sampling import (
     SamplingLimits,
     SamplingPolicy,
 )
+from muster_protocol.wire.tensors import Tensor
 from wire_samples import DIRECTIVE, MANIFEST, SHA_A
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
-PRIVACY: st.SearchStrategy[Privacy] = st.sampled_from(["plain", "hash"])
+PRIVACY: st.SearchStrategy[Privacy] = st.sampled_from(["plain", "blur", "hash"])
 ROWS = st.integers(1, 9)
+GRID = Blur(2, 2)
+SHOWS = ["hash", "blur", "plain"]
+"""What each privacy shows, the least first."""
 SIGNED = st.builds(
     SamplingLimits,
     features=st.dictionaries(
-        NAMES, st.builds(SampledFeature, tensor=st.just("x"), privacy=PRIVACY), min_size=1
+        NAMES,
+        st.builds(
+            SampledFeature,
+            tensor=st.just("x"),
+            privacy=PRIVACY,
+            blur=st.just(UNSET) | st.just(GRID),
+        ),
+        min_size=1,
     ),
     rows_per_day=ROWS,
     rows_max=ROWS,
@@ -39,6 +52,14 @@ ASKED = st.builds(
     strata=st.just(("random",)),
     expires=st.just(1),
     answers=st.booleans(),
+)
+SEEING = msgspec.structs.replace(
+    MANIFEST,
+    inputs=(
+        *MANIFEST.inputs,
+        Tensor("photo", "UINT8", (-1, 64, 64)),
+        Tensor("wide", "UINT8", (-1, 640, 640, 3)),
+    ),
 )
 FROZEN = bytes.fromhex(
     "9601a137a46d61696e94c404626f6f74cb4014000000000000cb4018000000000000a7756e6b6e6f776ea672"
@@ -55,9 +76,9 @@ def test_a_policy_passes_only_where_each_part_of_it_is_signed(
     within = (
         asked.features.keys() <= signed.features.keys()
         and all(
-            signed.features[name].privacy == "plain"
+            SHOWS.index(privacy) <= SHOWS.index(signed.features[name].privacy)
+            and (privacy != "blur" or signed.features[name].blur == GRID)
             for name, privacy in asked.features.items()
-            if privacy == "plain" and name in signed.features
         )
         and asked.rows_per_day <= signed.rows_per_day
         and (signed.answers or not asked.answers)
@@ -88,6 +109,12 @@ def test_a_file_that_says_nothing_usable_is_refused(data: bytes) -> None:
         (SampledFeature("depth"), "no input 'depth'"),
         (SampledFeature("image", 60, 5), "has 64 numbers"),
         (SampledFeature("image", 64), "has 64 numbers"),
+        (SampledFeature("image", privacy="blur"), "needs the grid"),
+        (SampledFeature("image", blur=Blur(2, 2)), "only an image as a whole"),
+        (SampledFeature("photo", 1, blur=Blur(2, 2)), "only an image as a whole"),
+        (SampledFeature("photo", blur=Blur(2, 2, 1, 1)), "only an image as a whole"),
+        (SampledFeature("photo", blur=Blur(17, 17)), "have 9 pixels each at least"),
+        (SampledFeature("wide", blur=Blur(64, 64)), "12288 numbers"),
     ],
 )
 def test_a_feature_that_the_inputs_do_not_have_is_named(
@@ -95,7 +122,7 @@ def test_a_feature_that_the_inputs_do_not_have_is_named(
 ) -> None:
     signed = SamplingLimits(features={"a": feature}, rows_per_day=1, rows_max=1)
     with pytest.raises(ProtocolError, match=words):
-        sampling.check_limits(signed, MANIFEST)
+        sampling.check_limits(signed, SEEING)
 
 
 def test_a_sample_has_the_bytes_that_deployed_hubs_know() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from muster_agent.observe.sampling.choosing import Rows
@@ -11,6 +12,7 @@ from muster_agent.worker import rows as recorded
 from muster_agent.worker.rows import ErrorKind, Quality, RingLayout, RowKind
 from muster_protocol.signals.features import predicted
 from muster_protocol.wire import limits, sampling
+from muster_protocol.wire.errors import LimitError
 from muster_protocol.wire.manifest import Manifest
 from muster_protocol.wire.sampling import Content, SampledFeature, SamplingLimits, SamplingPolicy
 
@@ -64,10 +66,13 @@ def contents(
         features: dict[str, tuple[float | None, ...]] = {}
         codes: dict[str, str] = {}
         for name, privacy in policy.features.items():
-            part = _part(inputs, allowed.features[name], place)
+            signed = allowed.features[name]
+            part = _part(inputs, signed, place)
             match privacy:
                 case "plain":
                     features[name] = _numbers(part)
+                case "blur":
+                    features[name] = _numbers(blurred(inputs[signed.tensor][place], signed))
                 case "hash":
                     codes[name] = code(name, part.tobytes())
                 case _:
@@ -79,6 +84,30 @@ def contents(
             )
         )
     return found
+
+
+def blurred(image: NDArray[Any], signed: SampledFeature) -> NDArray[np.float64]:
+    """Means of the cells of the grid that the release signed, in C order of [row, column, the
+    other dimensions]; a cell with a pixel that is no number has none.
+
+    Raises LimitError where it signed no grid.
+    """
+    blur = signed.blur
+    if blur is UNSET:
+        raise LimitError(f"no grid is signed that blurs {signed.tensor!r}")
+    pixels = np.moveaxis(image, (blur.height_axis, blur.width_axis), (0, 1)).astype(np.float64)
+    rows, row_pixels = _cells(pixels.shape[0], blur.rows)
+    columns, column_pixels = _cells(pixels.shape[1], blur.columns)
+    sums = np.add.reduceat(np.add.reduceat(pixels, rows, axis=0), columns, axis=1)
+    counts = np.outer(row_pixels, column_pixels)
+    means = sums / counts.reshape(*counts.shape, *(1,) * (sums.ndim - 2))
+    return means.astype(np.float32).astype(np.float64).ravel()
+
+
+def _cells(pixels: int, cells: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where each cell begins along a side, and how many pixels it has: as equal as may be."""
+    edges = np.arange(cells + 1, dtype=np.intp) * pixels // cells
+    return edges[:-1], np.diff(edges)
 
 
 def _part(tensors: Tensors, feature: SampledFeature, place: int) -> NDArray[Any]:

@@ -21,7 +21,7 @@ class SamplingAsk(Body):
     model: str = Field(max_length=limits.NAME_CHARS_MAX, examples=["pump"])
     version: str = Field(max_length=limits.NAME_CHARS_MAX, examples=["3"])
     selector: str = Field(default="", max_length=1024, examples=["site=berlin"])
-    features: dict[Feature, Literal["plain", "hash"]] = Field(
+    features: dict[Feature, Literal["plain", "blur", "hash"]] = Field(
         min_length=1,
         max_length=limits.SAMPLED_FEATURES_MAX,
         examples=[{"flow": "plain", "serial": "hash"}],

@@ -9,8 +9,9 @@ from muster_hub.access.leave import Leave
 from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.once import OnceRoute
 from muster_hub.api.routes import models as api
+from muster_hub.api.routes import registry as papers
 from muster_hub.console.rendering import may_do, redirect, render
-from muster_hub.registry import reading
+from muster_hub.registry import cards, reading
 from muster_hub.rollouts.commands import RELEASED
 from muster_hub.storage.models import Model
 
@@ -72,11 +73,17 @@ def version(
 ) -> Response:
     """One version: where it comes from, what its check showed, what its manifest says."""
     found = api.version(hub, leave, model, version).model_dump()
+    explanation = papers.card(hub, leave, model, version)["explanation"]
     return render(
         request,
         "version.html",
         version=found,
         facts=facts(found),
+        explanation=explanation,
+        explained=cards.explained(explanation) if explanation else "",
+        largest=max((each["importance"] for each in explanation["features"]), default=0.0)
+        if explanation
+        else 0.0,
         may_start=may_do(leave.actor, "rollout.start") and found["status"] in RELEASED,
         may_approve=may_do(leave.actor, "version.approve")
         and found["status"] == "awaiting_approval",

@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from muster_protocol.wire.card import CardText
+from muster_protocol.wire.explanation import Explanation
 from muster_protocol.wire.manifest import Manifest
 
 
@@ -18,6 +19,7 @@ class Shown:
     builds: tuple[Mapping[str, Any], ...] = ()
     """Each build's ``facts``."""
     card: CardText | None = None
+    explanation: Explanation | None = None
     signed: bool = False
     """It has a ``model.sig`` that the hub has checked."""
 
