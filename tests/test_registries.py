@@ -28,7 +28,7 @@ REGISTRIES = {
         {"base", "download", "importing", "mlflow_files", "registry"},
     ),
     "hub/muster_hub/alerts/channels": (CHANNELS, {"base", "registry"}),
-    "hub/muster_hub/loop/pipelines": (PIPELINES, {"airflow", "base", "registry"}),
+    "hub/muster_hub/loop/pipelines": (PIPELINES, {"airflow", "base", "registry", "rest"}),
     "hub/muster_hub/registry/gates": (GATES, {"base", "registry"}),
     "hub/muster_hub/rollouts/gates/metrics": (METRICS, {"registry"}),
 }
