@@ -91,3 +91,36 @@ class Kubeflow(Server):
         where = query.get("experiment_id")
         found = [run for run in named if where in {None, run["experiment_id"]}]
         return found[: int(query["page_size"])]
+
+
+@dataclass
+class Sagemaker(Server):
+    """Executions as AWS documents them, JSON 1.1: a repeat of a token gives the same execution."""
+
+    executions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By their tokens."""
+    refuses: tuple[int, str] | None = None
+    """The next request: status and kind of error."""
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Said:
+        assert "AWS4-HMAC-SHA256" in headers["authorization"], "each request is signed"
+        if self.refuses:
+            (status, kind), self.refuses = self.refuses, None
+            return status, {"__type": kind, "message": "no"}
+        match headers["x-amz-target"]:
+            case "SageMaker.StartPipelineExecution":
+                return self._started(body)
+            case "SageMaker.DescribePipelineExecution":
+                arns = {each["PipelineExecutionArn"]: each for each in self.executions.values()}
+                return 200, arns[body["PipelineExecutionArn"]]
+            case other:
+                return 400, {"__type": "UnknownOperationException", "message": other}
+
+    def _started(self, body: Any) -> Said:
+        if body["PipelineName"] != "train-pump":
+            return 400, {"__type": "ResourceNotFound", "message": "Pipeline doesn't exist"}
+        number = f"exec{len(self.executions)}"
+        arn = f"arn:aws:sagemaker:eu-west-1:123456789012:pipeline/train-pump/execution/{number}"
+        state = {"PipelineExecutionStatus": "Executing", "PipelineExecutionArn": arn}
+        made = self.executions.setdefault(body["ClientRequestToken"], {**body, **state})
+        return 200, {"PipelineExecutionArn": made["PipelineExecutionArn"]}
