@@ -25,7 +25,7 @@ REGISTRIES = {
     "agent/muster_agent/feeds/sinks": (SINKS, {"base", "registry"}),
     "hub/muster_client/importers": (
         IMPORTERS,
-        {"archive", "base", "download", "importing", "mlflow_files", "registry"},
+        {"archive", "base", "download", "git_tags", "importing", "mlflow_files", "registry"},
     ),
     "hub/muster_hub/alerts/channels": (CHANNELS, {"base", "registry"}),
     "hub/muster_hub/loop/pipelines": (PIPELINES, {"airflow", "base", "registry", "rest"}),
