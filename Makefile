@@ -145,7 +145,7 @@ setup-demo:
 	@$(PYTHON) .ci/prepare $(VENV) demo
 
 constraints:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra camera --extra images --extra modbus --extra opcua --extra postgres --extra hsm \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --extra aws --extra camera --extra images --extra modbus --extra opcua --extra postgres --extra hsm \
 	  --extra parquet --group dev --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra demo --group build -c constraints.txt \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints-demo.txt

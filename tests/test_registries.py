@@ -25,10 +25,10 @@ REGISTRIES = {
     "agent/muster_agent/feeds/sinks": (SINKS, {"base", "registry"}),
     "hub/muster_client/importers": (
         IMPORTERS,
-        {"base", "download", "importing", "mlflow_files", "registry"},
+        {"archive", "base", "download", "git_tags", "importing", "mlflow_files", "registry"},
     ),
     "hub/muster_hub/alerts/channels": (CHANNELS, {"base", "registry"}),
-    "hub/muster_hub/loop/pipelines": (PIPELINES, {"airflow", "base", "registry"}),
+    "hub/muster_hub/loop/pipelines": (PIPELINES, {"airflow", "base", "registry", "rest"}),
     "hub/muster_hub/registry/gates": (GATES, {"base", "registry"}),
     "hub/muster_hub/rollouts/gates/metrics": (METRICS, {"registry"}),
 }

@@ -1,4 +1,7 @@
-"""A folder with a model's file in it, as other tools leave it; DVC's note beside it is checked."""
+"""A folder with a model's file in it, as other tools leave it.
+
+DVC's note beside it is checked; in a git repository its commit and GTO's tags come along.
+"""
 
 import hashlib
 from pathlib import Path
@@ -9,6 +12,7 @@ import yaml
 from muster_client.failures import OperatorError, WrongUsage
 from muster_client.importers.base import SMALL_BYTES_MAX, Brought, Found, lineage
 from muster_client.importers.download import digest_of
+from muster_client.importers.git_tags import commit_of, registered, tags_at
 from muster_client.packing.model_file import SUFFIXES
 
 
@@ -22,7 +26,20 @@ class FolderImporter:
         digest = digest_of(model)
         noted = _dvc_digest(model)
         says = f"{model.name} (SHA-256 {digest[:16]}…)" + (f", DVC md5 {noted}" if noted else "")
-        return Found(digest, model.stem, origin=lineage(source=says), detail=model)
+        # What DVC tracks is in git by its note alone.
+        commit = commit_of(_note_of(model) if noted else model)
+        gto = registered(tags_at(model), commit, model.stem.lower()) if commit else None
+        words = ""
+        if gto is not None:
+            stages = f", stages {', '.join(gto.stages)}" if gto.stages else ""
+            words = f"GTO: {gto.artifact} {gto.version or 'without a version'}{stages}"
+        return Found(
+            digest,
+            gto.artifact if gto is not None else model.stem,
+            gto.version if gto is not None else "",
+            origin=lineage(source=says, commit=commit, notes=words),
+            detail=model,
+        )
 
     def bring(self, found: Found, _room: Path) -> Brought:
         return Brought(found.detail, found.origin)
@@ -48,9 +65,13 @@ def only_model(place: Path) -> Path:
     return models[0]
 
 
+def _note_of(model: Path) -> Path:
+    return model.with_name(f"{model.name}.dvc")
+
+
 def _dvc_digest(model: Path) -> str:
     """The MD5 by which DVC tracks the file; empty: it doesn't. Raises OperatorError otherwise."""
-    note = model.with_name(f"{model.name}.dvc")
+    note = _note_of(model)
     if not note.is_file() or note.stat().st_size > SMALL_BYTES_MAX:
         return ""
     try:

@@ -3,11 +3,11 @@
 from typing import Literal, assert_never
 
 from muster_client.failures import WrongUsage
-from muster_client.importers import folder, huggingface, mlflow, triton, zoo
+from muster_client.importers import folder, huggingface, mlflow, sagemaker, triton, zoo
 from muster_client.importers.base import Importer
 from muster_protocol.registry import Registry, UnknownWordError
 
-Scheme = Literal["folder", "mlflow", "huggingface", "triton", "zoo"]
+Scheme = Literal["folder", "mlflow", "huggingface", "sagemaker", "triton", "zoo"]
 
 
 def _importer_of(scheme: Scheme) -> Importer:
@@ -18,6 +18,8 @@ def _importer_of(scheme: Scheme) -> Importer:
             return mlflow.IMPORTER
         case "huggingface":
             return huggingface.IMPORTER
+        case "sagemaker":
+            return sagemaker.IMPORTER
         case "triton":
             return triton.IMPORTER
         case "zoo":

@@ -163,6 +163,8 @@ def _secret(terms: LoopTerms, pipeline: Pipeline, directory: Path) -> str:
     lacks = pipeline.lacks(terms)
     if lacks:
         raise ConfigError(f"{where} {lacks}")
+    if not terms.secret_file:
+        return ""
     path = directory / terms.secret_file
     try:
         secret = path.read_text(encoding="utf-8").strip()

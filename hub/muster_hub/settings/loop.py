@@ -10,7 +10,7 @@ LoopState = Literal[
     "wanted", "training", "checking", "signing", "rollout", "closed", "failed", "abandoned"
 ]
 ENDED: tuple[LoopState, ...] = ("closed", "failed", "abandoned")
-PipelineName = Literal["webhook", "airflow2", "airflow3"]
+PipelineName = Literal["webhook", "airflow2", "airflow3", "kubeflow", "sagemaker"]
 """What starts a training; each is a file in ``loop/pipelines/``."""
 DAY_SECONDS = 86_400.0
 Positive = Annotated[float, Meta(gt=0)]
@@ -24,11 +24,15 @@ class LoopTerms(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pipeline: PipelineName
     url: Annotated[str, Meta(pattern=r"^https?://.+$")]
     dag: Annotated[str, Meta(pattern=r"^[\w.-]{0,250}$")] = ""
-    """Airflow's name of the pipeline."""
+    """The pipeline's name at Airflow and SageMaker, its ID at Kubeflow."""
+    experiment: Annotated[str, Meta(pattern=r"^[\w.-]{0,250}$")] = ""
+    """Kubeflow's, by its ID: there it says in whose namespace the run is."""
     user: str = ""
-    """Airflow's; with its password in ``secret_file``. Without one the file holds a token."""
+    """Airflow's, whose password is in ``secret_file``, or a token without one; an access key's ID
+    at SageMaker."""
     secret_file: str = ""
-    """Relative to the hub's directory."""
+    """Relative to the hub's directory. Empty: Kubeflow is asked without a token, SageMaker by
+    what AWS's library finds in the hub's environment."""
     approval: bool = True
     """Somebody must agree before a training starts."""
     drift_devices: Annotated[int, Meta(ge=1)] = 1

@@ -2,9 +2,6 @@
 
 import base64
 import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from sqlmodel import select
@@ -17,6 +14,7 @@ from muster_hub.settings.loop import LoopTerms
 from muster_hub.storage.models import Alert, Audit, Device, Model, Rollout, Version
 from muster_hub.storage.registry import LoopRow
 from support.hub_kit import API, is_problem, open_kit
+from support.orchestrators import Server
 from support.ports import free_port
 
 HOUR = 3600.0
@@ -30,7 +28,7 @@ def terms(**fields):
     return LoopTerms(**(usual | fields))
 
 
-class Orchestrator:
+class Orchestrator(Server):
     """Answers as Airflow does: a token, runs by their names, a state; or takes a webhook."""
 
     def __init__(self):
@@ -63,37 +61,6 @@ class Orchestrator:
             return 200, {"dag_run_id": run, "state": "queued"}
         run = name.removeprefix("/")
         return (200, {"state": self.runs[run]}) if run in self.runs else (404, {"detail": "none"})
-
-    @contextmanager
-    def served(self):
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def _do(self):
-                data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                body = json.loads(data) if data else None
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                status, said = owner.answer(self.command, self.path, headers, body)
-                out = json.dumps(said).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(out)))
-                self.end_headers()
-                self.wfile.write(out)
-
-            do_GET = do_POST = _do  # noqa: N815 the library's names
-
-            def log_message(self, *_):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
 
 @pytest.fixture

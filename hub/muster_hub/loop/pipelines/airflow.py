@@ -8,17 +8,14 @@ from urllib.parse import quote
 import httpx
 
 from muster_hub.loop.decide import RunState
-from muster_hub.loop.pipelines.base import Order, PipelineFault, Run
+from muster_hub.loop.pipelines import rest
+from muster_hub.loop.pipelines.base import Order, Run
 from muster_hub.settings.loop import LoopTerms
 
-TIMEOUT_SECONDS = 10.0
-ANSWER_BYTES_MAX = 1 << 20
 STATES: Mapping[str, RunState] = {
     "queued": "running", "running": "running", "restarting": "running", "deferred": "running",
     "success": "succeeded", "failed": "failed",
 }  # fmt: skip
-FINAL = frozenset({400, 401, 403, 404, 422})
-"""Answers that another attempt won't change."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +32,21 @@ class Airflow:
     def start(self, order: Order, more: Mapping[str, Any]) -> Run:
         """Make the run, or find it where an earlier attempt did."""
         body = {"dag_run_id": order.key, "conf": order.body, **more}
-        answer = ask("POST", f"{self._runs}", self.headers, body)
+        answer = rest.ask("POST", f"{self._runs}", self.headers, body)
         if answer.status_code == httpx.codes.CONFLICT:
             return self.look(order.key)
         return self._run(answer, order.key)
 
     def look(self, run: str) -> Run:
         """How a run stands."""
-        return self._run(ask("GET", f"{self._runs}/{quote(run)}", self.headers), run)
+        return self._run(rest.ask("GET", f"{self._runs}/{quote(run)}", self.headers), run)
 
     @property
     def _runs(self) -> str:
         return f"{self.terms.url.rstrip('/')}{self.api}/dags/{quote(self.terms.dag)}/dagRuns"
 
     def _run(self, answer: httpx.Response, run: str) -> Run:
-        state = str(checked(answer).get("state", ""))
+        state = str(rest.checked(answer, "Airflow").get("state", ""))
         page = self.page.format(dag=quote(self.terms.dag), run=quote(run))
         return Run(run, STATES.get(state, "running"), f"{self.terms.url.rstrip('/')}{page}")
 
@@ -59,29 +56,3 @@ def lacks(terms: LoopTerms) -> str:
     if not terms.dag:
         return "needs a `dag`"
     return "" if terms.secret_file else "needs a `secret_file` with a token, or a user's password"
-
-
-def ask(
-    method: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any] | None = None
-) -> httpx.Response:
-    """One request, never redirected. Raises PipelineFault when nobody answers."""
-    try:
-        return httpx.request(method, url, headers=dict(headers), json=body, timeout=TIMEOUT_SECONDS)
-    except httpx.HTTPError as error:
-        raise PipelineFault(f"{url}: {str(error) or type(error).__name__}") from None
-
-
-def checked(answer: httpx.Response) -> dict[str, Any]:
-    """The answer's object. Raises PipelineFault for any other."""
-    where = f"{answer.request.method} {answer.request.url}"
-    if not answer.is_success:
-        says = " ".join(answer.text[:300].split())
-        final = answer.status_code in FINAL
-        raise PipelineFault(f"{where}: HTTP {answer.status_code}: {says}", final=final)
-    try:
-        found = answer.json() if len(answer.content) <= ANSWER_BYTES_MAX else None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise PipelineFault(f"{where}: answers like no Airflow")
-    return found

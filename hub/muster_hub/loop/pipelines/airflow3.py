@@ -1,6 +1,6 @@
 """Airflow 3: a token for a user's password from its auth manager, or one of its own."""
 
-from muster_hub.loop.pipelines import airflow
+from muster_hub.loop.pipelines import airflow, rest
 from muster_hub.loop.pipelines.base import Order, PipelineFault, Run
 from muster_hub.settings.loop import LoopTerms
 
@@ -27,8 +27,8 @@ def _server(terms: LoopTerms, secret: str) -> airflow.Airflow:
     token = secret
     if terms.user:
         body = {"username": terms.user, "password": secret}
-        answer = airflow.ask("POST", f"{terms.url.rstrip('/')}/auth/token", {}, body)
-        token = str(airflow.checked(answer).get("access_token") or "")
+        answer = rest.ask("POST", f"{terms.url.rstrip('/')}/auth/token", {}, body)
+        token = str(rest.checked(answer, "Airflow").get("access_token") or "")
         if not token:
             raise PipelineFault(f"{terms.url}/auth/token gave no access_token", final=True)
     headers = {"Authorization": f"Bearer {token}"}
