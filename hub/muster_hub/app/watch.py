@@ -48,7 +48,7 @@ class Watch:
         self._heartbeats = heartbeats
         self._room = room
         self._alerts = alerts
-        self._holder = holder
+        self._holder = f"{holder} (watch)"
         self._now = now
         self._part = heartbeats.part("watch", SILENT_SECONDS)
         self._stopping = threading.Event()
@@ -77,9 +77,14 @@ class Watch:
         return changed
 
     def _notify(self, session: Session, now: float) -> None:
-        """Do what the engine would: queue notices; unless another hub's engine does it."""
+        """Do what the engine would: queue notices; unless another hub's engine does it.
+
+        Under a name of its own, and given back with the commit: an engine that hung while another
+        hub's acted must not find the lease in its own name when it wakes up, with old decisions.
+        """
         if lease.hold(session, LEASE, self._holder, now):
             telling_step.step(session, self._alerts, now)
+            lease.release(session, LEASE, self._holder)
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS * _random.uniform(0.8, 1.2)):

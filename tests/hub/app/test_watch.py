@@ -8,6 +8,8 @@ from sqlmodel import select
 
 from muster_hub.app.watch import Watch, conditions
 from muster_hub.heartbeats import Heartbeats
+from muster_hub.reconcile import lease
+from muster_hub.reconcile.engine import LEASE
 from muster_hub.settings.alerts import Alerts, Receiver
 from muster_hub.storage.alerting import WebhookDelivery
 from muster_hub.storage.disk import Room, room_of
@@ -129,4 +131,20 @@ def test_with_the_engine_dead_its_alert_opens_is_sent_and_resolves(tmp_path: Pat
         watch.look()
     with store.read() as session:
         assert session.exec(select(Alert)).one().state == "resolved"
+    store.close()
+
+
+def test_an_engine_that_hung_while_another_hubs_acted_does_not_find_the_lease_in_its_own_name(
+    tmp_path: Path, clock, beats
+):
+    store = open_store(tmp_path)
+    watch = Watch(store, beats, lambda: AMPLE, Alerts(), holder="here", now=clock)
+    run(beats.part("engine", 30.0), lambda: None)
+    for holder in ("here", "elsewhere"):
+        with store.write() as session:
+            assert lease.hold(session, LEASE, holder, clock()) == "new"
+        clock.seconds += 2 * lease.LEASE_SECONDS
+    watch.look()
+    with store.write() as session:
+        assert lease.hold(session, LEASE, "here", clock()) == "new"
     store.close()
