@@ -108,7 +108,7 @@ class Device:
         deadline = time.monotonic() + WAIT_SECONDS
         while words not in self.log:
             assert time.monotonic() < deadline, f"{words!r} did not come: {self.log[-4000:]}"
-            time.sleep(0.2)
+            time.sleep(0.2)  # it is another process, which starts a virtual environment
 
     @property
     def log(self) -> str:

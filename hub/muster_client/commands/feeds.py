@@ -9,17 +9,16 @@ from rich.text import Text
 from muster_client.failures import WrongUsage
 from muster_client.session import hub
 from muster_client.terminal import output
-from muster_client.terminal.output import Json
+from muster_client.terminal.output import Csv, Json
 
 app = typer.Typer(help="Settings of feeds, by selector: list, set, remove.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_settings(context: typer.Context, *, as_json: Json = False) -> None:
+def list_settings(context: typer.Context, *, as_json: Json = False, as_csv: Csv = False) -> None:
     """Show what is set, and on how many devices."""
     found = hub(context).feed_settings.list()
-    if as_json:
-        output.show_json(found)
+    if output.shown_as_data(found, as_json=as_json, as_csv=as_csv):
         return
     rows = (
         (
