@@ -8,6 +8,7 @@ import typer
 from muster_client.terminal import output
 from muster_client.terminal.output import Json
 from muster_client.training.fitting import WINDOW_SECONDS, fit_file
+from muster_client.training.model_monitor import import_statistics
 from muster_protocol.signals import foresight
 from muster_protocol.signals.baseline import Baseline
 
@@ -57,6 +58,38 @@ def fit(
         data, out, tensor=tensor, images=image or (), classifier=classifier, time=time,
         window_rows=window_rows, window_seconds=window_seconds, context=context, shuffled=shuffled,
     )  # fmt: skip
+    _show(fitted, out, note, as_json=as_json)
+
+
+@app.command("import")
+def import_file(
+    statistics: Annotated[
+        Path, typer.Argument(help="statistics.json, as SageMaker Model Monitor writes it.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("baseline.bin"),
+    constraints: Annotated[
+        Path | None, typer.Option(help="Its constraints.json, to be checked against.")
+    ] = None,
+    columns: Annotated[
+        str, typer.Option(help="Columns that the model takes, in its order: A,B,…; by default all.")
+    ] = "",
+    tensor: Annotated[str, typer.Option(help="The model input that they are.")] = "input",
+    as_json: Json = False,
+) -> None:
+    """Make a baseline of what another tool noted of the training data.
+
+    It tells distributions only: of how rows follow each other in time it knows nothing. Where the
+    data are still there, `fit` learns more from them.
+    """
+    fitted, note = import_statistics(
+        statistics, out, constraints=constraints, tensor=tensor,
+        columns=[name.strip() for name in columns.split(",") if name.strip()],
+    )  # fmt: skip
+    _show(fitted, out, note, as_json=as_json)
+
+
+def _show(fitted: Baseline, out: Path, note: str, *, as_json: bool) -> None:
     rows = _rows(fitted)
     if as_json:
         known = {"file": str(out), "sha256": fitted.digest, "features": rows}
