@@ -66,6 +66,7 @@ BESIDE_FILES = {
     "muster_hub.reconcile.sampled": {"muster_hub.fleet.known"},
     "muster_hub.metrics.exposition": {
         "muster_hub.metrics.delivery",
+        "muster_hub.metrics.looping",
         "muster_hub.metrics.reading",
         "muster_hub.storage.models",
     },

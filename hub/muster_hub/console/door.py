@@ -43,6 +43,7 @@ LISTS = frozenset(
         "devices",
         "drift",
         "events",
+        "feed-settings",
         "loops",
         "models",
         "releases",

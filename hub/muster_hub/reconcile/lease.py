@@ -66,7 +66,7 @@ def hold(session: Session, name: str, holder: str, now: float) -> Hold | None:
         case "renew" | "take":
             renewed = {"of": name, "by": holder, "until": now + LEASE_SECONDS}
             session.connection().execute(_RENEW, renewed)
-        case never:
+        case _ as never:
             assert_never(never)
     return held
 

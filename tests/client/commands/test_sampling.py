@@ -132,7 +132,7 @@ def test_labels_are_json_lines_too_of_our_own_or_of_sagemakers_form(tmp_path):
 
 def test_what_was_typed_wrong_is_named(kit, tmp_path):
     for wrong, words in (
-        (("--feature", "edge=blur"), "say NAME, NAME=plain or NAME=hash"),
+        (("--feature", "edge=dim"), "say NAME, NAME=plain, NAME=blur or NAME=hash"),
         (("--strata", "all"), "choose of random"),
     ):
         ended = muster(kit, "sampling", *BEGIN, *wrong)
