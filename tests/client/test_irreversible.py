@@ -45,7 +45,7 @@ OPERATOR = {
     "sampling show": False, "sampling end": True, "sampling samples": False,
     "sampling download": False, "sampling label": False, "sampling forget": True,
     "model compare": False, "model list": False, "model show": False,
-    "baseline fit": False, "rollout plan": False, "rollout start": False, "rollout list": False,
+    "baseline fit": False, "baseline import": False, "rollout plan": False, "rollout start": False, "rollout list": False,
     "rollout status": False, "rollout explain": False, "rollout pause": False,
     "rollout resume": False, "rollout approve": False, "rollout watch": False,
     "drift show": False, "drift explain": False, "alert list": False,
