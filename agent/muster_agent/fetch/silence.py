@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from muster_protocol.wire.limits import KIB
 
-SLOW_PATIENCE = 3.0
-"""How much longer than on a fast link silence is waited out on a slow one."""
+SLOW_PATIENCE = 8.0
+"""How much longer than on a fast link silence is waited out on a slow one: half a minute with the
+usual 4 s, so that one which stands still for 20 s as a chunk begins isn't asked for it again."""
 UNDER_WAY_BYTES = 4 * KIB
 """From so many bytes on a chunk is on its way."""
 STALL_SECONDS = 60.0

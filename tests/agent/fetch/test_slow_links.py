@@ -6,7 +6,7 @@ In virtual time, at the chunk's real size; ``make bench-links`` measures the sam
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from muster_agent.fetch.actions import (
@@ -81,7 +81,7 @@ def test_what_is_altered_everywhere_is_refused_as_soon_as_it_has_been_seen(rate,
     assert made.gave_up.refusal is Refusal.CHUNK_ALTERED
     assert made.kept == {}
     # Each copy that was paid for takes its time; then one ordinary silence, on a slow link longer.
-    assert seconds <= made.paid_bytes / rate + 30.0
+    assert seconds <= made.paid_bytes / rate + 45.0
 
 
 def test_what_nobody_has_is_still_refused_on_a_slow_link():
@@ -120,6 +120,8 @@ def test_a_chunk_that_comes_by_the_other_source_is_kept():
 
 
 @settings(max_examples=25, deadline=None)
+@example(rate=3000.0, delay=1.0, stall=10.0, share=0.3, sources=0, seed=3)  # as a chunk begins
+@example(rate=510.0, delay=2.0, stall=5.0, share=0.3, sources=1, seed=3)  # before it is measured
 @given(
     rate=st.floats(500, 200_000),
     delay=st.floats(0.01, 2.0),
