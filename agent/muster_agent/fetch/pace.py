@@ -17,8 +17,6 @@ RISE_SHARE = 0.5
 """A measurement takes in the way to the source and back too, so that the higher one is nearer."""
 SAMPLE_BYTES = 32 * KIB
 """Fewer tell more of the way there and back than of the rate."""
-HINT_BYTES = KIB
-"""So many came of something: of them it can be told at least that they came slowly."""
 _SECONDS_MIN = 1e-4
 
 
@@ -30,20 +28,12 @@ class Pace:
         """None: not measured yet."""
         self._since: float | None = None
         self._bytes = 0
-        self._latest = 0.0
 
     @property
     def slow(self) -> bool:
         """Whether a chunk takes longer than ``AHEAD_SECONDS``."""
         rate = self.bytes_per_second
         return rate is not None and rate * AHEAD_SECONDS < CHUNK_BYTES
-
-    @property
-    def seems_slow(self) -> bool:
-        """``slow``; before it is measured, by how little has come in what time."""
-        if self.bytes_per_second is not None or self._since is None or self._bytes < HINT_BYTES:
-            return self.slow
-        return self._bytes * AHEAD_SECONDS < CHUNK_BYTES * (self._latest - self._since)
 
     @property
     def ahead_bytes(self) -> float:
@@ -60,7 +50,6 @@ class Pace:
         if self._since is None:
             return
         self._bytes += size_bytes
-        self._latest = now
         if self._bytes < SAMPLE_BYTES:
             return
         seconds = max(now - self._since, _SECONDS_MIN)

@@ -281,8 +281,7 @@ class Fetch:
         if not self._sources.link_up or not self._confirmed():
             return _NEVER
         asked_bytes = self._sizes(*self._from_broker())
-        slow = self._pace is not None and self._pace.seems_slow
-        return self._broker.until(asked_bytes, slow=slow)
+        return self._broker.until(asked_bytes, slow=self._pace_slow())
 
     def _silence(self, now: float) -> list[Action]:
         silent = self._confirmed()

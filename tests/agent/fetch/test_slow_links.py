@@ -18,7 +18,7 @@ from muster_agent.fetch.actions import (
     Subscribe,
     Unsubscribe,
 )
-from muster_agent.fetch.pace import AHEAD_SECONDS, Pace
+from muster_agent.fetch.pace import AHEAD_SECONDS, SAMPLE_BYTES, Pace
 from muster_agent.fetch.window import Fetch
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import Refusal
@@ -121,7 +121,7 @@ def test_a_chunk_that_comes_by_the_other_source_is_kept():
 
 @settings(max_examples=25, deadline=None)
 @example(rate=3000.0, delay=1.0, stall=10.0, share=0.3, sources=0, seed=3)  # as a chunk begins
-@example(rate=510.0, delay=2.0, stall=5.0, share=0.3, sources=1, seed=3)  # before it is measured
+@example(rate=510.0, delay=2.0, stall=5.0, share=0.3, sources=1, seed=3)  # before it is known
 @given(
     rate=st.floats(500, 200_000),
     delay=st.floats(0.01, 2.0),
@@ -138,7 +138,9 @@ def test_no_link_that_carries_bytes_is_taken_for_a_silent_one(
     made.run(seconds=20 * MODEL_BYTES / rate + 1000)
     assert made.kept == CHUNKS
     assert made.gave_up is None
-    assert made.paid_bytes <= 1.1 * MODEL_BYTES
+    # A stall before its speed is known may cost a chunk: fast links that lack one look the same.
+    is_known = rate * (stall / share - stall - 2 * delay) >= SAMPLE_BYTES
+    assert made.paid_bytes <= 1.1 * MODEL_BYTES + (0 if is_known else CHUNK_BYTES)
 
 
 @settings(max_examples=15, deadline=None)
