@@ -85,7 +85,7 @@ def run(*command: object, **options: object) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         stdout=subprocess.PIPE, text=True, check=False, timeout=1800, **options,
-    )  # type: ignore[call-overload]  # fmt: skip
+    )  # type: ignore[call-overload]  # options are those of run  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{done.stdout}\nstopped at: {' '.join(map(str, command))}")
     return str(done.stdout)

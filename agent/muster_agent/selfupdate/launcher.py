@@ -108,7 +108,7 @@ def _become(directory: Path, side: Side, arguments: list[str]) -> None:
         side, python = "factory", Path(sys.executable)
     environment = os.environ | {SIDE_VARIABLE: side, FACTORY_VARIABLE: sys.executable}
     # -P: nothing is imported from wherever the command was given.
-    os.execve(python, [str(python), "-P", "-c", _START, *arguments], environment)  # noqa: S606
+    os.execve(python, [str(python), "-P", "-c", _START, *arguments], environment)  # noqa: S606 - no shell is wanted
 
 
 def _leave_guard(directory: Path, trial: AgentTrial, seconds: float) -> None:

@@ -69,7 +69,7 @@ IMPORTER = SagemakerImporter()
 def _client(service: str) -> Any:
     try:
         import botocore.session  # noqa: PLC0415 - an extra
-        from botocore.config import Config  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         raise Lacking("sagemaker:", "botocore", "aws") from None
     config = Config(connect_timeout=10, read_timeout=60, retries={"total_max_attempts": TRIES})

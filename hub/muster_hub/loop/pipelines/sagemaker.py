@@ -65,7 +65,7 @@ def _token(key: str) -> str:
 
 def _client(terms: LoopTerms, secret: str) -> Any:
     import botocore.session  # noqa: PLC0415 - an extra
-    from botocore.config import Config  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415 - an extra
 
     session = botocore.session.get_session()
     named = _REGION.match(terms.url)
