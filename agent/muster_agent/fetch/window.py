@@ -203,6 +203,7 @@ class Fetch:
         if sha256_hex(data) == digest:
             return self._keep(digest, data, BROKER, now)
         self._broker.useless()
+        self._no_good(now)
         if not data:
             return self._elsewhere(digest, now)
         asked = self._asked.get(digest)
@@ -219,6 +220,11 @@ class Fetch:
         tried.elsewhere = True
         self._sources.broker_has_no_room()
         return [Unsubscribe((digest,)), *self._failed(digest, now)]
+
+    def _no_good(self, now: float) -> None:
+        """A copy came whole and altered: the wait for the next one says nothing of the link."""
+        if self._pace is not None:
+            self._pace.whole(now)
 
     def answered(
         self,
@@ -250,6 +256,7 @@ class Fetch:
             return []
         if data is not None:
             tried.altered.append(f"HTTP source {source + 1}")
+            self._no_good(now)
         else:
             tried.detail = detail
         if asked.in_run and (unserved or data is not None):

@@ -84,6 +84,27 @@ def test_what_is_altered_everywhere_is_refused_as_soon_as_it_has_been_seen(rate,
     assert seconds <= made.paid_bytes / rate + 45.0
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 32 * KIB), min_size=1, max_size=5),
+    rate=st.floats(200_000, 10_000_000),
+    delay=st.floats(0.0, 0.5),
+    sources=st.integers(0, 1),
+)
+def test_small_models_that_are_altered_everywhere_are_refused_as_soon(sizes, rate, delay, sources):
+    """So little comes that the link is never known: it isn't taken for a slow one."""
+    made = world(Line(rate, delay), sources=sources)
+    parts = [bytes([number]) * size for number, size in enumerate(sizes, 1)]
+    made.altered, made.chunks = True, {sha256_hex(data): data for data in parts}
+    made.retained = set(made.chunks)
+    made.places = {}
+    seconds = made.run(seconds=3600)
+    assert made.gave_up is not None
+    assert made.gave_up.refusal is Refusal.CHUNK_ALTERED
+    assert made.kept == {}
+    assert seconds <= 30.0
+
+
 def test_what_nobody_has_is_still_refused_on_a_slow_link():
     made = world(Line(2000), retained=NAMES[:1])
     made.run(seconds=600)
