@@ -1,10 +1,13 @@
 """The guides name only commands and options that exist."""
 
+import io
+import os
 import re
 import shlex
-import subprocess
 import sys
+from contextlib import redirect_stdout
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -26,12 +29,21 @@ SHOWN = sorted({line for page in PAGES for line in commands(page.read_text(encod
 
 @cache
 def help_of(*words: str) -> str:
-    done = subprocess.run(
-        [Path(sys.executable).parent / words[0], *words[1:], "--help"],
-        capture_output=True, text=True, check=False, timeout=60, env={"COLUMNS": "400"},
-    )  # fmt: skip
-    assert done.returncode == 0, f"{' '.join(words)} --help: {done.stderr}"
-    return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    """What the command of that entry point prints, run in this process: there are many lines."""
+    (script,) = entry_points(group="console_scripts", name=words[0])
+    said = io.StringIO()
+    argv, columns = sys.argv, os.environ.get("COLUMNS")
+    sys.argv, os.environ["COLUMNS"] = [*words, "--help"], "400"
+    try:
+        with redirect_stdout(said), pytest.raises(SystemExit) as ended:
+            script.load()()
+    finally:
+        sys.argv = argv
+        os.environ.pop("COLUMNS")
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
+    assert not ended.value.code, f"{' '.join(words)} --help: {said.getvalue()}"
+    return re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
 
 
 @pytest.mark.parametrize("line", SHOWN)

@@ -16,7 +16,7 @@ import pytest
 from crash import bugs, plant, powercut, tracer
 
 ALL = os.environ.get("MUSTER_CRASH_ALL") == "1"
-KILLS_EVERY, CUTS_EVERY = (1, 1) if ALL else (3, 17)
+KILLS_EVERY, CUTS_EVERY = (1, 1) if ALL else (5, 17)
 KILLS_MIN, CUTS_MIN = 150, 700
 """In all of each matrix, for each story; fewer mean that the trace has lost something."""
 BUG_CUTS_EVERY, BUG_LOOKS = 3, 60
