@@ -32,7 +32,7 @@ DEVICES = 500
 def measure() -> dict[str, Any]:
     """Medians of a few rounds."""
     with tempfile.TemporaryDirectory(prefix="muster-limits-") as name:
-        sent = [_batch(number) for number in range(BATCH)]
+        sent = [summary_message(number % DEVICES) for number in range(BATCH)]
         payloads = [payload for _, payload in sent]
         found = {
             "decode, msgspec alone": _each(
@@ -49,14 +49,14 @@ def _stamp(seconds: float) -> Stamp:
     return Stamp(b"boot", seconds, 0.0, "unknown")
 
 
-def _batch(number: int, sequence: int = 1) -> tuple[str, bytes]:
-    """A message with one window of eight features, as a device sends it."""
+def summary_message(device: int, sequence: int = 1) -> tuple[str, bytes]:
+    """A message with one window of eight features, as that device sends it: topic and payload."""
     seen = replace(
-        WINDOWS[number % len(WINDOWS)], manifest="ab" * 32, opened=_stamp(0.0), closed=_stamp(300.0)
+        WINDOWS[device % len(WINDOWS)], manifest="ab" * 32, opened=_stamp(0.0), closed=_stamp(300.0)
     )
     rows = [Row(sequence, summary_wire.encode(seen))]
     payload = messages.encode(Batch(1, bytes(12), _stamp(301.0), rows))
-    return topics.up(f"dev-{number % DEVICES:05}", "telemetry"), payload
+    return topics.up(f"dev-{device:05}", "telemetry"), payload
 
 
 WINDOWS = windows.windows()
@@ -107,7 +107,7 @@ def _ingested(directory: Path) -> float:
     numbers = iter(range(1, 1_000))
     ready = iter(
         [
-            [_batch(number, sequence) for number in range(BATCH)]
+            [summary_message(number % DEVICES, sequence) for number in range(BATCH)]
             for sequence in (next(numbers) for _ in range(BATCHES * ROUNDS))
         ]
     )

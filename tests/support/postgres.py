@@ -60,7 +60,7 @@ class Postgres:
 
 
 @contextmanager
-def running() -> Iterator[Postgres]:
+def running(settings: str = NOT_DURABLE) -> Iterator[Postgres]:
     """A server that ends with the block; skips the test where PostgreSQL isn't installed."""
     if BIN is None:
         pytest.skip("PostgreSQL's server isn't installed: deploy/need postgresql")
@@ -84,7 +84,7 @@ def running() -> Iterator[Postgres]:
             BIN / "initdb", "-D", data, "-U", "muster", "-A", "trust", "-N", "-E", "UTF8",
             "--no-instructions",
         )  # fmt: skip
-        options = f"-p {port} -h 127.0.0.1 -k {directory} {NOT_DURABLE}"
+        options = f"-p {port} -h 127.0.0.1 -k {directory} {settings}"
         log = directory / "log"
         run(BIN / "pg_ctl", "-D", data, "-w", "-t", "60", "-o", options, "-l", log, "start")
         try:

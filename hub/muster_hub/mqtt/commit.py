@@ -6,13 +6,11 @@ comes twice counts once; the database's unique constraints stand behind that.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, assert_never
 
 import sqlalchemy
-from sqlalchemy import Update, bindparam
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col, delete, select, update
+from sqlalchemy import bindparam
+from sqlmodel import Session, col, delete, select
 
 from muster_hub.alerts import expiry
 from muster_hub.fleet import feed_watching
@@ -28,6 +26,7 @@ from muster_hub.mqtt.inbound import (
     Wanted,
 )
 from muster_hub.sampling import receiving
+from muster_hub.storage import bulk
 from muster_hub.storage.models import Device, EventRow, SummaryWindow, SwapGrant
 from muster_hub.storage.models import Stream as StreamRow
 from muster_hub.storage.sampling import SampleRow
@@ -44,25 +43,29 @@ TABLES: dict[Stream, RowTable] = {
     "summary": SummaryWindow,
     "sample": SampleRow,
 }
-_ONLINE = select(Device.id, Device.online).where(
-    col(Device.id).in_(bindparam("devices", expanding=True))
-)
-_STREAMS = sqlalchemy.select(target(StreamRow)).where(
-    col(StreamRow.device).in_(bindparam("devices", expanding=True))
-)
-_THIS_STREAM = (
+DIALECTS = ("sqlite", "postgresql")
+_ONLINE = {
+    dialect: select(Device.id, Device.online)
+    .where(bulk.among(dialect, col(Device.id), "devices"))
+    # Held until the commit, and in one order: two ingests that have messages of the same devices
+    # wait for each other, never in a circle, and the second goes on from what the first committed.
+    .order_by(col(Device.id))
+    .with_for_update(key_share=True)
+    for dialect in DIALECTS
+}
+_STREAMS = {
+    dialect: sqlalchemy.select(target(StreamRow)).where(
+        bulk.among(dialect, col(StreamRow.device), "devices")
+    )
+    for dialect in DIALECTS
+}
+_DROP_MARK = delete(target(StreamRow)).where(
     col(StreamRow.device) == bindparam("of"),
     col(StreamRow.stream) == bindparam("in"),
     col(StreamRow.epoch) == bindparam("since"),
 )
-_PUT_MARK = (
-    update(target(StreamRow))
-    .where(*_THIS_STREAM)
-    .values(contiguous=bindparam("mark"), updated=bindparam("now"))
-)
-_DROP_MARK = delete(target(StreamRow)).where(*_THIS_STREAM)
 _BEYOND = {
-    stream: select(table.device, table.epoch, table.sequence)
+    (dialect, stream): select(table.device, table.epoch, table.sequence)
     .join(
         StreamRow,
         (col(StreamRow.device) == col(table.device))
@@ -70,11 +73,12 @@ _BEYOND = {
         & (col(StreamRow.contiguous) < col(table.sequence)),
     )
     .where(
-        col(StreamRow.device).in_(bindparam("devices", expanding=True)),
+        bulk.among(dialect, col(StreamRow.device), "devices"),
         col(StreamRow.stream) == stream,
     )
     .order_by(col(table.device), col(table.epoch), col(table.sequence))
     for stream, table in TABLES.items()
+    for dialect in DIALECTS
 }
 """Rows beyond their stream's mark, of all devices at once."""
 
@@ -96,7 +100,8 @@ def commit(session: Session, batch: Sequence[Inbound], now: float) -> Committed:
     """Write a batch of messages; the caller commits, then sends the acknowledgements."""
     result = Committed()
     names = {inbound.device for inbound in batch}
-    known = dict(session.exec(_ONLINE, params={"devices": list(names)}).all())
+    online = _ONLINE[session.get_bind().dialect.name]
+    known = dict(session.exec(online, params={"devices": list(names)}).all())
     result.unknown_devices = sum(1 for inbound in batch if inbound.device not in known)
     from_known = [inbound for inbound in batch if inbound.device in known]
     _commit_rows(
@@ -133,7 +138,7 @@ def _commit_rows(session: Session, batches: list[Rows], now: float, result: Comm
         ]
         if stream == "sample":
             receiving.admit(session, fresh, now)
-        _insert_new(session, table, fresh)
+        bulk.insert_new(session, table, ("device", "epoch", "sequence"), fresh)
     beyond = _beyond(session, pending)
     for key, rows in pending.items():
         mark = marks[key]
@@ -145,12 +150,11 @@ def _commit_rows(session: Session, batches: list[Rows], now: float, result: Comm
         (key[0], key[2].hex(), marks[key].contiguous) for key in pending if key[1] == "sample"
     ]
     receiving.forget_empty(session, samples)
-    # Sorted: two ingests that touch the same streams then wait for each other, not in a circle.
-    session.connection().execute(
-        _PUT_MARK,
+    bulk.update_each(
+        session, StreamRow, ("device", "stream", "epoch"),
         [
-            {"of": key[0], "in": key[1], "since": key[2].hex(), "mark": marks[key].contiguous,
-             "now": now}
+            {"device": key[0], "stream": key[1], "epoch": key[2].hex(),
+             "contiguous": marks[key].contiguous, "updated": now}
             for key in sorted(pending)
         ],
     )  # fmt: skip
@@ -160,19 +164,18 @@ def _marks(session: Session, keys: Iterable[Key], now: float) -> dict[Key, _Mark
     """The streams' marks; those of streams that begin are made."""
     wanted = list(keys)
     devices = sorted({device for device, _, _ in wanted})
+    connection = session.connection()
     known: dict[Key, _Mark] = {
         (row.device, row.stream, bytes.fromhex(row.epoch)): _Mark(
             row.contiguous, row.updated, row.created
         )
-        for row in session.connection().execute(_STREAMS, {"devices": devices})
+        for row in connection.execute(_STREAMS[connection.dialect.name], {"devices": devices})
     }
     begun = sorted(key for key in wanted if key not in known)
     if begun:
         known |= {key: _Mark(0, now, now) for key in begun}
-        postgres = session.get_bind().dialect.name == "postgresql"
-        insert = postgresql.insert if postgres else sqlite.insert
-        session.connection().execute(
-            insert(target(StreamRow)).on_conflict_do_nothing(),
+        bulk.insert_new(
+            session, StreamRow, ("device", "stream", "epoch"),
             [
                 {"device": key[0], "stream": key[1], "epoch": key[2].hex(), "contiguous": 0,
                  "created": now, "updated": now}
@@ -204,27 +207,15 @@ def _forget_epochs(
         )
 
 
-def _insert_new(session: Session, table: RowTable, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    postgres = session.get_bind().dialect.name == "postgresql"
-    insert = postgresql.insert if postgres else sqlite.insert
-    session.connection().execute(
-        insert(target(table)).on_conflict_do_nothing(
-            index_elements=["device", "epoch", "sequence"]
-        ),
-        rows,
-    )
-
-
 def _beyond(session: Session, keys: Iterable[Key]) -> dict[Key, list[int]]:
     """Sequences that stand beyond the marks of these streams, rising."""
     found: dict[Key, list[int]] = {}
+    connection = session.connection()
     for stream in TABLES:
         devices = sorted({key[0] for key in keys if key[1] == stream})
         if not devices:
             continue
-        rows = session.connection().execute(_BEYOND[stream], {"devices": devices})
+        rows = connection.execute(_BEYOND[connection.dialect.name, stream], {"devices": devices})
         for device, epoch, sequence in rows:
             found.setdefault((device, stream, bytes.fromhex(epoch)), []).append(sequence)
     return found
@@ -283,7 +274,7 @@ def _commit_state(
         if "online" in change and change["online"] != was_online[device]:
             change["online_changed"] = now
         if change:
-            alike.setdefault(tuple(sorted(change)), []).append(change | {"device": device})
+            alike.setdefault(tuple(sorted(change)), []).append(change | {"id": device})
     _update_devices(session, alike)
 
 
@@ -322,16 +313,5 @@ def _update_devices(
 ) -> None:
     """Columns that change → the devices whose values of them change."""
     session.flush()
-    for columns, rows in sorted(alike.items()):
-        ordered = sorted(rows, key=lambda row: str(row["device"]))
-        session.connection().execute(_device_update(columns), ordered)
-
-
-@cache
-def _device_update(columns: tuple[str, ...]) -> Update:
-    """An update of these columns of one device, named ``device`` among the parameters."""
-    return (
-        update(target(Device))
-        .where(col(Device.id) == bindparam("device"))
-        .values({name: bindparam(name) for name in columns})
-    )
+    for _, rows in sorted(alike.items()):
+        bulk.update_each(session, Device, ("id",), rows)
