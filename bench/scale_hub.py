@@ -31,7 +31,6 @@ from muster_protocol.wire.manifest import Build, File, Golden, Manifest, Tensor
 from support.served import Served
 
 SLOT = "main"
-VERSIONS = ("1", "2")
 SITES = 20
 DEVICES_PER_PROCESS = 5_000
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -68,7 +67,7 @@ class MeasuredHub(Served):
             session.connection().execute(insert(target(models.Device)), rows)
             session.add(models.Model(name=windows.MODEL, created=now))
             session.flush()
-            for version in VERSIONS:
+            for version in windows.FEATURES:
                 data = self._manifest(Blobs(settings.blobs), version)
                 session.add(
                     models.Version(
@@ -81,7 +80,7 @@ class MeasuredHub(Served):
         return names
 
     def _manifest(self, blobs: Blobs, version: str) -> bytes:
-        known = baseline.encode(windows.fitted())
+        known = baseline.encode(windows.fitted(windows.FEATURES[version]))
         files = [
             File(name, len(data), blobs.put(data))
             for name, data in {
@@ -92,7 +91,7 @@ class MeasuredHub(Served):
         return manifest_wire.encode(
             Manifest(
                 model=windows.MODEL, version=version, created=0,
-                inputs=(Tensor("x", "FP32", (-1, windows.FEATURES)),),
+                inputs=(Tensor("x", "FP32", (-1, windows.FEATURES[version])),),
                 outputs=(Tensor("y", "FP32", (-1, 1)),),
                 builds=(Build("onnx", "model.onnx", 1 << 24),), files=tuple(files),
                 golden=Golden("golden.npz"), baseline="baseline.bin",

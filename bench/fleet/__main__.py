@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.fleet.connections import Fleet
-from bench.fleet.windows import windows
+from bench.fleet.windows import Windows
 
 SAY_SECONDS = 1.0
-DRIFT_SHIFT = 3.0
-"""Standard deviations."""
 
 
 def said(fleet: Fleet, begun: float) -> dict[str, Any]:
@@ -41,7 +39,7 @@ def main() -> int:
     settings = json.loads(Path(sys.argv[1]).read_text())
     fleet = Fleet(
         settings["host"], settings["port"], Path(settings["ca"]), Path(settings["files"]),
-        settings["names"], windows(), windows(DRIFT_SHIFT),
+        settings["names"], Windows(),
     )  # fmt: skip
     begun = say_at = time.monotonic()
     asked = sys.stdin.fileno()

@@ -15,8 +15,8 @@ from typing import Literal
 
 from bench.fleet import packets
 from bench.fleet.device import Counts, Device, Timer
+from bench.fleet.windows import Windows
 
-from muster_protocol.signals.summary import Summary
 from muster_protocol.wire import messages, topics
 from muster_protocol.wire.limits import KEEPALIVE_SECONDS
 from muster_protocol.wire.messages import Presence
@@ -53,8 +53,7 @@ class Fleet:
         ca: Path,
         files: Path,
         names: list[str],
-        windows: list[Summary],
-        drifting_windows: list[Summary],
+        windows: Windows,
     ) -> None:
         self.counts = Counts()
         self.connects = self.losses = 0
@@ -69,9 +68,9 @@ class Fleet:
         self._numbers = count()
         self._under_way = 0
         self._waiting: list[Link] = []
-        self.links = [self._link(name, windows, drifting_windows) for name in names]
+        self.links = [self._link(name, windows) for name in names]
 
-    def _link(self, name: str, windows: list[Summary], drifting: list[Summary]) -> Link:
+    def _link(self, name: str, windows: Windows) -> Link:
         link: Link
 
         def publish(topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -82,7 +81,7 @@ class Fleet:
         def after(seconds: float, timer: Timer) -> None:
             self.after(seconds, lambda: link.device.woken(timer, time.monotonic()))
 
-        link = Link(Device(name, publish, after, windows, drifting, self.counts))
+        link = Link(Device(name, publish, after, windows, self.counts))
         return link
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:

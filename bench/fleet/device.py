@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
+from bench.fleet.windows import Windows
 from securesystemslib.dsse import Envelope
 
 from muster_protocol.signals import summary_wire
-from muster_protocol.signals.summary import Summary
 from muster_protocol.wire import directive as wire
 from muster_protocol.wire import messages, topics
 from muster_protocol.wire.directive import Directive  # noqa: TC001 (a field of a class)
@@ -61,15 +61,13 @@ class Device:
         name: str,
         publish: Publish,
         after: Callable[[float, Timer], None],
-        windows: list[Summary],
-        drifting_windows: list[Summary],
+        windows: Windows,
         counts: Counts,
     ) -> None:
         self.name = name
         self._publish = publish
         self._after = after
         self._windows = windows
-        self._drifting_windows = drifting_windows
         self.drifts = False
         self._counts = counts
         self._rng = random.Random(name)
@@ -228,9 +226,8 @@ class Device:
         if self.running is None:
             return
         counted = replace(
-            self._rng.choice(self._drifting_windows if self.drifts else self._windows),
-            model=self.running.model,
-            version=self.running.version, manifest=self.running.manifest,
+            self._rng.choice(self._windows.of(self.running.version, drifts=self.drifts)),
+            model=self.running.model, version=self.running.version, manifest=self.running.manifest,
             opened=self._stamp(now - self.window_seconds), closed=self._stamp(now),
         )  # fmt: skip
         self._row("summary", summary_wire.encode(counted), now)

@@ -1,7 +1,8 @@
 """Feed committed summaries to each device's drift monitor; its state is kept beside what it saw."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import UNSET
@@ -43,6 +44,14 @@ _KNOWN = select(models.Version.manifest_sha256, models.Version.model, models.Ver
     col(models.Version.manifest_sha256).in_(bindparam("manifests", expanding=True))
 )
 
+_STATES = select(models.DriftState).where(
+    col(models.DriftState.device).in_(bindparam("devices", expanding=True)),
+    col(models.DriftState.manifest).in_(bindparam("manifests", expanding=True)),
+)
+_DIRECTIVES = select(models.DirectiveRow.device, models.DirectiveRow.payload).where(
+    col(models.DirectiveRow.device).in_(bindparam("devices", expanding=True))
+)
+
 
 def is_due(session: Session) -> bool:
     """Whether some window is to be taken in."""
@@ -58,13 +67,14 @@ def step(session: Session, bundles: Bundles, now: float, care: Care | None = Non
     for row in rows:
         grouped.setdefault((row.device, row.manifest), []).append(row)
     known = _known(session, {manifest for _, manifest in grouped})
+    before = _Before.of(session, grouped)
 
     def take(group: list[models.SummaryWindow]) -> None:
-        device, manifest = group[0].device, group[0].manifest
+        manifest, device = group[0].manifest, group[0].device
         fitting = [row for row in group if _is_of(row, known)]
         try:
             if fitting:
-                _feed(session, bundles, device, manifest, fitting, now)
+                _feed(session, bundles, before, fitting, now)
         except MusterError as error:
             _log.warning("no drift for %s on %s: %s", manifest[:12], device, error)
             for row in fitting:
@@ -80,6 +90,24 @@ def step(session: Session, bundles: Bundles, now: float, care: Care | None = Non
         lambda group, why: set_aside.windows(session, group, why, now),
     )  # fmt: skip
     return len(rows)
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What is known of the devices whose windows are taken in, read at once for all of them."""
+
+    states: dict[tuple[str, str], models.DriftState]
+    directives: dict[str, bytes]
+
+    @classmethod
+    def of(cls, session: Session, keys: Collection[tuple[str, str]]) -> "_Before":
+        if not keys:
+            return cls({}, {})
+        devices = sorted({device for device, _ in keys})
+        manifests = sorted({manifest for _, manifest in keys})
+        states = session.exec(_STATES, params={"devices": devices, "manifests": manifests})
+        directives = session.exec(_DIRECTIVES, params={"devices": devices})
+        return cls({(row.device, row.manifest): row for row in states}, dict(directives.all()))
 
 
 def _known(session: Session, manifests: set[str]) -> dict[str, tuple[str, str]]:
@@ -103,17 +131,18 @@ def _is_of(row: models.SummaryWindow, known: Mapping[str, tuple[str, str]]) -> b
 def _feed(
     session: Session,
     bundles: Bundles,
-    device: str,
-    manifest: str,
+    before: _Before,
     windows: list[models.SummaryWindow],
     now: float,
 ) -> None:
+    """Take in windows of one device and manifest."""
+    device, manifest = windows[0].device, windows[0].manifest
     baseline = bundles.baseline(manifest)
-    kept = session.get(models.DriftState, (device, manifest))
+    kept = before.states.get((device, manifest))
     view = {} if kept is None else kept.view
     monitor = None
     if baseline is not None:
-        rule = _rule(session, device, manifest)
+        rule = _rule(before.directives.get(device), manifest)
         monitor = (
             monitors.begin(baseline, rule)
             if kept is None or not kept.state
@@ -144,6 +173,7 @@ def _feed(
     state = kept or models.DriftState(device=device, manifest=manifest, state=b"", updated=now)
     state.state = b"" if monitor is None else monitor.encode()
     state.view, state.updated, state.alarming = view, now, _is_alarming(view)
+    before.states[device, manifest] = state  # with care a device's windows come one by one
     session.add(state)
 
 
@@ -187,7 +217,8 @@ def rebaseline(
     baseline = None if state is None else baseline_of(state.manifest)
     if state is None or baseline is None:
         raise NotFound(f"the hub has no windows of {model!r} on {device!r} to take as its normal")
-    rule = _rule(session, device, state.manifest)
+    row = session.get(models.DirectiveRow, device)
+    rule = _rule(None if row is None else row.payload, state.manifest)
     monitor = monitors.resume(baseline, rule, state.state)
     forgotten = sorted(monitor.drifting())
     monitor.rebaseline()
@@ -207,12 +238,11 @@ def rebaseline(
     return {"device": device} | subject
 
 
-def _rule(session: Session, device: str, manifest: str) -> Rule:
+def _rule(directive: bytes | None, manifest: str) -> Rule:
     """What the device's directive says of windows and drift: both sides judge by the same."""
-    row = session.get(models.DirectiveRow, device)
-    if row is None:
+    if directive is None:
         return Rule()
-    wanted = wire.decode(row.payload)
+    wanted = wire.decode(directive)
     slots = [slot for slot in wanted.slots.values() if slot.champion.manifest == manifest]
     return Rule.of(wanted.window_seconds, slots[0].drift if slots else UNSET)
 

@@ -32,7 +32,7 @@ from muster_protocol.signals.monitor_state import (
 )
 from muster_protocol.signals.rule import DriftFinding, Rule, StatisticName
 from muster_protocol.signals.sampling import Spread
-from muster_protocol.signals.scores import Scores, Statistic, smooth_shares
+from muster_protocol.signals.scores import Statistic, scores_of, smooth_shares
 from muster_protocol.signals.summary import Summary
 from muster_protocol.wire.errors import ProtocolError
 
@@ -59,7 +59,7 @@ class DriftMonitor:
     ) -> None:
         self.baseline = baseline
         self.rule = rule or Rule()
-        self._scores = Scores(baseline)
+        self._scores = scores_of(baseline)
         alpha = self.rule.alpha(len(self._scores) * (len(SCALES) + 1))
         self._judge = Judge(self._scores, alpha)
         self._live = pooled_live(baseline)
@@ -69,7 +69,7 @@ class DriftMonitor:
     @classmethod
     def decode(cls, baseline: Baseline, rule: Rule | None, data: bytes) -> "DriftMonitor":
         """Continue an encoded monitor; raises ProtocolError when it is of another baseline."""
-        scores = len(Scores(baseline))
+        scores = len(scores_of(baseline))
         return cls(baseline, rule, monitor_state.decode(data, baseline, scores))
 
     def encode(self) -> bytes:

@@ -7,6 +7,7 @@ score, the share of rows without a value.
 """
 
 from enum import IntEnum
+from functools import lru_cache
 from statistics import NormalDist
 from typing import assert_never
 
@@ -128,6 +129,12 @@ class Scores:
         probabilities[missing, 0], probabilities[missing, 1] = rate, 1 - rate
         learned = np.where(self.missing, (rows + nulls)[self.feature], rows[self.feature])
         return Spread.of(values, probabilities, learned)
+
+
+@lru_cache(maxsize=16)
+def scores_of(baseline: Baseline) -> Scores:
+    """The baseline's scores: the same for all devices, and dear to make for each window."""
+    return Scores(baseline)
 
 
 def normal_scores(shares: Doubles) -> Doubles:
