@@ -36,6 +36,7 @@ from muster_hub.mqtt.publisher import Publisher
 from muster_hub.mqtt.renewals import Renewals
 from muster_hub.mqtt.showing import Showing
 from muster_hub.mqtt.takeover_log import TakeoverLog
+from muster_hub.reconcile import lease
 from muster_hub.reconcile.engine import Engine
 from muster_hub.reconcile.terms import DirectiveTerms
 from muster_hub.registry.published import Bundles
@@ -95,6 +96,7 @@ class FleetServices:
             loops=config.loops,
             expiries=hub.catalogue.expiries,
             now=now,
+            lease_clock=lease.database_time,
             heartbeats=beats,
             listening_seconds=self._listening_seconds,
         )
@@ -121,7 +123,10 @@ class FleetServices:
             heartbeats=beats,
             changed=self.engine.changed,
         )
-        self.watch = Watch(hub.store, beats, hub.room, config.alerts, holder=holder, now=now)
+        self.watch = Watch(
+            hub.store, beats, hub.room, config.alerts,
+            holder=holder, now=now, lease_clock=lease.database_time,
+        )  # fmt: skip
         self.ingest = Ingest(
             hub.store,
             address,

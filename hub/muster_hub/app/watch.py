@@ -43,6 +43,7 @@ class Watch:
         *,
         holder: str,
         now: Callable[[], float],
+        lease_clock: lease.Clock | None = None,
     ) -> None:
         self._store = store
         self._heartbeats = heartbeats
@@ -50,6 +51,7 @@ class Watch:
         self._alerts = alerts
         self._holder = f"{holder} (watch)"
         self._now = now
+        self._lease_clock = lease_clock or (lambda _session: now())
         self._part = heartbeats.part("watch", SILENT_SECONDS)
         self._stopping = threading.Event()
         run = self._part.watching(self._run)
@@ -79,12 +81,13 @@ class Watch:
     def _notify(self, session: Session, now: float) -> None:
         """Do what the engine would: queue notices; unless another hub's engine does it.
 
-        Under a name of its own, and given back with the commit: an engine that hung while another
-        hub's acted must not find the lease in its own name when it wakes up, with old decisions.
+        Given back with the commit, under an epoch of its own: an engine that only hung finds when
+        it wakes up that its decisions are old.
         """
-        if lease.hold(session, LEASE, self._holder, now):
+        clock = self._lease_clock(session)
+        if epoch := lease.take(session, LEASE, self._holder, lease.NONE, clock):
             telling_step.step(session, self._alerts, now)
-            lease.release(session, LEASE, self._holder)
+            lease.release(session, LEASE, epoch)
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS * _random.uniform(0.8, 1.2)):

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sqlalchemy import bindparam
-from sqlmodel import col, select, update
+from sqlmodel import Session, col, select, update
 
+from muster_hub.errors import HubError
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.mqtt.chunk_cache import ChunkCache, Chunks
 from muster_hub.mqtt.client import BrokerAddress
@@ -80,8 +81,11 @@ class Publisher:
         monotonic: Callable[[], float] = time.monotonic,
         sender: Sending | None = None,
         heartbeats: Heartbeats | None = None,
+        fenced: Callable[[Session], bool] = lambda _session: False,
     ) -> None:
-        """``sender`` stands in for a connection to ``address``."""
+        """``sender`` stands in for a connection to ``address``. ``fenced`` says, in each
+        transaction, whether another publishes by now, so that this one must mark nothing more.
+        """
         self._store = store
         self._catalogue = catalogue
         self._chunks = chunks
@@ -98,6 +102,7 @@ class Publisher:
         """Rows published and not marked yet, whether the broker has them already or not."""
         self._taken: list[int] = []
         """Those it has: the database may be too busy to mark them."""
+        self._fenced = fenced
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._part = (heartbeats or Heartbeats()).part("publisher", SILENT_SECONDS)
@@ -190,6 +195,8 @@ class Publisher:
         if not self._taken:
             return
         with self._store.write() as session:
+            if self._fenced(session):
+                raise HubError("another publisher has taken over")
             now = self._now()
             session.connection().execute(
                 _TAKEN, [{"taken": number, "published_at": now} for number in self._taken]
