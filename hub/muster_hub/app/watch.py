@@ -7,7 +7,7 @@ the part that is dead. Then this thread also sees to it that somebody is told.
 import logging
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from sqlmodel import Session
 
@@ -44,13 +44,20 @@ class Watch:
         holder: str,
         now: Callable[[], float],
         lease_clock: lease.Clock | None = None,
+        process: str = "",
+        others: Callable[[Session], Collection[str]] = lambda _session: (),
     ) -> None:
+        """``process`` names this one among the hub's, ``others`` those that keep their own alerts:
+        one that has ended leaves its alerts to those that live.
+        """
         self._store = store
         self._heartbeats = heartbeats
         self._room = room
         self._alerts = alerts
         self._holder = f"{holder} (watch)"
         self._now = now
+        self._process = process
+        self._others = others
         self._lease_clock = lease_clock or (lambda _session: now())
         self._part = heartbeats.part("watch", SILENT_SECONDS)
         self._stopping = threading.Event()
@@ -70,10 +77,14 @@ class Watch:
         """Bring the alerts about the hub in line with how it stands; how many changed."""
         self._part.alive()
         standings = self._heartbeats.standings()
-        present = conditions(standings, self._room())
+        present = conditions(standings, self._room(), self._process)
         now = self._now()
         with self._store.write() as session:
-            changed = open_step.keep(session, present, now, kind=rules.HUB)
+            foreign = tuple(f"hub/{name}/" for name in self._others(session))
+            changed = open_step.keep(
+                session, present, now,
+                kind=rules.HUB, mine=lambda key: not key.startswith(foreign),
+            )  # fmt: skip
             if ENGINE in standings and not standings[ENGINE].ok:
                 self._notify(session, now)
         return changed
@@ -100,16 +111,18 @@ class Watch:
                 self._part.beat()
 
 
-def conditions(standings: Mapping[str, Standing], room: Room) -> list[Condition]:
+def conditions(standings: Mapping[str, Standing], room: Room, process: str = "") -> list[Condition]:
     """The troubles of the hub itself. Pure."""
     found = [
-        rules.hub_part(name, standing.state, standing.detail)
+        rules.hub_part(name, standing.state, standing.detail, process)
         for name, standing in sorted(standings.items())
         if not standing.ok
         and (standing.state in ("dead", "ended", "silent") or standing.seconds > PASSING_SECONDS)
     ]
     if room.state != "ok":
         found.append(
-            rules.hub_part("disk", room.state, f"{room}: make room or give it a larger one")
+            rules.hub_part(
+                "disk", room.state, f"{room}: make room or give it a larger one", process
+            )
         )
     return found

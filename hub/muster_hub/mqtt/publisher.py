@@ -22,6 +22,7 @@ from muster_hub.errors import HubError
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.mqtt.chunk_cache import ChunkCache, Chunks
 from muster_hub.mqtt.client import BrokerAddress
+from muster_hub.mqtt.inbound import Wanted
 from muster_hub.mqtt.sending import Sender, Sending
 from muster_hub.mqtt.wants import WantDesk
 from muster_hub.storage.models import DirectiveRow, OutboxMessage
@@ -82,16 +83,18 @@ class Publisher:
         sender: Sending | None = None,
         heartbeats: Heartbeats | None = None,
         fenced: Callable[[Session], bool] = lambda _session: False,
+        hears_wants: bool = False,
     ) -> None:
         """``sender`` stands in for a connection to ``address``. ``fenced`` says, in each
         transaction, whether another publishes by now, so that this one must mark nothing more.
+        ``hears_wants``: from the broker, where what devices say comes to other processes.
         """
         self._store = store
         self._catalogue = catalogue
         self._chunks = chunks
         self._now = now
         self._monotonic = monotonic
-        self._sender = sender or _connect(address)
+        self._sender = sender or _connect(address, self._wanted if hears_wants else None)
         self._cache = ChunkCache(self._sender, chunks, save=save)
         self._desk = WantDesk()
         self._wants: queue.Queue[tuple[str, tuple[str, ...], bool]] = queue.Queue(WANTS_MAX)
@@ -139,6 +142,9 @@ class Publisher:
         except queue.Full:
             return
         self._wake.set()
+
+    def _wanted(self, wanted: Wanted) -> None:
+        self.want(wanted.device, wanted.chunks, wanted.last_resort)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -245,6 +251,6 @@ class Publisher:
                 self._cache.answer(chunk, last_resort=last_resort)
 
 
-def _connect(address: BrokerAddress | None) -> Sending:
+def _connect(address: BrokerAddress | None, on_want: Callable[[Wanted], None] | None) -> Sending:
     assert address is not None, "a publisher needs an address or a sender"
-    return Sender(address)
+    return Sender(address, on_want)

@@ -173,6 +173,11 @@ class Engine:
         with self._store.write() as session:
             lease.release(session, LEASE, self._epoch)
 
+    @property
+    def epoch(self) -> int:
+        """The number of its term; ``lease.NONE`` while another engine acts."""
+        return self._epoch if self._leading else lease.NONE
+
     def wake(self) -> None:
         """Something was committed that may change a decision. Never blocks."""
         self._wake.set()

@@ -22,6 +22,7 @@ from muster_hub.storage import (  # noqa: F401 - fill METADATA
     alerting,
     feeds,
     governance,
+    processes,
     quarantine,
     registry,
     sampling,
