@@ -104,6 +104,11 @@ class Heartbeats:
             part = self._parts[name] = Part(name, allowed_seconds, self._monotonic)
         return part
 
+    def forget(self, name: str) -> None:
+        """The part has ended and is none of the hub's any more."""
+        with self._lock:
+            self._parts.pop(name, None)
+
     def standings(self) -> dict[str, Standing]:
         """How each part is now, by name."""
         with self._lock:

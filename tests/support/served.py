@@ -20,24 +20,24 @@ from support.ports import HOST, free_port
 class Served:
     """A hub's directory and the processes run on it."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, database: str = "", broker_url: str = "") -> None:
         self.data = data
         self.http, self.broker = free_port(), free_port()
-        initialise.initialise(
+        self.config = initialise.initialise(
             data,
             initialise.NewHub(
                 names=("localhost", HOST),
                 http=Http(host=HOST, port=self.http),
-                broker=BrokerSettings(host=HOST, port=self.broker),
-                database="",
+                broker=BrokerSettings(host=HOST, port=self.broker, url=broker_url),
+                database=database,
                 offline_public=None,
             ),
         )
         self.processes: list[subprocess.Popen[str]] = []
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *options: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [Path(sys.executable).parent / "muster-hub", "serve", "--data", self.data],
+            [Path(sys.executable).parent / "muster-hub", "serve", "--data", self.data, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -48,23 +48,26 @@ class Served:
 
     def ready(self) -> subprocess.Popen[str]:
         process = self.start()
+        self.await_ready(process)
+        return process
+
+    def await_ready(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("hub ready: "), line + process.stdout.read()
-        return process
 
     @property
     def ca(self) -> Path:
         return self.data / "keys" / "ca" / "ca.pem"
 
-    def health(self) -> dict[str, Any]:
-        return self.ask("/health")
+    def health(self, port: int | None = None) -> dict[str, Any]:
+        return self.ask("/health", port=port)
 
-    def ask(self, path: str, body: Any = None) -> Any:
+    def ask(self, path: str, body: Any = None, *, port: int | None = None) -> Any:
         """GET a path of the API, or POST a body to it, as the first administrator."""
         profile = tomllib.loads((self.data / "operator.toml").read_text())
         request = urllib.request.Request(
-            f"https://localhost:{self.http}/api/v1{path}",
+            f"https://localhost:{port or self.http}/api/v1{path}",
             data=None if body is None else json.dumps(body).encode(),
             headers={
                 "Authorization": f"Bearer {profile['token']}", "Content-Type": "application/json",

@@ -13,7 +13,7 @@ from muster_client.app import app
 from muster_hub.access.governance import make_token
 from muster_hub.api.hub import Hub
 from muster_hub.app.initialise import NewHub, initialise
-from muster_hub.app.service import FleetServices as Service
+from muster_hub.app.services import FleetServices as Service
 from muster_hub.rollouts import commands, reading
 from muster_hub.settings.config import BrokerSettings, Http
 from muster_hub.storage import models

@@ -20,7 +20,7 @@ from muster_hub.api.hub import Hub
 from muster_hub.app import initialise
 from muster_hub.audit import log
 from muster_hub.errors import ConfigError
-from muster_hub.settings import config
+from muster_hub.settings import config, parts
 from muster_hub.settings.config import BrokerSettings, Http
 from muster_hub.signing import keys, roles
 from muster_protocol.wire.chunks import sha256_hex
@@ -152,12 +152,29 @@ def serve(
     log_json: Annotated[
         bool, typer.Option("--log-json", help="Log lines of JSON instead of text.")
     ] = False,
+    role: Annotated[
+        str,
+        typer.Option(
+            help="What this process does: all, or some of api, ingest, engine and publisher with "
+            "commas. Several processes need PostgreSQL and a broker of yours."
+        ),
+    ] = parts.ALL,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="Listen here instead of at [http] port; a process without the API answers only "
+            "/api/v1/health and /metrics, and only if this is given.",
+        ),
+    ] = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Run the hub: API, broker, publisher, ingest and engine in one process."""
+    """Run the hub: API, broker, publisher, ingest and engine in one process, or some of them."""
     from muster_hub.app.service import serve as run  # noqa: PLC0415 - the other commands start faster
 
-    raise typer.Exit(run(config.load(data), log_json=log_json))
+    chosen = parts.parse(role)
+    raise typer.Exit(run(config.load(data), parts=chosen, port=http_port, log_json=log_json))
 
 
 @app.command()

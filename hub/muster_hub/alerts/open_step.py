@@ -4,7 +4,7 @@
 transaction for that alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 
@@ -112,14 +112,22 @@ def persist(session: Session, changes: AlertChanges, now: float) -> int:
     return len(changes.opened) + len(rows)
 
 
-def keep(session: Session, present: Iterable[Condition], now: float, *, kind: str) -> int:
-    """The same for alerts of a kind that somebody else than the engine's step keeps."""
+def keep(
+    session: Session,
+    present: Iterable[Condition],
+    now: float,
+    *,
+    kind: str,
+    mine: Callable[[str], bool] = lambda _key: True,
+) -> int:
+    """The same for alerts of a kind that somebody else than the engine's step keeps; of several who
+    do, each those whose keys are ``mine``."""
     rows = session.exec(
         select(models.Alert).where(
             col(models.Alert.state) != "resolved", col(models.Alert.kind) == kind
         )
-    )
-    return persist(session, _compared(rows, present, now), now)
+    ).all()
+    return persist(session, _compared((row for row in rows if mine(row.key)), present, now), now)
 
 
 def _compared(

@@ -309,14 +309,16 @@ def caught_up(device: str, versions: Mapping[str, int]) -> Condition:
     )
 
 
-def hub_part(part: str, state: str, why: str) -> Condition:
-    """A part of the hub itself that doesn't work as it should."""
+def hub_part(part: str, state: str, why: str, process: str = "") -> Condition:
+    """A part of the hub itself that doesn't work as it should; of several processes, in which."""
+    where = f" in the process {process}" if process else ""
     return Condition(
-        key=f"hub/{part}",
+        key=f"hub/{process}/{part}" if process else f"hub/{part}",
         kind=HUB,
         severity="critical" if state in ("dead", "ended", "silent", "full") else "warning",
-        title=f"the hub: {part} is {state}" + (f": {why}" if why else ""),
-        detail={"part": part, "state": state, "why": why},
+        title=f"the hub: {part}{where} is {state}" + (f": {why}" if why else ""),
+        detail={"part": part, "state": state, "why": why}
+        | ({"process": process} if process else {}),
     )
 
 

@@ -1,8 +1,9 @@
 """The FastAPI application over an opened hub."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -98,7 +99,11 @@ ROOMS = (
 )
 
 
-def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> FastAPI:
+def create_app(
+    hub: Hub,
+    monotonic: Callable[[], float] = time.monotonic,
+    rooms: Sequence[ModuleType] = ROOMS,
+) -> FastAPI:
     """The API of a hub. Starting and stopping the hub is the caller's."""
     app = FastAPI(
         title="Muster hub",
@@ -116,7 +121,7 @@ def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> Fas
     app.state.issuer = (
         Issuer(oidc, httpx.Client(), hub.clock, hub.oidc_secret) if oidc.issuer else None
     )
-    for room in ROOMS:
+    for room in rooms:
         app.include_router(room.router, prefix=PREFIX, responses=problems.answers(400, 422, 429))
     app.include_router(scrape.router)
     app.state.scrape = Scrape(lambda: _metrics(hub), monotonic)
@@ -135,6 +140,11 @@ def create_app(hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> Fas
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(proxies))
     problems.install(app)
     return app
+
+
+def create_status(hub: Hub) -> FastAPI:
+    """Health, audit log and metrics of a process that has no API."""
+    return create_app(hub, rooms=(system,))
 
 
 def _metrics(hub: Hub) -> Iterator[Metric]:

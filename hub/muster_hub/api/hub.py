@@ -17,13 +17,14 @@ from muster_hub.errors import ConfigError
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.identity.pki import SERVER_RENEW_SECONDS, Pki
 from muster_hub.registry.check import WorkerCheck
+from muster_hub.registry.release import PART as RELEASE_CHECK
 from muster_hub.registry.release import Releases
 from muster_hub.settings.config import HubConfig
 from muster_hub.signing import model_signature
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.signing.keys import Keyring
-from muster_hub.storage import disk, migrate
+from muster_hub.storage import disk, home, migrate
 from muster_hub.storage.blobs import Blobs
 from muster_hub.storage.disk import Room
 from muster_hub.storage.files import make_private_directory, write_durably
@@ -54,6 +55,9 @@ class Hub:
     room: Callable[[], Room]
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     stopping: threading.Event = field(default_factory=threading.Event)
+    process: str = ""
+    """Names this process among several of the hub; empty where it is the only one."""
+    _checks: bool = False
     _listeners: list[Callable[[], None]] = field(default_factory=list)
     _health: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)
 
@@ -66,6 +70,8 @@ class Hub:
         sealing = Sealing(config.keys)
         store = Store(config.database_url, sealing)
         migrate.upgrade(store)
+        if root := catalogue.first_root_sha256():
+            home.claim(store, root)
         log.begin_keyed(store, sealing, clock())
         blobs = Blobs(config.blobs)
         listeners: list[Callable[[], None]] = []
@@ -99,14 +105,19 @@ class Hub:
             _listeners=listeners,
         )
 
-    def start(self) -> None:
-        """Begin to work in the background: release checks."""
-        self.releases.start()
+    def start(self, *, checks: bool = True) -> None:
+        """Begin to work in the background: release checks, where versions are pushed to."""
+        self._checks = checks
+        if checks:
+            self.releases.start()
+        else:
+            self.heartbeats.forget(RELEASE_CHECK)
 
     def stop(self) -> None:
         """End event streams and the release check under way, then close the database."""
         self.stopping.set()
-        self.releases.stop()
+        if self._checks:
+            self.releases.stop()
         self.store.close()
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -162,7 +173,7 @@ class Hub:
     def server_certificate(self) -> tuple[Path, Path]:
         """Files with a fresh certificate and key (0600) for the API's listener."""
         pair = self.pki.issue_server(self.config.names, self.clock())
-        directory = make_private_directory(self.config.keys / "http")
+        directory = make_private_directory(self.config.keys / "http" / self.process)
         certificate, key = directory / "cert.pem", directory / "key.pem"
         write_durably(key, pair.key_pem, mode=0o600)
         write_durably(certificate, pair.certificate_pem)
@@ -170,7 +181,8 @@ class Hub:
 
     def server_certificate_ending(self) -> bool:
         """Whether the API's certificate on disk nears its end."""
-        held = load_pem_x509_certificate((self.config.keys / "http" / "cert.pem").read_bytes())
+        path = self.config.keys / "http" / self.process / "cert.pem"
+        held = load_pem_x509_certificate(path.read_bytes())
         return held.not_valid_after_utc.timestamp() - self.clock() < SERVER_RENEW_SECONDS
 
 

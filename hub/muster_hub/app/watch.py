@@ -7,7 +7,7 @@ the part that is dead. Then this thread also sees to it that somebody is told.
 import logging
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from sqlmodel import Session
 
@@ -43,13 +43,22 @@ class Watch:
         *,
         holder: str,
         now: Callable[[], float],
+        lease_clock: lease.Clock | None = None,
+        process: str = "",
+        others: Callable[[Session], Collection[str]] = lambda _session: (),
     ) -> None:
+        """``process`` names this one among the hub's, ``others`` those that keep their own alerts:
+        one that has ended leaves its alerts to those that live.
+        """
         self._store = store
         self._heartbeats = heartbeats
         self._room = room
         self._alerts = alerts
         self._holder = f"{holder} (watch)"
         self._now = now
+        self._process = process
+        self._others = others
+        self._lease_clock = lease_clock or (lambda _session: now())
         self._part = heartbeats.part("watch", SILENT_SECONDS)
         self._stopping = threading.Event()
         run = self._part.watching(self._run)
@@ -68,10 +77,14 @@ class Watch:
         """Bring the alerts about the hub in line with how it stands; how many changed."""
         self._part.alive()
         standings = self._heartbeats.standings()
-        present = conditions(standings, self._room())
+        present = conditions(standings, self._room(), self._process)
         now = self._now()
         with self._store.write() as session:
-            changed = open_step.keep(session, present, now, kind=rules.HUB)
+            foreign = tuple(f"hub/{name}/" for name in self._others(session))
+            changed = open_step.keep(
+                session, present, now,
+                kind=rules.HUB, mine=lambda key: not key.startswith(foreign),
+            )  # fmt: skip
             if ENGINE in standings and not standings[ENGINE].ok:
                 self._notify(session, now)
         return changed
@@ -79,12 +92,13 @@ class Watch:
     def _notify(self, session: Session, now: float) -> None:
         """Do what the engine would: queue notices; unless another hub's engine does it.
 
-        Under a name of its own, and given back with the commit: an engine that hung while another
-        hub's acted must not find the lease in its own name when it wakes up, with old decisions.
+        Given back with the commit, under an epoch of its own: an engine that only hung finds when
+        it wakes up that its decisions are old.
         """
-        if lease.hold(session, LEASE, self._holder, now):
+        clock = self._lease_clock(session)
+        if epoch := lease.take(session, LEASE, self._holder, lease.NONE, clock):
             telling_step.step(session, self._alerts, now)
-            lease.release(session, LEASE, self._holder)
+            lease.release(session, LEASE, epoch)
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS * _random.uniform(0.8, 1.2)):
@@ -97,16 +111,18 @@ class Watch:
                 self._part.beat()
 
 
-def conditions(standings: Mapping[str, Standing], room: Room) -> list[Condition]:
+def conditions(standings: Mapping[str, Standing], room: Room, process: str = "") -> list[Condition]:
     """The troubles of the hub itself. Pure."""
     found = [
-        rules.hub_part(name, standing.state, standing.detail)
+        rules.hub_part(name, standing.state, standing.detail, process)
         for name, standing in sorted(standings.items())
         if not standing.ok
         and (standing.state in ("dead", "ended", "silent") or standing.seconds > PASSING_SECONDS)
     ]
     if room.state != "ok":
         found.append(
-            rules.hub_part("disk", room.state, f"{room}: make room or give it a larger one")
+            rules.hub_part(
+                "disk", room.state, f"{room}: make room or give it a larger one", process
+            )
         )
     return found

@@ -90,6 +90,15 @@ def families(
         "muster_ingest_lag_seconds", "For how long the oldest of them has waited.",
         (), (((), float(ingest.get("lag_seconds", 0.0))),),
     )  # fmt: skip
+    process = parts.get("process", {})
+    yield _gauge(
+        "muster_hub_role", "1 for each part of the hub that this process has.",
+        ("role",), (((role,), 1.0) for role in process.get("roles", ())),
+    )  # fmt: skip
+    yield _gauge(
+        "muster_hub_lease_epoch", "Number of its term where this process leads; 0: it stands by.",
+        ("role",), (((role,), float(epoch)) for role, epoch in process.get("leases", {}).items()),
+    )  # fmt: skip
     yield _gauge(
         "muster_hub_part_up", "1 while a part of the hub works.",
         ("part",), (((name,), float(bool(part.get("ok")))) for name, part in parts.items()),

@@ -16,7 +16,10 @@ from muster_protocol.wire import limits, topics
 HUB_USER = "_hub"
 """No device id may start with an underscore, so no certificate can claim this name."""
 PROBE_USER = "_hub-probe"
-HUB_USERS = (HUB_USER, "_hub-publish", "_hub-ingest", PROBE_USER)
+INGESTS_MAX = 8
+"""Processes that take in what devices say; each connects under a name of its own."""
+INGEST_USERS = ("_hub-ingest", *(f"_hub-ingest-{number}" for number in range(2, INGESTS_MAX + 1)))
+HUB_USERS = (HUB_USER, "_hub-publish", *INGEST_USERS, PROBE_USER)
 """At a broker that takes a certificate's name for user and client id, each connection has one."""
 
 PACKET_BYTES_MAX = limits.TUF_METADATA_BYTES_MAX + 4 * limits.KIB

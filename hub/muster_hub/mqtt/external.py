@@ -5,6 +5,7 @@ another. So each of the hub's connections has a certificate with a name of its o
 can have; and one in a device's name ends that device's connection.
 """
 
+import fcntl
 import logging
 import subprocess
 from collections.abc import Callable
@@ -63,29 +64,38 @@ class External:
         self._ca = files.ca
         self._public = config.broker_public
         self.address = parse_url(config.broker.url, ca=files.ca, identities=self._identities)
-        self.gatekeeper = Gatekeeper(
-            files,
-            self.address,
-            reload=reloader(config.broker.reload),
-            now=now,
-            heartbeats=heartbeats,
-        )
+        self._files = files
+        self._reload = reloader(config.broker.reload)
+        self._now = now
+        self._heartbeats = heartbeats
+        self._probing = config.broker_directory / "probe.lock"
         self.warnings: dict[str, str] = {}
+
+    def gatekeeper(self) -> Gatekeeper:
+        """What keeps its list of revoked devices; one of the hub's processes starts it."""
+        return Gatekeeper(
+            self._files,
+            self.address,
+            reload=self._reload,
+            now=self._now,
+            heartbeats=self._heartbeats,
+        )
 
     def examine(self) -> None:
         """Try whether it keeps devices apart. Raises BrokerError when not, or when out of reach."""
         host, port = self._public
+        question = probe.Question(
+            hub=self.address,
+            host=host,
+            port=port,
+            ca=self._ca,
+            identities=self._identities,
+            revoked=self._revoked,
+        )
         try:
-            found = probe.inspect(
-                probe.Question(
-                    hub=self.address,
-                    host=host,
-                    port=port,
-                    ca=self._ca,
-                    identities=self._identities,
-                    revoked=self._revoked,
-                )
-            )
+            with self._probing.open("w") as held:
+                fcntl.flock(held, fcntl.LOCK_EX)  # Each process asks under the same name.
+                found = probe.inspect(question)
         except OSError as error:
             raise BrokerError(
                 f"the broker at {joined(self.address.host, self.address.port)}, for devices at "

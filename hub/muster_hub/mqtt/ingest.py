@@ -16,6 +16,7 @@ from typing import Any
 
 from muster_hub.fleet.set_aside import MessageFault
 from muster_hub.heartbeats import Heartbeats, described
+from muster_hub.mqtt.broker_config import INGEST_USERS
 from muster_hub.mqtt.client import BrokerAddress, Delivery, HubClient
 from muster_hub.mqtt.inbox import Inbox
 from muster_hub.mqtt.intake import Counters, Intake
@@ -25,7 +26,8 @@ from muster_protocol.wire.messages import Shown
 
 _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
-CLIENT_ID = "_hub-ingest"
+GROUP = "$share/ingest/"
+"""Before a filter: each message goes to one of those that subscribe so."""
 SESSION_SECONDS = 3600
 BATCH_MESSAGES = (500, 2_000)
 """In one transaction: usually at most, and when more waits."""
@@ -41,7 +43,9 @@ class Ingest:
     """Started, it writes to the store what devices publish.
 
     ``on_want(device, chunks, last_resort)``, ``on_renewal(device, request)`` and ``on_change()``
-    (something was committed) run on the writer.
+    (something was committed) run on the writer. With a ``number`` it is one of several processes,
+    numbered from 1, that share what comes; what one has in hand when it dies its devices send
+    again.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Ingest:
         now: Callable[[], float] = time.time,
         heartbeats: Heartbeats | None = None,
         inbox: Inbox | None = None,
+        number: int = 0,
     ) -> None:
         self._on_want = on_want
         self._on_change = on_change
@@ -67,8 +72,13 @@ class Ingest:
         self._stopping = threading.Event()
         self._part = (heartbeats or Heartbeats()).part("ingest", SILENT_SECONDS)
         self._intake = Intake(store, self._stopping.wait, self._part)
+        self._shares = bool(number)
         self.client = HubClient(
-            address, CLIENT_ID, session_seconds=SESSION_SECONDS, on_message=self._arrived
+            address,
+            INGEST_USERS[max(number, 1) - 1],
+            # A session that outlives its process would go on to take its share.
+            session_seconds=0 if self._shares else SESSION_SECONDS,
+            on_message=self._arrived,
         )
         self._writer = threading.Thread(
             target=self._part.watching(self._write), name="ingest", daemon=True
@@ -104,8 +114,15 @@ class Ingest:
     def start(self) -> None:
         """Begin to write, then to receive."""
         self._writer.start()
-        self.client.subscribe(*(topics.up_all(leaf) for leaf in topics.UP_LEAVES))
+        self.client.subscribe(*self._filters())
         self.client.start()
+
+    def _filters(self) -> list[str]:
+        """What is retained is sent to those only that don't share."""
+        return [
+            (GROUP if self._shares and leaf != "presence" else "") + topics.up_all(leaf)
+            for leaf in topics.UP_LEAVES
+        ]
 
     def stop(self) -> None:
         """Commit what has come, acknowledge it, then disconnect."""

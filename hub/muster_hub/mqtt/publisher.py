@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sqlalchemy import bindparam
-from sqlmodel import col, select, update
+from sqlmodel import Session, col, select, update
 
+from muster_hub.errors import HubError
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.mqtt.chunk_cache import ChunkCache, Chunks
 from muster_hub.mqtt.client import BrokerAddress
+from muster_hub.mqtt.inbound import Wanted
 from muster_hub.mqtt.sending import Sender, Sending
 from muster_hub.mqtt.wants import WantDesk
 from muster_hub.storage.models import DirectiveRow, OutboxMessage
@@ -80,14 +82,19 @@ class Publisher:
         monotonic: Callable[[], float] = time.monotonic,
         sender: Sending | None = None,
         heartbeats: Heartbeats | None = None,
+        fenced: Callable[[Session], bool] = lambda _session: False,
+        hears_wants: bool = False,
     ) -> None:
-        """``sender`` stands in for a connection to ``address``."""
+        """``sender`` stands in for a connection to ``address``. ``fenced`` says, in each
+        transaction, whether another publishes by now, so that this one must mark nothing more.
+        ``hears_wants``: from the broker, where what devices say comes to other processes.
+        """
         self._store = store
         self._catalogue = catalogue
         self._chunks = chunks
         self._now = now
         self._monotonic = monotonic
-        self._sender = sender or _connect(address)
+        self._sender = sender or _connect(address, self._wanted if hears_wants else None)
         self._cache = ChunkCache(self._sender, chunks, save=save)
         self._desk = WantDesk()
         self._wants: queue.Queue[tuple[str, tuple[str, ...], bool]] = queue.Queue(WANTS_MAX)
@@ -98,6 +105,7 @@ class Publisher:
         """Rows published and not marked yet, whether the broker has them already or not."""
         self._taken: list[int] = []
         """Those it has: the database may be too busy to mark them."""
+        self._fenced = fenced
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._part = (heartbeats or Heartbeats()).part("publisher", SILENT_SECONDS)
@@ -134,6 +142,9 @@ class Publisher:
         except queue.Full:
             return
         self._wake.set()
+
+    def _wanted(self, wanted: Wanted) -> None:
+        self.want(wanted.device, wanted.chunks, wanted.last_resort)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -190,6 +201,8 @@ class Publisher:
         if not self._taken:
             return
         with self._store.write() as session:
+            if self._fenced(session):
+                raise HubError("another publisher has taken over")
             now = self._now()
             session.connection().execute(
                 _TAKEN, [{"taken": number, "published_at": now} for number in self._taken]
@@ -238,6 +251,6 @@ class Publisher:
                 self._cache.answer(chunk, last_resort=last_resort)
 
 
-def _connect(address: BrokerAddress | None) -> Sending:
+def _connect(address: BrokerAddress | None, on_want: Callable[[Wanted], None] | None) -> Sending:
     assert address is not None, "a publisher needs an address or a sender"
-    return Sender(address)
+    return Sender(address, on_want)

@@ -1,11 +1,13 @@
 """Publish with a bound on what is under way, and know what the broker has taken."""
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from muster_hub.mqtt.client import BrokerAddress, HubClient
+from muster_hub.mqtt.client import BrokerAddress, Delivery, HubClient
+from muster_hub.mqtt.inbound import Wanted, read
+from muster_protocol.wire import topics
 
 CLIENT_ID = "_hub-publish"
 UNDER_WAY_MAX = 64
@@ -77,18 +79,24 @@ class Sender:
     paho repeats what was under way when a connection broke, so nothing is published twice here.
     """
 
-    def __init__(self, address: BrokerAddress) -> None:
+    def __init__(
+        self, address: BrokerAddress, on_want: Callable[[Wanted], None] | None = None
+    ) -> None:
+        """``on_want`` has it listen for the chunks that devices lack."""
         self._condition = threading.Condition()
         self._flight = _Flight()
+        self._on_want = on_want
         self.client = HubClient(
             address,
             CLIENT_ID,
-            on_message=lambda item: self._note(item.topic, item.payload),
+            on_message=self._hear,
             on_connection=self._connection_changed,
             on_published=self._acknowledged,
         )
 
     def start(self) -> None:
+        if self._on_want is not None:
+            self.client.subscribe(topics.up_all("want"))
         self.client.start()
 
     def stop(self) -> None:
@@ -156,6 +164,13 @@ class Sender:
             found = self._flight.noted.get(topic)
         self.client.unsubscribe(topic)
         return found
+
+    def _hear(self, item: Delivery) -> None:
+        self.client.acknowledge(item)
+        if self._on_want is None or not item.topic.startswith(f"{topics.ROOT}/up/"):
+            self._note(item.topic, item.payload)
+        elif isinstance(wanted := read(item.topic, item.payload, 0.0), Wanted):
+            self._on_want(wanted)
 
     def _note(self, topic: str, payload: bytes) -> None:
         with self._condition:

@@ -97,8 +97,9 @@ class _Standby(Exception):
 class Engine:
     """One acts per database, by a lease; others stand by. ``step`` is the whole of a tick.
 
-    ``holder`` names this engine in the lease, the same after a restart. ``on_published`` is called
-    when messages wait to be published. Without ``telemetry`` no window is ever deleted.
+    ``holder`` names this engine in the lease: one of the same name that is started later takes over
+    at once. The lease goes by ``lease_clock``, else by ``now``. ``on_published`` is called when
+    messages wait to be published. Without ``telemetry`` no window is ever deleted.
     ``listening_seconds``: for how long all that devices said has been heard, without a break.
     """
 
@@ -117,6 +118,7 @@ class Engine:
         telemetry: Telemetry | None = None,
         loops: Sequence[LoopTerms] = (),
         now: Callable[[], float] = time.time,
+        lease_clock: lease.Clock | None = None,
         heartbeats: Heartbeats | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         listening_seconds: Callable[[], float] = lambda: float("inf"),
@@ -132,6 +134,8 @@ class Engine:
         self._loops = tuple(loops)
         self._now = now
         self._holder = holder
+        self._lease_clock = lease_clock or (lambda _session: now())
+        self._epoch = lease.NONE
         self._fleet = Fleet()
         self._rollouts = Rollouts()
         self._directives = Directives(signing, settings)
@@ -167,7 +171,12 @@ class Engine:
         self._wake.set()
         self._thread.join()
         with self._store.write() as session:
-            lease.release(session, LEASE, self._holder)
+            lease.release(session, LEASE, self._epoch)
+
+    @property
+    def epoch(self) -> int:
+        """The number of its term; ``lease.NONE`` while another engine acts."""
+        return self._epoch if self._leading else lease.NONE
 
     def wake(self) -> None:
         """Something was committed that may change a decision. Never blocks."""
@@ -185,7 +194,7 @@ class Engine:
         dirty = self._dirty.is_set()
         self._dirty.clear()
         try:
-            dirty |= self._lead(now)
+            dirty |= self._lead()
             judges = self._listening_seconds() >= HEARD_SECONDS
             fresh = self._do(
                 "fleet",
@@ -205,6 +214,8 @@ class Engine:
         except _Standby:
             self._forget_all()
             self._part.beat()
+            for part in self._parts.values():
+                part.alive()
             return False
         except BaseException:
             self._forget_all()
@@ -213,24 +224,29 @@ class Engine:
         self._part.beat()
         return True
 
-    def _lead(self, now: float) -> bool:
+    def _lead(self) -> bool:
         """Take or keep the lease; whether another may have had it, so that nothing is known.
 
         Raises _Standby while another engine has it.
         """
         with self._store.read() as session:
-            if self._leading and lease.kept(session, LEASE, self._holder, now):
+            clock = self._lease_clock(session)
+            if self._leading and lease.kept(session, LEASE, self._holder, self._epoch, clock):
                 return False
         with self._store.write() as session:
-            held = lease.hold(session, LEASE, self._holder, self._now())
-        if held is None:
+            epoch = self._take(session)
+        if epoch == lease.NONE:
             raise _Standby
-        anew = held == "new" or not self._leading
+        anew = epoch != self._epoch or not self._leading
         if anew:
             self._forget_all()
             self._dirty.clear()
-            self._leading = True
+            self._epoch, self._leading = epoch, True
         return anew
+
+    def _take(self, session: Session) -> int:
+        clock = self._lease_clock(session)
+        return lease.take(session, LEASE, self._holder, self._epoch, clock)
 
     def _forget_all(self) -> None:
         """What is known may be wrong: read it anew in the next step."""
@@ -384,7 +400,8 @@ class Engine:
         return None
 
     def _hold(self, session: Session) -> None:
-        if lease.hold(session, LEASE, self._holder, self._now()) != "kept":
+        """Nothing is committed under an epoch that is over."""
+        if self._take(session) != self._epoch:
             raise _Standby
 
     def changed(self) -> None:

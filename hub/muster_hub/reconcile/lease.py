@@ -1,89 +1,122 @@
-"""Only one engine acts, though several may run: a row in the database says which.
+"""Only one acts in a role, though several may run: a row in the database says which.
 
-Every transaction of an engine begins by holding the row, so one that was thought dead and wakes
-up decides nothing any more. The time in it only keeps two healthy engines from taking turns.
+Whoever takes the row gives it the next epoch and remembers that. Every transaction of the role
+begins by holding the row at that epoch, so one that was thought dead and wakes up changes nothing
+any more, whatever its name and its clock. The time in the row, which is the database's, only
+decides who acts next.
 """
 
+import time
+from collections.abc import Callable
 from typing import Literal, assert_never
 
-from sqlalchemy import Row, bindparam, delete, update
+from sqlalchemy import Row, bindparam, func, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from muster_hub.storage.models import Lease
 from muster_hub.storage.tables import target
 
-LEASE_SECONDS = 15.0
-
-
-Hold = Literal["kept", "new"]
-"""Whether nobody else can have acted since this holder last did."""
+LEASE_SECONDS = 6.0
+"""One that was killed is followed by its stand-by after at most this and the stand-by's tick."""
+RENEW_SECONDS = LEASE_SECONDS / 2
+"""After so long a holder renews, with the next thing that it does."""
+NONE = 0
+"""The epoch of one that holds nothing; no row has it."""
 
 Verdict = Literal["kept", "renew", "take", "stand by"]
 """Of one who asks for a lease: it is theirs; theirs and to be written anew; free; another's."""
+Clock = Callable[[Session], float]
+"""Tells the time in seconds, within a session."""
 
 
-def judge(had: str, expires: float, holder: str, now: float) -> Verdict:
-    """Whether ``holder`` may act by a lease that ``had`` holds until ``expires``, by the asker's
-    own clock ``now`` (both in seconds). Pure.
+def judge(had: tuple[str, int], expires: float, asks: tuple[str, int], now: float) -> Verdict:
+    """Whether one that ``asks``, by its name and the epoch it was given, may act by a lease that
+    name and epoch ``had`` hold until ``expires``; ``now`` is by the same clock (both in seconds).
+    Pure.
 
-    Clocks may differ: what ends later than a whole lease from now was written by a clock that is
-    ahead, and keeps nobody out. Clocks decide only who acts next, never whether two act at once:
-    that the row does, in which only one name stands.
+    What ends later than a whole lease from now was written before the clock was set back, and
+    keeps nobody out. Whoever has the name and no epoch yet was started anew, and need not wait.
     """
     left = expires - now
-    if had != holder:
-        return "stand by" if 0 < left <= LEASE_SECONDS else "take"
-    return "kept" if LEASE_SECONDS / 2 < left <= LEASE_SECONDS else "renew"
+    if had == asks:
+        return "kept" if LEASE_SECONDS - RENEW_SECONDS < left <= LEASE_SECONDS else "renew"
+    if had[0] == asks[0] and asks[1] == NONE:
+        return "take"
+    return "stand by" if 0 < left <= LEASE_SECONDS else "take"
 
 
-def kept(session: Session, name: str, holder: str, now: float) -> bool:
+def kept(session: Session, name: str, holder: str, epoch: int, now: float) -> bool:
     """Whether the lease is this holder's and needs no renewing yet; nothing is written."""
     row = session.connection().execute(_READ, {"of": name}).first()
-    return row is not None and judge(row.holder, row.expires, holder, now) == "kept"
+    asks = holder, epoch
+    return row is not None and judge((row.holder, row.epoch), row.expires, asks, now) == "kept"
 
 
-def hold(session: Session, name: str, holder: str, now: float) -> Hold | None:
-    """Take or keep the lease within the caller's transaction; None when another has it.
-
-    A name belongs to one thread that acts: two that share one could not see that somebody else
-    acted in between.
+def take(session: Session, name: str, holder: str, epoch: int, now: float) -> int:
+    """Take, keep or renew the lease within the caller's transaction; the epoch to act under, or
+    ``NONE`` when another has it. Another epoch than ``epoch``: somebody may have acted since.
     """
     row = _locked(session, name)
-    held: Hold = "kept" if row is not None and row.holder == holder else "new"
     if row is None:
         postgres = session.get_bind().dialect.name == "postgresql"
         insert = postgresql.insert if postgres else sqlite.insert
-        fresh = {"name": name, "holder": holder, "expires": now + LEASE_SECONDS}
+        fresh = {"name": name, "holder": "", "expires": 0.0, "epoch": NONE}
         session.connection().execute(insert(Lease).on_conflict_do_nothing(), fresh)
         row = _locked(session, name)
         assert row is not None
-    match judge(row.holder, row.expires, holder, now):
+    match judge((row.holder, row.epoch), row.expires, (holder, epoch), now):
         case "stand by":
-            return None
+            return NONE
         case "kept":
-            pass
-        case "renew" | "take":
-            renewed = {"of": name, "by": holder, "until": now + LEASE_SECONDS}
-            session.connection().execute(_RENEW, renewed)
+            return epoch
+        case "renew":
+            following = epoch
+        case "take":
+            following = row.epoch + 1
         case _ as never:
             assert_never(never)
-    return held
+    session.connection().execute(
+        _WRITE, {"of": name, "by": holder, "until": now + LEASE_SECONDS, "under": following}
+    )
+    return following
 
 
-def release(session: Session, name: str, holder: str) -> None:
-    """Let another engine take over at once."""
-    session.connection().execute(_RELEASE, {"of": name, "by": holder})
+def fenced(session: Session, name: str, epoch: int) -> bool:
+    """Whether this epoch is over, so that the caller's transaction must change nothing; if not, it
+    goes on at least until that transaction ends.
+    """
+    row = _locked(session, name)
+    return row is None or epoch == NONE or row.epoch != epoch
+
+
+def release(session: Session, name: str, epoch: int) -> None:
+    """Let another take over at once. The row stays, for the epoch never goes back."""
+    session.connection().execute(_RELEASE, {"of": name, "under": epoch})
+
+
+def database_time(session: Session) -> float:
+    """The time by the database's clock, in seconds; a file's is its machine's."""
+    if session.get_bind().dialect.name == "sqlite":
+        return time.time()
+    return float(session.connection().execute(_NOW).scalar_one())
 
 
 _NAMED = col(Lease.name) == bindparam("of")
-_READ = select(Lease.holder, Lease.expires).where(_NAMED)
+_READ = select(Lease.holder, Lease.epoch, Lease.expires).where(_NAMED)
 _LOCKED = _READ.with_for_update()
-_RENEW = (
-    update(target(Lease)).where(_NAMED).values(holder=bindparam("by"), expires=bindparam("until"))
+_NOW = select(func.extract("epoch", func.clock_timestamp()))
+_WRITE = (
+    update(target(Lease))
+    .where(_NAMED)
+    .values(holder=bindparam("by"), expires=bindparam("until"), epoch=bindparam("under"))
 )
-_RELEASE = delete(target(Lease)).where(_NAMED, col(Lease.holder) == bindparam("by"))
+_RELEASE = (
+    update(target(Lease))
+    .where(_NAMED, col(Lease.epoch) == bindparam("under"))
+    .values(holder="", expires=0.0)
+)
 
 
-def _locked(session: Session, name: str) -> Row[str, float] | None:
+def _locked(session: Session, name: str) -> Row[str, int, float] | None:
     return session.connection().execute(_LOCKED, {"of": name}).first()

@@ -37,6 +37,7 @@ from muster_protocol.wire.manifest import Manifest
 
 WAITING_MAX = 100
 IDLE_SECONDS = 30.0
+PART = "release-check"
 SILENT_SECONDS = 3 * 3600.0
 """A check may take an hour by its own bound, with one more for signing on a slow token."""
 """Versions waiting for their check; more pushes are refused until some are done."""
@@ -72,9 +73,9 @@ class Releases:
         self._model_keys = model_keys
         self._queue: queue.Queue[tuple[str, str] | None] = queue.Queue(WAITING_MAX)
         self._room = room
-        self._part = (heartbeats or Heartbeats()).part("release-check", SILENT_SECONDS)
+        self._part = (heartbeats or Heartbeats()).part(PART, SILENT_SECONDS)
         work = self._part.watching(self._work)
-        self._thread = threading.Thread(target=work, name="release-check", daemon=True)
+        self._thread = threading.Thread(target=work, name=PART, daemon=True)
 
     # In the background
 

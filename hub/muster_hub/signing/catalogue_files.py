@@ -16,6 +16,7 @@ from muster_hub.errors import CatalogueError
 from muster_hub.signing import roles
 from muster_hub.signing.roles import AnyMetadata, Kind, RoleStanding
 from muster_hub.storage.files import write_durably
+from muster_protocol.wire.chunks import sha256_hex
 
 
 class CatalogueFiles:
@@ -141,6 +142,11 @@ class CatalogueFiles:
         version = metadata.signed.version
         name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
         write_durably(self.directory / name, roles.serialise(role, metadata))
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of a file, in hexadecimal; empty while there is none."""
+        data = self._bytes(name)
+        return "" if data is None else sha256_hex(data)
 
     def must(self, name: str) -> bytes:
         """A file that has to be there; raises CatalogueError."""

@@ -22,6 +22,7 @@ from muster_hub.storage import (  # noqa: F401 - fill METADATA
     alerting,
     feeds,
     governance,
+    processes,
     quarantine,
     registry,
     sampling,
@@ -206,11 +207,15 @@ class Version(Table, table=True):
 
 
 class Lease(Table, table=True):
-    """Who alone may act in a role, such as the engine, and until when unless renewed."""
+    """Who alone may act in a role, such as the engine, and until when unless renewed.
+
+    The epoch rises whenever the role goes to somebody, and never goes back.
+    """
 
     name: str = Field(primary_key=True, max_length=32)
     holder: str
     expires: float
+    epoch: int = 0
 
 
 class DirectiveRow(Table, table=True):

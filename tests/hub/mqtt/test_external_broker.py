@@ -11,46 +11,15 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from muster_hub.app.service import FleetServices
-from muster_hub.mqtt.broker import BrokerError, own_user
+from muster_hub.app.services import FleetServices
+from muster_hub.mqtt.broker import BrokerError
 from muster_hub.mqtt.external import External
 from muster_hub.mqtt.probe_client import Peer
 from muster_protocol.wire import messages, topics
 from support.hub_kit import Kit, csr, new_key, open_kit
-from support.mosquitto import Mosquitto
-from support.ports import HOST, free_port
+from support.ports import HOST
+from support.site_broker import SiteBroker
 from support.waiting import eventually
-
-DEPLOY = Path(__file__).parents[3] / "deploy" / "mosquitto"
-
-
-class SiteBroker(Mosquitto):
-    """Mosquitto with the configuration that we ship for sites, changed as a test says."""
-
-    def __init__(self, kit: Kit, directory: Path, changes: dict[str, str]) -> None:
-        self.port = free_port()
-        self.place = directory
-        directory.mkdir()
-        hub = kit.hub
-        (directory / "ca.pem").write_bytes(hub.pki.ca_pem)
-        pair = hub.pki.issue_server((HOST,), kit.clock())
-        (directory / "server.pem").write_bytes(pair.certificate_pem)
-        (directory / "server.key").write_bytes(pair.key_pem)
-        self.crl = hub.config.broker_directory / "crl.pem"
-        text = (DEPLOY / "mosquitto.conf").read_text()
-        text = text.replace("/etc/mosquitto/muster/crl.pem", str(self.crl))
-        text = text.replace("/etc/mosquitto/muster/", f"{directory}/")
-        text = text.replace("/etc/mosquitto/muster.acl", str(DEPLOY / "muster.acl"))
-        text = text.replace("/var/lib/mosquitto/", f"{directory}/")
-        text = text.replace("listener 8883", f"listener {self.port} {HOST}")
-        for line, other in changes.items():
-            text, count = re.subn(rf"^{line}$", other, text, flags=re.MULTILINE)
-            assert count, line
-        user = own_user()
-        self._log = directory / "mosquitto.log"
-        self._config = directory / "mosquitto.conf"
-        self._config.write_text(text + (f"\nuser {user}\n" if user else "\n"))
-        self._process = None
 
 
 @pytest.fixture
@@ -66,7 +35,8 @@ def site(kit: Kit, directory: Path, **changes: str) -> Iterator[External]:
     """A running broker, and the hub's view of it."""
     lines = {line.replace("__", " "): other for line, other in changes.items()}
     kit.hub.config.broker_directory.mkdir(parents=True, exist_ok=True)
-    broker = SiteBroker(kit, directory, lines)
+    crl = kit.hub.config.broker_directory / "crl.pem"
+    broker = SiteBroker(kit.hub.pki, crl, directory, lines, now=kit.clock())
     url = f"mqtts://{HOST}:{broker.port}"
     settings = msgspec.structs.replace(kit.hub.config.broker, url=url)
     kit.hub.config = msgspec.structs.replace(kit.hub.config, broker=settings)
