@@ -81,6 +81,35 @@ def code(text: str) -> list[str]:
     return blocks + re.findall(r"`([^`\n]+)`", text)
 
 
+def lost_tests(text: str) -> set[str]:
+    """Tests that a page names as ``path::name`` and that aren't there."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text)
+    return {
+        name
+        for path, name in named
+        if not (ROOT / path).exists() or f"\ndef {name}(" not in (ROOT / path).read_text()
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_names_only_tests_that_exist(page):
+    assert lost_tests(page.read_text(encoding="utf-8")) == set()
+
+
+def test_every_part_of_the_page_of_faults_names_its_tests():
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    parts = page.split("\n## ")[1:]
+    assert len(parts) == 8
+    rows = re.findall(r"^\| (?!\|Shown by)(.+) \| (.+) \|$", page, re.MULTILINE)
+    assert {what for what, shown in rows if "::test_" not in shown} == set()
+    assert {part.partition("\n")[0] for part in parts if "::test_" not in part} == set()
+
+
+def test_a_test_that_is_gone_is_found():
+    gone = "`tests/test_structure_docs.py::test_no_longer`, `tests/no/test_x.py::test_a`"
+    assert lost_tests(gone) == {"test_no_longer", "test_a"}
+
+
 PICTURE_BYTES_MAX = 150_000
 
 

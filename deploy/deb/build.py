@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -41,6 +42,9 @@ GLIBC_MINOR_MAX = 36
 """Of Debian 12, the oldest release that a package is for: 2.36."""
 UNUSED = ("tests", "_tests")
 """Folders of libraries that only their makers need."""
+LAUNCHER = "muster-agent-launch"
+PIP = "import sys, glob; sys.path += glob.glob('/usr/share/python-wheels/pip-*.whl')\n"
+"""The system's pip, for the agent to install a release of itself beside this one."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Package:
     name: str
     extras: str
     commands: dict[str, str]
-    """Command on the PATH to ``module:function``."""
+    """Command on the PATH to the script of pyproject.toml that it is."""
     unit: Path
     depends: tuple[str, ...]
     summary: str
@@ -60,9 +64,10 @@ class Package:
 AGENT = Package(
     name="muster-agent",
     extras="agent,onnx,tflite",
-    commands={"muster-agent": "muster_agent.entry:agent"},
+    # The launcher passes each command on to the agent that is in place.
+    commands={"muster-agent": LAUNCHER, LAUNCHER: LAUNCHER},
     unit=ROOT / "deploy/systemd/muster-agent.service",
-    depends=(),
+    depends=("python3-pip-whl",),
     summary="runs signed models on a device and reports on them",
     description="The agent verifies each model that the hub publishes over MQTT, swaps to it "
     "without a pause, answers inferences on a local socket and uploads summaries. It goes on "
@@ -71,7 +76,7 @@ AGENT = Package(
 HUB = Package(
     name="muster-hub",
     extras="hub,cli,agent,onnx,tflite,baseline,postgres,hsm",
-    commands={"muster-hub": "muster_hub.entry:hub", "muster": "muster_client.entry:main"},
+    commands={"muster-hub": "muster-hub", "muster": "muster"},
     unit=ROOT / "deploy/systemd/muster-hub.service",
     depends=("mosquitto",),
     summary="registry, rollouts and telemetry of a fleet of devices",
@@ -97,12 +102,16 @@ def write(path: Path, text: str | bytes, mode: int = 0o644) -> None:
     path.chmod(mode)
 
 
+def project() -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return found
+
+
 def release() -> tuple[str, int]:
     """Version of the project, and the time of the last commit in seconds since 1970."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     given = os.environ.get("SOURCE_DATE_EPOCH")
     epoch = given or run("git", "-C", ROOT, "log", "-1", "--format=%ct")
-    return str(project["version"]), int(epoch)
+    return str(project()["version"]), int(epoch)
 
 
 def pins() -> dict[str, str]:
@@ -169,8 +178,10 @@ def environment(package: Package, tree: Path) -> None:
     (home / "bin").mkdir()
     (home / "bin/python3").symlink_to(f"../../../bin/python{PYTHON}")
     (home / "bin/python").symlink_to("python3")
-    for command, entry in package.commands.items():
-        module, _, function = entry.partition(":")
+    if package is AGENT:
+        write(home / f"lib/python{PYTHON}/site-packages/system-pip.pth", PIP)
+    for command, script in package.commands.items():
+        module, _, function = project()["scripts"][script].partition(":")
         # Isolated from the user's modules; usage and errors show the command's own name.
         code = f'import sys; sys.argv[0] = "{command}"; from {module} import {function}; '
         start = f"exec /usr/lib/{package.name}/bin/python3 -I -c '{code}{function}()' \"$@\"\n"
@@ -219,23 +230,29 @@ def documents(package: Package, version: str, epoch: int, tree: Path) -> None:
         write(page, gzip.compress(text.encode(), mtime=0))
 
 
+def placed(text: str, package: Package) -> str:
+    """A unit or script as it is in deploy/, with the paths of the package.
+
+    Raises SystemExit when it starts what the package lacks.
+    """
+    lacking = {*re.findall(r"/opt/muster/bin/([\w-]+)", text)} - {*package.commands}
+    if lacking:
+        raise SystemExit(f"{package.name} has no {', '.join(sorted(lacking))}, which it starts")
+    home = f"/usr/lib/{package.name}/"
+    return text.replace("/opt/muster/bin/", "/usr/bin/").replace("/opt/muster/", home)
+
+
 def services(package: Package, tree: Path) -> None:
-    """The unit as it is in deploy/systemd, with the paths of the package, and what goes with it."""
+    """The unit as it is in deploy/systemd, and what goes with it."""
     units = tree / "usr/lib/systemd/system"
     here = HERE / package.name.removeprefix("muster-")
-    write(
-        units / package.unit.name,
-        package.unit.read_text().replace("/opt/muster/bin/", "/usr/bin/"),
-    )
+    write(units / package.unit.name, placed(package.unit.read_text(), package))
     if package is AGENT:
         home = tree / "usr/lib" / package.name
-        start = (ROOT / "deploy/first-boot").read_text().replace("/opt/muster/bin/", "/usr/bin/")
+        start = placed((ROOT / "deploy/first-boot").read_text(), package)
         write(home / "first-boot", start, 0o755)
         unit = (ROOT / "deploy/systemd/first-boot.conf").read_text()
-        write(
-            units / f"{package.unit.name}.d/first-boot.conf",
-            unit.replace("/opt/muster/", f"/usr/lib/{package.name}/"),
-        )
+        write(units / f"{package.unit.name}.d/first-boot.conf", placed(unit, package))
     for path in sorted((here / "etc").rglob("*")):
         if path.is_file():
             write(tree / "etc" / path.relative_to(here / "etc"), path.read_bytes(), 0o640)

@@ -1,6 +1,7 @@
 """The hub's half of enrolment over real HTTPS, in a thread; tests set what it answers."""
 
 import json
+import socket
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,13 +9,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from muster_protocol.wire.addresses import joined
 from support.pki import Authority
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
 
 
 class EnrolHub:
     """Used as a context manager. ``requests`` holds the bodies of POST /enroll."""
 
-    def __init__(self, directory: Path, authority: Authority, root: bytes) -> None:
+    def __init__(
+        self, directory: Path, authority: Authority, root: bytes, host: str = "127.0.0.1"
+    ) -> None:
         self.authority = authority
         self.root = root
         self.device = "dev-1"
@@ -23,14 +33,14 @@ class EnrolHub:
         self.offered_ca: bytes | None = None
         self.hang_up = 0
         self.requests: list[dict[str, Any]] = []
-        server = authority.issue("hub", hosts=("127.0.0.1",))
+        server = authority.issue("hub", hosts=(host,))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(server.cert, server.key)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server((host, 0), self._handler())
         self._server.daemon_threads = True
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self.url = f"https://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"https://{joined(host, self._server.server_address[1])}"
         self.token = f"t1.secret.{authority.fingerprint()}"
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@ test writes is in a folder of its own. Commands run in a mount namespace and a c
 it is left when they end.
 """
 
+import hashlib
 import os
 import platform
 import shutil
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = ROOT / "build" / "root-system"
 NEEDED = ("mmdebstrap", "unshare", "dpkg-deb")
-INCLUDED = "python3,adduser,tzdata,init-system-helpers"
+INCLUDED = "python3,python3-pip-whl,adduser,tzdata,init-system-helpers,mosquitto"
+"""What the packages depend on: they are installed by dpkg, which fetches nothing."""
+BASE = ROOT / "build" / f"root-system-{hashlib.sha256(INCLUDED.encode()).hexdigest()[:8]}"
 MOUNT = """
 set -eu
 mkdir -p "$2" "$2.work" "$2.root"

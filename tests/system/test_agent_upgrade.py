@@ -4,8 +4,6 @@ Each version is built from this tree as a release is; agents run from their whee
 of the environment that the tests run in, and are started again as a service would.
 """
 
-import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -18,13 +16,13 @@ import pytest
 from muster_agent.base import config
 from muster_agent.selfupdate import record
 from muster_hub.signing import agent_releases
+from support import agent_wheels
+from support.agent_wheels import RUN, built, run
 from support.mosquitto import Mosquitto
 from support.pki import Authority
 from support.tuf_repository import Repository
 
-ROOT = Path(__file__).resolve().parents[2]
 FLEET = ("cam-1", "cam-2")
-RUN = "    stopping = False\n"
 CRASHES = RUN + '    raise RuntimeError("it does not start")\n'
 HANGS = "    import time\n\n    time.sleep(600)\n" + RUN
 TRIAL_SECONDS = 60
@@ -32,43 +30,10 @@ WAIT_SECONDS = 300.0
 pytestmark = [pytest.mark.long, pytest.mark.system, pytest.mark.timeout(1500)]
 
 
-def run(*command: object, **options: Path) -> None:
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, check=False, timeout=600, **options
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def built(folder: Path, version: str, start: str = RUN) -> Path:
-    """The wheel of this tree under another version; ``start`` is how its service begins."""
-    tree = folder / f"tree-{version}"
-    for name in ("protocol", "agent", "hub"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree / name)
-    project = (ROOT / "pyproject.toml").read_text()
-    project = re.sub(r'^version = ".*"', f'version = "{version}"', project, flags=re.MULTILINE)
-    (tree / "pyproject.toml").write_text(project)
-    service = tree / "agent" / "muster_agent" / "app" / "service.py"
-    text = service.read_text()
-    assert text.count(RUN) == 1
-    service.write_text(text.replace(RUN, start))
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tree / "dist", cwd=tree)
-    (wheel,) = (tree / "dist").glob("*.whl")
-    return wheel
-
-
 @pytest.fixture(scope="module")
 def needed(tmp_path_factory) -> list[Path]:
-    """The wheels that an agent needs beside its own, and the next version's own."""
-    folder = tmp_path_factory.mktemp("wheels")
-    pins = re.findall(r"^[\w.-]+==[^\\\n]+", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
-    (folder / "pins.txt").write_text("\n".join(pins))
-    run(
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-        "--dest", folder, "-c", folder / "pins.txt", f"{built(folder, '7.0')}[agent]",
-    )  # fmt: skip
-    return sorted(folder.glob("*.whl"))
+    """What an agent needs beside its own wheel, and the next version's own."""
+    return agent_wheels.needed(tmp_path_factory.mktemp("wheels"), "7.0")
 
 
 class Device:

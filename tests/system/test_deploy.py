@@ -1,9 +1,11 @@
 """What we ship for machines: units that are hardened, examples that load, rules that match ours."""
 
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,30 @@ def test_an_external_broker_is_bounded_and_identified_like_our_own(tmp_path):
         line for line in rules(broker_config.config_text(ours)) if not line.startswith(about_place)
     }
     assert wanted - shown == set()
+
+
+@pytest.fixture(scope="module")
+def deb():
+    """The script that builds the Debian packages."""
+    spec = importlib.util.spec_from_file_location("deb_build", DEPLOY / "deb" / "build.py")
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses ask for it
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_debian_package_has_each_program_that_its_service_starts(deb):
+    for package in deb.PACKAGES.values():
+        assert set(package.commands.values()) <= set(deb.project()["scripts"])
+        unit = deb.placed(package.unit.read_text(), package)
+        (start,) = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)
+        assert start.removeprefix("/usr/bin/") in package.commands
+
+
+def test_a_debian_package_that_lacks_what_its_service_starts_is_not_built(deb):
+    with pytest.raises(SystemExit, match="muster-hub has no muster-next, which it starts"):
+        deb.placed("ExecStart=/opt/muster/bin/muster-next run", deb.HUB)
 
 
 def install_device(*words: object) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 import http.server
 import queue
+import socket
 import ssl
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 from muster_agent.fetch.actions import ChunkRun
 from muster_agent.fetch.http_source import REQUESTS_MAX, HttpSource
 from muster_agent.trust.time import Instant
+from muster_protocol.wire.addresses import joined
 from muster_protocol.wire.directive import Source
 from muster_protocol.wire.limits import MANIFEST_BYTES_MAX
 from support.pki import Authority
@@ -65,19 +67,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server6(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path, request):
     """An HTTPS server of the hub's CA; yields (authority, url)."""
+    host = getattr(request, "param", "127.0.0.1")
     authority = Authority(tmp_path)
-    pair = authority.issue("hub", hosts=("127.0.0.1",))
+    pair = authority.issue("hub", hosts=(host,))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(str(pair.cert), str(pair.key))
-    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    kind = Server6 if ":" in host else http.server.ThreadingHTTPServer
+    made = kind((host, 0), Handler)
     made.daemon_threads, made.asked = True, []
     made.socket = context.wrap_socket(made.socket, server_side=True)
     thread = threading.Thread(target=made.serve_forever, args=(0.05,))
     thread.start()
-    yield authority, f"https://127.0.0.1:{made.server_address[1]}/api/v1/chunks", made.asked
+    yield (
+        authority,
+        f"https://{joined(host, made.server_address[1])}/api/v1/chunks",
+        made.asked,
+    )
     made.shutdown()
     thread.join()
     made.server_close()
@@ -98,6 +110,7 @@ def ask(source, url, name, token="secret"):
     return source.answers.get(timeout=60)
 
 
+@pytest.mark.parametrize("server", ["127.0.0.1", "::1"], indirect=True)
 def test_a_chunk_comes_with_the_devices_token_and_again_over_the_kept_connection(server, source):
     for name in ("a", "b", "closing", "c"):
         answer = ask(source, server[1], name)

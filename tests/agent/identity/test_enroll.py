@@ -258,6 +258,15 @@ def test_what_would_fail_on_the_device_is_found_before_the_token_is_spent(
     assert len(hub.requests) == 1
 
 
+def test_a_hub_is_found_by_an_ipv6_address(
+    hub: EnrolHub, tmp_path: Path, directory: Path, root_file: Path
+) -> None:
+    with EnrolHub(tmp_path / "hub", hub.authority, ROOT, "::1") as found:
+        assert found.url.startswith("https://[::1]:")
+        assert run(found, directory, root_file=root_file).device == "dev-1"
+        assert config.load(directory).settings.hub.url == found.url
+
+
 def test_labels_come_from_a_file_of_lines(tmp_path: Path) -> None:
     path = tmp_path / "labels"
     path.write_text("# of this card\nline = 2\n\nhall=3/a # upstairs\n")

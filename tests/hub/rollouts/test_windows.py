@@ -5,8 +5,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from muster_hub.rollouts.forecast import forecast
 from muster_hub.rollouts.maintenance import MaintenanceWindow, refusal, skipped
-from muster_hub.rollouts.plan import read_plan
+from muster_hub.rollouts.members import Member, StagedRollout
+from muster_hub.rollouts.plan import CANARY, Plan, read_plan
 from muster_protocol.wire.errors import ProtocolError
 
 NIGHT = MaintenanceWindow(start="22:00", end="05:00", days=("mon", "tue", "wed", "thu", "fri"))
@@ -88,3 +90,17 @@ def test_a_window_that_begins_before_it_or_on_another_day_is_not_warned_of():
     on_mondays = MaintenanceWindow(start="02:00", end="03:00", days=("mon",))
     now = at("2026-01-10T12:00", "Europe/Berlin")
     assert skipped([longer, on_mondays, NIGHT], BERLIN, now) == []
+
+
+def test_a_plan_names_what_a_change_of_clocks_takes_and_from_how_many_devices():
+    plan = Plan(windows=(MaintenanceWindow(start="02:00", end="03:00"),))
+    zones = ["Europe/Berlin", "Europe/Berlin", "Asia/Tokyo"]
+    members = [
+        Member(device=f"d{number}", labels={"timezone": zone}, online=True)
+        for number, zone in enumerate(zones)
+    ]
+    rollout = StagedRollout(id=1, state="running", wave=CANARY, plan=plan)
+    found = forecast(rollout, members, at("2026-01-10T12:00", "Europe/Berlin"))
+    (words,) = found.warnings
+    assert words.startswith("the window 02:00-03:00 of Sun 29 Mar 2026 does not open")
+    assert words.endswith("(2 devices)")
