@@ -206,7 +206,8 @@ class Directives:
 
     def persist(self, session: Session, care: Care, *, draft: Draft, now: float) -> int:
         """Commit a draft with the messages that carry it; how many. Devices that an operator has
-        changed since stay for the next look. ``committed`` is to be called once that is durable.
+        changed since are left until the fleet is read again, in the next step: until then they
+        would be looked at as they were. ``committed`` is to be called once that is durable.
         """
         names = [issue.device for issue in draft.issues]
         revisions = dict(session.exec(_REVISIONS, params={"devices": names}).all()) if names else {}
@@ -216,7 +217,7 @@ class Directives:
             if revisions.get(issue.device, issue.revision) != issue.revision
         }
         draft.issues = [issue for issue in draft.issues if issue.device not in stale]
-        draft.looked = [name for name in draft.looked if name not in stale]
+        draft.noted = {name: asked for name, asked in draft.noted.items() if name not in stale}
         session.flush()
         if care.careful:
             care.each(
@@ -229,7 +230,6 @@ class Directives:
         noted = [
             {"of": device, "asked": generation}
             for device, generation in sorted(draft.noted.items())
-            if device not in stale
         ]
         if noted:
             session.connection().execute(_NOTE, noted)

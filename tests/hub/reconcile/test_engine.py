@@ -1,6 +1,6 @@
 """The engine: directives follow from what was decided, and no crash loses or doubles one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -404,3 +404,35 @@ def test_the_catalogue_goes_on_from_the_highest_version_any_device_trusts(plant:
         plant.change(device, report={"trust": {"versions": {"timestamp": version, "root": 1}}})
     plant.tick(100)
     assert plant.catalogue.reported == {"timestamp": 9, "root": 1}
+
+
+class Interrupted(DirectiveSigner):
+    """While it signs for the first time an operator changes something."""
+
+    def __init__(self) -> None:
+        super().__init__(CryptoSigner.generate_ed25519())
+        self.meanwhile: Callable[[], None] | None = None
+        self.signed = 0
+
+    def sign(self, wanted: Directive) -> bytes:
+        self.signed += 1
+        assert self.signed < 20, "the step goes on and on"
+        act, self.meanwhile = self.meanwhile, None
+        if act is not None:
+            act()
+        return super().sign(wanted)
+
+
+def test_a_device_changed_while_its_directive_is_signed_is_told_in_the_next_step(tmp_path: Path):
+    signing = Interrupted()
+    plant = Plant(tmp_path, *DEVICES, signing=signing)
+    plant.publish("1")
+    signing.meanwhile = lambda: plant.change("d1", labels={"site": "north"})
+    plant.start("1")
+    plant.tick()
+    assert plant.versions() == dict.fromkeys(("d2", "d3", "d4"), "1")
+    plant.now += 1
+    plant.engine.step()
+    assert plant.versions() == dict.fromkeys(DEVICES, "1")
+    assert signing.signed == 5
+    plant.close()
