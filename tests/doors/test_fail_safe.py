@@ -1,0 +1,28 @@
+"""Whatever fails, the signed fallback and its quality reach every kind of sink."""
+
+from typing import get_args
+
+import pytest
+
+from muster_agent.base.feed_settings import SinkKind
+from support.fail_safe import COUNTERPARTS, FAULTS, Fault, Plant
+
+pytestmark = [pytest.mark.doors, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory):
+    with Plant(tmp_path_factory.mktemp("plant")) as plant:
+        yield plant
+
+
+def test_every_kind_of_sink_has_a_counterpart_here():
+    assert set(COUNTERPARTS) == set(get_args(SinkKind))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_fallback_and_its_quality_reach_every_sink_and_then_the_model_again(
+    plant: Plant, fault: Fault
+):
+    found = plant.suffer(fault)
+    assert set(found) == set(COUNTERPARTS)
