@@ -32,6 +32,7 @@ from pymodbus.client import AsyncModbusTcpClient  # noqa: E402 the path comes fi
 
 from muster_agent.base.feed_settings import ModbusSource  # noqa: E402 the path comes first
 from muster_agent.feeds.assembly import Assembler  # noqa: E402 the path comes first
+from muster_agent.feeds.ending import end  # noqa: E402 the path comes first
 from muster_agent.feeds.modbus.tags import ModbusTags  # noqa: E402 the path comes first
 from muster_agent.feeds.samples import Sample  # noqa: E402 the path comes first
 from muster_protocol.wire.feeding import InputFeature, InputWindow  # noqa: E402 the path comes first
@@ -91,8 +92,7 @@ async def modbus(seconds: float) -> dict[str, float]:
         while time.monotonic() < ends:
             await asyncio.sleep(0.05)  # Samples gather.
             samples += len(heard.inlet.drain())
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end([task])
         client = AsyncModbusTcpClient("127.0.0.1", port=plc.port)
         await client.connect()
         ends, reads = time.monotonic() + seconds, 0
