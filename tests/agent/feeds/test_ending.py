@@ -9,13 +9,13 @@ def test_tasks_that_lose_a_cancellation_or_raise_in_it_have_ended_all_the_same()
     async def deaf(times: int) -> None:
         while times:
             try:
-                await asyncio.sleep(60)
+                await asyncio.sleep(60)  # It works until it is told to end.
             except asyncio.CancelledError:
                 times -= 1
 
     async def breaks() -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # As above.
         finally:
             raise OSError("the line is gone")
 
