@@ -21,6 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from muster_agent.base.feed_settings import SinkKind
 from muster_agent.feeds.answers import QUALITY_CODES
+from muster_agent.feeds.process import FeedEnded
 from muster_agent.feeds.sparkplug.codec import decode
 from muster_agent.feeds.sparkplug.host import NodeView
 from muster_agent.worker.events import Drained
@@ -35,6 +36,7 @@ DEADLINE_SECONDS = 1.0
 """Declared to the feed."""
 STALE_SECONDS = 1.0
 TICK_SECONDS = 0.1
+SILENCE_SECONDS = 1.0
 LOOK_SECONDS = 0.005
 """How often what has no way to call is looked at."""
 WAIT_SECONDS = 60.0
@@ -109,6 +111,10 @@ class Counterpart:
         """The fallback's value with the quality that says what it is."""
         return seen.grade == "uncertain" and seen.value == self.substitute
 
+    def undecided(self, seen: Seen) -> bool:
+        """Nothing is decided any more; a machine has the safe value."""
+        return seen.grade == "bad" and seen.value in {None, SAFE}
+
 
 class MqttReader(Counterpart):
     def settings(self) -> str:
@@ -124,7 +130,10 @@ class SparkplugHost(Counterpart):
 
     def _hear(self, topic: str, body: bytes) -> None:
         kind = topic.split("/")[2]
-        for metric in self._view.take(kind, "", decode(body)).values:
+        news = self._view.take(kind, "", decode(body))
+        if news.dead is not None:
+            self.take(None, "bad")
+        for metric in news.values:
             if metric.name == "outputs/probabilities/2" and isinstance(metric.value, float):
                 self.take(metric.value, metric.grade)
 
@@ -349,6 +358,39 @@ class Plant:
         mend()
         self.wait_good(fresh)
         return found
+
+    def end_feed(self) -> dict[SinkKind, int]:
+        """The feed ends in order; how much each sink had seen before."""
+        before = self.counts()
+        assert self._fed.process is not None
+        self._fed.process.stop()
+        self._buried()
+        return before
+
+    def kill_feed(self) -> dict[SinkKind, int]:
+        """The same, without a word."""
+        before = self.counts()
+        assert self._fed.process is not None
+        os.kill(self._fed.process.pid, signal.SIGKILL)
+        self._buried()
+        return before
+
+    def begin_feed(self) -> None:
+        """Another one, until every sink has its answers."""
+        before = self.counts()
+        self._fed.begin_feed()
+        self.wait_good(before)
+
+    def silent(self) -> bool:
+        """Whether nothing comes to any sink during several ticks."""
+        time.sleep(SILENCE_SECONDS)  # What was under way arrives.
+        before = self.counts()
+        time.sleep(SILENCE_SECONDS)  # Silence gives no sign.
+        return self.counts() == before
+
+    def _buried(self) -> None:
+        while not isinstance(self._fed.events.get(timeout=WAIT_SECONDS), FeedEnded):
+            pass
 
     def _killed_worker(self) -> tuple[Callable[[], None], float]:
         began = time.monotonic()
