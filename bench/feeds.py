@@ -3,7 +3,10 @@
 One core each: samples through windows to rows; Modbus blocks read through to samples, beside the
 bare client of pymodbus against the same server in the same process; a value published over a real
 Mosquitto to the answer at another client, through a real feed process and a real worker; the memory
-of that process. Prints JSON; ``--keep`` writes results/feeds.json.
+of that process. Then, with a counterpart for each kind of sink at once, how long after a worker is
+killed or hangs, a source is lost, a value becomes stale or a version is swapped the signed fallback
+is at each, against the deadline that the feed declares. Prints JSON; ``--keep`` writes
+results/feeds.json.
 """
 
 import argparse
@@ -29,9 +32,11 @@ from pymodbus.client import AsyncModbusTcpClient  # noqa: E402 the path comes fi
 
 from muster_agent.base.feed_settings import ModbusSource  # noqa: E402 the path comes first
 from muster_agent.feeds.assembly import Assembler  # noqa: E402 the path comes first
+from muster_agent.feeds.ending import end  # noqa: E402 the path comes first
 from muster_agent.feeds.modbus.tags import ModbusTags  # noqa: E402 the path comes first
 from muster_agent.feeds.samples import Sample  # noqa: E402 the path comes first
 from muster_protocol.wire.feeding import InputFeature, InputWindow  # noqa: E402 the path comes first
+from support.fail_safe import DEADLINE_SECONDS, FAULTS, Plant  # noqa: E402 the path comes first
 from support.fed import FedSlot, PlantBroker, PlantClient  # noqa: E402 the path comes first
 from support.plant_servers import Heard, Plc  # noqa: E402 the path comes first
 from wire_samples import MANIFEST_2  # noqa: E402 the path comes first
@@ -40,6 +45,7 @@ RESULTS = Path(__file__).parent / "results" / "feeds.json"
 SIGNALS = 1000
 TICK_SECONDS = 0.01
 ANSWERS_MIN = 10
+FAULT_ROUNDS = 5
 FEED = """
 [feeds.press]
 slot = "slot"
@@ -86,8 +92,7 @@ async def modbus(seconds: float) -> dict[str, float]:
         while time.monotonic() < ends:
             await asyncio.sleep(0.05)  # Samples gather.
             samples += len(heard.inlet.drain())
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end([task])
         client = AsyncModbusTcpClient("127.0.0.1", port=plc.port)
         await client.connect()
         ends, reads = time.monotonic() + seconds, 0
@@ -129,6 +134,29 @@ def whole(seconds: float, folder: Path) -> dict[str, float]:
     }
 
 
+def fail_safe(folder: Path) -> dict[str, Any]:
+    """Longest milliseconds from each fault to the fallback at each kind of sink."""
+    with Plant(folder) as plant:
+        rounds = [(fault, plant.suffer(fault)) for _ in range(FAULT_ROUNDS) for fault in FAULTS]
+    longest: dict[str, dict[str, float]] = {fault: {} for fault in FAULTS}
+    for fault, seconds in rounds:
+        for kind, each in seconds.items():
+            longest[fault][kind] = max(longest[fault].get(kind, 0.0), each * 1000)
+    worst = max(each for found in longest.values() for each in found.values())
+    return {
+        "deadline_ms": DEADLINE_SECONDS * 1000,
+        "rounds": FAULT_ROUNDS,
+        "longest_ms": longest,
+        "within_the_deadline": worst <= DEADLINE_SECONDS * 1000,
+    }
+
+
+def _below(folder: str, name: str) -> Path:
+    path = Path(folder) / name
+    path.mkdir()
+    return path
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0)
@@ -142,7 +170,8 @@ def main() -> int:
             "load": os.getloadavg()[0],
             "core": core(options.seconds),
             "modbus": asyncio.run(modbus(options.seconds)),
-            "whole": whole(options.seconds, Path(folder)),
+            "whole": whole(options.seconds, _below(folder, "whole")),
+            "fail_safe": fail_safe(_below(folder, "fail_safe")),
         }
     text = json.dumps(found, indent=2)
     print(text)

@@ -5,9 +5,7 @@ the plant's broker, on which every answer is heard.
 import asyncio
 import json
 import logging
-import os
 import queue
-import socket
 import subprocess
 import threading
 import time
@@ -31,22 +29,6 @@ PICTURE_SECONDS = 0.25
 """A disc every so often."""
 TOPIC = "cell-1/answers"
 WAIT_SECONDS = 60.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports below those that the system gives to outgoing connections, which might take one."""
-    found: list[int] = []
-    start = 20_000 + os.getpid() * 37 % 10_000
-    for port in range(start, start + 2000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError("no free port")
 
 
 class Camera:

@@ -2,24 +2,24 @@
 
 A cell whose camera drops pictures into a folder; a model that the example trains; a real hub,
 broker and agent. Each disc is judged once, scratched ones are rejected through the PLC, the lamp
-fades and is named, and a retrained version wins on the same pictures before it takes over.
+fades and is named, a retrained version wins on the same pictures before it takes over, and its int8
+build in TFLite must agree with it before it does.
 """
 
-import argparse
 import json
-import subprocess
 import sys
-import tempfile
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from cell import HEARTBEAT_REGISTER, REJECT_COIL, TOPIC, Camera, Plant, Plc, free_ports
+from cell import HEARTBEAT_REGISTER, REJECT_COIL, TOPIC, Camera, Plant, Plc
 from parts import CLASSES, Line
 from train import train, write_pictures
 
 import muster_client
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what the examples share
+from stage import completed, drift, fail, fleet, free_ports, perform, say, until
 
 MODEL = "disc-scratches"
 SEED = 11
@@ -27,10 +27,10 @@ DIM = 0.45
 """Of a new lamp's light."""
 TRAINING_PICTURES = 800
 JUDGED_MIN = 60
-"""Pictures by which a share is cell."""
+"""Pictures by which a share is told."""
 COMPARED_MIN = 80
-WAIT_SECONDS = 180.0
-TRIES = 3
+INT8_DISAGREED_MAX = 0.05
+"""Share of pictures that whole numbers may judge otherwise."""
 FEED = """
 [feeds.inspection]
 slot = "main"
@@ -58,48 +58,28 @@ reject = {{ type = "bit", register = {reject}, value = "scores[1]", at_least = 0
 """
 
 
-def say(text: str) -> None:
-    """A line of the story."""
-    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+def learn(room: Path, pictures: Path, version: str) -> None:
+    """Train on a folder of pictures: the same model as ONNX and as int8 in TFLite."""
+    train(pictures, room / f"model-{version}.onnx")
 
 
-def until(what: str, holds: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:
-    """Wait for something that nothing announces; ends the program when it doesn't come."""
-    ends = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > ends:
-            sys.exit(f"FAILED: {what} did not come in {seconds:.0f} s")
-        time.sleep(0.1)  # It is looked for from outside.
-
-
-def quickstart(folder: Path, *more: str) -> None:
-    """``muster quickstart``: a hub, a broker and a device, in the background."""
-    muster = str(Path(sys.executable).parent / "muster")
-    for _ in range(TRIES):  # On a busy machine it goes on where it had to give up.
-        done = subprocess.run(
-            [muster, "quickstart", str(folder), *more], capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0:
-            return
-    sys.exit(f"FAILED: muster quickstart: {done.stderr or done.stdout}")
-
-
-def push(hub: muster_client.Hub, room: Path, pictures: Path, version: str) -> None:
-    """Train on a folder of pictures; pack, push, check and sign the version."""
-    model = room / f"model-{version}.onnx"
-    train(pictures, model)
+def push(hub: muster_client.Hub, room: Path, file: str, pictures: Path, version: str) -> None:
+    """Pack, push, check and sign a version."""
     hub.push(
-        model, pictures, name=MODEL, version=version, features=str(room / "features.json"),
+        room / file, pictures, name=MODEL, version=version, features=str(room / "features.json"),
         classes=CLASSES, classifier="scores", window_rows=40, fallback=("no-decision",),
         probation_seconds=2.0,
     )  # fmt: skip
 
 
-def completed(hub: muster_client.Hub, rollout: int) -> None:
-    """End the program unless the rollout did what it was to do."""
-    ended = hub.rollouts.status(rollout)
-    if ended["state"] != "completed":
-        sys.exit(f"FAILED: rollout {rollout} ended as {ended['state']}: {ended['reason']}")
+class Compared(NamedTuple):
+    """What the hub counted of a version in shadow, beside the one that serves."""
+
+    compared: int = 0
+    disagreed: int = 0
+    labelled: int = 0
+    right: int = 0
+    champion_right: int = 0
 
 
 class Story:
@@ -114,14 +94,12 @@ class Story:
         self.plc = Plc(modbus)
         self.camera = Camera(self.drop, Line(SEED + 1))
 
-    def configure(self, fleet: Path) -> None:
-        """Give the device its feed."""
-        feed = FEED.format(
+    def feed(self) -> str:
+        """What connects the device to the cell."""
+        return FEED.format(
             folder=self.drop, topic=TOPIC, mqtt=self.plant.port, modbus=self.plc.port,
             heartbeat=HEARTBEAT_REGISTER, reject=REJECT_COIL,
         )  # fmt: skip
-        with (fleet / "device-1" / "agent.toml").open("a", encoding="utf-8") as file:
-            file.write(feed)
 
     def judge(self, count: int) -> tuple[float, float]:
         """Let the next ``count`` discs be judged: scratched ones found, good ones thrown out."""
@@ -136,10 +114,10 @@ class Story:
 
     def first_version(self, hub: muster_client.Hub) -> None:
         """Roll it out, and let the belt run."""
-        push(hub, self.room, self.room / "pictures", "1")
+        learn(self.room, self.room / "pictures", "1")
+        push(hub, self.room, "model-1.onnx", self.room / "pictures", "1")
         first = hub.rollouts.start(MODEL, "1", slot="main", canary=0, min_soak_seconds=1.0)
-        until("version 1 on the device", lambda: hub.rollouts.status(first["id"])["ended"])
-        completed(hub, first["id"])
+        completed(hub, first["id"], "version 1 on the device")
         self.camera.start()
 
     def hostile(self) -> None:
@@ -151,24 +129,21 @@ class Story:
         bad = sorted(each.name for each in (self.drop / "bad").iterdir())
         reason = self.plant.answers["cut.png"]["reason"]
         if bad != ["cut.png", "none.png"] or reason != "unreadable":
-            sys.exit(f"FAILED: bad files {bad}, answered {reason!r}")
+            fail(f"bad files {bad}, answered {reason!r}")
         say("two broken files were answered 'unreadable' and put aside; the belt runs on")
 
     def lamp_fades(self, hub: muster_client.Hub) -> str:
         """The hub says what it is; its title."""
         self.camera.line.light = DIM
 
-        def named() -> str:
-            found = (each["title"] for each in hub.alerts.list() if each["kind"] == "drift")
-            return next((title for title in found if "lighting" in title), "")
-
-        until("the hub's alert", named)
-        return named()
+        until("the hub's alert", lambda: drift(hub, "lighting"))
+        return drift(hub, "lighting")
 
     def inspected(self) -> Path:
-        """The pictures under the faded lamp, labelled by an inspector."""
+        """Pictures under the faded lamp, labelled by an inspector."""
         pictures = self.room / "inspected"
-        write_pictures(pictures, Line(SEED + 2, light=DIM), TRAINING_PICTURES)
+        if not pictures.exists():
+            write_pictures(pictures, Line(SEED + 2, light=DIM), TRAINING_PICTURES)
         return pictures
 
     def label(self, since: int) -> int:
@@ -181,25 +156,28 @@ class Story:
             urllib.request.urlopen(urllib.request.Request(url, body), timeout=60).read()
         return since + len(names)
 
-    def retrained(self, hub: muster_client.Hub) -> tuple[int, int, int]:
-        """In shadow first: pictures labelled, right by version 2, right by version 1."""
-        shadow = {
-            "devices": 1, "min_seconds": 10.0, "compared_min": COMPARED_MIN, "disagreed_max": 1.0,
-        }  # fmt: skip
-        second = hub.rollouts.start(MODEL, "2", slot="main", canary=0, shadow=shadow)["id"]
-        at = len(self.plant.answers)
-        seen = (0, 0, 0)
+    def shadowed(self, hub: muster_client.Hub, version: str, disagreed_max: float) -> Compared:
+        """Roll a version out, in shadow first: beside the one that serves, on the same pictures.
 
-        def ended() -> bool:
+        The inspector labels them meanwhile.
+        """
+        shadow = {
+            "devices": 1, "min_seconds": 10.0, "compared_min": COMPARED_MIN,
+            "disagreed_max": disagreed_max,
+        }  # fmt: skip
+        rollout = hub.rollouts.start(MODEL, version, slot="main", canary=0, shadow=shadow)["id"]
+        at, seen = len(self.plant.answers), Compared()
+
+        def over() -> bool:
             nonlocal at, seen
             at = self.label(at)
-            status = hub.rollouts.status(second)
+            status = hub.rollouts.status(rollout)
             for each in (status["shadow"] or {}).get("devices", ()):
-                seen = each["labelled"], each["right"], each["champion_right"]
+                seen = Compared(*(each[name] for name in Compared._fields))
             return status["ended"]
 
-        until("version 2 on the device", ended)
-        completed(hub, second)
+        until(f"version {version} on the device", over)
+        completed(hub, rollout, f"the end of version {version}'s rollout")
         return seen
 
     def close(self) -> None:
@@ -210,20 +188,14 @@ class Story:
 
 def story(room: Path) -> str:
     """What was proved, in a line."""
-    fleet = room / "fleet"
     write_pictures(room / "pictures", Line(SEED), TRAINING_PICTURES)
     cell = Story(room)
     try:
-        quickstart(fleet, "--port", str(cell.slot_port))
-        quickstart(fleet, "--stop")
-        cell.configure(fleet)
-        quickstart(fleet)
-        say("a hub, a broker and a device run; the device watches the camera's folder")
-        with muster_client.Hub.from_profile(fleet / "hub" / "operator.toml") as hub:
+        with fleet(room / "fleet", cell.slot_port, cell.feed()) as hub:
+            say("a hub, a broker and a device run; the device watches the camera's folder")
             return inspection(hub, cell)
     finally:
         cell.close()
-        quickstart(fleet, "--stop")
 
 
 def inspection(hub: muster_client.Hub, cell: Story) -> str:
@@ -235,7 +207,7 @@ def inspection(hub: muster_client.Hub, cell: Story) -> str:
     )
     cell.hostile()
     if not cell.plc.rejects or not cell.plc.beats:
-        sys.exit("FAILED: the PLC was told nothing")
+        fail("the PLC was told nothing")
     say(f"the PLC rejected {cell.plc.rejects} times and saw {cell.plc.beats} heartbeats")
 
     title = cell.lamp_fades(hub)
@@ -243,40 +215,38 @@ def inspection(hub: muster_client.Hub, cell: Story) -> str:
     dim, _ = cell.judge(JUDGED_MIN)
     say(f"version 1 finds {dim:.0%} of the scratched discs under it")
 
-    push(hub, cell.room, cell.inspected(), "2")
-    labelled, right, champion_right = cell.retrained(hub)
-    say(f"in shadow, of {labelled} labelled pictures, version 2 was right in {right}, version 1 in "
-        f"{champion_right}")  # fmt: skip
+    learn(cell.room, cell.inspected(), "2")
+    push(hub, cell.room, "model-2.onnx", cell.inspected(), "2")
+    seen = cell.shadowed(hub, "2", disagreed_max=1.0)
+    say(f"in shadow, of {seen.labelled} labelled pictures, version 2 was right in {seen.right}, "
+        f"version 1 in {seen.champion_right}")  # fmt: skip
     after, thrown = cell.judge(JUDGED_MIN)
     say(f"version 2 finds {after:.0%} of the scratched discs and throws out {thrown:.0%} good ones")
+
+    push(hub, cell.room, "model-2.tflite", cell.inspected(), "2-int8")
+    lite = cell.shadowed(hub, "2-int8", disagreed_max=INT8_DISAGREED_MAX)
+    say(f"as int8 in TFLite it judges {lite.disagreed} of {lite.compared} pictures otherwise than "
+        "in ONNX")  # fmt: skip
+    int8, thrown = cell.judge(JUDGED_MIN)
+    say(f"it finds {int8:.0%} of the scratched discs and throws out {thrown:.0%} good ones")
+
     cell.camera.close()
     until("the last answer", lambda: {*cell.camera.truth} <= {*cell.plant.answers})
     missing, repeated = {*cell.camera.truth} - {*cell.plant.answers}, cell.plant.repeated
-    if right <= champion_right or after <= dim or missing or repeated:
-        sys.exit(
-            f"FAILED: right {right} against {champion_right}, found {dim:.0%} then {after:.0%}, "
-            f"{len(missing)} pictures without an answer, {repeated} with two"
+    if seen.right <= seen.champion_right or min(after, int8) <= dim or missing or repeated:
+        fail(
+            f"right {seen.right} against {seen.champion_right}, found {dim:.0%}, {after:.0%}, then "
+            f"{int8:.0%}, {len(missing)} pictures without an answer, {repeated} with two"
         )
     return (
         f"EXAMPLE OK: {len(cell.camera.truth)} pictures each answered once, scratched discs "
         f"rejected through the PLC ({bright:.0%} found); faded lamp named by the hub; version 2, "
-        f"retrained, right in {right} of {labelled} labelled pictures where version 1 was in "
-        f"{champion_right}, took over: {dim:.0%} found became {after:.0%}"
+        f"retrained, right in {seen.right} of {seen.labelled} labelled pictures where version 1 "
+        f"was in {seen.champion_right}, took over: {dim:.0%} found became {after:.0%}; its int8 "
+        f"build in TFLite agreed with ONNX on {lite.compared - lite.disagreed} of {lite.compared} "
+        f"pictures and took over: {int8:.0%} found"
     )
 
 
-def main() -> None:
-    """Run the example, by default in a folder that isn't kept."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep everything here")
-    options = parser.parse_args()
-    if options.keep is not None:
-        options.keep.mkdir(parents=True, exist_ok=True)
-        print(story(options.keep.absolute()))
-        return
-    with tempfile.TemporaryDirectory(prefix="muster-example-") as folder:
-        print(story(Path(folder)))
-
-
 if __name__ == "__main__":
-    main()
+    perform(story, __doc__)

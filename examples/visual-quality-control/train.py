@@ -1,4 +1,4 @@
-"""Learns from pictures which discs are scratched: a small convolutional model, written as ONNX.
+"""Learns from pictures which discs are scratched: a small convolutional model, as ONNX and as int8.
 
 Its filters are fixed (dark lines in eight directions); what is learnt is how much of a line is too
 much. Pictures are prepared by the same function as on the device.
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from lite import tflite_of
 from numpy.typing import NDArray
 from onnx import TensorProto, checker, helper, numpy_helper
 from parts import CLASSES, Line
@@ -116,8 +117,12 @@ def read(paths: Sequence[Path]) -> Floats:
 
 
 def train(folder: Path, model: Path) -> None:
-    """Learn from a folder of labelled pictures; writes the model and ``features.json``."""
+    """Learn from a folder of labelled pictures; writes ``model`` as ONNX, beside it the same with
+    whole numbers as TFLite, and ``features.json``."""
     paths = sorted(folder.glob("*/*.png"), key=lambda each: each.name)
     scratched = np.array([path.parent.name == CLASSES[1] for path in paths])
-    model.write_bytes(onnx_of(*fit(strongest(read(paths)), scratched)))
+    rows = strongest(read(paths))
+    learnt = fit(rows, scratched)
+    model.write_bytes(onnx_of(*learnt))
+    model.with_suffix(".tflite").write_bytes(tflite_of(filters(), *learnt, rows, SIDE))
     model.with_name("features.json").write_text(json.dumps(FEATURES), encoding="utf-8")

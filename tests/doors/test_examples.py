@@ -25,7 +25,7 @@ def test_a_worn_pump_is_stopped_through_the_interlock_and_a_bad_version_never_to
     assert 0.3 < float(wear[1]) < 0.95
 
 
-def test_scratched_discs_are_rejected_a_faded_lamp_is_named_and_a_retrained_model_wins():
+def test_scratched_discs_are_rejected_a_faded_lamp_named_and_retrained_and_int8_models_win():
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "visual-quality-control" / "run.py"],
         capture_output=True, text=True, timeout=800, check=False,
@@ -39,3 +39,6 @@ def test_scratched_discs_are_rejected_a_faded_lamp_is_named_and_a_retrained_mode
     assert counts is not None
     right, labelled, before = map(int, counts.groups())
     assert before < right <= labelled
+    agreed = re.search(r"agreed with ONNX on (\d+) of (\d+) pictures", last[0])
+    assert agreed is not None
+    assert int(agreed[1]) >= 0.95 * int(agreed[2])

@@ -12,6 +12,7 @@ import pytest
 
 from muster_agent.base.feed_settings import ModbusSource, MqttSource, OpcuaSource
 from muster_agent.feeds.control import Notice
+from muster_agent.feeds.ending import end
 from muster_agent.feeds.keeping import SourceKeeper
 from muster_agent.feeds.samples import Lost, Sample
 from muster_agent.feeds.sources.base import FeedPlace
@@ -49,8 +50,7 @@ async def survive(settings: Any, line: BadLine, change: Callable[[float], Any]) 
         assert not task.done()
         assert "source_lost" in {notice.kind for notice in said}
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end([task])
     wrong = [each for each in heard.arrivals if isinstance(each, Sample) and each.grade == "good"]
     assert all(each.value in {-1.0, *map(float, range(1, len(MODES) + 1))} for each in wrong)
     assert not any(isinstance(each, Lost) and each.signals != ("flow",) for each in heard.arrivals)

@@ -29,9 +29,9 @@ def source(plant: OpcuaPlant, heard: Heard, **tags: object) -> OpcuaTags:
     return OpcuaTags(settings, heard.inlet.of(settings.tags), PLACE)
 
 
-def sink(plant: OpcuaPlant, writes: object, *, allow: bool = True) -> OpcuaWrites:
+def sink(plant: OpcuaPlant, writes: object, *, allow: bool = True, **fields: str) -> OpcuaWrites:
     given = {"kind": "opcua", "url": plant.url, "allow_writes": allow, "writes": writes}
-    return OpcuaWrites(msgspec.convert(given, OpcuaSink), PLACE)
+    return OpcuaWrites(msgspec.convert(given | fields, OpcuaSink), PLACE)
 
 
 def test_changes_arrive_with_their_servers_time_and_quality_and_silence_is_a_sign_of_life():
@@ -110,5 +110,29 @@ def test_answers_are_written_as_the_variables_type_and_the_safe_value_on_a_fallb
             await idle.open()
             await idle.write(FeedAnswer({}, "bad", "lost", "no_decision", "m", "1", 1.0))
             assert await plant.nodes["Risk"].read_value() == -1.0
+
+    asyncio.run(story())
+
+
+def test_quality_and_a_heartbeat_go_with_each_answer_and_need_variables_that_hold_numbers():
+    async def story():
+        async with OpcuaPlant(Risk=0.0, Quality=0, Beat=0, Flag=False) as plant:
+            writes = {"risk": node("Risk") | {"safe": -1.0}}
+            signs = {"quality_node": "s=Line.Quality", "heartbeat_node": "s=Line.Beat"}
+            made = sink(plant, writes, namespace=NAMESPACE, **signs)
+            assert made.beats
+            await made.open()
+            seen = []
+            for basis, grade in (("model", "good"), ("constant", "uncertain"), ("model", "bad")):
+                await made.write(FeedAnswer({"risk": [0.5]}, grade, "", basis, "m", "1", 1.0))
+                seen.append(
+                    [await plant.nodes[name].read_value() for name in ("Risk", "Quality", "Beat")]
+                )
+            await made.close()
+            assert seen == [[0.5, 192, 1], [-1.0, 64, 2], [-1.0, 0, 3]]
+            refused = sink(plant, writes, namespace=NAMESPACE, quality_node="s=Line.Flag")
+            with pytest.raises(FeedFault, match="quality_node: the variable is a Boolean"):
+                await refused.open()
+            await refused.close()
 
     asyncio.run(story())

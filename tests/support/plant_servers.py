@@ -11,6 +11,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from muster_agent.base.system_clock import SystemClock
+from muster_agent.feeds.ending import end
 from muster_agent.feeds.inlet import Inlet
 from muster_agent.feeds.samples import Arrival, Sample
 from support.ports import free_port
@@ -119,6 +120,4 @@ async def running(source: object) -> AsyncIterator["asyncio.Task[None]"]:
     try:
         yield task
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await task
+        await end([task])

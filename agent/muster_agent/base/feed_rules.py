@@ -211,6 +211,11 @@ def _sink_faults(sink: SinkSettings) -> Iterator[tuple[Path, str]]:
         taken: dict[int, str] = {}
         if sink.heartbeat_register is not None:
             taken[sink.heartbeat_register] = "the heartbeat"
+        if sink.quality_register is not None:
+            owner = taken.setdefault(sink.quality_register, "the quality")
+            if owner != "the quality":
+                words = f"register {sink.quality_register} is also written by {owner}"
+                yield ("quality_register",), words
         for name, write in sink.writes.items():
             for key, words in _register_faults(write, bit=write.type == "bit"):
                 yield ("writes", name, key), words

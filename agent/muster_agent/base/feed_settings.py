@@ -19,6 +19,8 @@ SinkKind = Literal["mqtt", "modbus", "opcua", "file", "webhook", "sparkplug"]
 Parity = Literal["none", "even", "odd"]
 TOPIC_LEVEL = r"^[^+#/]+\Z"
 """A part of a topic."""
+NODE_OR_NONE = r"^(?:.{3,})?\Z"
+"""A node id, as of a tag, or nothing."""
 NumberType = Literal[
     "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "bit"
 ]
@@ -290,6 +292,13 @@ class ModbusSink(ModbusAddress, frozen=True, kw_only=True, tag_field="kind", tag
             "silence; none: no heartbeat.",
         ),
     ] = None
+    quality_register: Annotated[
+        Annotated[int, Meta(ge=0, le=65_535)] | None,
+        Meta(
+            description="Holding register that has the answer's quality: 192 good, 64 uncertain, "
+            "0 bad; none: it is not written.",
+        ),
+    ] = None
 
 
 class OpcuaWrite(WriteSettings, frozen=True, kw_only=True):
@@ -304,6 +313,25 @@ class OpcuaSink(OpcuaAddress, frozen=True, kw_only=True, tag_field="kind", tag="
 
     allow_writes: Annotated[bool, Meta(description="Nothing is written without it.")] = False
     writes: Annotated[dict[str, OpcuaWrite], Meta(min_length=1, max_length=64)]
+    heartbeat_node: Annotated[
+        str,
+        Meta(
+            pattern=NODE_OR_NONE,
+            description="Variable that counts up with each answer, to 127 and from 0 again, so "
+            "that whoever reads it notices silence; empty: no heartbeat.",
+        ),
+    ] = ""
+    quality_node: Annotated[
+        str,
+        Meta(
+            pattern=NODE_OR_NONE,
+            description="Variable that has the answer's quality: 192 good, 64 uncertain, 0 bad; "
+            "empty: it is not written.",
+        ),
+    ] = ""
+    namespace: Annotated[
+        str, Meta(description="Of heartbeat_node and quality_node, as with tags.")
+    ] = ""
 
 
 class FileSink(

@@ -18,6 +18,10 @@ Basis = Literal["model", "constant", "last_good", "no_decision"]
 """What an answer rests on: the model, or which of the fallbacks."""
 
 
+QUALITY_CODES: Mapping[Grade, int] = {"good": 192, "uncertain": 64, "bad": 0}
+"""A quality as a number for a machine, as OPC has it."""
+
+
 @dataclass(frozen=True)
 class FeedAnswer:
     """An answer for the sinks. ``outputs`` are flat, by name; empty when nothing is decided."""

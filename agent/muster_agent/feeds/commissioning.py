@@ -9,6 +9,7 @@ from muster_agent.base.config import Config, ConfigError
 from muster_agent.base.feed_settings import FeedSettings
 from muster_agent.base.system_clock import SystemClock
 from muster_agent.feeds.control import Notice
+from muster_agent.feeds.ending import end
 from muster_agent.feeds.inlet import Inlet
 from muster_agent.feeds.keeping import SourceKeeper
 from muster_agent.feeds.samples import Arrival
@@ -74,9 +75,7 @@ async def listen(config: Config, name: str, seconds: float, take: Take) -> dict[
     try:
         await _until_enough(inlet, seconds, take)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
     return {part: said[part] or inlets[part].words for part in said}
 
 

@@ -16,6 +16,7 @@ from muster_agent.base.feed_settings import FeedSettings
 from muster_agent.feeds.answers import FeedAnswer
 from muster_agent.feeds.assembly import InputRow, Values
 from muster_agent.feeds.control import Notice
+from muster_agent.feeds.ending import end
 from muster_agent.feeds.inlet import Inlet
 from muster_agent.feeds.keeping import Say, SinkKeeper, SourceKeeper
 from muster_agent.feeds.model import FedModel
@@ -124,6 +125,7 @@ class Feed:
                 for sink in self._sinks:
                     with contextlib.suppress(Exception):
                         await sink.close()
+                await end((*tasks, stopped))
 
     async def _wait(self, stopped: "asyncio.Task[bool]") -> None:
         look = self._settings.deadline_seconds / LOOKS_PER_DEADLINE

@@ -1,4 +1,4 @@
-"""`muster apply`: make the fleet's assignments and rollouts as a file says."""
+"""`muster apply`: make the fleet's assignments, rollouts and feeds as a file says."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,12 +23,17 @@ def apply(
     *,
     file: Annotated[
         Path,
-        typer.Option("--file", "-f", help="YAML: assignments and rollouts; - is standard input."),
+        typer.Option(
+            "--file", "-f", help="YAML: assignments, rollouts, feeds; - is standard input."
+        ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference.")] = False,
     prune: Annotated[
         bool,
-        typer.Option(help="Also remove assignments made by hand in slots that the file names."),
+        typer.Option(
+            help="Also remove what is not in the file: assignments made by hand in slots, and "
+            "settings of feeds, that it names."
+        ),
     ] = False,
     exit_code: Annotated[
         bool,

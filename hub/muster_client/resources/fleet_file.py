@@ -1,19 +1,28 @@
-"""A fleet as a YAML file: the assignments and rollouts there should be."""
+"""A fleet as a YAML file: the assignments, rollouts and settings of feeds there should be."""
 
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import yaml
 from msgspec import Meta, Struct
 
 from muster_client.failures import WrongUsage
-from muster_client.resources.fleet import Assigned, Fleet, Item, Name, key_of, rollout_key_of
+from muster_client.resources.fleet import (
+    Assigned,
+    FeedValues,
+    Fleet,
+    Item,
+    Name,
+    key_of,
+    rollout_key_of,
+)
 from muster_client.resources.rollouts import parse_canary
 from muster_protocol.wire import limits, selectors
 
+Selected = TypeVar("Selected", Assigned, FeedValues)
 FILE_BYTES_MAX = limits.MIB
 ENTRIES_MAX = 1000
 
@@ -23,6 +32,7 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True):
 
     assignments: Annotated[tuple[Assigned, ...], Meta(max_length=ENTRIES_MAX)] = ()
     rollouts: Annotated[tuple[dict[str, Any], ...], Meta(max_length=ENTRIES_MAX)] = ()
+    feeds: Annotated[tuple[FeedValues, ...], Meta(max_length=ENTRIES_MAX)] = ()
 
 
 class _Rollout(Struct, frozen=True):
@@ -63,7 +73,8 @@ def parse(text: str, name: str) -> Fleet:
         parts = [msgspec.convert(document, Part) for document in documents]
         rollouts = [_rollout(rollout) for part in parts for rollout in part.rollouts]
         assigned = [_spelt(assignment) for part in parts for assignment in part.assignments]
-        fleet = Fleet(tuple(assigned), tuple(rollouts))
+        feeds = [_spelt(values) for part in parts for values in part.feeds]
+        fleet = Fleet(tuple(assigned), tuple(rollouts), tuple(feeds))
     except yaml.YAMLError as error:
         raise WrongUsage(f"{name}: {error}") from None
     except (msgspec.ValidationError, selectors.SelectorError) as error:
@@ -71,11 +82,12 @@ def parse(text: str, name: str) -> Fleet:
         raise WrongUsage(f"{name}: {error}{hint}") from None
     _refuse_twice((key_of(assignment) for assignment in fleet.assignments), name, "assignments")
     _refuse_twice((rollout_key_of(rollout) for rollout in fleet.rollouts), name, "rollouts")
+    _refuse_twice(((values.name,) for values in fleet.feeds), name, "feeds")
     return fleet
 
 
-def _spelt(assigned: Assigned) -> Assigned:
-    return msgspec.structs.replace(assigned, selector=str(selectors.parse(assigned.selector)))
+def _spelt(item: Selected) -> Selected:
+    return msgspec.structs.replace(item, selector=str(selectors.parse(item.selector)))
 
 
 def _rollout(plan: Item) -> Item:

@@ -22,6 +22,7 @@ OUTPUT = "probabilities"
 FLOAT32 = schema.TensorType.FLOAT32
 INT32 = schema.TensorType.INT32
 BOOL = schema.TensorType.BOOL
+INT8 = schema.TensorType.INT8
 TfliteOperator = schema.BuiltinOperator
 
 OPSET = 17
@@ -105,12 +106,20 @@ class TfliteGraph:
         return index
 
     def constant(self, name: str, value: NDArray[Any]) -> int:
-        """A constant of float32 or int32."""
-        kind = {"float32": FLOAT32, "int32": INT32}[str(value.dtype)]
+        """A constant of float32, int32 or int8."""
+        kind = {"float32": FLOAT32, "int32": INT32, "int8": INT8}[str(value.dtype)]
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(value.tobytes(), dtype=np.uint8)
         self._model.buffers.append(buffer)
         return self._add(name, value.shape, kind, buffer=len(self._model.buffers) - 1)
+
+    def quantise(self, index: int, scales: Sequence[float], zero_point: int = 0) -> None:
+        """What a tensor's whole numbers stand for: scale × (number - zero point); of several
+        scales one for each entry along the first axis."""
+        meaning = schema.QuantizationParametersT()
+        meaning.scale = list(scales)
+        meaning.zeroPoint = [zero_point] * len(scales)
+        self._graph.tensors[index].quantization = meaning
 
     def operator(self, code: int, inputs: list[int], output: int, options: Any) -> None:
         """Append an operator with the schema's option object for its kind."""

@@ -81,6 +81,28 @@ def _fits(feeds: Mapping[str, Mapping[str, FeedValue]]) -> bool:
     return not many and len(msgspec.json.encode(feeds)) <= limits.FEED_SETTINGS_BYTES_MAX
 
 
+def plan(
+    session: Session,
+    *,
+    name: str,
+    selector: str,
+    feed: str,
+    settings: Mapping[str, Any],
+    by: str,
+    now: float,
+) -> FeedSettingRow:
+    """The row that ``put`` would make; nothing is changed. Raises Invalid and Conflict."""
+    _check(feed, settings)
+    if session.get(FeedSettingRow, name) is None:
+        count = len(session.exec(select(FeedSettingRow.name)).all())
+        if count >= NAMES_MAX:
+            raise Conflict(f"there are {NAMES_MAX} feed settings: remove one first")
+    spelt = str(selectors.parse(selector))
+    return FeedSettingRow(
+        name=name, selector=spelt, feed=feed, settings=dict(settings), created=now, created_by=by
+    )
+
+
 def put(
     session: Session,
     *,
@@ -92,16 +114,10 @@ def put(
     now: float,
 ) -> FeedSettingRow:
     """Set it, in place of one of the same name. Audited; raises Invalid and Conflict."""
-    _check(feed, settings)
-    row = session.get(FeedSettingRow, name)
-    if row is None:
-        count = len(session.exec(select(FeedSettingRow.name)).all())
-        if count >= NAMES_MAX:
-            raise Conflict(f"there are {NAMES_MAX} feed settings: remove one first")
-        row = FeedSettingRow(name=name, feed=feed, created=now, created_by=by)
-    row.selector, row.feed = str(selectors.parse(selector)), feed
-    row.settings, row.created, row.created_by = dict(settings), now, by
-    session.add(row)
+    planned = plan(
+        session, name=name, selector=selector, feed=feed, settings=settings, by=by, now=now
+    )
+    row = session.merge(planned)
     log.append(
         session, actor=by, action="feed-setting.put", subject=f"feed-setting/{name}", now=now,
         selector=row.selector, feed=feed, settings=row.settings,

@@ -117,7 +117,7 @@ STOP = {
 def test_answers_are_written_and_whatever_is_no_answer_writes_the_safe_value():
     async def story():
         async with Plc() as plc:
-            made = sink(plc, writes=STOP, heartbeat_register=20)
+            made = sink(plc, writes=STOP, heartbeat_register=20, quality_register=21)
             await made.open()
             seen = []
             for said in (
@@ -128,11 +128,11 @@ def test_answers_are_written_and_whatever_is_no_answer_writes_the_safe_value():
             ):
                 await made.write(said)
                 risk = struct.unpack(">f", struct.pack(">HH", *await plc.get(0, 2)))[0]
-                seen.append((await plc.coil(2), risk, await plc.get(20)))
+                seen.append((await plc.coil(2), risk, await plc.get(20, 2)))
             await made.close()
-        assert seen[0] == (False, 0.25, [1])
-        assert seen[1] == (True, pytest.approx(0.9), [2])
-        assert seen[2:] == [(True, -1.0, [3]), (True, -1.0, [4])]
+        assert seen[0] == (False, 0.25, [1, 192])
+        assert seen[1] == (True, pytest.approx(0.9), [2, 192])
+        assert seen[2:] == [(True, -1.0, [3, 64]), (True, -1.0, [4, 0])]
 
     asyncio.run(story())
 

@@ -149,6 +149,54 @@ def test_a_file_comes_by_a_pipe_too_and_each_change_says_how_many_devices_it_con
     assert "standard input: " in str(wrong.exception)
 
 
+FEEDS = """
+feeds:
+  - name: addresses
+    feed: press
+    selector: "line in (2, 1)"
+    settings: {sources.plc.host: "{label.plc_address}", sources.plc.port: 502}
+  - {name: limits, feed: press, settings: {sinks.stop.writes.stop.at_least: 0.9}}
+"""
+
+
+def test_settings_of_feeds_are_made_changed_and_pruned_and_then_nothing_is_left_to_do(kit, file):
+    file.write_text(FEEDS)
+    shown = applied(kit, file, "--dry-run")
+    assert [(change["kind"], change["devices"]) for change in shown["changes"]] == [
+        ("add", 2), ("add", 3),
+    ]  # fmt: skip
+    assert json.loads(muster(kit, "feed", "list", "--json").stdout) == []
+    applied(kit, file, "--yes")
+    again = applied(kit, file, "--yes")
+    assert (kinds(again), again["applied"]) == (["keep", "keep"], False)
+
+    muster(kit, "feed", "set", "old", "press", "sources.plc.port=1")
+    muster(kit, "feed", "set", "of-others", "robot", "sources.plc.port=1")
+    file.write_text(FEEDS.replace("0.9", "0.8").replace('"line in (2, 1)"', "line=2"))
+    changes = applied(kit, file, "--dry-run", "--prune")["changes"]
+    assert [(each["kind"], each["what"], each["devices"]) for each in changes] == [
+        ("change", "addresses for the feed press on line=2", 1),
+        ("change", "limits for the feed press on all devices", 3),
+        ("remove", "old for the feed press on all devices", None),
+    ]
+    assert changes[0]["was"].endswith("sources.plc.port = 502 (press on line in (2,1))")
+    assert changes[1]["now"] == "sinks.stop.writes.stop.at_least = 0.8"
+    applied(kit, file, "--yes", "--prune")
+    left = json.loads(muster(kit, "feed", "list", "--json").stdout)
+    assert {each["name"]: each["selector"] for each in left} == {
+        "addresses": "line=2", "limits": "", "of-others": "",
+    }  # fmt: skip
+
+
+def test_settings_that_the_hub_would_refuse_stop_everything_else(kit, file):
+    file.write_text(FILE + "---" + FEEDS.replace("{label.plc_address}", "{plc_address}"))
+    ended = muster(kit, "apply", "-f", str(file), "--yes")
+    assert isinstance(ended.exception, OperatorError)
+    assert "labels are written" in str(ended.exception)
+    assert json.loads(muster(kit, "assignment", "list", "--json").stdout) == []
+    assert json.loads(muster(kit, "feed", "list", "--json").stdout) == []
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -159,6 +207,12 @@ def test_a_file_comes_by_a_pipe_too_and_each_change_says_how_many_devices_it_con
         ("assignments: [{model: a, version: '2', selector: 'site=('}]", r"site=\("),
         ("assignments: [", "line 1"),
         ("- 3", "Expected `object`"),
+        ("feeds: [{name: a, feed: press}]", "missing required field `settings`"),
+        ("feeds: [{name: a, feed: press, settings: {}}]", "length >= 1"),
+        (
+            "feeds:\n" + 2 * "  - {name: a, feed: press, settings: {sinks.a.b: 1}}\n",
+            "a is there twi",
+        ),
         ("assignments:\n" + 2 * "  - {model: a, version: '2'}\n", "main, all is there twice"),
     ],
 )
@@ -200,7 +254,8 @@ def test_what_was_applied_leaves_nothing_to_do(asked, there, prune):
     after = {(row["slot"], row["selector"]): row for row in rows}
     for change in fleets.compare(fleet, rows, [], prune=prune):
         if change.kind == "remove":
-            after = {key: row for key, row in after.items() if row["id"] != change.number}
+            number = int(change.path.removeprefix("/assignments/"))
+            after = {key: row for key, row in after.items() if row["id"] != number}
         elif change.body is not None:
             body = dict(change.body)
             key = (body["slot"], body["selector"])

@@ -1,6 +1,8 @@
 """`muster feed` and `muster device feeds` against a real hub."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +11,21 @@ from typer.testing import CliRunner
 
 from muster_client.app import app
 from muster_client.failures import OperatorError
+from muster_client.packing.fed import fields_of
+from muster_client.resources import fleet_file
 from muster_hub.fleet import feed_watching
 from muster_hub.storage.models import Device
 from support.console_kit import add_devices, report
 from support.hub_kit import Kit, open_kit
 
+PAGE = (Path(__file__).parents[3] / "docs" / "factory.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    line
+    for language, text in BLOCKS
+    for line in text.splitlines()
+    if not language and line.startswith("muster ")
+]
 ADDRESS = "sources.plc.host={label.plc_address}"
 
 
@@ -72,3 +84,21 @@ def test_the_feeds_of_a_device_are_shown_with_value_unit_quality_and_age(kit):
     for words in ("press", "flow", "2.5", "m3/h", "bad: stale", "9.0 s", "source plc: works"):
         assert words in shown.stdout
     assert json.loads(muster(kit, "device", "feeds", "press-7", "--last", "--json").stdout)["live"]
+
+
+def test_each_command_of_the_factory_page_works_as_it_stands_there(kit):
+    assert len(COMMANDS) == 4
+    for line in COMMANDS:
+        ended = muster(kit, *shlex.split(line)[1:])
+        assert ended.exit_code == 0, (line, ended.output, ended.exception)
+
+
+def test_each_fleet_file_and_each_models_features_on_the_factory_page_are_taken(tmp_path):
+    fleets = [text for language, text in BLOCKS if language == "yaml"]
+    assert [len(fleet_file.parse(text, "factory.md").feeds) for text in fleets] == [2]
+    needed = [text for language, text in BLOCKS if language == "json" and '"quality": {' in text]
+    assert len(needed) == 2
+    for text in needed:
+        file = tmp_path / "features.json"
+        file.write_text(f"{{{text}}}")
+        assert fields_of(str(file))["format"] == 2

@@ -196,6 +196,10 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
             OPERATORS, "dD", "/feed-settings/x",
             {"selector": f"site={target.site}", "feed": "press", "settings": {"sources.a.b": 1}},
         ),
+        "POST /feed-settings/{name}/plan": Case(
+            OPERATORS, "dD", "/feed-settings/x/plan",
+            {"selector": f"site={target.site}", "feed": "press", "settings": {"sources.a.b": 1}},
+        ),
         "DELETE /feed-settings/{name}": Case(OPERATORS, path="/feed-settings/none"),
         "GET /silences": Case(ALL),
         "POST /silences": Case(

@@ -1,7 +1,7 @@
 """Answers in registers and coils of a PLC: those in the settings, where that is allowed."""
 
 from muster_agent.base.feed_settings import ModbusSink, ModbusWrite
-from muster_agent.feeds.answers import FeedAnswer, written
+from muster_agent.feeds.answers import QUALITY_CODES, FeedAnswer, written
 from muster_agent.feeds.modbus.client import ModbusConnection, registers_of
 from muster_agent.feeds.sources.base import FeedFault
 
@@ -9,9 +9,9 @@ HEARTBEATS = 2**16
 
 
 class ModbusWrites:
-    """Writes each answer, or the safe value, and then counts the heartbeat up.
+    """Writes each answer, or the safe value, its quality, and then counts the heartbeat up.
 
-    The heartbeat comes last: a PLC that sees it move knows that the values before it are there.
+    The heartbeat comes last: a PLC that sees it move knows that what is before it is there.
     """
 
     def __init__(self, settings: ModbusSink) -> None:
@@ -34,6 +34,9 @@ class ModbusWrites:
             raise FeedFault("not connected")
         for item in self._settings.writes.values():
             await self._put(self._connection, item, written(answer, item))
+        if self._settings.quality_register is not None:
+            code = QUALITY_CODES[answer.grade]
+            await self._connection.write_registers(self._settings.quality_register, [code])
         if self._settings.heartbeat_register is not None:
             self._beat = (self._beat + 1) % HEARTBEATS
             await self._connection.write_registers(self._settings.heartbeat_register, [self._beat])

@@ -8,6 +8,7 @@ makes one, so that nothing of the old one is believed.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,14 @@ from muster_agent.feeds.sources.base import FeedFault, FeedPlace
 WATCHDOG_SECONDS = 1.0
 CLOSE_SECONDS = 3.0
 Changed = Callable[[str, ua.DataValue], None]
+
+
+@dataclass(frozen=True)
+class OpcuaPlace:
+    """A variable, as tags name it."""
+
+    node: str
+    namespace: str
 
 
 class OpcuaConnection:
@@ -55,7 +64,9 @@ class OpcuaConnection:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._client.disconnect()
 
-    async def nodes(self, items: Mapping[str, OpcuaTag | OpcuaWrite]) -> dict[str, Node]:
+    async def nodes(
+        self, items: Mapping[str, OpcuaTag | OpcuaWrite | OpcuaPlace]
+    ) -> dict[str, Node]:
         """Nodes by name; raises FeedFault naming a namespace that the server doesn't have."""
         with _as_fault(self._address.url):
             known = await self._client.get_namespace_array()

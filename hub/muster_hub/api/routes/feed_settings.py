@@ -63,6 +63,28 @@ def put(
     return found
 
 
+@router.post("/feed-settings/{name}/plan", responses=answers(401, 403, 409, 422))
+def plan(
+    hub: HubDep, leave: Annotated[Leave, asks("feed-setting.put")], name: Name, ask: FeedSettingAsk
+) -> FeedSettingView:
+    """What setting these values would do; refused as that would be."""
+    leave.selector(ask.selector, "this selector")
+    with hub.store.read() as session:
+        before = session.get(FeedSettingRow, name)
+        if before is not None:
+            leave.selector(before.selector, "this feed setting")
+        row = feed_settings.plan(
+            session,
+            name=name,
+            selector=ask.selector,
+            feed=ask.feed,
+            settings=ask.settings,
+            by=leave.actor.label,
+            now=hub.clock(),
+        )
+        return FeedSettingView(**feed_settings.view(session, row))
+
+
 @router.delete("/feed-settings/{name}", status_code=204, responses=answers(401, 403, 404))
 def delete(
     hub: HubDep, leave: Annotated[Leave, asks("feed-setting.delete")], name: Name
