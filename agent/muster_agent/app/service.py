@@ -23,6 +23,7 @@ from muster_agent.app.supervisor import Supervisor
 from muster_agent.base import memory
 from muster_agent.base.clock import Clock, local_time, stamp
 from muster_agent.base.config import Config, load
+from muster_agent.base.proxy import Proxies, chosen
 from muster_agent.base.settings import hours, zone
 from muster_agent.base.system_clock import SystemClock
 from muster_agent.feeds.watch import Feeds
@@ -187,7 +188,7 @@ class Service:
         )
         stack.callback(launcher.close)
 
-        http = HttpSource(who.ca, self.mailbox.put, trusted_now)
+        http = HttpSource(who.ca, self.mailbox.put, trusted_now, proxies=_proxies(config))
         http.start()
         stack.callback(http.stop)
 
@@ -386,6 +387,10 @@ def _diagnosing(
     return Diagnosing(state, lambda: examine(directory, clock), mailbox.put, warnings.lines)
 
 
+def _proxies(config: Config) -> Proxies:
+    return chosen(config.settings.proxy, config.directory, os.environ)
+
+
 def _contacts(config: Config) -> Contacts:
     broker = config.settings.broker
     return Contacts(
@@ -403,6 +408,7 @@ def _link(
     contacts: Contacts,
     rng: random.Random,
 ) -> MqttLink:
+    proxies = _proxies(config)
     broker = config.settings.broker
     return MqttLink(
         MqttSettings(
@@ -413,11 +419,12 @@ def _link(
             cert=who.cert,
             ca=who.ca,
             keepalive_seconds=broker.keepalive_seconds,
+            proxies=proxies,
         ),
         will=_will(config.device),
         deliver=mailbox.put,
         now=trusted_now,
-        renewal=Renewal(config.directory / "identity", contacts, trusted_now, rng),
+        renewal=Renewal(config.directory / "identity", contacts, trusted_now, rng, proxies),
         brokers=contacts.brokers,
     )
 
