@@ -6,6 +6,7 @@ import os
 import queue
 import random
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -293,7 +294,9 @@ class Service:
 
 
 def run(directory: Path) -> int:
-    """Serve ``directory`` until SIGTERM or SIGINT; returns the exit code."""
+    """Serve ``directory`` until SIGTERM or SIGINT; returns the exit code. When the hub asks for a
+    restart, this process becomes a new agent: whatever watches over it need not start it again.
+    """
     stopping = False
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -318,10 +321,14 @@ def run(directory: Path) -> int:
             stack.enter_context(metrics.serving(config))
         notifier.notify("READY=1", "STATUS=serving")
         log.info("serving %s", directory)
-        service.loop(lambda: stopping, beat)
-        notifier.notify("STOPPING=1")
-        log.info("stopping")
+        restarting = service.supervisor.restarting
+        service.loop(lambda: stopping or restarting.wanted, beat)
+        if stopping:
+            notifier.notify("STOPPING=1")
+        log.info("stopping" if stopping else "stopping, to start anew")
         service.finish(beat)
+    if not stopping:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell
     return 0
 
 

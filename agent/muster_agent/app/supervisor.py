@@ -25,6 +25,7 @@ from muster_agent.app.ports import (
     SupervisorPorts,
     SupervisorSettings,
 )
+from muster_agent.app.restarting import Restarting
 from muster_agent.app.sending import Sending
 from muster_agent.app.worker_events import WorkerEvents
 from muster_agent.base.clock import stamp
@@ -103,6 +104,7 @@ class Supervisor:
             refused=self._message_refused,
             now=now,
         )
+        self.restarting = Restarting(ports.state, self.goals.instant, self._note)
         self.permits = SwapPermits(
             clock=ports.clock,
             zone=settings.time_zone,
@@ -290,8 +292,11 @@ class Supervisor:
 
     def _say(self, news: FeedNews | None) -> None:
         if news is not None:
-            self._ports.outbox.put_event(reporting.note(news.slot, news.detail, self._stamp()))
-            self._changed()
+            self._note(news.detail, news.slot)
+
+    def _note(self, detail: str, slot: str = "") -> None:
+        self._ports.outbox.put_event(reporting.note(slot, detail, self._stamp()))
+        self._changed()
 
     def _diagnosed(self, done: Diagnosed) -> None:
         with self._ports.state.transaction():
@@ -355,6 +360,7 @@ class Supervisor:
         self._ports.crash_inputs.allow(directive.sampling.keep_crash_input)
         self._ports.sampling.obey(directive, now)
         self._ports.diagnosis.obey(directive.diagnoses)
+        self.restarting.obey(directive.restart)
         if self._watching.obey(directive.feed_watches, now):
             self._sending.report_often(now + WATCH_SECONDS, now)
         for news in self._ports.feeds.adopt(directive.feed_settings or {}, now):

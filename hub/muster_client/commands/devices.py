@@ -177,6 +177,27 @@ def retry(
     output.show(f"{device} tries anew what it refused in {', '.join(answer['slots'])}.")
 
 
+@app.command("restart")
+def restart(
+    context: typer.Context, device: DeviceId, *, yes: Yes = False, as_json: Json = False
+) -> None:
+    """Have a device's agent start anew. Its models don't answer for some seconds meanwhile."""
+    if not yes:
+        view = hub(context).devices.show(device)
+        runs = ", ".join(filter(None, map(running, slots(view).values()))) or "nothing"
+        question = f"the agent on {device} starts anew: {runs} does not answer for some seconds"
+        asking.confirm(question, yes=yes)
+    answer = hub(context).devices.restart(device)
+    if as_json:
+        output.show_json(answer)
+        return
+    minutes = max(answer["until"] - time.time(), 0) / 60
+    output.show(
+        f"{device} starts anew as soon as it hears of it (request {answer['request']}); in "
+        f"{minutes:.0f} minutes it is too late. muster tail shows its note."
+    )
+
+
 @app.command("diagnose")
 def diagnose(
     context: typer.Context,

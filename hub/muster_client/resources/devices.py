@@ -15,6 +15,14 @@ class DeviceInFull(Device):
     counts: Counts
 
 
+class RestartAsked(TypedDict):
+    """``muster device restart``."""
+
+    device: str
+    request: int
+    until: float
+
+
 class DiagnosisAsked(TypedDict):
     """A request to look at what is wrong, by its number."""
 
@@ -143,6 +151,11 @@ class Devices(Resource):
     def retry(self, device: str, slot: str | None = None) -> Retry:
         """Have a device try anew what one slot, or any of its slots, has refused."""
         found: Retry = self._api.post(f"/devices/{part(device)}/retry", {"slot": slot})
+        return found
+
+    def restart(self, device: str) -> RestartAsked:
+        """Have its agent start anew, once; it obeys until ``until`` or not at all."""
+        found: RestartAsked = self._api.post(f"/devices/{part(device)}/restart", {})
         return found
 
     def diagnose(self, device: str) -> DiagnosisAsked:

@@ -65,6 +65,7 @@ ACTS: Final[Mapping[str, Act]] = {
     "device.replace": _act(OPERATORS, "device"),
     "device.delete": _act(OPERATORS, "device"),
     "device.retry": _act(OPERATORS, "device", "devices"),
+    "device.restart": _act(OPERATORS, "device", "devices"),
     "device.diagnose": _act(OPERATORS, "device", "devices"),
     "device.diagnosis": _act(ANY, "device"),
     "device.watch-feeds": _act(OPERATORS, "device"),

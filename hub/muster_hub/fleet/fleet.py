@@ -31,6 +31,7 @@ _WHOLE = sqlalchemy.select(
     *_STAMPS, col(_DEVICE.labels), col(_DEVICE.online), col(_DEVICE.reported),
     col(_DEVICE.report), col(_DEVICE.approved), col(_DEVICE.revoked), col(_DEVICE.created),
     col(_DEVICE.retries), col(_DEVICE.diagnoses), col(_DEVICE.feed_watches),
+    col(_DEVICE.restarts), col(_DEVICE.restart_until),
 )  # fmt: skip
 _SOME = _WHOLE.where(_ID.in_(bindparam("devices", expanding=True)))
 
@@ -112,6 +113,8 @@ class Fleet:
             retries=row.retries,
             diagnoses=row.diagnoses,
             feed_watches=row.feed_watches,
+            restarts=row.restarts,
+            restart_until=row.restart_until,
             revision=row.revision,
         )
         self._stamps[row.id] = _stamp(row)

@@ -27,6 +27,9 @@ def asked(
         content = msgspec.structs.replace(content, diagnoses=device.diagnoses or UNSET)
     if wire.FEED_WATCHES in device.understands:
         content = msgspec.structs.replace(content, feed_watches=device.feed_watches or UNSET)
+    if wire.RESTART in device.understands and device.restart_until is not None:
+        restart = wire.Restart(device.restarts, int(device.restart_until))
+        content = msgspec.structs.replace(content, restart=restart)
     if wire.FEED_SETTINGS in device.understands:
         found = feed_settings.of_device(device.labels, settings)
         content = msgspec.structs.replace(content, feed_settings=found or UNSET)
@@ -35,5 +38,8 @@ def asked(
 
 def asks(content: Directive) -> bool:
     """Whether a device without slots has something to be told all the same."""
-    wanted = (content.contact, content.diagnoses, content.feed_watches, content.feed_settings)
+    wanted = (
+        content.contact, content.diagnoses, content.feed_watches, content.feed_settings,
+        content.restart,
+    )  # fmt: skip
     return any(each is not UNSET for each in wanted)
