@@ -38,6 +38,7 @@ REFUSED = {
     "muster rollout rollback": "",
     "muster device retry": "asked to hold nothing",
     "muster device restart": "can't be restarted from afar",
+    "muster device logs": "sends no log",
     "muster device diagnose": "knows no diagnosis",
     "muster device feeds": "tell how its feeds stand",
     "muster drift rebaseline": "",

@@ -33,7 +33,7 @@ OPERATOR = {
     "login": False, "user list": False, "user add": False, "user role": False,
     "user remove": False, "user link": False,
     "device list": False, "device show": False, "device approve": False, "device retry": False,
-    "device restart": True, "device diagnose": False, "device feeds": False,
+    "device restart": True, "device diagnose": False, "device logs": False, "device feeds": False,
     "feed list": False, "feed set": False, "feed remove": False,
     "device enroll-token": False, "model push": False, "model pack": False, "model init": False,
     "model import": False, "model card": False, "model bill": False,

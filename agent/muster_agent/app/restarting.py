@@ -7,7 +7,7 @@ from msgspec import UnsetType
 
 from muster_agent.storage.state import StateDatabase
 from muster_agent.trust.time import Instant
-from muster_protocol.wire.directive import Restart
+from muster_protocol.wire.directive import TimedRequest
 
 COUNTER = "restarts"
 
@@ -24,7 +24,7 @@ class Restarting:
         self.wanted = False
         self._state, self._now, self._note = state, now, note
 
-    def obey(self, asked: Restart | UnsetType) -> None:
+    def obey(self, asked: TimedRequest | UnsetType) -> None:
         """A request is noted on the disk before it is obeyed: where nothing can be, it is not."""
         if isinstance(asked, UnsetType) or not self._state.durable:
             return

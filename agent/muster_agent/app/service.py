@@ -16,6 +16,7 @@ from muster_agent.app import facts, reporting
 from muster_agent.app.diagnosing import Diagnosing, LatestWarnings
 from muster_agent.app.doctor import examine
 from muster_agent.app.launch import ProcessLauncher
+from muster_agent.app.log_watching import LogLines, LogWatching
 from muster_agent.app.notify import Notifier
 from muster_agent.app.outages import shown_in
 from muster_agent.app.ports import Inbox, Shutdown, SupervisorPorts, SupervisorSettings
@@ -229,6 +230,7 @@ class Service:
                 crash_inputs=crash_inputs,
                 sampling=sampler,
                 contact=contacts,
+                log=_log_watching(config, clock, state, trusted_now, stack),
                 diagnosis=_diagnosing(directory, clock, state, self.mailbox, stack),
                 challenge=launcher.challenge,
                 show_offline=show_offline,
@@ -321,8 +323,7 @@ def run(directory: Path) -> int:
             stack.enter_context(metrics.serving(config))
         notifier.notify("READY=1", "STATUS=serving")
         log.info("serving %s", directory)
-        restarting = service.supervisor.restarting
-        service.loop(lambda: stopping or restarting.wanted, beat)
+        service.loop(lambda: stopping or service.supervisor.wants_restart, beat)
         if stopping:
             notifier.notify("STOPPING=1")
         log.info("stopping" if stopping else "stopping, to start anew")
@@ -392,6 +393,22 @@ def _diagnosing(
     logging.getLogger().addHandler(warnings)
     stack.callback(logging.getLogger().removeHandler, warnings)
     return Diagnosing(state, lambda: examine(directory, clock), mailbox.put, warnings.lines)
+
+
+def _log_watching(
+    config: Config,
+    clock: Clock,
+    state: StateDatabase,
+    trusted_now: Callable[[], Instant],
+    stack: ExitStack,
+) -> LogWatching:
+    lines = LogLines(lambda: stamp(clock))
+    logging.getLogger().addHandler(lines)
+    stack.callback(logging.getLogger().removeHandler, lines)
+    most = config.settings.limits.telemetry_bytes_per_day
+    budget = DayBudget(most, _days(config, clock), state.sent)
+    # As samples do, it leaves half of the day's bytes to telemetry.
+    return LogWatching(state, lines, trusted_now, lambda: budget.left("sample") > 0)
 
 
 def _proxies(config: Config) -> Proxies:

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from muster_client.answers import Device, Release
-from muster_client.commands import enrolling, labelling
+from muster_client.commands import device_logs, enrolling, labelling
 from muster_client.resources.devices import Feeds
 from muster_client.session import hub
 from muster_client.terminal import asking, output
@@ -147,6 +147,7 @@ def _set_aside(device: Device) -> Text | None:
 
 enrolling.add_to(app)
 labelling.add_to(app)
+device_logs.add_to(app)
 
 
 @app.command("approve")

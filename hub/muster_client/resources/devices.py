@@ -1,6 +1,6 @@
 """Devices, and tokens that let new ones in."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict, cast
 
 from muster_client.answers import Counts, Device, Retry, TokenAnswer
@@ -21,6 +21,24 @@ class RestartAsked(TypedDict):
     device: str
     request: int
     until: float
+
+
+class LogAsked(TypedDict):
+    """A request to send a log, by its number."""
+
+    device: str
+    request: int
+
+
+class LogLine(TypedDict):
+    """One line of a device's log."""
+
+    number: int
+    received: float
+    at: float
+    level: str
+    logger: str
+    line: str
 
 
 class DiagnosisAsked(TypedDict):
@@ -166,6 +184,17 @@ class Devices(Resource):
     def diagnosis(self, device: str) -> Diagnosis:
         """What it answered last, and to which request."""
         found: Diagnosis = self._api.get(f"/devices/{part(device)}/diagnosis")
+        return found
+
+    def watch_log(self, device: str) -> LogAsked:
+        """Have a device send its agent's log, for two minutes."""
+        found: LogAsked = self._api.post(f"/devices/{part(device)}/logs", {})
+        return found
+
+    def log(self, device: str, *, after: int = 0, limit: int = 100) -> Sequence[LogLine]:
+        """What it has sent behind the line ``after``, the oldest first."""
+        answer = self._api.get(f"/devices/{part(device)}/logs", after=after, limit=limit)
+        found: Sequence[LogLine] = answer["lines"]
         return found
 
     def watch_feeds(self, device: str) -> FeedsAsked:

@@ -68,6 +68,8 @@ ACTS: Final[Mapping[str, Act]] = {
     "device.restart": _act(OPERATORS, "device", "devices"),
     "device.diagnose": _act(OPERATORS, "device", "devices"),
     "device.diagnosis": _act(ANY, "device"),
+    "device.watch-log": _act(OPERATORS, "device"),
+    "device.log": _act(ANY, "device"),
     "device.watch-feeds": _act(OPERATORS, "device"),
     "device.feeds": _act(ANY, "device"),
     "device.rebaseline": _act(OPERATORS, "device", "model", "release"),

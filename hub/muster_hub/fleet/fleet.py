@@ -32,6 +32,7 @@ _WHOLE = sqlalchemy.select(
     col(_DEVICE.report), col(_DEVICE.approved), col(_DEVICE.revoked), col(_DEVICE.created),
     col(_DEVICE.retries), col(_DEVICE.diagnoses), col(_DEVICE.feed_watches),
     col(_DEVICE.restarts), col(_DEVICE.restart_until),
+    col(_DEVICE.log_watches), col(_DEVICE.log_watched),
 )  # fmt: skip
 _SOME = _WHOLE.where(_ID.in_(bindparam("devices", expanding=True)))
 
@@ -115,6 +116,8 @@ class Fleet:
             feed_watches=row.feed_watches,
             restarts=row.restarts,
             restart_until=row.restart_until,
+            log_watches=row.log_watches,
+            log_watched=row.log_watched,
             revision=row.revision,
         )
         self._stamps[row.id] = _stamp(row)

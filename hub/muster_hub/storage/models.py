@@ -131,6 +131,10 @@ class Device(Table, table=True):
     """How often an operator has asked that its agent starts anew."""
     restart_until: float | None = None
     """Until when it may obey the latest such request."""
+    log_watches: int = 0
+    """How often somebody has begun to watch its log."""
+    log_watched: float | None = None
+    """When somebody did so last."""
     feed_watches: int = 0
     """How often somebody has begun to watch its feeds."""
     feed_watched: float | None = None

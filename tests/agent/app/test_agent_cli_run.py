@@ -261,7 +261,7 @@ def test_a_restart_that_the_hub_asks_for_happens_once_and_without_anybody_starti
     hub, agent = field
     hub.release("1")  # Its metadata name who signs directives.
     agent.start()
-    asked = directive.Restart(request=1, until=hub.now + 3600)
+    asked = directive.TimedRequest(request=1, until=hub.now + 3600)
     hub.direct(None, restart=asked)
     hub.until(lambda: bool(hub.events("note")), "the note")
     assert "request to restart (1) is obeyed" in hub.events("note")[0].detail

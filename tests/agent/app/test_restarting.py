@@ -3,7 +3,7 @@
 import pytest
 
 from muster_agent.app.restarting import COUNTER
-from muster_protocol.wire.directive import Restart
+from muster_protocol.wire.directive import TimedRequest
 from support.agent_world import NOW, Device, World
 
 
@@ -29,27 +29,27 @@ def test_a_request_counts_once_also_across_a_restart_and_the_next_one_again(worl
     goal = world.release("1")
     world.direct(goal)
     device.run(10)
-    assert not device.supervisor.restarting.wanted
-    world.direct(goal, restart=Restart(3, NOW + 3600))
+    assert not device.supervisor.wants_restart
+    world.direct(goal, restart=TimedRequest(3, NOW + 3600))
     device.run(10)
-    assert device.supervisor.restarting.wanted
+    assert device.supervisor.wants_restart
     assert notes(device) == ["the request to restart (3) is obeyed"]
     device.cut()
     device.boot()
     device.run(10)
     for request in (3, 2):
-        world.direct(goal, restart=Restart(request, NOW + 3600))
+        world.direct(goal, restart=TimedRequest(request, NOW + 3600))
         device.run(10)
-        assert not device.supervisor.restarting.wanted
-    world.direct(goal, restart=Restart(4, NOW + 3600))
+        assert not device.supervisor.wants_restart
+    world.direct(goal, restart=TimedRequest(4, NOW + 3600))
     device.run(10)
-    assert device.supervisor.restarting.wanted
+    assert device.supervisor.wants_restart
     assert len(notes(device)) == 2
 
 
 def test_a_request_that_comes_too_late_is_not_obeyed_then_or_ever(world, device):
-    world.direct(world.release("1"), restart=Restart(1, NOW - 1))
+    world.direct(world.release("1"), restart=TimedRequest(1, NOW - 1))
     device.run(10)
-    assert not device.supervisor.restarting.wanted
+    assert not device.supervisor.wants_restart
     assert notes(device) == ["the request to restart (1) is not obeyed, it came too late"]
     assert device.state.counter(COUNTER) == 1

@@ -34,7 +34,7 @@ def test_a_device_is_asked_by_its_directive_and_twice_within_a_minute_is_once(pl
     until = int(plant.now + restarting.VALID_SECONDS)
     assert ask(plant) == ask(plant) == (1, until)
     plant.tick()
-    assert plant.directive("d1").restart == directive.Restart(1, until)
+    assert plant.directive("d1").restart == directive.TimedRequest(1, until)
     plant.tick(restarting.AGAIN_SECONDS)
     assert ask(plant)[0] == 2
     plant.tick()
