@@ -37,6 +37,8 @@ REFUSED = {
     "muster rollout approve": "waits for no approval",
     "muster rollout rollback": "",
     "muster device retry": "asked to hold nothing",
+    "muster device restart": "can't be restarted from afar",
+    "muster device logs": "sends no log",
     "muster device diagnose": "knows no diagnosis",
     "muster device feeds": "tell how its feeds stand",
     "muster drift rebaseline": "",

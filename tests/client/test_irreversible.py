@@ -33,7 +33,7 @@ OPERATOR = {
     "login": False, "user list": False, "user add": False, "user role": False,
     "user remove": False, "user link": False,
     "device list": False, "device show": False, "device approve": False, "device retry": False,
-    "device diagnose": False, "device feeds": False,
+    "device restart": True, "device diagnose": False, "device logs": False, "device feeds": False,
     "feed list": False, "feed set": False, "feed remove": False,
     "device enroll-token": False, "model push": False, "model pack": False, "model init": False,
     "model import": False, "model card": False, "model bill": False,
@@ -89,7 +89,10 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
     made = open_kit(tmp_path)
     with made.hub.store.write() as session:
         labels = {"site": "berlin"}
-        report = {"slots": {"main": {"running": {"model": "digits", "version": "1"}}}}
+        report = {
+            "facts": {"understands": ["restart"]},
+            "slots": {"main": {"running": {"model": "digits", "version": "1"}}},
+        }
         session.add(Device(id="cam-1", labels=labels, created=1, online=True, report=report))
         session.add(Model(name="digits", created=1))
         session.flush()
@@ -169,6 +172,8 @@ def arrange_device_or_assignment(kit: Kit, command: str) -> tuple[list[str], lis
         case "device delete":
             kit.http.post(f"{API}/devices/cam-1/revoke", headers=kit.as_("admin"))
             return ["cam-1"], ["cam-1 (site=berlin", "off every list for good"]
+        case "device restart":
+            return ["cam-1"], ["the agent on cam-1 starts anew: digits 1 does not answer"]
         case "device label":
             return ["-s", "site=berlin", "line=2"], ["1 of 1 devices", "get line=2"]
         case "assignment remove":

@@ -7,12 +7,18 @@ every run with the same seed is the same. ``Fuse`` cuts the power at the n-th st
 import hashlib
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from muster_agent.app.ports import Shutdown, SupervisorPorts, SupervisorSettings
+from muster_agent.app.ports import (
+    LogWatch,
+    NoLogWatch,
+    Shutdown,
+    SupervisorPorts,
+    SupervisorSettings,
+)
 from muster_agent.app.supervisor import Supervisor
 from muster_agent.base.clock import stamp
 from muster_agent.feeds.watch import FeedWatch, NoFeeds
@@ -28,7 +34,7 @@ from muster_agent.observe.sampling.sampler import Sampler, SamplerPorts
 from muster_agent.observe.sampling.sealing import SampleKeys
 from muster_agent.observe.telemetry import Telemetry
 from muster_agent.storage.current import CurrentLinks
-from muster_agent.storage.state import open_state
+from muster_agent.storage.state import StateDatabase, open_state
 from muster_agent.trust.store import TrustStore
 from muster_agent.trust.time import ClockReading
 from muster_agent.update import interlocks
@@ -225,6 +231,7 @@ class Device:
         self.reports: list[messages.Report] = []
         self.events: list[messages.Event] = []
         self.linked = True
+        self.log_watch: Callable[[StateDatabase], LogWatch] = lambda _state: NoLogWatch()
         self.hardware = Hardware()
         self.free_bytes = 1 << 40
         self.memory_bytes = 0
@@ -310,6 +317,7 @@ class Device:
                 facts=lambda: Facts(agent_version="test"), rng=world.rng, signs=folds.signs,
                 inputs=self, directory=self.directory, crash_inputs=self.crash_inputs,
                 challenge=self.challenge, sampling=self.sampler, feeds=self.feeds,
+                log=self.log_watch(self.state),
             ),
             now,
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,6 +12,7 @@ import msgspec
 
 from muster_agent.app import doctor, facts, feed_cli, fsck, self_cli, service, status
 from muster_agent.base import config
+from muster_agent.base.settings import ProxySettings
 from muster_agent.base.system_clock import SystemClock
 from muster_agent.fetch import drop
 from muster_agent.identity import enroll
@@ -75,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     joining.add_argument(
         "--key-uri", metavar="URI", help="a P-256 key on a PKCS#11 token: pkcs11:…"
     )
+    joining.add_argument(
+        "--proxy", metavar="URL", help="proxy on the way to the hub: http://host:port"
+    )
+    joining.add_argument("--proxy-user", default="", metavar="NAME", help="who it is to the proxy")
+    joining.add_argument(
+        "--proxy-password-file", type=Path, metavar="FILE", help="file of that user's password"
+    )
     for name, command, text in (
         ("status", _status, "Show what runs and what an update waits for."),
         ("doctor", _doctor, "Check everything an update depends on."),
@@ -124,11 +133,27 @@ def _enroll(options: argparse.Namespace) -> int:
             key_uri=options.key_uri,
             labels=enroll.read_labels(options.labels) if options.labels else {},
             facts=msgspec.to_builtins(facts.read(directory)),
+            proxy=_proxy(options),
+            environment=os.environ,
         ),
         ClockReading(clock.wall(), clock.quality()),
     )
     print(f"{done.device} is enrolled; broker {joined(done.broker_host, done.broker_port)}")
     return 0
+
+
+def _proxy(options: argparse.Namespace) -> ProxySettings | None:
+    """The proxy of the command line; None where it names none."""
+    file: Path | None = options.proxy_password_file
+    if options.proxy is None:
+        if options.proxy_user or file:
+            raise enroll.EnrolError("--proxy-user and --proxy-password-file need --proxy")
+        return None
+    return ProxySettings(
+        url=options.proxy,
+        username=options.proxy_user,
+        password_file="" if file is None else str(file.absolute()),
+    )
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from msgspec import UnsetType
 
 from muster_agent.app.doctor import Finding
 from muster_agent.app.ports import Diagnosed
+from muster_agent.app.redacting import redacted
 from muster_agent.storage.state import StateDatabase
 from muster_protocol.wire.bounds import clean
 from muster_protocol.wire.limits import EVENT_DETAIL_CHARS_MAX
@@ -26,7 +27,7 @@ WARNINGS_MAX = 16
 
 
 class LatestWarnings(logging.Handler):
-    """The latest lines of the log that tell of trouble, in memory."""
+    """The latest lines of the log that tell of trouble, in memory and redacted."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -35,7 +36,8 @@ class LatestWarnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line; what can't be put into words is not kept."""
         try:
-            self._lines.append(f"{record.levelname} {record.name}: {record.getMessage()}")
+            line = f"{record.levelname} {record.name}: {record.getMessage()}"
+            self._lines.append(redacted(line))
         except (TypeError, ValueError):
             self.handleError(record)
 

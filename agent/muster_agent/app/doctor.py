@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import sqlite3
 import ssl
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from muster_agent.app import facts, status
 from muster_agent.base import config as configuration
 from muster_agent.base.clock import Clock
 from muster_agent.base.config import Config
+from muster_agent.base.proxy import Proxies, ProxyError, chosen
 from muster_agent.identity import identity, tls
 from muster_agent.identity.contact import Contacts
 from muster_agent.isolation.cage import Rung, available
@@ -184,22 +184,23 @@ def _broker(config: Config, now: Instant) -> Finding:
     contacts = Contacts(
         directory, hub=config.settings.hub.url, broker=BrokerAddress(own.host, own.port)
     )
+    proxies = chosen(config.settings.proxy, config.directory, os.environ)
     failed = []
     for address in contacts.brokers():
-        finding = _answers(config, now, address.host, address.port)
+        finding = _answers(config, now, address.host, address.port, proxies)
         if finding.grade == "ok":
             return finding
         failed.append(finding)
     return Finding("broker", "fail", "; ".join(finding.line for finding in failed))
 
 
-def _answers(config: Config, now: Instant, host: str, port: int) -> Finding:
+def _answers(config: Config, now: Instant, host: str, port: int, proxies: Proxies) -> Finding:
     where = joined(host, port)
     who = identity.load(config.directory / "identity")
     context = tls.context(who.ca, key=who.key, cert=who.cert)
     try:
         with (
-            socket.create_connection((host, port), BROKER_SECONDS) as plain,
+            proxies.connect(host, port, BROKER_SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=host) as secured,
         ):
             tls.check_peer(secured, context, now, where)
@@ -210,10 +211,15 @@ def _answers(config: Config, now: Instant, host: str, port: int) -> Finding:
                     line = "hung up on this device's certificate: is it revoked or expired?"
                     return Finding("broker", "fail", f"{where} {line}")
     except ssl.SSLError as error:
-        return Finding("broker", "fail", tls.explain(error, where))
+        hint = proxies.hint(host, port)
+        return Finding("broker", "fail", tls.explain(error, where) + hint)
+    except ProxyError as error:
+        return Finding("broker", "fail", str(error))
     except OSError as error:
         return Finding("broker", "fail", f"{where}: {error}: check the address and the network")
-    return Finding("broker", "ok", f"{where} answers with a certificate of our hub's CA")
+    proxy = proxies.way(host, port)
+    by = "" if proxy is None else f", through the proxy {proxy} ({proxy.origin})"
+    return Finding("broker", "ok", f"{where} answers with a certificate of our hub's CA{by}")
 
 
 def _sockets(config: Config) -> Iterator[Finding]:

@@ -19,8 +19,8 @@ CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 UNDERSTANDS = (
     "attempt", "drift", contact.FIELD, directive.DIAGNOSES, directive.FEED_WATCHES,
-    directive.FEED_SETTINGS, manifest.UNDERSTANDS, manifest.BASELINE_UNDERSTANDS,
-    sampling.UNDERSTANDS, sampling.UNDERSTANDS_BLUR, trace.FIELD,
+    directive.FEED_SETTINGS, directive.RESTART, directive.LOG_WATCH, manifest.UNDERSTANDS,
+    manifest.BASELINE_UNDERSTANDS, sampling.UNDERSTANDS, sampling.UNDERSTANDS_BLUR, trace.FIELD,
 )  # fmt: skip
 """What came after the first formats: fields of a directive or its slots, and of
 manifests and baselines the second."""

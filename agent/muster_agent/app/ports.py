@@ -29,7 +29,7 @@ from muster_agent.update.workers import Launcher
 from muster_agent.worker.events import WorkerEvent
 from muster_protocol.wire import limits
 from muster_protocol.wire.contact import Approved, Contact
-from muster_protocol.wire.directive import Directive, Drift, Goal
+from muster_protocol.wire.directive import Directive, Drift, Goal, TimedRequest
 from muster_protocol.wire.messages import Ack, Batch, Event, Facts, Report, Stamp, Stream
 
 
@@ -141,6 +141,37 @@ class NoDiagnosis:
         return []
 
 
+class LogWatch(Protocol):
+    """``log_watching.LogWatching``, as far as the supervisor uses it."""
+
+    def obey(self, asked: TimedRequest | UnsetType, now: float) -> None:
+        """Begin to send lines when a directive asks for it."""
+        ...
+
+    def events(self, now: float) -> list[Event]:
+        """Lines that are due; joins a transaction."""
+        ...
+
+    def deadline(self, now: float) -> float:
+        """When ``events`` is next worth calling."""
+        ...
+
+
+class NoLogWatch:
+    """Sends nothing of a log."""
+
+    def obey(self, asked: TimedRequest | UnsetType, now: float) -> None:
+        del asked, now
+
+    def events(self, now: float) -> list[Event]:
+        del now
+        return []
+
+    def deadline(self, now: float) -> float:
+        del now
+        return float("inf")
+
+
 class HubContact(Protocol):
     """``identity.contact.Contacts``, as far as the supervisor uses it."""
 
@@ -247,6 +278,7 @@ _NO_FEEDS = NoFeeds()
 _NO_SAMPLING = NoSampling()
 _AS_ENROLLED = AsEnrolled()
 _NO_DIAGNOSIS = NoDiagnosis()
+_NO_LOG_WATCH = NoLogWatch()
 
 
 @dataclass(frozen=True)
@@ -282,6 +314,8 @@ class SupervisorPorts:
     """Where the hub is sought."""
     diagnosis: Diagnosis = _NO_DIAGNOSIS
     """What looks at everything here when an operator asks for it."""
+    log: LogWatch = _NO_LOG_WATCH
+    """What sends the log's lines while an operator watches it."""
     challenge: Launch = no_launch
     """Makes workers of challengers."""
     show_offline: Callable[[Offline | None], None] = lambda _offline: None

@@ -6,6 +6,7 @@ import os
 import queue
 import random
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from muster_agent.app import facts, reporting
 from muster_agent.app.diagnosing import Diagnosing, LatestWarnings
 from muster_agent.app.doctor import examine
 from muster_agent.app.launch import ProcessLauncher
+from muster_agent.app.log_watching import LogLines, LogWatching
 from muster_agent.app.notify import Notifier
 from muster_agent.app.outages import shown_in
 from muster_agent.app.ports import Inbox, Shutdown, SupervisorPorts, SupervisorSettings
@@ -23,6 +25,7 @@ from muster_agent.app.supervisor import Supervisor
 from muster_agent.base import memory
 from muster_agent.base.clock import Clock, local_time, stamp
 from muster_agent.base.config import Config, load
+from muster_agent.base.proxy import Proxies, chosen
 from muster_agent.base.settings import hours, zone
 from muster_agent.base.system_clock import SystemClock
 from muster_agent.feeds.watch import Feeds
@@ -187,7 +190,7 @@ class Service:
         )
         stack.callback(launcher.close)
 
-        http = HttpSource(who.ca, self.mailbox.put, trusted_now)
+        http = HttpSource(who.ca, self.mailbox.put, trusted_now, proxies=_proxies(config))
         http.start()
         stack.callback(http.stop)
 
@@ -227,6 +230,7 @@ class Service:
                 crash_inputs=crash_inputs,
                 sampling=sampler,
                 contact=contacts,
+                log=_log_watching(config, clock, state, trusted_now, stack),
                 diagnosis=_diagnosing(directory, clock, state, self.mailbox, stack),
                 challenge=launcher.challenge,
                 show_offline=show_offline,
@@ -292,7 +296,9 @@ class Service:
 
 
 def run(directory: Path) -> int:
-    """Serve ``directory`` until SIGTERM or SIGINT; returns the exit code."""
+    """Serve ``directory`` until SIGTERM or SIGINT; returns the exit code. When the hub asks for a
+    restart, this process becomes a new agent: whatever watches over it need not start it again.
+    """
     stopping = False
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -317,10 +323,13 @@ def run(directory: Path) -> int:
             stack.enter_context(metrics.serving(config))
         notifier.notify("READY=1", "STATUS=serving")
         log.info("serving %s", directory)
-        service.loop(lambda: stopping, beat)
-        notifier.notify("STOPPING=1")
-        log.info("stopping")
+        service.loop(lambda: stopping or service.supervisor.wants_restart, beat)
+        if stopping:
+            notifier.notify("STOPPING=1")
+        log.info("stopping" if stopping else "stopping, to start anew")
         service.finish(beat)
+    if not stopping:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell
     return 0
 
 
@@ -386,6 +395,26 @@ def _diagnosing(
     return Diagnosing(state, lambda: examine(directory, clock), mailbox.put, warnings.lines)
 
 
+def _log_watching(
+    config: Config,
+    clock: Clock,
+    state: StateDatabase,
+    trusted_now: Callable[[], Instant],
+    stack: ExitStack,
+) -> LogWatching:
+    lines = LogLines(lambda: stamp(clock))
+    logging.getLogger().addHandler(lines)
+    stack.callback(logging.getLogger().removeHandler, lines)
+    most = config.settings.limits.telemetry_bytes_per_day
+    budget = DayBudget(most, _days(config, clock), state.sent)
+    # As samples do, it leaves half of the day's bytes to telemetry.
+    return LogWatching(state, lines, trusted_now, lambda: budget.left("sample") > 0)
+
+
+def _proxies(config: Config) -> Proxies:
+    return chosen(config.settings.proxy, config.directory, os.environ)
+
+
 def _contacts(config: Config) -> Contacts:
     broker = config.settings.broker
     return Contacts(
@@ -403,6 +432,7 @@ def _link(
     contacts: Contacts,
     rng: random.Random,
 ) -> MqttLink:
+    proxies = _proxies(config)
     broker = config.settings.broker
     return MqttLink(
         MqttSettings(
@@ -413,11 +443,12 @@ def _link(
             cert=who.cert,
             ca=who.ca,
             keepalive_seconds=broker.keepalive_seconds,
+            proxies=proxies,
         ),
         will=_will(config.device),
         deliver=mailbox.put,
         now=trusted_now,
-        renewal=Renewal(config.directory / "identity", contacts, trusted_now, rng),
+        renewal=Renewal(config.directory / "identity", contacts, trusted_now, rng, proxies),
         brokers=contacts.brokers,
     )
 

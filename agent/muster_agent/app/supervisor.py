@@ -15,8 +15,8 @@ from typing import assert_never
 from msgspec import UNSET
 
 from muster_agent.app import reporting
-from muster_agent.app.feed_watching import WATCH_SECONDS, FeedWatching
 from muster_agent.app.goals import Goals
+from muster_agent.app.operator_requests import OperatorRequests
 from muster_agent.app.outages import Outages
 from muster_agent.app.ports import (
     Diagnosed,
@@ -69,7 +69,6 @@ class Supervisor:
         self._settings = settings
         self._ports = ports
         self._sending = Sending(settings, ports, report=self.report, stamp=self._stamp, now=now)
-        self._watching = FeedWatching(ports.state, ports.feeds)
         self._outages = Outages(ports.clock, ports.show_offline, ports.outbox.put_event)
         self._news = News()
         self._sweep_at = now + SWEEP_SECONDS
@@ -102,6 +101,13 @@ class Supervisor:
             wait_seconds=settings.metadata_wait_seconds,
             refused=self._message_refused,
             now=now,
+        )
+        self._asked = OperatorRequests(
+            ports,
+            self._sending,
+            instant=self.goals.instant,
+            stamp=self._stamp,
+            note=self._note,
         )
         self.permits = SwapPermits(
             clock=ports.clock,
@@ -184,6 +190,7 @@ class Supervisor:
         settled = now if self._settled else _NEVER
         soonest = min(
             self._sending.deadline(now),
+            self._asked.deadline(now),
             self._sweep_at,
             settled,
             self.goals.deadline(now),
@@ -201,6 +208,11 @@ class Supervisor:
     def connected(self) -> bool:
         """Whether the link to the broker is up."""
         return self._sending.connected
+
+    @property
+    def wants_restart(self) -> bool:
+        """Whether the hub has asked that the agent starts anew."""
+        return self._asked.restarting.wanted
 
     @property
     def serving(self) -> bool:
@@ -237,7 +249,8 @@ class Supervisor:
             case HttpAnswer():
                 self.delivery.answered(event, now)
             case Diagnosed():
-                self._diagnosed(event)
+                self._asked.diagnosed(event, self.goals.directive)
+                self._changed()
             case Shutdown():
                 self._stop(now)
             case FeedSaid() | FeedEnded():
@@ -290,15 +303,10 @@ class Supervisor:
 
     def _say(self, news: FeedNews | None) -> None:
         if news is not None:
-            self._ports.outbox.put_event(reporting.note(news.slot, news.detail, self._stamp()))
-            self._changed()
+            self._note(news.detail, news.slot)
 
-    def _diagnosed(self, done: Diagnosed) -> None:
-        with self._ports.state.transaction():
-            for event in self._ports.diagnosis.events(done, self._stamp()):
-                self._ports.outbox.put_event(event)
-        if self.goals.directive is not None:  # It may ask for another look by now.
-            self._ports.diagnosis.obey(self.goals.directive.diagnoses)
+    def _note(self, detail: str, slot: str = "") -> None:
+        self._ports.outbox.put_event(reporting.note(slot, detail, self._stamp()))
         self._changed()
 
     def _served(self) -> dict[str, Served]:
@@ -354,9 +362,7 @@ class Supervisor:
         self._ports.telemetry.set_window(directive.window_seconds, now)
         self._ports.crash_inputs.allow(directive.sampling.keep_crash_input)
         self._ports.sampling.obey(directive, now)
-        self._ports.diagnosis.obey(directive.diagnoses)
-        if self._watching.obey(directive.feed_watches, now):
-            self._sending.report_often(now + WATCH_SECONDS, now)
+        self._asked.obey(directive, now)
         for news in self._ports.feeds.adopt(directive.feed_settings or {}, now):
             self._say(news)
         trusted = self.goals.trusted
@@ -394,6 +400,7 @@ class Supervisor:
         if now >= self._sweep_at:
             self._sweep()
         self._ports.feeds.tick(now, self._served())
+        self._asked.tick(now)
         self._sending.tick(now)
 
     def report(self) -> messages.Report:
@@ -410,7 +417,7 @@ class Supervisor:
             self.challengers.report,
             self._ports.feeds.trouble,
             self._ports.sampling.says,
-            feeds=self._watching.seen(self._ports.clock.monotonic()),
+            feeds=self._asked.feeds(self._ports.clock.monotonic()),
         )
 
     def _sweep(self) -> None:

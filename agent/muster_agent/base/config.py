@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from muster_agent.base import feed_rules
+from muster_agent.base import feed_rules, proxy
 from muster_agent.base.settings import (
     MEANINGS,
     SETTINGS,
@@ -159,6 +159,9 @@ def _checked(path: Path, text: str, table: dict[str, Any]) -> Settings:
             f"{_place(path, text, 'time_zone')}: time_zone {settings.time_zone!r} is not known on "
             "this system"
         ) from None
+    if (wrong := proxy.check(settings.proxy)) is not None:
+        key = f"proxy.{wrong[0]}"
+        raise ConfigError(f"{_place(path, text, key)}: {key}: {wrong[1]}")
     try:
         hours(settings.limits.fetch_hours)
     except msgspec.ValidationError:

@@ -38,6 +38,29 @@ class Broker(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = limits.KEEPALIVE_SECONDS
 
 
+class ProxySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The proxy that stands between this device and its hub."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description="Proxy, as http://host:port, through which hub and broker are reached by "
+            "CONNECT; empty: HTTPS_PROXY and NO_PROXY of the environment, if any."
+        ),
+    ] = ""
+    username: Annotated[str, Meta(description="Who this device is to the proxy (Basic).")] = ""
+    password_file: Annotated[
+        str, Meta(description="File of the password, from the agent's directory.")
+    ] = ""
+    no_proxy: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Hosts, domains and networks that are reached without a proxy; "
+            "* for all of them."
+        ),
+    ] = ()
+
+
 class Runtimes(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which inference runtimes are used."""
 
@@ -282,6 +305,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = ""
     hub: Hub = Hub()
     broker: Broker
+    proxy: ProxySettings = ProxySettings()
     runtimes: Runtimes = Runtimes()
     limits: Limits = Limits()
     sampling: SamplingSettings = SamplingSettings()

@@ -16,8 +16,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from muster_agent.base import drip
+from muster_agent.base.proxy import DIRECT, Proxies
 from muster_agent.fetch.actions import ChunkRun
 from muster_agent.identity import tls
+from muster_agent.identity.https import HttpsConnection
 from muster_agent.trust.time import Instant
 from muster_protocol.wire.directive import Source
 from muster_protocol.wire.errors import MusterError
@@ -82,8 +84,11 @@ class HttpSource:
         deliver: Callable[[HttpAnswer], None],
         now: Callable[[], Instant],
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        proxies: Proxies = DIRECT,
     ) -> None:
         """``now`` is trusted time; ``deliver`` is called on this object's own thread."""
+        self._proxies = proxies
         self._monotonic = monotonic
         self._ca_file = ca_file
         self._now = now
@@ -223,14 +228,20 @@ class HttpSource:
     ) -> http.client.HTTPResponse:
         parts = urlsplit(source.url)
         connection = self._connections.get(source.url)
+        # Without a port http.client would take the end of an IPv6 address for one.
+        port = parts.port or _PORTS[parts.scheme]
         if connection is None:
-            # Without a port http.client would take the end of an IPv6 address for one.
-            port = parts.port or _PORTS[parts.scheme]
             connection = self._connect(parts.scheme, parts.hostname or "", port)
             self._connections[source.url] = connection
         if source.token:
             headers = headers | {"Authorization": f"Bearer {source.token}"}
-        connection.request("GET", f"{parts.path.rstrip('/')}/{name}", headers=headers)
+        path = f"{parts.path.rstrip('/')}/{name}"
+        if parts.scheme == "http" and (proxy := self._proxies.way(parts.hostname or "", port)):
+            # A proxy is asked for plain HTTP as such; many let CONNECT to no port but 443.
+            path = f"http://{parts.netloc}{path}"
+            if authorization := proxy.authorization():
+                headers = headers | {"Proxy-Authorization": authorization}
+        connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         if response.status in PASSING_STATUSES:
             raise _NotNow(f"answered {response.status} {response.reason}")
@@ -238,21 +249,30 @@ class HttpSource:
 
     def _connect(self, scheme: str, host: str, port: int) -> http.client.HTTPConnection:
         if scheme != "https":
-            connection = http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS)
-            connection.connect()
-            connection.sock.settimeout(TIMEOUT_SECONDS)
-            return connection
-        context = tls.context(self._ca_file)
-        connection = http.client.HTTPSConnection(
-            host, port, timeout=CONNECT_SECONDS, context=context
+            return self._connect_plainly(host, port)
+        connection = HttpsConnection(
+            host,
+            port,
+            tls.context(self._ca_file),
+            self._proxies,
+            self._now,
+            what=host,
+            connect_seconds=CONNECT_SECONDS,
+            read_seconds=TIMEOUT_SECONDS,
         )
         try:
             connection.connect()
-            tls.check_peer(connection.sock, context, self._now(), host)
-            connection.sock.settimeout(TIMEOUT_SECONDS)
         except BaseException:
             connection.close()
             raise
+        return connection
+
+    def _connect_plainly(self, host: str, port: int) -> http.client.HTTPConnection:
+        proxy = self._proxies.way(host, port)
+        near = (host, port) if proxy is None else (proxy.host, proxy.port)
+        connection = http.client.HTTPConnection(*near, timeout=CONNECT_SECONDS)
+        connection.connect()
+        connection.sock.settimeout(TIMEOUT_SECONDS)
         return connection
 
     def _forget(self, source: Source) -> None:

@@ -6,15 +6,18 @@ Nothing is written before everything has been checked, except the key: a reply t
 asked for again with the same key.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from muster_agent.base import config
+from muster_agent.base import config, proxy
+from muster_agent.base.proxy import Proxies
+from muster_agent.base.settings import ProxySettings
 from muster_agent.identity import contact, identity
 from muster_agent.identity.hardware_key import HardwareKeyError
 from muster_agent.identity.hub_contact import (
@@ -59,6 +62,9 @@ class EnrolmentRequest:
     """What this device says of itself; the token must leave that to it."""
     key_uri: str | None = None
     """Of a key in hardware, made there by the installer; None: a key file is made here."""
+    proxy: ProxySettings | None = None
+    """On the way to the hub; None: what agent.toml says, if there is one, else the environment."""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ def enroll(request: EnrolmentRequest, reading: ClockReading) -> Enrolment:
     if request.device is not None:
         _checked(check_device_id, request.device)
     now = trusted_now(reading)
-    hub = HubContact(request.hub_url, now)
+    hub = HubContact(request.hub_url, now, _proxies(request))
     installed = _installed_root(request)
     ca_pem = hub.authority(fingerprint)
     root = installed or hub.factory_root(ca_pem, str(request.root_sha256))
@@ -92,12 +98,15 @@ def enroll(request: EnrolmentRequest, reading: ClockReading) -> Enrolment:
         asked = identity.request(key, device)
         reply = hub.enroll(ca_pem, request.token, asked, request.facts, request.labels)
         expires = _check_reply(reply, key, fingerprint, request)
-        given: dict[str, str | int | float] = {
+        given: dict[str, config.Value] = {
             "device": reply.device,
             "hub.url": hub.url,
             "broker.host": reply.broker.host,
             "broker.port": reply.broker.port,
         }
+        if request.proxy is not None:
+            set_here = msgspec.structs.asdict(request.proxy).items()
+            given |= {f"proxy.{name}": value for name, value in set_here if value}
         _write(request.directory, reply, root, given)
     except (identity.IdentityError, config.ConfigError) as error:
         raise EnrolError(str(error)) from None
@@ -108,6 +117,24 @@ def enroll(request: EnrolmentRequest, reading: ClockReading) -> Enrolment:
     except OSError as error:
         raise EnrolError(f"can't write {request.directory}: {error.strerror or error}") from None
     return Enrolment(reply.device, reply.broker.host, reply.broker.port, expires)
+
+
+def _proxies(request: EnrolmentRequest) -> Proxies:
+    """Raises EnrolError for a proxy that is none, or is not the one of agent.toml."""
+    settings = request.directory / config.FILE
+    try:
+        held = config.load(request.directory).settings.proxy if settings.exists() else None
+    except config.ConfigError as error:
+        raise EnrolError(str(error)) from None
+    asked = request.proxy
+    if asked is not None and (wrong := proxy.check(asked)) is not None:
+        raise EnrolError(f"--proxy: {wrong[0]}: {wrong[1]}")
+    if held is not None and asked is not None and held != asked:
+        raise EnrolError(
+            f"{settings} names another proxy than --proxy, or none: change [proxy] there, and "
+            "enrol without --proxy"
+        )
+    return proxy.chosen(asked or held or ProxySettings(), request.directory, request.environment)
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -248,9 +275,7 @@ def _ready_to_write(request: EnrolmentRequest) -> str | None:
     return device
 
 
-def _write(
-    directory: Path, reply: HubReply, root: bytes, given: dict[str, str | int | float]
-) -> None:
+def _write(directory: Path, reply: HubReply, root: bytes, given: dict[str, config.Value]) -> None:
     """Put everything in place; agent.toml, which makes the device enrolled, comes last."""
     settings = directory / config.FILE
     if settings.exists():

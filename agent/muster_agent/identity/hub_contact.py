@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
+from muster_agent.base.proxy import DIRECT, Proxies
 from muster_agent.identity import identity, tls
+from muster_agent.identity.https import HttpsConnection
 from muster_agent.trust.time import Instant
 from muster_protocol.wire import limits
 from muster_protocol.wire.chunks import sha256_hex
@@ -58,9 +60,11 @@ class _Problem(msgspec.Struct):
 class HubContact:
     """The hub's HTTPS, bounded in size and time."""
 
-    def __init__(self, url: str, now: Instant) -> None:
+    def __init__(self, url: str, now: Instant, proxies: Proxies = DIRECT) -> None:
+        """Raises EnrolError for what is no address of a hub."""
         self.url = url.rstrip("/")
         self._now = now
+        self._proxies = proxies
         parts = urllib.parse.urlsplit(self.url)
         try:
             port = parts.port
@@ -140,11 +144,18 @@ class HubContact:
         *,
         verified: bool = True,
     ) -> bytes:
-        connection = http.client.HTTPSConnection(
-            self._host, self._port, timeout=TIMEOUT_SECONDS, context=context
+        connection = HttpsConnection(
+            self._host,
+            self._port,
+            context,
+            self._proxies,
+            (lambda: self._now) if verified else None,
+            what=f"the hub {self.url}",
+            connect_seconds=TIMEOUT_SECONDS,
+            read_seconds=TIMEOUT_SECONDS,
         )
         try:
-            self._connect(connection, context, verified=verified)
+            self._connect(connection)
             headers = {"Accept": "*/*", "Content-Type": "application/json"}
             connection.request(method, API + path, body, headers)
             response = connection.getresponse()
@@ -167,17 +178,11 @@ class HubContact:
             )
         return data
 
-    def _connect(
-        self, connection: http.client.HTTPSConnection, context: ssl.SSLContext, *, verified: bool
-    ) -> None:
+    def _connect(self, connection: HttpsConnection) -> None:
         try:
             connection.connect()
-            if verified:
-                tls.check_peer(connection.sock, context, self._now, f"the hub {self.url}")
         except tls.TlsError as error:
             raise NotTaken(str(error)) from None
-        except ssl.SSLError as error:
-            raise NotTaken(tls.explain(error, self.url)) from None
         except OSError as error:
             raise NotTaken(f"can't reach the hub at {self.url}: {_why(error)}") from None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from muster_agent.base.proxy import DIRECT, Proxies
 from muster_agent.identity import identity, tls
 from muster_agent.identity.contact import Contacts
 from muster_agent.identity.hub_contact import EnrolError, HubContact
@@ -46,8 +47,10 @@ class Renewal:
         contacts: Contacts,
         instant: Callable[[], Instant],
         rng: random.Random,
+        proxies: Proxies = DIRECT,
     ) -> None:
         """``directory`` is the identity's. Raises IdentityError."""
+        self._proxies = proxies
         self._directory = directory
         self._contacts = contacts
         self._instant = instant
@@ -167,7 +170,7 @@ class Renewal:
                 request = self._request()
                 old = identity.read_key(self.who.key)
                 signature = old.sign(proof_of(request))
-                hub = HubContact(url, self._instant())
+                hub = HubContact(url, self._instant(), self._proxies)
                 certificate = hub.renew(
                     self.who.ca.read_text(), self.who.cert.read_text(), request, signature
                 )

@@ -24,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from muster_agent.base.proxy import DIRECT, Proxies, ProxyError
 from muster_agent.identity import tls
 from muster_agent.link import counted
 from muster_agent.link.link import LinkEvent, Message, Subscribed
@@ -60,6 +61,7 @@ class MqttSettings:
     keepalive_seconds: int = limits.KEEPALIVE_SECONDS
     backoff_seconds_min: float = BACKOFF_SECONDS_MIN
     backoff_seconds_max: float = BACKOFF_SECONDS_MAX
+    proxies: Proxies = DIRECT
 
     @property
     def address(self) -> str:
@@ -69,6 +71,16 @@ class MqttSettings:
 
 class ConnectionLost(Exception):
     """Ends one connection; the message is the reason an operator sees."""
+
+
+class _Client(Client):
+    """paho over a way of ours: it knows only proxies of a library that nobody keeps any more."""
+
+    proxies = DIRECT
+
+    def _create_socket_connection(self) -> socket.socket:
+        # Private, and the only place where a socket comes in; a test watches over it.
+        return self.proxies.connect(self.host, self.port, self.connect_timeout)
 
 
 class BrokerConnection:
@@ -96,12 +108,13 @@ class BrokerConnection:
         self._waker, self._woken = socket.socketpair()
         self._waker.settimeout(0)
         self._woken.settimeout(0)
-        self._client = Client(
+        self._client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=settings.device,
             protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
         )
+        self._client.proxies = settings.proxies
         self._client.connect_timeout = CONNECT_TIMEOUT_SECONDS
         # On a slow link the broker's acknowledgements stand behind a chunk for a minute: telemetry
         # and reports go out meanwhile, as many as may wait.
@@ -135,7 +148,7 @@ class BrokerConnection:
                 clean_start=True,
                 properties=properties,
             )
-        except tls.TlsError as error:
+        except (tls.TlsError, ProxyError) as error:
             raise ConnectionLost(str(error)) from None
         except OSError as error:
             raise ConnectionLost(self._unreachable(error)) from None
@@ -353,9 +366,10 @@ class BrokerConnection:
 
     def _unreachable(self, error: OSError) -> str:
         address = self._settings.address
+        hint = self._settings.proxies.hint(self._settings.host, self._settings.port)
         match error:
             case ssl.SSLError():
-                return tls.explain(error, address)
+                return tls.explain(error, address) + hint
             case socket.gaierror():
                 return f"no address is known for {self._settings.host}: check [broker] host and DNS"
             case ConnectionRefusedError():
@@ -363,7 +377,7 @@ class BrokerConnection:
             case TimeoutError():
                 return f"{address} does not answer: check the network and the firewall"
             case ConnectionResetError():
-                return f"{address} closed the connection during the handshake"
+                return f"{address} closed the connection during the handshake{hint}"
             case _:
                 return f"can't reach {address}: {error.strerror or error}"
 

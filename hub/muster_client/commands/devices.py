@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from muster_client.answers import Device, Release
-from muster_client.commands import enrolling, labelling
+from muster_client.commands import device_logs, enrolling, labelling
 from muster_client.resources.devices import Feeds
 from muster_client.session import hub
 from muster_client.terminal import asking, output
@@ -147,6 +147,7 @@ def _set_aside(device: Device) -> Text | None:
 
 enrolling.add_to(app)
 labelling.add_to(app)
+device_logs.add_to(app)
 
 
 @app.command("approve")
@@ -175,6 +176,27 @@ def retry(
         output.show_json(answer)
         return
     output.show(f"{device} tries anew what it refused in {', '.join(answer['slots'])}.")
+
+
+@app.command("restart")
+def restart(
+    context: typer.Context, device: DeviceId, *, yes: Yes = False, as_json: Json = False
+) -> None:
+    """Have a device's agent start anew. Its models don't answer for some seconds meanwhile."""
+    if not yes:
+        view = hub(context).devices.show(device)
+        runs = ", ".join(filter(None, map(running, slots(view).values()))) or "nothing"
+        question = f"the agent on {device} starts anew: {runs} does not answer for some seconds"
+        asking.confirm(question, yes=yes)
+    answer = hub(context).devices.restart(device)
+    if as_json:
+        output.show_json(answer)
+        return
+    minutes = max(answer["until"] - time.time(), 0) / 60
+    output.show(
+        f"{device} starts anew as soon as it hears of it (request {answer['request']}); in "
+        f"{minutes:.0f} minutes it is too late. muster tail shows its note."
+    )
 
 
 @app.command("diagnose")

@@ -1,6 +1,6 @@
 """Devices, and tokens that let new ones in."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict, cast
 
 from muster_client.answers import Counts, Device, Retry, TokenAnswer
@@ -13,6 +13,32 @@ class DeviceInFull(Device):
     """A device with what the hub has counted of it."""
 
     counts: Counts
+
+
+class RestartAsked(TypedDict):
+    """``muster device restart``."""
+
+    device: str
+    request: int
+    until: float
+
+
+class LogAsked(TypedDict):
+    """A request to send a log, by its number."""
+
+    device: str
+    request: int
+
+
+class LogLine(TypedDict):
+    """One line of a device's log."""
+
+    number: int
+    received: float
+    at: float
+    level: str
+    logger: str
+    line: str
 
 
 class DiagnosisAsked(TypedDict):
@@ -145,6 +171,11 @@ class Devices(Resource):
         found: Retry = self._api.post(f"/devices/{part(device)}/retry", {"slot": slot})
         return found
 
+    def restart(self, device: str) -> RestartAsked:
+        """Have its agent start anew, once; it obeys until ``until`` or not at all."""
+        found: RestartAsked = self._api.post(f"/devices/{part(device)}/restart", {})
+        return found
+
     def diagnose(self, device: str) -> DiagnosisAsked:
         """Ask a device what is wrong on it; it answers when it has a link."""
         found: DiagnosisAsked = self._api.post(f"/devices/{part(device)}/diagnose", {})
@@ -153,6 +184,17 @@ class Devices(Resource):
     def diagnosis(self, device: str) -> Diagnosis:
         """What it answered last, and to which request."""
         found: Diagnosis = self._api.get(f"/devices/{part(device)}/diagnosis")
+        return found
+
+    def watch_log(self, device: str) -> LogAsked:
+        """Have a device send its agent's log, for two minutes."""
+        found: LogAsked = self._api.post(f"/devices/{part(device)}/logs", {})
+        return found
+
+    def log(self, device: str, *, after: int = 0, limit: int = 100) -> Sequence[LogLine]:
+        """What it has sent behind the line ``after``, the oldest first."""
+        answer = self._api.get(f"/devices/{part(device)}/logs", after=after, limit=limit)
+        found: Sequence[LogLine] = answer["lines"]
         return found
 
     def watch_feeds(self, device: str) -> FeedsAsked:

@@ -19,12 +19,13 @@ def follow(
     """Events until the hub ends them; raises OperatorError for what is no event.
 
     With ``selector`` those of devices that match, with ``device`` its own, with ``kinds`` only
-    these.
+    these; lines of logs come only when asked for.
     """
     for sent in api.stream("/events/stream", selector=selector):
         try:
             found: Event = msgspec.json.decode(sent.data)
         except msgspec.DecodeError as error:
             raise OperatorError(f"{api.url} sent an event that is no JSON: {error}") from None
-        if device in (None, found["device"]) and (not kinds or found["kind"] in kinds):
+        wanted = found["kind"] in kinds if kinds else found["kind"] != "log"
+        if device in (None, found["device"]) and wanted:
             yield found

@@ -31,6 +31,8 @@ _WHOLE = sqlalchemy.select(
     *_STAMPS, col(_DEVICE.labels), col(_DEVICE.online), col(_DEVICE.reported),
     col(_DEVICE.report), col(_DEVICE.approved), col(_DEVICE.revoked), col(_DEVICE.created),
     col(_DEVICE.retries), col(_DEVICE.diagnoses), col(_DEVICE.feed_watches),
+    col(_DEVICE.restarts), col(_DEVICE.restart_until),
+    col(_DEVICE.log_watches), col(_DEVICE.log_watched),
 )  # fmt: skip
 _SOME = _WHOLE.where(_ID.in_(bindparam("devices", expanding=True)))
 
@@ -112,6 +114,10 @@ class Fleet:
             retries=row.retries,
             diagnoses=row.diagnoses,
             feed_watches=row.feed_watches,
+            restarts=row.restarts,
+            restart_until=row.restart_until,
+            log_watches=row.log_watches,
+            log_watched=row.log_watched,
             revision=row.revision,
         )
         self._stamps[row.id] = _stamp(row)

@@ -42,6 +42,14 @@ class Known:
     """How often an operator has asked what is wrong on it."""
     feed_watches: int = 0
     """How often somebody has begun to watch its feeds."""
+    restarts: int = 0
+    """How often an operator has asked that its agent starts anew."""
+    restart_until: float | None = None
+    """Until when it may obey the latest such request."""
+    log_watches: int = 0
+    """How often somebody has begun to watch its log."""
+    log_watched: float | None = None
+    """When somebody did so last."""
     revision: int = 0
     """Of the latest change by anyone but the device."""
 

@@ -10,7 +10,7 @@ from sqlmodel import Session, and_, col, func, or_, select
 
 from muster_hub.access import scoped
 from muster_hub.access.scope import Scope
-from muster_hub.fleet import diagnosing
+from muster_hub.fleet import diagnosing, log_watching
 from muster_hub.fleet.known import is_online
 from muster_hub.identity import proof
 from muster_hub.storage import models, selecting
@@ -19,6 +19,7 @@ from muster_protocol.wire import selectors
 Plain = dict[str, Any]
 ABOUT_DEVICES = ("enrolled", "approved", "revoked")
 """Kinds of events that are about no model."""
+SHOWN_APART = (diagnosing.KIND, log_watching.KIND)
 
 
 def devices(
@@ -109,11 +110,11 @@ def events(
 def latest_events(session: Session, scope: Scope, device: str, limit: int) -> list[Plain]:
     """What happened last on a device, the newest first, as far as the scope lets it be seen.
 
-    Answers to what is wrong there are shown by themselves.
+    Answers to what is wrong there, and lines of its log, are shown by themselves.
     """
     row = models.EventRow
     query = select(row).where(
-        col(row.device) == device, col(row.kind) != diagnosing.KIND, _seen(scope)
+        col(row.device) == device, col(row.kind).not_in(SHOWN_APART), _seen(scope)
     )
     return [
         row.model_dump() for row in session.exec(query.order_by(col(row.id).desc()).limit(limit))

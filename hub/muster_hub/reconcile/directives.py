@@ -338,7 +338,7 @@ class Directives:
         assert self._terms is not None
         inputs = (
             device.labels, device.retries, device.diagnoses, device.feed_watches,
-            tuple(device.understands),
+            device.restarts, device.log_watches, tuple(device.understands),
             rolling.overrides.get(device.id), rolling.challenges.get(device.id),
             self._terms.rebaselines or None, tuple(each.id for each in self._terms.sampling),
         )  # fmt: skip

@@ -128,6 +128,14 @@ class Device(Table, table=True):
     """How often an operator has asked what is wrong on it."""
     deleted: float | None = None
     """When it was taken off every list. Its row stays as long as its certificates do."""
+    restarts: int = 0
+    """How often an operator has asked that its agent starts anew."""
+    restart_until: float | None = None
+    """Until when it may obey the latest such request."""
+    log_watches: int = 0
+    """How often somebody has begun to watch its log."""
+    log_watched: float | None = None
+    """When somebody did so last."""
     feed_watches: int = 0
     """How often somebody has begun to watch its feeds."""
     feed_watched: float | None = None

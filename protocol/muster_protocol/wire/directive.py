@@ -27,6 +27,8 @@ ROLE = "director"
 DIAGNOSES = "diagnoses"
 FEED_WATCHES = "feed_watches"
 FEED_SETTINGS = "feed_settings"
+RESTART = "restart"
+LOG_WATCH = "log_watch"
 """As ``understands`` names these fields."""
 SERIAL_MAX = limits.SERIAL_MAX
 FeedValue = bounds.Line | bounds.Finite | bool
@@ -105,6 +107,15 @@ class Sampling(Struct, frozen=True, forbid_unknown_fields=True):
     keep_crash_input: bool = False
 
 
+class TimedRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Something that an operator has asked for, now or not at all."""
+
+    request: Annotated[int, Meta(ge=1, le=2**31)]
+    """Its number; a device obeys each once, and none of an earlier one than it has obeyed."""
+    until: Integer
+    """Seconds since 1970; a device that hears of it later does nothing."""
+
+
 class Directive(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The hub's desired state for one device; signed, and adopted whole or not at all."""
 
@@ -128,6 +139,11 @@ class Directive(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How often somebody has begun to watch the feeds here: a device that was watched less often
     tells in each report how they stand, for two minutes, and reports more often meanwhile. Told
     only to agents whose facts say ``understands``."""
+    restart: TimedRequest | UnsetType = UNSET
+    """That the agent starts anew. Told only to agents whose facts say ``understands``."""
+    log_watch: TimedRequest | UnsetType = UNSET
+    """That lines of the agent's log are sent in events, for two minutes. Told only to agents whose
+    facts say ``understands``."""
     feed_settings: (
         Annotated[dict[Name, FeedValues], Meta(max_length=limits.FEEDS_REPORTED_MAX)] | UnsetType
     ) = UNSET

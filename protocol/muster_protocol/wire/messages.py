@@ -85,7 +85,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     kind: Literal[
         "update", "refused", "rolled_back", "worker_died", "drift", "fetch_healed", "note",
-        "sampling", "diagnosis",
+        "sampling", "diagnosis", "log",
     ]  # fmt: skip
     at: Stamp
     slot: Name = ""

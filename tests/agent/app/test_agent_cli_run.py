@@ -81,11 +81,12 @@ class Hub:
             self.publish(topics.tuf(file), data)
         return Goal("dense", version, digest, len(text))
 
-    def direct(self, goal: Goal) -> None:
+    def direct(self, goal: Goal | None, **fields: Any) -> None:
         self.generation += 1
         envelope = self.repository.envelope(directive.encode(directive.Directive(
             device=DEVICE, epoch=1, generation=self.generation, issued=self.now,
-            expires=self.now + 3600, slots={"main": Slot(goal)}, window_seconds=1.0,
+            expires=self.now + 3600, slots={"main": Slot(goal)} if goal else {},
+            window_seconds=1.0, **fields,
         )))  # fmt: skip
         self.publish(topics.down(DEVICE, "directive"), envelope)
 
@@ -254,6 +255,22 @@ def test_a_second_agent_on_the_same_directory_is_turned_away(field):
     second = agent.command("run")
     assert second.returncode == 1
     assert f"pid {agent.process.pid}" in second.stderr
+
+
+def test_a_restart_that_the_hub_asks_for_happens_once_and_without_anybody_starting_it(field):
+    hub, agent = field
+    hub.release("1")  # Its metadata name who signs directives.
+    agent.start()
+    asked = directive.TimedRequest(request=1, until=hub.now + 3600)
+    hub.direct(None, restart=asked)
+    hub.until(lambda: bool(hub.events("note")), "the note")
+    assert "request to restart (1) is obeyed" in hub.events("note")[0].detail
+    log = agent.directory / "log"
+    hub.until(lambda: log.read_text().count(f"serving {agent.directory}") == 2, "the new agent")
+    hub.direct(None, restart=asked)
+    hub.until(lambda: hub.reports[-1].generation == 2, "the second directive")
+    assert agent.end() == 0
+    assert log.read_text().count(f"serving {agent.directory}") == 2
 
 
 def test_a_worker_that_is_killed_comes_back_and_is_told_of(field):

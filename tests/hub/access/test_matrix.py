@@ -107,8 +107,11 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         "POST /devices/{device}/replace": Case(OPERATORS, "dD", f"{device}/replace", {}),
         "DELETE /devices/{device}": Case(OPERATORS, "dD", device),
         "POST /devices/{device}/retry": Case(OPERATORS, "dD", f"{device}/retry", {}),
+        "POST /devices/{device}/restart": Case(OPERATORS, "dD", f"{device}/restart"),
         "POST /devices/{device}/diagnose": Case(OPERATORS, "dD", f"{device}/diagnose"),
         "GET /devices/{device}/diagnosis": Case(ALL, "dD", f"{device}/diagnosis"),
+        "POST /devices/{device}/logs": Case(OPERATORS, "dD", f"{device}/logs"),
+        "GET /devices/{device}/logs": Case(ALL, "dD", f"{device}/logs"),
         "POST /devices/{device}/feeds": Case(OPERATORS, "dD", f"{device}/feeds"),
         "GET /devices/{device}/feeds": Case(ALL, "dD", f"{device}/feeds"),
         "POST /devices/{device}/rebaseline": Case(

@@ -21,6 +21,7 @@ from muster_hub.api.schemas.devices import (
     DiagnosisView,
     LabelsPatch,
     Replace,
+    RestartAsked,
     Retry,
     RetryView,
     SetAsideView,
@@ -30,7 +31,7 @@ from muster_hub.api.schemas.drift import DriftView, Rebaseline, RebaselineView
 from muster_hub.api.schemas.enrol import TokenAnswer
 from muster_hub.api.schemas.feeds import FeedsAsked, FeedsView
 from muster_hub.audit import log
-from muster_hub.fleet import diagnosing, feed_watching, retrying, set_aside
+from muster_hub.fleet import diagnosing, feed_watching, restarting, retrying, set_aside
 from muster_hub.fleet import reading as fleet_reading
 from muster_hub.identity import enrolment
 from muster_hub.monitoring import drift_reading, drift_step
@@ -223,6 +224,21 @@ def retry(
         slots = retrying.retry(session, row, slot=ask.slot, by=leave.actor.label, now=hub.clock())
     hub.changed()
     return RetryView(device=device, slots=slots)
+
+
+@router.post("/devices/{device}/restart", status_code=202, responses=answers(401, 403, 404, 409))
+def restart(
+    hub: HubDep, leave: Annotated[Leave, asks("device.restart")], device: str
+) -> RestartAsked:
+    """Have a device's agent start anew, once: its models don't answer for some seconds.
+
+    It obeys within the next hour or not at all. A second request within a minute is the same one.
+    """
+    with hub.store.write() as session:
+        row = leave.device(session, device, whole=True)
+        request, until = restarting.ask(session, row, by=leave.actor.label, now=hub.clock())
+    hub.changed()
+    return RestartAsked(device=device, request=request, until=until)
 
 
 @router.post("/devices/{device}/diagnose", status_code=202, responses=answers(401, 403, 404, 409))

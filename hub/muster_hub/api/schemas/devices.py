@@ -84,6 +84,14 @@ class RetryView(Grows):
     slots: list[str] = Field(examples=[["main"]], description="Which are tried anew.")
 
 
+class RestartAsked(Grows):
+    device: str = Field(examples=["cam-1"])
+    request: int = Field(examples=[2], description="Its number.")
+    until: float = Field(
+        examples=[1_800_003_600.0], description="A device that hears of it later does nothing."
+    )
+
+
 class DiagnosisAsked(Grows):
     device: str = Field(examples=["cam-1"])
     request: int = Field(examples=[3], description="Its number; the answer names it.")
