@@ -53,7 +53,7 @@ class LightAgent:
     swap_ends: float = 0.0
     ask_at: float = float("inf")
     swapped: list[str] = field(default_factory=list)
-    told: list[tuple[int, int]] = field(default_factory=list)
+    heard_of: list[tuple[int, int]] = field(default_factory=list)
     """Epoch and generation of each directive, as they came."""
 
     def goal(self) -> wire.Goal | None:
@@ -121,7 +121,7 @@ class Fleet:
         elif isinstance(event, Message) and event.topic.endswith("/directive") and event.payload:
             envelope = Envelope.from_dict(msgspec.json.decode(event.payload))
             agent.held = wire.decode(envelope.payload)
-            agent.told.append((agent.held.epoch, agent.held.generation))
+            agent.heard_of.append((agent.held.epoch, agent.held.generation))
             goal = agent.goal()
             if goal is not None and goal.version != agent.running:
                 agent.state, agent.ask_at = "staged", 0.0

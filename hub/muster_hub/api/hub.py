@@ -22,6 +22,7 @@ from muster_hub.registry.release import Releases
 from muster_hub.settings.config import HubConfig
 from muster_hub.signing import model_signature
 from muster_hub.signing.catalogue import Catalogue
+from muster_hub.signing.catalogue_files import CatalogueFiles
 from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.signing.keys import Keyring
 from muster_hub.storage import disk, home, migrate
@@ -70,7 +71,7 @@ class Hub:
         sealing = Sealing(config.keys)
         store = Store(config.database_url, sealing)
         migrate.upgrade(store)
-        if root := catalogue.first_root_sha256():
+        if root := CatalogueFiles(config.tuf).digest("1.root.json"):  # what tells hubs apart
             home.claim(store, root)
         log.begin_keyed(store, sealing, clock())
         blobs = Blobs(config.blobs)

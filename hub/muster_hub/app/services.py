@@ -246,7 +246,7 @@ class FleetServices:
     def wake(self) -> None:
         """Something was changed by an operator or a release. Never blocks."""
         self._changed()
-        self._tell("changed")
+        self._announce("changed")
 
     def _changed(self) -> None:
         if self.engine is not None:
@@ -256,7 +256,7 @@ class FleetServices:
 
     def _heard(self) -> None:
         self._look()
-        self._tell("heard")
+        self._announce("heard")
 
     def _look(self) -> None:
         if self.engine is not None:
@@ -264,7 +264,7 @@ class FleetServices:
 
     def _decided(self) -> None:
         self._publish()
-        self._tell("decided")
+        self._announce("decided")
 
     def _publish(self) -> None:
         if (publishing := self._publisher_here()) is not None:
@@ -275,7 +275,7 @@ class FleetServices:
         if self._process is None and (publishing := self._publisher_here()) is not None:
             publishing.publisher.want(device, chunks, last_resort)
 
-    def _tell(self, kind: Kind) -> None:
+    def _announce(self, kind: Kind) -> None:
         if self._wakes is not None:
             self._wakes.send(kind)
 

@@ -81,10 +81,6 @@ class Catalogue:
         """The first root: what a device must be given from outside the hub's own reply."""
         return self._files.must("1.root.json")
 
-    def first_root_sha256(self) -> str:
-        """What tells this hub from any other, to devices too; empty while it is not signed."""
-        return self._files.digest("1.root.json")
-
     def is_released(self, model: str, version: str, manifest_sha256: str) -> bool:
         """Whether the published catalogue names exactly this manifest."""
         role = self._files.current(manifest.role_name(model), Targets)

@@ -275,4 +275,4 @@ def test_the_engine_that_acts_is_killed_and_its_stand_by_finishes_the_rollout(
         assert plant.rows() == len(DEVICES) * ROWS, "every row once"
         for agent in plant.agents.agents.values():
             assert agent.swapped == ["1"]
-            assert agent.told == sorted(agent.told), "no directive number goes back"
+            assert agent.heard_of == sorted(agent.heard_of), "no directive number goes back"
