@@ -111,9 +111,9 @@ bench-links: setup
 	@deploy/need mosquitto
 	$(BIN)/python -m bench links $(ARGS)
 
-# ARGS="--devices 1000 --steady 20" is a small one; --keep writes results, docs/scale.md and its plot.
+# All sizes write results, docs/scale.md and its plot; ARGS="--devices 1000 --steady 20" is a small one.
 bench-scale: setup
-	@deploy/need mosquitto
+	@deploy/need mosquitto postgresql
 	$(BIN)/python -m bench.scale $(ARGS)
 
 # A fleet for half an hour, rollouts, drift, kills; one line of verdict. ARGS="--devices 500 --minutes 5"

@@ -1,9 +1,10 @@
-"""What a fleet costs its hub: ``python -m bench.scale [--devices 1000 5000 10000] [--smoke]``.
+"""What a fleet costs its hub: ``python -m bench.scale [--devices 1000 5000]``.
 
 For each size a real hub with its own Mosquitto and SQLite, and a light fleet with mutual TLS: all
-connect at once, then a steady minute, then a version goes to everybody at once. CPU is the kernel's
-count of the hub's and the broker's processes, so that a busy machine makes it longer, not dearer.
-What the same machine can do at most stands beside it. Writes ``results/scale.json``, the tables and
+connect at once, then a steady while, then a version goes to everybody at once, once with the broker
+killed meanwhile. CPU is the kernel's count of the hub's and the broker's processes, so that a busy
+machine makes it longer, not dearer. What the same machine can do at most stands beside it, and each
+number wanted beside what came out. A run of all sizes writes ``results/scale.json``, the tables and
 the plot of ``docs/scale.md``.
 """
 
@@ -21,14 +22,21 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # its hub on free ports
 
-from bench import scale_limits, scale_report
+from bench import scale_ingest, scale_limits, scale_report
+from bench.fleet.windows import WIDE
 from bench.scale_hub import MeasuredFleet, MeasuredHub
+from bench.scale_verdicts import verdicts
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
-SIZES = (1_000, 5_000, 10_000)
+SIZES = (1_000, 5_000, 10_000, 20_000)
+WIDE_DEVICES = 10_000
+"""The size that also lives with windows of 50 features."""
+BURST_DEVICES = 20_000
+"""From this size on: connected and updated once, with the broker killed in the burst, no more."""
 WINDOW_SECONDS = 300.0
-STEADY_SECONDS = 60.0
-POLL_SECONDS = 0.5
+STEADY_SECONDS = 40.0
+POLL_SECONDS, STEADY_ASKS_SECONDS = 0.5, 5.0
+"""Between an operator's two requests: while a version goes out, and on a usual day."""
 PHASE_SECONDS_MAX = 600.0
 LIST = "/devices?limit=100"
 
@@ -36,8 +44,10 @@ LIST = "/devices?limit=100"
 class Watched:
     """A phase as it goes on: what it costs, and how the API answers meanwhile."""
 
-    def __init__(self, hub: MeasuredHub, fleet: MeasuredFleet) -> None:
-        self.hub, self.fleet = hub, fleet
+    def __init__(
+        self, hub: MeasuredHub, fleet: MeasuredFleet, asks_seconds: float = POLL_SECONDS
+    ) -> None:
+        self.hub, self.fleet, self.asks_seconds = hub, fleet, asks_seconds
         self.before, self.fleet_before = hub.cpu_seconds(), fleet.said()
         self.begun = time.monotonic()
         self.reads: list[float] = []
@@ -52,7 +62,7 @@ class Watched:
             wrote, fine = self.hub.timed("/silences", {"selector": "site=nowhere", "seconds": 60.0})
             self.writes.append(wrote)
             self.refused += (not ok) + (not fine)
-            time.sleep(POLL_SECONDS)  # operators ask now and then
+            time.sleep(self.asks_seconds)  # operators ask now and then
         return time.monotonic() - self.begun
 
     def found(self) -> dict[str, Any]:
@@ -100,18 +110,18 @@ def _phases(
     phase.wait(lambda: hub.count(online) == devices)
     found["connect"] = phase.found() | {"devices_done_seconds": round(devices_up, 1)}
     _say(devices, "connect", found["connect"])
-    found["first rollout"] = _rollout(hub, fleet, devices, "1")
-    fleet.order(f"windows {WINDOW_SECONDS}")
-    time.sleep(min(steady_seconds, 20.0))  # what the rollout left is done with
-    phase = Watched(hub, fleet)
-    phase.wait(lambda: False, steady_seconds)
-    found["steady"] = steady = phase.found()
-    steady["hub_cores"] = round(steady["hub_cpu_seconds"] / steady["seconds"], 3)
-    steady["broker_cores"] = round(steady["broker_cpu_seconds"] / steady["seconds"], 3)
-    _say(devices, "steady", steady)
-    found["rollout"] = _rollout(hub, fleet, devices, "2")
-    found["broker killed"] = _killed(hub, fleet, devices)
-    fleet.order("windows 0")
+    if devices >= BURST_DEVICES:
+        found["broker killed"] = _killed(hub, fleet, devices, "1")
+    else:
+        found["first rollout"] = _rollout(hub, fleet, devices, "1")
+        fleet.order(f"windows {WINDOW_SECONDS}")
+        found["steady"] = _steady(hub, fleet, steady_seconds)
+        found["rollout"] = _rollout(hub, fleet, devices, "2")
+        found["broker killed"] = _killed(hub, fleet, devices, "1")
+        if devices == WIDE_DEVICES:
+            found["to wide"] = _rollout(hub, fleet, devices, WIDE)
+            found["steady wide"] = _steady(hub, fleet, steady_seconds)
+        fleet.order("windows 0")
     time.sleep(2.0)  # it says what it sent once a second
     phase = Watched(hub, fleet)
     phase.wait(lambda: fleet.said()["unacknowledged"] == 0, 90.0)
@@ -130,6 +140,18 @@ def _phases(
     }
     _say(devices, "rows", found["rows"] | {"alerts": found["alerts"]} | found["memory_mb"])
     return found
+
+
+def _steady(hub: MeasuredHub, fleet: MeasuredFleet, seconds: float) -> dict[str, Any]:
+    """Nothing but reports and windows, once what the rollout left is done with."""
+    time.sleep(min(seconds, 20.0))
+    phase = Watched(hub, fleet, asks_seconds=STEADY_ASKS_SECONDS)
+    phase.wait(lambda: False, seconds)
+    steady = phase.found()
+    steady["hub_cores"] = round(steady["hub_cpu_seconds"] / steady["seconds"], 3)
+    steady["broker_cores"] = round(steady["broker_cpu_seconds"] / steady["seconds"], 3)
+    _say(len(hub.names), "steady", steady)
+    return steady
 
 
 def _rollout(hub: MeasuredHub, fleet: MeasuredFleet, devices: int, version: str) -> dict[str, Any]:
@@ -152,10 +174,10 @@ def _rollout(hub: MeasuredHub, fleet: MeasuredFleet, devices: int, version: str)
     return found
 
 
-def _killed(hub: MeasuredHub, fleet: MeasuredFleet, devices: int) -> dict[str, Any]:
+def _killed(hub: MeasuredHub, fleet: MeasuredFleet, devices: int, version: str) -> dict[str, Any]:
     """The broker killed while a version goes to everybody; until all are back, and know of it."""
     before = fleet.said()["committed"]
-    hub.roll_out("1")
+    hub.roll_out(version)
     rollout = Watched(hub, fleet)
     rollout.wait(lambda: fleet.said()["committed"] - before >= devices / 2)
     hub.mosquitto.kill()
@@ -187,8 +209,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--steady", type=float, default=STEADY_SECONDS, help="seconds")
-    parser.add_argument("--keep", action="store_true", help="write results, tables and the plot")
+    parser.add_argument(
+        "--keep", action="store_true",
+        help="write results, tables and the plot, as a run of all sizes does",
+    )  # fmt: skip
     asked = parser.parse_args()
+    whole = asked.devices == list(SIZES)
+    begun = time.monotonic()
     result = {
         "machine": {
             "cores": os.cpu_count(), "python": platform.python_version(), "database": "SQLite",
@@ -196,9 +223,16 @@ def main() -> int:
         },
         "window_seconds": WINDOW_SECONDS,
         "limits": scale_limits.measure(),
+        "ingest": scale_ingest.measure() if whole else None,
         "sizes": [measure(devices, asked.steady) for devices in asked.devices],
     }  # fmt: skip
-    if asked.keep:
+    result["minutes"] = round((time.monotonic() - begun) / 60, 1)
+    held = verdicts(result)
+    result["verdicts"] = [vars(verdict) for verdict in held]
+    for verdict in held:
+        met = "met" if verdict.met else "NOT MET"
+        print(f"{verdict.what}: {verdict.measured} (wanted {verdict.wanted}): {met}")
+    if asked.keep or whole:
         RESULTS.write_text(json.dumps(result, indent=2) + "\n")
         scale_report.write(result)
     else:

@@ -41,7 +41,7 @@ class MeasuredHub(Served):
 
     def make(self, devices: int) -> list[str]:
         settings = config.load(self.data)
-        names = [f"dev-{number:05}" for number in range(devices)]
+        self.names = names = [f"dev-{number:05}" for number in range(devices)]
         self.files = self.data / "devices"
         self.files.mkdir()
         pki, now = Pki(settings.ca), time.time()

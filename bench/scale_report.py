@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench import scale_model
+
 ROOT = Path(__file__).parents[1]
 PAGE, PLOT = ROOT / "docs" / "scale.md", ROOT / "docs" / "scale-curve.svg"
 BEGIN, END = "<!-- scale: begin -->", "<!-- scale: end -->"
@@ -22,11 +24,13 @@ def write(result: dict[str, Any]) -> None:
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n{tables(result)}\n{END}{after}")
-    PLOT.write_text(plot(result["sizes"]))
+    PLOT.write_text(plot([size for size in result["sizes"] if "steady" in size]))
 
 
 def tables(result: dict[str, Any]) -> str:
-    sizes, machine = result["sizes"], result["machine"]
+    sizes = [size for size in result["sizes"] if "steady" in size]
+    burst = [size for size in result["sizes"] if "steady" not in size]
+    machine = result["machine"]
     rows: list[tuple[str, Value]] = [
         ("all connected, s", lambda size: size["connect"]["devices_done_seconds"]),
         ("hub has a report of each, s", lambda size: size["connect"]["seconds"]),
@@ -59,9 +63,37 @@ def tables(result: dict[str, Any]) -> str:
     ]
     for what, value in rows:
         lines.append(f"| {what} | " + " | ".join(str(value(size)) for size in sizes) + " |")
+    lines += ["", *(_burst(size) for size in burst)]
+    lines += ["", "| number | wanted | measured | |", "|---|---|---|---|"]
+    lines += [
+        f"| {held['what']} | {held['wanted']} | {held['measured']} | "
+        f"{'met' if held['met'] else '**not met**'} |"
+        for held in result["verdicts"]
+    ]
+    if ingest := result.get("ingest"):
+        lines += [
+            "",
+            (
+                f"PostgreSQL with durable commits, {ingest['processes']} processes on the same cores: "
+                f"the hub {ingest['hub']:,} summaries/s, the same bytes by bare inserts "
+                f"{ingest['raw insert']:,}/s, by COPY {ingest['raw copy']:,}/s."
+            ),
+        ]
+    lines += ["", "### On paper", "", scale_model.table(sizes[-1], result.get("ingest"))]
     lines += ["", "| CPU-µs each, one window of eight features | |", "|---|---|"]
     lines += [f"| {what} | {spent} |" for what, spent in result["limits"].items()]
     return "\n".join(lines)
+
+
+def _burst(size: dict[str, Any]) -> str:
+    """A fleet that connects and is updated once, in a sentence."""
+    killed, rows = size["broker killed"], size["rows"]
+    return (
+        f"{size['devices']:,} devices: all connected after "
+        f"{size['connect']['devices_done_seconds']} s; updated once with the broker killed half-way: "
+        f"all back {killed['all_back_seconds']} s later, {killed['committed']:,} updated, "
+        f"{rows['sent']:,} rows sent and {rows['kept']:,} kept."
+    )
 
 
 def _cores(size: dict[str, Any]) -> float:
