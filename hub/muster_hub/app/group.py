@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.mqtt.access import Gatekeeper
 from muster_hub.mqtt.publisher import Publisher
-from muster_hub.reconcile.leader import Part
+from muster_hub.reconcile.leader import Startable
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Group:
     """Started in order, stopped in reverse; stopped, none of them counts as a part of the hub."""
 
     heartbeats: Heartbeats
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Startable]
     """By their names among the hub's parts."""
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -39,7 +39,7 @@ class Publishing(Group):
     def __init__(
         self, heartbeats: Heartbeats, publisher: Publisher, gatekeeper: Gatekeeper | None
     ) -> None:
-        parts: dict[str, Part] = {} if gatekeeper is None else {"gatekeeper": gatekeeper}
+        parts: dict[str, Startable] = {} if gatekeeper is None else {"gatekeeper": gatekeeper}
         super().__init__(heartbeats, parts | {"publisher": publisher})
         self.publisher = publisher
         self.gatekeeper = gatekeeper

@@ -25,15 +25,14 @@ from muster_hub.mqtt.showing import Showing
 from muster_hub.mqtt.takeover_log import TakeoverLog
 from muster_hub.reconcile import lease
 from muster_hub.reconcile.engine import Engine
-from muster_hub.reconcile.leader import Leader
-from muster_hub.reconcile.leader import Part as Runs
+from muster_hub.reconcile.leader import Leader, Startable
 from muster_hub.reconcile.terms import DirectiveTerms
 from muster_hub.registry.published import Bundles
 from muster_hub.rollouts.tracing import Traces
 from muster_hub.settings.parts import EVERY, PARTS, Part
 from muster_hub.storage.wakes import Kind, Wakes
 
-Started = TypeVar("Started", bound=Runs)
+Started = TypeVar("Started", bound=Startable)
 
 
 class FleetServices:
@@ -153,7 +152,7 @@ class FleetServices:
         """What speaks to others than devices: whom alerts go to, pipelines, a traces' collector."""
         hub, config, beats = self._hub, self._hub.config, self._hub.heartbeats
         assert self.engine is not None
-        parts: dict[str, Runs] = {
+        parts: dict[str, Startable] = {
             "notifier": WebhookSender(
                 hub.store,
                 config.alerts,

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 _random = random.SystemRandom()
 
 
-class Part(Protocol):
+class Startable(Protocol):
     """What runs during a term."""
 
     def start(self) -> None:
@@ -30,7 +30,7 @@ class Part(Protocol):
         ...
 
 
-Led = TypeVar("Led", bound=Part)
+Led = TypeVar("Led", bound=Startable)
 
 
 class Leader(Generic[Led]):

@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from muster_hub.errors import ConfigError
@@ -16,6 +16,7 @@ from muster_hub.storage import views
 from muster_hub.storage.store import Store
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 0x6D75736D
 
 
 def upgrade(store: Store, revision: str = "head") -> None:
@@ -26,7 +27,7 @@ def upgrade(store: Store, revision: str = "head") -> None:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     try:
-        with store.engine.connect() as connection:
+        with store.engine.connect() as connection, _alone(connection):
             current = MigrationContext.configure(connection).get_current_revision()
             if current == newest() and revision == "head":
                 if not views.are_current(connection):
@@ -62,6 +63,22 @@ def newest() -> str:
     """
     files = (_MIGRATIONS / "versions").glob("[0-9]*.py")
     return max(path.name.partition("_")[0] for path in files)
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Processes of a hub that start at once do it one after another; SQLite has only one."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+    connection.commit()
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+        connection.commit()
 
 
 @contextmanager

@@ -371,3 +371,28 @@ def test_a_hub_client_that_stops_leaves_the_broker(broker: Broker):
     assert client.wait_connected(5)
     client.stop()
     assert not client.connected
+
+
+@pytest.mark.system
+def test_two_that_share_what_comes_commit_every_row_once_and_each_its_share(
+    store: Store, broker: Broker, device: DeviceClient
+):
+    both = [Running(store, broker, number=number) for number in (1, 2)]
+    try:
+        for sequence in range(1, 41):
+            device.publish(TELEMETRY, batch({sequence: summary()}))
+        device.publish(topics.up("dev-1", "presence"), messages.encode(Presence(online=True)))
+        assert eventually(lambda: [row.sequence for row in rows(store)] == list(range(1, 41)))
+        taken = [running.ingest.counters.rows for running in both]
+        assert sum(taken) == 40
+        assert min(taken) > 0
+        assert eventually(
+            lambda: all(each.ingest.counters.messages > each.ingest.counters.rows for each in both)
+        ), "presence, which is retained, is heard by both"
+        both.pop().ingest.stop()
+        for sequence in range(41, 61):
+            device.publish(TELEMETRY, batch({sequence: summary()}))
+        assert eventually(lambda: len(rows(store)) == 60), "one that ended keeps no share"
+    finally:
+        for running in both:
+            running.ingest.stop()

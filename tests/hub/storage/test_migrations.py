@@ -1,6 +1,7 @@
 """Databases that older hubs filled: each released schema, every table, upgraded to today's."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from muster_hub.settings.database import sqlite_url
 from muster_hub.storage import migrate, models
 from muster_hub.storage.store import Store
 from muster_hub.storage.tables import METADATA
+from support.postgres import Postgres
 
 SCRIPTS = Path(migrate.__file__).parent / "migrations"
 REVISIONS = [script.revision for script in ScriptDirectory(str(SCRIPTS)).walk_revisions()][::-1]
@@ -177,3 +179,15 @@ def test_revisions_form_one_chain():
     script = ScriptDirectory(str(SCRIPTS))
     assert script.get_heads() == [migrate.newest()]
     assert sorted(REVISIONS) == REVISIONS
+
+
+def test_processes_that_start_at_once_make_the_tables_one_after_another(postgres_server: Postgres):
+    url = postgres_server.empty()
+    stores = [Store(url) for _ in range(3)]
+    with ThreadPoolExecutor(len(stores)) as pool:
+        list(pool.map(migrate.upgrade, stores))
+    with stores[0].engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    for store in stores:
+        store.close()
+    assert found == migrate.newest()
