@@ -194,16 +194,6 @@ def test_it_stands_aside_where_the_install_script_was_before_it(system, package)
     assert "run deploy/uninstall-device first" in done.stderr
 
 
-@pytest.mark.skipif(shutil.which("lintian") is None, reason="lintian is not installed here")
-@pytest.mark.parametrize("name", KINDS)
-def test_lintian_has_no_error_and_no_warning(package, name):
-    done = subprocess.run(
-        ["lintian", "--fail-on", "error,warning", package(name)],
-        capture_output=True, text=True, check=False, timeout=900,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:]
-
-
 @pytest.mark.skipif(shutil.which("piuparts") is None, reason="piuparts is not installed here")
 @pytest.mark.parametrize("name", KINDS)
 def test_debian_s_own_test_of_installing_and_purging_finds_nothing_left(package, name):
