@@ -157,6 +157,7 @@ def test_the_agent_s_takes_a_release_of_itself(system, package, tmp_path):
 
 def test_the_hub_s_serves_as_its_unit_starts_it(system, package, tmp_path):
     install(system, package("muster-hub"))
+    system.put("/etc/hosts", f"{HOST} localhost\n")
     http = free_port()
     as_hub = ("setpriv", "--reuid", "muster-hub", "--regid", "muster-hub", "--clear-groups")
     system.run(
@@ -171,7 +172,7 @@ def test_the_hub_s_serves_as_its_unit_starts_it(system, package, tmp_path):
     context = ssl.create_default_context(cafile=authority)
 
     def answers() -> bool:
-        address = f"https://{HOST}:{http}/api/v1/health"
+        address = f"https://localhost:{http}/api/v1/health"
         try:
             with urllib.request.urlopen(address, context=context, timeout=60) as answer:
                 return bool(answer.status == 200)
@@ -181,7 +182,7 @@ def test_the_hub_s_serves_as_its_unit_starts_it(system, package, tmp_path):
     try:
         assert eventually(answers, WAIT_SECONDS), log.read_text()
         profile = "/var/lib/muster-hub/operator.toml"
-        assert "muster" in system.run("muster", "--profile", profile, "status").stdout
+        assert "online" in system.run("muster", "--profile", profile, "status").stdout
     finally:
         serving.terminate()
         assert serving.wait(90) == 0, log.read_text()
