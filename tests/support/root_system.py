@@ -19,6 +19,8 @@ NEEDED = ("mmdebstrap", "unshare", "dpkg-deb")
 INCLUDED = "python3,python3-pip-whl,adduser,tzdata,init-system-helpers,mosquitto"
 """What the packages depend on: they are installed by dpkg, which fetches nothing."""
 BASE = ROOT / "build" / f"root-system-{hashlib.sha256(INCLUDED.encode()).hexdigest()[:8]}"
+COMMAND_SECONDS = 900.0
+"""Bounds a failure: a busy machine takes minutes to unpack and compile what a hub needs."""
 MOUNT = """
 set -eu
 mkdir -p "$2" "$2.work" "$2.root"
@@ -79,7 +81,7 @@ class RootSystem:
     def run(self, *words: object, check: bool = True) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             self.command(*words),
-            capture_output=True, text=True, check=False, timeout=300, env=ENVIRONMENT,
+            capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS, env=ENVIRONMENT,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(f"{words}: {done.stdout[-2000:]}{done.stderr[-2000:]}")

@@ -157,6 +157,7 @@ def test_the_agent_s_takes_a_release_of_itself(system, package, tmp_path):
 
 def test_the_hub_s_serves_as_its_unit_starts_it(system, package, tmp_path):
     install(system, package("muster-hub"))
+    system.put("/etc/hosts", f"{HOST} localhost\n")
     http = free_port()
     as_hub = ("setpriv", "--reuid", "muster-hub", "--regid", "muster-hub", "--clear-groups")
     system.run(
@@ -171,7 +172,7 @@ def test_the_hub_s_serves_as_its_unit_starts_it(system, package, tmp_path):
     context = ssl.create_default_context(cafile=authority)
 
     def answers() -> bool:
-        address = f"https://{HOST}:{http}/api/v1/health"
+        address = f"https://localhost:{http}/api/v1/health"
         try:
             with urllib.request.urlopen(address, context=context, timeout=60) as answer:
                 return bool(answer.status == 200)
@@ -181,7 +182,7 @@ def test_the_hub_s_serves_as_its_unit_starts_it(system, package, tmp_path):
     try:
         assert eventually(answers, WAIT_SECONDS), log.read_text()
         profile = "/var/lib/muster-hub/operator.toml"
-        assert "muster" in system.run("muster", "--profile", profile, "status").stdout
+        assert "online" in system.run("muster", "--profile", profile, "status").stdout
     finally:
         serving.terminate()
         assert serving.wait(90) == 0, log.read_text()
@@ -192,16 +193,6 @@ def test_it_stands_aside_where_the_install_script_was_before_it(system, package)
     done = install(system, package("muster-agent"), check=False)
     assert done.returncode
     assert "run deploy/uninstall-device first" in done.stderr
-
-
-@pytest.mark.skipif(shutil.which("lintian") is None, reason="lintian is not installed here")
-@pytest.mark.parametrize("name", KINDS)
-def test_lintian_has_no_error_and_no_warning(package, name):
-    done = subprocess.run(
-        ["lintian", "--fail-on", "error,warning", package(name)],
-        capture_output=True, text=True, check=False, timeout=900,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:]
 
 
 @pytest.mark.skipif(shutil.which("piuparts") is None, reason="piuparts is not installed here")

@@ -14,7 +14,6 @@ import hashlib
 import io
 import os
 import secrets
-import shutil
 import sqlite3
 import tarfile
 import tempfile
@@ -35,7 +34,7 @@ from muster_hub.settings.config import HubConfig
 from muster_hub.signing.catalogue import VERSION_LEAP_MAX, Catalogue, SigningPlan
 from muster_hub.signing.keys import Keyring
 from muster_hub.storage import migrate
-from muster_hub.storage.files import flush_directory, make_private_directory
+from muster_hub.storage.files import flush_directory, is_free, whole_directory
 from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
 
@@ -112,22 +111,17 @@ def backup(settings: HubConfig, file: Path, now: float) -> Contents:
 def restore(file: Path, data: Path) -> Restored:
     """Make the hub of a backup anew in ``data``, which must be missing or empty.
 
-    It is built beside its place and renamed when whole. Raises ConfigError.
+    It is there whole or not at all. Raises ConfigError.
     """
     data = data.resolve()
-    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+    if not is_free(data):
         raise ConfigError(f"{data} is not empty: a hub is restored into a new directory")
-    building = data.with_name(f".{data.name}.{secrets.token_hex(4)}.new")
     try:
-        make_private_directory(building)
-        contents = _unpack(file, building)
-        to_sign = _begin_anew(building, contents)
-        building.rename(data)
+        with whole_directory(data, last=config.FILE) as building:
+            contents = _unpack(file, building)
+            to_sign = _begin_anew(building, contents)
     except (OSError, tarfile.TarError) as error:
         raise ConfigError(f"{file} can't be restored to {data}: {error}") from None
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    flush_directory(data.parent)
     return Restored(config.load(data), contents, to_sign)
 
 

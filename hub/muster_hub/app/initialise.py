@@ -1,7 +1,5 @@
 """Making a new hub: keys, authority, catalogue, database and the first operator's profile."""
 
-import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from muster_hub.settings.config import BrokerSettings, Http, HubConfig
 from muster_hub.signing.catalogue import Catalogue
 from muster_hub.signing.keys import KeyGroup, Role, create_keyring
 from muster_hub.storage import migrate
-from muster_hub.storage.files import flush_directory, make_private_directory, write_durably
+from muster_hub.storage.files import is_free, whole_directory, write_durably
 from muster_hub.storage.sealing import Sealing
 from muster_hub.storage.store import Store
 
@@ -44,22 +42,16 @@ class NewHub:
 def initialise(data: Path, wanted: NewHub) -> HubConfig:
     """Make a hub in ``data``, which must be missing or empty.
 
-    It is built beside its place and renamed, so that an interrupted init leaves no half a hub.
-    Raises ConfigError.
+    It is there whole or not at all: an interrupted init leaves no half a hub. Raises ConfigError.
     """
     data = data.resolve()
-    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+    if not is_free(data):
         raise ConfigError(f"{data} is not empty: a hub is made in a new directory")
-    building = data.with_name(f".{data.name}.{secrets.token_hex(4)}.new")
     try:
-        make_private_directory(building)
-        _build(building, wanted)
-        building.rename(data)
+        with whole_directory(data, last=config.FILE) as building:
+            _build(building, wanted)
     except OSError as error:
         raise ConfigError(f"{data}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    flush_directory(data.parent)
     return config.load(data)
 
 

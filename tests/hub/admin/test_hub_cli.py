@@ -59,6 +59,23 @@ def test_init_never_touches_what_is_there(tmp_path, run):
     assert [path.name for path in (tmp_path / "hub").iterdir()] == ["diary.txt"]
 
 
+def test_init_fills_an_empty_directory_that_stays_the_same_one(tmp_path, run):
+    """It may be a mount, or its parent another user's: neither can be renamed over."""
+    data = tmp_path / "hub"
+    (data / ".new" / "keys").mkdir(parents=True)  # of an init that the power interrupted
+    before = data.stat().st_ino
+    run(
+        "init", "--data", data, "--all-keys-here",
+        "--database", "postgresql://nobody@127.0.0.1:1/none", code=1,
+    )  # fmt: skip
+    assert list(data.iterdir()) == []
+    run("init", "--data", data, "--all-keys-here")
+    assert (data.stat().st_ino, data.stat().st_mode & 0o777) == (before, 0o700)
+    assert config.load(data)
+    assert not (data / ".new").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+
+
 def test_init_asks_where_the_keys_are(tmp_path, run):
     said = run("init", "--data", tmp_path / "hub", code=2)
     assert "--all-keys-here" in said

@@ -68,6 +68,17 @@ def test_a_restored_hub_has_the_same_keys_and_chunks_and_a_new_epoch(hub, tmp_pa
     store.close()
 
 
+def test_an_empty_directory_that_is_restored_into_stays_the_same_one(hub, tmp_path):
+    """It may be a mount, or its parent another user's: neither can be renamed over."""
+    file, data = tmp_path / "backup.tar", tmp_path / "b"
+    backup.backup(hub, file, 0)
+    data.mkdir()
+    before = data.stat().st_ino
+    assert backup.restore(file, data).config.data == data
+    assert data.stat().st_ino == before
+    assert not (data / ".new").exists()
+
+
 def test_nothing_is_overwritten(hub, tmp_path):
     file = tmp_path / "backup.tar"
     backup.backup(hub, file, 0)
