@@ -174,6 +174,9 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         "POST /models/{model}/versions/{version}/approve": Case(
             RELEASERS, "m", f"{model}/versions/1/approve"
         ),
+        "GET /agent-releases": Case(ALL),
+        "POST /agent-releases": Case(RELEASERS, "D", form=True),
+        "GET /agent-releases/{version}": Case(ALL, "D", "/agent-releases/none"),
         "GET /signing-request": Case(RELEASERS),
         "POST /signatures": Case(RELEASERS, body={"metadata": "{}"}),
         "GET /signatures": Case(ALL), "GET /expiries": Case(ALL, path="/expiries?days=3650"),
