@@ -12,10 +12,7 @@ from muster_client.terminal import output
 from muster_client.terminal.output import Csv, Json
 from muster_protocol.wire import agent_release
 
-app = typer.Typer(
-    help="Releases of the agent: push, list, show. `rollout start` brings them to devices.",
-    no_args_is_help=True,
-)
+app = typer.Typer(help="Releases of the agent itself: push, list, show.", no_args_is_help=True)
 
 
 @app.command("push")
