@@ -41,7 +41,7 @@ class AgentInstalled:
     refusal: tuple[Refusal, str] | None
 
 
-class Asked(Struct, frozen=True, omit_defaults=True):
+class Order(Struct, frozen=True, omit_defaults=True):
     """The order that was acted on last."""
 
     manifest: str = ""
@@ -236,10 +236,10 @@ class AgentUpdate:
             self._around.delivery.begin(agent_release.NAME, goal, now)
 
     def _refused_before(self, own: AgentPorts, goal: Goal, found: Record, now: float) -> bool:
-        asked, back = _asked(own), found.taken_back
+        asked, back = _order(own), found.taken_back
         if (asked.manifest, asked.attempt) != (goal.manifest, self._attempt):
             record.change(own.directory, lambda held: record.forgiven(held, goal.version))
-            _keep(own, Asked(goal.manifest, self._attempt))
+            _keep(own, Order(goal.manifest, self._attempt))
             return False
         if asked.refusal is not None:
             self._enter("failed", asked.refusal, asked.detail)
@@ -318,7 +318,7 @@ class AgentUpdate:
             pause = min(most, least * 2.0 ** min(self._tries - 1, 16))
             self._begin_at = now + pause * self._around.rng.uniform(0.75, 1.25)
         else:
-            _keep(own, Asked(goal.manifest, self._attempt, refusal, detail))
+            _keep(own, Order(goal.manifest, self._attempt, refusal, detail))
         if self._tries > 1:
             return
         self._around.report(
@@ -345,15 +345,15 @@ def _file(own: AgentPorts) -> Path:
     return own.directory / record.DIRECTORY / FILE
 
 
-def _asked(own: AgentPorts) -> Asked:
+def _order(own: AgentPorts) -> Order:
     """A file that is damaged counts as none."""
     try:
         data = (own.directory / record.DIRECTORY / ASKED).read_bytes()
-        return msgspec.json.decode(data, type=Asked)
+        return msgspec.json.decode(data, type=Order)
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
-        return Asked()
+        return Order()
 
 
-def _keep(own: AgentPorts, asked: Asked) -> None:
+def _keep(own: AgentPorts, asked: Order) -> None:
     path = own.directory / record.DIRECTORY / ASKED
     write_durably(path, msgspec.json.encode(asked), mode=0o600)

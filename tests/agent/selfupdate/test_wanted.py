@@ -91,7 +91,7 @@ class Machine:
         return report.agent
 
     @property
-    def told(self) -> list[tuple[str, str]]:
+    def heard(self) -> list[tuple[str, str]]:
         return [(e.kind, e.version) for e in self.device.events if e.slot == NAME]
 
 
@@ -124,7 +124,7 @@ def test_one_that_was_taken_back_is_refused_until_a_fresh_attempt(machine):
     for _ in range(2):
         machine.boot()
         machine.device.run(10.0)
-    assert machine.told == [("rolled_back", "2.0")]
+    assert machine.heard == [("rolled_back", "2.0")]
     assert len(machine.installs) == 1
     machine.direct(goal, attempt="7.0")
     assert len(machine.installs) == 2
@@ -149,7 +149,7 @@ def test_a_release_that_can_not_be_installed_is_told_once_and_not_tried_again(ma
     machine.direct(goal)
     machine.boot()
     machine.device.run(4000.0)
-    assert machine.told == [("refused", "2.0")]
+    assert machine.heard == [("refused", "2.0")]
     assert (machine.update.state, machine.update.detail) == ("failed", "no wheel fits")
     assert (len(machine.installs), machine.restarts) == (1, 0)
 
@@ -161,7 +161,7 @@ def test_want_of_space_passes_and_the_release_is_tried_again_by_itself(machine):
     assert machine.update.refusal == Refusal.NO_SPACE
     machine.refusal = None
     machine.device.run(200.0)
-    assert (machine.restarts, machine.told) == (1, [("refused", "2.0")])
+    assert (machine.restarts, machine.heard) == (1, [("refused", "2.0")])
 
 
 def test_what_is_not_wanted_any_more_when_it_is_installed_is_never_tried(machine):
