@@ -11,6 +11,8 @@ from muster_protocol.wire.errors import ProtocolError
 
 
 class AgentRelease(TypedDict):
+    """What the hub says of a release, and how many devices say that they run it."""
+
     version: str
     size_bytes: int
     issued: int
@@ -22,12 +24,16 @@ class AgentRelease(TypedDict):
 
 
 class AgentWheel(TypedDict):
+    """A file that a release installs, by its hash."""
+
     name: str
     size_bytes: int
     sha256: str
 
 
 class AgentReleaseDetail(AgentRelease):
+    """A release with the files that it installs."""
+
     wheels: list[AgentWheel]
 
 
