@@ -8,14 +8,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from muster_agent.base import config
 from muster_agent.selfupdate import record
 from muster_client import Hub
+from muster_client.answers import Rollout
+from muster_client.failures import Unreachable
 from muster_hub.demo import settings
 from muster_hub.signing import agent_releases
 from muster_hub.signing.keys import Keyring
@@ -36,6 +40,8 @@ PATIENT_SECONDS = 900
 """Of a trial that has to pass on a machine that does much else."""
 WAIT_SECONDS = 300.0
 ROLLOUT_SECONDS = 1200.0
+ASKED_MAX = 5
+T = TypeVar("T")
 pytestmark = [pytest.mark.long, pytest.mark.system, pytest.mark.timeout(3000)]
 
 
@@ -186,9 +192,17 @@ class Plant:
 
     def versions(self) -> dict[str, str]:
         """The version that each device says that it runs."""
-        reports = {found["id"]: found["report"] or {} for found in self.hub.devices.list()}
+        devices = self.answered(lambda: list(self.hub.devices.list()))
+        reports = {found["id"]: found["report"] or {} for found in devices}
         return {name: (said.get("facts") or {}).get("agent_version", "")
                 for name, said in reports.items()}  # fmt: skip
+
+    def answered(self, ask: Callable[[], T]) -> T:
+        """The hub's answer; a machine with much to do may drop a connection that was idle."""
+        for _ in range(ASKED_MAX):
+            with suppress(Unreachable):
+                return ask()
+        return ask()
 
     def roll_out(self, wheels: list[Path], version: str, ends: str) -> str:
         """Push and roll out a release, one device first; why the rollout ended so."""
@@ -197,11 +211,11 @@ class Plant:
         assert self.hub.agents.push(file)["version"] == version
         begun = self.hub.rollouts.start(NAME, version, canary=1, min_soak_seconds=0)
 
-        def ended() -> bool:
-            return self.hub.rollouts.status(begun["id"])["ended"]
+        def status() -> Rollout:
+            return self.answered(lambda: self.hub.rollouts.status(begun["id"]))
 
-        assert eventually(ended, ROLLOUT_SECONDS), self.hub.rollouts.status(begun["id"])
-        found = self.hub.rollouts.status(begun["id"])
+        assert eventually(lambda: status()["ended"], ROLLOUT_SECONDS), status()
+        found = status()
         assert found["state"] == ends, found["reason"]
         return found["reason"]
 
