@@ -326,7 +326,11 @@ class Matrix:
     def ask(self, method: str, case: Case, route: str, headers: dict[str, str]) -> tuple[int, str]:
         path = case.path or route
         url = address(path)
-        files = [("manifest", ("manifest.json", b"{}")), ("files", ("a", b""))]
+        files = [
+            ("manifest", ("manifest.json", b"{}")),
+            ("files", ("a", b"")),
+            ("file", ("a", b"")),
+        ]
         more = {"files": files} if case.form else {"json": case.body}
         if case.fields is not None:
             more = {"data": case.fields}
