@@ -25,6 +25,8 @@ class DeviceEvidence:
     """In words: the state and progress, or the refusal."""
     fetch_seconds: float = 0.0
     """In which bytes of the release came in, as the device says."""
+    restarts: bool = False
+    """It has gone offline to try the release, or is about to: it is waited for all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,12 @@ def _reported(
         return _failed(state, update.get("refusal"), update.get("detail", ""))
     if about and state not in ("idle", "committed"):
         seconds = float(update.get("fetch_seconds", 0.0))
-        return DeviceEvidence(stage="in_progress", detail=_progress(update), fetch_seconds=seconds)
+        return DeviceEvidence(
+            stage="in_progress",
+            detail=_progress(update),
+            fetch_seconds=seconds,
+            restarts=slot == agent_release.NAME and state in ("starting", "probation"),
+        )
     return DeviceEvidence(stage="unseen", detail="has not begun")
 
 

@@ -290,7 +290,7 @@ def members(
             Member(
                 device=device.id,
                 labels=device.labels,
-                online=device.online and device.active,
+                online=(device.online or evidence.restarts) and device.active,
                 matches=matches,
                 reached=mine.reached if mine is not None else None,
                 evidence=evidence,

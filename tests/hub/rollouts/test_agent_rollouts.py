@@ -123,6 +123,21 @@ def test_one_that_comes_back_stops_the_rollout_and_all_keep_what_they_had(fleet)
     assert {fleet.wanted(device) for device in DEVICES} == {"0.2.0"}
 
 
+def test_a_device_that_goes_offline_to_try_its_release_is_waited_for_and_fails_in_the_end(fleet):
+    number = fleet.roll_out("0.2.0", canary=0, timeout_seconds=600)
+    for device in ("cam-1", "cam-2"):
+        fleet.say(device, "committed")
+    fleet.say("cam-3", "starting")
+    fleet.change("cam-3", online=False)
+    fleet.tick()
+    assert fleet.rollout(number).state == "running"
+    assert "waiting for cam-3" in fleet.rollout(number).reason
+    for _ in range(8):
+        fleet.tick(100)
+    assert fleet.rollout(number).state == "stopped"
+    assert "timed out" in fleet.rollout(number).reason
+
+
 def test_a_rollback_wants_the_release_before_again(fleet):
     fleet.roll_out("0.2.0")
     fleet.all_take()
