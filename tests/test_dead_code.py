@@ -16,7 +16,6 @@ KINDS = {"function", "method", "class", "property", "import", "unreachable_code"
 """Fields and attributes are left out: they cross the wire, or are settings of others' objects."""
 
 USED_ELSEWHERE = {
-    "agent": "the script muster-agent",
     "demo": "an entry point of the command muster",
     "quickstart": "an entry point of the command muster",
     "__getattr__": "by Python, when a module is asked for a name",

@@ -14,7 +14,7 @@ ROOT_MODULES_MAX = 8
 ROOMS = {
     "protocol/muster_protocol": ("images", "signals", "wire"),
     "agent/muster_agent": (
-        "app", "feeds", "challenger", "update", "selfupdate", "fetch", "observe", "worker",
+        "app", "feeds", "challenger", "selfupdate", "update", "fetch", "observe", "worker",
         "runtimes", "isolation", "link", "identity", "trust", "base", "storage",
     ),
     "hub/muster_hub": (

@@ -61,6 +61,7 @@ COMMANDS = {
         "baselines", "app", "What training data looked like, to compare with.", "baseline"
     ),
     "assignment": Entry("assignments", "app", "What devices have in a slot: list, show, remove."),
+    "agent": Entry("agents", "app", "Releases of the agent itself: push, list, show."),
     "rollout": Entry("rollouts", "app", "Bring a version to devices, in waves."),
     "drift": Entry("drift", "app", "Drift of inputs and outputs, feature by feature."),
     "alert": Entry("alerts", "app", "Alerts: list, acknowledge, resolve, silence."),

@@ -12,6 +12,7 @@ from muster_client.packing.calls import pack
 from muster_client.packing.options import plain_name, settled
 from muster_client.profile import Profile, check, resolve
 from muster_client.resources.access import ApiTokens, AuditLog
+from muster_client.resources.agent_releases import AgentReleases
 from muster_client.resources.alerts import Alerts
 from muster_client.resources.aliases import ModelAliases
 from muster_client.resources.assignments import Assignments
@@ -72,6 +73,7 @@ class Hub:
         self.loops = Loops(api)
         self.sampling = Sampling(api)
         self.assignments = Assignments(api)
+        self.agents = AgentReleases(api)
         self.rollouts = Rollouts(api)
         self.drift = Drifts(api)
         self.alerts = Alerts(api)

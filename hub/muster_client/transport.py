@@ -107,6 +107,11 @@ class Api:
         ]
         return self._json("POST", path, files=form, timeout=timeout)
 
+    def send_file(self, path: str, name: str, file: BinaryIO, timeout: float = 600.0) -> Any:
+        """POST one file, which is read as it is sent."""
+        form = [("file", (name, file, "application/octet-stream"))]
+        return self._json("POST", path, files=form, timeout=timeout)
+
     def pages(self, path: str, limit: int | None = None, **parameters: Any) -> Iterator[Item]:
         """Items of a paged collection, at most ``limit`` of them."""
         return islice(self._pages(path, limit, parameters), limit)

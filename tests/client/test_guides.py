@@ -13,6 +13,7 @@ from muster_client.app import app
 from muster_client.failures import OperatorError
 from muster_hub.storage.models import Alert, Device, Model, Version
 from support import models as fixtures
+from support.agent_kit import release_file
 from support.command_tree import commands
 from support.hub_kit import API, Kit, open_kit
 
@@ -50,6 +51,16 @@ NAMES = {
 }  # fmt: skip
 
 
+RELEASE = "agent-0.2.0.muster"
+
+
+@pytest.fixture(scope="module")
+def agent(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    signer = kit.hub.keyring.signer("targets")
+    assert signer is not None
+    return release_file(tmp_path_factory.mktemp("agent"), "0.2.0", signer, int(kit.clock()))
+
+
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
     made, folder = open_kit(tmp_path_factory.mktemp("guide")), tmp_path_factory.mktemp("bundle")
@@ -74,11 +85,12 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
     made.close()
 
 
-def typed(line: str, profile: Path, fleet: Path) -> list[str]:
+def typed(line: str, profile: Path, fleet: Path, agent: Path) -> list[str]:
     """The words after `muster`, with what stands for names put in."""
     words = shlex.split(line, comments=True)[1:]
     gone = words[:2] in (["device", "replace"], ["device", "revoke"], ["device", "delete"])
-    names = {**NAMES, "DEVICE": "cam-9" if gone else "cam-1", "fleet.yaml": str(fleet)}
+    names = {**NAMES, "DEVICE": "cam-9" if gone else "cam-1", "fleet.yaml": str(fleet),
+             RELEASE: str(agent)}  # fmt: skip
     if words[0] == "--profile":
         words = words[2:]
     words = [names.get(word, word) for word in words if word != "--watch"]
@@ -93,7 +105,7 @@ def begins(line: str, table: dict[str, str]) -> str | None:
     return next((words for start, words in table.items() if line.startswith(start)), None)
 
 
-def test_each_line_of_the_operators_guide_does_what_it_says(kit, tmp_path):
+def test_each_line_of_the_operators_guide_does_what_it_says(kit, agent, tmp_path):
     token = kit.as_("admin")["Authorization"].removeprefix("Bearer ")
     profile, fleet = tmp_path / "operator.toml", tmp_path / "fleet.yaml"
     profile.write_text(f'hub = "{kit.http.base_url}"\ntoken = "{token}"\n')
@@ -102,7 +114,7 @@ def test_each_line_of_the_operators_guide_does_what_it_says(kit, tmp_path):
     for line in LINES:
         if begins(line, ELSEWHERE) is not None:
             continue
-        ended = CliRunner().invoke(app, typed(line, profile, fleet))
+        ended = CliRunner().invoke(app, typed(line, profile, fleet, agent))
         said = str(ended.exception or ended.output)
         reason = begins(line, REFUSED)
         if reason is None and ended.exit_code:

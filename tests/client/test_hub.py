@@ -39,6 +39,7 @@ ATTRIBUTE_OF = {
     "trust": "trust", "alias": "aliases", "policy": "policies", "release": "releases",
     "source": "sources", "loop": "loops", "sampling": "sampling",
     "assignment": "assignments", "user": "users", "feed": "feed_settings",
+    "agent": "agents",
 }  # fmt: skip
 NEED_NO_HUB = {"baseline", "model pack", "model init", "model import", "login"}
 """Groups and commands that work on files alone, or find a hub of their own."""

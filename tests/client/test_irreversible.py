@@ -32,6 +32,7 @@ OPERATOR = {
     "assignment list": False, "assignment show": False, "status": False, "whoami": False,
     "login": False, "user list": False, "user add": False, "user role": False,
     "user remove": False, "user link": False,
+    "agent push": False, "agent list": False, "agent show": False,
     "device list": False, "device show": False, "device approve": False, "device retry": False,
     "device restart": True, "device diagnose": False, "device logs": False, "device feeds": False,
     "feed list": False, "feed set": False, "feed remove": False,

@@ -33,6 +33,7 @@ from muster_agent.observe.sampling.releases import BundleLimits
 from muster_agent.observe.sampling.sampler import Sampler, SamplerPorts
 from muster_agent.observe.sampling.sealing import SampleKeys
 from muster_agent.observe.telemetry import Telemetry
+from muster_agent.selfupdate.wanted import AgentPorts
 from muster_agent.storage.current import CurrentLinks
 from muster_agent.storage.state import StateDatabase, open_state
 from muster_agent.trust.store import TrustStore
@@ -246,6 +247,8 @@ class Device:
         self.may_be_sampled = True
         """What ``agent.toml`` says."""
         self.feeds: FeedWatch = NoFeeds()
+        self.agent: AgentPorts | None = None
+        """What a launcher lets the agent do with itself."""
         self.supervisor: Supervisor | None = None
         (directory / "trust").mkdir(parents=True, exist_ok=True)
         (directory / "trust" / "root.json").write_bytes(world.repository.factory_root)
@@ -318,6 +321,7 @@ class Device:
                 inputs=self, directory=self.directory, crash_inputs=self.crash_inputs,
                 challenge=self.challenge, sampling=self.sampler, feeds=self.feeds,
                 log=self.log_watch(self.state),
+                agent=self.agent,
             ),
             now,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A fleet of real agents takes the next version from a file, and leaves two bad ones again.
+"""A fleet of real agents takes the next version, and leaves bad ones again: from a file, by a hub.
 
 Each version is built from this tree as a release is; agents run from their wheels, by the launcher
 of the environment that the tests run in, and are started again as a service would.
@@ -8,26 +8,41 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from muster_agent.base import config
 from muster_agent.selfupdate import record
+from muster_client import Hub
+from muster_client.answers import Rollout
+from muster_client.failures import Unreachable
+from muster_hub.demo import settings
 from muster_hub.signing import agent_releases
+from muster_hub.signing.keys import Keyring
+from muster_protocol.wire.agent_release import NAME
 from support import agent_wheels
 from support.agent_wheels import RUN, built, run
 from support.mosquitto import Mosquitto
 from support.pki import Authority
+from support.served import Served, enrol, finish
 from support.tuf_repository import Repository
+from support.waiting import eventually
 
 FLEET = ("cam-1", "cam-2")
 CRASHES = RUN + '    raise RuntimeError("it does not start")\n'
 HANGS = "    import time\n\n    time.sleep(600)\n" + RUN
 TRIAL_SECONDS = 60
+PATIENT_SECONDS = 900
+"""Of a trial that has to pass on a machine that does much else."""
 WAIT_SECONDS = 300.0
-pytestmark = [pytest.mark.long, pytest.mark.system, pytest.mark.timeout(1500)]
+ROLLOUT_SECONDS = 1200.0
+ASKED_MAX = 5
+T = TypeVar("T")
+pytestmark = [pytest.mark.long, pytest.mark.system, pytest.mark.timeout(3000)]
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +54,9 @@ def needed(tmp_path_factory) -> list[Path]:
 class Device:
     """A device whose service is always started again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, trial_seconds: int = TRIAL_SECONDS) -> None:
         self.directory = directory
+        self._trial_seconds = trial_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._service = threading.Thread(target=self._serve)
@@ -51,7 +67,7 @@ class Device:
             while not self._stopping.is_set():
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "muster_agent.selfupdate.launcher", "--trial-seconds",
-                     str(TRIAL_SECONDS), "run", "--dir", str(self.directory)],
+                     str(self._trial_seconds), "run", "--dir", str(self.directory)],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 )  # fmt: skip
                 self._process.wait()
@@ -148,3 +164,91 @@ def _command(device: Device) -> str:
     """How the agent that holds the device's directory was started."""
     pid = int((device.directory / "agent.pid").read_text())
     return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+class Plant:
+    """A hub as a process, and devices that were enrolled at it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.served = Served(directory / "hub")
+        self.serving = self.served.ready()
+        self.hub = Hub.from_profile(self.served.data / "operator.toml")
+        signer = Keyring(self.served.data / "keys").signer("targets")
+        assert signer is not None
+        self.signer = signer
+        self.directory = directory
+        self.devices: dict[str, Device] = {}
+
+    def enrol(self, name: str) -> None:
+        body = {"labels": {}, "uses": 1, "expires_seconds": 600, "device": name}
+        enrol(
+            sys.executable, "-m", "muster_agent.app.cli", "enroll", "--dir", self.directory / name,
+            "--hub", f"https://localhost:{self.served.http}",
+            "--token", self.served.ask("/enroll-tokens", body)["token"],
+            "--root", self.served.data / "tuf" / "1.root.json",
+        )  # fmt: skip
+        settings.change(self.directory / name / "agent.toml", {"timers.report_seconds": 2.0})
+        self.devices[name] = Device(self.directory / name, PATIENT_SECONDS)
+
+    def versions(self) -> dict[str, str]:
+        """The version that each device says that it runs."""
+        devices = self.answered(lambda: list(self.hub.devices.list()))
+        reports = {found["id"]: found["report"] or {} for found in devices}
+        return {name: (said.get("facts") or {}).get("agent_version", "")
+                for name, said in reports.items()}  # fmt: skip
+
+    def answered(self, ask: Callable[[], T]) -> T:
+        """The hub's answer; a machine with much to do may drop a connection that was idle."""
+        for _ in range(ASKED_MAX):
+            with suppress(Unreachable):
+                return ask()
+        return ask()
+
+    def roll_out(self, wheels: list[Path], version: str, ends: str) -> str:
+        """Push and roll out a release, one device first; why the rollout ended so."""
+        file = self.directory / f"{version}.muster"
+        agent_releases.make(wheels, ["agent"], self.signer, file, int(time.time()))
+        assert self.hub.agents.push(file)["version"] == version
+        begun = self.hub.rollouts.start(NAME, version, canary=1, min_soak_seconds=0)
+
+        def status() -> Rollout:
+            return self.answered(lambda: self.hub.rollouts.status(begun["id"]))
+
+        assert eventually(lambda: status()["ended"], ROLLOUT_SECONDS), status()
+        found = status()
+        assert found["state"] == ends, found["reason"]
+        return found["reason"]
+
+    def close(self) -> None:
+        for device in self.devices.values():
+            device.stop()
+        self.hub.close()
+        self.serving.terminate()
+        finish(self.serving)
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    made = Plant(tmp_path)
+    try:
+        for name in FLEET:
+            made.enrol(name)
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_hub_brings_the_next_version_to_all_and_a_bad_one_stops_at_the_first_device(
+    plant, needed, tmp_path
+):
+    others = [wheel for wheel in needed if not wheel.name.startswith("muster_edge")]
+    assert eventually(lambda: all(plant.versions().values()), WAIT_SECONDS)
+    plant.roll_out(needed, "7.0", "completed")
+    assert plant.versions() == dict.fromkeys(FLEET, "7.0")
+    reason = plant.roll_out([*others, built(tmp_path, "8.0", CRASHES)], "8.0", "stopped")
+    assert "agent_taken_back" in reason
+    assert plant.versions() == dict.fromkeys(FLEET, "7.0")
+    records = [device.record for device in plant.devices.values()]
+    assert sum(found.taken_back is not None for found in records) == 1
+    running = {found["devices"] for found in plant.hub.agents.list() if found["version"] == "7.0"}
+    assert running == {len(FLEET)}

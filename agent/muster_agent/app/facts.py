@@ -10,6 +10,7 @@ from typing import Literal
 from muster_agent import runtimes
 from muster_agent.isolation.cage import available
 from muster_agent.observe.energy import EnergySource
+from muster_agent.selfupdate.launcher import launched
 from muster_agent.storage.content import disk_free_bytes
 from muster_protocol.wire import contact, directive, manifest, sampling, trace
 from muster_protocol.wire.messages import Facts
@@ -113,5 +114,5 @@ def read(
         energy=energy,
         isolation=available().value,
         key=key,
-        understands=UNDERSTANDS,
+        understands=UNDERSTANDS + ((directive.AGENT,) if launched() else ()),
     )

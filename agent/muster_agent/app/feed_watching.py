@@ -1,9 +1,12 @@
 """Telling the hub how feeds stand while somebody looks at them there."""
 
+from collections.abc import Mapping
+
 from msgspec import UnsetType
 
-from muster_agent.feeds.watch import FeedWatch
+from muster_agent.feeds.watch import FeedWatch, Served
 from muster_agent.storage.state import StateDatabase
+from muster_agent.update.runner import SlotRunner
 from muster_protocol.wire.feed_report import FeedReport
 
 COUNTER = "feed_watches"
@@ -29,3 +32,14 @@ class FeedWatching:
     def seen(self, now: float) -> dict[str, FeedReport]:
         """For the report at ``now``; nothing while nobody looks."""
         return self._feeds.states() if now < self._until else {}
+
+
+def served(runners: Mapping[str, SlotRunner]) -> dict[str, Served]:
+    """What answers in each slot; where nothing does, what should."""
+    found = {}
+    for slot, runner in runners.items():
+        serving = runner.workers.serving
+        goal = runner.workers.goal if serving is None else serving.goal
+        if goal is not None:
+            found[slot] = Served(goal, runner.workers.fallback)
+    return found

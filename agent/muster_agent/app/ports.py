@@ -20,6 +20,7 @@ from muster_agent.fetch.meter import Allowance
 from muster_agent.link.link import Connected, Disconnected, Link, Message, Subscribed
 from muster_agent.observe.signs import SlotSigns
 from muster_agent.observe.telemetry import Telemetry
+from muster_agent.selfupdate.wanted import AgentInstalled, AgentPorts
 from muster_agent.storage.current import CurrentLinks
 from muster_agent.storage.state import StateDatabase
 from muster_agent.update.bundle import BundleInstall
@@ -55,6 +56,7 @@ Inbox = (
     | WorkerEvent
     | FeedEvent
     | Diagnosed
+    | AgentInstalled
     | Shutdown
 )
 
@@ -322,5 +324,7 @@ class SupervisorPorts:
     """Show whoever stands before the device why it is offline, or that it no longer is."""
     feeds: FeedWatch = _NO_FEEDS
     """What asks the slots on behalf of machines."""
+    agent: AgentPorts | None = None
+    """What the agent can do with itself; None: no launcher would switch to another release."""
     directory: Path | None = None
     """The agent's, where imported folders come; None: none do."""

@@ -80,11 +80,12 @@ def build(
     sampling: Callable[[str], str] = lambda _slot: "",
     *,
     feeds: Mapping[str, FeedReport] | None = None,
+    agent: messages.Update | None = None,
 ) -> messages.Report:
     """``progress`` and ``waiting`` are by slot: of the download; what is waited for.
 
     ``feed`` says what a slot's feeds lack, ``sampling`` what becomes of its sampling policy;
-    ``feeds`` are those that somebody watches, by name.
+    ``feeds`` are those that somebody watches, by name; ``agent`` is the update of the agent itself.
     """
     slots = {}
     for name, runner in runners.items():
@@ -111,6 +112,7 @@ def build(
         generation=standing.generation,
         slots=slots,
         facts=standing.facts,
+        agent=agent,
         trust=standing.trust,
         refusal=standing.refusal,
         refusal_detail=standing.refusal_detail[:EVENT_DETAIL_CHARS_MAX],

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from muster_agent.app import facts, reporting
+from muster_agent.app.agent_updating import own_ports
 from muster_agent.app.diagnosing import Diagnosing, LatestWarnings
 from muster_agent.app.doctor import examine
 from muster_agent.app.launch import ProcessLauncher
@@ -47,8 +48,9 @@ from muster_agent.observe.sampling.releases import BundleLimits
 from muster_agent.observe.sampling.sampler import Sampler, SamplerPorts
 from muster_agent.observe.sampling.sealing import SampleKeys
 from muster_agent.observe.telemetry import Telemetry
-from muster_agent.selfupdate.launcher import SIDE_VARIABLE
+from muster_agent.selfupdate.launcher import SIDE_VARIABLE, launched
 from muster_agent.selfupdate.trial import TrialWatch
+from muster_agent.selfupdate.wanted import AgentInstalled, AgentPorts
 from muster_agent.storage.content import Store
 from muster_agent.storage.current import CurrentLinks
 from muster_agent.storage.lock import Lock
@@ -249,6 +251,7 @@ class Service:
                     wall=clock.wall,
                     settings=config.settings.feeds,
                 ),
+                agent=_own(config, trust, self.mailbox.put),
                 directory=directory,
             ),
             now,
@@ -359,6 +362,16 @@ def settings(config: Config, certificate_expires: int) -> SupervisorSettings:
             hours=hours(config.settings.limits.fetch_hours),
         ),
     )
+
+
+def _own(
+    config: Config, trust: TrustStore, done: Callable[[AgentInstalled], None]
+) -> AgentPorts | None:
+    """None where no launcher would switch to another release of the agent."""
+    if not launched():
+        return None
+    free_bytes_min = config.settings.limits.disk_free_bytes_min
+    return own_ports(config.directory, facts.agent_version(), trust, done, free_bytes_min)
 
 
 def _clean(store: Store) -> None:

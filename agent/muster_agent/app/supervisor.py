@@ -15,16 +15,12 @@ from typing import assert_never
 from msgspec import UNSET
 
 from muster_agent.app import reporting
+from muster_agent.app.agent_updating import agent_update
+from muster_agent.app.feed_watching import served
 from muster_agent.app.goals import Goals
 from muster_agent.app.operator_requests import OperatorRequests
 from muster_agent.app.outages import Outages
-from muster_agent.app.ports import (
-    Diagnosed,
-    Inbox,
-    Shutdown,
-    SupervisorPorts,
-    SupervisorSettings,
-)
+from muster_agent.app.ports import Diagnosed, Inbox, Shutdown, SupervisorPorts, SupervisorSettings
 from muster_agent.app.sending import Sending
 from muster_agent.app.worker_events import WorkerEvents
 from muster_agent.base.clock import stamp
@@ -32,12 +28,13 @@ from muster_agent.base.news import News
 from muster_agent.challenger import challenger
 from muster_agent.challenger.challengers import Challengers
 from muster_agent.feeds.process import FeedEnded, FeedSaid
-from muster_agent.feeds.watch import FeedNews, Served
+from muster_agent.feeds.watch import FeedNews
 from muster_agent.fetch.dropping import Dropping
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import Meter
 from muster_agent.link.link import Connected, Disconnected, Message, Subscribed
 from muster_agent.observe.signs import moved
+from muster_agent.selfupdate.wanted import AgentInstalled
 from muster_agent.update.delivery import BundleDelivery
 from muster_agent.update.permit import NONCE_BYTES, Policy, SwapPermits
 from muster_agent.update.ports import SlotPorts as UpdatePorts
@@ -45,7 +42,7 @@ from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import State as Step
 from muster_agent.update.workers import SlotWorkers
 from muster_agent.worker import events as worker
-from muster_protocol.wire import messages, topics
+from muster_protocol.wire import agent_release, messages, topics
 from muster_protocol.wire.directive import Directive, Goal
 from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
 from muster_protocol.wire.messages import Stamp
@@ -129,17 +126,16 @@ class Supervisor:
                 stop_seconds=settings.stop_seconds,
             )
         )
+        self._agent = agent_update(
+            settings, ports, self.delivery, self.runners, lambda: self.connected, self._changed
+        )
         self._workers = WorkerEvents(
             ports, self.runners, self.challengers, stamp=self._stamp, changed=self._changed
         )
         self._dropping = Dropping(
-            ports.directory,
-            ports.install.store,
-            metadata=self._metadata,
-            directive=self._directive,
-            refetch=self.delivery.refetch,
-            now=now,
-        )
+            ports.directory, ports.install.store, metadata=self._metadata,
+            directive=self._directive, refetch=self.delivery.refetch, now=now,
+        )  # fmt: skip
         self._update_ports = UpdatePorts(
             database=ports.state,
             delivery=self.delivery,
@@ -197,6 +193,7 @@ class Supervisor:
             self.delivery.deadline(),
             self._dropping.deadline() if self._may_change() else _NEVER,
             self.challengers.deadline() if self._may_change() else _NEVER,
+            self._agent.deadline() if self._may_change() else _NEVER,
             self._ports.telemetry.deadline(),
             self._ports.feeds.deadline(),
             self._ports.sampling.deadline() if self._may_change() else _NEVER,
@@ -248,9 +245,8 @@ class Supervisor:
                 self.goals.subscribed(filter(None, map(topics.parse_tuf, event.topics)), now)
             case HttpAnswer():
                 self.delivery.answered(event, now)
-            case Diagnosed():
-                self._asked.diagnosed(event, self.goals.directive)
-                self._changed()
+            case Diagnosed() | AgentInstalled():
+                self._ended(event, now)
             case Shutdown():
                 self._stop(now)
             case FeedSaid() | FeedEnded():
@@ -309,15 +305,12 @@ class Supervisor:
         self._ports.outbox.put_event(reporting.note(slot, detail, self._stamp()))
         self._changed()
 
-    def _served(self) -> dict[str, Served]:
-        """What answers in each slot; where nothing does, what should."""
-        found = {}
-        for slot, runner in self.runners.items():
-            serving = runner.workers.serving
-            goal = runner.workers.goal if serving is None else serving.goal
-            if goal is not None:
-                found[slot] = Served(goal, runner.workers.fallback)
-        return found
+    def _ended(self, done: Diagnosed | AgentInstalled, now: float) -> None:
+        if isinstance(done, AgentInstalled):
+            self._agent.installed(done, now)
+        else:
+            self._asked.diagnosed(done, self.goals.directive)
+        self._changed()
 
     # Goals
 
@@ -355,6 +348,7 @@ class Supervisor:
             for name, runner in self.runners.items():
                 runner.assigned = name in directive.slots
         self.challengers.want(directive, now)
+        self._agent.want(directive.agent, directive.generation, now)
 
     def _obey(self, directive: Directive, now: float) -> None:
         """What a directive says besides goals."""
@@ -392,6 +386,7 @@ class Supervisor:
             self._dropping.tick(now)
             if not self.stopping:
                 self.challengers.tick(self.runners, now)
+                self._agent.tick(now)
         if self._may_change() and self.goals.tick(now):
             self._goals_changed(now)
         if self._settled:
@@ -399,7 +394,7 @@ class Supervisor:
             self._apply_goals(now)
         if now >= self._sweep_at:
             self._sweep()
-        self._ports.feeds.tick(now, self._served())
+        self._ports.feeds.tick(now, served(self.runners))
         self._asked.tick(now)
         self._sending.tick(now)
 
@@ -418,6 +413,7 @@ class Supervisor:
             self._ports.feeds.trouble,
             self._ports.sampling.says,
             feeds=self._asked.feeds(self._ports.clock.monotonic()),
+            agent=self._agent.report(),
         )
 
     def _sweep(self) -> None:
@@ -426,6 +422,7 @@ class Supervisor:
         if not self._may_change():
             return
         keep, fetching = self.challengers.needs()
+        keep, fetching = keep | self._agent.needs(), fetching | self._agent.needs()
         for runner in self.runners.values():
             keep |= runner.needs()
             if runner.state in _FETCHING and runner.row.goal is not None:
@@ -435,6 +432,9 @@ class Supervisor:
     # Called by the rooms
 
     def _fetched(self, slot: str, refusal: tuple[Refusal, str] | None, now: float) -> None:
+        if slot == agent_release.NAME:
+            self._agent.fetched(refusal, now)
+            return
         if self.challengers.fetched(slot, refusal, now):
             return
         runner = self.runners[slot]

@@ -47,20 +47,25 @@ def install(
     online: bool,
     retry: bool,
     free_bytes_min: int,
+    version: str = "",
+    may_go_back: bool = False,
 ) -> AgentRelease:
     """Put the release in ``file`` on trial from the agent's next start on.
 
-    ``verify`` opens the envelope, or raises. ``retry`` takes one that was taken back before.
-    Raises UpdateRefused, OSError.
+    ``verify`` opens the envelope, or raises. ``retry`` takes one that was taken back before,
+    ``may_go_back`` the one that ran just before the present one, although it was issued earlier.
+    ``version`` is the only one wanted; empty: any. Raises UpdateRefused, OSError.
     """
     release = verify(_envelope(file))
+    if version and release.version != version:
+        raise UpdateRefused(f"the release is agent {release.version}, wanted was {version}")
     found = record.load(directory)
     if found is None:
         raise UpdateRefused(
             "this agent was not started by muster-agent-launch, so nobody would switch to the "
             "release: run install-device again"
         )
-    _check(found, release, retry=retry)
+    _check(found, release, retry=retry, may_go_back=may_go_back)
     make_directory(directory / record.DIRECTORY, mode=0o700)
     side = record.idle(found)
     place, wheels = record.side_of(directory, side), directory / record.DIRECTORY / WHEELS
@@ -108,14 +113,15 @@ def _envelope(file: BinaryIO) -> bytes:
     return envelope
 
 
-def _check(found: Record, release: AgentRelease, *, retry: bool) -> None:
+def _check(found: Record, release: AgentRelease, *, retry: bool, may_go_back: bool) -> None:
     if found.trial is not None:
         raise UpdateRefused(
             f"agent {found.trial.version} is on trial at the moment: wait for the outcome"
         )
     if release.version == found.version:
         raise UpdateRefused(f"agent {release.version} is in place already")
-    if release.issued < found.issued:
+    goes_back = may_go_back and release.version == found.before
+    if release.issued < found.issued and not goes_back:
         raise UpdateRefused(
             f"agent {release.version} was signed before the one in place, {found.version}: an old "
             "release must be signed anew to be installed again"

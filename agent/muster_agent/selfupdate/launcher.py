@@ -45,6 +45,11 @@ def main() -> None:
     _become(directory, side, arguments)
 
 
+def launched() -> bool:
+    """Whether a launcher has started this agent, and so can switch to another release of it."""
+    return SIDE_VARIABLE in os.environ
+
+
 def directory_in(arguments: list[str]) -> Path:
     """What ``--dir`` names among a command's arguments, or where it lies by default."""
     for place, argument in enumerate(arguments):

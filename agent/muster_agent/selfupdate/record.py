@@ -57,6 +57,9 @@ class Record(Struct, frozen=True, omit_defaults=True):
     version: str = ""
     """Of the side; empty: whatever the installer put in place."""
     issued: int = 0
+    before: str = ""
+    """The version that ran before: the one to which the hub may take the agent back, although it
+    was issued earlier."""
     trial: AgentTrial | None = None
     taken_back: TakenBack | None = None
     news: str = ""
@@ -111,8 +114,26 @@ def passed(record: Record, side: Side) -> Record:
     if trial is None or trial.side != side:
         return record
     return Record(
-        side, trial.version, trial.issued, news=f"agent {trial.version} is in place and healthy"
+        side,
+        trial.version,
+        trial.issued,
+        before=record.version,
+        news=f"agent {trial.version} is in place and healthy",
     )
+
+
+def withdrawn(record: Record, version: str) -> Record:
+    """Without the trial of a version that nobody wants any more, if it has not begun."""
+    trial = record.trial
+    if trial is None or trial.version != version or trial.starts:
+        return record
+    return replace(record, trial=None)
+
+
+def forgiven(record: Record, version: str) -> Record:
+    """A version that was taken back may be tried again."""
+    before = record.taken_back
+    return replace(record, taken_back=None) if before and before.version == version else record
 
 
 def words(record: Record) -> str:

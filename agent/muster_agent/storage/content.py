@@ -23,6 +23,7 @@ from muster_agent.storage.files import (
     write_durably,
 )
 from muster_protocol.wire import chunks, limits, manifest
+from muster_protocol.wire.agent_release import files_of, is_listing
 from muster_protocol.wire.errors import MusterError, ProtocolError, Refusal
 from muster_protocol.wire.manifest import Build, File, Manifest
 
@@ -32,6 +33,12 @@ _DECODED_MAX = 8
 
 decode_manifest = lru_cache(_DECODED_MAX)(manifest.decode)
 """What a manifest says, remembered by its bytes: they are looked at with every report."""
+
+
+def listed_in(data: bytes) -> tuple[File, ...]:
+    """The files that a manifest, or the listing of a release of the agent, names; raises
+    ProtocolError."""
+    return files_of(data) if is_listing(data) else decode_manifest(data).files
 
 
 class StoreRefused(MusterError):
@@ -187,7 +194,7 @@ class Store:
         make_directory(part)
         try:
             for listed in listing.files_for(build):
-                yield from self._assemble_file(part / listed.path, listed)
+                yield from self.write_out(part / listed.path, listed)
             write_durably(part / MANIFEST, data)
             target = self._bundles / digest
             if target.exists():
@@ -198,7 +205,12 @@ class Store:
             raise
         self._reusable = None
 
-    def _assemble_file(self, path: Path, listed: File) -> Iterator[int]:
+    def write_out(self, path: Path, listed: File) -> Iterator[int]:
+        """Put one file together at ``path``, durably, yielding the bytes of each step.
+
+        Its chunks and the whole are hashed. Raises ChunksMissing, StoreRefused(FILE_MISMATCH,
+        MALFORMED), OSError.
+        """
         try:
             digests = self.chunks_of(listed)
         except ProtocolError as error:
@@ -282,7 +294,7 @@ class Store:
         if data is None:
             return set()
         needed: set[str] = set()
-        for listed in decode_manifest(data).files:
+        for listed in listed_in(data):
             needed |= set(listed.index)
             if whole:
                 try:

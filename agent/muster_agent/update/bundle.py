@@ -9,7 +9,7 @@ from muster_agent.storage.content import ChunksMissing, Store, StoreRefused, dec
 from muster_agent.update.memory import Plan, plan
 from muster_agent.update.preflight import Hardware, refusal
 from muster_agent.update.table import Cause
-from muster_protocol.wire import limits
+from muster_protocol.wire import agent_release, limits
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import ProtocolError, Refusal
 from muster_protocol.wire.manifest import Build, File, Manifest
@@ -70,8 +70,31 @@ class BundleInstall:
             )
         return (fitting or usable)[0]
 
+    def files(self, goal: Goal) -> tuple[File, ...]:
+        """The files a goal needs here: of a model those of its build, of a release of the agent its
+        one file. Raises ChunksMissing, StoreRefused.
+        """
+        if goal.model != agent_release.NAME:
+            listing = self.manifest(goal)
+            return listing.files_for(self.build(listing))
+        data = self.store.manifest(goal.manifest)
+        if data is None:
+            raise ChunksMissing((goal.manifest,))
+        try:
+            release = agent_release.decode_listing(data)
+        except ProtocolError as error:
+            raise StoreRefused(Refusal.MALFORMED, str(error)) from None
+        if release.version != goal.version:
+            raise StoreRefused(
+                Refusal.MALFORMED,
+                f"the listing is of agent {release.version}, the goal names {goal.version}",
+            )
+        return (release.file,)
+
     def installed(self, goal: Goal) -> bool:
         """Whether a goal's bundle is in its place with all its files."""
+        if goal.model == agent_release.NAME:
+            return False  # It is put beside the agent that runs, not into the store.
         try:
             listing = self.manifest(goal)
             return self.store.holds(goal.manifest, listing.files_for(self.build(listing)))
@@ -85,13 +108,10 @@ class BundleInstall:
         Raises StoreRefused when the bundle can't run here or has no room.
         """
         try:
-            listing = self.manifest(goal)
+            files = self.files(goal)
         except ChunksMissing as gone:
             return gone.digests, goal.manifest_bytes
-        build = self.build(listing)
-        if (unfit := refusal(build, self._hardware)) is not None:
-            raise StoreRefused(*unfit)
-        files = listing.files_for(build)
+        self._check_hardware(goal)
         total = sum(file.size_bytes for file in files)
         missing = [d for file in files for d in file.index if not self.store.has(d)]
         if not missing:
@@ -103,6 +123,13 @@ class BundleInstall:
                 wanted = list(gone.digests)
             missing = [digest for digest in dict.fromkeys(wanted) if not self.store.has(digest)]
         return tuple(dict.fromkeys(missing)), total
+
+    def _check_hardware(self, goal: Goal) -> None:
+        if goal.model == agent_release.NAME:
+            return  # Its wheels say themselves what they fit.
+        build = self.build(self.manifest(goal))
+        if (unfit := refusal(build, self._hardware)) is not None:
+            raise StoreRefused(*unfit)
 
     def plan(self, goal: Goal, starting: Goal | None) -> Plan:
         """How a candidate starts; ``starting`` is a champion that doesn't have its memory yet."""
@@ -118,8 +145,7 @@ class BundleInstall:
     def places(self, goal: Goal, missing: tuple[str, ...]) -> dict[str, Place]:
         """Where missing chunks lie in their files, as far as the indexes here tell."""
         try:
-            listing = self.manifest(goal)
-            files = listing.files_for(self.build(listing))
+            files = self.files(goal)
         except (ChunksMissing, StoreRefused):
             return {}
         wanted = set(missing)
@@ -141,8 +167,7 @@ class BundleInstall:
     def done_bytes(self, goal: Goal, missing: tuple[str, ...]) -> int:
         """Bytes of the bundle's files that are here, to within a chunk a file."""
         try:
-            listing = self.manifest(goal)
-            files = listing.files_for(self.build(listing))
+            files = self.files(goal)
             lacking = set(missing)
             return sum(self._done_of(file, lacking) for file in files)
         except (ChunksMissing, StoreRefused):

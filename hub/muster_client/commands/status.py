@@ -38,6 +38,10 @@ def status(
         rows = ((item["model"], item["version"], item["devices"]) for item in versions[:ROWS])
         output.show("", output.table(("MODEL", "VERSION", "DEVICES"), rows, empty=""))
         _more(len(versions), "versions")
+    if agents := found["agents"]:
+        counted = ((item["version"], item["devices"]) for item in agents[:ROWS])
+        output.show("", output.table(("AGENT", "DEVICES"), counted, empty=""))
+        _more(len(agents), "versions of the agent")
     if going := found["rollouts"]:
         rollouts = (
             (

@@ -21,6 +21,13 @@ class Runs(TypedDict):
     devices: int
 
 
+class Agents(TypedDict):
+    """How many devices report to run a version of the agent."""
+
+    version: str
+    devices: int
+
+
 class Wait(TypedDict):
     """What waits for whom; ``count`` devices, or 0 for what is single."""
 
@@ -52,6 +59,7 @@ class Overview(TypedDict):
     acknowledged_alerts: int
     standings: list[StandingCount]
     versions: list[Runs]
+    agents: list[Agents]
     rollouts: list[Going]
     waits: list[Wait]
 

@@ -21,6 +21,7 @@ from muster_hub.api.once import OnceRoute
 from muster_hub.api.pace import Pace
 from muster_hub.api.routes import (
     access,
+    agent_releases,
     alerts,
     assignments,
     chunks,
@@ -89,6 +90,7 @@ ROOMS = (
     records,
     signing,
     assignments,
+    agent_releases,
     metrics,
     overview,
     rollouts,

@@ -53,7 +53,7 @@ class BodyLimit:
 
     def _limit(self, scope: Scope) -> int:
         path = scope["path"]
-        if path.endswith("/versions"):
+        if path.endswith(("/versions", "/agent-releases")):
             return self._upload_bytes_max + FORM_OVERHEAD_BYTES
         if path.endswith("/signatures"):
             return 2 * TUF_METADATA_BYTES_MAX

@@ -25,7 +25,8 @@ from muster_hub.storage.models import (
 )
 from muster_hub.storage.registry import LoopRow
 from muster_hub.storage.sampling import SampleRow, SamplingPolicyRow
-from muster_protocol.wire import manifest, selectors
+from muster_protocol.wire import agent_release, manifest, selectors
+from muster_protocol.wire.manifest import Lineage
 
 FORM = "muster-record-1"
 LINES_MAX = 100_000
@@ -172,7 +173,8 @@ def _versions(session: Session, named: Sequence[tuple[str, str]]) -> list[Plain]
         row = session.get(Version, (model, version))
         if row is None:
             continue
-        lineage = manifest.decode(row.manifest).lineage
+        agent = model == agent_release.NAME
+        lineage = Lineage() if agent else manifest.decode(row.manifest).lineage
         found.append({
             "kind": "version", "model": model, "version": version, "status": row.status,
             "manifest_sha256": row.manifest_sha256, "pushed": row.created,

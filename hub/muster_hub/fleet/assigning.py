@@ -7,6 +7,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from muster_hub.errors import Conflict, NotFound, Refused
+from muster_hub.fleet.assignments import slot_of
 from muster_hub.storage.models import Assignment, Version
 from muster_hub.storage.store import Store
 from muster_protocol.wire import selectors
@@ -31,7 +32,7 @@ def put(
     Raises SelectorError, ProtocolError, NotFound for an unknown version, Conflict for one that
     isn't published or a precedence that is taken.
     """
-    check_name(slot, "slot")
+    slot = slot_of(model, check_name(slot, "slot"))
     chosen = str(selectors.parse(selector))
     found = session.get(Version, (model, version))
     if found is None:

@@ -5,6 +5,8 @@ that join later; of several that match, the one with the highest precedence numb
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from muster_hub.errors import Invalid
+from muster_protocol.wire import agent_release
 from muster_protocol.wire.selectors import Selector
 
 
@@ -18,6 +20,17 @@ class Release:
     manifest_bytes: int
     needs: frozenset[str] = frozenset()
     """What came after the first formats, which an agent must say that it ``understands``."""
+
+
+def slot_of(model: str, slot: str) -> str:
+    """Where a model is asked for: releases of the agent have a place of their own. Raises Invalid
+    for another model there.
+    """
+    if model == agent_release.NAME:
+        return agent_release.NAME
+    if slot == agent_release.NAME:
+        raise Invalid(f"slot {slot} is the agent itself: choose another slot for a model")
+    return slot
 
 
 @dataclass(frozen=True, kw_only=True)

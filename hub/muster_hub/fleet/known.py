@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muster_hub.storage import models
-from muster_protocol.wire import manifest
+from muster_protocol.wire import directive, manifest
 
 HEARD_SECONDS = 200.0
 """A device reports about every minute; one unheard of for three is taken as offline."""
@@ -14,6 +14,7 @@ HEARD_SECONDS = 200.0
 NEWER = {
     manifest.UNDERSTANDS: "no manifest of format 2",
     manifest.BASELINE_UNDERSTANDS: "no baseline of format 2",
+    directive.AGENT: "no orders for itself (older, or not started by muster-agent-launch)",
 }
 """What an agent may not read of a release, in words."""
 

@@ -54,8 +54,13 @@ class _Slot(msgspec.Struct, gc=False):
     update: _Update = msgspec.field(default_factory=_Update)
 
 
+class _Facts(msgspec.Struct, gc=False):
+    agent_version: str = ""
+
+
 class _Report(msgspec.Struct, gc=False):
     slots: dict[str, _Slot] = {}
+    facts: _Facts = msgspec.field(default_factory=_Facts)
 
 
 class _Goal(msgspec.Struct, gc=False):
@@ -77,6 +82,8 @@ class Glimpse(msgspec.Struct, frozen=True, gc=False):
     """(slot, model, version), by slot."""
     wanted: tuple[tuple[str, str, str], ...]
     last_seen: float | None
+    agent: str = ""
+    """The version of its agent; empty: it has not said."""
 
 
 def read(session: Session, scope: Scope, selector: Selector, now: float) -> list[Glimpse]:
@@ -115,7 +122,16 @@ def read(session: Session, scope: Scope, selector: Selector, now: float) -> list
         elif not heard(online, last_seen, now):
             standing = "offline"
         found.append(
-            Glimpse(name, labels, standing, look.waiting_for, look.runs, look.wanted, last_seen)
+            Glimpse(
+                name,
+                labels,
+                standing,
+                look.waiting_for,
+                look.runs,
+                look.wanted,
+                last_seen,
+                look.agent,
+            )
         )
     return found
 
@@ -127,6 +143,7 @@ class _Look(msgspec.Struct, frozen=True, gc=False):
     waiting_for: str
     runs: tuple[tuple[str, str, str], ...]
     wanted: tuple[tuple[str, str, str], ...]
+    agent: str
 
 
 LOOKS_MAX = 50_000
@@ -145,7 +162,8 @@ def _look(scope: Scope, report: str | None, payload: bytes | None) -> _Look:
     for slot in slots.values():
         waits = waits or slot.update.waiting_for
     running = {where: slot.running for where, slot in slots.items() if slot.running}
-    return _Look(_standing(slots, wanted), waits, _releases(running), _releases(wanted))
+    agent = reported.facts.agent_version if reported else ""
+    return _Look(_standing(slots, wanted), waits, _releases(running), _releases(wanted), agent)
 
 
 def _wanted(scope: Scope, goals: Mapping[str, _Goal]) -> dict[str, _Release]:

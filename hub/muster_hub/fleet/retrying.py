@@ -7,6 +7,7 @@ from sqlmodel import Session, col, select
 from muster_hub.audit import log
 from muster_hub.errors import Conflict, NotFound
 from muster_hub.storage import models
+from muster_protocol.wire import agent_release, directive
 
 FIELD = "attempt"
 _FAILED = (
@@ -30,7 +31,10 @@ def retry(
     Conflict when its agent can't be told.
     """
     row = session.get(models.DirectiveRow, device.id)
-    asked = set(msgspec.json.decode(row.payload)["slots"]) if row is not None else set()
+    payload = msgspec.json.decode(row.payload) if row is not None else {}
+    asked = set(payload.get("slots", ()))
+    if directive.AGENT in payload:
+        asked.add(agent_release.NAME)
     failed = session.exec(_FAILED, params={"device": device.id}).all()
     asked |= {slot_of for _, slot_of in failed}
     slots = [name for name in sorted(asked) if slot in (None, name)]

@@ -24,6 +24,7 @@ from muster_hub.storage.models import (
     Version,
 )
 from muster_hub.storage.sums import total
+from muster_protocol.wire import agent_release
 
 DAY_SECONDS = 86_400.0
 MONTH_DAYS = 30.0
@@ -113,7 +114,7 @@ def read(
 def _releases(session: Session, since: float) -> list[ReleaseStory]:
     versions = session.exec(
         select(Version.model, Version.version, Version.created, Version.status)
-        .where(col(Version.created) >= since)
+        .where(col(Version.created) >= since, col(Version.model) != agent_release.NAME)
         .order_by(col(Version.created).desc())
         .limit(RELEASES_MAX)
     ).all()

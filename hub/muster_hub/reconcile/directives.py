@@ -39,8 +39,8 @@ from muster_hub.sampling.asked import OpenPolicy
 from muster_hub.storage import models
 from muster_hub.storage.care import Care
 from muster_hub.storage.tables import target
+from muster_protocol.wire import agent_release, trace
 from muster_protocol.wire import directive as wire
-from muster_protocol.wire import trace
 from muster_protocol.wire.contact import Contact
 from muster_protocol.wire.directive import Directive, Drift, Goal, Sampling, Slot, Source
 
@@ -423,12 +423,18 @@ def _content(
                 settings.trace(choice.rollout) if trace.FIELD in device.understands else "",
             )
             for slot, choice in sorted(choices.items())
+            if slot != agent_release.NAME
         }
         | kept,
+        agent=_agent(choices.get(agent_release.NAME), attempts.get(agent_release.NAME)),
         window_seconds=min(windows, default=settings.window_seconds),
         sampling=Sampling(keep_crash_input=settings.keep_crash_input),
         sources=(Source(url=settings.chunks_url),) if choices else (),
     )
+
+
+def _agent(choice: Choice | None, attempt: str | None) -> wire.WantedAgent | UnsetType:
+    return UNSET if choice is None else wire.WantedAgent(_goal(choice.release), attempt or UNSET)
 
 
 def _drift(settings: DirectiveTerms, model: str, device: Known) -> Drift | UnsetType:

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from muster_protocol.signals import baseline, watching
-from muster_protocol.wire import card, explanation, limits, manifest, sampling, usable
+from muster_protocol.wire import (
+    agent_release,
+    card,
+    explanation,
+    limits,
+    manifest,
+    sampling,
+    usable,
+)
 from muster_protocol.wire.chunks import parse_index, sha256_hex
 from muster_protocol.wire.errors import ProtocolError
 from muster_protocol.wire.limits import CHUNK_BYTES
@@ -67,7 +75,7 @@ class Pieces:
 def names(manifest_bytes: bytes, read: Callable[[str], bytes]) -> Iterator[str]:
     """Every blob of a version in the order a device asks for them, the manifest first."""
     yield sha256_hex(manifest_bytes)
-    for listed in manifest.decode(manifest_bytes).files:
+    for listed in agent_release.files_of(manifest_bytes):
         yield from listed.index
         yield from chunks_of(listed, read)
 

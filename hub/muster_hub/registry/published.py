@@ -12,7 +12,7 @@ from muster_hub.storage import models
 from muster_hub.storage.store import Store
 from muster_protocol.signals import baseline as baseline_wire
 from muster_protocol.signals.baseline import Baseline
-from muster_protocol.wire import chunks, limits
+from muster_protocol.wire import agent_release, chunks, limits
 from muster_protocol.wire import directive as directive_wire
 from muster_protocol.wire import manifest as manifest_wire
 from muster_protocol.wire.chunks import sha256_hex
@@ -94,10 +94,9 @@ class Bundles:
         if row is None:
             return ()
         try:
-            slots = directive_wire.decode(row.payload).slots.values()
+            goals = directive_wire.decode(row.payload).goals
         except DirectiveRefused:
             return ()
-        goals = [goal for slot in slots for goal in (slot.champion, slot.challenger) if goal]
         return {chunk for goal in goals for part in self._parts(goal.manifest) for chunk in part}
 
     def baseline(self, manifest: str) -> Baseline | None:
@@ -133,7 +132,7 @@ class Bundles:
 
 def parts_of(manifest_bytes: bytes, read: Callable[[str], bytes]) -> Parts:
     """What a bundle consists of; raises MusterError when blobs are missing."""
-    files = manifest_wire.decode(manifest_bytes).files
+    files = agent_release.files_of(manifest_bytes)
     head = {sha256_hex(manifest_bytes): len(manifest_bytes)}
     head |= {name: limits.CHUNK_BYTES for file in files for name in file.index}
     body = {name: limits.CHUNK_BYTES for file in files for name in chunks_of(file, read)}

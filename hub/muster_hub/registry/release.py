@@ -29,7 +29,7 @@ from muster_hub.storage.blobs import Blobs
 from muster_hub.storage.disk import Room
 from muster_hub.storage.models import Assignment, Model, Rollout, Version
 from muster_hub.storage.store import Store
-from muster_protocol.wire import limits, manifest
+from muster_protocol.wire import agent_release, limits, manifest
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import MusterError, ProtocolError
 from muster_protocol.wire.listing import cut_file
@@ -143,6 +143,8 @@ class Releases:
         """Keep an upload. The same content again is the same version; other content is refused,
         except in place of a rejected one. Raises Invalid, Conflict, ProtocolError."""
         parsed = manifest.decode(manifest_bytes)
+        if parsed.model == agent_release.NAME:
+            raise Invalid(f"{parsed.model} is the agent itself: choose another name for a model")
         if parsed.model != model:
             raise Invalid(f"the manifest is of the model {parsed.model!r}, not {model!r}")
         if parsed.format > 1 and manifest.encode(parsed) != manifest_bytes:
@@ -221,7 +223,7 @@ class Releases:
         Raises NotFound, and Conflict while an assignment or a rollout still asks for it.
         """
         with self._store.read() as session:
-            if session.get(Model, model) is None:
+            if session.get(Model, model) is None or model == agent_release.NAME:
                 raise NotFound(f"there is no model {model!r}")
             wanted = select(Version).where(Version.model == model)
             rows = session.exec(
@@ -325,7 +327,7 @@ class Releases:
 
 def find(session: Session, model: str, version: str) -> Version:
     """The version's row; raises NotFound."""
-    row = session.get(Version, (model, version))
+    row = session.get(Version, (model, version)) if model != agent_release.NAME else None
     if row is None:
         raise NotFound(f"there is no version {version!r} of a model {model!r}")
     return row

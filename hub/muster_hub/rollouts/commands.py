@@ -6,11 +6,12 @@ import msgspec
 from sqlmodel import Session, col, select
 
 from muster_hub.errors import Conflict, Invalid, NotFound
+from muster_hub.fleet.assignments import slot_of
 from muster_hub.rollouts import budgets, kept
 from muster_hub.rollouts.budgets import BudgetUnit
 from muster_hub.rollouts.plan import Plan, read_plan, stages
 from muster_hub.storage import models
-from muster_protocol.wire import limits, selectors
+from muster_protocol.wire import agent_release, limits, selectors
 from muster_protocol.wire.topics import check_name
 
 LIVE = ("running", "paused")
@@ -35,9 +36,11 @@ def start_rollout(
     Conflict for one that isn't signed, when another rollout in progress concerns the same slot of
     the same devices, or for a budget that some group of devices could never meet.
     """
-    check_name(slot, "slot")
+    slot = slot_of(model, check_name(slot, "slot"))
     chosen = selectors.parse(selector)
     settled = read_plan({key: value for key, value in plan.items() if value is not None})
+    if model == agent_release.NAME:
+        _check_agent(settled, window_seconds)
     _check_window(window_seconds)
     found = session.get(models.Version, (model, version))
     if found is None:
@@ -157,6 +160,21 @@ def resolve_alert(session: Session, alert: int, *, by: str, now: float) -> None:
     row = _alert(session, alert)
     if row.state != "resolved":
         _set_alert(session, row, "resolved", by, now)
+
+
+def _check_agent(plan: Plan, window_seconds: float | None) -> None:
+    """Raise Invalid for what only a model's rollout has: an agent has no telemetry to compare."""
+    asked = {
+        "budgets": plan.budgets, "windows": plan.windows, "shadow": plan.shadow,
+        "experiment": plan.experiment, "gate": plan.gate, "require_proof": plan.require_proof,
+        "window_seconds": window_seconds,
+    }  # fmt: skip
+    named = [name for name, value in asked.items() if value]
+    if named:
+        raise Invalid(
+            f"{', '.join(named)}: a rollout of the agent has waves, soaks, approvals and "
+            "failures_allowed, and none of what compares models"
+        )
 
 
 def _check_window(seconds: float | None) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from muster_protocol.wire import agent_release
+
 FAILING_EVENTS = frozenset({"refused", "rolled_back", "worker_died"})
 Progress = Literal["unseen", "in_progress", "committed", "failed"]
 
@@ -23,6 +25,8 @@ class DeviceEvidence:
     """In words: the state and progress, or the refusal."""
     fetch_seconds: float = 0.0
     """In which bytes of the release came in, as the device says."""
+    restarts: bool = False
+    """It has gone offline to try the release, or is about to: it is waited for all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +79,7 @@ def _failed_event(
 def _reported(
     report: Mapping[str, Any] | None, slot: str, manifest: str, generation: int
 ) -> DeviceEvidence:
-    found = ((report or {}).get("slots") or {}).get(slot)
+    found = _place(report or {}, slot)
     if found is None:
         return DeviceEvidence(stage="unseen", detail="no report of this slot yet")
     update = found.get("update") or {}
@@ -91,8 +95,25 @@ def _reported(
         return _failed(state, update.get("refusal"), update.get("detail", ""))
     if about and state not in ("idle", "committed"):
         seconds = float(update.get("fetch_seconds", 0.0))
-        return DeviceEvidence(stage="in_progress", detail=_progress(update), fetch_seconds=seconds)
+        return DeviceEvidence(
+            stage="in_progress",
+            detail=_progress(update),
+            fetch_seconds=seconds,
+            restarts=slot == agent_release.NAME and state in ("starting", "probation"),
+        )
     return DeviceEvidence(stage="unseen", detail="has not begun")
+
+
+def _place(report: Mapping[str, Any], slot: str) -> Mapping[str, Any] | None:
+    """What a report says of a slot, or of the agent itself in the same form."""
+    if slot != agent_release.NAME:
+        found: Mapping[str, Any] | None = (report.get("slots") or {}).get(slot)
+        return found
+    update = report.get("agent")
+    if update is None:
+        return None
+    runs = update.get("state") == "committed"
+    return {"update": update, "running": {"manifest": update.get("manifest")} if runs else None}
 
 
 def _progress(update: Mapping[str, Any]) -> str:

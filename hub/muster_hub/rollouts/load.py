@@ -17,7 +17,7 @@ from muster_hub.rollouts.evidence import read as read_evidence
 from muster_hub.rollouts.members import Member, Reached, StagedRollout
 from muster_hub.rollouts.plan import CANARY, Plan, read_plan
 from muster_hub.storage import models
-from muster_protocol.wire import manifest, selectors
+from muster_protocol.wire import agent_release, directive, manifest, selectors
 
 _FORMATS: tuple[Any, ...] = (
     func.substr(models.Version.manifest, 1, manifest.HEAD_BYTES).label("head"),
@@ -53,6 +53,8 @@ def _release(row: Any) -> Release:
 def _needs(row: Any) -> frozenset[str]:
     """Of the columns of ``_FORMATS``: what an agent must understand to be given it."""
     needs = set()
+    if agent_release.is_listing(bytes(row.head)):
+        needs.add(directive.AGENT)
     if manifest.format_in(bytes(row.head)) > 1:
         needs.add(manifest.UNDERSTANDS)
     if (row.baseline_format or 1) > 1:
@@ -281,13 +283,14 @@ def members(
         news = (
             evidence.stage == "committed" and mine is not None and mine.reached.state != "committed"
         )
-        if news and _must_prove(device, required) and not _proves(session, row, device):
+        slot = row.slot != agent_release.NAME  # What runs is proved of slots alone.
+        if news and slot and _must_prove(device, required) and not _proves(session, row, device):
             evidence = UNPROVED
         found.append(
             Member(
                 device=device.id,
                 labels=device.labels,
-                online=device.online and device.active,
+                online=(device.online or evidence.restarts) and device.active,
                 matches=matches,
                 reached=mine.reached if mine is not None else None,
                 evidence=evidence,

@@ -3,6 +3,9 @@
 A release travels as one file: ``HEAD``, four bytes with the envelope's length (big-endian), the
 envelope, then the wheels' bytes in the order in which the envelope lists them. Nothing but that
 length is believed before the signatures are.
+
+A hub delivers that file as it does a bundle: in chunks, which a ``Listing`` names in place of a
+manifest.
 """
 
 from typing import Annotated, Literal
@@ -10,13 +13,16 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from muster_protocol.wire import limits
+from muster_protocol.wire import limits, manifest
 from muster_protocol.wire.bounds import Integer
 from muster_protocol.wire.errors import LimitError, ProtocolError
-from muster_protocol.wire.manifest import Sha256
+from muster_protocol.wire.manifest import File, Sha256
+from muster_protocol.wire.topics import check_version
 
 PAYLOAD_TYPE = "application/vnd.muster.agent-release+json"
 DISTRIBUTION = "muster_edge"
+NAME = "muster-agent"
+"""Releases of the agent stand among models and slots under this name, which no other takes."""
 HEAD = b"muster agent 1\n\0"
 LENGTH_BYTES = 4
 ENVELOPE_BYTES_MAX = 256 * limits.KIB
@@ -63,6 +69,51 @@ class AgentRelease(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def size_bytes(self) -> int:
         """Of all wheels."""
         return sum(wheel.size_bytes for wheel in self.wheels)
+
+
+class Listing(Struct, frozen=True, forbid_unknown_fields=True):
+    """The file of a release, as a hub serves it; its hash is what directives and reports name."""
+
+    agent: Literal[1]
+    """The listing's format; its name tells it from a manifest, too."""
+    version: AgentVersion
+    file: File
+
+
+_LISTING_HEAD = b'{"agent":'
+
+
+def is_listing(data: bytes) -> bool:
+    """Whether the bytes, if they are what they should be, are a listing and no manifest."""
+    return data.startswith(_LISTING_HEAD)
+
+
+def encode_listing(version: str, file: File) -> bytes:
+    """Deterministic JSON; raises ProtocolError for whatever ``decode_listing`` would refuse."""
+    data = msgspec.json.encode(Listing(1, version, file), order="deterministic")
+    decode_listing(data)
+    return data
+
+
+def decode_listing(data: bytes) -> Listing:
+    """Parse and check a listing; raises ProtocolError."""
+    try:
+        listing = msgspec.json.decode(data, type=Listing)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not a listing of a release of the agent: {error}") from None
+    check_version(listing.version)
+    if listing.file.size_bytes > RELEASE_BYTES_MAX + ENVELOPE_BYTES_MAX + limits.KIB:
+        raise LimitError(f"agent {listing.version}: a file of {listing.file.size_bytes} bytes")
+    if bool(listing.file.index) != (listing.file.size_bytes > limits.CHUNK_BYTES):
+        raise ProtocolError(f"agent {listing.version}: its file and its chunk index don't fit")
+    return listing
+
+
+def files_of(data: bytes) -> tuple[File, ...]:
+    """The files that a manifest, or the listing of a release, names; raises ProtocolError."""
+    if is_listing(data):
+        return (decode_listing(data).file,)
+    return manifest.decode(data).files
 
 
 def encode(release: AgentRelease) -> bytes:

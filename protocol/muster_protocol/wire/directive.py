@@ -29,6 +29,7 @@ FEED_WATCHES = "feed_watches"
 FEED_SETTINGS = "feed_settings"
 RESTART = "restart"
 LOG_WATCH = "log_watch"
+AGENT = "agent"
 """As ``understands`` names these fields."""
 SERIAL_MAX = limits.SERIAL_MAX
 FeedValue = bounds.Line | bounds.Finite | bool
@@ -90,6 +91,15 @@ class Slot(Struct, frozen=True, forbid_unknown_fields=True):
     ``understands``."""
 
 
+class WantedAgent(Struct, frozen=True, forbid_unknown_fields=True):
+    """The release of the agent itself that a device should run."""
+
+    release: Goal
+    """Its ``manifest`` is the hash of the release's listing (``agent_release.Listing``)."""
+    attempt: Name | UnsetType = UNSET
+    """As a slot's: names a fresh try at a release that the device has refused or left again."""
+
+
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
     """A second source of chunks: ``GET <url>/<sha256>`` with a bearer token for this device.
 
@@ -149,9 +159,19 @@ class Directive(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ) = UNSET
     """By feed, what the hub sets of it, where the device's own configuration lets it. Absent: the
     configuration alone counts. Told only to agents whose facts say ``understands``."""
+    agent: WantedAgent | UnsetType = UNSET
+    """Absent: what runs goes on. Told only to agents whose facts say ``understands``: those that a
+    launcher can take back again."""
     contact: Contact | UnsetType = UNSET
     """Where the hub is, or will be; taken only when targets name the same. Absent: what the device
     holds stays. Told only to agents whose facts say ``understands``."""
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """All that the device may have to fetch."""
+        slots = self.slots.values()
+        found = [goal for slot in slots for goal in (slot.champion, slot.challenger) if goal]
+        return (*found, self.agent.release) if self.agent is not UNSET else tuple(found)
 
 
 class DirectiveRefused(MusterError):

@@ -239,6 +239,9 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the adopted directive."""
     slots: Annotated[dict[Name, SlotReport], Meta(max_length=limits.SLOTS_MAX)] = {}
     facts: Facts
+    agent: Update | None = None
+    """Where the update of the agent itself stands that a directive asks for, whose release is
+    ``manifest``; None: there is none. ``facts`` say what runs."""
     trust: TrustReport = TrustReport()
     refusal: Name | None = None
     """Why the last directive or metadata was refused, if it was."""

@@ -174,6 +174,9 @@ def cases(target: Target) -> dict[tuple[str, str], Case]:
         "POST /models/{model}/versions/{version}/approve": Case(
             RELEASERS, "m", f"{model}/versions/1/approve"
         ),
+        "GET /agent-releases": Case(ALL),
+        "POST /agent-releases": Case(RELEASERS, "D", form=True),
+        "GET /agent-releases/{version}": Case(ALL, "D", "/agent-releases/none"),
         "GET /signing-request": Case(RELEASERS),
         "POST /signatures": Case(RELEASERS, body={"metadata": "{}"}),
         "GET /signatures": Case(ALL), "GET /expiries": Case(ALL, path="/expiries?days=3650"),
@@ -323,7 +326,11 @@ class Matrix:
     def ask(self, method: str, case: Case, route: str, headers: dict[str, str]) -> tuple[int, str]:
         path = case.path or route
         url = address(path)
-        files = [("manifest", ("manifest.json", b"{}")), ("files", ("a", b""))]
+        files = [
+            ("manifest", ("manifest.json", b"{}")),
+            ("files", ("a", b"")),
+            ("file", ("a", b"")),
+        ]
         more = {"files": files} if case.form else {"json": case.body}
         if case.fields is not None:
             more = {"data": case.fields}

@@ -14,7 +14,7 @@ from muster_hub.api.problems import answers
 from muster_hub.errors import NotFound
 from muster_hub.registry.bundle import Pieces
 from muster_hub.storage.models import Device, DirectiveRow
-from muster_protocol.wire import directive, manifest
+from muster_protocol.wire import agent_release, directive
 from muster_protocol.wire.directive import DirectiveRefused
 from muster_protocol.wire.limits import MIB
 
@@ -94,12 +94,11 @@ def _pieces(hub: Hub, device: str, sha256: str) -> Pieces:
     with hub.store.read() as session:
         row = session.get(DirectiveRow, device)
     try:
-        slots = directive.decode(row.payload).slots.values() if row is not None else ()
+        goals = directive.decode(row.payload).goals if row is not None else ()
     except DirectiveRefused:
-        slots = ()
-    goals = [goal for slot in slots for goal in (slot.champion, slot.challenger) if goal]
+        goals = ()
     for goal in goals:
-        for listed in manifest.decode(hub.blobs.read(goal.manifest)).files:
+        for listed in agent_release.files_of(hub.blobs.read(goal.manifest)):
             if listed.sha256 == sha256:
                 return Pieces(listed, hub.blobs.read)
     raise NotFound(f"the directive of {device} names no bundle with a file {sha256[:64]}")

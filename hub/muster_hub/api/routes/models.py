@@ -25,6 +25,7 @@ from muster_hub.registry import reading
 from muster_hub.registry.release import find
 from muster_hub.signing import requests
 from muster_hub.storage.models import Model, Version
+from muster_protocol.wire import agent_release
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.limits import FILES_PER_BUNDLE_MAX, MANIFEST_BYTES_MAX
 
@@ -67,7 +68,9 @@ def models(
     """Models by name with their versions."""
     with hub.store.read() as session:
         rows = session.exec(
-            select(Model).where(Model.name > (cursor or "")).order_by(Model.name)
+            select(Model)
+            .where(Model.name > (cursor or ""), Model.name != agent_release.NAME)
+            .order_by(Model.name)
         ).all()
         scope = leave.scope
         found = [row for row in rows if scope.has_model(row.name)][: limit + 1]
@@ -88,7 +91,7 @@ def model(hub: HubDep, leave: Annotated[Leave, asks("model.read")], model: str) 
         rows = session.exec(
             select(Version).where(Version.model == model).order_by(col(Version.created).desc())
         ).all()
-    if found is None:
+    if found is None or model == agent_release.NAME:
         raise NotFound(f"there is no model {model!r}")
     return _view(found, list(rows))
 

@@ -13,6 +13,7 @@ from muster_hub.api.once import OnceRoute
 from muster_hub.api.pages import SelectorText
 from muster_hub.api.problems import answers
 from muster_hub.api.schemas.overview import (
+    AgentsView,
     GoingView,
     OverviewView,
     RunsView,
@@ -51,6 +52,7 @@ def overview(
         if item.standing != "revoked"
         for _, model, version in item.runs
     )
+    agents = Counter(item.agent for item in devices if item.standing != "revoked" and item.agent)
     return OverviewView(
         devices=len(devices) - standings["revoked"],
         online=sum(count for word, count in standings.items() if word not in AWAY),
@@ -67,6 +69,10 @@ def overview(
         versions=[
             RunsView(model=model, version=version, devices=count)
             for (model, version), count in runs.most_common(VERSIONS_MAX)
+        ],
+        agents=[
+            AgentsView(version=version, devices=count)
+            for version, count in agents.most_common(VERSIONS_MAX)
         ],
         rollouts=[GoingView(**item) for item in going],
         waits=[

@@ -17,6 +17,11 @@ class RunsView(BaseModel):
     devices: int = Field(examples=[417])
 
 
+class AgentsView(BaseModel):
+    version: str = Field(examples=["0.2.0"])
+    devices: int = Field(examples=[412])
+
+
 class WaitView(BaseModel):
     who: str = Field(examples=["a releaser"])
     what: str = Field(examples=["to approve digits 3"])
@@ -48,5 +53,6 @@ class OverviewView(Grows):
     acknowledged_alerts: int = Field(examples=[1])
     standings: list[StandingView] = Field(description="Each device once, revoked ones included.")
     versions: list[RunsView] = Field(description="As devices report; the commonest first.")
+    agents: list[AgentsView] = Field(description="Versions of the agent; the commonest first.")
     rollouts: list[GoingView] = Field(description="Running or paused, the newest first.")
     waits: list[WaitView] = Field(description="What waits for whom.")

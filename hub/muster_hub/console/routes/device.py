@@ -60,6 +60,7 @@ def device(
         device=found,
         report=REPORT | report,
         facts=FACTS | facts if (facts := report.get("facts")) else None,
+        agent={"version": ""} | UPDATE | agent if (agent := report.get("agent")) else None,
         slots=[_slot(found, name) for name in _slot_names(found, report)],
         windows=[UNREAD | row for row in windows[:WINDOWS_LISTED]],
         pace=[(row["start"], float(row["n"])) for row in reversed(windows)],

@@ -14,6 +14,7 @@ from muster_hub.console.rendering import may_do, redirect, render
 from muster_hub.registry import cards, reading
 from muster_hub.rollouts.commands import RELEASED
 from muster_hub.storage.models import Model
+from muster_protocol.wire import agent_release
 
 router = APIRouter(route_class=OnceRoute)
 MODELS_MAX = 500
@@ -26,7 +27,9 @@ def models(request: Request, hub: HubDep, leave: Annotated[Leave, asks("model.li
     """Models by name, each with its newest version."""
     scope = leave.scope
     with hub.store.read() as session:
-        rows = session.exec(select(Model).order_by(col(Model.name))).all()
+        rows = session.exec(
+            select(Model).where(Model.name != agent_release.NAME).order_by(col(Model.name))
+        ).all()
         found = [row for row in rows if scope.has_model(row.name)][:MODELS_MAX]
         versions = reading.versions(session, [row.name for row in found])
     return render(
