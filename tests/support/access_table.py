@@ -64,6 +64,7 @@ def pages(target: Target) -> dict[str, Case]:
             )
             for act in ("approve", "diagnose", "retry", "revoke")
         },
+        f"GET {PAGE}/feeds": Case(ALL),
         f"GET {PAGE}/devices/{{device}}/feeds/{{feed}}": Case(ALL, "dD", f"{device}/feeds/press"),
         f"POST {PAGE}/devices/{{device}}/feeds": Case(
             OPERATORS, "dD", f"{device}/feeds", fields={}

@@ -19,7 +19,9 @@ from muster_hub.access.governance import make_token
 from muster_hub.access.links import make_link
 from muster_hub.audit import log
 from muster_hub.console import site
+from muster_hub.fleet.feed_settings import NAMES_MAX
 from muster_hub.storage import alerting, governance, models
+from muster_hub.storage.feeds import FeedSettingRow
 from muster_hub.storage.registry import LoopRow
 from muster_hub.storage.sampling import SamplingPolicyRow
 from muster_protocol.signals import baseline, binning, summary_wire
@@ -63,6 +65,7 @@ QUERIES: Final[Mapping[str, tuple[str, ...]]] = {
     "/bulk": ("", *(f"?q=site=berlin&act={act}" for act in ("label", "retry", "revoke")),
               f"?q=site=berlin&act=rebaseline&model={MODEL}",
               "?q=site=berlin&act=label&key=line&value=9"),
+    "/feeds": ("", "?after=limits-0"),
     "/loops": ("", "?before=5"),
     "/drift": ("", f"?model={MODEL}&site=berlin"),
     "/models/{model}": ("", "?left=1&right=2"),
@@ -144,6 +147,7 @@ class Filled:
             self._rollouts(session)
             self._alerts_and_events(session)
             self._loops(session)
+            self._feed_settings(session)
             self._people(session)
 
     def _registry(self, session: Session, data: bytes) -> None:
@@ -307,6 +311,14 @@ class Filled:
                     created=self.now, created_by="token:ada", expires=self.now + 600.0,
                     reason=self.text,
                 )
+            )  # fmt: skip
+
+    def _feed_settings(self, session: Session) -> None:
+        for number in range(min(self.count, NAMES_MAX)):
+            values = {"sources.plc.host": "{label.plc_address}", "sources.plc.note": self.text[:64]}
+            session.add(
+                FeedSettingRow(name=f"limits-{number}", selector=f"line={number}", feed="press",
+                               settings=values, created=self.now, created_by="token:ada")
             )  # fmt: skip
 
     def _people(self, session: Session) -> None:

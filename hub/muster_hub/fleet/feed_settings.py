@@ -4,7 +4,7 @@ A device takes what its own ``agent.toml`` opens to the hub, after the same chec
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,20 +157,24 @@ def find(session: Session, name: str) -> FeedSettingRow:
 
 def view(session: Session, row: FeedSettingRow) -> dict[str, Any]:
     """A setting, how many devices it reaches, and which of them lack a label that it names."""
+    return views(session, [row])[0]
+
+
+def views(session: Session, rows: Sequence[FeedSettingRow]) -> list[dict[str, Any]]:
+    """The same of several, for which the fleet is read once."""
+    query = select(models.Device.id, models.Device.labels).where(
+        col(models.Device.revoked).is_(False), col(models.Device.deleted).is_(None)
+    )
+    fleet = list(session.exec(query)) if rows else []
+    return [_view(row, fleet) for row in rows]
+
+
+def _view(row: FeedSettingRow, fleet: Iterable[tuple[str, Mapping[str, str]]]) -> dict[str, Any]:
     setting = FeedSetting(row.name, selectors.parse(row.selector), row.feed, row.settings)
-    reached = list(_matching(session, setting.selector))
+    reached = [(name, labels) for name, labels in fleet if setting.selector.matches(labels)]
     lacking = {name: key for name, labels in reached if (key := lacks(setting, labels))}
     return row.model_dump() | {
         "devices": len(reached),
         "lacking": dict(sorted(lacking.items())[:LACKING_MAX]),
         "lacking_more": max(len(lacking) - LACKING_MAX, 0),
     }
-
-
-def _matching(session: Session, selector: Selector) -> Iterator[tuple[str, Mapping[str, str]]]:
-    query = select(models.Device.id, models.Device.labels).where(
-        col(models.Device.revoked).is_(False), col(models.Device.deleted).is_(None)
-    )
-    for name, labels in session.exec(query):
-        if selector.matches(labels):
-            yield name, labels

@@ -167,6 +167,27 @@ def test_the_feeds_of_a_device_are_watched_from_its_page_and_each_has_one(tmp_pa
         kit.close()
 
 
+def test_what_the_hub_sets_of_feeds_stands_on_a_page_with_who_lacks_a_label(tmp_path) -> None:
+    kit = open_kit(tmp_path)
+    try:
+        add_devices(kit, ["press-7", "press-8"], labels={"line": "2"})
+        client = signed_in(kit, "operator")
+        assert "Nothing is set" in client.get("/feeds").text
+        values = {"sources.plc.host": "{label.plc}", "sources.plc.port": 502}
+        ask = {"selector": "line=2", "feed": "press", "settings": values}
+        headers = kit.as_("operator")
+        path = f"{API}/feed-settings/addresses"
+        planned = kit.http.post(f"{path}/plan", json=ask, headers=headers).json()
+        assert (planned["devices"], planned["lacking"]) == (2, {"press-7": "plc", "press-8": "plc"})
+        assert "Nothing is set" in client.get("/feeds").text
+        assert kit.http.put(path, json=ask, headers=headers).status_code == 200
+        text = " ".join(re.sub(r"<[^>]+>", " ", client.get("/feeds").text).split())
+        said = "press line=2 sources.plc.host = {label.plc} sources.plc.port = 502 2 press-7 : plc"
+        assert f"addresses {said} , press-8 : plc just now by token:a-operator" in text
+    finally:
+        kit.close()
+
+
 def test_a_device_that_has_never_reported_has_a_page(kit: Kit) -> None:
     text = signed_in(kit).get("/devices/new").text
     assert "awaiting approval" in text

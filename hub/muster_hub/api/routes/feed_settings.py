@@ -31,7 +31,7 @@ def listed(
     with hub.store.read() as session:
         rows = session.exec(query.order_by(col(FeedSettingRow.name)).limit(feed_settings.NAMES_MAX))
         seen = [row for row in rows if covers(row.selector)][: limit + 1]
-        found = [feed_settings.view(session, row) for row in seen]
+        found = feed_settings.views(session, seen)
     return Page(**page(found, limit, lambda item: item["name"]))
 
 

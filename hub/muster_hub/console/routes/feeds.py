@@ -1,4 +1,4 @@
-"""One feed of a device: its values and their quality, live while somebody watches."""
+"""What the hub sets of feeds; and one feed of a device, live while somebody watches."""
 
 from typing import Annotated
 
@@ -7,11 +7,26 @@ from fastapi import APIRouter, Request, Response
 from muster_hub.access.leave import Leave
 from muster_hub.api.auth import HubDep, asks
 from muster_hub.api.once import OnceRoute
+from muster_hub.api.pages import Cursor
 from muster_hub.api.routes import devices as api
+from muster_hub.api.routes import feed_settings
 from muster_hub.console.rendering import redirect, render
 from muster_hub.console.words import segment
 
 router = APIRouter(route_class=OnceRoute)
+ROWS = 30
+
+
+@router.get("/feeds")
+def settings(
+    request: Request,
+    hub: HubDep,
+    leave: Annotated[Leave, asks("feed-setting.list")],
+    after: Cursor = None,
+) -> Response:
+    """What devices are told of their feeds beside their own configuration."""
+    found = feed_settings.listed(hub, leave, ROWS, after)
+    return render(request, "feeds.html", rows=found.items, following=found.next, after=after)
 
 
 @router.get("/devices/{device}/feeds/{feed}")
