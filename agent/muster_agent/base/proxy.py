@@ -23,8 +23,10 @@ HEAD_BYTES_MAX = 16 * limits.KIB
 PASSWORD_BYTES_MAX = limits.KIB
 REASON_CHARS_MAX = 80
 HTTP_PORT = 80
+UNKNOWN_STATUSES = (401, 407)
+"""Who this is. 401 is a server's word for it, but Tinyproxy answers a wrong password with it."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (?P<status>\d{3})(?: (?P<reason>[^\r\n]*))?\r?\n")
-_SCHEMES = re.compile(rb"^proxy-authenticate:\s*([\w-]+)", re.IGNORECASE | re.MULTILINE)
+_SCHEMES = re.compile(rb"^(?:proxy|www)-authenticate:\s*([\w-]+)", re.IGNORECASE | re.MULTILINE)
 _HOST = re.compile(r"[!-~]+")
 
 
@@ -125,7 +127,7 @@ class Proxy:
             return ""
         reason = (found["reason"] or b"").decode("ascii", "replace")
         said = f"{status} {''.join(filter(str.isprintable, reason))[:REASON_CHARS_MAX]}".strip()
-        if status == 407:
+        if status in UNKNOWN_STATUSES:
             return self._unknown(head, said)
         if status >= 500:
             return (
