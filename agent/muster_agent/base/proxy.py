@@ -23,6 +23,8 @@ HEAD_BYTES_MAX = 16 * limits.KIB
 PASSWORD_BYTES_MAX = limits.KIB
 REASON_CHARS_MAX = 80
 HTTP_PORT = 80
+NAMED = "agent.toml"
+"""Who names a proxy that is not the environment's."""
 UNKNOWN_STATUSES = (401, 407)
 """Who this is. 401 is a server's word for it, but Tinyproxy answers a wrong password with it."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (?P<status>\d{3})(?: (?P<reason>[^\r\n]*))?\r?\n")
@@ -44,7 +46,7 @@ class Proxy:
     password: str = field(default="", repr=False)
     password_file: Path | None = None
     """Read whenever it is needed, so that a changed one counts at once."""
-    origin: str = "agent.toml"
+    origin: str = NAMED
     """Who names it, for messages."""
 
     def __str__(self) -> str:
