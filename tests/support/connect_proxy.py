@@ -24,14 +24,17 @@ class ConnectProxy:
         schemes: tuple[str, ...] = ("Basic",),
         ports: frozenset[int] | None = None,
         names: Mapping[str, str] | None = None,
+        wrong: int = 407,
     ) -> None:
         """``users`` with their passwords; None: everybody may. ``ports`` to which it connects;
-        None: all. ``names`` is its own DNS, before the system's.
+        None: all. ``names`` is its own DNS, before the system's. ``wrong``: its answer to a wrong
+        password.
         """
         self.targets: list[str] = []
         self.refused: list[int] = []
         self._users, self._schemes, self._ports = users, schemes, ports
         self._names = dict(names or {})
+        self._wrong = wrong
         proxy = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -70,7 +73,9 @@ class ConnectProxy:
             headers[name.lower()] = value.strip()
         if not self._knows(headers.get("proxy-authorization", "")):
             offers = "".join(f"Proxy-Authenticate: {scheme}\r\n" for scheme in self._schemes)
-            self._refuse(client, 407, "Proxy Authentication Required", offers)
+            given = "proxy-authorization" in headers
+            status = self._wrong if given else 407
+            self._refuse(client, status, "Proxy Authentication Required", offers)
             return
         parts = urllib.parse.urlsplit(target if method != "CONNECT" else f"//{target}")
         host, port = parts.hostname or "", parts.port or 80

@@ -83,7 +83,7 @@ HUB = ("--hub", "https://hub.example:8443", "--token", "a.b.c")
 def test_an_image_is_made_once_and_each_device_enrols_by_itself_when_it_first_starts(
     image: Image,
 ) -> None:
-    done = image.install(*HUB, "--first-boot")
+    done = image.install(*HUB, "--proxy", "http://proxy.plant:3128", "--first-boot")
     assert done.returncode == 0, done.stderr
     assert "each device enrols at https://hub.example:8443" in done.stdout
     made = image.made
@@ -97,9 +97,9 @@ def test_an_image_is_made_once_and_each_device_enrols_by_itself_when_it_first_st
     for _ in range(3):  # Each start.
         started = image.run("/opt/muster/first-boot", **lines)
         assert started.returncode == 0, started.stderr
-    assert (state / "asked").read_text().splitlines() == [
-        "enroll --dir /var/lib/muster --hub https://hub.example:8443 --token a.b.c"
-    ]
+    wanted = " ".join([*HUB, "--proxy", "http://proxy.plant:3128"])
+    asked = (state / "asked").read_text().splitlines()
+    assert asked == [f"enroll --dir /var/lib/muster {wanted}"]
     assert (state / "agent.toml").read_text() == 'run_dir = "/run/muster"\n'
 
 

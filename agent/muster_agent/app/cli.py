@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from muster_agent.app import doctor, facts, feed_cli, fsck, self_cli, service, status
-from muster_agent.base import config
+from muster_agent.base import config, proxy
 from muster_agent.base.settings import ProxySettings
 from muster_agent.base.system_clock import SystemClock
 from muster_agent.fetch import drop
@@ -139,7 +139,23 @@ def _enroll(options: argparse.Namespace) -> int:
         ClockReading(clock.wall(), clock.quality()),
     )
     print(f"{done.device} is enrolled; broker {joined(done.broker_host, done.broker_port)}")
+    way = _way(directory, done)
+    if way is not None and way.origin != proxy.NAMED:
+        print(
+            f"the broker is behind {way}, the proxy of {way.origin}: a service has an environment "
+            f"of its own, so set [proxy] url in {directory / config.FILE}"
+        )
     return 0
+
+
+def _way(directory: Path, done: enroll.Enrolment) -> proxy.Proxy | None:
+    """The proxy on the way to the broker; None: it is reached straight."""
+    settings = config.load(directory).settings.proxy
+    proxies = proxy.chosen(settings, directory, os.environ)
+    try:
+        return proxies.way(done.broker_host, done.broker_port)
+    except proxy.ProxyError:
+        return None  # The link says it, and doctor.
 
 
 def _proxy(options: argparse.Namespace) -> ProxySettings | None:

@@ -23,8 +23,12 @@ HEAD_BYTES_MAX = 16 * limits.KIB
 PASSWORD_BYTES_MAX = limits.KIB
 REASON_CHARS_MAX = 80
 HTTP_PORT = 80
+NAMED = "agent.toml"
+"""Who names a proxy that is not the environment's."""
+UNKNOWN_STATUSES = (401, 407)
+"""Who this is. 401 is a server's word for it, but Tinyproxy answers a wrong password with it."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (?P<status>\d{3})(?: (?P<reason>[^\r\n]*))?\r?\n")
-_SCHEMES = re.compile(rb"^proxy-authenticate:\s*([\w-]+)", re.IGNORECASE | re.MULTILINE)
+_SCHEMES = re.compile(rb"^(?:proxy|www)-authenticate:\s*([\w-]+)", re.IGNORECASE | re.MULTILINE)
 _HOST = re.compile(r"[!-~]+")
 
 
@@ -42,7 +46,7 @@ class Proxy:
     password: str = field(default="", repr=False)
     password_file: Path | None = None
     """Read whenever it is needed, so that a changed one counts at once."""
-    origin: str = "agent.toml"
+    origin: str = NAMED
     """Who names it, for messages."""
 
     def __str__(self) -> str:
@@ -125,7 +129,7 @@ class Proxy:
             return ""
         reason = (found["reason"] or b"").decode("ascii", "replace")
         said = f"{status} {''.join(filter(str.isprintable, reason))[:REASON_CHARS_MAX]}".strip()
-        if status == 407:
+        if status in UNKNOWN_STATUSES:
             return self._unknown(head, said)
         if status >= 500:
             return (

@@ -257,18 +257,22 @@ def test_a_second_agent_on_the_same_directory_is_turned_away(field):
     assert f"pid {agent.process.pid}" in second.stderr
 
 
-def test_a_restart_that_the_hub_asks_for_happens_once_and_without_anybody_starting_it(field):
+def test_the_hub_asks_for_the_log_and_for_a_restart_which_nobody_else_has_to_do(field):
     hub, agent = field
     hub.release("1")  # Its metadata name who signs directives.
     agent.start()
     asked = directive.TimedRequest(request=1, until=hub.now + 3600)
+    hub.direct(None, log_watch=asked)
+    hub.until(lambda: bool(hub.events("log")), "the log")
+    lines = [event.detail for event in hub.events("log")]
+    assert any(line.endswith(f"serving {agent.directory}") for line in lines), lines
     hub.direct(None, restart=asked)
     hub.until(lambda: bool(hub.events("note")), "the note")
     assert "request to restart (1) is obeyed" in hub.events("note")[0].detail
     log = agent.directory / "log"
     hub.until(lambda: log.read_text().count(f"serving {agent.directory}") == 2, "the new agent")
     hub.direct(None, restart=asked)
-    hub.until(lambda: hub.reports[-1].generation == 2, "the second directive")
+    hub.until(lambda: hub.reports[-1].generation == 3, "the third directive")
     assert agent.end() == 0
     assert log.read_text().count(f"serving {agent.directory}") == 2
 

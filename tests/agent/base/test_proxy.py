@@ -74,6 +74,9 @@ def test_a_refusal_says_what_the_proxy_wants(tmp_path, echo):
     with ConnectProxy(users={}, schemes=("Negotiate", "NTLM")) as proxy:
         words = said(through(proxy.url, tmp_path, "secret-lace"), "127.0.0.1", echo)
         assert "wants negotiate, ntlm" in words
+    with ConnectProxy(users={"ada": "another"}, wrong=401) as proxy:
+        words = said(through(proxy.url, tmp_path, "secret-lace"), "127.0.0.1", echo)
+        assert "refuses user 'ada' (401" in words
     with ConnectProxy(ports=frozenset({443})) as proxy:
         words = said(through(proxy.url, tmp_path), "127.0.0.1", echo)
         assert f"refuses to connect to 127.0.0.1:{echo} (403 Forbidden)" in words

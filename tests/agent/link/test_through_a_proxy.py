@@ -136,6 +136,24 @@ def test_enrolment_takes_a_proxy_and_agent_toml_keeps_it_and_doctor_goes_by_it(
         assert "secret-lace" not in words
 
 
+def test_who_enrols_by_the_shells_proxy_hears_that_a_service_does_not_know_it(
+    tmp_path: Path,
+    authority: Authority,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = Repository().factory_root
+    (tmp_path / "root.json").write_bytes(root)
+    monkeypatch.setenv("https_proxy", "http://ada:secret-lace@proxy.plant:3128")
+    with EnrolHub(tmp_path / "hub", authority, root) as hub:
+        line = ["enroll", "--dir", str(tmp_path / "device"), "--hub", hub.url]
+        line += ["--token", hub.token, "--root", str(tmp_path / "root.json")]
+        assert cli.main(line) == 0
+    words = capsys.readouterr().out
+    assert "the broker is behind proxy.plant:3128, the proxy of https_proxy" in words
+    assert "secret-lace" not in words
+
+
 def test_chunks_come_through_the_proxy_by_tunnel_or_as_plain_http(
     tmp_path: Path, authority: Authority, proxy: ConnectProxy
 ) -> None:
