@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # More test processes than cores: half of what they do is wait for real brokers and devices.
 WORKERS ?= 4
 
-.PHONY: demo example-maintenance example-vision test test-doors story-loop test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-feeds bench-links bench-scale soak deb lint format setup setup-demo constraints clean
+.PHONY: demo example-maintenance example-vision test test-arm64 test-doors story-loop test-zoo test-long screenshots sim fuzz mutants crash-matrix bench bench-update bench-serving bench-gates bench-signals bench-real bench-trust bench-api bench-feeds bench-links bench-scale soak deb lint format setup setup-demo constraints clean
 
 demo: setup-demo
 	@deploy/need mosquitto
@@ -42,6 +42,11 @@ story-loop: setup
 # The zoo: models that others made, from packages on the index, packed, checked and served.
 test-zoo: setup
 	$(BIN)/pytest -m doors tests/doors/zoo $(ARGS)
+
+# The agent's package for arm64, emulated, against a hub and a plant that aren't; as root.
+test-arm64: setup
+	@deploy/need mosquitto mmdebstrap qemu-aarch64-static
+	$(BIN)/pytest -m arm64 tests/arm64 $(ARGS)
 
 # Whole stories of real processes: the demo to its end, killed, interrupted; chaos; a restored hub.
 test-long: setup

@@ -63,7 +63,7 @@ class Package:
 
 AGENT = Package(
     name="muster-agent",
-    extras="agent,onnx,tflite",
+    extras="agent,onnx,tflite,modbus,opcua,images",
     # The launcher passes each command on to the agent that is in place.
     commands={"muster-agent": LAUNCHER, LAUNCHER: LAUNCHER},
     unit=ROOT / "deploy/systemd/muster-agent.service",

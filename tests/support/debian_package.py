@@ -1,4 +1,4 @@
-"""A Debian package built from this tree for this machine, and the same with a later number."""
+"""A Debian package built from this tree, and the same with a later number."""
 
 import subprocess
 import sys
@@ -7,14 +7,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def built(folder: Path, name: str = "muster-agent") -> Path:
-    """Not compressed, which would take most of the time."""
+def here() -> str:
+    """This machine's architecture, by Debian's word."""
     spoken = subprocess.run(
         ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True, timeout=60
     )
+    return spoken.stdout.strip()
+
+
+def built(folder: Path, name: str = "muster-agent", architecture: str = "") -> Path:
+    """For that architecture, else for this machine. Not compressed, which would take most of the
+    time."""
     subprocess.run(
         [sys.executable, ROOT / "deploy/deb/build.py", "--to", folder, "--only", name,
-         "--architecture", spoken.stdout.strip(), "--compression", "none"],
+         "--architecture", architecture or here(), "--compression", "none"],
         check=True, timeout=900,
     )  # fmt: skip
     (made,) = folder.glob(f"{name}_*.deb")

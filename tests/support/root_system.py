@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+MAKE_SECONDS = 1800.0
 NEEDED = ("mmdebstrap", "unshare", "dpkg-deb")
 INCLUDED = "python3,python3-pip-whl,adduser,tzdata,init-system-helpers,mosquitto"
 """What the packages depend on: they are installed by dpkg, which fetches nothing."""
@@ -49,17 +50,26 @@ def release() -> str:
 
 def base() -> Path:
     """The lower layer; the first time it takes a minute or two and the package sources."""
-    if not (BASE / "etc" / "os-release").exists():
-        made = BASE.with_name(f"{BASE.name}.{os.getpid()}")
-        made.parent.mkdir(exist_ok=True)
-        lists = [*Path("/etc/apt").glob("sources.list"), *Path("/etc/apt").glob("*.d/*.sources")]
+    return small_debian(BASE, release(), INCLUDED)
+
+
+def sources() -> list[Path]:
+    """The lists that say where this machine's packages come from."""
+    return [*Path("/etc/apt").glob("sources.list"), *Path("/etc/apt").glob("*.d/*.sources")]
+
+
+def small_debian(to: Path, suite: str, included: str, *options: str) -> Path:
+    """The folder ``to`` with a Debian of that release; made whole or not at all, and once."""
+    if not (to / "etc" / "os-release").exists():
+        made = to.with_name(f"{to.name}.{os.getpid()}")
+        made.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(
-            ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
-             f"--include={INCLUDED}", release(), made, *lists],
-            check=True, timeout=900,
+            ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", *options,
+             f"--include={included}", suite, made, *sources()],
+            check=True, timeout=MAKE_SECONDS,
         )  # fmt: skip
-        made.rename(BASE)
-    return BASE
+        made.rename(to)
+    return to
 
 
 @dataclass(frozen=True)

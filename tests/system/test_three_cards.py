@@ -19,6 +19,7 @@ import pytest
 from muster_hub.demo import bundles, digits, settings
 from muster_hub.demo.fleet import program
 from support import debian_package, root_system
+from support.cards import BOOT
 from support.ports import HOST, free_port
 from support.root_system import RootSystem
 from support.served import Served, finish
@@ -34,19 +35,6 @@ WAIT_SECONDS = 300.0
 COPY_SECONDS = 900.0
 """Two machines behind one address are told by how often each takes the connection."""
 NAMES = ("press-1", "press-2", "press-3")
-BOOT = r"""
-set -eu
-unit=/usr/lib/systemd/system/muster-agent.service
-said() { sed -n "s|^$1=||p" "$unit" "$unit.d/first-boot.conf"; }
-set -a; . /etc/muster/first-boot.env; set +a
-install -d -m 0750 -o muster -g muster /run/muster
-exec setpriv --reuid muster --regid muster --clear-groups sh -eu -c "
-  until $(said ExecStartPre); do sleep $(said RestartSec); done
-  cd /var/lib/muster
-  sed -i 's|^# report_seconds = .*|report_seconds = 2.0|' agent.toml
-  grep -q '^tcp_port' agent.toml || cat /etc/site.toml >>agent.toml
-  exec $(said ExecStart)"
-"""
 
 
 class Card:
