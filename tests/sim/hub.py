@@ -63,7 +63,8 @@ class HubStore(Store):
 
 
 @cache
-def _template() -> Any:
+def template() -> Any:
+    """A database without rows."""
     path = scratch() / "template.db"
     store = Store(sqlite_url(path))
     METADATA.create_all(store.engine)
@@ -75,11 +76,11 @@ def _template() -> Any:
 def _open(kind: type[HubStore]) -> HubStore:
     """One store a process: what SQLAlchemy has compiled is worth keeping between worlds."""
     store = kind(sqlite_url(scratch() / f"hub-{kind.__name__}.db"), Sealing(scratch()))
-    sqlalchemy.event.listen(store.engine, "connect", _careless)
+    sqlalchemy.event.listen(store.engine, "connect", careless)
     return store
 
 
-def _careless(connection: Any, _record: Any) -> None:
+def careless(connection: Any, _record: Any) -> None:
     """The file is in memory, and the world has no power cut for the hub."""
     connection.execute("PRAGMA synchronous = OFF")
 
@@ -91,7 +92,7 @@ def fresh_store(kind: type[HubStore]) -> HubStore:
     path = scratch() / f"hub-{kind.__name__}.db"
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    shutil.copyfile(_template(), path)
+    shutil.copyfile(template(), path)
     return store
 
 

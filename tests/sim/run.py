@@ -6,6 +6,7 @@ python -m sim.run --seeds 0..500  these seeds
 """
 
 import argparse
+import itertools
 import logging
 import multiprocessing
 import os
@@ -21,6 +22,8 @@ from multiprocessing.pool import Pool
 from pathlib import Path
 
 from sim.catalogue import SCRATCH_IN, SCRATCH_PREFIX, memory
+from sim.engine_plants import ENGINE_PLANTS
+from sim.engine_world import EngineOutcome, EngineWorld
 from sim.loop_world import LoopOutcome, LoopWorld
 from sim.plants import PLANTS, SEEDS_MAX, seeds_to_find
 from sim.shrink import in_words, shrink
@@ -28,6 +31,7 @@ from sim.world import TRANSITIONS, Outcome, World, lived
 
 SEEDS = 1_000
 LOOP_SEEDS = 100
+ENGINE_SEEDS = 40
 DAY_SECONDS = 86_400.0
 PLANTS_HEADING = f"{'planted bug':<34} {'found at seed':>13}  by the invariant"
 LEAST = {"faults": 200, "partition": 1, "to committed": 1, "to rolling_back": 1}
@@ -46,6 +50,19 @@ def live(seed: int) -> Outcome:
 
 def live_loops(seed: int) -> LoopOutcome:
     return LoopWorld(seed).run()
+
+
+def live_engines(seed: int) -> EngineOutcome:
+    return EngineWorld(seed).run()
+
+
+def seeds_to_find_in_engines(name: str) -> tuple[str, int | None, str]:
+    """The plant's name, the first seed whose world shows it, and which promise it broke."""
+    for seed in range(ENGINE_SEEDS):
+        found = EngineWorld(seed, ENGINE_PLANTS[name]).run().violation
+        if found is not None:
+            return name, seed, found.invariant
+    return name, None, ""
 
 
 def commit() -> str:
@@ -141,11 +158,15 @@ def run_plants(processes: int) -> tuple[str, bool]:
     """The table of seeds to find each planted bug, and whether all were found."""
     print(PLANTS_HEADING)
     found = 0
+    planted = len(PLANTS) + len(ENGINE_PLANTS)
     with pool(processes) as workers:
-        for name, seed, violation in workers.imap(seeds_to_find, PLANTS):
+        for name, seed, violation in itertools.chain(
+            workers.imap(seeds_to_find, PLANTS),
+            workers.imap(seeds_to_find_in_engines, ENGINE_PLANTS),
+        ):
             found += seed is not None
             print(row(name, seed, violation), flush=True)
-    return f"{found}/{len(PLANTS)}", found == len(PLANTS)
+    return f"{found}/{planted}", found == planted
 
 
 def run_loops(seeds: Iterable[int], processes: int) -> list[LoopOutcome]:
@@ -159,6 +180,21 @@ def run_loops(seeds: Iterable[int], processes: int) -> list[LoopOutcome]:
     print(
         f"loops: {len(found)} seeds, {counts['opened']} opened, {counts['closed']} closed, "
         f"{counts['failed']} failed, {counts['abandoned']} abandoned, {len(broken)} violations"
+    )
+    return found
+
+
+def run_engines(seeds: Iterable[int], processes: int) -> list[EngineOutcome]:
+    """Worlds of several hubs on one database; says what they came to."""
+    with pool(processes) as workers:
+        found = workers.map(live_engines, seeds)
+    counts = sum((each.counts for each in found), Counter[str]())
+    broken = [each for each in found if each.violation is not None]
+    for each in broken:
+        print(f"engines, seed {each.seed}: {each.violation}")
+    print(
+        f"engines: {len(found)} seeds, {counts['faults']} faults, {counts['taken over']} times "
+        f"another took over, {counts['directives']} directives, {len(broken)} violations"
     )
     return found
 
@@ -198,7 +234,8 @@ def main() -> int:
     print("in all:", ", ".join(f"{totals.counts[kind]} {kind}" for kind in LEAST))
     whole = asked.seeds is None
     lived_loops = run_loops(range(LOOP_SEEDS), processes) if whole else []
-    broken = any(each.violation is not None for each in lived_loops)
+    lived_engines = run_engines(range(ENGINE_SEEDS), processes) if whole else []
+    broken = any(each.violation is not None for each in (*lived_loops, *lived_engines))
     planted, all_found = run_plants(processes) if whole else ("0/0", True)
     for violation in totals.violations[:1]:
         assert violation.violation is not None
