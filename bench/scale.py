@@ -144,7 +144,7 @@ def _phases(
 
 def _steady(hub: MeasuredHub, fleet: MeasuredFleet, seconds: float) -> dict[str, Any]:
     """Nothing but reports and windows, once what the rollout left is done with."""
-    time.sleep(min(seconds, 20.0))
+    time.sleep(min(seconds, 20.0))  # the hub and the fleet need the processors
     phase = Watched(hub, fleet, asks_seconds=STEADY_ASKS_SECONDS)
     phase.wait(lambda: False, seconds)
     steady = phase.found()

@@ -65,7 +65,7 @@ def table(size: dict[str, Any], ingest: dict[str, Any] | None) -> str:
             "dollars a GB and month: assumed, all of these."
         ),
         "",
-        "| devices | hub, cores | broker, cores | rows/s | stored, GB | dollars a device and year |",
+        "| devices | hub, cores | broker, cores | rows/s | stored, GB | dollars a device-year |",
         "|---|---|---|---|---|---|",
     ]
     for devices in DEVICES:
@@ -80,11 +80,11 @@ def table(size: dict[str, Any], ingest: dict[str, Any] | None) -> str:
         lines += [
             "",
             (
-                f"One process's threads share one core: the hub's engine is full first, at some "
-                f"{_full(size):,.0f} devices a process (0.8 of a core), then PostgreSQL's ingest, at "
-                f"{full:,.0f} devices on this machine ({limit:,} rows/s). "
-                "One engine acts at a time, so that a fleet beyond the first number takes roles in "
-                "processes of their own, and one beyond what an engine judges takes several hubs."
+                "One process's threads share one core: the hub's is full first, at some "
+                f"{_full(size):,.0f} devices a process (0.8 of a core), then PostgreSQL's ingest, "
+                f"at {full:,.0f} devices on this machine ({limit:,} rows/s). One engine acts at a "
+                "time: a fleet beyond the first number takes roles in processes of their own, "
+                "one beyond what an engine judges takes several hubs."
             ),
         ]
     return "\n".join(lines)

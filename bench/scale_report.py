@@ -74,8 +74,8 @@ def tables(result: dict[str, Any]) -> str:
         lines += [
             "",
             (
-                f"PostgreSQL with durable commits, {ingest['processes']} processes on the same cores: "
-                f"the hub {ingest['hub']:,} summaries/s, the same bytes by bare inserts "
+                f"PostgreSQL with durable commits, {ingest['processes']} processes on the same "
+                f"cores: the hub {ingest['hub']:,} summaries/s, the same bytes by bare inserts "
                 f"{ingest['raw insert']:,}/s, by COPY {ingest['raw copy']:,}/s."
             ),
         ]
@@ -90,8 +90,8 @@ def _burst(size: dict[str, Any]) -> str:
     killed, rows = size["broker killed"], size["rows"]
     return (
         f"{size['devices']:,} devices: all connected after "
-        f"{size['connect']['devices_done_seconds']} s; updated once with the broker killed half-way: "
-        f"all back {killed['all_back_seconds']} s later, {killed['committed']:,} updated, "
+        f"{size['connect']['devices_done_seconds']} s; updated once with the broker killed "
+        f"half-way: all back {killed['all_back_seconds']} s later, {killed['committed']:,} updated, "
         f"{rows['sent']:,} rows sent and {rows['kept']:,} kept."
     )
 

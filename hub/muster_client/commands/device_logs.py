@@ -51,7 +51,7 @@ def logs(
 ) -> None:
     """Show the log of a device's agent, without secrets; with --follow as it is written."""
     if last:
-        found: Iterator[LogLine] = iter(hub(context).devices.log(device, limit=min(lines, 500)))
+        found: Iterator[LogLine] = iter(hub(context).devices.logs(device, limit=min(lines, 500)))
     else:
         seconds = minutes * 60 if follow else 0.0
         found = _lines(context, device, seconds=seconds, wait_seconds=wait_seconds)
@@ -76,16 +76,15 @@ def _lines(
     context: typer.Context, device: str, *, seconds: float, wait_seconds: float
 ) -> Iterator[LogLine]:
     """Lines that come after the request: the first ones, or all within ``seconds``."""
-    devices = hub(context).devices
-    held = devices.log(device, limit=1)
+    held = hub(context).devices.logs(device, limit=1)
     after = held[-1]["number"] if held else 0
     begun = asked_at = time.monotonic()
-    devices.watch_log(device)
+    hub(context).devices.watch_log(device)
     until = begun + max(wait_seconds, seconds)
     came_at: float | None = None
     while True:
         # Without a known line the latest are shown; from then on what follows each.
-        found = devices.log(device, after=after, limit=100)
+        found = hub(context).devices.logs(device, after=after, limit=100)
         yield from found
         now = time.monotonic()
         if found:
@@ -94,7 +93,7 @@ def _lines(
             return
         if now >= asked_at + ASK_SECONDS:
             asked_at = now
-            devices.watch_log(device)
+            hub(context).devices.watch_log(device)
         time.sleep(POLL_SECONDS)  # The hub pushes no lines to a command.
 
 

@@ -191,7 +191,7 @@ class Devices(Resource):
         found: LogAsked = self._api.post(f"/devices/{part(device)}/logs", {})
         return found
 
-    def log(self, device: str, *, after: int = 0, limit: int = 100) -> Sequence[LogLine]:
+    def logs(self, device: str, *, after: int = 0, limit: int = 100) -> Sequence[LogLine]:
         """What it has sent behind the line ``after``, the oldest first."""
         answer = self._api.get(f"/devices/{part(device)}/logs", after=after, limit=limit)
         found: Sequence[LogLine] = answer["lines"]
