@@ -88,11 +88,11 @@ def tables(result: dict[str, Any]) -> str:
 def _burst(size: dict[str, Any]) -> str:
     """A fleet that connects and is updated once, in a sentence."""
     killed, rows = size["broker killed"], size["rows"]
+    connected = size["connect"]["devices_done_seconds"]
     return (
-        f"{size['devices']:,} devices: all connected after "
-        f"{size['connect']['devices_done_seconds']} s; updated once with the broker killed "
-        f"half-way: all back {killed['all_back_seconds']} s later, {killed['committed']:,} updated, "
-        f"{rows['sent']:,} rows sent and {rows['kept']:,} kept."
+        f"{size['devices']:,} devices: all connected after {connected} s; updated once with the "
+        f"broker killed half-way: all back {killed['all_back_seconds']} s later, "
+        f"{killed['committed']:,} updated, {rows['sent']:,} rows sent and {rows['kept']:,} kept."
     )
 
 

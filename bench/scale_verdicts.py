@@ -43,7 +43,7 @@ def verdicts(result: dict[str, Any]) -> list[Verdict]:
                 "≥ 10,000 or ≥ 1/3",
                 f"{rate:,} ({share})",
                 rate >= 10_000 or share >= 1 / 3,
-            )  # fmt: skip
+            )
         )
     found += _flat(result["sizes"])
     return found
