@@ -37,6 +37,7 @@ STATIC = "/static/"
 TABLES = "/csv/"
 LISTS = frozenset(
     {
+        "agent-releases",
         "alerts",
         "assignments",
         "audit",

@@ -109,7 +109,7 @@ def _place(report: Mapping[str, Any], slot: str) -> Mapping[str, Any] | None:
     if slot != agent_release.NAME:
         found: Mapping[str, Any] | None = (report.get("slots") or {}).get(slot)
         return found
-    update = report.get("agent")
+    update = (report.get("facts") or {}).get("agent_update")
     if update is None:
         return None
     runs = update.get("state") == "committed"

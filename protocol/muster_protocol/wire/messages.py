@@ -214,6 +214,9 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     understands: Annotated[tuple[Name, ...], Meta(max_length=UNDERSTANDS_MAX)] = ()
     """What came after the first formats, which an agent without it refuses: fields of a directive
     by name, ``manifest-2`` and ``baseline-2``."""
+    agent_update: Update | None = None
+    """Where the update of the agent itself stands that a directive asks for, whose release is
+    ``manifest``; None: there is none. ``agent_version`` is what runs."""
 
 
 class TrustReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -239,9 +242,6 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the adopted directive."""
     slots: Annotated[dict[Name, SlotReport], Meta(max_length=limits.SLOTS_MAX)] = {}
     facts: Facts
-    agent: Update | None = None
-    """Where the update of the agent itself stands that a directive asks for, whose release is
-    ``manifest``; None: there is none. ``facts`` say what runs."""
     trust: TrustReport = TrustReport()
     refusal: Name | None = None
     """Why the last directive or metadata was refused, if it was."""

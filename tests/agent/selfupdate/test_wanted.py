@@ -88,7 +88,7 @@ class Machine:
     @property
     def update(self):
         report = self.device.supervisor.report()
-        return report.agent
+        return report.facts.agent_update
 
     @property
     def heard(self) -> list[tuple[str, str]]:

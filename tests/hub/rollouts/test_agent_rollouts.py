@@ -64,14 +64,14 @@ class Fleet(Plant):
     def say(self, device: str, state: str | None, **more: Any) -> None:
         """Have a device report where the update that it was asked for stands."""
         held = self.directive(device)
-        facts = {"agent_version": "0.1.0", "understands": UNDERSTANDS}
+        facts: dict[str, Any] = {"agent_version": "0.1.0", "understands": UNDERSTANDS}
         report: dict[str, Any] = {"epoch": 1, "generation": 0, "slots": {}, "facts": facts}
         if state is not None:
             assert held is not None
             assert held.agent is not UNSET
             goal = held.agent.release
             report["generation"] = held.generation
-            report["agent"] = {
+            facts["agent_update"] = {
                 "state": state, "manifest": goal.manifest, "version": goal.version,
                 "generation": held.generation,
             } | more  # fmt: skip

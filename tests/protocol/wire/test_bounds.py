@@ -47,6 +47,7 @@ def filled(kind: str):
         slot = tree["slots"]["vision"]
         slot["running"]["providers"] = ["CPU"]
         tree["facts"]["providers"] = {"onnx": ["CPU"]}
+        tree["facts"]["agent_update"] = {"state": "idle"}
         tree["feeds"] = {
             "press": {
                 "slot": "vision", "counts": {"rows": 1},

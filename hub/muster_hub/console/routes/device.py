@@ -54,13 +54,14 @@ def device(
         events = fleet_reading.latest_events(session, scope, device, EVENTS)
         alerts = alerts_reading.of_device(session, scope, device)
     report = found["report"] or {}
+    facts = report.get("facts") or {}
     return render(
         request,
         "device.html",
         device=found,
         report=REPORT | report,
-        facts=FACTS | facts if (facts := report.get("facts")) else None,
-        agent={"version": ""} | UPDATE | agent if (agent := report.get("agent")) else None,
+        facts=FACTS | facts if facts else None,
+        agent={"version": ""} | UPDATE | own if (own := facts.get("agent_update")) else None,
         slots=[_slot(found, name) for name in _slot_names(found, report)],
         windows=[UNREAD | row for row in windows[:WINDOWS_LISTED]],
         pace=[(row["start"], float(row["n"])) for row in reversed(windows)],
