@@ -1,7 +1,8 @@
 """How fast feeds are, and how much they take: ``python -m bench feeds [--seconds N]``.
 
 One core each: samples through windows to rows; Modbus blocks read through to samples, beside the
-bare client of pymodbus against the same server in the same process; a value published over a real
+bare client of pymodbus against the same server in the same process; OPC UA values beside the bare
+client of asyncua, and a thousand tags once a second; a value published over a real
 Mosquitto to the answer at another client, through a real feed process and a real worker; the memory
 of that process. Then, with a counterpart for each kind of sink at once, how long after a worker is
 killed or hangs, a source is lost, a value becomes stale or a version is swapped the signed fallback
@@ -27,6 +28,7 @@ sys.path.insert(0, str(ROOT / "tests"))  # its plant, workers and models
 
 import msgspec  # noqa: E402 the path comes first
 import psutil  # noqa: E402 the path comes first
+from bench import feeds_opcua  # noqa: E402 the path comes first
 from msgspec import structs  # noqa: E402 the path comes first
 from pymodbus.client import AsyncModbusTcpClient  # noqa: E402 the path comes first
 
@@ -160,6 +162,12 @@ def _below(folder: str, name: str) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument(
+        "--steady",
+        type=float,
+        default=60.0,
+        help="seconds of 1,000 OPC UA tags, each once a second",
+    )
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -170,6 +178,7 @@ def main() -> int:
             "load": os.getloadavg()[0],
             "core": core(options.seconds),
             "modbus": asyncio.run(modbus(options.seconds)),
+            "opcua": feeds_opcua.measure(options.seconds, options.steady),
             "whole": whole(options.seconds, _below(folder, "whole")),
             "fail_safe": fail_safe(_below(folder, "fail_safe")),
         }
