@@ -46,7 +46,7 @@ from wire_samples import MANIFEST_2  # noqa: E402 the path comes first
 RESULTS = Path(__file__).parent / "results" / "feeds.json"
 SIGNALS = 1000
 TICK_SECONDS = 0.01
-ANSWERS_MIN = 10
+ANSWERS_MIN, FRESH_EVERY = 10, 20
 FAULT_ROUNDS = 5
 FEED = """
 [feeds.press]
@@ -121,6 +121,8 @@ def whole(seconds: float, folder: Path) -> dict[str, float]:
         while time.monotonic() < ends or number < ANSWERS_MIN:
             number += 1
             good = number % 2 == 1
+            if number % FRESH_EVERY == 0:
+                plant.publish("t", "20", retain=True)  # or it would be stale, as its feature says
             began = time.monotonic()
             plant.publish("flow", "5" if good else "500", retain=True)
             plant.answer(lambda answer, good=good: (answer["basis"] == "model") == good)

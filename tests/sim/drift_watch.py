@@ -118,8 +118,8 @@ def alerted(world: "World") -> None:
     none hides another."""
     alerts = _alerts(world)
     for name, view in _views(world).items():
-        device = world.devices[name]
-        if name in world.watch.away or not device.committed(SLOT, manifest()):
+        device = world.devices.get(name)  # who lies has windows, too, and says what it likes
+        if device is None or name in world.watch.away or not device.committed(SLOT, manifest()):
             continue
         world.watch.expect(
             sorted(view["drifting"]) == sorted(alerts.get(name, [])),

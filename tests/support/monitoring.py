@@ -60,8 +60,10 @@ def running_prometheus(folder: Path, target: str, alertmanager: str = "") -> Ite
             "--log.level=error",
         ]
     )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
     try:
-        yield f"http://127.0.0.1:{port}"
+        until(lambda: httpx.get(f"{url}/-/ready").is_success)
+        yield url
     finally:
         running.terminate()
         running.wait(60)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import UNSET
@@ -98,6 +98,8 @@ class _Before:
 
     states: dict[tuple[str, str], models.DriftState]
     directives: dict[str, bytes]
+    made: set[tuple[str, str]] = field(default_factory=set)
+    """Whose state was begun in this step. With care that may have been undone since."""
 
     @classmethod
     def of(cls, session: Session, keys: Collection[tuple[str, str]]) -> "_Before":
@@ -138,7 +140,8 @@ def _feed(
     """Take in windows of one device and manifest."""
     device, manifest = windows[0].device, windows[0].manifest
     baseline = bundles.baseline(manifest)
-    kept = before.states.get((device, manifest))
+    key = device, manifest
+    kept = session.get(models.DriftState, key) if key in before.made else before.states.get(key)
     view = {} if kept is None else kept.view
     monitor = None
     if baseline is not None:
@@ -173,7 +176,8 @@ def _feed(
     state = kept or models.DriftState(device=device, manifest=manifest, state=b"", updated=now)
     state.state = b"" if monitor is None else monitor.encode()
     state.view, state.updated, state.alarming = view, now, _is_alarming(view)
-    before.states[device, manifest] = state  # with care a device's windows come one by one
+    if kept is None:
+        before.made.add(key)
     session.add(state)
 
 
