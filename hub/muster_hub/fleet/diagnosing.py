@@ -5,7 +5,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from muster_hub.audit import log
-from muster_hub.errors import Conflict
+from muster_hub.fleet import understanding
 from muster_hub.storage import models
 from muster_protocol.wire.directive import DIAGNOSES
 
@@ -19,13 +19,10 @@ def ask(session: Session, device: models.Device, *, by: str, now: float) -> int:
 
     Raises Conflict when its agent can't be told.
     """
-    facts = (device.report or {}).get("facts") or {}
-    if DIAGNOSES not in (facts.get("understands") or ()):
-        version = facts.get("agent_version", "unknown")
-        raise Conflict(
-            f"the agent on {device.id!r} ({version}) knows no diagnosis from afar: update it, or "
-            "run `muster-agent doctor` there"
-        )
+    understanding.require(
+        device, DIAGNOSES, lacks="knows no diagnosis from afar",
+        instead="run `muster-agent doctor` there",
+    )  # fmt: skip
     device.diagnoses += 1
     session.add(device)
     log.append(

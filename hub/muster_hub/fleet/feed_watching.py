@@ -6,7 +6,7 @@ from typing import Any
 from sqlmodel import Session
 
 from muster_hub.audit import log
-from muster_hub.errors import Conflict
+from muster_hub.fleet import understanding
 from muster_hub.storage import models
 from muster_protocol.wire.directive import FEED_WATCHES
 
@@ -25,13 +25,10 @@ def ask(session: Session, device: models.Device, *, by: str, now: float) -> int:
 
     Raises Conflict when its agent can't be told.
     """
-    facts = (device.report or {}).get("facts") or {}
-    if FEED_WATCHES not in (facts.get("understands") or ()):
-        version = facts.get("agent_version", "unknown")
-        raise Conflict(
-            f"the agent on {device.id!r} ({version}) doesn't tell how its feeds stand: update it, "
-            "or run `muster-agent feed list` there"
-        )
+    understanding.require(
+        device, FEED_WATCHES, lacks="doesn't tell how its feeds stand",
+        instead="run `muster-agent feed list` there",
+    )  # fmt: skip
     if device.feed_watched is not None and 0 <= now - device.feed_watched < AGAIN_SECONDS:
         return device.feed_watches
     device.feed_watches += 1

@@ -5,7 +5,7 @@ from typing import Any
 from sqlmodel import Session, col, delete, select
 
 from muster_hub.audit import log
-from muster_hub.errors import Conflict
+from muster_hub.fleet import understanding
 from muster_hub.storage import models
 from muster_protocol.wire.directive import LOG_WATCH
 
@@ -23,13 +23,10 @@ def ask(session: Session, device: models.Device, *, by: str, now: float) -> int:
 
     Raises Conflict when its agent can't be told.
     """
-    facts = (device.report or {}).get("facts") or {}
-    if LOG_WATCH not in (facts.get("understands") or ()):
-        version = facts.get("agent_version", "unknown")
-        raise Conflict(
-            f"the agent on {device.id!r} ({version}) sends no log: update it, or run "
-            "`journalctl -u muster-agent` there"
-        )
+    understanding.require(
+        device, LOG_WATCH, lacks="sends no log",
+        instead="run `journalctl -u muster-agent` there",
+    )  # fmt: skip
     if device.log_watched is not None and 0 <= now - device.log_watched < AGAIN_SECONDS:
         return device.log_watches
     row = models.EventRow

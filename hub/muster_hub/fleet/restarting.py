@@ -3,7 +3,7 @@
 from sqlmodel import Session
 
 from muster_hub.audit import log
-from muster_hub.errors import Conflict
+from muster_hub.fleet import understanding
 from muster_hub.storage import models
 from muster_protocol.wire.directive import RESTART
 
@@ -19,13 +19,10 @@ def ask(session: Session, device: models.Device, *, by: str, now: float) -> tupl
 
     Raises Conflict when its agent can't be told.
     """
-    facts = (device.report or {}).get("facts") or {}
-    if RESTART not in (facts.get("understands") or ()):
-        version = facts.get("agent_version", "unknown")
-        raise Conflict(
-            f"the agent on {device.id!r} ({version}) can't be restarted from afar: update it, or "
-            "run `systemctl restart muster-agent` there"
-        )
+    understanding.require(
+        device, RESTART, lacks="can't be restarted from afar",
+        instead="run `systemctl restart muster-agent` there",
+    )  # fmt: skip
     until = device.restart_until
     if until is not None and 0 <= now - (until - VALID_SECONDS) < AGAIN_SECONDS:
         return device.restarts, until
