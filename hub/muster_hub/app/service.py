@@ -40,15 +40,12 @@ PORT_WAIT_SECONDS = 3.0
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that tells event streams to end when a signal comes, so that none holds it up."""
+    """uvicorn that hears of signals from this module, from before it runs until it has ended."""
 
-    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_exit = on_exit
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._on_exit()
-        super().handle_exit(sig, frame)
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take none over: one that came just before uvicorn's own handlers would be lost."""
+        yield
 
 
 def _hide_memory() -> None:
@@ -98,8 +95,7 @@ def serve(
                 freeze_started()
                 said = _ready(config, parts)
                 if listener is None:
-                    announce(said)
-                    signals.wait()
+                    signals.wait(lambda: announce(said))
                 else:
                     _answer(hub, parts, fleet, listener, signals, lambda: announce(said))
         finally:
@@ -131,11 +127,15 @@ def _answer(
             access_log=False,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         ),
-        hub.stopping.set,
     )
     fleet.at_each_check(lambda: _renew_certificate(hub, server.config))
+
+    def end(number: int, frame: FrameType | None) -> None:
+        hub.stopping.set()  # Event streams end, so that none holds the server up.
+        server.handle_exit(number, frame)
+
+    signals.then(end)
     ready()
-    signals.serving = True
     server.run(sockets=[listener])
 
 
@@ -226,18 +226,25 @@ def _only_one(data: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 class _Signals:
-    """SIGTERM and SIGINT end the start-up at once; later ones are uvicorn's, which repeats them
-    when it has ended: by then everything is being stopped already."""
+    """SIGTERM and SIGINT, handled here from the start to the end, so that there is no moment in
+    which one is lost. They end the start-up at once, then what serves; what ends already goes on.
+    """
 
     def __init__(self) -> None:
-        self.serving = False
+        self._serving = False
         self._ended = threading.Event()
+        self._end: Callable[[int, FrameType | None], None] = lambda _number, _frame: None
 
-    def wait(self) -> None:
-        """Until one comes."""
-        self.serving = True
+    def wait(self, ready: Callable[[], None]) -> None:
+        """Call ``ready``, then wait until one comes."""
+        self._serving = True
+        ready()
         while not self._ended.wait(LOOK_SECONDS):
             pass
+
+    def then(self, end: Callable[[int, FrameType | None], None]) -> None:
+        """Call ``end`` for each that comes from now on."""
+        self._end, self._serving = end, True
 
     @contextmanager
     def handled(self) -> Iterator[None]:
@@ -249,10 +256,12 @@ class _Signals:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self._ended.set()
-        if not self.serving:
-            self.serving = True
+        if self._serving:
+            self._end(number, frame)
+        else:
+            self._serving = True
             raise SystemExit(0)
 
 

@@ -5,6 +5,8 @@ import re
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +53,39 @@ def test_the_broker_is_in_no_process_group_of_the_hub_s_so_that_a_stop_reaches_t
     assert os.getpgid(broker) != os.getpgid(process.pid)
     process.send_signal(signal.SIGINT)
     assert finish(process) == (0, ""), "the hub ends it, after what speaks with it"
+    assert served.brokers() == []
+
+
+AT_CALLS = """
+import os, signal, sys
+from pathlib import Path
+from muster_hub.app import service
+from muster_hub.settings.config import load
+
+def at_call(number):
+    left = number
+    def count(_frame, event, _argument):
+        nonlocal left
+        if event == "call":
+            left -= 1
+            if left < 0:
+                sys.setprofile(None)
+                os.kill(os.getpid(), signal.SIGTERM)
+    return lambda _ready: sys.setprofile(count)
+
+for number in map(int, sys.argv[2:]):
+    print(number, service.serve(load(Path(sys.argv[1])), announce=at_call(number)), flush=True)
+"""
+
+
+def test_a_signal_ends_the_hub_at_whatever_call_after_it_was_ready_it_comes(served: Served):
+    calls = ["0", "1", "2", "5", "20", "100", "500"]
+    command = [sys.executable, "-c", AT_CALLS, served.data, *calls]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )  # fmt: skip
+    served.processes.append(process)
+    assert finish(process) == (0, "".join(f"{number} 0\n" for number in calls))
     assert served.brokers() == []
 
 
