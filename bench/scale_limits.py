@@ -63,9 +63,11 @@ def summary_message(
     model: str = windows.MODEL,
     version: str = "1",
 ) -> tuple[str, bytes]:
-    """A message with one window of eight features, as that device sends it: topic and payload."""
+    """A message with one window of eight features, as that device sends it: topic and payload.
+    No window is like the one before it: a signal whose extremes repeat is a sensor at fault."""
     seen = replace(
-        WINDOWS[device % len(WINDOWS)], model=model, version=version, manifest=manifest,
+        WINDOWS[(device + sequence) % len(WINDOWS)],
+        model=model, version=version, manifest=manifest,
         opened=_stamp(0.0), closed=_stamp(300.0),
     )  # fmt: skip
     rows = [Row(sequence, summary_wire.encode(seen))]

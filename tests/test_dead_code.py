@@ -26,6 +26,7 @@ USED_ELSEWHERE = {
     "datachange_notification": "by asyncua, of its subscription's handler",
     "download_bytes": "by TUF's client, of its fetcher",
     "redirect_request": "by urllib, of its handler",
+    "capture_signals": "by uvicorn, of its server",
     "_create_socket_connection": "by Paho, of its client",
     "_create_unix_socket_connection": "by Paho, of its client",
     "open_engine": "by programs that run a bundle in their own process",

@@ -133,6 +133,11 @@ class Baseline:
         """Training mean of each feature, [features]."""
         return np.array([bins.mean for bins in self.bins], np.float64)
 
+    @cached_property
+    def std(self) -> NDArray[np.float64]:
+        """Training standard deviation of each feature, [features]."""
+        return np.array([bins.std for bins in self.bins], np.float64)
+
     @property
     def projections(self) -> int:
         """Projections of the rows that a window's counts follow."""

@@ -5,6 +5,7 @@ moments as good as float64. Arrays have one entry or row per feature of the base
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from muster_protocol.wire.errors import ProtocolError
 
 Counts = NDArray[np.int64]
 Doubles = NDArray[np.float64]
+STEADY = 1e-9
+"""A variance below so much of training's is that of a value that stands still."""
 FLOAT32_MAX = np.finfo(np.float32).max
 COMPARED_ROWS_MIN = 256
 """Below, a comparison costs more to begin than to make."""
@@ -46,10 +49,19 @@ class FeatureCounts:
     """[projections of the baseline's timeline]: sum over rows; see ``vectors.relations``."""
     joint_squares: Doubles = field(default_factory=lambda: np.zeros(0))
 
-    @property
+    @cached_property
     def values(self) -> Counts:
         """[features]: values counted."""
         return self.rows - self.nulls
+
+    @cached_property
+    def variance(self) -> Doubles:
+        """[features]: within these rows (n − 1); exactly 0 where all values are the same."""
+        n = self.values.astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            within = (self.squares - np.square(self.total) / n) / (n - 1)
+        moves = (within > STEADY * np.square(self.baseline.std)) & (within < np.inf)
+        return np.asarray(np.where(moves, within, 0.0))
 
     def mean(self) -> Doubles:
         """[features]: mean of the values, NaN where there are none."""

@@ -6,6 +6,7 @@ stands for one feature; a standing finding never hides another one.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from muster_protocol.signals.charts import Track
 from muster_protocol.signals.naming import BY_CHARTS, Accuser
 from muster_protocol.signals.rule import DriftFinding, Fault, Rule
 from muster_protocol.signals.summary import Summary
-from muster_protocol.signals.timeline import Chart
+from muster_protocol.signals.timeline import Chart, Normal
 from muster_protocol.signals.usual import Seen, Usual
 from muster_protocol.signals.vectors import Layout
 from muster_protocol.wire.errors import ProtocolError
@@ -32,6 +33,8 @@ SETTLING_BEGINS = 1 / 3
 """Of the time that a change must stand: what comes before it may be on its way."""
 RATIO_MAX = 50.0
 CARRY_MAX = 0.9
+READY_MAX = 64
+"""Baselines, and rules for them, kept ready for monitors to come."""
 _LASTING: frozenset[Fault] = frozenset(("stuck", "clipped", "dropped out", "unit changed"))
 """A sensor at fault stays at fault, however long: these never become normal by themselves."""
 
@@ -48,12 +51,10 @@ class ChartMonitor:
         self.baseline = baseline
         self.rule = rule or Rule()
         self.normal = baseline.normal
-        self.layout = Layout(baseline)
-        self.limits = charts.limits(self.normal.charts, self.rule.chance, self.rule.chance_of_means)
+        self.limits = _limits(self.normal, self.rule.chance, self.rule.chance_of_means)
         """Of each chart's statistic."""
         self._state = state or ChartState.fresh(baseline, self.normal)
-        self._usual = Usual(self.normal, self.layout)
-        self._accuser = Accuser(baseline, self.layout)
+        self.layout, self._usual, self._accuser = _ready(baseline)
 
     @classmethod
     def decode(cls, baseline: Baseline, rule: Rule | None, data: bytes) -> "ChartMonitor":
@@ -111,7 +112,7 @@ class ChartMonitor:
     def _remember(self, window: tuple[Seen, Seen]) -> None:
         state = self._state
         offsets = [
-            np.nan_to_num(part.x - middle)
+            _known(part.x - middle)
             for part, middle in zip(window, self._usual.middles, strict=True)
         ]
         state.lately = (
@@ -124,11 +125,15 @@ class ChartMonitor:
     def _chart(self, window: tuple[Seen, Seen], seen: dict[int, Standing]) -> bool:
         """Step every chart; what each accuses goes into ``seen``. Whether any left its limit."""
         state, accused = self._state, False
+        deviations: dict[tuple[bytes, str, bool], Doubles] = {}
         for chart, track, limit in zip(self.normal.charts, state.tracks, self.limits, strict=True):
             part, own = window[chart.file.relations], state.own[chart.file.relations]
-            off = charts.evened(chart.evened, part.x - chart.mean - own.center)
-            c = off / own.ratio / part.widened
-            e = charts.follow(chart, track, np.nan_to_num(c)) / self._doubt(chart, own)
+            alike = chart.file.mean, chart.file.falling, chart.file.relations
+            c = deviations.get(alike)
+            if c is None:
+                off = charts.evened(chart.evened, part.x - chart.mean - own.center)
+                c = deviations[alike] = _known(off / own.ratio / part.widened)
+            e = charts.follow(chart, track, c) / self._doubt(chart, own)
             statistic = charts.statistic(chart, e)
             if statistic > limit:
                 accused = True
@@ -314,3 +319,21 @@ class ChartMonitor:
 
     def _name(self, feature: int) -> str:
         return self.baseline.features[feature].name
+
+
+@lru_cache(maxsize=READY_MAX)
+def _ready(baseline: Baseline) -> tuple[Layout, Usual, Accuser]:
+    """What monitors of one baseline share: a hub wakes one for each window."""
+    assert baseline.normal is not None
+    layout = Layout(baseline)
+    return layout, Usual(baseline.normal, layout), Accuser(baseline, layout)
+
+
+@lru_cache(maxsize=READY_MAX)
+def _limits(normal: Normal, chance: float, chance_of_means: float | None) -> list[float]:
+    return charts.limits(normal.charts, chance, chance_of_means)
+
+
+def _known(x: Doubles) -> Doubles:
+    """With 0, no deviation, where a window can't tell."""
+    return np.where(np.isnan(x), 0.0, x)

@@ -135,7 +135,13 @@ def _brought(chart: Chart, last: Doubles, c: Doubles, windows: int) -> tuple[Dou
 
 def statistic(chart: Chart, e: Doubles) -> float:
     """log(T²/dimension), or log of the largest squared deviation."""
-    return float(statistics(chart, e[None])[0])
+    if chart.file.largest:
+        value = float(np.square(e).max(initial=0.0))
+    else:
+        y = chart.axes @ e
+        rest = max(float(e @ e) - float(y @ y), 0.0) * float(chart.inverse[-1])
+        value = (float(np.square(y) @ chart.inverse[:-1]) + rest) / len(e)
+    return math.log(max(value, STATISTIC_MIN))
 
 
 def statistics(chart: Chart, e: Doubles) -> Doubles:
@@ -145,7 +151,7 @@ def statistics(chart: Chart, e: Doubles) -> Doubles:
     else:
         y = e @ chart.axes.T
         rest = np.maximum(np.einsum("ij,ij->i", e, e) - np.einsum("ij,ij->i", y, y), 0.0)
-        value = (np.square(y) @ (1 / chart.weights[:-1]) + rest / chart.weights[-1]) / e.shape[1]
+        value = (np.square(y) @ chart.inverse[:-1] + rest * chart.inverse[-1]) / e.shape[1]
     return np.asarray(np.log(np.maximum(value, STATISTIC_MIN)))
 
 

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -233,11 +234,19 @@ def decode(data: bytes, baseline: Baseline, scores: int) -> State:
 
 def packed_array(array: Any) -> tuple[list[int], bytes]:
     """Shape and little-endian bytes, the same on every platform."""
-    return list(array.shape), array.astype(array.dtype.newbyteorder("<")).tobytes()
+    little = array.dtype.newbyteorder("<")
+    return list(array.shape), (array if array.dtype == little else array.astype(little)).tobytes()
 
 
 def unpacked_array(kind: Any, packed: tuple[list[int], bytes]) -> NDArray[Any]:
     """The array that ``packed_array`` packed, with the data type that its annotation names."""
     shape, data = packed
+    dtype, little = _types(kind)
+    return np.frombuffer(data, little).astype(dtype).reshape(shape)
+
+
+@cache
+def _types(kind: Any) -> tuple[np.dtype[Any], np.dtype[Any]]:
+    """The data type that an annotation names, as it is here and as it is packed."""
     dtype = np.dtype(kind.__args__[1].__args__[0])
-    return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+    return dtype, dtype.newbyteorder("<")

@@ -111,7 +111,7 @@ class Habits:
         self.capped_rows = np.where(
             came, np.where(same, self.capped_rows, 0) + values, self.capped_rows
         )
-        flat = vectors.variance(counts)[numeric] == 0
+        flat = counts.variance[numeric] == 0
         still = np.where(flat, np.where(same.all(axis=0), self.still, 0) + values, 0.0)
         self.still = np.where(came, still, self.still)
         self.extremes = np.where(came, extremes, self.extremes)
@@ -167,7 +167,7 @@ def name(
     if n < vectors.SPREAD_ROWS_MIN:
         return "", ""
     offset = float(counts.total[feature] / n)
-    spread = float(np.sqrt(vectors.variance(counts)[feature]))
+    spread = float(np.sqrt(counts.variance[feature]))
     usual = max(_usual_spread(normal, place, len(layout.numeric)) * unit, 1e-12)
     words = _conversion(mean, unit, offset, spread, usual)
     if words:

@@ -138,12 +138,17 @@ class Chart:
             unsure = np.square(carry) * unsure * noise / variances[-1] + kicks
         return np.array(gains), np.array(variances)
 
-    @property
+    @cached_property
+    def inverse(self) -> Doubles:
+        """One over each weight."""
+        return np.asarray(1 / self.weights)
+
+    @cached_property
     def left(self) -> Doubles:
         """[numbers]: share of a lasting offset that what windows bring goes on to show."""
         return np.asarray((1 - self.carry) / (1 - self.carry * (1 - self.gain)))
 
-    @property
+    @cached_property
     def innovations(self) -> bool:
         """Whether the chart looks at what a window brings beyond the one before it, unsmoothed."""
         return self.file.smoothing == 1.0

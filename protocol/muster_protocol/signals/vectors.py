@@ -22,8 +22,6 @@ Flags = NDArray[np.bool_]
 Places = NDArray[np.intp]
 SPREAD_ROWS_MIN = 3
 SPREAD_OFFSET = 0.1
-STEADY = 1e-9
-"""A variance below so much of training's is that of a value that stands still."""
 MISSING_SMOOTHING = 0.3
 EXTREME_TOLERANCE = 2.0**-7
 """Extremes travel with 8 bits: such a part of their distance from the mean is no difference."""
@@ -105,23 +103,13 @@ class Layout:
         with np.errstate(divide="ignore", invalid="ignore"):
             offset = counts.total[self.numeric] / n
             level = offset / units
-            spread = np.log(np.sqrt(variance(counts)[self.numeric]) / units + SPREAD_OFFSET)
+            spread = np.log(np.sqrt(counts.variance[self.numeric]) / units + SPREAD_OFFSET)
             spread[n < SPREAD_ROWS_MIN] = np.nan
             feature, place = self.shares
             share = counts.bins[feature, place] / counts.values[feature]
         x = np.concatenate([level, spread, share])
         x[values <= 0] = np.nan
         return x, values
-
-
-def variance(counts: FeatureCounts) -> Doubles:
-    """[features]: variance within the window (n − 1), exactly 0 where all values are the same."""
-    n = counts.values.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        within = (counts.squares - np.square(counts.total) / n) / (n - 1)
-    scale = np.square(np.array([entry.std for entry in counts.baseline.bins]))
-    within = np.nan_to_num(within, nan=0.0, posinf=0.0)
-    return np.asarray(np.where(within <= STEADY * scale, 0.0, within))
 
 
 def relations(counts: FeatureCounts) -> Doubles:

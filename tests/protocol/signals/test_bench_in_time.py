@@ -50,7 +50,7 @@ def test_moments_are_drawn_as_rows_have_them(dependence: str) -> None:
     means = np.array([each.total / ROWS for each in counts])
     worth = {"iid": 1.0, "weak": 3.0}[dependence]
     np.testing.assert_allclose(means.std(axis=0), np.sqrt(worth / ROWS), rtol=0.1)
-    within = np.array([vectors.variance(each) for each in counts])
+    within = np.array([each.variance for each in counts])
     np.testing.assert_allclose(within.mean(axis=0), 1.0, atol=0.12)
     apart = np.exp([vectors.relations(each) for each in counts])
     assert apart.mean() == pytest.approx(1.0, abs=0.2)
@@ -65,7 +65,7 @@ def test_a_shift_of_moments_is_a_shift_of_rows() -> None:
         before, after = drawn.counts(fitted, window), moved.counts(fitted, window)
         off = (after.total - before.total) / ROWS
         np.testing.assert_allclose(off, [0.7, 0, 0], atol=1e-9)
-        np.testing.assert_allclose(vectors.variance(after), vectors.variance(before))
+        np.testing.assert_allclose(after.variance, before.variance)
         np.testing.assert_allclose(vectors.relations(after), vectors.relations(before), rtol=1e-6)
 
 
@@ -85,7 +85,7 @@ def test_as_many_features_as_rows_have_moments_too() -> None:
     stream = Stream(Scenario("iid", ROWS, 2 * ROWS), np.random.default_rng(6))
     bare = stream.prepared()
     drawn = stream.draw(bare, 500)
-    within = np.array([vectors.variance(drawn.counts(bare, window)) for window in range(500)])
+    within = np.array([drawn.counts(bare, window).variance for window in range(500)])
     np.testing.assert_allclose(within.mean(), 1.0, atol=0.05)
 
 
