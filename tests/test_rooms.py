@@ -1,6 +1,7 @@
 """The rooms of each package, drawn from the imports: no arrow up, no cycle, few files at a root."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -70,6 +71,12 @@ def arrows_up(order: tuple[str, ...], found: set[tuple[str, str, str, str]]) -> 
 @pytest.mark.parametrize("folder", ROOMS)
 def test_no_room_imports_a_room_above_it(folder):
     assert arrows_up(ROOMS[folder], imported(ROOT / folder)) == []
+
+
+@pytest.mark.parametrize("folder", [folder for folder in ROOMS if folder != "hub/muster_client"])
+def test_the_picture_shows_every_room(folder):
+    words = set(re.findall(r"\w+", (ROOT / "docs" / "architecture.svg").read_text("utf-8")))
+    assert set(ROOMS[folder]) - words == set()
 
 
 @pytest.mark.parametrize("folder", ROOMS)
