@@ -6,6 +6,7 @@ import sqlite3
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -33,6 +34,7 @@ from support.served import Served
 SLOT = "main"
 SITES = 20
 DEVICES_PER_PROCESS = 5_000
+END_SECONDS = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -103,8 +105,13 @@ class MeasuredHub(Served):
         self.watch_broker()
 
     def watch_broker(self) -> None:
-        """The broker that runs now: it may have been killed."""
-        self.mosquitto = psutil.Process(self.brokers()[0])
+        """The broker that runs now."""
+        (running,) = self.brokers()
+        self.mosquitto = psutil.Process(running)
+
+    def broker_is_new(self) -> bool:
+        """Whether another broker runs than the one watched, which may have been killed."""
+        return any(running != self.mosquitto.pid for running in self.brokers())
 
     def roll_out(self, version: str) -> int:
         """A version to everybody at once: no canary, no soak, no gate. The rollout's number."""
@@ -165,26 +172,35 @@ class FleetProcess:
             [sys.executable, "-m", "bench.fleet", settings], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, cwd=Path(__file__).parents[1],
         )  # fmt: skip
-        assert self.process.stdout is not None
-        os.set_blocking(self.process.stdout.fileno(), False)
-        self._heard = b""
         self.said: dict[str, Any] = {}
+        # Always: a pipe that nobody reads is full after some minutes, and the fleet stands still.
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
 
     def order(self, line: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
-    def listen(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
+    def heard(self) -> dict[str, Any]:
+        """The latest that it said."""
         if self.process.poll() is not None:
             raise RuntimeError(f"a part of the fleet ended by itself: {self.process.returncode}")
-        while data := self.process.stdout.read():
-            self._heard += data
-        *lines, self._heard = self._heard.split(b"\n")
-        if lines:
-            self.said = json.loads(lines[-1])
         return self.said
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said = json.loads(line)
 
 
 class MeasuredFleet:
@@ -202,7 +218,7 @@ class MeasuredFleet:
 
     def said(self) -> dict[str, float]:
         """Sums of what the parts said; the share of a core is of the busiest part."""
-        heard = [part.listen() for part in self.parts]
+        heard = [part.heard() for part in self.parts]
         if not all(heard):
             return {}
         return {
@@ -213,9 +229,7 @@ class MeasuredFleet:
 
     def end(self) -> None:
         for part in self.parts:
-            assert part.process.stdin is not None
-            part.process.stdin.close()
-            part.process.wait(60)
+            part.end()
 
 
 def _spent(process: psutil.Process) -> float:

@@ -117,7 +117,7 @@ class Soak:
 
     def _kill_broker(self) -> None:
         self.hub.mosquitto.kill()
-        self._until("the broker is back", lambda: bool(self.hub.brokers()))
+        self._until("the broker is back", self.hub.broker_is_new)
         self.hub.watch_broker()
         self._until_back()
 
