@@ -108,6 +108,9 @@ class BundleDelivery:
         """Slots in the order they came; the first is being served."""
         self._fetch: f.Fetch | None = None
         self._fetch_sources: tuple[Source, ...] = ()
+        self._first_source = 0
+        """Number of the fetch's first source. Each fetch counts on from the one before: an answer
+        that was on its way when that ended is of no source of this one."""
         self._link_up = False
         self._altered = 0
         self._missing = 0
@@ -207,9 +210,10 @@ class BundleDelivery:
 
     def answered(self, answer: HttpAnswer, now: float) -> None:
         """A chunk from an HTTP source, or why it doesn't come."""
-        if (fetch := self._heard(now)) is not None:
+        place = answer.source - self._first_source
+        if (fetch := self._heard(now)) is not None and 0 <= place < len(self._fetch_sources):
             actions = fetch.answered(
-                answer.source,
+                place,
                 answer.digest,
                 answer.data,
                 answer.detail,
@@ -233,6 +237,7 @@ class BundleDelivery:
         """Begin with the first slot in the queue, unless one is being served."""
         if self._fetch is not None or not self._queue:
             return
+        self._first_source += len(self._fetch_sources)
         self._fetch_sources = self.sources
         self._fetch = f.Fetch(
             window=self._window,
@@ -337,11 +342,11 @@ class BundleDelivery:
             self._stage(now)
 
     def _get(self, asked: a.HttpGet | a.HttpRange) -> None:
-        source = self._fetch_sources[asked.source]
+        number, source = self._first_source + asked.source, self._fetch_sources[asked.source]
         if isinstance(asked, a.HttpGet):
-            self._http.get(asked.source, source, asked.digest)
+            self._http.get(number, source, asked.digest)
         else:
-            self._http.get_range(asked.source, source, asked.run)
+            self._http.get_range(number, source, asked.run)
 
     def _keep(self, kept: a.Keep, now: float) -> bool:
         """Store a verified chunk; False when the disk would not take it and the fetch is over."""

@@ -6,6 +6,7 @@ import platform
 import pytest
 
 from muster_agent.app.facts import cpu, cpu_features
+from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import Allowance
 from muster_agent.update.preflight import Hardware, refusal
 from muster_protocol.wire import chunks, manifest, topics
@@ -143,6 +144,22 @@ def test_what_the_broker_was_found_to_lack_is_not_looked_for_there_again(world, 
     device.supervisor.delivery.refetch(world.clock.seconds)
     device.run(2)
     assert device.ranges[seen:]
+
+
+def test_an_answer_to_a_fetch_that_has_ended_is_of_no_source_of_the_next(world, device):
+    goal = from_http(world, device, allowance=Allowance(bytes_per_second=4 * CHUNK_BYTES))
+    device.run(18)
+    world.direct(goal, sources=0)
+    device.run(1)
+    device.supervisor.delivery.refetch(world.clock.seconds)
+    for number in range(4):
+        for digest, data in world.http.items():
+            device.supervisor.handle(HttpAnswer(number, digest, data), world.clock.seconds)
+    world.direct(goal, sources=2)
+    device.run(1)
+    device.supervisor.delivery.refetch(world.clock.seconds)
+    device.run(90)
+    assert device.step == "committed"
 
 
 def test_a_source_without_ranges_serves_chunks_by_name(world, device):
