@@ -31,7 +31,7 @@ test: setup
 
 # Doors: counterparts nobody here wrote, such as Prometheus, speak with the product.
 test-doors: setup
-	@deploy/need prometheus prometheus-alertmanager mosquitto curl tinyproxy
+	@deploy/need prometheus prometheus-alertmanager mosquitto curl tinyproxy haproxy postgresql
 	$(BIN)/pytest -m doors tests/doors $(ARGS)
 
 # From drift to a better model and to the auditor's record, with a real Airflow: docs/loop.md.

@@ -9,6 +9,7 @@ import logging
 import math
 import random
 import shutil
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -184,6 +185,9 @@ class World:
         except Violation as found:
             violation = found
             self.trace.add("VIOLATION", str(found))
+        except Exception as fault:
+            violation = Violation("nothing crashes", traceback.format_exc())
+            self.trace.add("VIOLATION", f"{type(fault).__name__}: {fault}")
         finally:
             _RUNNER.removeHandler(steps)
             _RUNNER.setLevel(level)

@@ -397,7 +397,7 @@ class Device:
         return 0
 
     def cancel(self) -> None:
-        self.inbox = deque(item for item in self.inbox if not isinstance(item, HttpAnswer))
+        """What has come already stays: it was on its way."""
 
     def grant(self, *, valid: float = 0.0, retry: float = 10.0, reason: str = "") -> None:
         """The hub answers the device's latest request; a permit for ``valid`` seconds, or none."""

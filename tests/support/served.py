@@ -66,8 +66,12 @@ class Served:
 
     def await_ready(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("hub ready: "), line + process.stdout.read()
+        said = ""
+        for line in process.stdout:  # warnings may come first
+            said += line
+            if line.startswith("hub ready: "):
+                return
+        raise AssertionError(said)
 
     @property
     def ca(self) -> Path:

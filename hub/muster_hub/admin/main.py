@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from muster_hub.access.governance import make_token
-from muster_hub.admin import agent_releases, asking, console, models, moving, placebo
+from muster_hub.admin import (
+    agent_releases,
+    asking,
+    broker_files,
+    console,
+    models,
+    moving,
+    placebo,
+)
 from muster_hub.admin import audit as cli_audit
 from muster_hub.admin import data as cli_data
 from muster_hub.admin import keys as cli_keys
@@ -49,6 +57,7 @@ cli_audit.add_to(app)
 placebo.add_to(app)
 console.add_to(app)
 moving.add_to(app)
+broker_files.add_to(app)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - an option's callback

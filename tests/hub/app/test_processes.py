@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import msgspec
 import pytest
 from sqlmodel import col, func, select
 
@@ -21,15 +20,15 @@ from muster_hub.settings.parts import EVERY, parse, words
 from muster_hub.storage import home, models
 from muster_hub.storage.blobs import Blobs
 from muster_hub.storage.store import Store
-from muster_protocol.wire import manifest, topics
+from muster_protocol.wire import topics
 from support.hub_store import batch, event, open_store
 from support.light_agents import SLOT, Fleet
 from support.ports import HOST, free_port
 from support.postgres import Postgres
 from support.served import Served
 from support.site_broker import SiteBroker
+from support.stocked import stock
 from support.waiting import eventually, until
-from wire_samples import MANIFEST
 
 DEVICES = ("press-1", "press-2", "press-3")
 ROWS = 5
@@ -183,25 +182,8 @@ class Plant:
         self.broker = SiteBroker(
             pki, config.broker_directory / "crl.pem", directory / "broker", port=port
         )
-        data = manifest.encode(msgspec.structs.replace(MANIFEST, model="digits", version="1"))
         files = directory / "devices"
-        files.mkdir()
-        (files / "ca.pem").write_bytes(pki.ca_pem)
-        with self.store.write() as session:
-            session.add(models.Model(name="digits", created=time.time()))
-            session.flush()
-            session.add(
-                models.Version(
-                    model="digits", version="1", manifest_sha256=Blobs(config.blobs).put(data),
-                    manifest=data, status="published", size_bytes=1, created=time.time(),
-                    created_by="test",
-                )
-            )  # fmt: skip
-            for name in DEVICES:
-                pair = pki.issue_client(name, time.time())
-                (files / f"{name}.pem").write_bytes(pair.certificate_pem)
-                (files / f"{name}.key").write_bytes(pair.key_pem)
-                session.add(models.Device(id=name, created=time.time()))
+        stock(self.store, Blobs(config.blobs), pki, files, DEVICES)
         self.status = (free_port(), free_port())
         self.agents = Fleet()
         self._files = files
