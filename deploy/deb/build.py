@@ -75,7 +75,7 @@ AGENT = Package(
 )
 HUB = Package(
     name="muster-hub",
-    extras="hub,cli,agent,onnx,tflite,baseline,postgres,hsm",
+    extras="hub,cli,agent,onnx,tflite,baseline,postgres,hsm,aws",
     commands={"muster-hub": "muster-hub", "muster": "muster"},
     unit=ROOT / "deploy/systemd/muster-hub.service",
     depends=("mosquitto",),

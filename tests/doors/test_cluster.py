@@ -8,13 +8,16 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.session
 import pytest
 
 from muster_hub.identity.pki import Pki
 from muster_hub.settings import config
 from muster_hub.settings.parts import EVERY, parse
 from muster_hub.storage.blobs import Blobs
+from muster_hub.storage.bucket import Bucket
 from muster_hub.storage.store import Store
+from support import moto_server
 from support.cluster import CLUSTER, ROLES, Cluster
 from support.counterparts import environment
 from support.light_agents import SLOT
@@ -25,6 +28,8 @@ from support.stocked import MODEL, VERSION, stock
 from support.waiting import until
 
 DEVICES = ("press-1", "press-2")
+BUCKET = "muster"
+"""Of deploy/cluster/hub.toml."""
 PACKAGES = ("kubernetes-validate==1.37.0", "check-jsonschema==0.39.0")
 KUBERNETES = "1.33"
 SCHEMAS_MANY = 12
@@ -74,9 +79,14 @@ def test_haproxy_understands_what_passes_both_ports_on(tmp_path):
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with postgres_running() as postgres:
-        cluster = Cluster(tmp_path, postgres)
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    with moto_server.serving(tmp_path) as aws, postgres_running() as postgres:
+        for name, value in aws.items():
+            monkeypatch.setenv(name, value)
+        botocore.session.get_session().create_client("s3").create_bucket(
+            Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": moto_server.REGION}
+        )
+        cluster = Cluster(tmp_path, postgres, aws)
         yield cluster
         cluster.close()
 
@@ -104,7 +114,8 @@ def test_the_services_of_compose_are_one_hub_that_serves_devices(cluster: Cluste
     assert settings.broker.public_host == HOST
 
     store, pki, files = Store(cluster.database), Pki(settings.ca), tmp_path / "devices"
-    stock(store, Blobs(settings.blobs), pki, files, DEVICES)
+    assert settings.storage.url == f"s3://{BUCKET}/blobs"
+    stock(store, Blobs(Bucket(settings.storage.url)), pki, files, DEVICES)
     store.close()
     cluster.start(CLUSTER / "broker", cluster.broker_settings)
     until(lambda: is_let_in(cluster.broker_port, files, "press-1"), bool)
@@ -119,6 +130,7 @@ def test_the_services_of_compose_are_one_hub_that_serves_devices(cluster: Cluste
         served.await_ready(process)
     health = [served.health(port)["parts"]["process"] for port in replicas]
     assert frozenset().union(*(parse(",".join(each["roles"])) for each in health)) == EVERY
+    assert all(served.health(port)["parts"]["storage"]["ok"] for port in replicas)
     assert sum(bool(each["leases"].get("engine")) for each in health) == 1
 
     for name in DEVICES:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def pods() -> dict[str, dict[str, Any]]:
 class Cluster:
     """Compose's services as processes of this machine, on ports of its own."""
 
-    def __init__(self, directory: Path, postgres: Postgres) -> None:
+    def __init__(self, directory: Path, postgres: Postgres, aws: Mapping[str, str]) -> None:
+        """``aws``: variables that lead to an S3 with the bucket of the settings."""
         self.volume = directory / "volume"
         self.volume.mkdir()
         self.broker_port, self.api_ports = free_port(), (free_port(), free_port())
@@ -58,6 +60,7 @@ class Cluster:
             VOLUME: str(self.volume), "postgresql://muster@postgres/muster": self.database,
             "mqtts://broker:8883": f"mqtts://{HOST}:{self.broker_port}", "broker.example": HOST,
             "https://hub.example:8443": f"https://localhost:{self.api_ports[0]}",
+            "# [storage]": "[storage]", "# url = ": "url = ",
             "hub.example": "localhost", "port = 8443": f"port = {self.api_ports[0]}",
             '"muster-hub"': f'"{programs / "muster-hub"}"',
         }  # fmt: skip
@@ -65,7 +68,7 @@ class Cluster:
         self._environment = os.environ | {
             "PATH": f"{programs}:{os.environ['PATH']}:/usr/sbin", "PYTHONUNBUFFERED": "1",
             "MUSTER_DATA": str(self.volume / "hub"), "MUSTER_SETTINGS": str(settings),
-            "MUSTER_BROKER_FILES": str(self.volume / "broker"), "MUSTER_LOOK_SECONDS": "0.2",
+            **aws, "MUSTER_BROKER_FILES": str(self.volume / "broker"), "MUSTER_LOOK_SECONDS": "0.2",
         }  # fmt: skip
         acl = DEPLOY / "mosquitto" / "muster.acl"
         (directory / "mosquitto").mkdir()

@@ -58,6 +58,7 @@ class Plant:
         drift: Drift | UnsetType = UNSET,
         trace: Callable[[int | None], str] = lambda _rollout: "",
         contact: Callable[[], Contact | UnsetType] = lambda: UNSET,
+        public_chunks_url: str = "",
         **options: Any,
     ) -> None:
         self.now = 1_000_000.0
@@ -69,6 +70,7 @@ class Plant:
             window_seconds=300.0,
             valid_seconds=86_400,
             chunks_url="https://hub/api/v1/chunks",
+            public_chunks_url=public_chunks_url,
             token=lambda device, expires: f"{device}-{expires}",
             drift=lambda _model, _labels: drift,
             trace=trace,

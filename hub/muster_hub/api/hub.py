@@ -26,7 +26,8 @@ from muster_hub.signing.catalogue_files import CatalogueFiles
 from muster_hub.signing.directives import DirectiveSigner
 from muster_hub.signing.keys import Keyring
 from muster_hub.storage import disk, home, migrate
-from muster_hub.storage.blobs import Blobs
+from muster_hub.storage.blobs import Blobs, Folder
+from muster_hub.storage.bucket import Bucket
 from muster_hub.storage.disk import Room
 from muster_hub.storage.files import make_private_directory, write_durably
 from muster_hub.storage.sealing import Sealing
@@ -74,7 +75,8 @@ class Hub:
         if root := CatalogueFiles(config.tuf).digest("1.root.json"):  # what tells hubs apart
             home.claim(store, root)
         log.begin_keyed(store, sealing, clock())
-        blobs = Blobs(config.blobs)
+        bucket = _bucket(config)
+        blobs = _blobs(config, bucket)
         listeners: list[Callable[[], None]] = []
         room, heartbeats = disk.room_of(config.data), Heartbeats()
         releases = Releases(
@@ -89,7 +91,7 @@ class Hub:
             heartbeats=heartbeats,
             model_keys=tuple(_model_key(config.data / name) for name in config.check.model_public),
         )
-        return cls(
+        hub = cls(
             config=config,
             clock=clock,
             store=store,
@@ -105,6 +107,9 @@ class Hub:
             heartbeats=heartbeats,
             _listeners=listeners,
         )
+        if bucket is not None:
+            hub._health["storage"] = lambda: {"ok": not bucket.trouble, "detail": bucket.trouble}
+        return hub
 
     def start(self, *, checks: bool = True) -> None:
         """Begin to work in the background: release checks, where versions are pushed to."""
@@ -210,3 +215,16 @@ def _capability_key(keys: Path) -> bytes:
 def _call(listeners: list[Callable[[], None]]) -> None:
     for listener in listeners:
         listener()
+
+
+def _bucket(config: HubConfig) -> Bucket | None:
+    if not config.storage.url:
+        return None
+    storage = config.storage
+    return Bucket(storage.url, endpoint=storage.endpoint, cache_bytes=storage.cache_bytes)
+
+
+def _blobs(config: HubConfig, bucket: Bucket | None) -> Blobs:
+    """In the bucket; what the folder has from before there was one is read there still."""
+    folder = Folder(config.blobs)
+    return Blobs(folder) if bucket is None else Blobs(bucket, before=folder)

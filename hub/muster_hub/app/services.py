@@ -126,6 +126,7 @@ class FleetServices:
                 window_seconds=config.directives.window_seconds,
                 valid_seconds=config.directives.valid_seconds,
                 chunks_url=f"{config.url}/api/v1/chunks",
+                public_chunks_url=config.storage.public_url.rstrip("/"),
                 token=hub.chunk_token,
                 keep_crash_input=config.directives.keep_crash_input,
                 drift=config.drift.of,

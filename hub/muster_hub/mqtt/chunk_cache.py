@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from muster_hub.mqtt.sending import Sending
+from muster_hub.storage.blobs import BlobsAway
 from muster_protocol.wire import topics
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.errors import MusterError
@@ -102,6 +103,9 @@ class ChunkCache:
             data = self._chunks.read(chunk)
             if sha256_hex(data) != chunk:
                 raise MusterError(f"blob {chunk} is altered on disk")  # noqa: TRY301 (one report below)
+        except BlobsAway as error:
+            _log.warning("chunks wait to be published: %s", error)
+            return False
         except (MusterError, OSError) as error:
             _log.error("a chunk can't be published: %s", error)
             self._unreadable.add(chunk)

@@ -309,6 +309,8 @@ class Directives:
         expires = int(now) + self._settings.valid_seconds
         sources = tuple(
             Source(url=source.url, token=self._settings.token(device.id, expires))
+            if source.url == self._settings.chunks_url
+            else source  # others learn no token of the hub's
             for source in content.sources
         )
         wanted = msgspec.structs.replace(
@@ -429,7 +431,11 @@ def _content(
         agent=_agent(choices.get(agent_release.NAME), attempts.get(agent_release.NAME)),
         window_seconds=min(windows, default=settings.window_seconds),
         sampling=Sampling(keep_crash_input=settings.keep_crash_input),
-        sources=(Source(url=settings.chunks_url),) if choices else (),
+        sources=tuple(
+            Source(url=url)
+            for url in (settings.public_chunks_url, settings.chunks_url)
+            if url and choices
+        ),
     )
 
 

@@ -16,6 +16,8 @@ class DirectiveTerms:
     window_seconds: float
     valid_seconds: int
     chunks_url: str
+    public_chunks_url: str = ""
+    """Where chunks are to be had by their hashes without a token; asked first. Empty: nowhere."""
     token: Callable[[str, int], str]
     """A device's capability to fetch chunks by HTTP until a time in seconds since 1970."""
     keep_crash_input: bool = False

@@ -58,6 +58,19 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Command that has an external broker read ``broker/crl.pem`` again."""
 
 
+class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where manifests and chunks are kept."""
+
+    url: Annotated[str, Meta(pattern=r"^(s3://[^/?#]+(/[^?#]*)?)?\Z")] = ""
+    """``s3://bucket/prefix``; empty: ``<data>/blobs``."""
+    endpoint: Annotated[str, Meta(pattern=r"^(https?://[!-~]+)?\Z")] = ""
+    """Of a bucket that isn't AWS's."""
+    public_url: Annotated[str, Meta(pattern=r"^(https?://[!-~]+)?\Z", max_length=512)] = ""
+    """Where devices get what is in the bucket, each chunk by its hash, before they ask the hub."""
+    cache_bytes: Annotated[int, Meta(ge=0, le=64 * 1024 * limits.MIB)] = 256 * limits.MIB
+    """Of memory, for what was read from the bucket lately."""
+
+
 class DirectiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What every directive says besides its slots."""
 
@@ -121,6 +134,7 @@ class HubConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``postgresql://…``; empty: ``<data>/hub.db``."""
     http: Http = Http()
     broker: BrokerSettings = BrokerSettings()
+    storage: StorageSettings = StorageSettings()
     directives: DirectiveSettings = DirectiveSettings()
     check: CheckSettings = CheckSettings()
     governance: Governance = Governance()
@@ -189,11 +203,18 @@ def load(data: Path) -> HubConfig:
     try:
         settings = tomllib.loads(text.decode())
         config = msgspec.convert(settings, HubConfig)
+        _check_storage(config.storage)
         _check_networks(config.http.trusted_proxies)
     except ValueError as error:  # of reading, of the TOML, of a setting
         says = "'data' is where the file lies, not a setting" if "data" in settings else error
         raise ConfigError(f"{path}: {says}") from None
     return msgspec.structs.replace(config, data=data.resolve())
+
+
+def _check_storage(storage: StorageSettings) -> None:
+    """Raise ValueError for what has no bucket to be of."""
+    if not storage.url and (storage.endpoint or storage.public_url):
+        raise ValueError("storage: endpoint and public_url are those of a bucket: set storage.url")
 
 
 def _check_networks(networks: tuple[str, ...]) -> None:

@@ -6,12 +6,8 @@ both are tried with a stand-in of our own in `make test`.
 
 import io
 import json
-import os
-import signal
-import subprocess
 import tarfile
 
-import httpx
 import pytest
 
 from muster_client.importers import importing
@@ -19,10 +15,8 @@ from muster_hub.loop.pipelines.base import Order, PipelineFault
 from muster_hub.loop.pipelines.sagemaker import PIPELINE
 from muster_hub.settings.loop import LoopTerms
 from support import models as fixtures
-from support.counterparts import environment, until
-from support.ports import free_port
+from support import moto_server
 
-PACKAGES = ("moto[server]==5.2.5", "boto3")
 GROUP = "pumps"
 
 pytestmark = [pytest.mark.doors, pytest.mark.timeout(1800)]
@@ -31,31 +25,10 @@ pytestmark = [pytest.mark.doors, pytest.mark.timeout(1800)]
 @pytest.fixture
 def aws(tmp_path, monkeypatch):
     """A moto server, and variables that lead there."""
-    programs, port = environment("moto", *PACKAGES), free_port()
-    url = f"http://127.0.0.1:{port}"
-    for name, value in {
-        "AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    command = [programs / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
-    with (tmp_path / "log").open("wb") as log:
-        running = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        try:
-            until(lambda: _answers(url))
-            yield url
-        finally:
-            os.killpg(running.pid, signal.SIGTERM)
-            running.wait(60)
-
-
-def _answers(url):
-    try:
-        return httpx.get(f"{url}/moto-api/", timeout=60).is_success
-    except httpx.HTTPError:
-        return False
+    with moto_server.serving(tmp_path) as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        yield variables["AWS_ENDPOINT_URL"]
 
 
 def client(service):

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from muster_hub.mqtt.chunk_cache import ChunkCache
+from muster_hub.storage.blobs import BlobsAway
 from muster_protocol.wire import topics
 from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.limits import BROKER_CACHE_BYTES_MAX
@@ -46,6 +47,26 @@ def test_what_the_cache_has_no_room_for_is_named_when_wanted_and_sent_in_the_las
     sender.sent.clear()
     cache.publish(2.0)
     assert sender.sent == []  # Nothing that was sent once is cleared again.
+
+
+def test_while_chunks_can_t_be_reached_publishing_waits_and_gives_none_up() -> None:
+    class Away(Live):
+        """Chunks in a bucket that is out of reach at first."""
+
+        away = True
+
+        def read(self, sha256: str) -> bytes:
+            if self.away:
+                raise BlobsAway("s3://bucket: no route")
+            return super().read(sha256)
+
+    sender, chunks = MemorySender(), Away({FITS: 1000})
+    cache = ChunkCache(sender, chunks, save=lambda: None)
+    cache.publish(1.0)
+    assert [topic for topic, _, _ in sender.sent if topics.parse_chunk(topic)] == []
+    chunks.away = False
+    cache.publish(2.0)
+    assert (topics.chunk(FITS), b"fits", True) in sender.sent
 
 
 def retained(*groups: Mapping[str, int]) -> set[str | None]:

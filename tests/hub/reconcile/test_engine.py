@@ -271,6 +271,20 @@ def test_windows_and_sources_travel_with_the_directive(plant: Plant):
     assert held.sources[0].token == f"d1-{held.expires}"
 
 
+def test_a_public_source_of_chunks_comes_first_and_learns_no_token(tmp_path):
+    plant = Plant(tmp_path, "d1", public_chunks_url="https://cdn.test/fleet")
+    try:
+        plant.publish("1")
+        plant.start("1")
+        plant.tick()
+        public, own = plant.directive("d1").sources
+        assert (public.url, public.token) == ("https://cdn.test/fleet", "")
+        assert own.url == "https://hub/api/v1/chunks"
+        assert own.token
+    finally:
+        plant.close()
+
+
 def test_a_rebaseline_travels_with_the_directive_of_that_device_and_model_alone(plant: Plant):
     complete(plant, "1")
     goal = plant.directive("d1").slots[SLOT].champion
