@@ -52,9 +52,13 @@ def test_what_was_read_lately_is_read_from_memory_up_to_its_bound(bucket, variab
     endpoint = variables["AWS_ENDPOINT_URL"]
     place = Bucket(f"s3://{bucket}", endpoint=endpoint, cache_bytes=250)
     names = [Blobs(place).put(bytes([number]) * 100) for number in range(4)]
+    for held_bytes, name in zip((100, 200, 200, 200), names, strict=True):
+        assert place.read(name) is not None
+        assert place.held_bytes == held_bytes
+    session = botocore.session.get_session()
     for name in names:
-        place.read(name)
-    assert place.cached_names() == names[-2:]
+        session.create_client("s3").delete_object(Bucket=bucket, Key=name)
+    assert [place.read(name) is not None for name in names] == [False, False, True, True]
 
 
 def test_a_bucket_that_is_none_is_away_and_not_empty(bucket, variables):

@@ -23,7 +23,8 @@ _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
 class Bucket:
-    """Implements ``blobs.Place``. ``trouble``: why the last request failed; empty: it did not."""
+    """Implements ``blobs.Place``. ``trouble``: why the last request failed; empty: it did not.
+    ``held_bytes``: in memory, of what was read lately."""
 
     def __init__(self, url: str, *, endpoint: str = "", cache_bytes: int = 0) -> None:
         """``url`` is ``s3://bucket/prefix``; an empty ``endpoint`` is AWS. What was read lately
@@ -42,7 +43,7 @@ class Bucket:
         self._client = _client(endpoint)
         self._cache_bytes = cache_bytes
         self._cached: OrderedDict[str, bytes] = OrderedDict()
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._lock = threading.Lock()
 
     def write(self, name: str, data: bytes) -> None:
@@ -76,11 +77,6 @@ class Bucket:
         """Its URL."""
         return f"s3://{self._bucket}/{self._key(name)}"
 
-    def cached_names(self) -> list[str]:
-        """What is in memory, the longest unread first."""
-        with self._lock:
-            return list(self._cached)
-
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
 
@@ -92,10 +88,10 @@ class Bucket:
             if known or len(data) > self._cache_bytes:
                 return
             self._cached[name] = data
-            self._held_bytes += len(data)
-            while self._held_bytes > self._cache_bytes:
+            self.held_bytes += len(data)
+            while self.held_bytes > self._cache_bytes:
                 _, oldest = self._cached.popitem(last=False)
-                self._held_bytes -= len(oldest)
+                self.held_bytes -= len(oldest)
 
     @contextmanager
     def _asking(self) -> Iterator[list[bool]]:
