@@ -127,7 +127,7 @@ class Fold:
             state = msgspec.msgpack.decode(saved, type=_Saved)
         except msgspec.DecodeError as error:
             raise ProtocolError(f"not a saved window: {error}") from None
-        summary = summary_wire.decode(state.window, self._baseline)
+        summary = _read(state.window, self._baseline)
         if not isinstance(summary, Summary) or summary.manifest != self.identity.manifest:
             raise ProtocolError(f"not a saved window of manifest {self.identity.manifest[:12]}")
         self._window = OpenWindow.resumed(summary)
@@ -245,6 +245,14 @@ class Fold:
         if identity.manifest not in self._others:
             self._others[identity.manifest] = OpenWindow(identity, self._window.opened)
         return self._others[identity.manifest]
+
+
+def _read(saved: bytes, known: Baseline | None) -> Summary | summary_wire.Unknown:
+    """A saved window; without a baseline all but its features."""
+    if known is not None:
+        return summary_wire.decode(saved, known)
+    header = summary_wire.peek(saved)
+    return header if isinstance(header, summary_wire.Unknown) else header.summary
 
 
 def _good(rows: Rows) -> NDArray[np.bool_]:

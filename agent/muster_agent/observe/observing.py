@@ -6,7 +6,7 @@ caught here, so that it costs the counts of features and never the agent.
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,19 +94,35 @@ class Folds:
             self._signs[key] = SlotSigns()
         return self._signs[key]
 
-    def fold(self, slot: str, goal: Goal, opened: Stamp) -> Watched:
+    def manifests(self, goals: Iterable[Goal]) -> list[bytes]:
+        """Those that are here, as signed: what a ring needs to be counted."""
+        found = (self._store.manifest(goal.manifest) for goal in goals)
+        return [data for data in found if data is not None]
+
+    def fold(
+        self, slot: str, goal: Goal, opened: Stamp, kept: Mapping[str, bytes] | None = None
+    ) -> Watched:
         """Raises ProtocolError when the bundle is gone or its baseline can't be used.
 
-        Raises StoreRefused(FILE_MISMATCH) when the baseline has rotted on the disk.
+        Raises StoreRefused(FILE_MISMATCH) when the baseline has rotted on the disk. With ``kept``
+        manifests neither stops it: then all but features is counted of a ring that was left.
         """
         bundle = self._store.bundle(goal.manifest)
-        if bundle is None:
+        if bundle is None and kept is None:
             raise ProtocolError(f"bundle {goal.manifest[:12]} is not installed any more")
-        listing = self._listing(goal)
+        listing = self._listing(goal, kept or {})
         memory = self._memories.setdefault(slot, LabelMemory())
         signs = self.signs(slot, goal)
         try:
-            trained = _baseline(listing, bundle)
+            trained = None if bundle is None else _baseline(listing, bundle)
+        except (StoreRefused, OSError):
+            if kept is None:
+                raise
+            bundle = None
+        if bundle is None:
+            made = self._counting(listing, goal.manifest, None, opened, memory)
+            return Watched(made, SlotSigns(), lambda _finding, _at: None)
+        try:
             fold = self._counting(listing, goal.manifest, trained, opened, memory)
             outputs = {tensor.name for tensor in listing.outputs}
             usable = trained if not fold.trouble else None
@@ -134,16 +150,22 @@ class Folds:
             lambda rows: self._offer(slot, goal, listing, rows, bool(signs.drifting)),
         )
 
-    def pairs(self, champion: Goal, challenger: Goal, opened: Stamp) -> PairFold:
-        """Raises ProtocolError when either manifest is gone."""
+    def pairs(
+        self,
+        champion: Goal,
+        challenger: Goal,
+        opened: Stamp,
+        kept: Mapping[str, bytes] | None = None,
+    ) -> PairFold:
+        """Raises ProtocolError when either manifest is gone and not ``kept``."""
         return PairFold(
-            (self._listing(champion), champion.manifest),
-            (self._listing(challenger), challenger.manifest),
+            (self._listing(champion, kept or {}), champion.manifest),
+            (self._listing(challenger, kept or {}), challenger.manifest),
             opened,
         )
 
-    def _listing(self, goal: Goal) -> Manifest:
-        data = self._store.manifest(goal.manifest)
+    def _listing(self, goal: Goal, kept: Mapping[str, bytes]) -> Manifest:
+        data = self._store.manifest(goal.manifest) or kept.get(goal.manifest)
         if data is None:
             raise ProtocolError(f"bundle {goal.manifest[:12]} is not installed any more")
         return decode_manifest(data)

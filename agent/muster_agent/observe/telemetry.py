@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from muster_agent.storage.state import StateDatabase
+from muster_protocol.wire.chunks import sha256_hex
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import MusterError
 from muster_protocol.wire.messages import Stamp
@@ -112,11 +113,23 @@ class Folds(Protocol):
         """Open a ring file; raises OSError and RingError."""
         ...
 
-    def fold(self, slot: str, goal: Goal, opened: Stamp) -> Fold:
-        """Begin a window of a slot's champion."""
+    def manifests(self, goals: Iterable[Goal]) -> list[bytes]:
+        """Those that are here: what a ring needs to be counted."""
         ...
 
-    def pairs(self, champion: Goal, challenger: Goal, opened: Stamp) -> Fold:
+    def fold(
+        self, slot: str, goal: Goal, opened: Stamp, kept: Mapping[str, bytes] | None = None
+    ) -> Fold:
+        """Begin a window of a slot's champion; with ``kept`` manifests even of one that is gone."""
+        ...
+
+    def pairs(
+        self,
+        champion: Goal,
+        challenger: Goal,
+        opened: Stamp,
+        kept: Mapping[str, bytes] | None = None,
+    ) -> Fold:
         """Begin a window of comparisons between champion and challenger."""
         ...
 
@@ -242,6 +255,11 @@ class Telemetry:
             # A full disk keeps no model from serving; the first save writes this again.
             self._state.put_recording(worker_id, msgspec.msgpack.encode(recording))
         self._follow(worker_id, recording, now)
+        # Not flushed: like the ring. A bundle that rots is removed, whose rows wait to be counted.
+        with contextlib.suppress(OSError):
+            self._rings.mkdir(parents=True, exist_ok=True)
+            found = self._folds.manifests([goal] if champion is None else [goal, champion])
+            self._manifests(worker_id).write_bytes(msgspec.msgpack.encode(found))
 
     def used_cpu(self, worker_id: str, seconds: float) -> None:
         """``seconds`` is all the processor time that the worker has used until now."""
@@ -270,6 +288,7 @@ class Telemetry:
         self._ended.discard(worker_id)
         del self._open[worker_id]
         opened.ring.close()
+        self._manifests(worker_id).unlink(missing_ok=True)
         recording = opened.recording
         if recording.keep and recording.cursor and recording.boot == self._stamp().boot:
             opened.path.replace(self._last_ring(recording.slot))
@@ -282,7 +301,8 @@ class Telemetry:
         saved = self._state.recordings()
         for worker_id, row in saved.items():
             try:
-                lost = self._follow(worker_id, msgspec.msgpack.decode(row, type=Recording), now)
+                recording = msgspec.msgpack.decode(row, type=Recording)
+                lost = self._follow(worker_id, recording, now, self._kept(worker_id))
                 faults += [] if lost is None else [lost]
                 self.end(worker_id)
             except (OSError, ValueError, MusterError) as error:
@@ -292,11 +312,25 @@ class Telemetry:
                 with contextlib.suppress(sqlite3.Error):
                     self._state.drop_recording(worker_id)
         waiting = {opened.path for opened in self._open.values()}
+        waiting |= {self._manifests(worker_id) for worker_id in self._open}
         if self._rings.is_dir():
             for path in self._rings.iterdir():
                 if path not in waiting and not path.name.endswith(self._last_suffix()):
                     path.unlink()
         return faults
+
+    def _manifests(self, worker_id: str) -> Path:
+        """What is needed to count a worker's ring, beside it."""
+        return self._rings / f"{worker_id}.manifests"
+
+    def _kept(self, worker_id: str) -> dict[str, bytes]:
+        """By hash; what the power took or altered is not among them."""
+        try:
+            data = self._manifests(worker_id).read_bytes()
+            found = msgspec.msgpack.decode(data, type=list[bytes])
+        except (OSError, msgspec.DecodeError):
+            found = []
+        return {sha256_hex(each): each for each in found}
 
     def _last_ring(self, slot: str) -> Path:
         return self._rings / (slot + self._last_suffix())
@@ -351,8 +385,14 @@ class Telemetry:
             for summary in opened.fold.close(self._stamp()):
                 self._put(summary)
 
-    def _follow(self, worker_id: str, recording: Recording, now: float) -> str | None:
-        """What was lost of it, if anything was."""
+    def _follow(
+        self,
+        worker_id: str,
+        recording: Recording,
+        now: float,
+        kept: Mapping[str, bytes] | None = None,
+    ) -> str | None:
+        """What was lost of it, if anything was. ``kept``: manifests, of a ring that was left."""
         path = self.ring_path(worker_id)
         lost = None
         try:
@@ -366,9 +406,9 @@ class Telemetry:
             recording = msgspec.structs.replace(recording, keep=False)
         opened = self._stamp()
         if recording.champion is not None:
-            fold = self._folds.pairs(recording.champion, recording.goal, opened)
+            fold = self._folds.pairs(recording.champion, recording.goal, opened, kept)
         else:
-            fold = self._folds.fold(recording.slot, recording.goal, opened)
+            fold = self._folds.fold(recording.slot, recording.goal, opened, kept)
         if recording.fold:
             fold.restore(recording.fold)
         self._recall(ring, fold, recording.cursor)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import sqlite3
 
 import numpy as np
@@ -266,6 +267,51 @@ def test_a_ring_that_cannot_be_read_is_named_and_does_not_stop_the_boot(tmp_path
     assert len(recorder.faults) == 1
     assert "its open window is lost" in recorder.faults[0]
     assert recorder.state.recordings() == {}
+    recorder.cut()
+
+
+@pytest.mark.parametrize("rot", ["the bundle is gone", "its baseline has rotted"])
+@pytest.mark.parametrize("saved", [True, False])
+def test_rows_that_wait_are_counted_whatever_becomes_of_their_bundle(tmp_path, rot, saved):
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.begin()
+    recorder.record(40)
+    recorder.run(SAVE_SECONDS + 2 if saved else 0)
+    recorder.record(2)
+    recorder.full = True
+    recorder.telemetry.end(WORKER)  # the disk is full: its window can't be kept
+    recorder.cut()
+    bundle = tmp_path / "store" / "bundles" / recorder.goal.manifest
+    if rot == "the bundle is gone":
+        shutil.rmtree(bundle)
+    else:
+        (bundle / recorder.listing.baseline).write_bytes(b"rotten")
+    recorder.full = False
+    recorder.boot()
+    assert recorder.faults == []
+    assert recorder.collect() == 42
+    assert recorder.state.recordings() == {}
+    assert list((tmp_path / "rings").iterdir()) == []
+    recorder.cut()
+
+
+@pytest.mark.parametrize("left", [None, b"", b"\x91\xc4\x01x"])
+def test_without_its_bundle_and_its_manifest_a_ring_is_named_and_given_up(tmp_path, left):
+    recorder = Recorder(tmp_path)
+    recorder.boot()
+    recorder.begin()
+    recorder.record(1)
+    recorder.cut()
+    shutil.rmtree(tmp_path / "store" / "bundles" / recorder.goal.manifest)
+    kept = tmp_path / "rings" / f"{WORKER}.manifests"
+    kept.unlink()
+    if left is not None:
+        kept.write_bytes(left)
+    recorder.boot()
+    assert len(recorder.faults) == 1
+    assert "is not installed any more" in recorder.faults[0]
+    assert list((tmp_path / "rings").iterdir()) == []
     recorder.cut()
 
 
