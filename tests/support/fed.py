@@ -67,6 +67,7 @@ class PlantBroker:
         self._config = directory / "plant.conf"
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n"
+            "set_tcp_nodelay true\n"
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -104,6 +105,9 @@ class PlantClient:
     def __init__(self, port: int, *topics: str) -> None:
         self.messages = queue.Queue[tuple[str, Any]]()
         self._client = Client(CallbackAPIVersion.VERSION2)
+        self._client.on_socket_open = lambda _client, _data, opened: opened.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )
         self._client.on_message = lambda _client, _data, message: self.messages.put(
             (message.topic, json.loads(message.payload))
         )

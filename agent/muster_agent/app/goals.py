@@ -106,9 +106,9 @@ class Goals:
         self._pending: _Pending | None = None
         self._shown_at = float("-inf")
         self._linked = False
-        self._load()
+        self._load(now)
 
-    def _load(self) -> None:
+    def _load(self, now: float) -> None:
         """The directive in force before the restart; it was verified when it was adopted."""
         adopted = self._state.adopted()
         if adopted is None:
@@ -118,6 +118,7 @@ class Goals:
             self.directive = d.decode(base64.b64decode(sealed.payload))
         except (msgspec.DecodeError, ValueError, DirectiveRefused):
             return  # The generation still counts; the hub's retained directive comes again.
+        self._mirror.follow(self._models(self.directive), now)
 
     @property
     def refusal(self) -> tuple[Refusal, str] | None:
@@ -312,7 +313,16 @@ class Goals:
         self._pending = None
         self.directive = candidate
         self._directive_refusal = None
-        roles = [slot.champion for slot in candidate.slots.values()]
-        roles += [slot.challenger for slot in candidate.slots.values() if slot.challenger]
-        self._mirror.follow(frozenset(goal.model for goal in roles), now)
+        self._mirror.follow(self._models(candidate), now)
         self._follow()
+
+    def _models(self, directive: Directive) -> frozenset[str]:
+        """Whose metadata decide what may run here. An empty directive changes nothing that runs,
+        so what is on its way, or serves, goes on to be judged by news of its model.
+        """
+        goals = [slot.champion for slot in directive.slots.values()]
+        goals += [slot.challenger for slot in directive.slots.values() if slot.challenger]
+        if not directive.slots:
+            goals += [row.goal for row in self._state.journal().values() if row.goal is not None]
+            goals += [pointer.goal for pointer in self._state.pointers().values()]
+        return frozenset(goal.model for goal in goals)

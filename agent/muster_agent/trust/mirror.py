@@ -31,8 +31,9 @@ class _Meta(Struct):
 
 
 class _Listing(Struct):
-    """``signed`` of a timestamp or a snapshot, as far as it names other files."""
+    """``signed`` of a timestamp or a snapshot, as far as it names itself and other files."""
 
+    version: _Version
     meta: dict[str, _Meta]
 
 
@@ -117,9 +118,20 @@ class TrustMirror:
         """
         if file not in self._since or self._files.get(file) == data:
             return
+        if file == TIMESTAMP and self._brings_nothing(data):
+            return
         self._files[file] = data[: limits.TUF_METADATA_BYTES_MAX + 1]
         self._news = True
         self._follow(now)
+
+    def _brings_nothing(self, timestamp: bytes) -> bool:
+        """One no newer than what is trusted, while one is here that says it is newer: what comes
+        late, or twice, must not end a cycle that is under way.
+        """
+        come, held = _signed(timestamp), _signed(self._files.get(TIMESTAMP, b""))
+        if come is None or held is None:
+            return False
+        return come.version <= self._versions.get("timestamp", 0) < held.version
 
     def settled(self, now: float) -> bool:
         """Everything wanted has come, or been silent for long enough."""
@@ -188,8 +200,13 @@ class TrustMirror:
         return leaves
 
     def _listed(self, file: str) -> dict[str, int]:
-        try:
-            signed = msgspec.json.decode(self._files.get(file, b""), type=_Envelope).signed
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            return {}
-        return {name: meta.version for name, meta in signed.meta.items()}
+        signed = _signed(self._files.get(file, b""))
+        return {} if signed is None else {name: meta.version for name, meta in signed.meta.items()}
+
+
+def _signed(data: bytes) -> _Listing | None:
+    """What a file claims; None when it can't be read."""
+    try:
+        return msgspec.json.decode(data, type=_Envelope).signed
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None

@@ -1,11 +1,16 @@
 """A whole feed over a real Mosquitto: tags in, the model's answer or its fallback's out."""
 
+import asyncio
 import os
 import signal
+import socket
 
 import numpy as np
 import pytest
 
+from muster_agent.base.feed_settings import MqttSource
+from muster_agent.feeds.mqtt.client import PlantConnection
+from muster_agent.feeds.sources.base import FeedPlace
 from support import models
 from support.fed import FedSlot, PlantBroker, PlantClient
 
@@ -142,3 +147,18 @@ def test_a_manifest_that_was_altered_is_not_believed(fed, plant):
     fed.serve("00" * 32)
     assert "is not the manifest that was signed" in fed.notice("refused").detail
     plant.answer(lambda answer: answer["basis"] == "no_decision")
+
+
+def test_what_a_feed_publishes_waits_for_no_acknowledgement_of_what_went_before(tmp_path, broker):
+    async def connected():
+        address = MqttSource(host="127.0.0.1", port=broker.port, tags={})
+        place = FeedPlace("d1", "press", "uns", "slot", tmp_path)
+        connection = PlantConnection(address, place)
+        await connection.open()
+        try:
+            held = connection._client.socket()
+            return held.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        finally:
+            await connection.close()
+
+    assert asyncio.run(connected()) == 1

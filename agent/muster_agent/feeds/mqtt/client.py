@@ -6,6 +6,7 @@ the feed's loop decides. A connection that ends stays ended; who wants another m
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,10 @@ class PlantConnection:
             self._client.tls_set_context(context)
         if will is not None:
             self._client.will_set(will.topic, will.payload, will.qos, will.retain)
+        # Or what is published waits for the acknowledgement of what went before, some 40 ms.
+        self._client.on_socket_open = lambda _client, _data, opened: opened.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
