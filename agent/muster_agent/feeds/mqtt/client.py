@@ -76,10 +76,7 @@ class PlantConnection:
             self._client.tls_set_context(context)
         if will is not None:
             self._client.will_set(will.topic, will.payload, will.qos, will.retain)
-        # Or what is published waits for the acknowledgement of what went before, some 40 ms.
-        self._client.on_socket_open = lambda _client, _data, opened: opened.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )
+        self._client.on_socket_open = _at_once
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
@@ -175,3 +172,8 @@ class PlantConnection:
 def _set(future: "asyncio.Future[str]", value: str) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def _at_once(_client: Client, _data: Any, opened: Any) -> None:
+    """Or what is published waits for the acknowledgement of what went before, some 40 ms."""
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
