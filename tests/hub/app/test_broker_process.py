@@ -182,7 +182,10 @@ def test_other_settings_than_the_running_broker_s_are_a_warning_that_says_what_t
     hub.wait(60)
     settings = served.data / "hub.toml"
     settings.write_text(settings.read_text().replace(f"{served.broker}", f"{served.broker + 1}"))
-    served.ready()
+    again = served.start()
+    assert again.stdout is not None
+    assert "restart it" in again.stdout.readline(), "the log says it first"
+    served.await_ready(again)
     assert "restart it" in broker_of(served)["warnings"]["other_settings"]
 
 
