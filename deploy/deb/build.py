@@ -247,6 +247,9 @@ def services(package: Package, tree: Path) -> None:
     units = tree / "usr/lib/systemd/system"
     here = HERE / package.name.removeprefix("muster-")
     write(units / package.unit.name, placed(package.unit.read_text(), package))
+    if package is HUB:  # Enabled only by who wants it.
+        broker = ROOT / "deploy/systemd/muster-hub-broker.service"
+        write(units / broker.name, placed(broker.read_text(), package))
     if package is AGENT:
         home = tree / "usr/lib" / package.name
         start = placed((ROOT / "deploy/first-boot").read_text(), package)

@@ -63,10 +63,10 @@ OPERATOR = {
 HUB = {
     "retire": True, "keys set": True, "keys rotate": True, "keys new-epoch": True,
     "audit-archive": True, "broker-files": False, "move": True, "keys rotate-ca": True,
-    "init": False, "serve": False, "token": False, "keygen": False, "export-public": False,
-    "signing-request": False, "sign": False, "add-signatures": False, "keys show": False,
-    "keys refresh": False, "check": False, "sign-model": False, "verify-model": False,
-    "record-verify": False,
+    "init": False, "serve": False, "broker": False, "token": False, "keygen": False,
+    "export-public": False, "signing-request": False, "sign": False, "add-signatures": False,
+    "keys show": False, "keys refresh": False, "check": False, "sign-model": False,
+    "verify-model": False, "record-verify": False,
     "backup": False, "restore": False, "audit-verify": False, "placebo": False,
     "console link": False, "agent-release make": False, "agent-release sign": False,
 }  # fmt: skip

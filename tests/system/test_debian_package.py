@@ -102,6 +102,8 @@ def test_it_is_put_in_upgraded_taken_off_and_purged_without_a_trace(
     assert [*state.iterdir()] == [], "no identity in an image: every copy would be the same"
     wants = system.made / f"etc/systemd/system/multi-user.target.wants/{name}.service"
     assert wants.is_symlink(), "it starts when the image boots"
+    broker = wants.with_name("muster-hub-broker.service")
+    assert not broker.is_symlink(), "only who wants it has it start"
     kept = dict.fromkeys(kind.holds, "x\n")
     for file, text in kept.items():
         system.put(f"{kind.state}/{file}", text)

@@ -187,6 +187,20 @@ def serve(
 
 
 @app.command()
+def broker(
+    *,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Log lines of JSON instead of text.")
+    ] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Run the hub's Mosquitto in a process of its own, which a restart of the hub leaves alone."""
+    from muster_hub.app.broker_process import run  # noqa: PLC0415 - the other commands start faster
+
+    raise typer.Exit(run(config.load(data), log_json=log_json))
+
+
+@app.command()
 def token(
     name: Annotated[str, typer.Argument(help="Who it is for; shown in the audit log.")],
     *,

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from muster_hub.alerts.sender import WebhookSender
 from muster_hub.api.hub import Hub
@@ -14,13 +14,14 @@ from muster_hub.app.watch import Watch
 from muster_hub.loop.trainings import Trainings
 from muster_hub.metrics.tracer import Tracer
 from muster_hub.mqtt.access import BrokerFiles, Gatekeeper
-from muster_hub.mqtt.broker import Broker, memory_bytes_max, own_user
-from muster_hub.mqtt.broker_config import BrokerConfig
+from muster_hub.mqtt.broker import Broker, managed_config
 from muster_hub.mqtt.client import BrokerAddress
+from muster_hub.mqtt.control import take_lock
 from muster_hub.mqtt.external import External
 from muster_hub.mqtt.ingest import Ingest
 from muster_hub.mqtt.publisher import Publisher
 from muster_hub.mqtt.renewals import Renewals
+from muster_hub.mqtt.separate import SeparateBroker
 from muster_hub.mqtt.showing import Showing
 from muster_hub.mqtt.takeover_log import TakeoverLog
 from muster_hub.reconcile import lease
@@ -56,7 +57,8 @@ class FleetServices:
         self._holder = f"{socket.gethostname()}:{config.data.resolve()}"
         if process is not None:
             self._holder = process.name
-        self.broker: Broker | None = None
+        self.broker: Broker | SeparateBroker | None = None
+        self._broker_lock: IO[str] | None = None
         self._external: External | None = None
         self._gatekeeper: Callable[[], Gatekeeper] | None = None
         self._address: BrokerAddress | None = None
@@ -205,6 +207,8 @@ class FleetServices:
         if self._process is not None and self.ingest is not None:
             self._process.listening_seconds = self.ingest.listening_seconds
         with ExitStack() as stack:
+            if self._broker_lock is not None:
+                stack.callback(self._broker_lock.close)
             parts = (
                 self._process,
                 self.broker,
@@ -284,21 +288,12 @@ class FleetServices:
         files = BrokerFiles(config.broker_directory, hub.pki, hub.store)
         names = tuple(dict.fromkeys((*config.names, config.broker_public[0])))
         files.prepare(names, hub.clock())
-        self.broker = Broker(
-            BrokerConfig(
-                directory=config.broker_directory,
-                host=config.broker.host,
-                port=config.broker.port,
-                ca=files.ca,
-                certificate=files.certificate,
-                key=files.key,
-                crl=files.crl,
-                run_as=own_user(),
-                memory_bytes_max=memory_bytes_max(),
-            ),
-            line=TakeoverLog(hub.store, hub.clock),
-            heartbeats=hub.heartbeats,
-        )
+        wanted, line = managed_config(config), TakeoverLog(hub.store, hub.clock)
+        self._broker_lock = take_lock(config.broker_directory)
+        if self._broker_lock is None:
+            self.broker = SeparateBroker(wanted, line=line, heartbeats=hub.heartbeats)
+        else:
+            self.broker = Broker(wanted, line=line, heartbeats=hub.heartbeats)
         broker = self.broker
         self._gatekeeper = lambda: Gatekeeper(
             files,
@@ -327,11 +322,15 @@ class FleetServices:
 
     def _broker_health(self) -> dict[str, Any]:
         broker, publishing, ingest = self.broker, self._publisher_here(), self.ingest
+        separate = broker if isinstance(broker, SeparateBroker) else None
+        said = separate or self._external
+        away = separate.detail if separate is not None else ""
         return {
             "ok": (publishing is None or publishing.publisher.connected)
             and (ingest is None or ingest.client.connected),
             "managed": broker is not None,
             "restarts": broker.restarts if broker is not None else 0,
-            "warnings": self._external.warnings if self._external is not None else {},
-            "detail": ingest.client.last_error if ingest is not None else "",
+            "separate": separate is not None,
+            "warnings": said.warnings if said is not None else {},
+            "detail": away or (ingest.client.last_error if ingest is not None else ""),
         }

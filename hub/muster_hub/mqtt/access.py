@@ -16,6 +16,7 @@ from cryptography import x509
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.identity import enrolment
 from muster_hub.identity.pki import SERVER_RENEW_SECONDS, Pki
+from muster_hub.mqtt.broker_config import CA_FILE, CERTIFICATE_FILE, CRL_FILE, KEY_FILE
 from muster_hub.mqtt.client import BrokerAddress, HubClient
 from muster_hub.storage.files import write_durably
 from muster_hub.storage.store import Store
@@ -37,10 +38,10 @@ class BrokerFiles:
     def __init__(self, directory: Path, pki: Pki, store: Store) -> None:
         self._pki = pki
         self._store = store
-        self.ca = directory / "ca.pem"
-        self.certificate = directory / "server.pem"
-        self.key = directory / "server.key"
-        self.crl = directory / "crl.pem"
+        self.ca = directory / CA_FILE
+        self.certificate = directory / CERTIFICATE_FILE
+        self.key = directory / KEY_FILE
+        self.crl = directory / CRL_FILE
         self._listed: frozenset[str] | None = None
         self._canary: tuple[str, float] | None = None
         self._written = 0.0

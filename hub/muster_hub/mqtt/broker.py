@@ -20,13 +20,18 @@ from pathlib import Path
 
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.mqtt.broker_config import (
+    CA_FILE,
+    CERTIFICATE_FILE,
+    CRL_FILE,
     HUB_USER,
+    KEY_FILE,
     BrokerConfig,
     acl_text,
     config_text,
     password_text,
 )
 from muster_hub.mqtt.client import BrokerAddress, admin_text, connect_unix
+from muster_hub.settings.config import HubConfig
 from muster_protocol.wire.addresses import joined
 from muster_protocol.wire.errors import MusterError
 
@@ -87,13 +92,15 @@ class Broker:
         started: Callable[[], None] | None = None,
         line: Callable[[str], None] = lambda _line: None,
         heartbeats: Heartbeats | None = None,
+        password: str | None = None,
     ) -> None:
+        """``password`` is the hub's own at the broker; without it one is made."""
         self.config = config
         self.restarts = 0
         self._started = started
         self._line = line
         self._program = ""
-        self._password = secrets.token_urlsafe(32)
+        self._password = password or secrets.token_urlsafe(32)
         self._tail: collections.deque[str] = collections.deque(maxlen=LOG_LINES_SHOWN)
         self._process: subprocess.Popen[str] | None = None
         self._stopping = threading.Event()
@@ -119,7 +126,7 @@ class Broker:
     def start(self) -> None:
         """Start and wait until both listeners answer; raises BrokerError."""
         self._program = find_mosquitto()
-        self._prepare()
+        self.prepare()
         self._end_leftover()
         self._claim_port()
         self._watcher.start()
@@ -147,7 +154,8 @@ class Broker:
         if process is not None and process.poll() is None:
             process.send_signal(number)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Write configuration, access rules and the hub's own access."""
         directory = self.config.directory
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         directory.chmod(0o700)
@@ -282,6 +290,22 @@ class Broker:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def managed_config(config: HubConfig) -> BrokerConfig:
+    """What the settings of a hub make of its managed broker."""
+    directory = config.broker_directory
+    return BrokerConfig(
+        directory=directory,
+        host=config.broker.host,
+        port=config.broker.port,
+        ca=directory / CA_FILE,
+        certificate=directory / CERTIFICATE_FILE,
+        key=directory / KEY_FILE,
+        crl=directory / CRL_FILE,
+        run_as=own_user(),
+        memory_bytes_max=memory_bytes_max(),
+    )
 
 
 def memory_bytes_max() -> int:

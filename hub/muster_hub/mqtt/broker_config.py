@@ -22,6 +22,9 @@ INGEST_USERS = ("_hub-ingest", *(f"_hub-ingest-{number}" for number in range(2, 
 HUB_USERS = (HUB_USER, "_hub-publish", *INGEST_USERS, PROBE_USER)
 """At a broker that takes a certificate's name for user and client id, each connection has one."""
 
+CA_FILE, CERTIFICATE_FILE, KEY_FILE, CRL_FILE = "ca.pem", "server.pem", "server.key", "crl.pem"
+"""In the broker's directory."""
+
 PACKET_BYTES_MAX = limits.TUF_METADATA_BYTES_MAX + 4 * limits.KIB
 QUEUED_MESSAGES_MAX = 100_000
 QUEUED_BYTES_MAX = 128 * limits.MIB
