@@ -1,6 +1,8 @@
 """The plant's own machines, on this machine: a broker, a PLC, an OPC UA server, an edge node."""
 
 import asyncio
+import http.server
+import json
 import struct
 import threading
 import time
@@ -18,6 +20,7 @@ from muster_agent.feeds.sparkplug.answers import SparkplugAnswers
 from muster_agent.feeds.sparkplug.tags import SparkplugTags
 from support.fed import PlantBroker
 from support.plant_servers import Heard, OpcuaPlant, Plc, running
+from support.serial_line import plc, serial_line
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 300.0
@@ -34,6 +37,10 @@ class Floor:
         self.broker = PlantBroker(directory)
         self.plc = Plc()
         self.opcua = OpcuaPlant(Flow=1.0, Temperature=1.0, Answer=0.0)
+        self.serial_port = ""
+        """The device's end of a serial line."""
+        self.posted: list[dict[str, Any]] = []
+        """What was posted to ``hook_url``."""
         self._place = FeedPlace(EDGE_NODE, "its", "own", "slot", directory)
         self._node: SparkplugAnswers | None = None
         self._loop = asyncio.new_event_loop()
@@ -58,6 +65,11 @@ class Floor:
         """What stands in its registers 4 and 5."""
         words = self.do(self.plc.get(4, 2))
         return float(struct.unpack(">f", struct.pack(">HH", *words))[0])
+
+    def give_serial(self, flow: float, temperature: float) -> None:
+        """Into four registers of the PLC on the serial line, high words first."""
+        words = list(struct.unpack(">HHHH", struct.pack(">ff", flow, temperature)))
+        self.do(self._serial.async_setValues(1, 16, 0, words))
 
     def give_opcua(self, flow: float, temperature: float) -> None:
         self.do(self.opcua.set("Flow", flow))
@@ -98,6 +110,24 @@ class Floor:
         self._servers.push_async_callback(node.close)
         await node.open()
         self._node = node
+        self.serial_port, far = await self._servers.enter_async_context(serial_line())
+        self._serial = await self._servers.enter_async_context(plc(far))
+
+    def _open_hook(self) -> None:
+        posted = self.posted
+
+        class Hook(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self._hook = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+        self.hook_url = f"http://127.0.0.1:{self._hook.server_port}/answers"
+        threading.Thread(target=self._hook.serve_forever, name="hook", daemon=True).start()
 
     async def _close(self) -> None:
         await self._servers.aclose()
@@ -105,7 +135,9 @@ class Floor:
     def __enter__(self) -> Self:
         self.broker.start()
         self._thread.start()
+        self._open_hook()
         self.do(self._open())
+        Path(self.serial_port).chmod(0o666)  # The agent has a user of its own.
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,4 +146,6 @@ class Floor:
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(PATIENCE_SECONDS)
+            self._hook.shutdown()
+            self._hook.server_close()
             self.broker.stop()

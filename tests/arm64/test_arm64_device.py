@@ -111,6 +111,11 @@ def feeds(floor: Floor) -> str:
             f"{plc}\n" + tags(register(0), register(2)),
             writing(plc, register(4)),
         ),
+        "serial": (
+            f'kind = "modbus"\nserial_port = "{floor.serial_port}"\nbaudrate = 115_200\n'
+            f'parity = "none"\ntimeout_seconds = 30\n' + tags(register(0), register(2)),
+            f'kind = "webhook"\nurl = "{floor.hook_url}"',
+        ),
         "opcua": (
             f"{server}\n" + tags(node("Flow"), node("Temperature")),
             writing(server, node("Answer")),
@@ -379,6 +384,13 @@ def test_modbus_registers_become_an_answer_in_the_plc(serving: Device) -> None:
     wanted = expected([0.75, 3.0])[1]
     serving.wait("it is written", lambda: abs(serving.floor.written_plc() - wanted) < NEAR)
     serving.proved.append("fed by Modbus")
+
+
+def test_registers_over_a_serial_line_become_answers_that_are_posted(serving: Device) -> None:
+    serving.floor.give_serial(0.5, 2.25)
+    wanted = expected([0.5, 2.25])
+    serving.wait("it is posted", lambda: any(near(each, wanted) for each in serving.floor.posted))
+    serving.proved.append("fed by Modbus RTU")
 
 
 def test_opcua_variables_become_an_answer_in_the_server(serving: Device) -> None:

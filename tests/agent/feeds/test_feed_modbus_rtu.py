@@ -1,17 +1,10 @@
 """Modbus RTU by the same code: pymodbus's serial server on the other end of a line."""
 
 import asyncio
-import contextlib
-import os
-import pty
 import struct
-import tty
-from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
-from pymodbus.server import ModbusSerialServer
-from pymodbus.simulator import DataType, SimData, SimDevice
 
 from muster_agent.base.feed_settings import ModbusSink, ModbusSource
 from muster_agent.feeds.answers import FeedAnswer
@@ -19,54 +12,12 @@ from muster_agent.feeds.modbus.tags import ModbusTags
 from muster_agent.feeds.modbus.writes import ModbusWrites
 from muster_agent.feeds.sources.base import FeedFault
 from support.plant_servers import Heard, running
+from support.serial_line import plc, serial_line
 
 pytestmark = pytest.mark.system
 
 LINE = {"baudrate": 115_200, "parity": "none"}
 """A pseudo terminal takes no parity."""
-
-
-def _carry(source: int, target: int) -> Callable[[], None]:
-    def carry() -> None:
-        with contextlib.suppress(OSError):  # Nobody has the other end open.
-            os.write(target, os.read(source, 4096))
-
-    return carry
-
-
-@contextlib.asynccontextmanager
-async def serial_line() -> AsyncIterator[tuple[str, str]]:
-    """The two ends of a serial line: what is written at one is read at the other."""
-    loop, files, names = asyncio.get_running_loop(), [], []
-    for _ in range(2):
-        ours, theirs = pty.openpty()
-        tty.setraw(theirs)
-        files += [ours, theirs]  # Theirs stays open too: a line is there while nobody listens.
-        names.append(os.ttyname(theirs))
-    here, there = files[0], files[2]
-    loop.add_reader(here, _carry(here, there))
-    loop.add_reader(there, _carry(there, here))
-    try:
-        yield names[0], names[1]
-    finally:
-        loop.remove_reader(here)
-        loop.remove_reader(there)
-        for file in files:
-            os.close(file)
-
-
-@contextlib.asynccontextmanager
-async def plc(port: str) -> AsyncIterator[ModbusSerialServer]:
-    """Registers 0-9 and coils 0-15 behind a serial port."""
-    registers = [SimData(0, values=[0] * 10, datatype=DataType.REGISTERS)]
-    bits = [SimData(0, values=[False] * 16, datatype=DataType.BITS)]
-    device = SimDevice(1, simdata=(bits, bits, registers, registers))
-    server = ModbusSerialServer(device, port=port, baudrate=115_200)
-    await server.serve_forever(background=True)
-    try:
-        yield server
-    finally:
-        await server.shutdown()
 
 
 def source(port: str, heard: Heard) -> ModbusTags:
