@@ -249,6 +249,13 @@ class OneEpoch(Outbox):
         )
 
 
+class EndsByAnAnswer(Outbox):
+    """What the hub acknowledges is looked for among rows that a device may have no more."""
+
+    def acknowledge(self, ack: Any) -> Any:
+        raise KeyError(ack.sequence)
+
+
 class _Deaf(Worker):
     def pause(self) -> None:
         """It goes on accepting."""
@@ -281,6 +288,7 @@ PLANTS: dict[str, Doubles] = {
     "directive not retained": replace(HONEST, sender=NotRetained),
     "empty broker not filled again": replace(HONEST, sender=NeverAgain),
     "outbox epoch reused": replace(HONEST, outbox=OneEpoch),
+    "an answer ends the agent": replace(HONEST, outbox=EndsByAnAnswer),
     "fold cursor not saved": replace(HONEST, state=CursorNotSaved),
     "windows dropped when full": replace(HONEST, outbox=DropsWindows),
     "drift not told": replace(HONEST, outbox=DropsFeatures),

@@ -192,8 +192,9 @@ def run_engines(seeds: Iterable[int], processes: int) -> list[EngineOutcome]:
     broken = [each for each in found if each.violation is not None]
     for each in broken:
         print(f"engines, seed {each.seed}: {each.violation}")
+    days = sum(each.device_seconds for each in found) / DAY_SECONDS
     print(
-        f"engines: {len(found)} seeds, {counts['faults']} faults, {counts['taken over']} times "
+        f"engines: {len(found)} seeds, {days:.0f} device-days, {counts['faults']} faults, {counts['taken over']} times "
         f"another took over, {counts['directives']} directives, {len(broken)} violations"
     )
     return found

@@ -26,6 +26,7 @@ EARLY = (
     "success on the old image", "acknowledged before commit", "duplicate batch counted",
     "budget not handed on", "directive not retained", "outbox epoch reused",
     "fold cursor not saved", "two models answer", "rotten model runs",
+    "an answer ends the agent",
 )  # fmt: skip
 """Bugs that a few seeds find; ``make sim`` looks for all of them."""
 FOUND_BY = {
