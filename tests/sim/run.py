@@ -194,8 +194,8 @@ def run_engines(seeds: Iterable[int], processes: int) -> list[EngineOutcome]:
         print(f"engines, seed {each.seed}: {each.violation}")
     days = sum(each.device_seconds for each in found) / DAY_SECONDS
     print(
-        f"engines: {len(found)} seeds, {days:.0f} device-days, {counts['faults']} faults, {counts['taken over']} times "
-        f"another took over, {counts['directives']} directives, {len(broken)} violations"
+        f"engines: {len(found)} seeds, {days:.0f} device-days, {counts['faults']} faults, "
+        f"{counts['taken over']} times another took over, {counts['directives']} directives, {len(broken)} violations"
     )
     return found
 
