@@ -195,7 +195,8 @@ def run_engines(seeds: Iterable[int], processes: int) -> list[EngineOutcome]:
     days = sum(each.device_seconds for each in found) / DAY_SECONDS
     print(
         f"engines: {len(found)} seeds, {days:.0f} device-days, {counts['faults']} faults, "
-        f"{counts['taken over']} times another took over, {counts['directives']} directives, {len(broken)} violations"
+        f"{counts['taken over']} times another took over, {counts['directives']} directives, "
+        f"{len(broken)} violations"
     )
     return found
 
