@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 MOVED_WINDOWS_MIN = 3
 MOVED_ROWS_MIN = 60
 """So much of what has moved must have been told before the hub has to know."""
-BACK_WINDOWS_MIN, BRIEF_WINDOWS_MAX = 6, 3
+BACK_WINDOWS_MIN, BRIEF_WINDOWS_MAX = 6, 2
 """So many windows as they were, and what had moved in so few must have recovered: what lasts longer
-stays for a while in the slow running mean."""
+stays for a while in the slow running mean (after three full windows an eighth of it, six later)."""
 SLOT = "aux"
 HOT_SHARE, COOLS_SHARE = 0.6, 0.6
 HOT_SECONDS, COOLS_AFTER_SECONDS = (90.0, 200.0), (20.0, 120.0)
