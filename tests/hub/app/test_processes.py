@@ -1,37 +1,25 @@
 """Several processes are one hub, or say why they can't be; one that dies is followed by another."""
 
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlmodel import col, func, select
 
 from muster_hub.app.processes import BEAT_SECONDS, GONE_SECONDS, Registration, listening_seconds
 from muster_hub.app.service import serve
 from muster_hub.errors import ConfigError, Conflict, HubError
-from muster_hub.identity.pki import Pki
 from muster_hub.mqtt.broker_config import INGESTS_MAX
-from muster_hub.mqtt.external import External
 from muster_hub.settings.config import HubConfig
 from muster_hub.settings.parts import EVERY, parse, words
-from muster_hub.storage import home, models
-from muster_hub.storage.blobs import Blobs
+from muster_hub.storage import home
 from muster_hub.storage.store import Store
-from muster_protocol.wire import topics
-from support.hub_store import batch, event, open_store
-from support.light_agents import SLOT, Fleet
-from support.ports import HOST, free_port
+from support.hub_processes import DEVICES, ROWS, Plant
+from support.hub_store import open_store
+from support.light_agents import SLOT
 from support.postgres import Postgres
-from support.served import Served
-from support.site_broker import SiteBroker
-from support.stocked import stock
 from support.waiting import eventually, until
-
-DEVICES = ("press-1", "press-2", "press-3")
-ROWS = 5
 
 
 class Site:
@@ -168,63 +156,6 @@ def test_a_hub_whose_parts_cannot_share_refuses_to_start_as_one_of_them():
         serve(HubConfig(), parts=parse("engine"))
     with pytest.raises(HubError, match=r"set \[broker\] url"):
         serve(HubConfig(database="postgresql://db/muster"), parts=parse("api"))
-
-
-class Plant:
-    """A hub on PostgreSQL and a broker of the site's own, in three processes, with devices."""
-
-    def __init__(self, directory: Path, url: str) -> None:
-        port = free_port()
-        self.served = Served(directory / "hub", database=url, broker_url=f"mqtts://{HOST}:{port}")
-        config = self.served.config
-        self.store, pki = Store(url), Pki(config.ca)
-        External(config, pki, self.store, time.time)
-        self.broker = SiteBroker(
-            pki, config.broker_directory / "crl.pem", directory / "broker", port=port
-        )
-        files = directory / "devices"
-        stock(self.store, Blobs(config.blobs), pki, files, DEVICES)
-        self.status = (free_port(), free_port())
-        self.agents = Fleet()
-        self._files = files
-
-    def start(self) -> None:
-        self.broker.start()
-        front = self.served.start("--role", "api,ingest")
-        self.backs = [
-            self.served.start("--role", "engine,publisher", "--http-port", str(port))
-            for port in self.status
-        ]
-        for process in (front, *self.backs):
-            self.served.await_ready(process)
-        for name in DEVICES:
-            self.agents.join(name, self.broker.port, self._files, self._files / "ca.pem")
-
-    def leases(self, number: int) -> dict[str, int]:
-        parts = self.served.health(self.status[number])["parts"]
-        leases: dict[str, int] = parts["process"]["leases"]
-        return leases
-
-    def send_rows(self) -> None:
-        """A batch of each device, as often as this is called."""
-        for name in DEVICES:
-            rows = batch({sequence: event() for sequence in range(1, ROWS + 1)})
-            self.agents.agents[name].link.publish(topics.up(name, "event"), rows)
-
-    def rows(self) -> int:
-        table = models.EventRow
-        asked = select(func.count()).select_from(table).where(col(table.kind) == "refused")
-        with self.store.read() as session:
-            return session.exec(asked).one()
-
-    def close(self) -> None:
-        self.agents.close()
-        for process in self.served.processes:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
-        self.broker.stop()
-        self.store.close()
 
 
 @pytest.mark.system
