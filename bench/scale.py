@@ -161,9 +161,7 @@ def _rollout(hub: MeasuredHub, fleet: MeasuredFleet, devices: int, version: str)
     number = hub.roll_out(version)
     phase.wait(lambda: fleet.said()["committed"] - before >= devices)
     done = time.monotonic() - phase.begun
-    phase.wait(
-        lambda: hub.count(f"SELECT state = 'completed' FROM rollout WHERE id = {number}") == 1
-    )
+    phase.wait(lambda: _is_completed(hub, number))
     found = phase.found()
     found |= {
         "devices_done_seconds": round(done, 1),
@@ -177,7 +175,7 @@ def _rollout(hub: MeasuredHub, fleet: MeasuredFleet, devices: int, version: str)
 def _killed(hub: MeasuredHub, fleet: MeasuredFleet, devices: int, version: str) -> dict[str, Any]:
     """The broker killed while a version goes to everybody; until all are back, and know of it."""
     before = fleet.said()["committed"]
-    hub.roll_out(version)
+    number = hub.roll_out(version)
     rollout = Watched(hub, fleet)
     rollout.wait(lambda: fleet.said()["committed"] - before >= devices / 2)
     hub.mosquitto.kill()
@@ -186,6 +184,7 @@ def _killed(hub: MeasuredHub, fleet: MeasuredFleet, devices: int, version: str) 
     phase.wait(lambda: fleet.said()["up"] == devices)
     back = time.monotonic() - phase.begun
     rollout.wait(lambda: fleet.said()["committed"] - before >= devices)
+    rollout.wait(lambda: _is_completed(hub, number))  # or the next is refused
     hub.watch_broker()
     found = {
         "all_back_seconds": round(back, 1),
@@ -193,6 +192,10 @@ def _killed(hub: MeasuredHub, fleet: MeasuredFleet, devices: int, version: str) 
     }
     _say(devices, "broker killed", found)
     return found
+
+
+def _is_completed(hub: MeasuredHub, rollout: int) -> bool:
+    return hub.count(f"SELECT state = 'completed' FROM rollout WHERE id = {rollout}") == 1
 
 
 def _p95(taken: list[float]) -> float | None:
