@@ -4,7 +4,6 @@ import pytest
 
 from sim.engine_plants import ENGINE_PLANTS
 from sim.engine_world import EngineWorld
-from sim.run import quiet
 
 SEEDS_OF_PLANTS_MAX = 6
 CHAOS_SECONDS = 60.0
@@ -19,11 +18,6 @@ FOUND_BY = {
         "a directive's number says one thing", "directive numbers never go back",
     },
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    quiet()
 
 
 def test_of_several_hubs_one_decides_whatever_stops_dies_or_has_another_time():

@@ -4,7 +4,6 @@ import pytest
 
 from sim.loop_plants import LOOP_PLANTS
 from sim.loop_world import LoopWorld
-from sim.run import quiet
 
 SEEDS = range(3)
 FOUND_BY = {
@@ -16,11 +15,6 @@ FOUND_BY = {
     "opened beside another": "one loop a model",
 }
 SEEDS_OF_PLANTS_MAX = 6
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    quiet()
 
 
 @pytest.mark.parametrize("seed", SEEDS)

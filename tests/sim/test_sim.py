@@ -10,7 +10,7 @@ import pytest
 from sim import faults
 from sim.catalogue import scratch
 from sim.plants import PLANTS, seeds_to_find
-from sim.run import lacking, pool, quiet, row
+from sim.run import lacking, pool, row
 from sim.shrink import in_words, shrink
 from sim.watch import Violation
 from sim.world import TRANSITIONS, World, lived
@@ -35,11 +35,6 @@ FOUND_BY = {
 }  # fmt: skip
 """Where the first seed is known to find nothing: the one that is tried first."""
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    quiet()
 
 
 @pytest.mark.parametrize("seed", SEEDS)

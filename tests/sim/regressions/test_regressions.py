@@ -1,9 +1,7 @@
 """Bugs of the product that a seed has found, each by the faults it needed."""
 
-import pytest
 
 from sim.faults import KINDS, Fault
-from sim.run import quiet
 from sim.world import World
 
 EACH = [f"dev-{number:02}" for number in range(10)]
@@ -11,11 +9,6 @@ OF_ALL = {"operator_aborts"}
 """Faults that are no device's."""
 WATCHING = 9
 """A seed whose world watches inputs for drift."""
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    quiet()
 
 
 def plan(*faults: tuple[float, str, float]) -> list[Fault]:
