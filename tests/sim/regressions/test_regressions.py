@@ -1,6 +1,5 @@
 """Bugs of the product that a seed has found, each by the faults it needed."""
 
-
 from sim.faults import KINDS, Fault
 from sim.world import World
 
