@@ -27,11 +27,15 @@ from sim.engine_world import EngineOutcome, EngineWorld
 from sim.loop_world import LoopOutcome, LoopWorld
 from sim.plants import PLANTS, SEEDS_MAX, seeds_to_find
 from sim.shrink import in_words, shrink
+from sim.slow_plants import SLOW_PLANTS
+from sim.slow_world import SlowOutcome, SlowWorld
 from sim.world import TRANSITIONS, Outcome, World, lived
 
 SEEDS = 1_000
 LOOP_SEEDS = 100
 ENGINE_SEEDS = 40
+SLOW_SEEDS = 6
+SLOW_PLANT_SEEDS, SLOW_PLANT_DAYS = 3, 90.0
 DAY_SECONDS = 86_400.0
 PLANTS_HEADING = f"{'planted bug':<34} {'found at seed':>13}  by the invariant"
 LEAST = {"faults": 200, "partition": 1, "to committed": 1, "to rolling_back": 1}
@@ -54,6 +58,19 @@ def live_loops(seed: int) -> LoopOutcome:
 
 def live_engines(seed: int) -> EngineOutcome:
     return EngineWorld(seed).run()
+
+
+def live_slowly(seed: int) -> SlowOutcome:
+    return SlowWorld(seed).run()
+
+
+def seeds_to_find_slowly(name: str) -> tuple[str, int | None, str]:
+    """As ``seeds_to_find_in_engines``, in seasons instead of years."""
+    for seed in range(SLOW_PLANT_SEEDS):
+        found = SlowWorld(seed, SLOW_PLANTS[name], SLOW_PLANT_DAYS).run().violation
+        if found is not None:
+            return name, seed, found.invariant
+    return name, None, ""
 
 
 def seeds_to_find_in_engines(name: str) -> tuple[str, int | None, str]:
@@ -158,11 +175,12 @@ def run_plants(processes: int) -> tuple[str, bool]:
     """The table of seeds to find each planted bug, and whether all were found."""
     print(PLANTS_HEADING)
     found = 0
-    planted = len(PLANTS) + len(ENGINE_PLANTS)
+    planted = len(PLANTS) + len(ENGINE_PLANTS) + len(SLOW_PLANTS)
     with pool(processes) as workers:
         for name, seed, violation in itertools.chain(
             workers.imap(seeds_to_find, PLANTS),
             workers.imap(seeds_to_find_in_engines, ENGINE_PLANTS),
+            workers.imap(seeds_to_find_slowly, SLOW_PLANTS),
         ):
             found += seed is not None
             print(row(name, seed, violation), flush=True)
@@ -196,6 +214,24 @@ def run_engines(seeds: Iterable[int], processes: int) -> list[EngineOutcome]:
     print(
         f"engines: {len(found)} seeds, {days:.0f} device-days, {counts['faults']} faults, "
         f"{counts['taken over']} times another took over, {counts['directives']} directives, "
+        f"{len(broken)} violations"
+    )
+    return found
+
+
+def run_slowly(seeds: Iterable[int], processes: int) -> list[SlowOutcome]:
+    """Worlds of a year and more; says what they came to."""
+    with pool(processes) as workers:
+        found = list(workers.imap_unordered(live_slowly, seeds))
+    counts = sum((each.counts for each in found), Counter[str]())
+    broken = [each for each in found if each.violation is not None]
+    for each in broken:
+        print(f"slow, seed {each.seed}: {each.violation}")
+    days = sum(each.device_seconds for each in found) / DAY_SECONDS
+    print(
+        f"slow: {len(found)} seeds, {days:.0f} device-days, {counts['visits']} visits, "
+        f"{counts['renewed']} certificates renewed in time and {counts['renewed late']} late, "
+        f"{counts['moved']} moves, {counts['rotated']} rotations, {counts['cloned']} clones, "
         f"{len(broken)} violations"
     )
     return found
@@ -237,7 +273,9 @@ def main() -> int:
     whole = asked.seeds is None
     lived_loops = run_loops(range(LOOP_SEEDS), processes) if whole else []
     lived_engines = run_engines(range(ENGINE_SEEDS), processes) if whole else []
-    broken = any(each.violation is not None for each in (*lived_loops, *lived_engines))
+    slowly = run_slowly(range(SLOW_SEEDS), processes) if whole else []
+    broken = any(each.violation is not None for each in (*lived_loops, *lived_engines, *slowly))
+    totals.device_seconds += sum(each.device_seconds for each in (*lived_engines, *slowly))
     planted, all_found = run_plants(processes) if whole else ("0/0", True)
     for violation in totals.violations[:1]:
         assert violation.violation is not None

@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -38,6 +39,14 @@ certificate has expired."""
 _log = logging.getLogger(__name__)
 
 
+class AsksHub(Protocol):
+    """The hub's HTTPS at one address, as far as a renewal needs it."""
+
+    def renew(self, ca_pem: str, certificate_pem: str, csr_pem: str, signature: bytes) -> str:
+        """A new certificate against a proof of the old key; raises EnrolError."""
+        ...
+
+
 class Renewal:
     """Driven by the link's thread. Times are monotonic seconds, ``instant`` is trusted time."""
 
@@ -48,8 +57,12 @@ class Renewal:
         instant: Callable[[], Instant],
         rng: random.Random,
         proxies: Proxies = DIRECT,
+        reach: Callable[[str, Instant, Proxies], AsksHub] = HubContact,
     ) -> None:
-        """``directory`` is the identity's. Raises IdentityError."""
+        """``directory`` is the identity's; ``reach`` makes contact with the hub at a URL. Raises
+        IdentityError.
+        """
+        self._reach = reach
         self._proxies = proxies
         self._directory = directory
         self._contacts = contacts
@@ -170,7 +183,7 @@ class Renewal:
                 request = self._request()
                 old = identity.read_key(self.who.key)
                 signature = old.sign(proof_of(request))
-                hub = HubContact(url, self._instant(), self._proxies)
+                hub = self._reach(url, self._instant(), self._proxies)
                 certificate = hub.renew(
                     self.who.ca.read_text(), self.who.cert.read_text(), request, signature
                 )
