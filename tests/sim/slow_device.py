@@ -140,7 +140,7 @@ class SlowDevice:
         self._hear(hub.retained.get(topics.down(self.name, "directive")))
         if not hub.running:
             return
-        self._tell()
+        self._send()
         asked = self.renewal.question(world.clock.now)
         if asked is not None:
             hub.take(*asked)
@@ -169,7 +169,7 @@ class SlowDevice:
         start = NOW + self.world.clock.now - WINDOW_SECONDS
         self.waiting.append((start, self.rng.randint(1, WINDOW_ROWS_MAX)))
 
-    def _tell(self) -> None:
+    def _send(self) -> None:
         hub, trusted = self.world.hub, self.trust.trusted()
         rows = []
         for start, n in self.waiting:
