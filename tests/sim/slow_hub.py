@@ -65,7 +65,7 @@ class SlowHubDoubles:
     takeovers: type[TakeoverLog] = TakeoverLog
     by_proof: ByProof = enrolment.renew_by_proof
     store: type[HubStore] = HubStore
-    contact: Callable[[Contacts], Contacts] = lambda where: where
+    contact: Callable[[Contacts], Contacts] = lambda contacts: contacts
     deaf: Callable[[Session, str, float], Sequence[Unheard]] = heard.of_contact
 
 

@@ -21,7 +21,7 @@ _ROLLUPS = text(
 
 
 @dataclass(frozen=True)
-class Taken:
+class Told:
     """A window that the hub has taken: ``start`` in seconds since 1970, ``n`` inferences."""
 
     device: str
@@ -32,10 +32,10 @@ class Taken:
 class Ledger:
     def __init__(self, world: "SlowWorld", kept: Telemetry) -> None:
         self._world, self._kept = world, kept
-        self._taken: list[Taken] = []
+        self._rows: list[Told] = []
 
     def add(self, device: str, start: float, n: int) -> None:
-        self._taken.append(Taken(device, start, n))
+        self._rows.append(Told(device, start, n))
 
     def check(self) -> None:
         """The engine has just kept house: what must be there is, and nothing else."""
@@ -45,18 +45,18 @@ class Ledger:
             count, total, oldest = session.connection().execute(_WINDOWS).one()
         since = now - self._kept.raw_days * DAY_SECONDS
         self._old(oldest, since, "windows")
-        wanted = [each for each in self._taken if each.start >= since]
+        wanted = [each for each in self._rows if each.start >= since]
         self._alike("windows", (count, total), (len(wanted), sum(each.n for each in wanted)))
         for level in LEVEL_SECONDS:
             self._rolled(level, now)
         ends = _floor(now - self._kept.day_days * DAY_SECONDS, DAY_SECONDS)
-        self._taken = [each for each in self._taken if each.start >= ends]
+        self._rows = [each for each in self._rows if each.start >= ends]
 
     def _rolled(self, level: RollupLevel, now: float) -> None:
         days = self._kept.hour_days if level == "hour" else self._kept.day_days
         since = _floor(now - days * DAY_SECONDS, DAY_SECONDS)
         settled = _floor(now - SETTLED_SECONDS, LEVEL_SECONDS["hour"])
-        due = [each for each in self._taken if since <= each.start < settled]
+        due = [each for each in self._rows if since <= each.start < settled]
         wanted: dict[str, tuple[int, int]] = {}
         for each in due:
             for name in (each.device, FLEET):

@@ -94,7 +94,7 @@ def renews_revoked(
     return enrolment.Enrolled(row.device, made.pem.decode())
 
 
-def tells_nobody(_where: Contacts) -> Contacts:
+def tells_nobody(_contacts: Contacts) -> Contacts:
     """Directives say nothing of where the hub is."""
 
     def nowhere() -> Contact | UnsetType:

@@ -33,7 +33,8 @@ class _Meta(Struct):
 class _Listing(Struct):
     """``signed`` of a timestamp or a snapshot, as far as it names itself and other files."""
 
-    version: _Version
+    version: int
+    """Bounded by nothing: a stolen key may have signed any, which only a new root undoes."""
     meta: dict[str, _Meta]
 
 
