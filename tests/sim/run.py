@@ -34,7 +34,7 @@ from sim.world import TRANSITIONS, Outcome, World, lived
 SEEDS = 1_000
 LOOP_SEEDS = 100
 ENGINE_SEEDS = 40
-SLOW_SEEDS = 6
+SLOW_SEEDS = 4
 SLOW_PLANT_SEEDS, SLOW_PLANT_DAYS = 3, 90.0
 DAY_SECONDS = 86_400.0
 QUIETENED = ("muster_agent", "muster_hub", "tuf")
