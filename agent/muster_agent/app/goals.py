@@ -175,7 +175,10 @@ class Goals:
         self._link.publish(topics.up(self._device, "shown"), shown)
 
     def ask_again(self) -> None:
-        """A subscription that stands already has the retained timestamp sent once more."""
+        """A subscription that stands already has the retained timestamp sent once more. What is
+        here already is judged anew, too: a clock that was wrong may have refused it.
+        """
+        self._mirror.ask_again()
         self._asked((TIMESTAMP,))
         self._link.subscribe(topics.tuf(TIMESTAMP))
 

@@ -93,6 +93,17 @@ def test_an_old_timestamp_that_comes_late_ends_no_cycle_that_is_under_way(world,
     assert goals.verdict(goal) is None
 
 
+def test_metadata_that_a_wrong_clock_refused_are_judged_anew_once_the_clock_is_right(world, device):
+    world.clock.wall_offset += 400 * 86_400.0
+    goal = world.release("2", size=1000)
+    device.run(30)
+    assert device.supervisor.goals.refusal[0] == Refusal.METADATA_EXPIRED
+    world.clock.wall_offset -= 400 * 86_400.0
+    world.direct(goal)
+    device.run(120)
+    assert (device.step, device.serving) == ("committed", ["2"])
+
+
 def version_of(files):
     return json.loads(files["timestamp.json"])["signed"]["meta"]["snapshot.json"]["version"]
 
