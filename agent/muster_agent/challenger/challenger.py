@@ -74,6 +74,8 @@ class Challenger:
         self._leaving: dict[str, Running] = {}
         self._fetching = False
         self._assembly: Bundle | None = None
+        self._proved = False
+        """Its bundle was hashed since it is wanted: what lies there already may have rotted."""
         self._waiting_for = ""
         self._refusal: tuple[Refusal, str] | None = None
         self._failures = self._crashes = 0
@@ -88,7 +90,7 @@ class Challenger:
         if goal == self.goal:
             return
         self._put_down(now)
-        self.goal, self._refusal = goal, None
+        self.goal, self._refusal, self._proved = goal, None, False
         self._failures = self._crashes = 0
         self._look_at = now if goal is not None else _NEVER
         self._ports.changed()
@@ -215,7 +217,7 @@ class Challenger:
             self._fault(*verdict, now)
         elif self._assembly is not None:
             self._assemble(self._assembly, now)
-        elif not self._ports.install.installed(goal):
+        elif not (self._proved and self._ports.install.installed(goal)):
             self._fetch(goal, now)
         else:
             self._start(goal, champion, now)
@@ -240,6 +242,7 @@ class Challenger:
             return
         self._assembly = None
         self._look_at = now
+        self._proved = outcome is Cause.VERIFIED
         if not isinstance(outcome, Cause):
             self._fault(*outcome, now)
 

@@ -174,9 +174,26 @@ class Store:
         return self.read(digest)
 
     def holds(self, digest: str, files: Iterable[File]) -> bool:
-        """True when the bundle is installed with all these files, by size; starts re-hash them."""
+        """True when the bundle is installed with all these files, by size: ``prove`` hashes them."""
         bundle = self.bundle(digest)
         return bundle is not None and all(_size(bundle / f.path) == f.size_bytes for f in files)
+
+    def prove(self, digest: str, files: Iterable[File]) -> Iterator[int]:
+        """Hash the files of an installed bundle again, yielding the bytes of each step.
+
+        One that has rotted where it lay is discarded, to be fetched anew: raises ChunksMissing.
+        Raises OSError.
+        """
+        for listed in files:
+            path = self._bundles / digest / listed.path
+            whole = hashlib.sha256()
+            with path.open("rb") as file:
+                while data := file.read(_READ_BYTES):
+                    whole.update(data)
+                    yield len(data)
+            if whole.hexdigest() != listed.sha256:
+                self.discard(digest)
+                raise ChunksMissing((listed.sha256,))
 
     def assemble(self, digest: str, listing: Manifest, build: Build) -> Iterator[int]:
         """Put a bundle together, yielding the bytes of each step, so that a caller can pace it.

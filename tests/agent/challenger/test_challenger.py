@@ -76,6 +76,20 @@ def test_after_a_restart_the_challenger_is_started_again_without_being_fetched(w
     assert [item.goal for item in alive(device)] == [goal]
 
 
+def test_a_challenger_whose_copy_has_rotted_is_fetched_anew(world, device):
+    goal = world.release("2")
+    challenge(world, goal)
+    device.run(90)
+    assert shown(device).challenger.state == "comparing"
+    device.cut()
+    model = device.store.bundle(goal.manifest) / "model.onnx"
+    model.write_bytes(b"rot" + model.read_bytes()[3:])
+    device.boot()
+    device.run(90)
+    assert shown(device).challenger.state == "comparing"
+    assert list(device.store.problems()) == []
+
+
 def test_an_unsigned_challenger_is_never_fetched(world, device):
     goal = world.release("2", signed=False)
     challenge(world, goal)

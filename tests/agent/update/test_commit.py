@@ -83,3 +83,21 @@ def test_a_version_that_was_repaired_still_gives_way_to_the_one_before_it(world,
     crash(device, CRASHES)
     device.run(5)
     assert (device.step, device.serving) == ("failed", ["1"])
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_version_kept_beside_that_has_rotted_is_fetched_anew_when_it_is_asked_for(
+    world, device, restarted
+):
+    first = commit(world, device, "1")
+    commit(world, device, "2")
+    model = device.store.bundle(first.manifest) / "model.onnx"
+    model.write_bytes(b"rot" + model.read_bytes()[3:])
+    if restarted:
+        device.cut()
+        device.boot()
+    world.direct(first)
+    device.run(60)
+    assert (device.step, device.serving) == ("committed", ["1"])
+    assert list(device.store.problems()) == []
+    assert [event.version for event in device.events_of("failed")] == []
