@@ -124,6 +124,7 @@ class Supervisor:
                 rng=ports.rng,
                 retry_seconds=settings.retry_seconds,
                 stop_seconds=settings.stop_seconds,
+                starts=ports.state,
             )
         )
         self._agent = agent_update(

@@ -1,12 +1,15 @@
 """A slot's challenger: fetched, installed and started like any model, but it answers nobody.
 
 It has no journal: nothing is ever committed to it, and after a restart the directive in force says
-again what is wanted. Every ``tick`` looks at what is there and does the next thing towards it;
-whatever the slot's own update needs goes first.
+again what is wanted. Only its starts are counted, lest one takes the device down again and again.
+Every ``tick`` looks at what is there and does the next thing towards it; whatever the slot's own
+update needs goes first.
 """
 
 import random
+import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +24,7 @@ from muster_agent.worker.events import ComputedBy
 from muster_protocol.wire import messages
 from muster_protocol.wire.directive import Goal
 from muster_protocol.wire.errors import Refusal
-from muster_protocol.wire.limits import EVENT_DETAIL_CHARS_MAX
+from muster_protocol.wire.limits import EVENT_DETAIL_CHARS_MAX, JOURNAL_RESUMES_MAX
 
 KEY_SUFFIX = "/challenger"
 """A slot's name with it is the challenger's name to the delivery; no slot's name has a slash."""
@@ -30,7 +33,25 @@ LOOK_SECONDS = 30.0
 CRASHES_MAX = 3
 """A challenger that dies so often without having compared for a while is given up."""
 STEADY_SECONDS = 600.0
+SURE_SECONDS = 60.0
+"""A challenger that has compared for so long was no reason for the device to go down."""
 _NEVER = float("inf")
+
+
+class Starts(Protocol):
+    """Starts of a slot's challenger whose end nobody saw (``state.StateDatabase``)."""
+
+    def challenger_starts(self, slot: str, manifest: str) -> int:
+        """How many there have been in a row."""
+        ...
+
+    def challenger_begins(self, slot: str, manifest: str) -> None:
+        """One more, durably. Raises sqlite3.Error."""
+        ...
+
+    def challenger_survived(self, slot: str) -> None:
+        """Forget them. Raises sqlite3.Error."""
+        ...
 
 
 class Launch(Protocol):
@@ -58,6 +79,7 @@ class ChallengerPorts:
     rng: random.Random
     retry_seconds: tuple[float, float]
     stop_seconds: float
+    starts: Starts
 
 
 class Challenger:
@@ -109,6 +131,10 @@ class Challenger:
         elif now >= self.deadline():
             self._go_on(self.goal, champion, now)
 
+    def unwanted(self) -> None:
+        """The directive names none: one that is named later begins anew."""
+        self._survived()
+
     def stop(self) -> None:
         """End the worker for good; it ends with an event."""
         self.goal = None
@@ -156,6 +182,7 @@ class Challenger:
         if self.running is not None:
             self.running.ready, self.running.computed_by = True, computed_by
             self.running.ready_at = now
+            self._look_at = now + SURE_SECONDS
             self._failures = 0
             self._waiting_for = ""
             self._ports.changed()
@@ -169,6 +196,7 @@ class Challenger:
         """A worker failed to start, or exited."""
         if self._leaving.pop(worker_id, None) is not None or self.running is None:
             return
+        self._survived()
         lived = now - self.running.ready_at if self.running.ready else 0.0
         was_ready, self.running = self.running.ready, None
         if not was_ready:
@@ -210,6 +238,8 @@ class Challenger:
     def _go_on(self, goal: Goal, champion: Running, now: float) -> None:
         if self.running is not None or self._fetching:
             self._look_at = _NEVER  # An event brings the next thing.
+            if self.running is not None and now >= self.running.ready_at + SURE_SECONDS:
+                self._survived()
             return
         self._waiting_for, self._refusal = "", None
         verdict = self._ports.verdict(goal)
@@ -251,6 +281,12 @@ class Challenger:
         if plan != "beside":
             self._wait(plan.why if isinstance(plan, StopStart) else plan[1], now)
             return
+        starts = self._ports.starts.challenger_starts(self.slot, goal.manifest)
+        if starts >= JOURNAL_RESUMES_MAX:
+            reason = f"the device went down {starts} times after it was started"
+            self._refuse(Refusal.RESUME_LIMIT, reason)
+            return
+        self._ports.starts.challenger_begins(self.slot, goal.manifest)
         try:
             worker_id, worker = self._ports.launch(self.slot, goal, champion)
             self.running = Running(worker_id, goal, worker)
@@ -275,8 +311,14 @@ class Challenger:
             self._ports.delivery.cancel(self.key, now)
         self._end()
 
+    def _survived(self) -> None:
+        # What can't be written now costs a count too many, which the next end forgets.
+        with suppress(sqlite3.Error):
+            self._ports.starts.challenger_survived(self.slot)
+
     def _end(self) -> None:
         if self.running is not None:
+            self._survived()
             self._leaving[self.running.id] = self.running
             self.running.worker.stop(self._ports.stop_seconds)
             self.running = None

@@ -33,8 +33,10 @@ class Challengers:
         if not directive.slots:
             return
         named = {name: slot.challenger for name, slot in directive.slots.items()}
-        for slot in self._known.keys() | {name for name, goal in named.items() if goal}:
+        for slot in self._known.keys() | named.keys():
             self._of(slot).want(named.get(slot), now)
+            if named.get(slot) is None:
+                self._of(slot).unwanted()
 
     def tick(self, runners: Mapping[str, SlotRunner], now: float) -> None:
         """Give each slot's challenger its turn; those of slots that fetch wait."""

@@ -174,7 +174,7 @@ class Store:
         return self.read(digest)
 
     def holds(self, digest: str, files: Iterable[File]) -> bool:
-        """True when the bundle is installed with all these files, by size: ``prove`` hashes them."""
+        """True when the bundle is installed with all these files, by size; ``prove`` hashes."""
         bundle = self.bundle(digest)
         return bundle is not None and all(_size(bundle / f.path) == f.size_bytes for f in files)
 

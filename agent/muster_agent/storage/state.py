@@ -149,6 +149,28 @@ class StateDatabase:
             )
         return done.rowcount > 0
 
+    def challenger_starts(self, slot: str, manifest: str) -> int:
+        """How often in a row the slot's challenger was started and its end not seen."""
+        return self.counter(f"challenger:{slot}:{manifest}")
+
+    def challenger_begins(self, slot: str, manifest: str) -> None:
+        """Count one more start, of this one alone. Raises sqlite3.Error."""
+        if not self.challenger_starts(slot, manifest):
+            self.challenger_survived(slot)
+        self.count(f"challenger:{slot}:{manifest}")
+
+    def challenger_survived(self, slot: str) -> None:
+        """Forget the starts of a slot's challenger; nothing is written when there are none."""
+        mine = (f"challenger:{slot}:",)
+        found = self.connection.execute(
+            "SELECT 1 FROM counter WHERE substr(name, 1, length(?1)) = ?1", mine
+        )
+        if found.fetchone():
+            with self.transaction():
+                self.connection.execute(
+                    "DELETE FROM counter WHERE substr(name, 1, length(?1)) = ?1", mine
+                )
+
     def fetched(self, day: int, more: int) -> int:
         """Add to the bytes fetched on a day, forget other days, and return that day's sum."""
         return self._on_day("fetched", day, more)

@@ -2,10 +2,13 @@
 
 import pytest
 
+from muster_agent.challenger.challenger import SURE_SECONDS
 from muster_agent.worker.events import Exited
 from muster_protocol.wire.directive import Slot
 from muster_protocol.wire.errors import Refusal
+from muster_protocol.wire.limits import JOURNAL_RESUMES_MAX
 from muster_protocol.wire.manifest import Build
+from support.agent_faults import PowerCut
 from support.agent_world import SLOT, Device, World
 
 
@@ -132,6 +135,63 @@ def test_a_challenger_that_crashes_again_and_again_is_given_up(world, device):
     assert shown(device).challenger.refusal == "worker_died"
     assert "killed by signal 11" in shown(device).challenger.detail
     assert device.workers[-1].accepting
+
+
+def lived(device, seconds):
+    """Whether the device stayed up so long."""
+    try:
+        device.boot()
+        device.run(seconds)
+    except PowerCut:
+        device.cut()
+        return False
+    return True
+
+
+def test_a_challenger_that_takes_the_whole_device_down_is_given_up(world, device):
+    deadly = world.release("2")
+    world.killing.add(deadly.manifest)
+    challenge(world, deadly)
+    with pytest.raises(PowerCut):
+        device.run(90)
+    device.cut()
+    deaths = 1
+    while not lived(device, 90):
+        deaths += 1
+        assert deaths <= JOURNAL_RESUMES_MAX + 1
+    report = shown(device)
+    assert (report.challenger.state, report.challenger.refusal) == ("failed", "resume_limit")
+    assert (report.health, report.update.state) == ("ok", "committed")
+    device.cut()
+    assert lived(device, 600), "and stays given up"
+
+
+def test_a_challenger_that_was_given_up_is_started_again_once_it_is_asked_for_anew(world, device):
+    deadly = world.release("2")
+    world.killing.add(deadly.manifest)
+    challenge(world, deadly)
+    with pytest.raises(PowerCut):
+        device.run(90)
+    device.cut()
+    while not lived(device, 90):
+        pass
+    world.killing.clear()
+    world.direct(world.champion)
+    device.run(30)
+    challenge(world, deadly)
+    device.run(90)
+    assert shown(device).challenger.state == "comparing"
+
+
+def test_power_cuts_while_a_challenger_compares_never_give_it_up(world, device):
+    challenge(world, world.release("2"))
+    device.run(90)
+    for _ in range(JOURNAL_RESUMES_MAX + 4):
+        assert shown(device).challenger.state == "comparing"
+        device.cut()
+        device.boot()
+        device.run(SURE_SECONDS + 30)
+    assert shown(device).challenger.state == "comparing"
 
 
 def test_a_challenger_makes_way_for_an_update_and_is_held_against_the_new_champion(world, device):
