@@ -184,7 +184,9 @@ def _labels(plan: ShadowPlan, watched: Sequence[Watched], look: int) -> Judgemen
         ]
     )
     noise = float(np.mean([_noise(challenger) for challenger in labelled]))
-    data = {ACCURACY.name: Pairs(Changes(loss, np.zeros(len(loss), np.int64), noise))}
+    labels = np.array([float(challenger.labelled) for challenger in labelled])
+    pairs = Changes(loss, np.zeros(len(loss), np.int64), noise, labels)
+    data = {ACCURACY.name: Pairs(pairs)}
     evidence = Evidence(
         look=min(look, plan.looks), data=data, canaries=len(labelled), silent=0, device_hours=0.0,
         soaked=True,

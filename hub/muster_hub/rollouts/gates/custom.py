@@ -6,9 +6,8 @@ One device is one unit, however many numbers come from it. Pure.
 import math
 from collections.abc import Iterable
 
-import numpy as np
-
-from muster_hub.rollouts.gates.look import Look, Moments, Shifts
+from muster_hub.rollouts.gates.look import Change, Look, Moments, Shifts, of_both
+from muster_hub.rollouts.gates.look import changes as changes_of
 from muster_hub.rollouts.gates.plan import CustomMetric
 from muster_hub.rollouts.gates.statistics import Changes, Index
 
@@ -32,18 +31,18 @@ def changes(
     Devices that can't be scored are left out: no value, none before where that is asked for, or
     one that has no logarithm where ratios are.
     """
-    values, noise, kept = [], [], []
-    for row, (now, before) in enumerate(devices):
-        scored = [_level(metric, now), _level(metric, before) if metric.past else (0.0, 0.0)]
-        levels = [item for item in scored if item is not None]
-        if len(levels) < 2:
-            continue
-        (level, spread), (old_level, old_spread) = levels
-        values.append(level - old_level if metric.better == "lower" else old_level - level)
-        noise.append(spread + old_spread)
-        kept.append(row)
-    mean = float(np.mean(noise)) if noise else 0.0
-    return Changes(np.array(values, np.float64), stratum[np.array(kept, np.intp)], mean)
+    scored = ((row, _change(metric, *spans)) for row, spans in enumerate(devices))
+    return changes_of(((row, change) for row, change in scored if change is not None), stratum)
+
+
+def _change(metric: CustomMetric, now: Moments, before: Moments) -> Change | None:
+    new = _level(metric, now)
+    old = _level(metric, before) if metric.past else (0.0, 0.0)
+    if new is None or old is None:
+        return None
+    worse = new[0] - old[0] if metric.better == "lower" else old[0] - new[0]
+    count = of_both(now.count, before.count) if metric.past else now.count
+    return Change(worse, new[1] + old[1], count)
 
 
 def _level(metric: CustomMetric, moments: Moments) -> tuple[float, float] | None:

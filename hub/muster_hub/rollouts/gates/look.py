@@ -4,9 +4,9 @@ A metric reads what it needs from here as one row a device, by sums of the count
 home, or by what else was received of each.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -128,6 +128,32 @@ class Compared(Protocol):
         ...
 
 
+class Change(NamedTuple):
+    """How much worse one device is than before."""
+
+    value: float
+    noise: float
+    """Squared standard error of ``value``."""
+    count: float
+    """Windows or measurements behind it; of two spans as many as would tell as much in both."""
+
+
+def of_both(now: float, before: float) -> float:
+    """The ``count`` of a difference of two means, of so many measurements each."""
+    return 2 / (1 / now + 1 / before)
+
+
+def changes(found: Iterable[tuple[int, Change]], stratum: Index) -> Changes:
+    """Of rows of ``stratum`` and their changes, one side of a comparison."""
+    rows, scored = [], []
+    for row, change in found:
+        rows.append(row)
+        scored.append(change)
+    values, noise, count = np.array(scored, np.float64).reshape(-1, 3).T
+    mean = float(noise.mean()) if scored else 0.0
+    return Changes(values, stratum[np.array(rows, np.intp)], mean, count)
+
+
 Row = tuple[float, float, float, float]
 """Of one device: events, trials, events in its past, trials in its past."""
 
@@ -162,8 +188,8 @@ class Look:
         canary, control = (_arm(side, stratum, row) for side, stratum in self.sides())
         return Rates(canary, control) if canary.exposure.sum() and control.exposure.sum() else None
 
-    def shifts(self, change: Callable[[str], tuple[float, float] | None]) -> Shifts | None:
-        """Each device's change and its noise; devices without are left out.
+    def shifts(self, change: Callable[[str], Change | None]) -> Shifts | None:
+        """Each device's change; devices without are left out.
 
         None before both sides have two devices with a change.
         """
@@ -192,10 +218,7 @@ def _arm(side: Sequence[Compared], stratum: Index, row: Callable[[str], Row]) ->
 def _changes(
     side: Sequence[Compared],
     stratum: Index,
-    change: Callable[[str], tuple[float, float] | None],
+    change: Callable[[str], Change | None],
 ) -> Changes:
     found = [(row, change(item.device)) for row, item in enumerate(side)]
-    scored = [(row, *pair) for row, pair in found if pair is not None]
-    noise = float(np.mean([spread for _, _, spread in scored])) if scored else 0.0
-    rows = np.array([row for row, _, _ in scored], np.intp)
-    return Changes(np.array([value for _, value, _ in scored], np.float64), stratum[rows], noise)
+    return changes(((row, item) for row, item in found if item is not None), stratum)

@@ -20,6 +20,8 @@ PAST_EVENTS_PRIOR = 2.0
 """Events at the fleet's own rate that stand beside each device's past: a short past counts less."""
 CONTROLS_PER_STRATUM_MIN = 5
 OUTLIER_QUANTILE = 0.95
+OUTLIER_COUNT_MIN = 0.5
+"""A canary with less than this share of a control's windows isn't like one, and no outlier."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,13 @@ class Changes:
 
     ``noise`` is the part of the values' variance that more windows would reduce, such as the mean
     squared standard error of a device's own mean; what is beyond it is how devices differ.
+    ``count`` says how many windows or measurements stand behind each value: noise falls with it.
     """
 
     values: Floats
     stratum: Index
     noise: float
+    count: Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,9 @@ def compare_rates(canary: Arm, control: Arm) -> Comparison | None:
     spread_own = m / max(m - 1, 1) * float(own @ own) / (ratio_c * float(weighted_c.sum())) ** 2
     cautious = max(variance, spread_own + of_control)
     outliers, outlier_chance = _outliers(
-        (canary.events + 1) / (expected_c + 1), (control.events + 1) / (expected_k + 1)
+        _surprise(canary, ratio_k * expected_c, lasting),
+        _surprise(control, ratio_k * expected_k, lasting),
+        ordinary=1 - OUTLIER_QUANTILE,
     )
     return Comparison(
         harm=math.log(ratio_c / ratio_k),
@@ -128,16 +134,24 @@ def compare_changes(canary: Changes, control: Changes) -> Comparison | None:
     weight = weight / weight.sum()
     mean_k = float(weight @ control.values)
     residual = control.values - mean_k
-    lasting = float(residual @ residual) / (n - 1)
+    spread = float(residual @ residual) / (n - 1)
+    lasting = max(spread - control.noise, 0.0)
     of_control = n / (n - 1) * float((weight * residual) @ (weight * residual))
-    variance = lasting / m + of_control
+    # Canaries that begin late, or have a short past, vary more than controls do for no reason.
+    noise_c, noise_k = (_noise(arm, control) for arm in (canary, control))
+    variance = max(spread, lasting + float(noise_c.mean())) / m + of_control
     cautious = max(variance, float(np.var(canary.values, ddof=1)) / m + of_control)
-    outliers, outlier_chance = _outliers(canary.values, control.values)
+    worse_c, worse_k = (
+        (arm.values - mean_k) / np.sqrt(np.maximum(lasting + noise, 1e-300))
+        for arm, noise in ((canary, noise_c), (control, noise_k))
+    )
+    young = canary.count < OUTLIER_COUNT_MIN * np.median(control.count)
+    outliers, outlier_chance = _outliers(np.where(young, -np.inf, worse_c), worse_k)
     return Comparison(
         harm=float(canary.values.mean()) - mean_k,
         variance=variance,
         variance_cautious=cautious,
-        variance_lasting=max(lasting - control.noise, 0.0) * (1 / m + float(weight @ weight)),
+        variance_lasting=lasting * (1 / m + float(weight @ weight)),
         degrees=_degrees(residual, m),
         devices=m,
         devices_effective=float(m),
@@ -266,15 +280,35 @@ def _degrees(residual: Floats, devices_effective: float) -> float:
     return min(max(free, floor), n - 1.0, max(3.0, 3.0 * devices_effective))
 
 
-def _outliers(canary: Floats, control: Floats) -> tuple[int, float]:
+def _noise(arm: Changes, control: Changes) -> Floats:
+    """The part of each value's variance that is noise, from what it is on a control's windows."""
+    return np.asarray(control.noise / arm.count / float((1 / control.count).mean()), np.float64)
+
+
+def _surprise(arm: Arm, mean: Floats, lasting: float) -> Floats:
+    """Minus each device's chance of so many events or more around ``mean``: higher is worse.
+
+    A negative binomial count, as wide as devices differ and as little is known of their past. A
+    ratio would not do: of two devices without any event the one that ran less would be the worse.
+    """
+    size = 1 / np.maximum(lasting, 1 / (arm.past_events + PAST_EVENTS_PRIOR))
+    seen = np.maximum(arm.events, 1e-9)
+    chance = special.betainc(seen, size, mean / (mean + size))
+    return np.asarray(np.where(arm.events > 0, -chance, -1.0), np.float64)
+
+
+def _outliers(canary: Floats, control: Floats, ordinary: float = math.inf) -> tuple[int, float]:
     """How many canaries lie above the controls' 95th percentile, and the chance of so many.
 
     If canaries are like controls, the chance of a canary above the j-th largest of n controls is
-    Beta(j, n + 1 - j) whatever the distribution, so the count is beta-binomial.
+    Beta(j, n + 1 - j) whatever the distribution, so the count is beta-binomial. Where values are
+    minus a chance of their own, one that is no smaller than ``ordinary`` makes no outlier: arms
+    may have run for different times.
     """
     n, m = len(control), len(canary)
     rank = max(1, math.floor((1 - OUTLIER_QUANTILE) * (n + 1)))
-    above = int((canary > np.partition(control, n - rank)[n - rank]).sum())
+    line = max(float(np.partition(control, n - rank)[n - rank]), -ordinary)
+    above = int((canary > line).sum())
     if above == 0:
         return 0, 1.0
     k = np.arange(above, m + 1)

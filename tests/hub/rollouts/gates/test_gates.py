@@ -26,6 +26,7 @@ def changes(mean, devices, seed=3, sd=0.05):
         np.random.default_rng(seed).normal(mean, sd, devices),
         np.zeros(devices, np.intp),
         noise=sd**2 / 2,
+        count=np.full(devices, 8.0),
     )
 
 

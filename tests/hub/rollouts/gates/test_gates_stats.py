@@ -19,6 +19,8 @@ BLANK = Comparison(
     devices=20, devices_effective=20.0, controls=100, outliers=0, outlier_chance=1.0,
 )  # fmt: skip
 
+EQUAL = np.full(100, 24.0)
+
 
 @pytest.mark.parametrize(("variance", "scale"), [(0.01, 0.5), (0.2, 0.5), (1.0, 0.2), (4.0, 0.03)])
 def test_evidence_of_harm_is_worth_one_on_average_when_there_is_none(variance, scale):
@@ -153,8 +155,12 @@ def test_devices_that_differ_more_make_the_same_ratio_less_certain():
 
 def test_changes_are_compared_by_device():
     rng = np.random.default_rng(2)
-    control = Changes(rng.normal(0, 0.05, 100), np.zeros(100, np.intp), noise=0.001)
-    canary = Changes(rng.normal(0.2, 0.05, 20), np.zeros(20, np.intp), noise=0.00005)
+    control = Changes(rng.normal(0, 0.05, 100), np.zeros(100, np.intp), 0.001, EQUAL[:100])
+    canary = Changes(rng.normal(0.2, 0.05, 20), np.zeros(20, np.intp), 0.00005, EQUAL[:20])
+    )
+    canary = Changes(
+        rng.normal(0.2, 0.05, 20), np.zeros(20, np.intp), noise=0.00005, count=EQUAL[:20]
+    )
     compared = statistics.compare_changes(canary, control)
     assert compared is not None
     assert compared.harm == pytest.approx(0.2, abs=0.05)
@@ -164,13 +170,14 @@ def test_changes_are_compared_by_device():
 
 def test_pairs_need_no_controls():
     canary = Changes(
-        np.random.default_rng(2).normal(0.03, 0.01, 20), np.zeros(20, np.intp), noise=0.00005
+        np.random.default_rng(2).normal(0.03, 0.01, 20), np.zeros(20, np.intp), 0.00005, EQUAL[:20]
     )
     compared = statistics.compare_pairs(canary)
     assert compared is not None
     assert compared.controls == 0
     assert statistics.harm_evidence(compared, 0.03) > math.log(200)
-    assert statistics.compare_pairs(Changes(np.zeros(1), np.zeros(1, np.intp), noise=0.0)) is None
+    alone = Changes(np.zeros(1), np.zeros(1, np.intp), 0.0, EQUAL[:1])
+    assert statistics.compare_pairs(alone) is None
 
 
 @pytest.mark.parametrize("done", [1, 20, 300])

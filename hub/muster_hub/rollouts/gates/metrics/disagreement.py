@@ -24,8 +24,9 @@ class Disagreement:
         shares = look.source.disagreement()
         if len(shares) < 2:
             return None
-        over = np.array([share - plan.disagreement_max for share, _ in shares], np.float64)
-        return Pairs(Changes(over, np.zeros(len(over), np.intp), 0.0))
+        answers = np.array(shares, np.float64)
+        over = answers[:, 0] - plan.disagreement_max
+        return Pairs(Changes(over, np.zeros(len(over), np.intp), 0.0, answers[:, 1]))
 
 
 METRIC = Disagreement()
