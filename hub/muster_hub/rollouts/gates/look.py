@@ -6,7 +6,7 @@ home, or by what else was received of each.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -128,7 +128,8 @@ class Compared(Protocol):
         ...
 
 
-class Change(NamedTuple):
+@dataclass(frozen=True)
+class Change:
     """How much worse one device is than before."""
 
     value: float
@@ -149,9 +150,12 @@ def changes(found: Iterable[tuple[int, Change]], stratum: Index) -> Changes:
     for row, change in found:
         rows.append(row)
         scored.append(change)
-    values, noise, count = np.array(scored, np.float64).reshape(-1, 3).T
-    mean = float(noise.mean()) if scored else 0.0
-    return Changes(values, stratum[np.array(rows, np.intp)], mean, count)
+    return Changes(
+        np.array([change.value for change in scored], np.float64),
+        stratum[np.array(rows, np.intp)],
+        float(np.mean([change.noise for change in scored])) if scored else 0.0,
+        np.array([change.count for change in scored], np.float64),
+    )
 
 
 Row = tuple[float, float, float, float]

@@ -157,10 +157,6 @@ def test_changes_are_compared_by_device():
     rng = np.random.default_rng(2)
     control = Changes(rng.normal(0, 0.05, 100), np.zeros(100, np.intp), 0.001, EQUAL[:100])
     canary = Changes(rng.normal(0.2, 0.05, 20), np.zeros(20, np.intp), 0.00005, EQUAL[:20])
-    )
-    canary = Changes(
-        rng.normal(0.2, 0.05, 20), np.zeros(20, np.intp), noise=0.00005, count=EQUAL[:20]
-    )
     compared = statistics.compare_changes(canary, control)
     assert compared is not None
     assert compared.harm == pytest.approx(0.2, abs=0.05)
