@@ -49,6 +49,7 @@ from muster_hub.api.routes import (
 )
 from muster_hub.api.text import CleanText
 from muster_hub.audit.refusals import Refusals
+from muster_hub.courtesy import Answering
 from muster_hub.metrics.delivery import read as read_delivery
 from muster_hub.metrics.exposition import families
 from muster_hub.metrics.looping import read as read_loops
@@ -133,6 +134,7 @@ def create_app(
     app.add_middleware(AsCsv)
     app.add_middleware(BodyLimit, upload_bytes_max=hub.config.http.upload_bytes_max, room=hub.room)
     app.add_middleware(CleanText)
+    app.add_middleware(Answering)  # whom the pace turns away nobody gives way to
     app.add_middleware(
         Pace,
         limits=hub.config.http,

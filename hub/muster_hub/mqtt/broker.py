@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import random
+import resource
 import secrets
 import shutil
 import signal
@@ -43,6 +44,12 @@ SILENT_SECONDS = 120.0
 RESTART_SECONDS = (0.2, 30.0)
 STABLE_SECONDS = 60.0
 MEMORY_BYTES_LEAST = 768 * 2**20
+TURNED_AWAY = ("socket count has been exceeded", "denied access by tcpd")
+"""What Mosquitto says when it has no file left for a connection; the second, also when hosts.deny
+forbids one: then the files tell."""
+FILES_SPARE, FILES_LOOK_SECONDS = 4, 5.0
+FULL_SECONDS = 60.0
+"""For so long after the last device that was turned away it counts as full."""
 LOG_BYTES_MAX = 1024 * 1024
 LOG_FILES = 3
 LOG_LINES_SHOWN = 6
@@ -103,6 +110,8 @@ class Broker:
         self._password = password or secrets.token_urlsafe(32)
         self._tail: collections.deque[str] = collections.deque(maxlen=LOG_LINES_SHOWN)
         self._process: subprocess.Popen[str] | None = None
+        self._full_at: float | None = None
+        self._looked_at: float | None = None
         self._stopping = threading.Event()
         self._first = threading.Event()
         self._failure: BrokerError | None = None
@@ -245,12 +254,22 @@ class Broker:
             self._first.set()
             self._part.beat()
             while process.poll() is None and not self._stopping.wait(0.1):
-                self._part.alive()
+                self._show(process.pid)
         elif not self._first.is_set():
             self._failure = BrokerError(f"the broker did not start: {self._last_lines(reader)}")
         self._end(process)
         reader.join(timeout=STOP_SECONDS)
         return ready
+
+    def _show(self, pid: int) -> None:
+        """That it lives; and whether it turns devices away."""
+        if self._full_at is None:
+            self._part.alive()
+        elif time.monotonic() < self._full_at + FULL_SECONDS:
+            self._part.lagging(full_in_words(pid))
+        else:
+            self._full_at = None
+            self._part.beat()
 
     def _wait_ready(self, process: subprocess.Popen[str]) -> bool:
         """Wait for the hub's listener, which Mosquitto opens after the devices' one."""
@@ -271,9 +290,24 @@ class Broker:
         for line in process.stderr:
             text = line.rstrip("\n")
             self._tail.append(text)
+            if any(words in text for words in TURNED_AWAY):
+                self._turned_away(process.pid)
             self._line(text)
             log.emit(logging.makeLogRecord({"msg": text.replace("%", "%%"), "args": ()}))
         process.stderr.close()
+
+    def _turned_away(self, pid: int) -> None:
+        now = time.monotonic()
+        if self._looked_at is not None and now < self._looked_at + FILES_LOOK_SECONDS:
+            return
+        self._looked_at = now
+        try:
+            files, _hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            used = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+        except OSError:  # it has just ended
+            return
+        if used >= files - FILES_SPARE:
+            self._full_at = now
 
     def _last_lines(self, reader: threading.Thread | None = None) -> str:
         if reader is not None:
@@ -290,6 +324,18 @@ class Broker:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def full_in_words(pid: int) -> str:
+    """That a broker turns devices away, and what to do."""
+    try:
+        files, _hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    except OSError:  # it has just ended
+        return "it turns devices away: raise the limit of open files"
+    return (
+        f"it may open {files} files, one for each connection, and turns devices away: raise "
+        "LimitNOFILE of its unit, or ulimit -Hn, and start it again"
+    )
 
 
 def managed_config(config: HubConfig) -> BrokerConfig:

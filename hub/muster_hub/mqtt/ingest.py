@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from muster_hub.courtesy import COURTESY
 from muster_hub.fleet.set_aside import MessageFault
 from muster_hub.heartbeats import Heartbeats, described
 from muster_hub.mqtt.broker_config import INGEST_USERS
@@ -132,6 +133,7 @@ class Ingest:
         self.client.stop()
 
     def _arrived(self, delivery: Delivery) -> None:
+        COURTESY.give_way()
         replaced = self.inbox.put(delivery)
         if replaced is not None:
             self.counters.replaced += 1
@@ -184,8 +186,10 @@ class Ingest:
         if taken is None:
             return
         for delivery in deliveries:
+            COURTESY.give_way()
             self.client.acknowledge(delivery)
         for device, ack in taken.acks:
+            COURTESY.give_way()
             self.client.publish(topics.down(device, "ack"), messages.encode(ack))
         for wanted in taken.wants:
             self._on_want(wanted.device, wanted.chunks, wanted.last_resort)

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from sqlmodel import Session
 
+from muster_hub.courtesy import COURTESY
 from muster_hub.fleet import set_aside
 from muster_hub.fleet.set_aside import MessageFault, Senders
 from muster_hub.heartbeats import Heartbeats, Part, described
@@ -93,7 +94,10 @@ class Intake:
 
     def take(self, messages: Sequence[tuple[str, bytes]], now: float) -> Taken | None:
         """Commit (topic, payload) messages; None when ``pause`` gave up before that was done."""
-        batch = [read(topic, payload, now) for topic, payload in messages]
+        batch = []
+        for topic, payload in messages:
+            COURTESY.give_way()
+            batch.append(read(topic, payload, now))
         self.counters.messages += len(batch)
         try:
             acks = self._commit(batch, now)

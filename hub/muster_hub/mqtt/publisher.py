@@ -18,6 +18,7 @@ from typing import Protocol
 from sqlalchemy import bindparam
 from sqlmodel import Session, col, select, update
 
+from muster_hub.courtesy import COURTESY
 from muster_hub.errors import HubError
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.mqtt.chunk_cache import ChunkCache, Chunks
@@ -181,6 +182,7 @@ class Publisher:
             with self._store.read() as session:
                 rows = session.exec(_UNSENT, params={"sent": list(self._sent)}).all()
             for row in rows:
+                COURTESY.give_way()
                 assert row.id is not None
                 self._sent.add(row.id)
                 if not self._sender.send(

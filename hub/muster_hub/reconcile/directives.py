@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import bindparam
 from sqlmodel import Session, col, select, update
 
+from muster_hub.courtesy import COURTESY
 from muster_hub.fleet import feed_settings, retrying
 from muster_hub.fleet.assignments import (
     AssignedRelease,
@@ -277,6 +278,7 @@ class Directives:
     ) -> None:
         assert self._held is not None
         assert self._terms is not None
+        COURTESY.give_way()
         device, held = known.get(name), self._held.get(name)
         if device is None:
             self._inputs.pop(name, None)
@@ -314,13 +316,9 @@ class Directives:
             for source in content.sources
         )
         wanted = msgspec.structs.replace(
-            content,
-            epoch=self._terms.epoch,
-            generation=generation,
-            issued=int(now),
-            expires=expires,
-            sources=sources,
-        )
+            content, epoch=self._terms.epoch, generation=generation, issued=int(now),
+            expires=expires, sources=sources,
+        )  # fmt: skip
         held = Held(self._terms.epoch, generation, digest, float(wanted.issued), self._terms.keyid)
         return Issue(
             device=device.id,

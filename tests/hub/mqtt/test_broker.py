@@ -1,7 +1,9 @@
 """The managed Mosquitto: what its rules allow, and that it never outlives or fails its hub."""
 
+import contextlib
 import os
 import queue
+import resource
 import signal
 import socket
 import ssl
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from muster_hub.heartbeats import Heartbeats
 from muster_hub.mqtt.broker import Broker, BrokerError
 from muster_hub.mqtt.broker_config import acl_text, config_text, password_text
 from muster_hub.mqtt.client import Delivery, HubClient
@@ -79,6 +82,36 @@ def hub(broker: Broker) -> Iterator[Hub]:
     hub = Hub(broker)
     yield hub
     hub.client.stop()
+
+
+def test_a_broker_may_open_as_many_files_as_the_system_lets_it(broker: Broker) -> None:
+    assert broker.pid is not None
+    soft, hard = resource.prlimit(broker.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def test_a_broker_that_turns_devices_away_says_so_and_what_to_do(
+    authority: Authority, tmp_path: Path
+) -> None:
+    beats = Heartbeats()
+    broker = Broker(broker_config(authority, tmp_path / "broker"), heartbeats=beats)
+    broker.start()
+    try:
+        assert beats.standings()["broker"].ok
+        assert broker.pid is not None
+        files = len(list(Path(f"/proc/{broker.pid}/fd").iterdir())) + 2
+        resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (files, files))
+        with contextlib.ExitStack() as open_connections:
+            for _ in range(6):
+                link = socket.create_connection((HOST, broker.config.port), timeout=5)
+                open_connections.enter_context(link)
+            eventually(lambda: not beats.standings()["broker"].ok)
+        standing = beats.standings()["broker"]
+        assert standing.state == "lagging"
+        assert f"may open {files} files" in standing.detail
+        assert "LimitNOFILE" in standing.detail
+    finally:
+        broker.stop()
 
 
 def test_a_device_reaches_the_hub_and_the_hub_answers(
