@@ -17,6 +17,8 @@ import time
 from dataclasses import dataclass, field
 
 PACKET_BYTES = 1400
+PACKETS_MAX = 64
+"""On their way at once: more than a rate of 100 KB/s has in a second."""
 SOCKET_BUFFER_BYTES = 16 * 1024
 CATCH_UP_SECONDS = 0.2
 """By which a late timer may be made good."""
@@ -66,6 +68,7 @@ class Cable:
         self._begun: float | None = None
         self._down, self._up = _Way(), _Way()
         self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -95,38 +98,57 @@ class Cable:
         self._loop.run_forever()
 
     async def _serve(self, listening: socket.socket, target: tuple[str, int]) -> None:
-        async def connected(near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        listening.setblocking(False)  # noqa: FBT003 - as Python has it
+        _small_buffers(listening)
+        while True:
+            near, _ = await self._loop.sock_accept(listening)
+            self._tasks.add(task := self._loop.create_task(self._join(near, target)))
+            task.add_done_callback(self._tasks.discard)
+
+    async def _join(self, near: socket.socket, target: tuple[str, int]) -> None:
+        with near, socket.socket(socket.AF_INET) as far:
             if self._begun is not None:
                 await asyncio.sleep(2 * self._profile.delay_seconds)  # the handshake of TCP
-            try:
-                far, on = await asyncio.open_connection(*target, limit=SOCKET_BUFFER_BYTES)
-            except OSError:
-                back.close()
-                return
-            await asyncio.gather(self._pump(near, on, self._up), self._pump(far, back, self._down))
+            far.setblocking(False)  # noqa: FBT003 - as Python has it
+            _small_buffers(far)
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError):
+                await self._loop.sock_connect(far, target)
+                up = self._loop.create_task(self._pump(near, far, self._up))
+                down = self._loop.create_task(self._pump(far, near, self._down))
+                # When either end closes nobody waits any more for what stands in its buffers.
+                await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+                if self._begun is not None:
+                    await asyncio.sleep(self._profile.delay_seconds)  # what is on its way arrives
+                up.cancel()
+                down.cancel()
+                await asyncio.wait((up, down))
 
-        await asyncio.start_server(connected, sock=listening, limit=SOCKET_BUFFER_BYTES)
-
-    async def _pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, way: _Way
-    ) -> None:
-        opened = sink.get_extra_info("socket")
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    async def _pump(self, source: socket.socket, sink: socket.socket, way: _Way) -> None:
+        on_its_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(PACKETS_MAX)
+        arriving = self._loop.create_task(self._arrive(on_its_way, sink))
         try:
-            while data := await source.read(PACKET_BYTES):
+            while data := await self._loop.sock_recv(source, PACKET_BYTES):
                 await self._turn(way, len(data))
                 way.bytes += len(data)
-                if self._begun is None:
-                    sink.write(data)
-                else:
-                    self._loop.call_later(self._profile.delay_seconds, sink.write, data)
+                delay = 0.0 if self._begun is None else self._profile.delay_seconds
+                await on_its_way.put((time.monotonic() + delay, data))
+            await on_its_way.join()
         except OSError:
             pass
         finally:
-            if self._begun is not None:
-                await asyncio.sleep(self._profile.delay_seconds)  # what is on its way arrives
-            with contextlib.suppress(OSError):
-                sink.close()
+            arriving.cancel()
+
+    async def _arrive(
+        self, on_its_way: asyncio.Queue[tuple[float, bytes]], sink: socket.socket
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                at, data = await on_its_way.get()
+                await asyncio.sleep(max(at - time.monotonic(), 0.0))  # the line's length
+                await self._loop.sock_sendall(sink, data)
+                on_its_way.task_done()
 
     async def _turn(self, way: _Way, size: int) -> None:
         """Wait until so many bytes have passed."""
@@ -139,6 +161,12 @@ class Cable:
                 free_at += 0.05
             way.free_at = free_at + rest
             await asyncio.sleep(max(way.free_at - time.monotonic(), 0.0))  # the line's rate
+
+
+def _small_buffers(of: socket.socket) -> None:
+    """A modem holds little: what is more stands at the sender, and ends with its connection."""
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        of.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
 
 
 def listen_and_run(control: str, ports: list[int], command: list[str]) -> None:

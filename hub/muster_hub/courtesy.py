@@ -2,8 +2,8 @@
 
 Threads of one interpreter take turns: a list that takes ten milliseconds takes a hundred while
 ingest, engine and publisher write down what a rollout to ten thousand devices does. They ask here
-between two messages or devices, never within a write, and pause a moment while an answer is
-being made; at most half of their time, so that who asks without end can't hold the fleet up.
+between two messages or devices, never within a write, and pause while an answer is being made; at
+most half of their time, so that who asks without end can't hold the fleet up.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PAUSE_SECONDS = 0.002
-WORK_SECONDS = PAUSE_SECONDS
-"""A thread works at least so long between two pauses."""
+PAUSE_SECONDS = 0.03
+"""At once, at most: longer than a list takes that has the interpreter to itself."""
+LOOK_SECONDS = 0.002
 ANSWER_SECONDS = 1.0
 """An answer that takes longer is waited for by nobody's eyes: an upload, an export, a slow link."""
 
@@ -35,16 +35,20 @@ class Courtesy:
         self._mine = threading.local()
 
     def give_way(self) -> None:
-        """Pause for a moment if somebody waits, and this thread has worked since its last pause.
+        """Pause while somebody waits, if this thread has worked for as long as it paused last.
 
-        Costs next to nothing when nobody does. Not to be called while a write is open.
+        Costs next to nothing when nobody waits. Not to be called while a write is open.
         """
         if not self.waiting:
             return
-        if self._monotonic() < getattr(self._mine, "works_until", 0.0):
+        begun = self._monotonic()
+        if begun < getattr(self._mine, "works_until", 0.0):
             return
-        self._sleep(PAUSE_SECONDS)
-        self._mine.works_until = self._monotonic() + WORK_SECONDS
+        now = begun
+        while self.waiting and now < begun + PAUSE_SECONDS:
+            self._sleep(LOOK_SECONDS)
+            now = self._monotonic()
+        self._mine.works_until = now + (now - begun)
 
 
 COURTESY = Courtesy()
