@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import socket
 import struct
 import sys
@@ -88,6 +89,7 @@ class Cable:
 
     def close(self) -> None:
         """End all connections."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
 
@@ -96,6 +98,12 @@ class Cable:
         for listening, target in self._ways:
             self._loop.create_task(self._serve(listening, target))
         self._loop.run_forever()
+
+    async def _end(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, listening: socket.socket, target: tuple[str, int]) -> None:
         listening.setblocking(False)  # noqa: FBT003 - as Python has it
@@ -108,7 +116,9 @@ class Cable:
     async def _join(self, near: socket.socket, target: tuple[str, int]) -> None:
         with near, socket.socket(socket.AF_INET) as far:
             if self._begun is not None:
-                await asyncio.sleep(2 * self._profile.delay_seconds)  # the handshake of TCP
+                await self._handshake()
+                if _has_left(near):
+                    return
             far.setblocking(False)  # noqa: FBT003 - as Python has it
             _small_buffers(far)
             for end in (near, far):
@@ -124,6 +134,12 @@ class Cable:
                 up.cancel()
                 down.cancel()
                 await asyncio.wait((up, down))
+
+    async def _handshake(self) -> None:
+        """TCP's own: nobody is connected while nothing passes."""
+        now = time.monotonic()
+        there_and_back = 2 * self._profile.delay_seconds
+        await asyncio.sleep(self._passes_at(now) - now + there_and_back)  # the line is away
 
     async def _pump(self, source: socket.socket, sink: socket.socket, way: _Way) -> None:
         on_its_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(PACKETS_MAX)
@@ -150,6 +166,13 @@ class Cable:
                 await self._loop.sock_sendall(sink, data)
                 on_its_way.task_done()
 
+    def _passes_at(self, moment: float) -> float:
+        """When something passes, from then on."""
+        assert self._begun is not None
+        while not self._profile.passes(moment - self._begun):
+            moment += 0.05
+        return moment
+
     async def _turn(self, way: _Way, size: int) -> None:
         """Wait until so many bytes have passed."""
         if self._begun is None:
@@ -157,10 +180,15 @@ class Cable:
         async with way.turn:
             rest = size / self._profile.bytes_per_second
             free_at = max(way.free_at, time.monotonic() - CATCH_UP_SECONDS)
-            while not self._profile.passes(free_at - self._begun):
-                free_at += 0.05
-            way.free_at = free_at + rest
+            way.free_at = self._passes_at(free_at) + rest
             await asyncio.sleep(max(way.free_at - time.monotonic(), 0.0))  # the line's rate
+
+
+def _has_left(peer: socket.socket) -> bool:
+    """Whether who connected has closed meanwhile, whatever it had said."""
+    poll = select.poll()
+    poll.register(peer, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _small_buffers(of: socket.socket) -> None:
