@@ -22,8 +22,8 @@ import uvicorn
 from bench.api_fill import BUSY, ROLLOUTS, fill
 
 from muster_hub.api.hub import Hub
+from muster_hub.app.garbage import Garbage
 from muster_hub.app.initialise import NewHub, initialise
-from muster_hub.app.service import freeze_started
 from muster_hub.console.site import create_site
 from muster_hub.settings.config import BrokerSettings, Http
 
@@ -144,7 +144,7 @@ def main() -> int:
         hub = Hub.open(settings, time.time)
         tokens = fill(hub, asked.devices)
         app = create_site(hub)
-        freeze_started()
+        Garbage().started()
         server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
         thread = threading.Thread(target=server.run)
         thread.start()

@@ -105,11 +105,16 @@ def open_kit(directory: Path, *, settings: dict | None = None, **wanted) -> Kit:
     return kit
 
 
-def serve(hub: Hub) -> tuple[uvicorn.Server, threading.Thread, str]:
-    """The hub's API on a free port, without TLS, in a thread of its own; its address."""
+def serve(hub: Hub, **options) -> tuple[uvicorn.Server, threading.Thread, str]:
+    """The hub's API on a free port, in a thread of its own; its address.
+
+    Without TLS, unless ``options`` of uvicorn's name a certificate.
+    """
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(
-        server_config(create_site(hub), log_level="critical", timeout_graceful_shutdown=2)
+        server_config(
+            create_site(hub), log_level="critical", timeout_graceful_shutdown=2, **options
+        )
     )
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

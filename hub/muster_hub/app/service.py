@@ -2,7 +2,6 @@
 
 import ctypes
 import fcntl
-import gc
 import logging
 import os
 import signal
@@ -20,6 +19,7 @@ import uvicorn
 from muster_hub.api.app import create_status, server_config
 from muster_hub.api.hub import Hub
 from muster_hub.api.listening import listen
+from muster_hub.app.garbage import Garbage
 from muster_hub.app.processes import Registration
 from muster_hub.app.services import FleetServices
 from muster_hub.console.site import create_site
@@ -78,7 +78,7 @@ def serve(
     _hide_memory()
     sys.setswitchinterval(SWITCH_SECONDS)
     listens = "api" in parts or port is not None
-    signals = _Signals()
+    signals, garbage = _Signals(), Garbage()
     with (
         _only_one(config.data, shared=not alone),
         signals.handled(),
@@ -92,7 +92,8 @@ def serve(
             with _registered(process) if alone else nullcontext(), fleet.running():
                 hub.start(checks="api" in parts)
                 started = True
-                freeze_started()
+                garbage.started()
+                fleet.at_each_check(garbage.look)
                 said = _ready(config, parts)
                 if listener is None:
                     signals.wait(lambda: announce(said))
@@ -184,16 +185,6 @@ def _registered(process: Registration | None) -> Iterator[None]:
         yield
     finally:
         process.stop()
-
-
-def freeze_started() -> None:
-    """Keep what stays until the end out of garbage collections.
-
-    A full one looks through 200,000 objects of imported modules and routes, 0.1 s and more in which
-    no request is answered.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def _renew_certificate(hub: Hub, serving: uvicorn.Config) -> None:

@@ -42,6 +42,9 @@ from muster_hub.storage.store import Store
 
 TICK_SECONDS = 1.0
 STEP_SECONDS_MIN = 0.05
+CALM_SECONDS = 0.5
+"""Between steps while nothing moves: each looks at all that was said in the last seconds, and what
+devices say on a usual day needs no answer at once. An operator's change doesn't wait for it."""
 """Between two steps at least, however much devices tell."""
 LEASE = "engine"
 REVIEW_SECONDS = 30.0
@@ -156,6 +159,8 @@ class Engine:
         self._doubtful: set[str] = set()
         self._doubts = Doubts()
         self._troubles = Troubles()
+        self._calm = False
+        """Nothing moved in the last step."""
         self._listening_seconds = listening_seconds
         self._claims = Claims()
         run = self._part.watching(self._run)
@@ -168,7 +173,7 @@ class Engine:
     def stop(self) -> None:
         """End the thread and give the lease back."""
         self._stopping.set()
-        self._wake.set()
+        self.changed()
         self._thread.join()
         with self._store.write() as session:
             lease.release(session, LEASE, self._epoch)
@@ -262,9 +267,10 @@ class Engine:
         window_seconds = self._settings.window_seconds
         changed, self._changed = self._changed, set()
         moves: Moves | None = Moves()
-        if self._do(
+        moving = self._do(
             "rollouts", lambda session, _: rollout_step.any_moves(session, now), reads=True
-        ):
+        )
+        if moving:
             moves = self._do(
                 "rollouts",
                 lambda session, care: self._rollouts.step(
@@ -283,6 +289,7 @@ class Engine:
             )
         self._directives.changed(changed | moves.devices)
         issued = (issued or 0) + self._direct(known, now, review=force or moves.terms)
+        self._calm = moving is False and not issued and not force
         if issued:
             self._on_published()
 
@@ -464,5 +471,7 @@ class Engine:
             # Others have work to do as well: after a long step comes as long a pause.
             took = min(self._monotonic() - begun, TICK_SECONDS)
             self._stopping.wait(max(STEP_SECONDS_MIN, took))
+            if self._calm:
+                self._dirty.wait(CALM_SECONDS * _random.uniform(0.8, 1.2))
             self._wake.wait(TICK_SECONDS * _random.uniform(0.8, 1.2))
             self._wake.clear()

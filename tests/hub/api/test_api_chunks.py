@@ -1,6 +1,8 @@
 """Chunks and ranges of files over HTTP: what a device's token opens, and nothing else."""
 
 import random
+import socket
+import ssl
 
 import pytest
 from hypothesis import given
@@ -12,8 +14,8 @@ from muster_hub.registry.bundle import pack
 from muster_hub.storage.models import Device, DirectiveRow
 from muster_protocol.wire import directive, manifest
 from muster_protocol.wire.chunks import sha256_hex
-from muster_protocol.wire.limits import CHUNK_BYTES
-from support.hub_kit import API, is_problem, open_kit
+from muster_protocol.wire.limits import CHUNK_BYTES, KIB
+from support.hub_kit import API, is_problem, open_kit, serve
 
 
 @pytest.fixture
@@ -138,3 +140,57 @@ def test_no_text_passes_for_a_chunk_token(token, device, expires):
     assert capability.check(key, token, 0) is None
     minted = capability.mint(key, device, expires)
     assert capability.check(b"j" * 32, minted, -1) is None
+
+
+@pytest.fixture
+def port(kit):
+    """Of the same hub behind TLS."""
+    certificate, key = kit.hub.server_certificate()
+    server, thread, url = serve(kit.hub, ssl_certfile=certificate, ssl_keyfile=key)
+    yield int(url.rpartition(":")[2])
+    server.should_exit = True
+    thread.join()
+
+
+def tls_records(port, path, headers):
+    """What an answer takes on the wire: the length of each record of TLS, in order."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(coming, going)
+    wire, answer = bytearray(), bytearray()
+    asked = f"GET {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n"
+    asked += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as link:
+        unsaid = asked.encode()
+        while True:
+            try:
+                if unsaid:
+                    tls.write(unsaid)
+                    unsaid = b""
+                while data := tls.read():
+                    answer += data
+                break
+            except ssl.SSLWantReadError:
+                link.sendall(going.read())
+            data = link.recv(65_536)
+            if not data:
+                break
+            wire += data
+            coming.write(data)
+    lengths = []
+    while len(wire) >= 5:
+        lengths.append(int.from_bytes(wire[3:5], "big"))
+        del wire[: 5 + lengths[-1]]
+    return lengths, bytes(answer)
+
+
+@pytest.mark.parametrize(
+    ("asked", "most"), [(f"0-{CHUNK_BYTES - 1}", chunks.RECORD_BYTES), ("0-200000", 16 * KIB)]
+)
+def test_of_a_single_chunk_a_link_that_breaks_loses_little(kit, port, bundle, asked, most):
+    token = kit.hub.chunk_token("cam-1", int(kit.clock()) + 60)
+    headers = {"Authorization": f"Bearer {token}", "Range": f"bytes={asked}"}
+    lengths, answer = tls_records(port, f"{API}/chunks/files/{sha256_hex(bundle)}", headers)
+    assert answer.endswith(bundle[int(asked[:1]) : int(asked[2:]) + 1])
+    assert most < max(lengths) < most + 100

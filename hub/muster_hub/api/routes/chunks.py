@@ -1,6 +1,7 @@
 """Chunks and files over HTTP, for devices whose broker can't serve them."""
 
 import re
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, Response
@@ -16,10 +17,13 @@ from muster_hub.registry.bundle import Pieces
 from muster_hub.storage.models import Device, DirectiveRow
 from muster_protocol.wire import agent_release, directive
 from muster_protocol.wire.directive import DirectiveRefused
-from muster_protocol.wire.limits import MIB
+from muster_protocol.wire.limits import CHUNK_BYTES, KIB, MIB
 
 router = APIRouter(route_class=OnceRoute)
 CHUNK_AGE_SECONDS = 86_400
+RECORD_BYTES = 4 * KIB
+"""Of an answer of one chunk, in each record of TLS: a device asks for one at a time where its link
+is slow, and of a record whose end doesn't come it has nothing: 16 KiB, if it is left to TLS."""
 WHOLE_BYTES_MAX = 4 * MIB
 """An answer up to this is put together before it begins, so that a fault in it is a problem."""
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
@@ -114,7 +118,16 @@ def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
 def _answer(pieces: Pieces, first: int, end: int, status: int, headers: dict[str, str]) -> Response:
     headers = _CACHED | {"Accept-Ranges": "bytes"} | headers
     content = pieces.read(first, end)
-    if end - first <= WHOLE_BYTES_MAX:
+    if CHUNK_BYTES < end - first <= WHOLE_BYTES_MAX:
         return Response(b"".join(content), status, headers, "application/octet-stream")
     headers["Content-Length"] = str(end - first)
+    if end - first <= CHUNK_BYTES:
+        return StreamingResponse(
+            _records(b"".join(content)), status, headers, "application/octet-stream"
+        )
     return StreamingResponse(content, status, headers, "application/octet-stream")
+
+
+async def _records(content: bytes) -> AsyncIterator[bytes]:
+    for first in range(0, len(content), RECORD_BYTES):
+        yield content[first : first + RECORD_BYTES]
