@@ -4,7 +4,7 @@ One call is one transaction of the caller. Rows already committed are left out, 
 comes twice counts once; the database's unique constraints stand behind that.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -96,8 +96,17 @@ class Committed:
     reports: int = 0
 
 
-def commit(session: Session, batch: Sequence[Inbound], now: float) -> Committed:
-    """Write a batch of messages; the caller commits, then sends the acknowledgements."""
+def commit(
+    session: Session,
+    batch: Sequence[Inbound],
+    now: float,
+    clock: Callable[[], float] | None = None,
+) -> Committed:
+    """Write a batch of messages; the caller commits, then sends the acknowledgements.
+
+    Devices are marked as changed last, and by the ``clock`` of that moment: who looks for what has
+    changed looks back a few seconds only, and the batch may have waited for longer than that.
+    """
     result = Committed()
     names = {inbound.device for inbound in batch}
     online = _ONLINE[session.get_bind().dialect.name]
@@ -107,7 +116,7 @@ def commit(session: Session, batch: Sequence[Inbound], now: float) -> Committed:
     _commit_rows(
         session, [inbound for inbound in from_known if isinstance(inbound, Rows)], now, result
     )
-    _commit_state(session, from_known, known, now, result)
+    _commit_state(session, from_known, known, max(now, clock()) if clock else now, result)
     return result
 
 

@@ -72,7 +72,7 @@ class Ingest:
         self._listening_since: float | None = None
         self._stopping = threading.Event()
         self._part = (heartbeats or Heartbeats()).part("ingest", SILENT_SECONDS)
-        self._intake = Intake(store, self._stopping.wait, self._part)
+        self._intake = Intake(store, self._stopping.wait, self._part, now)
         self._shares = bool(number)
         self.client = HubClient(
             address,

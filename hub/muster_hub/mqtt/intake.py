@@ -83,13 +83,19 @@ class Intake:
     """``pause(seconds)`` waits before another try at a busy database; True: give up."""
 
     def __init__(
-        self, store: Store, pause: Callable[[float], bool], part: Part | None = None
+        self,
+        store: Store,
+        pause: Callable[[float], bool],
+        part: Part | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        """``clock`` tells when a batch is written, which may be long after it came."""
         self.counters = Counters()
         self.senders = Senders()
         self._store = store
         self._pause = pause
         self._part = part or Heartbeats().part("ingest", 60.0)
+        self._clock = clock
         self._recorded: dict[str, float] = {}
 
     def take(self, messages: Sequence[tuple[str, bytes]], now: float) -> Taken | None:
@@ -189,7 +195,7 @@ class Intake:
     def _write(
         self, session: Session, batch: list[Inbound], found: list[MessageFault], now: float
     ) -> Committed:
-        done = commit(session, batch, now)
+        done = commit(session, batch, now, self._clock)
         self._record_malformed(session, batch, now)
         set_aside.record(session, found, self.senders, now)
         return done
