@@ -60,16 +60,16 @@ def test_who_works_in_the_background_pauses_while_an_answer_is_made():
 
 
 def test_the_pause_ends_with_the_answer():
-    time = Time()
+    clock = Time()
 
-    def sleep(seconds):
-        time.sleep(seconds)
+    def pause(seconds):
+        clock.sleep(seconds)  # of a clock that only this moves
         courtesy.waiting = 0
 
-    courtesy = Courtesy(sleep, lambda: time.now)
+    courtesy = Courtesy(pause, lambda: clock.now)
     courtesy.waiting = 1
     courtesy.give_way()
-    assert time.paused == LOOK_SECONDS
+    assert clock.paused == LOOK_SECONDS
 
 
 @pytest.mark.parametrize("work_seconds", [1e-6, 0.0005, 0.01])

@@ -13,7 +13,6 @@ from muster_agent.base.clock import stamp
 from muster_agent.fetch.actions import ChunkRun
 from muster_agent.fetch.http_source import HttpAnswer
 from muster_agent.fetch.meter import Allowance
-from muster_agent.observe.observing import Folds
 from muster_agent.observe.outbox import Outbox
 from muster_agent.observe.telemetry import Recording, Telemetry
 from muster_agent.storage.current import CurrentLinks
@@ -26,7 +25,7 @@ from sim import disk as d
 from sim.catalogue import MODEL_MEMORY_BYTES, Trust, scratch
 from sim.inputs import Inputs
 from sim.network import Link
-from sim.workers import Ring, Rings, Window, Worker
+from sim.workers import Challenger, PairFolds, Ring, Rings, Window, Worker
 from support.tuf_repository import NOW
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ class Device:
             new_epoch=self._new_epoch,
         )
         rings = Rings(self.rings, self.inputs)
-        self.folds = Folds(
+        self.folds = PairFolds(
             store, report=self.outbox.put_event, monitors=self.state, open_ring=rings.open,
             counting=rings.counting, window_seconds=lambda: self.telemetry.window_seconds,
         )  # fmt: skip
@@ -181,13 +180,14 @@ class Device:
             if not self.rings[name].recorded:
                 self._lose(self.rings[name], 0)
             del self.rings[name]
+        launcher = world.doubles.launcher(self)
         self.supervisor = Supervisor(
             SupervisorSettings(self.name, allowance=self._allowance(), **SETTINGS),
             SupervisorPorts(
                 clock=self.clock, link=self.link, http=self, state=self.state,
                 install=BundleInstall(store, ("onnx",), None, self.memory_free_bytes),
                 links=links, trust=self.trust,
-                launcher=world.doubles.launcher(self), telemetry=self.telemetry,
+                launcher=launcher, challenge=launcher.challenge, telemetry=self.telemetry,
                 outbox=self.outbox, facts=lambda: Facts(agent_version="simulated"), rng=self.rng,
                 inputs=self, signs=self.folds.signs, rebaseline=self.folds.rebaseline,
             ),
@@ -410,6 +410,16 @@ class Device:
     def memory_free_bytes(self) -> int:
         living = sum(not worker.ended for worker in self.workers)
         return max(self.memory_bytes - living * MODEL_MEMORY_BYTES, 1)
+
+    def challenged(self, challenger: Challenger) -> None:
+        """A challenger begins to start."""
+
+    def seen(self, challenger: Challenger) -> None:
+        """It ends while the agent looks."""
+
+    def pairs(self, count: int) -> list[int]:
+        """What a challenger compares; worlds that look at challengers number them."""
+        return [0] * count
 
     def numbers(self, count: int) -> list[int]:
         first = self.inferences + 1

@@ -29,11 +29,16 @@ from sim.plants import PLANTS, SEEDS_MAX, seeds_to_find
 from sim.shrink import in_words, shrink
 from sim.slow_plants import SLOW_PLANTS
 from sim.slow_world import SlowOutcome, SlowWorld
+from sim.trial_plants import TRIAL_PLANTS
+from sim.trial_world import TrialWorld
 from sim.world import TRANSITIONS, Outcome, World, lived
 
 SEEDS = 1_000
 LOOP_SEEDS = 100
 ENGINE_SEEDS = 40
+TRIAL_SEEDS = 30
+WORSE_FOR_NOTHING_MAX = 2
+"""Of the trials of good releases in these seeds; each metric stops one in a hundred."""
 SLOW_SEEDS = 4
 SLOW_PLANT_SEEDS, SLOW_PLANT_DAYS = 3, 90.0
 DAY_SECONDS = 86_400.0
@@ -61,6 +66,10 @@ def live_engines(seed: int) -> EngineOutcome:
     return EngineWorld(seed).run()
 
 
+def live_trials(seed: int) -> Outcome:
+    return TrialWorld(seed).run()
+
+
 def live_slowly(seed: int) -> SlowOutcome:
     return SlowWorld(seed).run()
 
@@ -69,6 +78,15 @@ def seeds_to_find_slowly(name: str) -> tuple[str, int | None, str]:
     """As ``seeds_to_find_in_engines``, in seasons instead of years."""
     for seed in range(SLOW_PLANT_SEEDS):
         found = SlowWorld(seed, SLOW_PLANTS[name], SLOW_PLANT_DAYS).run().violation
+        if found is not None:
+            return name, seed, found.invariant
+    return name, None, ""
+
+
+def seeds_to_find_in_trials(name: str) -> tuple[str, int | None, str]:
+    """As ``seeds_to_find_in_engines``."""
+    for seed in range(TRIAL_SEEDS):
+        found = TrialWorld(seed, doubles=TRIAL_PLANTS[name]).run().violation
         if found is not None:
             return name, seed, found.invariant
     return name, None, ""
@@ -176,11 +194,12 @@ def run_plants(processes: int) -> tuple[str, bool]:
     """The table of seeds to find each planted bug, and whether all were found."""
     print(PLANTS_HEADING)
     found = 0
-    planted = len(PLANTS) + len(ENGINE_PLANTS) + len(SLOW_PLANTS)
+    planted = len(PLANTS) + len(ENGINE_PLANTS) + len(SLOW_PLANTS) + len(TRIAL_PLANTS)
     with pool(processes) as workers:
         for name, seed, violation in itertools.chain(
             workers.imap(seeds_to_find, PLANTS),
             workers.imap(seeds_to_find_in_engines, ENGINE_PLANTS),
+            workers.imap(seeds_to_find_in_trials, TRIAL_PLANTS),
             workers.imap(seeds_to_find_slowly, SLOW_PLANTS),
         ):
             found += seed is not None
@@ -218,6 +237,25 @@ def run_engines(seeds: Iterable[int], processes: int) -> list[EngineOutcome]:
         f"{len(broken)} violations"
     )
     return found
+
+
+def run_trials(seeds: Iterable[int], processes: int) -> tuple[list[Outcome], bool]:
+    """Worlds of shadows and experiments; says what they came to. Whether all was as promised."""
+    with pool(processes) as workers:
+        found = list(workers.imap_unordered(live_trials, seeds))
+    counts = sum((each.counts for each in found), Counter[str]())
+    broken = [each for each in found if each.violation is not None]
+    for each in broken:
+        print(f"trials, seed {each.seed}: {each.violation}")
+    days = sum(each.device_seconds for each in found) / DAY_SECONDS
+    wrong = counts["called worse for nothing"]
+    print(
+        f"trials: {len(found)} seeds, {days:.0f} device-days, {counts['shadow']} shadows, "
+        f"{counts['experiment']} experiments, {counts['both']} of both, "
+        f"{counts['challengers started']} challengers started, {counts['compared']} inputs "
+        f"compared, {counts['verdicts']} verdicts, {wrong} for nothing, {len(broken)} violations"
+    )
+    return found, not broken and wrong <= WORSE_FOR_NOTHING_MAX
 
 
 def run_slowly(seeds: Iterable[int], processes: int) -> list[SlowOutcome]:
@@ -274,9 +312,12 @@ def main() -> int:
     whole = asked.seeds is None
     lived_loops = run_loops(range(LOOP_SEEDS), processes) if whole else []
     lived_engines = run_engines(range(ENGINE_SEEDS), processes) if whole else []
+    trials, fair = run_trials(range(TRIAL_SEEDS), processes) if whole else ([], True)
     slowly = run_slowly(range(SLOW_SEEDS), processes) if whole else []
-    broken = any(each.violation is not None for each in (*lived_loops, *lived_engines, *slowly))
-    totals.device_seconds += sum(each.device_seconds for each in (*lived_engines, *slowly))
+    others = (*lived_loops, *lived_engines, *slowly)
+    broken = not fair or any(each.violation is not None for each in others)
+    in_days = (*lived_engines, *trials, *slowly)
+    totals.device_seconds += sum(each.device_seconds for each in in_days)
     planted, all_found = run_plants(processes) if whole else ("0/0", True)
     for violation in totals.violations[:1]:
         assert violation.violation is not None

@@ -6,13 +6,14 @@ when each inference was counted exactly once, however windows were merged.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muster_agent.observe.observing import Folds
 from muster_agent.storage.content import StoreRefused
-from muster_agent.update.processes import LaunchRefused
+from muster_agent.update.processes import LaunchRefused, Running
 from muster_agent.worker import events
 from muster_protocol.signals.baseline import Baseline
 from muster_protocol.signals.binning import FeatureCounts
@@ -50,6 +51,12 @@ class Ring:
     recorded: bool = True
     """The database knows of it; it may not when the disk was full as it was made."""
     capacity_rows: int = 1 << 30
+    pairs: bool = False
+    """A challenger's: nobody got its answers."""
+    differs: bool = False
+    """Half of these are others than the champion's."""
+    fails: bool = False
+    """Of its model a third of the requests fail, once it is committed: nobody notices before."""
 
     def read(self, cursor: int = 0, rows_max: int = 4096) -> "Read":
         rows = self.numbers[cursor : cursor + rows_max]
@@ -120,7 +127,8 @@ class Fold:
         return [made]
 
     def summary(self, stamp: Stamp) -> Summary:
-        counts = Tally(inferences=self._count, labels_unmatched=self._sum)
+        failed = self._count // 3 if self._ring.fails else 0
+        counts = Tally(inferences=self._count, errors_run=failed, labels_unmatched=self._sum)
         return Summary(
             self._listing.model, self._listing.version, self._digest, self._opened, stamp,
             counts=counts, features=self.features,
@@ -131,6 +139,35 @@ class Fold:
 
     def restore(self, saved: bytes) -> None:
         self._count, self._sum, self._seen = struct.unpack("<QQQ", saved)
+
+
+class PairsFold(Fold):
+    """An open window of comparisons; implements ``muster_agent.observe.telemetry.Fold``."""
+
+    def committed(self) -> None:
+        """Nothing was found in it that isn't in the window itself."""
+
+    def summary(self, stamp: Stamp) -> Summary:
+        disagreed = self._count // 2 if self._ring.differs else 0
+        return Summary(
+            self._listing.model, self._listing.version, self._digest, self._opened, stamp,
+            counts=Tally(compared=self._count, disagreed=disagreed),
+        )  # fmt: skip
+
+
+class PairFolds(Folds):
+    """Pairs are counted as the rest is: by the double that the ring is opened with."""
+
+    def pairs(
+        self,
+        champion: Goal,
+        challenger: Goal,
+        opened: Stamp,
+        kept: Mapping[str, bytes] | None = None,
+    ) -> Any:
+        self._listing(champion, kept or {})
+        listing = self._listing(challenger, kept or {})
+        return self._counting(listing, challenger.manifest, None, opened, None)
 
 
 @dataclass(frozen=True)
@@ -178,7 +215,8 @@ class Rings:
         self, listing: Manifest, digest: str, trained_on: Baseline | None, opened: Stamp, _: Any
     ) -> Fold:
         assert self._opened is not None, "a ring is opened before its fold"
-        return Fold(listing, digest, trained_on, opened, self._opened, self._inputs)
+        kind = PairsFold if self._opened.pairs else Fold
+        return kind(listing, digest, trained_on, opened, self._opened, self._inputs)
 
 
 class Worker:
@@ -191,6 +229,7 @@ class Worker:
         self.device, self.id, self.slot, self.goal, self.ring = device, worker_id, slot, goal, ring
         self.accepting = self.ready = self.ended = False
         self.inferences = self.errors = 0
+        self.ready_at = float("inf")
         self.content = ""
         """SHA-256 of the model file it loaded."""
 
@@ -218,7 +257,7 @@ class Worker:
         elif habit in STARTING_FAULTS:
             self._fail(*STARTING_FAULTS[habit])
         else:
-            self.ready = True
+            self.ready, self.ready_at = True, self.device.world.clock.now
             self.device.hear(events.Ready(self.id, events.Facts(runtime="onnx")))
             self._beat_later()
 
@@ -271,10 +310,47 @@ class Worker:
         self.device.world.clock.after(seconds, act)
 
 
+class Challenger(Worker):
+    """It is shown what the champion answers, and answers nobody."""
+
+    leaving = False
+
+    def start(self) -> None:
+        self.device.challenged(self)
+        super().start()
+
+    def stop(self, grace_seconds: float) -> None:
+        self.leaving = True
+        self.device.seen(self)
+        super().stop(grace_seconds)
+
+    def die(self, returncode: int) -> None:
+        self.device.seen(self)
+        super().die(returncode)
+
+    def _fail(self, refusal: Refusal, detail: str) -> None:
+        self.device.seen(self)
+        super()._fail(refusal, detail)
+
+    def serve(self) -> None:
+        """Compare some, and let the supervisor know how it goes."""
+        world = self.device.world
+        habit = world.habit(self.goal.manifest)
+        shown = world.rng.randrange(20, 40)
+        self.inferences += shown
+        self.ring.numbers += self.device.pairs(shown)
+        if habit == "crash" and world.rng.random() < 0.5:
+            self.die(-11)
+            return
+        self.device.hear(events.Heartbeat(self.id, events.Counters(inferences=self.inferences)))
+        self._beat_later()
+
+
 class Launcher:
     """Implements ``muster_agent.update.processes.Launcher``."""
 
     worker: type[Worker] = Worker
+    challenger: type[Worker] = Challenger
 
     def __init__(self, device: "Device") -> None:
         self._device = device
@@ -282,21 +358,32 @@ class Launcher:
     def launch(
         self, slot: str, goal: Goal, fallback: str | None, *, model: bool = True
     ) -> tuple[str, Worker]:
-        device = self._device
         if not model:
             raise LaunchRefused(Refusal.NO_RUNTIME, "the release declares no fallback")
+        fails = self._device.world.habit(goal.manifest) == "fails"
+        return self._launch(self.worker, slot, goal, Ring(fails=fails), None)
+
+    def challenge(self, slot: str, goal: Goal, champion: Running) -> tuple[str, Worker]:
+        """Implements ``muster_agent.challenger.challenger.Launch``."""
+        differs = self._device.world.habit(goal.manifest) == "differs"
+        ring = Ring(pairs=True, differs=differs)
+        return self._launch(self.challenger, slot, goal, ring, champion.goal)
+
+    def _launch(
+        self, kind: type[Worker], slot: str, goal: Goal, ring: Ring, champion: Goal | None
+    ) -> tuple[str, Worker]:
+        device = self._device
         if not device.bundle(goal.manifest).is_dir():
             raise LaunchRefused(Refusal.FILE_MISMATCH, f"{goal.version} is not installed")
         device.launched += 1
         worker_id = f"{slot}-{device.starts}-{device.launched}"
-        ring = Ring()
         device.rings[f"{worker_id}.ring"] = ring
         try:
-            device.telemetry.begin(worker_id, slot, goal, device.monotonic())
+            device.telemetry.begin(worker_id, slot, goal, device.monotonic(), champion=champion)
         except StoreRefused as refused:
             del device.rings[f"{worker_id}.ring"]
             raise LaunchRefused(refused.refusal, str(refused)) from None
         ring.recorded = worker_id in device.state.recordings()
-        worker = self.worker(device, worker_id, slot, goal, ring)
+        worker = kind(device, worker_id, slot, goal, ring)
         device.workers.append(worker)
         return worker_id, worker

@@ -85,6 +85,14 @@ class _Steps(logging.Handler):
 
 
 class World:
+    """Subclasses have other devices, people and promises, or live longer."""
+
+    device_kind: type[Device] = Device
+    operator_kind: type[Operator] = Operator
+    watch_kind: type[Watch] = Watch
+    chaos_seconds = CHAOS_SECONDS
+    faults = FAULTS
+
     def __init__(
         self,
         seed: int,
@@ -108,7 +116,7 @@ class World:
         self.window_seconds = WATCHING_WINDOW_SECONDS if self.watching else WINDOW_SECONDS
         shutil.rmtree(scratch() / "world", ignore_errors=True)
         names = [f"dev-{number:02}" for number in range(devices)]
-        self.plan = f.draw(random.Random(f"{seed}/plan"), names, FAULTS, CHAOS_SECONDS)
+        self.plan = f.draw(random.Random(f"{seed}/plan"), names, self.faults, self.chaos_seconds)
         if plan is not None:
             self.plan = list(plan)
         self._habits = self._draw_habits()
@@ -116,12 +124,12 @@ class World:
         self.broker.directives = self.directives
         self.broker.on_link = self.trace.add
         self.slow, self.metered = self._draw_lines(names)
-        self.watch = Watch(self)
+        self.watch = self.watch_kind(self)
         self.hub = Hub(self)
-        self.operator = Operator(self)
+        self.operator = self.operator_kind(self)
         self.hostile = Hostile(self)
         self.devices = {
-            name: Device(self, name, {"site": "north" if number % 2 else "south"})
+            name: self.device_kind(self, name, {"site": "north" if number % 2 else "south"})
             for number, name in enumerate(names)
         }
 
@@ -204,8 +212,8 @@ class World:
         self._begin()
         for fault in self.plan:
             self.clock.at(fault.at, lambda fault=fault: self._befall(fault))  # type: ignore[misc]  # a bound loop variable
-        self._until(min(seconds, CHAOS_SECONDS))
-        if seconds < CHAOS_SECONDS:
+        self._until(min(seconds, self.chaos_seconds))
+        if seconds < self.chaos_seconds:
             return
         self.trace.add("world", "the faults stop")
         f.heal(self)
@@ -220,6 +228,11 @@ class World:
             self.clock.after(self.rng.uniform(0.0, 5.0), device.boot)
         self.hostile.begin()
         self.operator.roll_out("digits", "1.0.0", **AT_ONCE)
+        self._plan()
+        self.clock.after(LOOK_SECONDS, self.operator.look)
+
+    def _plan(self) -> None:
+        """What the people of this world mean to do."""
         self.operator.waiting = [
             ("digits", "3.0.0"), ("sounds", "1.0.0"), ("digits", "2.0.0"), ("sounds", "2.0.0"),
         ]  # fmt: skip
@@ -228,7 +241,6 @@ class World:
             drift_watch.story(self)
             self.operator.waiting = [("digits", "3.0.0"), ("digits", "2.0.0")]
         self.operator.hasty = {("digits", "3.0.0")}
-        self.clock.after(LOOK_SECONDS, self.operator.look)
 
     def _befall(self, fault: f.Fault) -> None:
         if self.faults_over:
