@@ -8,13 +8,13 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, or_
+from sqlalchemy import Connection, bindparam, or_
 from sqlmodel import Session, col, delete, select
 
 from muster_hub.fleet import set_aside
 from muster_hub.registry.published import Bundles
 from muster_hub.settings.retention import Telemetry
-from muster_hub.storage import models
+from muster_hub.storage import models, partitions
 from muster_hub.storage.care import Care
 from muster_hub.storage.models import Rollup, SummaryWindow
 from muster_hub.storage.tables import target
@@ -106,11 +106,7 @@ def forget(session: Session, kept: Telemetry, now: float) -> int:
     or add up. A sender that repeats one is answered without it: from the stream's mark, or from
     what is known beyond that.
     """
-    before = {"before": now - kept.raw_days * DAY_SECONDS}
-    ids = [number for (number,) in session.connection().execute(_OLD, before)]
-    if ids:
-        session.connection().execute(_DELETE, {"ids": ids})
-    gone = len(ids)
+    gone = _forget_windows(session.connection(), now - kept.raw_days * DAY_SECONDS)
     for level, days in (("hour", kept.hour_days), ("day", kept.day_days)):
         before_day = _floor(now - days * DAY_SECONDS, "day")
         starts = session.exec(
@@ -124,6 +120,15 @@ def forget(session: Session, kept: Telemetry, now: float) -> int:
             done = session.exec(delete(Rollup).where(col(Rollup.level) == level, *span))
             gone += done.rowcount
     return gone
+
+
+def _forget_windows(connection: Connection, before: float) -> int:
+    if partitions.is_partitioned(connection):
+        return partitions.delete_old(connection, before, DELETED_ROWS_MAX)
+    ids = [number for (number,) in connection.execute(_OLD, {"before": before})]
+    if ids:
+        connection.execute(_DELETE, {"ids": ids})
+    return len(ids)
 
 
 _OLD = (

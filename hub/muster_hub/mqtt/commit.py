@@ -159,7 +159,8 @@ def _commit_rows(session: Session, batches: list[Rows], now: float, result: Comm
         ]
         if stream == "sample":
             receiving.admit(session, columns, now)
-        bulk.insert_new(session, table, ("device", "epoch", "sequence"), columns)
+        keyed = stream != "summary"  # a table of partitions can't have that key
+        bulk.insert_new(session, table, ("device", "epoch", "sequence"), columns, keyed=keyed)
     for key, rows in pending.items():
         result.duplicates += len(rows) - len(fresh[key])
         beyond = sorted(ahead.get(key, set()).union(fresh[key]))

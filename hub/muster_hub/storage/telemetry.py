@@ -81,6 +81,8 @@ class SummaryWindow(Table, table=True):
             postgresql_where=text("rolled IS false"),
         ),
     )
+    __mapper_args__ = {"primary_key": ["id", "start"]}  # noqa: RUF012 - as SQLAlchemy asks for it
+    """What a row is changed by: the time, too, names the partition that it is in."""
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Rowid)
     device: str = Field(foreign_key="device.id")
