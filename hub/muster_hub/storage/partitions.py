@@ -15,12 +15,12 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateIndex
 
 from muster_hub.errors import ConfigError
-from muster_hub.storage.models import SummaryWindow
+from muster_hub.storage.models import Ahead, SummaryWindow
 from muster_hub.storage.store import Store
 from muster_hub.storage.tables import target
 
@@ -43,6 +43,13 @@ LOCK_GONE = "55P03"
 TRIES = 20
 _BOUND = f"ck_{NAME}_until_"
 _random = random.SystemRandom()
+_SEED = text(
+    "INSERT INTO telemetry_ahead (device, stream, epoch, sequence)"
+    " SELECT s.device, s.stream, s.epoch, w.sequence FROM stream s JOIN summary_window w"
+    " ON w.device = s.device AND w.epoch = s.epoch AND w.sequence > s.contiguous"
+    " WHERE s.stream = 'summary' ON CONFLICT DO NOTHING"
+)
+"""Also what an older hub wrote that still ran when the tables were already this one's."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,14 @@ class Partition:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PartitionPlan:
     """Days to make, by their first second, and partitions that are old, the oldest first."""
 
     made: Sequence[float]
     old: Sequence[Partition]
 
 
-def plan(found: Collection[Partition], raw_days: int, now: float) -> Plan:
+def plan(found: Collection[Partition], raw_days: int, now: float) -> PartitionPlan:
     """Days from today on of which no part is covered; what ended ``raw_days`` days ago."""
     today = now - now % DAY_SECONDS
     days = [today + number * DAY_SECONDS for number in range(AHEAD_DAYS + 1)]
@@ -73,7 +80,7 @@ def plan(found: Collection[Partition], raw_days: int, now: float) -> Plan:
     ]
     before = now - raw_days * DAY_SECONDS
     old = sorted((part for part in found if part.until <= before), key=lambda part: part.until)
-    return Plan(free, old[:DROPPED_MAX])
+    return PartitionPlan(free, old[:DROPPED_MAX])
 
 
 def step(connection: Connection, raw_days: int, now: float) -> int:
@@ -149,6 +156,7 @@ def prepare(connection: Connection, now: float) -> None:
     """
     if is_partitioned(connection):
         return
+    connection.execute(_SEED)
     index = f"{ID_INDEX}_before"
     valid = connection.execute(text(
         "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"
@@ -182,7 +190,9 @@ def swap(connection: Connection, now: float) -> None:
     if is_partitioned(connection):
         return
     bound, until = _bound(connection), now - now % DAY_SECONDS + BOUND_DAYS * DAY_SECONDS
-    if bound is not None:
+    if bound is None:
+        connection.execute(_SEED)
+    else:
         until = bound[0]
     sequence = connection.execute(text(f"SELECT pg_get_serial_sequence('{NAME}', 'id')")).scalar()
     keys = connection.execute(text(
@@ -234,7 +244,7 @@ def _ready(connection: Connection, now: float) -> bool:
     return True
 
 
-def _kept(connection: Connection, todo: Plan) -> int:
+def _kept(connection: Connection, todo: PartitionPlan) -> int:
     if not todo.made and not todo.old:
         return 0
     connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_MS}"))
@@ -280,10 +290,15 @@ def _is_held(error: OperationalError) -> bool:
 def convert(store: Store, now: float) -> None:
     """Bring a table of any size to partitions while others write it.
 
-    Raises ConfigError when somebody holds the table for so long that it has to be tried later;
-    what is done by then stays done, and hinders nobody.
+    All processes of the hub must be of this version. Raises ConfigError where that can't be, and
+    when somebody holds the table for so long that it has to be tried later; what is done by then
+    stays done, and hinders nobody.
     """
     engine = store.engine
+    if engine.dialect.name != "postgresql":
+        raise ConfigError("only PostgreSQL has partitions: on SQLite nothing is to be done")
+    if not inspect(engine).has_table(target(Ahead).name):
+        raise ConfigError("the database is an older hub's: start this one on it first")
     for number in range(TRIES):
         try:
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

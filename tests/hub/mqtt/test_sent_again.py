@@ -12,7 +12,7 @@ from sqlmodel import delete, select
 
 from muster_hub.mqtt.commit import Committed, commit
 from muster_hub.mqtt.inbound import read
-from muster_hub.storage import models
+from muster_hub.storage import models, partitions
 from muster_hub.storage.store import Store
 from muster_protocol.wire import limits, topics
 from support.hub_store import EPOCH, batch, event, open_store, summary
@@ -77,15 +77,21 @@ def test_in_any_order_and_across_midnight_each_row_counts_once(
     assert counted(shared_store, epoch) == sorted(seen)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "partitioned"])
 def shared_store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Store]:
     """One database for all that is drawn: each draw is an epoch of its own."""
     url = None
-    if request.param == "postgresql":
+    if request.param != "sqlite":
         url = request.getfixturevalue("postgres_server").fresh()
     made = open_store(tmp_path_factory.mktemp("db"), "dev-1", url=url)
+    if request.param == "partitioned":
+        with made.write() as session:
+            # Of all that is drawn, what is before this week is in the plain table of before.
+            then = MIDNIGHT - partitions.BOUND_DAYS * partitions.DAY_SECONDS
+            assert partitions.step(session.connection(), 14, then) > 0
+            assert partitions.step(session.connection(), 14, MIDNIGHT) > 0
     yield made
     made.close()
 

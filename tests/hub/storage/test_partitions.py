@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event, text
-from sqlmodel import col, func, select
+from sqlmodel import col, delete, func, select
 
+from muster_hub.admin import main
+from muster_hub.errors import ConfigError
 from muster_hub.monitoring import rollup_step
 from muster_hub.mqtt.intake import Intake
 from muster_hub.settings.retention import Telemetry
@@ -58,9 +60,13 @@ def forget(store: Store, now: float) -> int:
         return rollup_step.forget(session, KEPT, now)
 
 
-def names(store: Store) -> list[str]:
+def named(store: Store) -> list[Partition]:
     with store.read() as session:
-        return sorted(part.name for part in partitions.partitions(session.connection()))
+        return partitions.partitions(session.connection())
+
+
+def names(store: Store) -> list[str]:
+    return sorted(part.name for part in named(store))
 
 
 def held(store: Store) -> dict[str, int]:
@@ -248,3 +254,69 @@ def test_a_window_is_changed_in_its_own_day_only(store: Store):
     assert "summary_window.start = " in update
     with store.read() as session:
         assert session.exec(select(models.SummaryWindow.rolled)).all() == [True]
+
+
+def test_what_an_older_hub_wrote_beyond_a_mark_is_known_in_partitions(store: Store):
+    sender = Sender(store)
+    sender.send(NOON, sequence=3)
+    with store.write() as session:
+        session.exec(delete(models.Ahead))  # as one that still ran wrote it
+    step(store, NOON)
+    sender.send(NOON + DAY, sequence=3)
+    assert held(store) == {BEFORE: 1}
+
+
+def test_a_large_table_is_left_to_the_operator(store: Store):
+    with store.write() as session:
+        session.connection().execute(text(
+            "INSERT INTO summary_window (device, epoch, sequence, slot, model, version, manifest,"
+            " start, seconds, n, errors, labels_right, labels_wrong, compared, disagreed,"
+            " compared_failed, compared_labelled, compared_right, compared_champion_right, counts,"
+            " received, payload, fault, folded, rolled)"
+            " SELECT 'dev-1', '00', n, '', '', '', '', :noon - n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,"
+            " '{}', 0, '', '', true, true FROM generate_series(1, :most) AS n"
+        ), {"noon": NOON, "most": partitions.SMALL_ROWS + 1})  # fmt: skip
+    assert step(store, NOON) == 0
+    assert names(store) == []
+    partitions.convert(store, NOON)
+    assert names(store) == [BEFORE]
+
+
+def test_an_operator_brings_a_hub_to_partitions(tmp_path: Path, postgres_server: Postgres, capsys):
+    hub, url = str(tmp_path / "hub"), postgres_server.empty()
+    for words in (
+        ["init", "--data", hub, "--all-keys-here", "--database", url],
+        ["partition", "--data", hub],
+        ["partition", "--data", hub],
+    ):
+        main.app(words, standalone_mode=False)
+    assert "an old day is dropped whole" in capsys.readouterr().out
+    opened = Store(url)
+    assert names(opened) == [BEFORE]
+    opened.close()
+
+
+def test_sqlite_and_an_older_hubs_database_are_refused_in_words(
+    tmp_path: Path, postgres_server: Postgres
+):
+    for store, words in (
+        (open_store(tmp_path, "dev-1"), "on SQLite nothing is to be done"),
+        (Store(postgres_server.empty()), "start this one on it first"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            partitions.convert(store, NOON)
+        store.close()
+
+
+def test_what_was_prepared_and_then_cut_off_the_engine_ends(store: Store):
+    sender = Sender(store)
+    sender.send(NOON)
+    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for _ in range(2):  # cut off once more
+            partitions.prepare(connection, NOON)
+        connection.execute(text("RESET lock_timeout"))
+    sender.send(NOON + 60.0)
+    assert step(store, NOON + 3 * DAY) > 0
+    (before,) = [part for part in named(store) if part.name == BEFORE]
+    assert before.until == NOON - DAY / 2 + partitions.BOUND_DAYS * DAY
+    assert held(store) == {BEFORE: 2}
