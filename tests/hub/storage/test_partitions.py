@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import event, text
 from sqlmodel import col, delete, func, select
 
+from muster_hub.access.scope import EVERYTHING
 from muster_hub.admin import main
 from muster_hub.errors import ConfigError
-from muster_hub.monitoring import rollup_step
+from muster_hub.monitoring import reading, rollup_step
 from muster_hub.mqtt.intake import Intake
 from muster_hub.settings.retention import Telemetry
 from muster_hub.storage import models, partitions
@@ -19,6 +20,7 @@ from muster_hub.storage.models import SummaryWindow
 from muster_hub.storage.partitions import BEFORE, OTHER, Partition
 from muster_hub.storage.store import Store
 from muster_protocol.wire import topics
+from support.hub_engine import Plant
 from support.hub_store import batch, open_store, summary
 from support.postgres import Postgres
 
@@ -320,3 +322,41 @@ def test_what_was_prepared_and_then_cut_off_the_engine_ends(store: Store):
     (before,) = [part for part in named(store) if part.name == BEFORE]
     assert before.until == NOON - DAY / 2 + partitions.BOUND_DAYS * DAY
     assert held(store) == {BEFORE: 2}
+
+
+def test_the_engine_keeps_the_days(tmp_path: Path, postgres_server: Postgres):
+    plant = Plant(tmp_path, "dev-1", url=postgres_server.fresh(), telemetry=KEPT)
+    try:
+        sender = Sender(plant.store)
+        plant.tick()
+        assert set(held(plant.store)) == set()
+        assert BEFORE in names(plant.store)
+        sender.send(plant.now)
+        for _ in range(KEPT.raw_days + partitions.BOUND_DAYS + 2):
+            plant.tick(DAY)
+            sender.send(plant.now)
+        assert day(plant.now + partitions.AHEAD_DAYS * DAY) in names(plant.store)
+        assert OTHER not in held(plant.store)
+        rolled(plant.store)
+        plant.tick(DAY)
+        assert BEFORE not in names(plant.store)
+        assert day(plant.now) in names(plant.store)
+    finally:
+        plant.close()
+
+
+def test_windows_are_paged_through_from_day_to_day(store: Store):
+    step(store, NOON)
+    sender, days = Sender(store), range(5, 12)
+    for number in days:
+        step(store, NOON + number * DAY)
+        sender.send(NOON + number * DAY)
+    seen: list[int] = []
+    before = None
+    with store.read() as session:
+        while found := reading.windows(
+            session, EVERYTHING, "dev-1", model=None, before=before, limit=2
+        ):
+            seen += [item["sequence"] for item in found]
+            before = found[-1]["id"]
+    assert seen == list(range(len(days), 0, -1))
