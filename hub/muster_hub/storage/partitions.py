@@ -166,9 +166,12 @@ def prepare(connection: Connection, now: float) -> None:
     if not valid:
         connection.execute(text(f"CREATE INDEX CONCURRENTLY {index} ON {NAME} (id)"))
     bound = _bound(connection)
+    connection.execute(text(f"SET lock_timeout = {LOCK_MS}"))
+    if bound is not None and bound[0] < now + DAY_SECONDS:
+        connection.execute(text(f"ALTER TABLE {NAME} DROP CONSTRAINT {_BOUND}{bound[0]:.0f}"))
+        bound = None
     if bound is None:
         until = now - now % DAY_SECONDS + BOUND_DAYS * DAY_SECONDS
-        connection.execute(text(f"SET lock_timeout = {LOCK_MS}"))
         connection.execute(text(
             f"ALTER TABLE {NAME} ADD CONSTRAINT {_BOUND}{until:.0f}"
             f" CHECK (start < {until:.0f}) NOT VALID"

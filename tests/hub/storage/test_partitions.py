@@ -360,3 +360,14 @@ def test_windows_are_paged_through_from_day_to_day(store: Store):
             seen += [item["sequence"] for item in found]
             before = found[-1]["id"]
     assert seen == list(range(len(days), 0, -1))
+
+
+def test_what_was_prepared_long_ago_is_prepared_anew(store: Store):
+    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        partitions.prepare(connection, NOON - partitions.BOUND_DAYS * DAY)
+        connection.execute(text("RESET lock_timeout"))
+    partitions.convert(store, NOON)
+    (before,) = named(store)
+    assert before.until > NOON + DAY
+    Sender(store).send(NOON + 2 * DAY)
+    assert held(store) == {BEFORE: 1}
