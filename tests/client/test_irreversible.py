@@ -67,7 +67,8 @@ HUB = {
     "export-public": False, "signing-request": False, "sign": False, "add-signatures": False,
     "keys show": False, "keys refresh": False, "check": False, "sign-model": False,
     "verify-model": False, "record-verify": False,
-    "backup": False, "restore": False, "audit-verify": False, "placebo": False,
+    "backup": False,
+    "partition": False, "restore": False, "audit-verify": False, "placebo": False,
     "console link": False, "agent-release make": False, "agent-release sign": False,
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""``muster-hub``'s commands about all it holds: backup and restore."""
+"""``muster-hub``'s commands about all it holds: backup, restore, and partitions."""
 
 import time
 from pathlib import Path
@@ -9,12 +9,15 @@ import typer
 from muster_hub.admin.keys import DEFAULT_DATA, Data
 from muster_hub.app import backup
 from muster_hub.settings import config
+from muster_hub.storage import partitions
+from muster_hub.storage.store import Store
 
 
 def add_to(app: typer.Typer) -> None:
     """Make these commands the app's own."""
     app.command("backup")(make_backup)
     app.command("restore")(restore)
+    app.command("partition")(partition)
 
 
 def make_backup(
@@ -44,3 +47,13 @@ def restore(
     for role, words in made.to_sign.items():
         print(f"To be signed where the keys are (muster-hub signing-request): {role}: {words}")
     print(f"Run it:    muster-hub serve --data {data}")
+
+
+def partition(*, data: Data = DEFAULT_DATA) -> None:
+    """Bring the windows in a PostgreSQL database to partitions of a day, while the hub runs."""
+    store = Store(config.load(data).database_url)
+    try:
+        partitions.convert(store, time.time())
+    finally:
+        store.close()
+    print("Windows go by day partitions: an old day is dropped whole.")

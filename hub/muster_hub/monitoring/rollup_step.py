@@ -8,13 +8,13 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, exists, or_
+from sqlalchemy import Connection, bindparam, or_
 from sqlmodel import Session, col, delete, select
 
 from muster_hub.fleet import set_aside
 from muster_hub.registry.published import Bundles
 from muster_hub.settings.retention import Telemetry
-from muster_hub.storage import models
+from muster_hub.storage import models, partitions
 from muster_hub.storage.care import Care
 from muster_hub.storage.models import Rollup, SummaryWindow
 from muster_hub.storage.tables import target
@@ -102,15 +102,11 @@ def step(session: Session, bundles: Bundles, now: float, care: Care | None = Non
 def forget(session: Session, kept: Telemetry, now: float) -> int:
     """Delete what is older than ``kept`` allows, a bounded number of rows; how many.
 
-    Windows go only once they are in their hours and days and their stream has passed them: a
-    sender that repeats one is then answered from the stream's mark. So do those that nobody could
-    read or add up, and those of an epoch that is not kept any more.
+    Windows go only once they are in their hours and days, and so do those that nobody could read
+    or add up. A sender that repeats one is answered without it: from the stream's mark, or from
+    what is known beyond that.
     """
-    before = {"before": now - kept.raw_days * DAY_SECONDS}
-    ids = [number for (number,) in session.connection().execute(_OLD, before)]
-    if ids:
-        session.connection().execute(_DELETE, {"ids": ids})
-    gone = len(ids)
+    gone = _forget_windows(session.connection(), now - kept.raw_days * DAY_SECONDS)
     for level, days in (("hour", kept.hour_days), ("day", kept.day_days)):
         before_day = _floor(now - days * DAY_SECONDS, "day")
         starts = session.exec(
@@ -126,22 +122,20 @@ def forget(session: Session, kept: Telemetry, now: float) -> int:
     return gone
 
 
-_PASSED = exists().where(
-    col(models.Stream.device) == col(SummaryWindow.device),
-    col(models.Stream.stream) == "summary",
-    col(models.Stream.epoch) == col(SummaryWindow.epoch),
-    col(models.Stream.contiguous) >= col(SummaryWindow.sequence),
-)
-_IN_USE = exists().where(
-    col(models.Stream.device) == col(SummaryWindow.device),
-    col(models.Stream.epoch) == col(SummaryWindow.epoch),
-)
+def _forget_windows(connection: Connection, before: float) -> int:
+    if partitions.is_partitioned(connection):
+        return partitions.delete_old(connection, before, DELETED_ROWS_MAX)
+    ids = [number for (number,) in connection.execute(_OLD, {"before": before})]
+    if ids:
+        connection.execute(_DELETE, {"ids": ids})
+    return len(ids)
+
+
 _OLD = (
     select(SummaryWindow.id)
     .where(
         col(SummaryWindow.start) < bindparam("before"),
         or_(col(SummaryWindow.rolled).is_(True), col(SummaryWindow.fault) != ""),
-        or_(_PASSED, ~_IN_USE),
     )
     .order_by(col(SummaryWindow.start))
     .limit(DELETED_ROWS_MAX)

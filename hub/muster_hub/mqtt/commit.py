@@ -1,7 +1,8 @@
 """Commit what devices said: each row once, and how far each stream is without a gap.
 
-One call is one transaction of the caller. Rows already committed are left out, so a batch that
-comes twice counts once; the database's unique constraints stand behind that.
+One call is one transaction of the caller. A row is known by its stream's mark, or beyond it by
+``Ahead``, never by its time: so a batch that comes twice counts once, wherever its rows would be
+placed the second time. Devices' rows are locked meanwhile, so that nobody decides beside it.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from muster_hub.mqtt.inbound import (
 )
 from muster_hub.sampling import receiving
 from muster_hub.storage import bulk
-from muster_hub.storage.models import Device, EventRow, SummaryWindow, SwapGrant
+from muster_hub.storage.models import Ahead, Device, EventRow, SummaryWindow, SwapGrant
 from muster_hub.storage.models import Stream as StreamRow
 from muster_hub.storage.sampling import SampleRow
 from muster_hub.storage.tables import target
@@ -64,23 +65,42 @@ _DROP_MARK = delete(target(StreamRow)).where(
     col(StreamRow.stream) == bindparam("in"),
     col(StreamRow.epoch) == bindparam("since"),
 )
-_BEYOND = {
-    (dialect, stream): select(table.device, table.epoch, table.sequence)
-    .join(
-        StreamRow,
-        (col(StreamRow.device) == col(table.device))
-        & (col(StreamRow.epoch) == col(table.epoch))
-        & (col(StreamRow.contiguous) < col(table.sequence)),
+_AHEAD = {
+    dialect: sqlalchemy.select(target(Ahead)).where(
+        bulk.among(dialect, col(Ahead.device), "devices")
     )
-    .where(
+    for dialect in DIALECTS
+}
+_PASSED = delete(target(Ahead)).where(
+    col(Ahead.device) == bindparam("of"),
+    col(Ahead.stream) == bindparam("in"),
+    col(Ahead.epoch) == bindparam("since"),
+    col(Ahead.sequence) <= bindparam("mark"),
+)
+_HIGHEST = {
+    (dialect, stream): sqlalchemy.select(
+        col(StreamRow.device),
+        col(StreamRow.epoch),
+        sqlalchemy.select(sqlalchemy.func.max(table.sequence))
+        .where(col(table.device) == col(StreamRow.device), col(table.epoch) == col(StreamRow.epoch))
+        .scalar_subquery()
+        .label("highest"),
+    ).where(
         bulk.among(dialect, col(StreamRow.device), "devices"),
         col(StreamRow.stream) == stream,
+        col(StreamRow.contiguous) == 0,
     )
-    .order_by(col(table.device), col(table.epoch), col(table.sequence))
     for stream, table in TABLES.items()
     for dialect in DIALECTS
 }
-"""Rows beyond their stream's mark, of all devices at once."""
+"""Of streams whose mark has just begun, the highest row that is there all the same."""
+_NEWEST = {
+    stream: sqlalchemy.select(col(table.sequence))
+    .where(col(table.device) == bindparam("of"), col(table.epoch) == bindparam("since"))
+    .order_by(col(table.sequence).desc())
+    .limit(limits.IN_FLIGHT_ROWS_MAX)
+    for stream, table in TABLES.items()
+}
 
 
 @dataclass
@@ -137,24 +157,25 @@ def _commit_rows(session: Session, batches: list[Rows], now: float, result: Comm
     if not pending:
         return
     marks = _marks(session, pending, now)
+    ahead = _ahead(session, pending)
+    fresh = {
+        key: [n for n in rows if n > marks[key].contiguous and n not in ahead.get(key, ())]
+        for key, rows in pending.items()
+    }
     for stream, table in TABLES.items():
-        fresh = [
-            row
-            for key, rows in pending.items()
-            if key[1] == stream
-            for sequence, row in rows.items()
-            if sequence > marks[key].contiguous
+        columns = [
+            pending[key][n] for key, numbers in fresh.items() if key[1] == stream for n in numbers
         ]
         if stream == "sample":
-            receiving.admit(session, fresh, now)
-        bulk.insert_new(session, table, ("device", "epoch", "sequence"), fresh)
-    beyond = _beyond(session, pending)
+            receiving.admit(session, columns, now)
+        keyed = stream != "summary"  # a table of partitions can't have that key
+        bulk.insert_new(session, table, ("device", "epoch", "sequence"), columns, keyed=keyed)
     for key, rows in pending.items():
-        mark = marks[key]
-        before = mark.contiguous
-        result.duplicates += sum(1 for sequence in rows if sequence <= before)
-        _advance(mark, max(rows), beyond.get(key, []), result)
-        result.acks.append((key[0], Ack(1, key[1], key[2], mark.contiguous)))
+        result.duplicates += len(rows) - len(fresh[key])
+        beyond = sorted(ahead.get(key, set()).union(fresh[key]))
+        _advance(marks[key], max(rows), beyond, result)
+        result.acks.append((key[0], Ack(1, key[1], key[2], marks[key].contiguous)))
+    _remember(session, marks, ahead, fresh)
     samples = [
         (key[0], key[2].hex(), marks[key].contiguous) for key in pending if key[1] == "sample"
     ]
@@ -192,6 +213,7 @@ def _marks(session: Session, keys: Iterable[Key], now: float) -> dict[Key, _Mark
             ],
         )  # fmt: skip
         _forget_epochs(session, known, {key[:2] for key in begun}, set(wanted))
+        _go_on(session, known, set(begun))
     return known
 
 
@@ -216,18 +238,58 @@ def _forget_epochs(
         )
 
 
-def _beyond(session: Session, keys: Iterable[Key]) -> dict[Key, list[int]]:
-    """Sequences that stand beyond the marks of these streams, rising."""
-    found: dict[Key, list[int]] = {}
+def _go_on(session: Session, known: Mapping[Key, _Mark], begun: Collection[Key]) -> None:
+    """Go on where a stream stood whose mark was forgotten: what it sent may still be there."""
     connection = session.connection()
     for stream in TABLES:
-        devices = sorted({key[0] for key in keys if key[1] == stream})
+        devices = sorted({key[0] for key in begun if key[1] == stream})
         if not devices:
             continue
-        rows = connection.execute(_BEYOND[connection.dialect.name, stream], {"devices": devices})
-        for device, epoch, sequence in rows:
-            found.setdefault((device, stream, bytes.fromhex(epoch)), []).append(sequence)
+        rows = connection.execute(_HIGHEST[connection.dialect.name, stream], {"devices": devices})
+        for device, epoch, highest in rows.all():
+            key: Key = (device, stream, bytes.fromhex(epoch))
+            if highest is None or key not in begun:
+                continue
+            held = connection.execute(_NEWEST[stream], {"of": device, "since": epoch})
+            beyond = sorted(number for (number,) in held if number is not None)
+            _advance(known[key], highest, beyond, Committed())
+            _remember(session, {key: known[key]}, {}, {key: beyond})
+
+
+def _ahead(session: Session, keys: Iterable[Key]) -> dict[Key, set[int]]:
+    """Sequences that are known beyond the marks of these devices' streams."""
+    found: dict[Key, set[int]] = {}
+    connection = session.connection()
+    devices = sorted({key[0] for key in keys})
+    for row in connection.execute(_AHEAD[connection.dialect.name], {"devices": devices}):
+        key: Key = (row.device, row.stream, bytes.fromhex(row.epoch))
+        found.setdefault(key, set()).add(row.sequence)
     return found
+
+
+def _remember(
+    session: Session,
+    marks: Mapping[Key, _Mark],
+    before: Mapping[Key, set[int]],
+    fresh: Mapping[Key, Iterable[int]],
+) -> None:
+    """Keep what is fresh and beyond its mark; let go of what the mark has passed."""
+    passed = [
+        {"of": key[0], "in": key[1], "since": key[2].hex(), "mark": marks[key].contiguous}
+        for key in fresh
+        if any(number <= marks[key].contiguous for number in before.get(key, ()))
+    ]
+    if passed:
+        session.connection().execute(_PASSED, passed)
+    bulk.insert_new(
+        session, Ahead, ("device", "stream", "epoch", "sequence"),
+        [
+            {"device": key[0], "stream": key[1], "epoch": key[2].hex(), "sequence": number}
+            for key, numbers in fresh.items()
+            for number in numbers
+            if number > marks[key].contiguous
+        ],
+    )  # fmt: skip
 
 
 def _advance(row: _Mark, highest: int, beyond: Iterable[int], result: Committed) -> None:

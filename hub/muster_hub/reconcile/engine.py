@@ -36,7 +36,7 @@ from muster_hub.settings.alerts import Alerts
 from muster_hub.settings.loop import LoopTerms
 from muster_hub.settings.retention import Telemetry
 from muster_hub.signing.catching_up import CaughtUp
-from muster_hub.storage import faults, models
+from muster_hub.storage import faults, models, partitions
 from muster_hub.storage.care import Care
 from muster_hub.storage.store import Store
 
@@ -452,6 +452,11 @@ class Engine:
     def _forget_telemetry(self, now: float) -> None:
         """A little in each transaction, for as long as there is more and it doesn't take long."""
         kept, until = self._telemetry, self._monotonic() + FORGET_SECONDS
+        if kept is not None:
+            days = kept.raw_days
+            self._do(
+                "housekeeping", lambda session, _: partitions.step(session.connection(), days, now)
+            )
         while kept is not None:
             gone = self._do(
                 "housekeeping", lambda session, _: rollup_step.forget(session, kept, now)

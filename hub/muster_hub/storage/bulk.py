@@ -33,19 +33,28 @@ STATEMENTS_MAX = 128
 
 
 def insert_new(
-    session: Session, table: type[SQLModel], unique: tuple[str, ...], rows: Sequence[dict[str, Any]]
+    session: Session,
+    table: type[SQLModel],
+    unique: tuple[str, ...],
+    rows: Sequence[dict[str, Any]],
+    *,
+    keyed: bool = True,
 ) -> None:
-    """Insert rows of the same columns, but for those whose ``unique`` columns are there already."""
+    """Insert rows of the same columns, but for those whose ``unique`` columns are there already.
+
+    ``keyed``: the table always has a unique key of these columns; else what it has decides.
+    """
     if not rows:
         return
     connection = session.connection()
+    key = unique if keyed else ()
     if connection.dialect.name == "postgresql":
         names = tuple(rows[0])
         alike = _alike(rows, names, unique)
-        statement = _arrays_inserted(table, unique, names, alike)
+        statement = _arrays_inserted(table, key, names, alike)
         connection.execute(statement, _arrays(names, alike, rows))
     else:
-        connection.execute(_row_inserted(table, unique), list(rows))
+        connection.execute(_row_inserted(table, key), list(rows))
 
 
 def update_each(
@@ -98,7 +107,7 @@ def _arrays(
 
 @cache
 def _row_inserted(table: type[SQLModel], unique: tuple[str, ...]) -> Executable:
-    return sqlite.insert(target(table)).on_conflict_do_nothing(index_elements=unique)
+    return sqlite.insert(target(table)).on_conflict_do_nothing(index_elements=unique or None)
 
 
 @cache
@@ -121,7 +130,7 @@ def _arrays_inserted(
     return (
         postgresql.insert(target(table))
         .from_select(list(names), chosen, include_defaults=True)
-        .on_conflict_do_nothing(index_elements=unique)
+        .on_conflict_do_nothing(index_elements=unique or None)
     )
 
 

@@ -48,6 +48,7 @@ from muster_hub.storage.tables import (
     optional_json_field,
 )
 from muster_hub.storage.telemetry import (
+    Ahead,
     Alert,
     AlertState,
     DriftState,
@@ -60,6 +61,7 @@ from muster_hub.storage.telemetry import (
 )
 
 __all__ = [
+    "Ahead",
     "Alert",
     "AlertState",
     "ApiToken",

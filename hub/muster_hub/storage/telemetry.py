@@ -4,6 +4,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import (
     BigInteger,
+    ForeignKeyConstraint,
     Index,
     UniqueConstraint,
     text,
@@ -35,6 +36,29 @@ class Stream(Table, table=True):
     updated: float
 
 
+class Ahead(Table, table=True):
+    """A committed row beyond its stream's mark: with the mark, all that a row sent again is known
+    by. At most ``IN_FLIGHT_ROWS_MAX`` a stream; it goes when the mark passes it.
+
+    So telemetry itself needs no unique key, which on PostgreSQL would have to hold the time that
+    partitions go by, and a row sent again may be placed at another time than before.
+    """
+
+    __tablename__ = "telemetry_ahead"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["device", "stream", "epoch"],
+            ["stream.device", "stream.stream", "stream.epoch"],
+            ondelete="CASCADE",
+        ),
+    )
+
+    device: str = Field(primary_key=True)
+    stream: str = Field(primary_key=True, max_length=16)
+    epoch: str = Field(primary_key=True, max_length=32)
+    sequence: int = Field(primary_key=True, sa_type=BigInteger)
+
+
 class SummaryWindow(Table, table=True):
     """A committed summary row; one that couldn't be read is kept whole and says why."""
 
@@ -57,6 +81,8 @@ class SummaryWindow(Table, table=True):
             postgresql_where=text("rolled IS false"),
         ),
     )
+    __mapper_args__ = {"primary_key": ["id", "start"]}  # noqa: RUF012 - as SQLAlchemy asks for it
+    """What a row is changed by: the time, too, names the partition that it is in."""
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Rowid)
     device: str = Field(foreign_key="device.id")

@@ -166,14 +166,6 @@ def test_old_windows_go_and_nothing_counted_is_lost(hub: Hub):
     assert hub.history() == []
 
 
-def test_a_window_beyond_a_gap_in_its_stream_is_kept(hub: Hub):
-    hub.send("cam-1", BEGIN)
-    hub.step(BEGIN + DAY)
-    with hub.store.write() as session:
-        session.get_one(models.Stream, ("cam-1", "summary", "00")).contiguous = 0
-    assert hub.forget(BEGIN + 15 * DAY) == 0
-
-
 def test_history_tells_of_the_fleet_of_a_device_and_of_a_selector(hub: Hub):
     with hub.store.write() as session:
         session.get_one(models.Device, "cam-2").labels = {"site": "berlin"}
