@@ -26,6 +26,8 @@ from sim.engine_plants import ENGINE_PLANTS
 from sim.engine_world import EngineOutcome, EngineWorld
 from sim.loop_world import LoopOutcome, LoopWorld
 from sim.plants import PLANTS, SEEDS_MAX, seeds_to_find
+from sim.release_plants import RELEASE_PLANTS
+from sim.release_world import ReleaseOutcome, ReleaseWorld
 from sim.shrink import in_words, shrink
 from sim.slow_plants import SLOW_PLANTS
 from sim.slow_world import SlowOutcome, SlowWorld
@@ -36,6 +38,7 @@ from sim.world import TRANSITIONS, Outcome, World, lived
 SEEDS = 1_000
 LOOP_SEEDS = 100
 ENGINE_SEEDS = 40
+RELEASE_SEEDS = 40
 TRIAL_SEEDS = 30
 WORSE_FOR_NOTHING_MAX = 2
 """Of the trials of good releases in these seeds; each metric stops one in a hundred."""
@@ -70,6 +73,10 @@ def live_trials(seed: int) -> Outcome:
     return TrialWorld(seed).run()
 
 
+def live_releases(seed: int) -> ReleaseOutcome:
+    return ReleaseWorld(seed).run()
+
+
 def live_slowly(seed: int) -> SlowOutcome:
     return SlowWorld(seed).run()
 
@@ -78,6 +85,15 @@ def seeds_to_find_slowly(name: str) -> tuple[str, int | None, str]:
     """As ``seeds_to_find_in_engines``, in seasons instead of years."""
     for seed in range(SLOW_PLANT_SEEDS):
         found = SlowWorld(seed, SLOW_PLANTS[name], SLOW_PLANT_DAYS).run().violation
+        if found is not None:
+            return name, seed, found.invariant
+    return name, None, ""
+
+
+def seeds_to_find_in_releases(name: str) -> tuple[str, int | None, str]:
+    """As ``seeds_to_find_in_engines``."""
+    for seed in range(RELEASE_SEEDS):
+        found = ReleaseWorld(seed, RELEASE_PLANTS[name]).run().violation
         if found is not None:
             return name, seed, found.invariant
     return name, None, ""
@@ -194,12 +210,14 @@ def run_plants(processes: int) -> tuple[str, bool]:
     """The table of seeds to find each planted bug, and whether all were found."""
     print(PLANTS_HEADING)
     found = 0
-    planted = len(PLANTS) + len(ENGINE_PLANTS) + len(SLOW_PLANTS) + len(TRIAL_PLANTS)
+    others = (ENGINE_PLANTS, TRIAL_PLANTS, RELEASE_PLANTS, SLOW_PLANTS)
+    planted = sum(len(plants) for plants in (PLANTS, *others))
     with pool(processes) as workers:
         for name, seed, violation in itertools.chain(
             workers.imap(seeds_to_find, PLANTS),
             workers.imap(seeds_to_find_in_engines, ENGINE_PLANTS),
             workers.imap(seeds_to_find_in_trials, TRIAL_PLANTS),
+            workers.imap(seeds_to_find_in_releases, RELEASE_PLANTS),
             workers.imap(seeds_to_find_slowly, SLOW_PLANTS),
         ):
             found += seed is not None
@@ -258,6 +276,23 @@ def run_trials(seeds: Iterable[int], processes: int) -> tuple[list[Outcome], boo
     return found, not broken and wrong <= WORSE_FOR_NOTHING_MAX
 
 
+def run_releases(seeds: Iterable[int], processes: int) -> list[ReleaseOutcome]:
+    """Worlds in which agents update themselves; says what they came to."""
+    with pool(processes) as workers:
+        found = list(workers.imap_unordered(live_releases, seeds))
+    counts = sum((each.counts for each in found), Counter[str]())
+    broken = [each for each in found if each.violation is not None]
+    for each in broken:
+        print(f"releases, seed {each.seed}: {each.violation}")
+    days = sum(each.device_seconds for each in found) / DAY_SECONDS
+    print(
+        f"releases: {len(found)} seeds, {days:.0f} device-days, {counts['orders']} orders, "
+        f"{counts['in place']} agents put in place, {counts['taken back']} taken back, "
+        f"{counts['power cuts']} power cuts, {len(broken)} violations"
+    )
+    return found
+
+
 def run_slowly(seeds: Iterable[int], processes: int) -> list[SlowOutcome]:
     """Worlds of a year and more; says what they came to."""
     with pool(processes) as workers:
@@ -314,9 +349,10 @@ def main() -> int:
     lived_engines = run_engines(range(ENGINE_SEEDS), processes) if whole else []
     trials, fair = run_trials(range(TRIAL_SEEDS), processes) if whole else ([], True)
     slowly = run_slowly(range(SLOW_SEEDS), processes) if whole else []
-    others = (*lived_loops, *lived_engines, *slowly)
+    releases = run_releases(range(RELEASE_SEEDS), processes) if whole else []
+    others = (*lived_loops, *lived_engines, *releases, *slowly)
     broken = not fair or any(each.violation is not None for each in others)
-    in_days = (*lived_engines, *trials, *slowly)
+    in_days = (*lived_engines, *trials, *releases, *slowly)
     totals.device_seconds += sum(each.device_seconds for each in in_days)
     planted, all_found = run_plants(processes) if whole else ("0/0", True)
     for violation in totals.violations[:1]:

@@ -66,20 +66,20 @@ def own_ports(
 ) -> AgentPorts:
     """Of an agent that a launcher has started. ``done`` is called on a thread of its own."""
 
-    def install(goal: Goal, file: Path, online: bool) -> None:  # noqa: FBT001 - as the port has it
+    def install(goal: Goal, file: Path) -> None:
         def work() -> None:
-            done(AgentInstalled(goal.manifest, _installed(goal, file, online=online)))
+            done(AgentInstalled(goal.manifest, _installed(goal, file)))
 
         threading.Thread(target=work, name="agent-install", daemon=True).start()
 
-    def _installed(goal: Goal, file: Path, *, online: bool) -> tuple[Refusal, str] | None:
+    def _installed(goal: Goal, file: Path) -> tuple[Refusal, str] | None:
         try:
             with file.open("rb") as opened:
                 installing.install(
                     opened,
                     directory,
                     trust.verify_release,
-                    online=online,
+                    online=True,
                     retry=True,
                     free_bytes_min=free_bytes_min,
                     version=goal.version,

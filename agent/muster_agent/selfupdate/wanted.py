@@ -28,6 +28,7 @@ from muster_protocol.wire.messages import UpdateState
 
 FILE = "release.muster"
 ASKED = "asked.json"
+NO_LINK = "the link to the hub, which the next agent has to find, too"
 LOOK_SECONDS = 2.0
 """How often what says nothing by itself is looked at: a hold, the machine, the trial's outcome."""
 _NEVER = float("inf")
@@ -77,9 +78,9 @@ class AgentPorts:
     directory: Path
     version: str
     """What runs."""
-    install: Callable[[Goal, Path, bool], None]
+    install: Callable[[Goal, Path], None]
     """Install the release in a file on a thread of its own; the outcome comes as
-    ``AgentInstalled``. The flag: whether the next agent must connect to prove itself."""
+    ``AgentInstalled``. The next agent must connect to prove itself."""
     restart: Callable[[], None]
     """End this agent, for its service to start the one on trial."""
 
@@ -258,8 +259,10 @@ class AgentUpdate:
         else:
             self._look_at, self._begin_at = _NEVER, now
 
-    def _may(self, now: float) -> bool:
+    def _may(self, now: float, *, needs_link: bool = False) -> bool:
         reason = self._around.in_the_way()
+        if needs_link and not reason and not self._around.connected():
+            reason = NO_LINK
         if reason != self._waiting_for:
             self._waiting_for = reason
             self._around.changed()
@@ -267,11 +270,15 @@ class AgentUpdate:
         return not reason
 
     def _install(self, own: AgentPorts, now: float) -> None:
-        """It takes the processor for minutes, and then the agent restarts."""
-        if self._goal is not None and self._may(now):
+        """It takes the processor for minutes, and then the agent restarts.
+
+        Not while the link is away: of the next agent nobody could ask that it finds the hub, and
+        one that never does would be in place for good.
+        """
+        if self._goal is not None and self._may(now, needs_link=True):
             self._enter("starting")
             self._installing = self._goal
-            own.install(self._goal, _file(own), self._around.connected())
+            own.install(self._goal, _file(own))
 
     def _restart(self, own: AgentPorts, now: float) -> None:
         if self._may(now):

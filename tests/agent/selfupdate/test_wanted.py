@@ -25,7 +25,7 @@ class Machine:
         self.world = World()
         self.device = Device(self.world, directory)
         self.version = "1.0"
-        self.installs: list[tuple[str, bytes, bool]] = []
+        self.installs: list[tuple[str, bytes]] = []
         self.restarts = 0
         self.refusal: tuple[Refusal, str] | None = None
         self.hangs = False
@@ -41,8 +41,8 @@ class Machine:
         )
         self.device.boot()
 
-    def install(self, goal: Goal, file: Path, online: bool) -> None:
-        self.installs.append((goal.version, file.read_bytes(), online))
+    def install(self, goal: Goal, file: Path) -> None:
+        self.installs.append((goal.version, file.read_bytes()))
         if not self.hangs:
             self.end_install(goal)
 
@@ -103,10 +103,8 @@ def machine(tmp_path: Path) -> Machine:
 def test_the_release_that_a_directive_names_is_fetched_installed_and_tried(machine):
     goal, data = machine.release("2.0")
     machine.direct(goal)
-    ((version, file, online),) = machine.installs
-    assert (version, hashlib.sha256(file).digest(), online) == (
-        "2.0", hashlib.sha256(data).digest(), True,
-    )  # fmt: skip
+    ((version, file),) = machine.installs
+    assert (version, hashlib.sha256(file).digest()) == ("2.0", hashlib.sha256(data).digest())
     assert machine.restarts == 1
     assert machine.update.state == "starting"
     machine.try_release(healthy=True)
@@ -130,6 +128,20 @@ def test_one_that_was_taken_back_is_refused_until_a_fresh_attempt(machine):
     assert len(machine.installs) == 2
     machine.try_release(healthy=True)
     assert machine.update.state == "committed"
+
+
+def test_nothing_is_installed_while_the_link_is_away_that_could_not_be_asked_to_find_it(machine):
+    goal, _ = machine.release("2.0")
+    machine.device.forbidden = "the press is closed"
+    machine.direct(goal)
+    machine.world.broker.cut(DEVICE)
+    machine.device.forbidden = ""
+    machine.device.run(60.0)
+    assert not machine.installs
+    assert "the link to the hub" in machine.update.waiting_for
+    machine.world.broker.restore(DEVICE)
+    machine.device.run(60.0)
+    assert [version for version, _ in machine.installs] == ["2.0"]
 
 
 def test_a_hold_and_the_machine_keep_the_agent_from_restarting(machine):
