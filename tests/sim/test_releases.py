@@ -32,7 +32,8 @@ def test_whatever_release_is_asked_for_and_whenever_the_power_goes_a_whole_agent
 @pytest.mark.parametrize("plant", RELEASE_PLANTS)
 def test_a_planted_bug_of_the_agent_s_updates_is_found(plant):
     first = FIRST.get(plant, 0)
-    worlds = (ReleaseWorld(seed, RELEASE_PLANTS[plant]).run() for seed in range(first, first + SEEDS_MAX))
+    seeds = range(first, first + SEEDS_MAX)
+    worlds = (ReleaseWorld(seed, RELEASE_PLANTS[plant]).run() for seed in seeds)
     found = next((each.violation for each in worlds if each.violation is not None), None)
     assert found is not None
     assert found.invariant in FOUND_BY[plant]
