@@ -147,6 +147,11 @@ class Directives:
         self._terms: _Terms | None = None
 
     @property
+    def held(self) -> Mapping[str, Held]:
+        """What each device was told last."""
+        return self._held or {}
+
+    @property
     def waiting(self) -> bool:
         """Whether some device is to be looked at."""
         return bool(self._pending)
@@ -268,14 +273,9 @@ class Directives:
         heapq.heapify(self._renewals)
 
     def _settle(
-        self,
-        session: Session,
-        name: str,
-        known: Mapping[str, Known],
-        rolling: load.Rolling,
-        draft: Draft,
-        now: float,
-    ) -> None:
+        self, session: Session, name: str, known: Mapping[str, Known], rolling: load.Rolling,
+        draft: Draft, now: float,
+    ) -> None:  # fmt: skip
         assert self._held is not None
         assert self._terms is not None
         COURTESY.give_way()

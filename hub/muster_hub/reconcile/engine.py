@@ -23,7 +23,8 @@ from muster_hub.fleet.known import HEARD_SECONDS, Known
 from muster_hub.heartbeats import Heartbeats
 from muster_hub.loop import loop_step
 from muster_hub.monitoring import drift_step, rollup_step
-from muster_hub.reconcile import lease
+from muster_hub.reconcile import behind, lease
+from muster_hub.reconcile.behind import Behind
 from muster_hub.reconcile.directives import Directives, SignsDirectives
 from muster_hub.reconcile.terms import DirectiveTerms
 from muster_hub.registry.published import Bundles
@@ -158,6 +159,7 @@ class Engine:
         self._changed: set[str] = set()
         self._doubtful: set[str] = set()
         self._doubts = Doubts()
+        self._behind = Behind()
         self._troubles = Troubles()
         self._calm = False
         """Nothing moved in the last step."""
@@ -289,6 +291,9 @@ class Engine:
             )
         self._directives.changed(changed | moves.devices)
         issued = (issued or 0) + self._direct(known, now, review=force or moves.terms)
+        if late := self._behind.look(changed, known, self._directives.held, now):
+            again = self._do("directives", lambda session, _: behind.send(session, late, now))
+            issued += again or 0
         self._calm = moving is False and not issued and not force
         if issued:
             self._on_published()
