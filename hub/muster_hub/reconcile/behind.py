@@ -49,13 +49,17 @@ class Reporting(Protocol):
 
 @dataclass
 class _Sent:
+    epoch: int
     generation: int
     times: int
     next_at: float
 
 
 class Behind:
-    """Remembers to whom it was sent again, and when it may be next."""
+    """Remembers to whom it was sent again, and when it may be next.
+
+    ``look`` finds them, ``sent`` is to be called once that is durable.
+    """
 
     def __init__(self) -> None:
         self._sent: dict[str, _Sent] = {}
@@ -68,26 +72,31 @@ class Behind:
         now: float,
     ) -> list[str]:
         """Of devices of which something is new, those to send it to again, now."""
+        for gone in self._sent.keys() - held.keys():
+            del self._sent[gone]
         found = []
         for name in names:
             device, told = known.get(name), held.get(name)
             if device is None or told is None or not _goes_by_less(device, told):
                 self._sent.pop(name, None)
-            elif device.online and self._may(name, told, now):
+            elif device.online and now >= self._of(name, told, now).next_at:
                 found.append(name)
         return sorted(found)
 
-    def _may(self, name: str, told: Held, now: float) -> bool:
+    def sent(self, names: Iterable[str], now: float) -> None:
+        """Not again for a while."""
         least, most = AGAIN_SECONDS
+        for name in names:
+            before = self._sent[name]
+            pause = min(most, least * 2.0 ** min(before.times, 16))
+            before.times += 1
+            before.next_at = now + pause * _random.uniform(0.8, 1.2)
+
+    def _of(self, name: str, told: Held, now: float) -> _Sent:
         before = self._sent.get(name)
-        if before is None or before.generation != told.generation:
-            before = self._sent[name] = _Sent(told.generation, 0, now)
-        if now < before.next_at:
-            return False
-        pause = min(most, least * 2.0 ** min(before.times, 16))
-        before.times += 1
-        before.next_at = now + pause * _random.uniform(0.8, 1.2)
-        return True
+        if before is None or (before.epoch, before.generation) != (told.epoch, told.generation):
+            before = self._sent[name] = _Sent(told.epoch, told.generation, 0, now)
+        return before
 
 
 def send(session: Session, devices: list[str], now: float) -> int:
@@ -111,6 +120,5 @@ def _goes_by_less(device: Reporting, told: Held) -> bool:
     report, reported = device.report, device.reported
     if report is None or reported is None or reported < told.issued + GRACE_SECONDS:
         return False
-    return int(report.get("epoch", 0)) == told.epoch and (
-        int(report.get("generation", 0)) < told.generation
-    )
+    goes_by = int(report.get("epoch", 0)), int(report.get("generation", 0))
+    return goes_by < (told.epoch, told.generation)

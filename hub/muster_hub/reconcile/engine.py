@@ -291,9 +291,10 @@ class Engine:
             )
         self._directives.changed(changed | moves.devices)
         issued = (issued or 0) + self._direct(known, now, review=force or moves.terms)
-        if late := self._behind.look(changed, known, self._directives.held, now):
-            again = self._do("directives", lambda session, _: behind.send(session, late, now))
-            issued += again or 0
+        late = self._behind.look(changed, known, self._directives.held, now)
+        if late and self._do("directives", lambda session, _: behind.send(session, late, now)):
+            self._behind.sent(late, now)
+            issued += len(late)
         self._calm = moving is False and not issued and not force
         if issued:
             self._on_published()

@@ -47,10 +47,15 @@ def number(plant, device):
         return session.get_one(models.DirectiveRow, device).generation
 
 
-def told(plant, device, *, older, online=True):
+def told(plant, device, *, older, online=True, epoch=1):
     """The device reports which directive it goes by."""
     generation = number(plant, device) - older
-    report = {"epoch": 1, "generation": generation, "facts": {"agent_version": "1"}, "slots": {}}
+    report = {
+        "epoch": epoch,
+        "generation": generation,
+        "facts": {"agent_version": "1"},
+        "slots": {},
+    }
     plant.change(device, report=report, reported=plant.now, last_seen=plant.now, online=online)
     plant.tick()
 
@@ -63,6 +68,14 @@ def test_a_device_that_was_set_back_to_an_old_directive_gets_the_newest_again(pl
     told(plant, "dev-2", older=0)
     assert sent(plant, "dev-1") == [envelope(plant, "dev-1")]
     assert sent(plant, "dev-2") == []
+
+
+def test_a_device_that_goes_by_a_directive_of_an_older_director_gets_the_newest_again(plant):
+    ask(plant, "2")
+    sent(plant, "dev-1")
+    plant.tick(GRACE_SECONDS + 1)
+    told(plant, "dev-1", older=-5, epoch=0)
+    assert sent(plant, "dev-1") == [envelope(plant, "dev-1")]
 
 
 def test_what_may_still_be_on_its_way_is_not_sent_again(plant):
