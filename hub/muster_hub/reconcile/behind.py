@@ -76,10 +76,10 @@ class Behind:
             del self._sent[gone]
         found = []
         for name in names:
-            device, told = known.get(name), held.get(name)
-            if device is None or told is None or not _goes_by_less(device, told):
+            device, latest = known.get(name), held.get(name)
+            if device is None or latest is None or not _goes_by_less(device, latest):
                 self._sent.pop(name, None)
-            elif device.online and now >= self._of(name, told, now).next_at:
+            elif device.online and now >= self._of(name, latest, now).next_at:
                 found.append(name)
         return sorted(found)
 
@@ -92,10 +92,10 @@ class Behind:
             before.times += 1
             before.next_at = now + pause * _random.uniform(0.8, 1.2)
 
-    def _of(self, name: str, told: Held, now: float) -> _Sent:
+    def _of(self, name: str, latest: Held, now: float) -> _Sent:
         before = self._sent.get(name)
-        if before is None or (before.epoch, before.generation) != (told.epoch, told.generation):
-            before = self._sent[name] = _Sent(told.epoch, told.generation, 0, now)
+        if before is None or (before.epoch, before.generation) != (latest.epoch, latest.generation):
+            before = self._sent[name] = _Sent(latest.epoch, latest.generation, 0, now)
         return before
 
 
@@ -116,9 +116,9 @@ def send(session: Session, devices: list[str], now: float) -> int:
     return len(rows)
 
 
-def _goes_by_less(device: Reporting, told: Held) -> bool:
+def _goes_by_less(device: Reporting, latest: Held) -> bool:
     report, reported = device.report, device.reported
-    if report is None or reported is None or reported < told.issued + GRACE_SECONDS:
+    if report is None or reported is None or reported < latest.issued + GRACE_SECONDS:
         return False
     goes_by = int(report.get("epoch", 0)), int(report.get("generation", 0))
-    return goes_by < (told.epoch, told.generation)
+    return goes_by < (latest.epoch, latest.generation)

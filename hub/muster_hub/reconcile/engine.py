@@ -5,7 +5,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -269,10 +269,9 @@ class Engine:
         window_seconds = self._settings.window_seconds
         changed, self._changed = self._changed, set()
         moves: Moves | None = Moves()
-        moving = self._do(
+        if self._do(
             "rollouts", lambda session, _: rollout_step.any_moves(session, now), reads=True
-        )
-        if moving:
+        ):
             moves = self._do(
                 "rollouts",
                 lambda session, care: self._rollouts.step(
@@ -291,13 +290,20 @@ class Engine:
             )
         self._directives.changed(changed | moves.devices)
         issued = (issued or 0) + self._direct(known, now, review=force or moves.terms)
-        late = self._behind.look(changed, known, self._directives.held, now)
-        if late and self._do("directives", lambda session, _: behind.send(session, late, now)):
-            self._behind.sent(late, now)
-            issued += len(late)
-        self._calm = moving is False and not issued and not force
+        issued += self._send_again(changed, known, now)
+        self._calm = not (issued or force or moves.devices or moves.terms)
         if issued:
             self._on_published()
+
+    def _send_again(self, changed: Collection[str], known: Mapping[str, Known], now: float) -> int:
+        """Of devices of which something is new, to those that go by an older one; how many."""
+        late = self._behind.look(changed, known, self._directives.held, now)
+        if not late:
+            return 0
+        done = self._do("directives", lambda session, _: behind.send(session, late, now))
+        if done:
+            self._behind.sent(late, now)
+        return done or 0
 
     def _direct(self, known: Mapping[str, Known], now: float, *, review: bool) -> int:
         """Directives for all that need another, a few in each transaction; how many."""

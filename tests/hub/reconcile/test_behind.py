@@ -47,7 +47,7 @@ def number(plant, device):
         return session.get_one(models.DirectiveRow, device).generation
 
 
-def told(plant, device, *, older, online=True, epoch=1):
+def reports(plant, device, *, older, online=True, epoch=1):
     """The device reports which directive it goes by."""
     generation = number(plant, device) - older
     report = {
@@ -64,8 +64,8 @@ def test_a_device_that_was_set_back_to_an_old_directive_gets_the_newest_again(pl
     ask(plant, "2")
     sent(plant, "dev-1")
     plant.tick(GRACE_SECONDS + 1)
-    told(plant, "dev-1", older=1)
-    told(plant, "dev-2", older=0)
+    reports(plant, "dev-1", older=1)
+    reports(plant, "dev-2", older=0)
     assert sent(plant, "dev-1") == [envelope(plant, "dev-1")]
     assert sent(plant, "dev-2") == []
 
@@ -74,14 +74,14 @@ def test_a_device_that_goes_by_a_directive_of_an_older_director_gets_the_newest_
     ask(plant, "2")
     sent(plant, "dev-1")
     plant.tick(GRACE_SECONDS + 1)
-    told(plant, "dev-1", older=-5, epoch=0)
+    reports(plant, "dev-1", older=-5, epoch=0)
     assert sent(plant, "dev-1") == [envelope(plant, "dev-1")]
 
 
 def test_what_may_still_be_on_its_way_is_not_sent_again(plant):
     ask(plant, "2")
     sent(plant, "dev-1")
-    told(plant, "dev-1", older=1)
+    reports(plant, "dev-1", older=1)
     assert sent(plant, "dev-1") == []
 
 
@@ -92,10 +92,10 @@ def test_a_device_that_never_takes_it_is_sent_it_more_and_more_seldom(plant):
     count, until = 0, plant.now + 6 * 3600.0
     while plant.now < until:
         plant.tick(600.0)
-        told(plant, "dev-1", older=1)
+        reports(plant, "dev-1", older=1)
         count += len(sent(plant, "dev-1"))
     assert 3 <= count <= 8, "of 36 reports"
-    told(plant, "dev-1", older=0)
+    reports(plant, "dev-1", older=0)
     assert sent(plant, "dev-1") == []
 
 
