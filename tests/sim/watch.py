@@ -13,6 +13,7 @@ from muster_agent.update.runner import SlotRunner
 from muster_agent.update.table import BOUNDED, State, parse
 from muster_hub.fleet.known import HEARD_SECONDS
 from muster_protocol.signals import summary_wire
+from muster_protocol.wire import topics
 from muster_protocol.wire.limits import JOURNAL_RESUMES_MAX
 from sim.catalogue import FINAL
 
@@ -400,6 +401,11 @@ class Watch:
                 had = found.get(name, (0, 0))
                 found[name] = had[0] + counts.inferences, had[1] + counts.labels_unmatched
         for device in here:
+            self.expect(
+                topics.down(device.name, "directive") in self.world.broker.retained,
+                "the broker keeps each device's directive",
+                f"{device.name} would find none after a restart",
+            )
             all_of_it = device.inferences, device.inferences * (device.inferences + 1) // 2
             due = all_of_it[0] - device.lost[0], all_of_it[1] - device.lost[1]
             self.expect(

@@ -307,8 +307,8 @@ MUTATIONS = (
         name="a row counts twice",
         breaks="A batch that comes again after its windows were deleted is counted again.",
         where=MQTT,
-        old="if sequence > marks[key].contiguous",
-        new="if sequence > 0",
+        old="[n for n in rows if n > marks[key].contiguous and n not in",
+        new="[n for n in rows if n not in",
         tests=(
             "tests/hub/mqtt/test_ingest.py::test_a_batch_that_comes_again_after_its_windows_were_deleted_counts_no_second_time",
         ),
