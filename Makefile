@@ -70,7 +70,7 @@ fuzz: setup
 	cd tests && PYTHONPATH=. ../$(BIN)/python -m fuzz.run $(if $(SEED),--seed $(SEED)) \
 	  $(if $(MESSAGES),--messages $(MESSAGES)) $(ARGS)
 
-# SEED=n replays one seed with its timeline; SEEDS=a..b lives those; neither: 1,000 and the planted bugs.
+# SEED=n replays one seed with its timeline; SEEDS=a..b lives those; neither: 500 and the planted bugs.
 sim: setup
 	cd tests && PYTHONPATH=. ../$(BIN)/python -m sim.run $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 

@@ -1,6 +1,6 @@
 """``make sim``: many worlds on both cores, one replayed with its timeline, and the planted bugs.
 
-python -m sim.run                 1,000 seeds, then the planted bugs
+python -m sim.run                 500 seeds, then the planted bugs
 python -m sim.run --seed 42       one seed, with its timeline
 python -m sim.run --seeds 0..500  these seeds
 """
@@ -35,7 +35,7 @@ from sim.trial_plants import TRIAL_PLANTS
 from sim.trial_world import TrialWorld
 from sim.world import TRANSITIONS, Outcome, World, lived
 
-SEEDS = 1_000
+SEEDS = 500
 LOOP_SEEDS = 100
 ENGINE_SEEDS = 40
 RELEASE_SEEDS = 40
